@@ -1,0 +1,1 @@
+"""Beam pipelines and the commands that run them."""

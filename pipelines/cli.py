@@ -1,0 +1,49 @@
+"""`sssl`: one command a stage, and `run` for all of them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+COMMANDS = {
+    "run": "label a whole catalog: all stages, resumable",
+    "segment": "decode tracks and cut them into log-mel segments",
+    "relabel": "split segments into confident and noisy, write a round's labels",
+    "train": "train a round's model on its labels",
+    "score": "score every segment with a round's model",
+    "judge": "accept or reject a round by its held-out tracks",
+    "songs": "aggregate segments to an emotion and a timeline a track",
+    "report": "write the HTML report",
+    "sql": "query the tables with DuckDB",
+    "tables": "list the tables with rows and files",
+    "demo": "make a small catalog of synthesized music and label it",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 130 stopped."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="sssl",
+        description=f"Emotion labels for whole music catalogs.\n\ncommands:\n{commands}",
+        epilog="`sssl COMMAND --help` explains a command's flags; Beam's own options follow a bare --",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    command = parser.parse_args(args[:1]).command
+    # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight our own.
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.basicConfig(level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    module = importlib.import_module(f"pipelines.{command}")
+    return int(module.main(args[1:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""What all commands do alike: parse flags, lock the output folder, publish, and turn errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import tyro
+from filelock import FileLock, Timeout
+
+from pipelines.execute import beam_options
+from pipelines.io import ErrorRatioExceeded
+from pipelines.progress import console
+from sssl.catalog import CatalogError
+from sssl.presets import GUARDED, PRESETS, Preset, PresetName
+from sssl.store import Snapshot, Store, StoreError
+from sssl.train import TrainError
+
+ConfigT = TypeVar("ConfigT")
+
+
+def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split arguments at the first bare `--`: ours before it, Beam's behind it."""
+    args = list(argv)
+    at = args.index("--") if "--" in args else len(args)
+    return args[:at], args[at + 1 :]
+
+
+def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
+    """Parse flags into a config; a flag that does not exist ends the program with code 2."""
+    default = config_class(**defaults) if defaults else tyro.MISSING_NONPROP
+    return tyro.cli(
+        config_class,
+        args=list(argv),
+        prog=f"sssl {name}",
+        default=default,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+
+
+def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
+    """Look up `--preset NAME` among the arguments; its values become the defaults of all other flags."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="guarded")
+    name = parser.parse_known_args(list(argv))[0].preset
+    # An unknown name is refused, with its choices, by the parser of the command.
+    return name, PRESETS.get(name, GUARDED)
+
+
+@contextmanager
+def exclusive(store: Store) -> Iterator[None]:
+    """Hold the output folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    folder = store.local_path
+    if folder is None:
+        yield
+        return
+    try:
+        with FileLock(f"{folder}/.lock", timeout=0):
+            yield
+    except Timeout:
+        raise StoreError(
+            f"another sssl command is writing to {folder}: wait for it, or choose another --output"
+        ) from None
+
+
+def stage(
+    config: Any,
+    run: Callable[[Store, Snapshot, Any, Sequence[str]], Snapshot | None],
+    beam_args: Sequence[str],
+    *,
+    create: bool = False,
+) -> int:
+    """Run a stage on the published tables, publish what it made, and return the exit code."""
+    beam_options(beam_args)
+    try:
+        store = Store.open(config.output, create=create)
+        with exclusive(store):
+            made = run(store, store.latest(), config, beam_args)
+            if made is not None:
+                store.publish(made)
+    except (CatalogError, StoreError, TrainError) as error:
+        complain(error)
+        return 1
+    except ErrorRatioExceeded as error:
+        store.publish(error.snapshot)
+        complain(error)
+        return 3
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from here")
+        return 130
+    return 0
+
+
+def complain(error: Exception) -> None:
+    """Print an error that its user can mend, without a traceback."""
+    console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

@@ -1,0 +1,81 @@
+"""Run a job's pipeline: Beam options checked, the default runner chosen, progress shown, the result read back."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines.io import Job
+from pipelines.progress import watch
+from sssl.store import Manifest, StoreError
+
+DEFAULT_RUNNER = "FnApiRunner"
+"""Beam's in-process runner by name: `DirectRunner` would first try to download another one."""
+
+_IN_PROCESS = {"FnApiRunner", "BundleBasedDirectRunner"}
+
+
+def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequence[str]) -> list[Manifest]:
+    """Run the pipeline that `build` wires, unless this very job is committed already; return the job's manifests.
+
+    Raises:
+        StoreError: the pipeline ended without committing.
+    """
+    committed = job.committed()
+    if committed is not None:
+        return committed
+    # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    with watch(job):
+        pipeline = beam.Pipeline(options=beam_options(beam_args))
+        build(pipeline)
+        pipeline.run().wait_until_finish()
+    committed = job.committed()
+    if committed is None:
+        raise StoreError(f"{job.stage}: the pipeline ended without committing {', '.join(job.tables)}")
+    return committed
+
+
+def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
+    """Parse Beam's own options, with the in-process runner as default.
+
+    Raises:
+        SystemExit: with code 2, for an option that no part of Beam knows; Beam itself would only log a warning.
+    """
+    parser = argparse.ArgumentParser(prog="sssl ... --", allow_abbrev=False, add_help=False)
+    parser.register("type", None, str)
+    for options in PipelineOptions.__subclasses__():
+        # Beam calls this hook on each class of options; there is no public list of known flags.
+        options._add_argparse_args(_Lenient(parser))
+    parser.parse_args(list(beam_args))
+    given = list(beam_args)
+    if not any(arg.split("=")[0] == "--runner" for arg in given):
+        given.append(f"--runner={DEFAULT_RUNNER}")
+    return PipelineOptions(given)
+
+
+def in_process(beam_args: Sequence[str]) -> bool:
+    """Whether the pipeline runs in this process, which then has the machine's cores for itself."""
+    runner = str(beam_options(beam_args).get_all_options()["runner"])
+    mode = str(beam_options(beam_args).get_all_options()["direct_running_mode"])
+    return runner in _IN_PROCESS and mode == "in_memory"
+
+
+class _Lenient:
+    """Adds options to a parser as Beam does: the first class that declares a flag has it."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def add_argument(self, *args: str, **kwargs: object) -> None:
+        try:
+            self._parser.add_argument(*args, **kwargs)  # type: ignore[arg-type]
+        except argparse.ArgumentError:
+            return
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._parser, name)

@@ -1,0 +1,106 @@
+"""The whole job: segment, warm-up, rounds of relabel, train, score and judge, then songs and report.
+
+sssl run --catalog CATALOG --output OUTPUT [flags] [-- beam options]
+
+Stopped anywhere and started again it goes on: each stage finds its finished parts, epochs and tables by their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+import tyro
+
+from pipelines import judge, relabel, report, score, segment, songs, train
+from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.progress import console
+from schemas import Round
+from sssl.presets import GUARDED, Preset, PresetName
+from sssl.songs import SongConfig
+from sssl.store import Snapshot, Store, digest_of
+from sssl.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Config:
+    """Label a whole catalog: an emotion, a confidence and a timeline for every track."""
+
+    catalog: str
+    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any fsspec URL."""
+    output: str
+    """Output folder; a local path or any fsspec URL."""
+    labels: str | None = None
+    """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
+    preset: PresetName = "guarded"
+    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    segment: segment.Settings = field(default_factory=segment.Settings)
+    method: Preset = GUARDED
+    songs: SongConfig = field(default_factory=SongConfig)
+    truth: str | None = None
+    """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never trained on."""
+    mlflow_uri: str | None = None
+    """MLflow tracking server; default: an SQLite store in the output folder."""
+
+
+def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
+    method = config.method
+    snapshot = segment.run(
+        store, Snapshot(), segment.Config(config.catalog, config.output, config.labels, config.segment), beam_args
+    )
+    _publish(store, snapshot, published)
+    train.check(snapshot)
+    key = digest_of([snapshot.get("catalog").ref, asdict(replace(config, mlflow_uri=None))])[:12]
+    tracker = Tracker(store, config.mlflow_uri, key, asdict(config))
+    for round in range(method.rounds + 1):
+        snapshot = relabel.run(
+            store, snapshot, relabel.Config(config.output, round, settings=method.relabel), beam_args
+        )
+        snapshot = train.run(
+            store, snapshot, train.Config(config.output, round, settings=method.train), tracker=tracker
+        )
+        snapshot = score.run(store, snapshot, score.Config(config.output, round, settings=method.score), beam_args)
+        snapshot = judge.run(store, snapshot, judge.Config(config.output, round, settings=method.judge))
+        row = judge.verdict_of(store, snapshot, round)
+        _tell(tracker, row)
+        _publish(store, snapshot, published)
+        if not row.accepted:
+            break  # another round would split the same scores again
+    snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
+    store.publish(snapshot)
+    path = report.run(store, snapshot, report.Config(config.output, config.truth))
+    tracker.log({"tracks_labelled": snapshot.get("songs").rows})
+    tracker.log_file(path)
+    tracker.finish()
+    return snapshot
+
+
+def _publish(store: Store, snapshot: Snapshot, published: Snapshot) -> None:
+    if snapshot.covers(published):
+        store.publish(snapshot)
+
+
+def _tell(tracker: Tracker, row: Round) -> None:
+    """Log a verdict where a person looks: on the terminal and in MLflow."""
+    verdict = "accepted" if row.accepted else "rejected"
+    split = f"{row.confident} confident, {row.noisy} noisy, {row.relabelled} relabelled"
+    console.print(f"round {row.round} {verdict}: {row.reason} · {split}")
+    metrics = (
+        "heldout_accuracy",
+        "heldout_macro_f1",
+        "heldout_loss",
+        "train_accuracy",
+        "train_macro_f1",
+        "confident",
+        "noisy",
+        "relabelled",
+    )
+    tracker.log({name: getattr(row, name) for name in metrics} | {"accepted": float(row.accepted)}, step=row.round)
+
+
+def main(argv: Sequence[str]) -> int:
+    flags, beam_args = split_beam_args(argv)
+    name, preset = preset_of(flags)
+    config = parse(Config, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING, preset=name, method=preset)
+    return stage(config, run, beam_args, create=True)

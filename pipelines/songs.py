@@ -1,0 +1,127 @@
+"""Aggregate the segment posteriors of the last accepted round to an emotion and a timeline a track.
+
+sssl songs --output OUTPUT [flags] [-- beam options]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from pipelines.command import parse, split_beam_args, stage
+from pipelines.execute import run_job
+from pipelines.io import Job, PartRef
+from pipelines.transforms import CommitParts, ListParts, SplitDone
+from schemas import Song, to_arrow
+from sssl.rounds import last_accepted
+from sssl.score import by_track
+from sssl.songs import Floats, SongClassifier, SongConfig, fit_classifier, statistics, timeline
+from sssl.store import Receipt, Snapshot, Store
+
+Labelled = tuple[str, int, Floats]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Aggregate segment posteriors to an emotion and a timeline a track."""
+
+    output: str
+    """Output folder of the score stage."""
+    settings: SongConfig = field(default_factory=SongConfig)
+
+
+def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
+    """Wire the pipeline: fit the song classifier on train tracks of all parts, then apply it to each part."""
+    parts = root | ListParts(job)
+    states = parts | SplitDone(job)
+    classifier = (
+        parts
+        | beam.FlatMap(labelled_statistics, job)
+        | beam.combiners.ToList()
+        | beam.Map(_fit, len(job.classes), settings)
+    )
+    written = states.todo | beam.Map(
+        write_songs, job, settings, model_id, segment_s, classifier=beam.pvalue.AsSingleton(classifier)
+    )
+    summary = classifier | "Summarize" >> beam.Map(_summary)
+    (states.done, written) | CommitParts(job, summary)
+
+
+def labelled_statistics(ref: PartRef, job: Job) -> list[Labelled]:
+    """Return (track id, label index, statistics) of a part's train tracks."""
+    labels = {
+        t.track_id: job.classes.index(t.label) for t in job.tracks(ref) if t.label is not None and t.split == "train"
+    }
+    scored = by_track(job.read(ref, "scores", ["track_id", "probabilities"]))
+    return [(track_id, labels[track_id], statistics(rows)) for track_id, rows in scored.items() if track_id in labels]
+
+
+def write_songs(
+    ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, classifier: SongClassifier
+) -> Receipt:
+    """Write the songs of a part."""
+    scores = job.read(ref, "scores", ["track_id", "probabilities"])
+    scores = scores.append_column("start_s", job.read(ref, "segments", ["start_s"])["start_s"])
+    scores = scores.filter(pa.compute.is_valid(scores["probabilities"]))
+    starts: dict[str, list[float]] = {}
+    for track_id, start_s in zip(scores["track_id"].to_pylist(), scores["start_s"].to_pylist(), strict=True):
+        starts.setdefault(track_id, []).append(start_s)
+    songs = []
+    for track_id, posterior in by_track(scores).items():
+        probabilities = classifier.probabilities(statistics(posterior))
+        peak = int(probabilities.argmax())
+        songs.append(
+            Song(
+                track_id=track_id,
+                label=job.classes[peak],
+                confidence=float(probabilities[peak]),
+                probabilities=probabilities.tolist(),
+                abstained=bool(probabilities[peak] < settings.abstain_below),
+                segments=len(posterior),
+                timeline=timeline(
+                    posterior, np.array(starts[track_id]), segment_s, job.classes, settings.smooth_segments
+                ),
+                round=job.config["scores_round"],
+                model_id=model_id,
+            )
+        )
+    counts: Counter[str] = Counter(tracks=len(songs), abstained=sum(song.abstained for song in songs))
+    for track in job.tracks(ref):
+        guess = next((song.label for song in songs if song.track_id == track.track_id), None)
+        if track.label is not None and guess is not None:
+            counts[f"confusion/{track.split}/{track.label}/{guess}"] += 1
+    return job.write(ref.part, {"songs": to_arrow(Song, songs)}, counts)
+
+
+def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Run the stage and return the snapshot with the songs."""
+    accepted = last_accepted(store, snapshot)
+    segments = snapshot.get("segments")
+    inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
+    settings = asdict(config.settings) | {"scores_round": accepted.round}
+    job = Job.of(store, "songs", ("songs",), settings, inputs)
+    segment_s = segments.config["cut"]["segment_s"]
+    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)
+    return snapshot.add(songs)
+
+
+def _fit(rows: list[Labelled], classes: int, settings: SongConfig) -> SongClassifier:
+    # Sorted, so that the fit does not depend on the order in which workers finish.
+    ordered = sorted(rows, key=lambda row: row[0])
+    features = np.array([row[2] for row in ordered]).reshape(len(ordered), -1)
+    return fit_classifier(features, np.array([row[1] for row in ordered], np.int64), classes, settings)
+
+
+def _summary(classifier: SongClassifier) -> dict[str, Any]:
+    return {"classifier": classifier.to_json()}
+
+
+def main(argv: Sequence[str]) -> int:
+    flags, beam_args = split_beam_args(argv)
+    return stage(parse(Config, flags, "songs"), run, beam_args)

@@ -1,0 +1,139 @@
+"""Train the model of a round on the round's labels, logged in MLflow. Plain PyTorch; the only stage without Beam.
+
+sssl train --output OUTPUT --round R [flags]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+import tyro
+
+from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.progress import bar
+from sssl.cut import CutConfig
+from sssl.data import Corpus
+from sssl.models import ModelSpec, dump, load, model_id
+from sssl.presets import PresetName
+from sssl.rounds import last_accepted
+from sssl.score import cores
+from sssl.store import Manifest, Snapshot, Store, generation_name
+from sssl.tracking import Tracker
+from sssl.train import Epoch, TrainConfig, check_trainable, train
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train the model of a round on the round's labels."""
+
+    output: str
+    """Output folder of the relabel stage."""
+    round: int
+    """Round to train: 0 from random weights, later ones from the last accepted model."""
+    preset: PresetName = "guarded"
+    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    settings: TrainConfig = field(default_factory=TrainConfig)
+    mlflow_uri: str | None = None
+    """MLflow tracking server; default: an SQLite store in the output folder."""
+
+
+def run(
+    store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = (), tracker: Tracker | None = None
+) -> Snapshot:
+    """Run the stage and return the snapshot with the round's model.
+
+    Raises:
+        TrainError: there is nothing, or not enough of a class, to train on.
+    """
+    settings = config.settings
+    inputs = {table: snapshot.get(table) for table in ("catalog", "segments")} | {
+        "labels": snapshot.get("labels", config.round)
+    }
+    if config.round:
+        inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=config.round).round)
+    generation = generation_name("train", config.round, asdict(settings), inputs.values())
+    committed = store.manifest("models", generation)
+    if committed is not None:
+        return snapshot.add(committed)
+
+    check(snapshot)
+    tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(config))
+    with tracker.round(config.round, asdict(settings)) as log:
+        torch.set_num_threads(cores())
+        corpus = Corpus(store, inputs["catalog"], inputs["segments"], inputs["labels"])
+        spec = model_spec(inputs["catalog"], inputs["segments"], settings)
+        start = load(store.read_bytes(inputs["models"].files[0].path)) if config.round else None
+        epochs = settings.epochs if config.round else settings.warmup_epochs
+        with bar(f"train {config.round}", spec.members * epochs) as update:
+
+            def on_epoch(epoch: Epoch) -> None:
+                update(
+                    epoch.member * epochs + epoch.epoch + 1,
+                    f"member {epoch.member + 1} of {spec.members} · loss {epoch.loss:.3f}",
+                )
+                log.log(
+                    {f"member{epoch.member}_train_loss": epoch.loss, "train_segments": epoch.segments}, step=epoch.epoch
+                )
+
+            model = train(
+                corpus,
+                spec,
+                settings,
+                round=config.round,
+                start=start,
+                store=store,
+                checkpoint=f"models/{generation}/checkpoint.pt",
+                on_epoch=on_epoch,
+                device=_device(),
+            )
+        data = dump(model)
+        log.tag("sssl.model_id", model_id(data))
+        for table, manifest in inputs.items():
+            log.tag(f"sssl.input.{table}", f"{manifest.ref} sha256:{manifest.digest}")
+    file = store.write_file(f"models/{generation}/model.safetensors", data, rows=spec.members)
+    manifest = Manifest(
+        table="models",
+        generation=generation,
+        stage="train",
+        round=config.round,
+        config=asdict(settings),
+        parents=tuple(sorted(manifest.ref for manifest in inputs.values())),
+        files={0: file},
+        summary={"model_id": model_id(data)},
+    )
+    return snapshot.add(store.commit(manifest))
+
+
+def check(snapshot: Snapshot) -> None:
+    """Check that the segmented catalog has enough labelled tracks of each class.
+
+    Raises:
+        TrainError: it has not; the message says which class.
+    """
+    usable = snapshot.get("segments").summary
+    check_trainable(
+        {name: int(usable.get(f"trainable/{name}", 0)) for name in snapshot.get("catalog").summary["classes"]}
+    )
+
+
+def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> ModelSpec:
+    """Describe the model that fits the tables."""
+    return ModelSpec(
+        architecture=settings.model,
+        classes=tuple(catalog.summary["classes"]),
+        cut=CutConfig(**segments.config["cut"]),
+        members=catalog.summary["folds"] if settings.cross_fit else 1,
+    )
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def main(argv: Sequence[str]) -> int:
+    flags, beam_args = split_beam_args(argv)
+    name, preset = preset_of(flags)
+    config = parse(Config, flags, "train", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.train)
+    return stage(config, run, beam_args)

@@ -1,0 +1,25 @@
+"""Tables as data: columns with types and docs, reason codes. Imports nothing of ours."""
+
+from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_name, to_arrow
+from schemas.reasons import REASONS, Reason, Status
+from schemas.tables import TABLES, Catalog, Label, Ledger, Round, Score, Segment, Song
+
+__all__ = [
+    "REASONS",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "Catalog",
+    "Column",
+    "Label",
+    "Ledger",
+    "Reason",
+    "Round",
+    "Score",
+    "Segment",
+    "Song",
+    "Status",
+    "arrow_schema",
+    "columns",
+    "table_name",
+    "to_arrow",
+]

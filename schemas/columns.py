@@ -1,0 +1,74 @@
+"""A table is a frozen dataclass: an instance is a row, a field is a column with a type and a doc.
+
+Everything else that describes a table (Arrow schema, Parquet metadata, SQL comments, docs/tables.md) is derived here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+"""Raised whenever a reader of the previous version could misread a file of this one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table, as declared.
+
+    `type` is None where the shape depends on the configuration (the log-mel tensor); `arrow_schema` is then given it.
+    """
+
+    name: str
+    type: pa.DataType | None
+    doc: str
+    unit: str
+    nullable: bool
+    key: bool
+
+
+def column(type: pa.DataType | None, doc: str, *, unit: str = "", nullable: bool = False, key: bool = False) -> Any:
+    """Declare a dataclass field as a table column."""
+    return dataclasses.field(metadata={"type": type, "doc": doc, "unit": unit, "nullable": nullable, "key": key})
+
+
+def columns(table: type) -> list[Column]:
+    """List the columns of a table in their declared order."""
+    return [Column(name=field.name, **field.metadata) for field in dataclasses.fields(table)]
+
+
+def table_name(table: type) -> str:
+    """Name a table as SQL and the output folder do: `Ledger` -> `ledger`, `Score` -> `scores`."""
+    return str(table.NAME)  # type: ignore[attr-defined]
+
+
+def arrow_schema(table: type, **types: pa.DataType) -> pa.Schema:
+    """Derive the Arrow schema of a table, docs and units as field metadata.
+
+    Args:
+        table: a dataclass whose fields were made by `column`.
+        **types: the type of each column that the declaration leaves open.
+
+    Raises:
+        KeyError: a column's type is open and not given.
+    """
+    fields = [
+        pa.field(
+            declared.name,
+            types[declared.name] if declared.type is None else declared.type,
+            # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in pickling.
+            nullable=declared.nullable,
+            metadata={"doc": declared.doc, "unit": declared.unit},
+        )
+        for declared in columns(table)
+    ]
+    return pa.schema(fields, metadata={"sssl.table": table_name(table), "sssl.schema_version": str(SCHEMA_VERSION)})
+
+
+def to_arrow(table: type, rows: Iterable[Any], **types: pa.DataType) -> pa.Table:
+    """Turn rows (instances of `table`) into an Arrow table of its schema."""
+    schema = arrow_schema(table, **types)
+    return pa.Table.from_pylist([dataclasses.asdict(row) for row in rows], schema=schema)

@@ -1,0 +1,55 @@
+"""docs/tables.md and docs/reasons.md, generated: `python -m schemas.docs docs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from schemas.columns import SCHEMA_VERSION, columns
+from schemas.reasons import REASONS
+from schemas.tables import TABLES
+
+_TABLES_INTRO = f"""# Tables
+
+Generated from `schemas/tables.py`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
+`OUTPUT/latest.json` names the generations that belong together, and `sssl sql` shows them as views. Rows of a part are in
+the same order in `segments`, `scores` and `labels`. Times count from the track's start. **Bold** columns are the key.
+"""
+
+_REASONS_INTRO = """# Reason codes
+
+Generated from `schemas/reasons.py`. `ledger.reason` is one of these codes, or null where all is well. `partial` tracks
+have segments and are labelled; `failed` ones have none. A track that would be `partial` but has no segment left is `failed`.
+"""
+
+
+def tables_page() -> str:
+    """Return docs/tables.md."""
+    return "\n".join([_TABLES_INTRO, *(_table_section(name, table) for name, table in TABLES.items())])
+
+
+def reasons_page() -> str:
+    """Return docs/reasons.md."""
+    rows = [
+        f"| `{r.code}` | {r.status} | {'yes' if r.retryable else 'no'} | {r.meaning} | {r.remedy} |"
+        for r in REASONS.values()
+    ]
+    return "\n".join([_REASONS_INTRO, "| code | status | retryable | meaning | what to do |", "|---|---|---|---|---|", *rows, ""])
+
+
+def _table_section(name: str, table: type) -> str:
+    lines = [f"## {name}", "", (table.__doc__ or "").strip(), "", "| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
+    for column in columns(table):
+        shown = f"**{column.name}**" if column.key else column.name
+        kind = column.type if column.type is not None else "float16 tensor [mels, frames]"
+        lines.append(f"| {shown} | {kind} | {column.unit} | {'yes' if column.nullable else ''} | {column.doc} |")
+    return "\n".join([*lines, ""])
+
+
+def main(folder: str) -> None:
+    Path(folder, "tables.md").write_text(tables_page())
+    Path(folder, "reasons.md").write_text(reasons_page())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

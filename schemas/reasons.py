@@ -1,0 +1,95 @@
+"""Stable codes that say why a track has no segments, or fewer than it should."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What became of a track."""
+
+    OK = "ok"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+    """Why a track is not simply ok: a stable code, what it means and what to do about it."""
+
+    code: str
+    status: Status
+    retryable: bool
+    meaning: str
+    remedy: str
+
+
+_REASONS = [
+    Reason("missing", Status.FAILED, True, "No file at the URI.", "Correct the URI or deliver the file, then rerun."),
+    Reason("denied", Status.FAILED, True, "The storage refused to let us read the file.", "Grant read access."),
+    Reason("unavailable", Status.FAILED, True, "The storage did not answer after retries.", "Rerun later."),
+    Reason("empty-file", Status.FAILED, False, "The file has no bytes.", "Deliver the file again."),
+    Reason("not-audio", Status.FAILED, False, "No decoder finds an audio stream.", "Check what was uploaded."),
+    Reason(
+        "corrupt",
+        Status.FAILED,
+        False,
+        "An audio stream was found but nothing usable came out of it.",
+        "Deliver the file again.",
+    ),
+    Reason(
+        "damaged",
+        Status.PARTIAL,
+        False,
+        "Some packets could not be decoded and were left out.",
+        "Listen to it; deliver it again if the gap matters.",
+    ),
+    Reason(
+        "truncated",
+        Status.PARTIAL,
+        False,
+        "Less audio came out than the catalog or the container declares.",
+        "Deliver the file again.",
+    ),
+    Reason("too-short", Status.FAILED, False, "Shorter than one segment.", "Leave it out, or use shorter segments."),
+    Reason(
+        "too-long",
+        Status.PARTIAL,
+        False,
+        "Longer than the limit; the rest was left out.",
+        "Raise the limit, or split the mix into tracks.",
+    ),
+    Reason(
+        "silent",
+        Status.FAILED,
+        False,
+        "No segment is louder than the silence threshold.",
+        "Check the master; lower the threshold for very quiet music.",
+    ),
+    Reason(
+        "non-finite",
+        Status.PARTIAL,
+        False,
+        "Samples were NaN or infinite; their segments were left out.",
+        "Export the file again.",
+    ),
+    Reason("decoder-crash", Status.FAILED, False, "The decoder killed its process.", "Report the file; transcode it."),
+    Reason(
+        "decoder-timeout",
+        Status.FAILED,
+        True,
+        "Decoding took longer than its time limit.",
+        "Raise the time limit, or transcode the file.",
+    ),
+    Reason(
+        "decoder-memory",
+        Status.FAILED,
+        True,
+        "Decoding needed more memory than its limit.",
+        "Raise the memory limit, or transcode the file.",
+    ),
+]
+
+REASONS: dict[str, Reason] = {reason.code: reason for reason in _REASONS}

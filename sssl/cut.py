@@ -1,0 +1,199 @@
+"""One track to segments: decode, resample, cut, log-mel, and a ledger row that says what became of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import BinaryIO, NamedTuple
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
+from sssl.audio import AudioError, AudioInfo, Decoder
+from sssl.features import MelConfig, level_db, log_mel
+
+_BATCH = 16  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+
+
+@dataclass(frozen=True)
+class CutConfig(MelConfig):
+    """How a track becomes segments, and when it is turned away."""
+
+    silence_db: float = -60.0
+    """A track without any segment louder than this RMS level is rejected as silent, in dB re full scale."""
+    tolerance_s: float = 1.0
+    """How much shorter than expected a track may decode before it counts as truncated, in seconds."""
+    max_s: float = 6 * 3600.0
+    """Decode at most this much of a track, in seconds."""
+
+
+class _Cut(NamedTuple):
+    """Segments of a track: position [N], log-mel [N, mels, frames] in dB, level [N] in dB."""
+
+    segment_index: NDArray[np.int32]
+    log_mel: NDArray[np.float16]
+    level_db: NDArray[np.float32]
+
+
+@dataclass
+class CutTrack:
+    """What a track became: its ledger row, and its segments if there are any."""
+
+    ledger: Ledger
+    segments: _Cut | None = None
+
+
+def cut_track(track: Catalog, config: CutConfig) -> CutTrack:
+    """Decode and cut one track. Whatever is wrong with the file becomes a status and a reason, never an exception."""
+    info: AudioInfo | None = None
+    try:
+        with _open(track.uri) as source:
+            decoder = Decoder(source, config.rate_hz, max_s=config.max_s)
+            info = decoder.info
+            cut, dropped = _cut(decoder, config)
+    except AudioError as error:
+        return CutTrack(ledger_row(track, error.reason, error.detail, info))
+    except FileNotFoundError:
+        return CutTrack(ledger_row(track, "missing", f"no file at {track.uri}"))
+    except PermissionError:
+        return CutTrack(ledger_row(track, "denied", f"not allowed to read {track.uri}"))
+    except MemoryError:
+        return CutTrack(ledger_row(track, "decoder-memory", "out of memory while decoding", info))
+    except OSError as error:
+        return CutTrack(ledger_row(track, "unavailable", f"{type(error).__name__} while reading {track.uri}", info))
+    loudest_db = cut.level_db.max(initial=-np.inf)
+    if len(cut.segment_index) and loudest_db < config.silence_db:
+        detail = f"loudest segment {loudest_db:.1f} dB, threshold {config.silence_db:.1f} dB"
+        return CutTrack(ledger_row(track, "silent", detail, info))
+    reason, remark = _verdict(track, info, len(cut.segment_index), dropped, config)
+    return CutTrack(ledger_row(track, reason, remark, info, segments=len(cut.segment_index)), cut)
+
+
+def ledger_row(
+    track: Catalog, reason: str | None, detail: str | None, info: AudioInfo | None = None, segments: int = 0
+) -> Ledger:
+    """Make the ledger row of a track; its status follows from the reason and from whether segments came out."""
+    defective = Status.PARTIAL if segments else Status.FAILED
+    return Ledger(
+        track_id=track.track_id,
+        status=Status.OK if reason is None else defective,
+        reason=reason,
+        retryable=reason is not None and REASONS[reason].retryable,
+        detail=detail,
+        expected_s=_expected_s(track, info),
+        decoded_s=info.decoded_s if info else 0.0,
+        decoder=info.decoder if info else None,
+        codec=info.codec if info else None,
+        sample_rate_hz=info.sample_rate_hz if info else None,
+        channels=info.channels if info else None,
+        segments=segments,
+        part=track.part,
+        source_fingerprint=track.source_fingerprint,
+    )
+
+
+def segments_table(tracks: list[CutTrack], config: CutConfig) -> pa.Table:
+    """Put the segments of a part's tracks into one table, in the order of tracks."""
+    tensor = pa.fixed_shape_tensor(pa.float16(), config.shape)
+    # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
+    schema = arrow_schema(Segment, log_mel=tensor)
+    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": repr(config)})
+    usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
+    if not usable:
+        return schema.empty_table()
+    index, mels, levels = (np.concatenate(column) for column in zip(*(cut for _, cut in usable), strict=True))
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(mels.reshape(-1)), config.shape[0] * config.shape[1])
+    return pa.table(
+        {
+            "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
+            "segment_index": index,
+            "start_s": (index * config.hop_s).astype(np.float32),
+            "log_mel": pa.ExtensionArray.from_storage(tensor, storage),
+            "level_db": levels,
+        },
+        schema=schema,
+    )
+
+
+def toolchain() -> dict[str, str]:
+    """Return the versions that decide what comes out of a file."""
+    return {name: version(name) for name in ("av", "soundfile", "soxr", "torchaudio")}
+
+
+@contextmanager
+def _open(uri: str) -> Iterator[str | BinaryIO]:
+    """Give a local path as it is (decoders read it fastest themselves), anything else as a seekable stream."""
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    if "://" in uri:
+        with fsspec.open(uri, "rb") as stream:
+            yield stream
+    else:
+        os.stat(uri)  # says missing or denied more reliably than any decoder
+        yield uri
+
+
+def _cut(decoder: Decoder, config: CutConfig) -> tuple[_Cut, int]:
+    """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
+    pieces = [_Cut(np.empty(0, np.int32), np.empty((0, *config.shape), np.float16), np.empty(0, np.float32))]
+    seen = 0
+    for first, segments in _batches(decoder.blocks(), config):
+        finite = np.flatnonzero(np.isfinite(segments).all(axis=1))
+        seen = first + len(segments)
+        if len(finite):
+            index = (first + finite).astype(np.int32)
+            pieces.append(_Cut(index, log_mel(segments[finite], config), level_db(segments[finite])))
+    cut = _Cut(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
+    return cut, seen - len(cut.segment_index)
+
+
+def _batches(blocks: Iterator[NDArray[np.float32]], config: CutConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks."""
+    length, hop = config.segment_samples, config.hop_samples
+    wanted = length + (_BATCH - 1) * hop
+    pending = np.empty(0, np.float32)
+    first = 0
+    for block in blocks:
+        pending = np.concatenate([pending, block])
+        while len(pending) >= wanted:
+            yield first, _windows(pending[:wanted], length, hop)
+            pending = pending[_BATCH * hop :]
+            first += _BATCH
+    if len(pending) >= length:
+        yield first, _windows(pending, length, hop)
+
+
+def _windows(wave: NDArray[np.float32], length: int, hop: int) -> NDArray[np.float32]:
+    return np.lib.stride_tricks.sliding_window_view(wave, length)[::hop]
+
+
+def _expected_s(track: Catalog, info: AudioInfo | None) -> float | None:
+    """Return the longer of what the catalog and the container promise, None if neither does."""
+    promised = (track.expected_s, info.declared_s if info else None)
+    return max((seconds for seconds in promised if seconds is not None), default=None)
+
+
+def _verdict(
+    track: Catalog, info: AudioInfo, segments: int, dropped: int, config: CutConfig
+) -> tuple[str | None, str | None]:
+    """Say what is wrong with a decoded track, the gravest first: (reason, detail), or (None, None)."""
+    expected_s = _expected_s(track, info)
+    if info.limited:
+        return "too-long", f"the limit is {config.max_s:.0f} s"
+    if expected_s is not None and info.decoded_s < expected_s - config.tolerance_s:
+        return "truncated", f"decoded {info.decoded_s:.1f} of {expected_s:.1f} s"
+    if info.ended is False:
+        return "truncated", "the mark at the end of the file is missing"
+    if dropped:
+        return "non-finite", f"{dropped} segments with NaN or infinite samples"
+    if info.damaged_packets:
+        return "damaged", f"{info.damaged_packets} packets could not be decoded"
+    if not segments:
+        return "too-short", f"decoded {info.decoded_s:.1f} s, a segment is {config.segment_s:.1f} s"
+    return None, None

@@ -1,0 +1,109 @@
+"""Training examples: segments zipped with labels, part by part, row by row; no join and no shuffle on disk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sssl.catalog import read_part
+from sssl.store import Manifest, Store
+
+
+class Examples(NamedTuple):
+    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy [N], fold [N]."""
+
+    log_mel: Tensor
+    target: Tensor
+    weight: Tensor
+    noisy: Tensor
+    fold: Tensor
+
+    def take(self, rows: Tensor) -> Examples:
+        return Examples(*(column[rows] for column in self))
+
+    def to(self, device: str) -> Examples:
+        return Examples(*(column.to(device, non_blocking=True) for column in self))
+
+
+@dataclass
+class Corpus:
+    """The trainable rows of a committed generation of segments and labels.
+
+    Parts are read whole and kept while they fit into `cache_bytes`; an epoch shuffles within `shuffle_parts` parts at
+    a time, since random rows of Parquet cost 20 times as much as row groups in order.
+    """
+
+    store: Store
+    catalog: Manifest
+    segments: Manifest
+    labels: Manifest
+    shuffle_parts: int = 16
+    cache_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        self.parts = sorted(self.segments.files)
+        self._cache: OrderedDict[int, Examples] = OrderedDict()
+        self._cached_bytes = 0
+
+    def epoch(self, member: int | None, batch_size: int, seed: int) -> Iterator[Examples]:
+        """Yield the batches of one epoch in an order given by the seed, without tracks of fold `member`.
+
+        A last batch of a single row is dropped: batch normalisation cannot train on it.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        order = [self.parts[i] for i in torch.randperm(len(self.parts), generator=generator)]
+        for start in range(0, len(order), self.shuffle_parts):
+            loaded = [_without_fold(self.load(part), member) for part in order[start : start + self.shuffle_parts]]
+            rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
+            for batch in torch.randperm(len(rows.weight), generator=generator).split(batch_size):
+                if len(batch) > 1:
+                    yield rows.take(batch)
+
+    def rows(self, member: int | None) -> int:
+        """Count the rows of an epoch."""
+        return sum(len(_without_fold(self.load(part), member).weight) for part in self.parts)
+
+    def prior(self) -> Tensor:
+        """Return the share of each class [C] among the weighted soft labels."""
+        mass = torch.stack([(e.target * e.weight[:, None]).sum(dim=0) for e in map(self.load, self.parts)]).sum(dim=0)
+        return mass / mass.sum().clamp(min=1e-8)
+
+    def load(self, part: int) -> Examples:
+        """Read the rows of a part that carry weight."""
+        if part in self._cache:
+            return self._cache[part]
+        examples = self._read(part)
+        size = examples.log_mel.nbytes
+        if self._cached_bytes + size <= self.cache_bytes:
+            self._cache[part] = examples
+            self._cached_bytes += size
+        return examples
+
+    def _read(self, part: int) -> Examples:
+        labels = self.store.read_part(self.labels.files[part], ["track_id", "target", "weight", "partition"])
+        segments = self.store.read_part(self.segments.files[part], ["track_id", "log_mel"])
+        if not segments["track_id"].equals(labels["track_id"]):
+            raise ValueError(f"part {part}: rows of {self.labels.ref} are not aligned with {self.segments.ref}")
+        folds = {track.track_id: track.fold for track in read_part(self.store, self.catalog, part)}
+        weight = labels["weight"].to_numpy()
+        used = np.flatnonzero(weight > 0)
+        labels = labels.take(used)
+        tensors = segments["log_mel"].combine_chunks().to_numpy_ndarray() if len(segments) else np.empty(0, np.float16)
+        classes = len(self.catalog.summary["classes"])
+        return Examples(
+            log_mel=torch.from_numpy(tensors[used].reshape(-1, *segments.schema.field("log_mel").type.shape)),
+            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, classes),
+            weight=torch.from_numpy(weight[used].copy()),
+            noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),
+            fold=torch.tensor([folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64),
+        )
+
+
+def _without_fold(examples: Examples, member: int | None) -> Examples:
+    return examples if member is None else examples.take(torch.nonzero(examples.fold != member).squeeze(1))

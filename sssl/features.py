@@ -1,0 +1,72 @@
+"""Waveform to log-mel: one segment at a time, in training as in scoring, because a segment's own mel and a slice of its
+track's differ by tens of dB in the edge frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+import torchaudio
+from numpy.typing import NDArray
+
+_FLOOR = 1e-10  # -100 dB: below 16-bit quantisation noise spread over the mel bands
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """How a segment becomes a log-mel spectrogram."""
+
+    rate_hz: int = 16_000
+    """Sample rate that all audio is resampled to, in Hz."""
+    fft: int = 1024
+    """Length of the Hann window and of the FFT, in samples."""
+    frame_hop: int = 512
+    """Distance of spectrogram frames, in samples."""
+    mels: int = 64
+    """Mel bands between 0 Hz and half the sample rate."""
+    segment_s: float = 3.0
+    """Length of a segment, in seconds."""
+    hop_s: float = 3.0
+    """Distance of segment starts, in seconds; shorter than the segment means overlap."""
+
+    @property
+    def segment_samples(self) -> int:
+        return round(self.segment_s * self.rate_hz)
+
+    @property
+    def hop_samples(self) -> int:
+        return round(self.hop_s * self.rate_hz)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape [mels, frames] of a segment: frames are centred, so 1 + floor(samples / frame_hop)."""
+        return self.mels, 1 + self.segment_samples // self.frame_hop
+
+
+@cache
+def _transform(config: MelConfig) -> torchaudio.transforms.MelSpectrogram:
+    # torchaudio's defaults (htk mel scale, no norm) differ from librosa's by up to 17 dB; the slaney ones agree.
+    return torchaudio.transforms.MelSpectrogram(
+        sample_rate=config.rate_hz,
+        n_fft=config.fft,
+        hop_length=config.frame_hop,
+        n_mels=config.mels,
+        norm="slaney",
+        mel_scale="slaney",
+        pad_mode="constant",
+    )
+
+
+@torch.inference_mode()
+def log_mel(segments: NDArray[np.float32], config: MelConfig) -> NDArray[np.float16]:
+    """Return log-mel power spectrograms [N, mels, frames] in dB of mono segments [N, T], |sample| <= 1."""
+    power = _transform(config)(torch.from_numpy(np.ascontiguousarray(segments)))
+    return np.asarray((10.0 * power.clamp(min=_FLOOR).log10()).to(torch.float16).numpy())
+
+
+def level_db(segments: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the RMS level [N] in dB re full scale of segments [N, T]; -100 dB for digital silence."""
+    mean_square = np.mean(np.square(segments, dtype=np.float64), axis=-1)
+    return (10.0 * np.log10(np.maximum(mean_square, _FLOOR))).astype(np.float32)

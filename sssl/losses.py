@@ -1,0 +1,43 @@
+"""Losses of a training step. Logits and probabilities are [B, C]; each loss returns [B] or a scalar, in nats."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return [B]: cross-entropy against soft labels that sum to 1."""
+    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+def squared_error(logits: Tensor, target: Tensor) -> Tensor:
+    """Return [B]: mean squared error of the posterior, bounded where a soft label is wrong."""
+    return (F.softmax(logits, dim=1) - target).square().mean(dim=1)
+
+
+def consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
+    """Return the mean symmetric KL divergence of two views' posteriors."""
+    log_a, log_b = F.log_softmax(logits_a, dim=1), F.log_softmax(logits_b, dim=1)
+    both = F.kl_div(log_a, log_b, log_target=True, reduction="batchmean") + F.kl_div(
+        log_b, log_a, log_target=True, reduction="batchmean"
+    )
+    return 0.5 * both
+
+
+def prior_divergence(logits: Tensor, prior: Tensor) -> Tensor:
+    """Return KL(prior || mean posterior of the batch): keeps the model from giving up a class."""
+    mean = F.softmax(logits, dim=1).mean(dim=0)
+    return (prior * (prior.clamp(min=1e-8).log() - mean.clamp(min=1e-8).log())).sum()
+
+
+def mixup(x: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Mix each example with another one: lambda ~ Beta(a, a), lambda' = max(lambda, 1 - lambda), so that an example
+    stays closer to itself (Berthelot et al., "MixMatch", 2019). Returns inputs [B, ...] and soft labels [B, C]."""
+    if alpha <= 0:
+        return x, target
+    drawn = float(torch.distributions.Beta(alpha, alpha).sample())
+    share = max(drawn, 1 - drawn)
+    order = torch.randperm(len(x), device=x.device)
+    return share * x + (1 - share) * x[order], share * target + (1 - share) * target[order]

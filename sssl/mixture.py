@@ -1,0 +1,144 @@
+"""Two-component Gaussian mixtures over losses, fitted on histograms: small, mergeable, the same whoever counts.
+
+A loss lives on one of two axes. `loss` is -log p of the inherited label, as in the paper. `logit` is log((1-p)/p), a
+monotone function of it on which the losses of correct labels are close to normal; on the loss axis their long right
+tail looks like a second component where there is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Axis = Literal["loss", "logit"]
+
+MAX_LOSS = 14.0  # -log(1e-6), rounded up: scores are float32 and clipped well before
+BINS = 1400
+_RANGES: dict[Axis, tuple[float, float]] = {"loss": (0.0, MAX_LOSS), "logit": (-MAX_LOSS, MAX_LOSS)}
+_MIN_STD = 0.05
+
+
+def to_axis(loss: Floats, axis: Axis) -> Floats:
+    """Map losses in nats onto an axis, clipped to its range; NaN stays NaN."""
+    low, high = _RANGES[axis]
+    if axis == "logit":
+        loss = loss + np.log(-np.expm1(-np.maximum(loss, 1e-7)))
+    return np.asarray(np.clip(loss, low, high), dtype=np.float64)
+
+
+def centers(axis: Axis) -> Floats:
+    """Return the bin centers [BINS] of an axis."""
+    low, high = _RANGES[axis]
+    return low + (np.arange(BINS) + 0.5) * (high - low) / BINS
+
+
+def bin_of(value: Floats, axis: Axis) -> NDArray[np.int64]:
+    """Return the bin of finite values on an axis."""
+    low, high = _RANGES[axis]
+    return np.clip((value - low) / (high - low) * BINS, 0, BINS - 1).astype(np.int64)
+
+
+def histogram(loss: Floats, axis: Axis) -> NDArray[np.int64]:
+    """Count losses by bin [BINS], leaving out what is not finite."""
+    return np.bincount(bin_of(to_axis(loss[np.isfinite(loss)], axis), axis), minlength=BINS)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One Gaussian of a mixture, on the mixture's axis."""
+
+    weight: float
+    mean: float
+    std: float
+
+    def log_density(self, x: Floats) -> Floats:
+        """Return the log of weight times density at x."""
+        z = (x - self.mean) / self.std
+        return np.asarray(np.log(max(self.weight, 1e-12)) - 0.5 * z * z - np.log(self.std) - 0.5 * np.log(2 * np.pi))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A confident (low-loss) component and, if there is anything to split, a noisy one."""
+
+    axis: Axis
+    confident: Component
+    noisy: Component | None
+
+    def clean_probability(self) -> Floats:
+        """Return by bin [BINS] the posterior of the confident component: 1 everywhere if it is the only one."""
+        if self.noisy is None:
+            return np.ones(BINS)
+        x = centers(self.axis)
+        return np.exp(
+            self.confident.log_density(x) - np.logaddexp(self.confident.log_density(x), self.noisy.log_density(x))
+        )
+
+    @property
+    def separation(self) -> float:
+        """Distance of the means in units of the mean variance (Ashman's D); above 2 the two are clearly apart."""
+        if self.noisy is None:
+            return 0.0
+        return float((self.noisy.mean - self.confident.mean) / np.sqrt((self.confident.std**2 + self.noisy.std**2) / 2))
+
+
+def clip_quantiles(counts: Floats, low: float, high: float) -> Floats:
+    """Move what lies beyond the two quantiles to the quantile's bin: no single loss moves the fit."""
+    total = counts.sum()
+    if not total:
+        return counts
+    cumulative = np.cumsum(counts)
+    first = int(np.searchsorted(cumulative, low * total))
+    last = int(np.searchsorted(cumulative, high * total))
+    clipped = np.zeros_like(counts)
+    np.add.at(clipped, np.clip(np.arange(len(counts)), first, last), counts)
+    return clipped
+
+
+def fit_one(counts: Floats, axis: Axis) -> Component:
+    """Fit one Gaussian to a histogram."""
+    x, total = centers(axis), counts.sum()
+    mean = float((counts * x).sum() / total)
+    return Component(1.0, mean, max(float(np.sqrt((counts * (x - mean) ** 2).sum() / total)), _MIN_STD))
+
+
+def fit_two(counts: Floats, axis: Axis, iterations: int = 100) -> Mixture:
+    """Fit two Gaussians to a histogram by expectation maximisation, from the outer quintiles."""
+    x, total = centers(axis), counts.sum()
+    cumulative = np.cumsum(counts) / total
+    start = fit_one(counts, axis)
+    low, high = (Component(0.5, float(x[np.searchsorted(cumulative, quantile)]), start.std) for quantile in (0.1, 0.9))
+    for _ in range(iterations):
+        log_low, log_high = low.log_density(x), high.log_density(x)
+        responsibility = np.exp(log_low - np.logaddexp(log_low, log_high))
+        low, high = _weighted(counts * responsibility, x, total), _weighted(counts * (1 - responsibility), x, total)
+    low, high = sorted((low, high), key=lambda component: component.mean)
+    return Mixture(axis, low, high)
+
+
+def prefers_two(counts: Floats, mixture: Mixture, min_separation: float) -> bool:
+    """Decide whether two components are there: better by BIC than one, apart, and neither of them a sliver."""
+    if mixture.noisy is None or min(mixture.noisy.weight, mixture.confident.weight) < 0.01:
+        return False
+    x, total = centers(mixture.axis), counts.sum()
+    one = (counts * fit_one(counts, mixture.axis).log_density(x)).sum()
+    two = (counts * np.logaddexp(mixture.confident.log_density(x), mixture.noisy.log_density(x))).sum()
+    penalty = 0.5 * (5 - 2) * np.log(total)
+    return bool(two - one > penalty and mixture.separation > min_separation)
+
+
+def monotone(clean_probability: Floats) -> Floats:
+    """Make a posterior non-increasing in the loss: a wider component must not win on both sides."""
+    peak = int(np.argmax(clean_probability))
+    held = np.concatenate([np.full(peak, clean_probability[peak]), clean_probability[peak:]])
+    return np.minimum.accumulate(held)
+
+
+def _weighted(mass: Floats, x: Floats, total: float) -> Component:
+    share = max(float(mass.sum()), 1e-9)
+    mean = float((mass * x).sum() / share)
+    return Component(share / total, mean, max(float(np.sqrt((mass * (x - mean) ** 2).sum() / share)), _MIN_STD))

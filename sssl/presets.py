@@ -1,0 +1,55 @@
+"""The two ways to run the method: `paper` as published, `guarded` as we would run it on our own catalog."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sssl.augment import AugmentConfig
+from sssl.judge import JudgeConfig
+from sssl.relabel import RelabelConfig
+from sssl.score import ScoreConfig
+from sssl.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Settings of all stages of self-learning."""
+
+    rounds: int = 3
+    """Rounds of split, relabel and retrain after the warm-up."""
+    relabel: RelabelConfig = field(default_factory=RelabelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+
+GUARDED = Preset()
+
+PAPER = Preset(
+    rounds=8,  # E = 1: the paper splits every epoch
+    relabel=RelabelConfig(
+        axis="loss",
+        clip_quantile=0.0,
+        per_class_prior=None,
+        min_separation=None,
+        monotone=False,
+        max_noisy_share=None,
+    ),
+    train=TrainConfig(
+        cross_fit=False,
+        epochs=1,
+        ema=0.0,
+        warmup_mixup=False,
+        lambda_noisy=1.0,
+        lambda_consistency=1.0,
+        lambda_prior=1.0,
+        augment=AugmentConfig(),
+    ),
+    score=ScoreConfig(views=2),
+    judge=JudgeConfig(max_drop=None),
+)
+
+PresetName = Literal["guarded", "paper"]
+
+PRESETS: dict[PresetName, Preset] = {"guarded": GUARDED, "paper": PAPER}

@@ -1,0 +1,262 @@
+"""Split segments into confident and noisy by their loss, and give each the soft label that training learns.
+
+Method: Sun, Zhang, Zhou, Li, "Semi-Supervised Self-Learning Enhanced Music Emotion Recognition", 2024, as `paper`;
+`guarded` adds what keeps the recipe from harming a model where labels are right or a class is merely hard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import Catalog, Label, arrow_schema
+from sssl import mixture as mix
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RelabelConfig:
+    """How a round splits and relabels."""
+
+    tau: float = 0.5
+    """A segment is confident if its clean probability is above this."""
+    temperature: float = 0.5
+    """Sharpening of soft labels: p^(1/T) / sum; 1 leaves them as they are."""
+    axis: mix.Axis = "logit"
+    """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
+    clip_quantile: float = 0.005
+    """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
+    per_class_prior: float | None = 200.0
+    """Fit a mixture a class, shrunk to the common one with the weight of so many segments; none: one for all."""
+    min_separation: float | None = 2.0
+    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split."""
+    monotone: bool = True
+    """Keep the clean probability from rising with the loss."""
+    max_noisy_share: float | None = 0.4
+    """Call at most this share of a class's segments noisy, those with the highest loss; none: no cap."""
+    noisy_weight: float = 1.0
+    """Weight of noisy segments in training; 0 sets them aside."""
+
+
+@dataclass(frozen=True)
+class ClassSplit:
+    """The split of one class: clean probability by bin [BINS], the first bin below the threshold, and the first that
+    the cap lets be noisy; BINS where there is none."""
+
+    mixture: mix.Mixture
+    clean_probability: Floats
+    first_unclean_bin: int
+    first_noisy_bin: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """The fitted split of a round, by class; `common` is the mixture over all classes."""
+
+    axis: mix.Axis
+    common: mix.Mixture
+    by_class: tuple[ClassSplit, ...]
+
+
+def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
+    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments.
+
+    Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
+    """
+    counts = np.stack(
+        [mix.clip_quantiles(h.astype(float), config.clip_quantile, 1 - config.clip_quantile) for h in histograms]
+    )
+    pooled = counts.sum(axis=0)
+    if not pooled.sum():
+        nothing = mix.Mixture(config.axis, mix.Component(1.0, 0.0, 1.0), None)
+        return Split(
+            config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS, mix.BINS) for _ in counts)
+        )
+    common = _fit(pooled, config)
+    return Split(config.axis, common, tuple(_split_class(own, pooled, common, config) for own in counts))
+
+
+def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> pa.Table:
+    """Give each segment its track's label: the labels of round 0."""
+    by_id = {track.track_id: track for track in tracks}
+    rows = [by_id[track_id] for track_id in segments["track_id"].to_pylist()]
+    inherited = np.array([-1 if row.label is None else classes.index(row.label) for row in rows], dtype=np.int64)
+    unlabelled = inherited < 0
+    locked = np.array([row.locked for row in rows], dtype=bool) & ~unlabelled
+    partition = np.select([unlabelled, locked], ["unlabelled", "locked"], "confident")
+    reason = np.select([unlabelled, locked], ["no-label", "locked"], "inherited")
+    weight = np.array([float(row.split == "train") for row in rows], dtype=np.float64)
+    nan = np.full(len(rows), np.nan)
+    return _labels_table(
+        segments, 0, classes, inherited, nan, nan, partition, _one_hot(inherited, len(classes)), weight, reason
+    )
+
+
+def relabel(
+    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], round: int, split: Split, config: RelabelConfig
+) -> pa.Table:
+    """Apply a split to the scored segments of a part; rows stay aligned with the scores (and so with the segments)."""
+    base = inherit(scores, tracks, classes)
+    inherited = _indices(base["inherited_label"], classes)
+    posterior, loss = posteriors(scores, len(classes)), column(scores, "loss")
+    unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
+    unscored = ~np.isfinite(loss) & ~unlabelled
+    clean, noisy, capped = _apply(split, inherited, loss)
+    noisy &= ~locked & ~unlabelled & ~unscored
+
+    target = _targets(inherited, posterior, clean, noisy, locked | unscored, config.temperature)
+    partition = np.select([unlabelled, locked, noisy], ["unlabelled", "locked", "noisy"], "confident")
+    kept = np.where(capped, "cap", "low-loss")
+    if split.common.noisy is None:
+        kept = np.full(len(loss), "no-split")
+    reason = np.select([unlabelled, locked, unscored, noisy], ["no-label", "locked", "no-score", "high-loss"], kept)
+    weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
+    return _labels_table(scores, round, classes, inherited, loss, clean, partition, target, weight, reason)
+
+
+def sharpen(probabilities: Floats, temperature: float) -> Floats:
+    """Return p^(1/T) / sum by row of [N, C]: lower temperatures move mass to the largest class."""
+    powered = np.power(probabilities, 1.0 / temperature)
+    return np.asarray(powered / powered.sum(axis=1, keepdims=True))
+
+
+def posteriors(scores: pa.Table, classes: int) -> Floats:
+    """Return the posteriors [N, C] of a scores table, NaN where there is none."""
+    listed = scores["probabilities"].to_pylist()
+    return np.array([row or [np.nan] * classes for row in listed], dtype=np.float64).reshape(-1, classes)
+
+
+def column(table: pa.Table, name: str) -> Floats:
+    """Return a numeric column [N], NaN where it is null."""
+    return np.asarray(table[name].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def loss_histograms(
+    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
+) -> NDArray[np.int64]:
+    """Count the losses [C, BINS] of a part's train tracks by inherited label; locked labels say nothing about noise."""
+    used = {
+        t.track_id: classes.index(t.label)
+        for t in tracks
+        if t.label is not None and t.split == "train" and not t.locked
+    }
+    inherited = np.array([used.get(track_id, -1) for track_id in scores["track_id"].to_pylist()], dtype=np.int64)
+    loss = column(scores, "loss")
+    return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
+
+
+def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:
+    fitted = mix.fit_two(counts, config.axis)
+    if config.min_separation is None or mix.prefers_two(counts, fitted, config.min_separation):
+        return fitted
+    return mix.Mixture(config.axis, mix.fit_one(counts, config.axis), None)
+
+
+def _split_class(own: Floats, pooled: Floats, common: mix.Mixture, config: RelabelConfig) -> ClassSplit:
+    fitted = common
+    if config.per_class_prior is not None and common.noisy is not None and own.sum():
+        # Shrinkage by pseudo-observations: the common histogram counts as so many segments of this class.
+        fitted = _fit(own + pooled * config.per_class_prior / pooled.sum(), config)
+    clean = fitted.clean_probability()
+    if config.monotone:
+        clean = mix.monotone(clean)
+    unclean = _first(clean <= config.tau)
+    return ClassSplit(fitted, clean, unclean, max(unclean, _first_allowed(own, config.max_noisy_share)))
+
+
+def _first(condition: NDArray[np.bool_]) -> int:
+    return int(np.argmax(condition)) if condition.any() else mix.BINS
+
+
+def _first_allowed(own: Floats, max_share: float | None) -> int:
+    """Return the first bin from which on no more than `max_share` of the class's segments lie."""
+    if max_share is None or not own.sum():
+        return 0
+    above = own[::-1].cumsum()[::-1] / own.sum()
+    return _first(above <= max_share)
+
+
+def _apply(
+    split: Split, inherited: NDArray[np.int64], loss: Floats
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return clean probability [N], noisy [N] and capped [N] (noisy but for the cap) of segments."""
+    known = (inherited >= 0) & np.isfinite(loss)
+    clean, noisy, capped = np.full(len(loss), np.nan), np.zeros(len(loss), bool), np.zeros(len(loss), bool)
+    bins = mix.bin_of(mix.to_axis(np.where(known, loss, 0.0), split.axis), split.axis)
+    for c, own in enumerate(split.by_class):
+        mine = known & (inherited == c)
+        clean[mine] = own.clean_probability[bins[mine]]
+        noisy[mine] = bins[mine] >= own.first_noisy_bin
+        capped[mine] = (bins[mine] >= own.first_unclean_bin) & ~noisy[mine]
+    return clean, noisy, capped
+
+
+def _targets(
+    inherited: NDArray[np.int64],
+    posterior: Floats,
+    clean: Floats,
+    noisy: NDArray[np.bool_],
+    fixed: NDArray[np.bool_],
+    temperature: float,
+) -> Floats:
+    """Return soft labels [N, C]: confident sharpen(w y + (1-w) p), noisy sharpen(p), fixed y; NaN where unlabelled."""
+    one_hot = _one_hot(inherited, posterior.shape[1])
+    target = one_hot.copy()
+    confident = (inherited >= 0) & ~noisy & ~fixed
+    w = clean[confident, None]
+    target[confident] = sharpen(w * one_hot[confident] + (1 - w) * posterior[confident], temperature)
+    target[noisy] = sharpen(posterior[noisy], temperature)
+    return target
+
+
+def _one_hot(indices: NDArray[np.int64], classes: int) -> Floats:
+    """Return [N, C]; a row of NaN where the index is negative."""
+    one_hot = np.eye(classes)[np.maximum(indices, 0)]
+    one_hot[indices < 0] = np.nan
+    return np.asarray(one_hot)
+
+
+def _indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
+    position = {name: index for index, name in enumerate(classes)}
+    return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
+
+
+def _labels_table(
+    rows: pa.Table,
+    round: int,
+    classes: Sequence[str],
+    inherited: NDArray[np.int64],
+    loss: Floats,
+    clean: Floats,
+    partition: NDArray[np.str_],
+    target: Floats,
+    weight: Floats,
+    reason: NDArray[np.str_],
+) -> pa.Table:
+    names = np.array([*classes, None], dtype=object)
+    unlabelled = inherited < 0
+    label = np.where(unlabelled, len(classes), np.argmax(np.nan_to_num(target), axis=1))
+    return pa.table(
+        {
+            "track_id": rows["track_id"],
+            "segment_index": rows["segment_index"],
+            "round": pa.array(np.full(len(rows), round), pa.int32()),
+            "inherited_label": pa.array(names[inherited], pa.string()),
+            "loss": pa.array(loss, pa.float32(), mask=~np.isfinite(loss)),
+            "clean_probability": pa.array(clean, pa.float32(), mask=~np.isfinite(clean)),
+            "partition": pa.array(partition.astype(object), pa.string()),
+            "label": pa.array(names[label], pa.string()),
+            "target": pa.array(
+                [None if none else row for none, row in zip(unlabelled, target.astype(np.float32), strict=True)],
+                pa.list_(pa.float32()),
+            ),
+            "weight": pa.array(np.where(unlabelled, 0.0, weight), pa.float32()),
+            "reason": pa.array(reason.astype(object), pa.string()),
+        },
+        schema=arrow_schema(Label),
+    )

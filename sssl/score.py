@@ -1,0 +1,124 @@
+"""Posteriors of a part's segments, and the counts by which a model is judged."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from schemas import Catalog, Score, arrow_schema
+from sssl.augment import rolled
+from sssl.models import Model
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """How segments are scored."""
+
+    views: int = 1
+    """Average the posterior over so many rotated views of a segment; each costs one more pass."""
+    score_batch: int = 32
+    """Segments a forward pass; on a CPU 8 to 32 are best, a GPU wants 512 and more."""
+
+
+def posteriors(
+    model: Model, log_mel: NDArray[np.float16], folds: NDArray[np.int64], config: ScoreConfig, device: str, threads: int
+) -> NDArray[np.float32]:
+    """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for its track's fold.
+
+    Batches run on `threads` Python threads with one torch thread each: the numbers do not depend on how many there
+    are, as they would if torch split a sum.
+    """
+    found = np.empty((len(log_mel), len(model.spec.classes)), np.float32)
+    batches = list(_batches(folds % model.spec.members, config.score_batch))
+
+    def run(batch: tuple[int, NDArray[np.int64]]) -> None:
+        member, rows = batch
+        found[rows] = _forward(model.members[member], log_mel[rows], config.views, device)
+
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(run, batches))
+    return found
+
+
+def scores_table(
+    segments: pa.Table,
+    probabilities: NDArray[np.float32],
+    tracks: Sequence[Catalog],
+    classes: Sequence[str],
+    round: int,
+    model_id: str,
+) -> pa.Table:
+    """Return the scores of a part, aligned with its segments; a posterior that is not finite is a row with a reason."""
+    labels = {t.track_id: classes.index(t.label) for t in tracks if t.label is not None}
+    inherited = np.array([labels.get(track_id, -1) for track_id in segments["track_id"].to_pylist()], dtype=np.int64)
+    bad = np.logical_not(np.isfinite(probabilities).all(axis=1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loss = -np.log(np.clip(probabilities[np.arange(len(inherited)), inherited], 1e-6, 1.0))
+    return pa.table(
+        {
+            "track_id": segments["track_id"],
+            "segment_index": segments["segment_index"],
+            "round": np.full(len(segments), round, np.int32),
+            "probabilities": pa.array(list(probabilities), pa.list_(pa.float32()), mask=bad),
+            "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
+            "reason": pa.array(["non-finite" if row else None for row in bad], pa.string()),
+            "model_id": pa.array([model_id] * len(segments), pa.string()),
+        },
+        schema=arrow_schema(Score),
+    )
+
+
+def score_counts(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> Counter[str]:
+    """Count what a part's scores say about the model; sums over parts are meaningful.
+
+    `confusion/<split>/<true>/<predicted>` counts labelled tracks by the peak of their mean posterior, `loss/<split>`
+    sums the negative log of that mean posterior at the label.
+    """
+    counts: Counter[str] = Counter({"segments": len(scores), "non-finite": scores["probabilities"].null_count})
+    posterior = {track_id: np.mean(rows, axis=0) for track_id, rows in by_track(scores).items()}
+    for track in tracks:
+        if track.label is None or track.track_id not in posterior:
+            continue
+        mean = posterior[track.track_id]
+        counts[f"confusion/{track.split}/{track.label}/{classes[int(mean.argmax())]}"] += 1
+        counts[f"loss/{track.split}"] += float(-np.log(max(mean[classes.index(track.label)], 1e-6)))  # type: ignore[assignment]
+    return counts
+
+
+def by_track(scores: pa.Table) -> dict[str, Floats]:
+    """Group the finite posteriors of a scores table by track: [N, C] each, in the order of segments."""
+    grouped: dict[str, list[list[float]]] = {}
+    for track_id, row in zip(scores["track_id"].to_pylist(), scores["probabilities"].to_pylist(), strict=True):
+        if row is not None:
+            grouped.setdefault(track_id, []).append(row)
+    return {track_id: np.array(rows) for track_id, rows in grouped.items()}
+
+
+def cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _batches(members: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield (member, rows) in batches of rows that the same member scores."""
+    for member in np.unique(members):
+        rows = np.flatnonzero(members == member)
+        for start in range(0, len(rows), size):
+            yield int(member), rows[start : start + size]
+
+
+@torch.inference_mode()
+def _forward(member: torch.nn.Module, log_mel: NDArray[np.float16], views: int, device: str) -> NDArray[np.float32]:
+    x = torch.from_numpy(log_mel).to(device).float()
+    mean = torch.stack([member(rolled(x, v, views)).softmax(dim=1) for v in range(views)]).mean(dim=0)
+    return np.asarray(mean.cpu().numpy())

@@ -1,0 +1,119 @@
+"""Segment posteriors to a track's emotion: statistics, a calibrated linear classifier over them, and a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SongConfig:
+    """How segment posteriors become a song's emotion."""
+
+    abstain_below: float = 0.5
+    """Abstain where the calibrated probability of the label is below this."""
+    smooth_segments: int = 3
+    """Timeline: centred moving average of the posterior over so many segments; 1 turns it off."""
+    regularization: float = 0.1
+    """Inverse L2 strength of the song classifier (scikit-learn's C)."""
+
+
+def statistics(posterior: Floats) -> Floats:
+    """Summarise a track's segment posteriors [N, C] as features [6 C]: mean, maximum, minimum, standard deviation, and
+    the shares of segments whose posterior is above one half and is the largest."""
+    largest = np.eye(posterior.shape[1])[posterior.argmax(axis=1)]
+    return np.concatenate(
+        [
+            posterior.mean(axis=0),
+            posterior.max(axis=0),
+            posterior.min(axis=0),
+            posterior.std(axis=0),
+            (posterior > 0.5).mean(axis=0),
+            largest.mean(axis=0),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class SongClassifier:
+    """A fitted softmax over standardised statistics, as plain numbers: it travels as a side input and as JSON."""
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    coefficients: tuple[tuple[float, ...], ...]
+    intercept: tuple[float, ...]
+
+    def probabilities(self, features: Floats) -> Floats:
+        """Return the class probabilities [C] of one track's statistics."""
+        x = (features - np.array(self.mean)) / np.array(self.scale)
+        logits = np.array(self.coefficients) @ x + np.array(self.intercept)
+        powers = np.exp(logits - logits.max())
+        return np.asarray(powers / powers.sum())
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def fit_classifier(features: Floats, labels: NDArray[np.int64], classes: int, config: SongConfig) -> SongClassifier:
+    """Fit the song classifier to train tracks' statistics [N, 6 C] and label indices [N].
+
+    The posteriors come from members that did not train on the track, so the fit sees scores as they are on new music
+    and its probabilities are calibrated without a further split. With fewer than two classes the largest mean wins.
+    """
+    if len(np.unique(labels)) < 2:
+        pick_mean = np.eye(classes, 6 * classes) * 10.0
+        return SongClassifier((0.0,) * 6 * classes, (1.0,) * 6 * classes, _rows(pick_mean), (0.0,) * classes)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=config.regularization, max_iter=2000))
+    scaler, regression = pipeline.fit(features, labels)
+    coefficients, intercept = np.zeros((classes, features.shape[1])), np.full(classes, -30.0)
+    own, bias = regression.coef_, regression.intercept_
+    if len(regression.classes_) == 2:  # scikit-learn keeps one row for two classes
+        own, bias = np.vstack([np.zeros_like(own), own]), np.concatenate([[0.0], bias])
+    coefficients[regression.classes_], intercept[regression.classes_] = own, bias
+    return SongClassifier(tuple(scaler.mean_), tuple(scaler.scale_), _rows(coefficients), tuple(intercept))
+
+
+def timeline(
+    posterior: Floats, start_s: Floats, segment_s: float, classes: Sequence[str], smooth_segments: int
+) -> list[dict[str, Any]]:
+    """Return the emotions of a track in time order, from its segment posteriors [N, C] and starts [N].
+
+    Each segment speaks for the time until the next one starts. The posterior is averaged over `smooth_segments`
+    around a segment; neighbours whose average peaks at the same class become one entry, its confidence their mean.
+    """
+    smooth = _moving_average(posterior, smooth_segments)
+    entries = []
+    for c, run in groupby(range(len(smooth)), key=lambda i: int(smooth[i].argmax())):
+        rows = list(run)
+        follower = rows[-1] + 1
+        end_s = start_s[rows[-1]] + segment_s
+        if follower < len(start_s):
+            end_s = min(end_s, start_s[follower])
+        entries.append(
+            {
+                "start_s": float(start_s[rows[0]]),
+                "end_s": float(end_s),
+                "label": classes[c],
+                "confidence": float(smooth[rows, c].mean()),
+            }
+        )
+    return entries
+
+
+def _moving_average(posterior: Floats, width: int) -> Floats:
+    reach = width // 2
+    return np.stack([posterior[max(0, i - reach) : i + reach + 1].mean(axis=0) for i in range(len(posterior))])
+
+
+def _rows(matrix: Floats) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(map(float, row)) for row in matrix)

@@ -1,0 +1,65 @@
+"""The committed tables as DuckDB views, with the docs of schemas/ as comments."""
+
+from __future__ import annotations
+
+import duckdb
+
+from schemas import TABLES, columns
+from sssl.store import Manifest, Snapshot, Store
+
+ACCEPTED_VIEWS = {
+    "accepted_labels": "labels of the last accepted round: what the model in use was trained on",
+    "accepted_scores": "scores of the last accepted round: what songs are made from",
+}
+
+
+def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
+    """Open an in-memory database with a view of each table of a snapshot.
+
+    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only) and `manifests`
+    (one row a committed generation, with its digest).
+    """
+    connection = duckdb.connect()
+    if store.local_path is None:
+        connection.register_filesystem(store.fs)
+    for name, table in TABLES.items():
+        manifests = snapshot.of(name)
+        if manifests:
+            _create_view(connection, store, table, manifests)
+    _create_manifests(connection, snapshot)
+    for view, doc in ACCEPTED_VIEWS.items():
+        name = view.removeprefix("accepted_")
+        if snapshot.of("rounds") and snapshot.of(name):
+            connection.execute(
+                f"create view {view} as select * from {name} "
+                "where round = (select max(round) from rounds where accepted)"
+            )
+            connection.execute(f"comment on view {view} is {_quote(doc)}")
+    return connection
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
+    files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.files.items())]
+    name = manifests[0].table
+    connection.execute(f"create view {name} as select * from read_parquet([{', '.join(map(_quote, files))}])")
+    connection.execute(f"comment on view {name} is {_quote(table.__doc__ or '')}")
+    for column in columns(table):
+        unit = f" [{column.unit}]" if column.unit else ""
+        connection.execute(f"comment on column {name}.{column.name} is {_quote(column.doc + unit)}")
+
+
+def _create_manifests(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    connection.execute(
+        "create table manifests (table_name text, round int, generation text, rows bigint, files bigint, bytes bigint, "
+        "digest text, stage text, created_at timestamptz)"
+    )
+    for m in snapshot.manifests:
+        size = sum(file.bytes for file in m.files.values())
+        connection.execute(
+            "insert into manifests values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [m.table, m.round, m.generation, m.rows, len(m.files), size, m.digest, m.stage, m.created_at],
+        )
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

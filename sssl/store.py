@@ -1,0 +1,288 @@
+"""An output folder: part files written once, manifests that commit them, and the `latest` pointer that readers follow.
+
+    O/sssl.json                                  what this folder is, and its schema version
+    O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
+    O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
+    O/<table>/<generation>/manifest.json         written last: the table is committed
+    O/latest.json                                the generations that belong together, flipped atomically
+
+A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import SCHEMA_VERSION
+from sssl import __version__
+
+
+class StoreError(Exception):
+    """An output folder that cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """One committed file of a table; `path` is relative to the output folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that a part is done: its files by table, and what was counted; counts add up over parts."""
+
+    part: int
+    files: dict[str, PartFile]
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a committed table consists of and what it was made from."""
+
+    table: str
+    generation: str
+    stage: str
+    round: int | None
+    config: dict[str, Any]
+    parents: tuple[str, ...]
+    files: dict[int, PartFile]
+    summary: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    code_version: str = __version__
+    created_at: str = ""
+
+    @property
+    def ref(self) -> str:
+        """Name of this table's generation, as children list it among their parents."""
+        return f"{self.table}/{self.generation}"
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files.values())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the full content of all files, in the order of parts."""
+        return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
+    """Name the generation that a stage makes from its config and the full content of its parents."""
+    content = sorted([parent.ref, parent.digest] for parent in parents)
+    return digest_of([SCHEMA_VERSION, stage, round, config, content])[:12]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Generations that belong together: every parent of a member is a member too."""
+
+    manifests: tuple[Manifest, ...] = ()
+
+    def add(self, manifest: Manifest) -> Snapshot:
+        """Put `manifest` in the place of its predecessor; what was made from the predecessor goes with it."""
+        kept = [m for m in self.manifests if (m.table, m.round) != (manifest.table, manifest.round)] + [manifest]
+        while True:
+            refs = {m.ref for m in kept}
+            consistent = [m for m in kept if refs.issuperset(m.parents)]
+            if len(consistent) == len(kept):
+                return Snapshot(tuple(sorted(kept, key=lambda m: (m.table, m.round or 0))))
+            kept = consistent
+
+    def covers(self, other: Snapshot) -> bool:
+        """Whether every table (and round) of `other` is here: publishing this takes nothing from a reader."""
+        return {(m.table, m.round) for m in other.manifests} <= {(m.table, m.round) for m in self.manifests}
+
+    def of(self, table: str) -> list[Manifest]:
+        """List the manifests of a table, one a round where it has rounds."""
+        return [m for m in self.manifests if m.table == table]
+
+    def get(self, table: str, round: int | None = None) -> Manifest:
+        """Return the one manifest of a table (and round).
+
+        Raises:
+            StoreError: it is not committed; the message says which command makes it.
+        """
+        found = [m for m in self.of(table) if m.round == round]
+        if not found:
+            of_round = "" if round is None else f" of round {round}"
+            raise StoreError(
+                f"table {table}{of_round} is not committed yet: run the stage that writes it first (see `sssl --help`)"
+            )
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The output folder at `root`, a local path or any fsspec URL."""
+
+    root: str
+
+    def __post_init__(self) -> None:
+        if "://" not in self.root:
+            object.__setattr__(self, "root", os.path.abspath(self.root))
+
+    @classmethod
+    def open(cls, root: str, *, create: bool = False) -> Store:
+        """Open an output folder, made by `create` where there is none.
+
+        Raises:
+            StoreError: nothing there, not an output folder, or one of another schema version.
+        """
+        store = cls(root)
+        if not store.exists("sssl.json"):
+            if not create:
+                raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
+            store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
+        version = store.read_json("sssl.json").get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise StoreError(
+                f"{root} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
+                "choose another --output, or the program version that wrote it"
+            )
+        return store
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        return fsspec.core.url_to_fs(self.root)[0]
+
+    @property
+    def local_path(self) -> str | None:
+        """The folder's path if it lies on this machine."""
+        return None if "://" in self.root else self.root
+
+    def url(self, path: str) -> str:
+        """Return the full path or URL of a path relative to the folder."""
+        return f"{self.root.rstrip('/')}/{path}"
+
+    def exists(self, path: str) -> bool:
+        return bool(self.fs.exists(self.url(path)))
+
+    def names(self, folder: str) -> list[str]:
+        """List the file names of a folder, none if it does not exist."""
+        try:
+            return sorted(name.rsplit("/", 1)[-1] for name in self.fs.ls(self.url(folder), detail=False, refresh=True))
+        except FileNotFoundError:
+            return []
+
+    def read_bytes(self, path: str) -> bytes:
+        return bytes(self.fs.cat_file(self.url(path)))
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """Write a file so that readers see all of it or nothing, also if we are killed."""
+        if self.local_path is None:
+            # An object appears whole when its single upload ends.
+            self.fs.pipe_file(self.url(path), data)
+            return
+        target = self.url(path)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, target)
+
+    def read_json(self, path: str) -> Any:
+        return json.loads(self.read_bytes(path))
+
+    def write_json(self, path: str, value: Any) -> None:
+        self.write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode())
+
+    # Parts
+
+    def write_part(self, table: str, generation: str, part: int, content: pa.Table) -> PartFile:
+        """Write one part of a table as Parquet; row groups of 256 rows so that a reader can stream them."""
+        buffer = io.BytesIO()
+        dictionary = [f.name for f in content.schema if pa.types.is_string(f.type)]
+        pq.write_table(
+            content,
+            buffer,
+            row_group_size=256,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+        )
+        return self.write_file(f"{table}/{generation}/part-{part:05d}.parquet", buffer.getvalue(), len(content))
+
+    def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
+        self.write_bytes(path, data)
+        return PartFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
+
+    def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
+        with self.fs.open(self.url(file.path), "rb") as source:
+            return pq.read_table(source, columns=columns)
+
+    def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+        """Read a whole table; for the small ones."""
+        return pa.concat_tables(self.read_part(file, columns) for _, file in sorted(manifest.files.items()))
+
+    def iter_parts(self, manifest: Manifest, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        for part, file in sorted(manifest.files.items()):
+            yield part, self.read_part(file, columns)
+
+    # Receipts
+
+    def write_receipt(self, table: str, generation: str, receipt: Receipt) -> None:
+        self.write_json(f"{table}/{generation}/receipts/{receipt.part:05d}.json", asdict(receipt))
+
+    def receipt(self, table: str, generation: str, part: int) -> Receipt | None:
+        """Return the receipt of a part that is done, None while it is not."""
+        path = f"{table}/{generation}/receipts/{part:05d}.json"
+        return _receipt(self.read_json(path)) if self.exists(path) else None
+
+    # Commits
+
+    def manifest(self, table: str, generation: str) -> Manifest | None:
+        """Return the manifest of a committed generation, None if it is not committed."""
+        path = f"{table}/{generation}/manifest.json"
+        return _manifest(self.read_json(path)) if self.exists(path) else None
+
+    def commit(self, manifest: Manifest) -> Manifest:
+        """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing."""
+        committed = self.manifest(manifest.table, manifest.generation)
+        if committed is not None:
+            return committed
+        stamped = asdict(manifest) | {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        self.write_json(f"{manifest.table}/{manifest.generation}/manifest.json", stamped)
+        return _manifest(stamped)
+
+    def latest(self) -> Snapshot:
+        """Return the published snapshot, empty before the first one."""
+        if not self.exists("latest.json"):
+            return Snapshot()
+        refs = self.read_json("latest.json")["tables"]
+        found = [self.manifest(*ref.split("/")) for ref in refs]
+        return Snapshot(tuple(manifest for manifest in found if manifest is not None))
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Flip the `latest` pointer: readers see exactly these generations."""
+        self.write_json("latest.json", {"tables": [manifest.ref for manifest in snapshot.manifests]})
+
+
+def _receipt(value: dict[str, Any]) -> Receipt:
+    return Receipt(value["part"], {table: PartFile(**file) for table, file in value["files"].items()}, value["counts"])
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    files = {int(part): PartFile(**file) if isinstance(file, dict) else file for part, file in value["files"].items()}
+    return Manifest(**(value | {"files": files, "parents": tuple(value["parents"])}))

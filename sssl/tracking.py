@@ -1,0 +1,101 @@
+"""MLflow: a parent run for a run of the method, a child for each round. The only file that imports mlflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sssl.store import Store
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+EXPERIMENT = "sssl"
+
+
+class Tracker:
+    """One run of the method in MLflow, found again by its key after a restart."""
+
+    def __init__(self, store: Store, uri: str | None, key: str, params: Mapping[str, Any]) -> None:
+        import mlflow
+
+        # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        self._client = mlflow.MlflowClient(tracking_uri=uri or _local_uri(store))
+        found = self._client.get_experiment_by_name(EXPERIMENT)
+        artifacts = f"{store.root}/mlflow" if uri is None else None
+        self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifacts)
+        self._parent = self._run({"sssl.key": key, "sssl.output": store.root}, f"run {key}")
+        self._log_params(self._parent, params)
+
+    @contextmanager
+    def round(self, round: int, params: Mapping[str, Any]) -> Iterator[RoundLog]:
+        """Log a round as a child run; it is marked failed if the block raises."""
+        tags = {"mlflow.parentRunId": self._parent, "sssl.round": str(round)}
+        run_id = self._run(tags, f"round {round}")
+        self._log_params(run_id, params)
+        try:
+            yield RoundLog(self._client, run_id)
+        except BaseException:
+            self._client.set_terminated(run_id, "FAILED")
+            raise
+        self._client.set_terminated(run_id, "FINISHED")
+
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log metrics of the whole run."""
+        RoundLog(self._client, self._parent).log(metrics, step)
+
+    def log_file(self, path: str) -> None:
+        """Keep a local file as an artifact of the whole run."""
+        self._client.log_artifact(self._parent, path)
+
+    def finish(self) -> None:
+        """Mark the whole run finished."""
+        self._client.set_terminated(self._parent, "FINISHED")
+
+    def _run(self, tags: dict[str, str], name: str) -> str:
+        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        for run in self._client.search_runs([self._experiment], query):
+            self._client.update_run(run.info.run_id, "RUNNING")
+            return str(run.info.run_id)
+        return str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
+
+    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
+        known = self._client.get_run(run_id).data.params
+        for name, value in _flatten(params):
+            if name not in known:
+                self._client.log_param(run_id, name, value)
+
+
+class RoundLog:
+    """Where a round's numbers go."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log metrics at a step, leaving out those that could not be measured."""
+        for name, value in metrics.items():
+            if value is not None:
+                self._client.log_metric(self._run_id, name, float(value), step=step)
+
+    def tag(self, name: str, value: str) -> None:
+        self._client.set_tag(self._run_id, name, value)
+
+
+def _local_uri(store: Store) -> str:
+    folder = store.local_path
+    if folder is None:
+        raise ValueError(f"{store.root} is not a local folder: give --mlflow-uri a server")
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

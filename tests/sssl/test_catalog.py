@@ -1,0 +1,115 @@
+from collections import Counter
+
+import pytest
+
+from schemas import Catalog
+from sssl.catalog import CatalogConfig, CatalogError, commit_catalog, read_catalog, read_part
+from sssl.store import Store
+
+CONFIG = CatalogConfig()
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
+def many(tmp_path, count, groups=None):
+    group = (lambda i: f"g{i % groups}") if groups else (lambda i: f"t{i}")
+    rows = "\n".join(f"t{i},/a/{i}.wav,Q{i % 4 + 1},{group(i)}" for i in range(count))
+    return write(tmp_path / "many.csv", f"track_id,uri,label,group_id\n{rows}\n")
+
+
+def test_ids_and_labels_are_text_even_if_they_look_like_numbers_or_nothing(tmp_path):
+    catalog = write(tmp_path / "c.csv", "track_id,uri,label\n007,/a.wav,NA\n008,/b.wav,\n")
+    rows = {row.track_id: row for row in read_catalog(catalog, None, CatalogConfig(classes=("NA", "Q2")))}
+    assert rows["007"].label == "NA"
+    assert rows["008"].label is None
+    assert rows["008"].split is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("track_id,label\nt1,Q1\n", "column uri is missing; it has track_id, label"),
+        ("uri,label\n/a.wav,Q1\n", "column track_id is missing"),
+        ("track_id,uri\nt1,/a.wav\nt1,/b.wav\n", "track_id 't1' appears more than once"),
+        ("track_id,uri,label\nt1,/a.wav,happy\n", "track 't1' has label 'happy', expected one of Q1, Q2, Q3, Q4"),
+        ("track_id,uri,split\nt1,/a.wav,dev\n", "track 't1' has split 'dev', expected one of train, test"),
+        ("track_id,uri,expected_s\nt1,/a.wav,long\n", "track 't1' has expected_s 'long', expected seconds"),
+        ("track_id,uri,locked\nt1,/a.wav,maybe\n", "track 't1' has locked 'maybe', expected true or false"),
+        ("track_id,uri\nt1,\n", "row 1 has no uri"),
+        ("track_id,uri\n", "no tracks"),
+        ("", "cannot read"),
+    ],
+)
+def test_a_bad_catalog_is_refused_with_the_thing_and_the_expectation(tmp_path, text, message):
+    with pytest.raises(CatalogError, match=message):
+        read_catalog(write(tmp_path / "c.csv", text), None, CONFIG)
+
+
+def test_a_missing_catalog_is_refused(tmp_path):
+    with pytest.raises(CatalogError, match="cannot read"):
+        read_catalog(str(tmp_path / "none.csv"), None, CONFIG)
+
+
+def test_a_folder_becomes_a_catalog_and_takes_labels_by_id_or_stem(tmp_path):
+    (tmp_path / "music" / "album").mkdir(parents=True)
+    for name in ("one.mp3", "album/two.FLAC", "cover.jpg"):
+        (tmp_path / "music" / name).touch()
+    labels = write(tmp_path / "labels.csv", "track_id,label\none,Q1\nalbum/two.FLAC,Q3\nelsewhere,Q2\n")
+    rows = read_catalog(str(tmp_path / "music"), labels, CONFIG)
+    assert {row.track_id: row.label for row in rows} == {"one.mp3": "Q1", "album/two.FLAC": "Q3"}
+    assert {row.track_id for row in read_catalog(str(tmp_path / "music" / "*.mp3"), None, CONFIG)} == {"one.mp3"}
+
+
+def test_labels_that_fit_no_file_are_refused(tmp_path):
+    (tmp_path / "one.mp3").touch()
+    labels = write(tmp_path / "labels.csv", "track_id,label\nother,Q1\n")
+    with pytest.raises(CatalogError, match=r"no track_id fits a file, e.g. 'other'; ids are paths like 'one.mp3'"):
+        read_catalog(str(tmp_path), labels, CONFIG)
+
+
+def test_a_group_shares_split_and_fold(tmp_path):
+    rows = read_catalog(many(tmp_path, 120, groups=30), None, CONFIG)
+    for attribute in ("split", "fold"):
+        assert max(Counter(g for g, _ in {(r.group_id, getattr(r, attribute)) for r in rows}).values()) == 1
+
+
+def test_splits_and_folds_hold_each_class_in_proportion(tmp_path):
+    rows = read_catalog(many(tmp_path, 120), None, CONFIG)
+    assert Counter(r.label for r in rows if r.split == "test") == dict.fromkeys(("Q1", "Q2", "Q3", "Q4"), 6)
+    train = Counter((r.label, r.fold) for r in rows if r.split == "train")
+    assert set(train.values()) == {8}
+
+
+def test_the_order_of_the_catalog_does_not_matter(tmp_path):
+    path = many(tmp_path, 50)
+    header, *lines = (tmp_path / "many.csv").read_text().splitlines()
+    turned = write(tmp_path / "turned.csv", "\n".join([header, *reversed(lines)]))
+    assert read_catalog(path, None, CONFIG) == read_catalog(turned, None, CONFIG)
+
+
+def test_a_given_split_is_kept_and_never_dealt(tmp_path):
+    catalog = write(tmp_path / "c.csv", "track_id,uri,label,split\na,/a,Q1,test\nb,/b,Q1,\nc,/c,,test\n")
+    assert {r.track_id: r.split for r in read_catalog(catalog, None, CONFIG)} == {"a": "test", "b": "train", "c": None}
+
+
+def test_parts_are_read_back_row_by_row(tmp_path):
+    rows = read_catalog(many(tmp_path, 50), None, CatalogConfig(tracks_per_part=8))
+    store = Store.open(str(tmp_path / "out"), create=True)
+    manifest = commit_catalog(store, rows, CONFIG)
+    read = [row for part in range(manifest.summary["parts"]) for row in read_part(store, manifest, part)]
+    assert read == rows
+    assert all(isinstance(row, Catalog) for row in read)
+
+
+def test_a_changed_file_makes_another_generation(tmp_path):
+    audio = tmp_path / "a.wav"
+    audio.write_bytes(b"1")
+    rows = read_catalog(write(tmp_path / "c.csv", f"track_id,uri\na,{audio}\n"), None, CONFIG)
+    store = Store.open(str(tmp_path / "out"), create=True)
+    before = commit_catalog(store, rows, CONFIG).generation
+    assert commit_catalog(store, rows, CONFIG).generation == before
+    audio.write_bytes(b"22")
+    assert commit_catalog(store, rows, CONFIG).generation != before

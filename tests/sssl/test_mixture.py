@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from sssl import mixture as mix
+
+
+def normal(mean, std, count, seed=0):
+    return np.random.default_rng(seed).normal(mean, std, count)
+
+
+def counts(values, axis="logit"):
+    return np.bincount(mix.bin_of(np.clip(values, -14, 14), axis), minlength=mix.BINS).astype(float)
+
+
+def test_the_two_components_are_found_again():
+    fitted = mix.fit_two(counts(np.concatenate([normal(-3, 1, 7000), normal(2, 0.8, 3000, 1)])), "logit")
+    assert fitted.confident.mean == pytest.approx(-3, abs=0.1)
+    assert fitted.noisy.mean == pytest.approx(2, abs=0.1)
+    assert fitted.noisy.weight == pytest.approx(0.3, abs=0.02)
+
+
+def test_two_components_are_preferred_only_where_they_are():
+    one = counts(normal(-2, 1.5, 10_000))
+    two = counts(np.concatenate([normal(-3, 1, 7000), normal(2, 0.8, 3000, 1)]))
+    assert not mix.prefers_two(one, mix.fit_two(one, "logit"), min_separation=2.0)
+    assert mix.prefers_two(two, mix.fit_two(two, "logit"), min_separation=2.0)
+
+
+def test_one_absurd_loss_does_not_move_the_fit():
+    values = np.concatenate([normal(-3, 0.5, 700), normal(1, 0.5, 300, 1)])
+    clean = mix.fit_two(mix.clip_quantiles(counts(values), 0.005, 0.995), "logit")
+    outlier = mix.fit_two(mix.clip_quantiles(counts(np.append(values, 14.0)), 0.005, 0.995), "logit")
+    assert outlier.noisy.mean == pytest.approx(clean.noisy.mean, abs=0.05)
+
+
+def test_clipping_keeps_the_number_of_losses():
+    values = counts(normal(0, 3, 5000))
+    assert mix.clip_quantiles(values, 0.01, 0.99).sum() == 5000
+
+
+def test_a_posterior_becomes_monotone_without_losing_its_peak():
+    wide_noisy = mix.Mixture("logit", mix.Component(0.5, 0.0, 0.5), mix.Component(0.5, 1.0, 3.0)).clean_probability()
+    assert (np.diff(wide_noisy) > 0).any()
+    fixed = mix.monotone(wide_noisy)
+    assert (np.diff(fixed) <= 0).all()
+    assert fixed.max() == wide_noisy.max()
+
+
+def test_the_logit_axis_keeps_the_order_of_losses():
+    loss = np.array([1e-9, 0.01, 0.5, np.log(2), 3.0, 20.0])
+    x = mix.to_axis(loss, "logit")
+    assert (np.diff(x) > 0).all()
+    assert x[3] == pytest.approx(0.0, abs=1e-9)  # p = 1/2
+
+
+def test_losses_that_are_not_finite_are_not_counted():
+    assert mix.histogram(np.array([0.1, np.nan, np.inf, 2.0]), "loss").sum() == 2

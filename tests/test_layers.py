@@ -1,0 +1,30 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = [path for package in ("schemas", "sssl", "pipelines") for path in sorted((ROOT / package).rglob("*.py"))]
+
+ALLOWED_ONLY_IN = {
+    "apache_beam": lambda path: path.parts[0] == "pipelines",
+    "mlflow": lambda path: path == Path("sssl/tracking.py"),
+    "torchaudio": lambda path: path in (Path("sssl/features.py"), Path("sssl/augment.py")),
+    "pipelines": lambda path: path.parts[0] == "pipelines",
+    "sssl": lambda path: path.parts[0] in ("sssl", "pipelines"),
+}
+
+
+def imported_packages(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    here = path.relative_to(ROOT)
+    forbidden = {name for name in imported_packages(path) if name in ALLOWED_ONLY_IN and not ALLOWED_ONLY_IN[name](here)}
+    assert not forbidden, f"{here} must not import {', '.join(sorted(forbidden))}"
