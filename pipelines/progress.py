@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,29 +15,54 @@ from pipelines.io import Job
 
 console = Console(stderr=True, highlight=False)
 
+_LINE_EVERY_S = 15.0
+_COLUMNS = (
+    TextColumn("{task.description:<12}"),
+    BarColumn(24),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("eta"),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[remark]}"),
+)
+
 
 @contextmanager
 def bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
-    """Show a bar; the yielded function sets how much is done and a remark behind it."""
-    with Progress(
-        TextColumn("{task.description:<12}"),
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("eta"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
-        console=console,
-    ) as progress:
-        task = progress.add_task(title, total=total, remark="")
+    """Show progress; the yielded function sets how much is done and a remark behind it.
 
-        def update(done: int, remark: str) -> None:
-            progress.update(task, completed=done, remark=remark)
+    A terminal gets a bar with elapsed time and ETA, a log file a line now and then.
+    """
+    if console.is_terminal:
+        with Progress(*_COLUMNS, console=console) as progress:
+            task = progress.add_task(title, total=total, remark="")
+            yield lambda done, remark: progress.update(task, completed=done, remark=remark)
+    else:
+        lines = _Lines(title, total)
+        yield lines.update
+        lines.finish()
 
-        yield update
-        progress.refresh()
-    if not sys.stderr.isatty():
-        console.print(f"{title}: done")
+
+class _Lines:
+    """Progress as lines of a log."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total, self._started = title, total, time.monotonic()
+        self._due, self._state = self._started + _LINE_EVERY_S, (0, "")
+
+    def update(self, done: int, remark: str) -> None:
+        self._state = done, remark
+        if time.monotonic() >= self._due:
+            self._due += _LINE_EVERY_S
+            self._print()
+
+    def finish(self) -> None:
+        self._print()
+
+    def _print(self) -> None:
+        (done, remark), elapsed_s = self._state, time.monotonic() - self._started
+        eta = f", eta {elapsed_s * (self._total - done) / done:.0f} s" if 0 < done < self._total else ""
+        console.print(f"{self._title}: {done}/{self._total} in {elapsed_s:.0f} s{eta} · {remark}", soft_wrap=True)
 
 
 @contextmanager

@@ -151,8 +151,7 @@ class _Trainer:
         self.network = spec.build().to(device)
         if start is not None:
             self.network.load_state_dict(start.members[member].state_dict())
-        decay = torch.optim.swa_utils.get_ema_multi_avg_fn(config.ema)
-        self.averaged = torch.optim.swa_utils.AveragedModel(self.network, multi_avg_fn=decay, use_buffers=True)
+        self.averaged = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=_ema(config.ema), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -210,6 +209,15 @@ class _Trainer:
     def _seed(self, what: int | str) -> int:
         # Derived, not drawn: an epoch that runs again after a kill sees the same numbers.
         return int(digest_of([self.config.seed, self.round, self.member, what])[:12], 16)
+
+
+def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Return an exponential moving average whose decay grows from 0.1, so that random first weights are soon forgotten."""
+
+    def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        return averaged + (current - averaged) * (1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return average
 
 
 def _built(spec: ModelSpec, weights: dict[str, Tensor]) -> nn.Module:

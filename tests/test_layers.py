@@ -26,5 +26,7 @@ def imported_packages(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path):
     here = path.relative_to(ROOT)
-    forbidden = {name for name in imported_packages(path) if name in ALLOWED_ONLY_IN and not ALLOWED_ONLY_IN[name](here)}
+    forbidden = {
+        name for name in imported_packages(path) if name in ALLOWED_ONLY_IN and not ALLOWED_ONLY_IN[name](here)
+    }
     assert not forbidden, f"{here} must not import {', '.join(sorted(forbidden))}"

@@ -3,8 +3,8 @@ import pyarrow as pa
 import pytest
 
 from schemas import Catalog
-from sssl.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel, sharpen
 from sssl.presets import PAPER
+from sssl.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel, sharpen
 from sssl.score import scores_table
 
 CLASSES = ("Q1", "Q2", "Q3", "Q4")

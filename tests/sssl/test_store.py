@@ -68,7 +68,11 @@ def test_a_generation_is_named_after_config_round_and_parents():
     parent = manifest("segments", "g")
     name = generation_name("score", 1, {"views": 1}, [parent])
     assert name == generation_name("score", 1, {"views": 1}, [parent])
-    others = [("score", 2, {"views": 1}, [parent]), ("score", 1, {"views": 2}, [parent]), ("score", 1, {"views": 1}, [])]
+    others = [
+        ("score", 2, {"views": 1}, [parent]),
+        ("score", 1, {"views": 2}, [parent]),
+        ("score", 1, {"views": 1}, []),
+    ]
     assert name not in [generation_name(*other) for other in others]
 
 
@@ -79,7 +83,9 @@ def test_what_was_made_from_a_replaced_table_leaves_the_snapshot():
 
 
 def test_rounds_live_beside_each_other():
-    snapshot = Snapshot().add(manifest("scores", "a", 0)).add(manifest("scores", "b", 1)).add(manifest("scores", "c", 1))
+    snapshot = (
+        Snapshot().add(manifest("scores", "a", 0)).add(manifest("scores", "b", 1)).add(manifest("scores", "c", 1))
+    )
     assert [m.generation for m in snapshot.of("scores")] == ["a", "c"]
 
 

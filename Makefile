@@ -1,0 +1,44 @@
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+DEMO ?= demo
+STAMP := $(VENV)/.installed
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: apt-get install python3.11 python3.11-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3.11-venv"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	@echo "installing packages (about 6 GB, mostly CUDA libraries; some minutes)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(STAMP)  ## make the virtual environment
+
+demo: $(STAMP)  ## label a small synthesized catalog end to end
+	$(BIN)/sssl demo --output $(DEMO)
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(STAMP)  ## write the generated docs
+	$(BIN)/python -m schemas.docs docs
+
+bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
+	$(BIN)/python tests/bench/bench.py
+
+constraints: $(STAMP)  ## pin what is installed now
+	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
+
+clean:  ## remove the virtual environment and the demo
+	rm -rf $(VENV) $(DEMO)
+
+.PHONY: help install demo test check docs bench constraints clean

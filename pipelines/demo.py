@@ -1,0 +1,82 @@
+"""Make a small catalog of synthesized music, some of it labelled wrong or broken, and label it.
+
+sssl demo [--output demo]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipelines import run
+from pipelines.command import parse, stage
+from pipelines.progress import bar
+from sssl.demo import make_catalog
+from sssl.presets import GUARDED
+from sssl.rounds import last_accepted, read_rounds
+from sssl.store import Snapshot, Store
+from sssl.truth import wrong_segments
+
+
+@dataclass(frozen=True)
+class Config:
+    """Make a small catalog of synthesized music, some of it labelled wrong or broken, and label it."""
+
+    output: str = "demo"
+    """Folder for the music and for the output."""
+    tracks: int = 56
+    """Tracks to synthesize, four broken files come on top."""
+    warmup_epochs: int = GUARDED.train.warmup_epochs
+    """Epochs of the warm-up."""
+    seed: int = 0
+    """Seed of the music and of training."""
+
+
+def label_demo(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Synthesize the catalog, run the main job on it and print what came out."""
+    folder = Path(config.output, "music")
+    with bar("synthesize", config.tracks) as update:
+        music = make_catalog(folder, config.tracks, config.seed, lambda done, _total: update(done, ""))
+    training = replace(GUARDED.train, warmup_epochs=config.warmup_epochs, seed=config.seed)
+    job = run.Config(
+        catalog=str(music.catalog),
+        output=config.output,
+        truth=str(music.truth),
+        method=replace(GUARDED, train=training),
+    )
+    snapshot = run.run(store, published, job, beam_args)
+    sys.stdout.write(summary(store, snapshot, config.output, str(music.truth)))
+    return snapshot
+
+
+def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
+    """Say in a few lines what came out, and how to look further."""
+    ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
+    reasons = {n.removeprefix("reason/"): int(c) for n, c in ledger.summary.items() if n.startswith("reason/")}
+    found = wrong_segments(store, snapshot, truth)
+    before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
+    return f"""
+tracks labelled   {songs.rows} of {ledger.rows}, {int(songs.summary.get("abstained", 0))} with too little confidence to publish
+segments          {snapshot.get("segments").rows}
+not clean         {", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))}
+wrong segments    {found.wrong} of {found.segments} planted in train tracks; {found.flagged} flagged, {found.found} of them rightly \
+(precision {_share(found.precision)}, recall {_share(found.recall)}, AUC {_share(found.auc)})
+labels right      {found.segment_accuracy_before:.3f} of segments as inherited, {found.segment_accuracy_after:.3f} after round {after.round}
+held-out accuracy {_share(before.heldout_accuracy)} after the warm-up, {_share(after.heldout_accuracy)} after round {after.round} \
+({after.heldout_tracks} tracks)
+
+report  {store.url("report.html")}
+query   sssl sql --output {output} "select status, reason, count(*) as tracks from ledger group by all order by tracks desc"
+        sssl sql --output {output} "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10"
+        sssl sql --output {output} "select track_id, segment_index, inherited_label, label, round(loss, 2) as loss from accepted_labels where partition = 'noisy' order by loss desc limit 10"
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    return stage(parse(Config, argv, "demo"), label_demo, (), create=True)
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

@@ -1,0 +1,61 @@
+import csv
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipelines.cli import main
+from sssl.store import Store
+
+RATE_HZ = 16_000
+CLASSES = ("Q1", "Q2", "Q3", "Q4")
+FAST = [
+    "--tracks-per-part", "2", "--warmup-epochs", "6", "--epochs", "1", "--rounds", "2", "--max-drop", "None",
+    "--min-separation", "None", "--batch-size", "8",
+]  # fmt: skip
+
+
+def music(label, seconds, seed):
+    """A class is a register and a rhythm: easy to learn, from real samples."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    hz = 220 * 2 ** CLASSES.index(label) * rng.uniform(0.95, 1.05)
+    beat = np.sin(2 * np.pi * (1 + CLASSES.index(label)) * t) > 0
+    return (0.3 * beat * np.sin(2 * np.pi * hz * t) + 0.01 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+def write_catalog(folder, tracks_per_class=5, seconds=15.0):
+    """Write tracks in three codecs, the first of each class with a wrong last third, and three broken files."""
+    (folder / "audio").mkdir(parents=True)
+    rows = []
+    for c, label in enumerate(CLASSES):
+        for n in range(tracks_per_class):
+            wave = music(label, seconds, seed=100 * c + n)
+            if n == 0:
+                third = len(wave) // 3
+                wave[-third:] = music(CLASSES[(c + 2) % 4], seconds, seed=n)[-third:]
+            path = folder / "audio" / f"{label}_{n}.{('wav', 'flac', 'ogg')[n % 3]}"
+            soundfile.write(path, wave, RATE_HZ)
+            rows.append((path.stem, path, label))
+    (folder / "audio" / "text.mp3").write_text("not music\n" * 100)
+    soundfile.write(folder / "audio" / "silent.wav", np.zeros(RATE_HZ * 10, np.float32), RATE_HZ)
+    rows += [(name.split(".")[0], folder / "audio" / name, "Q1") for name in ("text.mp3", "silent.wav", "missing.wav")]
+    # Tracks without a label are labelled, not learned from.
+    soundfile.write(folder / "audio" / "new.wav", music("Q2", seconds, seed=999), RATE_HZ)
+    rows.append(("new", folder / "audio" / "new.wav", ""))
+    with (folder / "catalog.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("track_id", "uri", "label"), *rows])
+    return str(folder / "catalog.csv")
+
+
+@pytest.fixture(scope="session")
+def catalog(tmp_path_factory):
+    return write_catalog(tmp_path_factory.mktemp("music"))
+
+
+@pytest.fixture(scope="session")
+def finished(catalog, tmp_path_factory):
+    """An output folder of an undisturbed `sssl run`."""
+    output = str(tmp_path_factory.mktemp("finished") / "out")
+    assert main(["run", "--catalog", catalog, "--output", output, *FAST]) == 0
+    return Store.open(output)

@@ -1,0 +1,136 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines.cli import COMMANDS, main
+
+ROW = "track_id,uri,label\n{id},{uri},{label}\n"
+
+
+def run(args):
+    try:
+        return main(args)
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_flag(command, capsys):
+    assert run([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    flags = [line for line in text.splitlines() if line.lstrip("│ ").startswith("--")]
+    assert flags
+    from importlib import import_module
+
+    assert import_module(f"pipelines.{command}").Config.__doc__.split(".")[0].split()[0] in text
+
+
+@pytest.mark.parametrize("command", ["run", "segment", "relabel", "train", "score", "judge", "songs"])
+def test_help_says_the_default_and_meaning_of_each_flag(command, capsys):
+    """A flag without a doc would show as its bare name and default."""
+    import dataclasses
+    from importlib import import_module
+
+    run([command, "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    def check(config):
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name, None)
+            if dataclasses.is_dataclass(value):
+                check(value)
+            else:
+                assert f"--{field.name.replace('_', '-')}" in text or f"--no-{field.name.replace('_', '-')}" in text
+
+    cls = import_module(f"pipelines.{command}").Config
+    required = {f.name: "x" for f in dataclasses.fields(cls) if f.default is f.default_factory}
+    check(cls(**required))
+
+
+def test_a_misspelt_flag_is_refused(tmp_path, capsys):
+    assert run(["run", "--catalog", "c.csv", "--output", str(tmp_path / "o"), "--ruonds", "3"]) == 2
+    assert "ruonds" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_misspelt_beam_flag_is_refused(tmp_path, capsys):
+    assert run(["run", "--catalog", "c.csv", "--output", str(tmp_path / "o"), "--", "--runer=FlinkRunner"]) == 2
+    assert "--runer" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_abbreviated_beam_flag_is_refused(tmp_path, capsys):
+    assert run(["segment", "--catalog", "c.csv", "--output", str(tmp_path / "o"), "--", "--projec=x"]) == 2
+
+
+def test_an_unknown_command_is_refused(capsys):
+    assert run(["labl"]) == 2
+
+
+def test_an_unknown_preset_is_refused(capsys):
+    assert run(["train", "--output", "o", "--round", "0", "--preset", "bold"]) == 2
+    assert "guarded" in capsys.readouterr().err
+
+
+def test_a_preset_sets_the_defaults(capsys):
+    run(["train", "--help", "--preset", "paper"])
+    paper = capsys.readouterr().out
+    run(["train", "--help"])
+    assert paper != capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("csv", "message"),
+    [
+        ("track_id,label\na,Q1\n", "column uri is missing"),
+        ("track_id,uri\na,/x\na,/y\n", "track_id 'a' appears more than once"),
+        ("track_id,uri,label\na,/x,joy\n", "has label 'joy', expected one of Q1, Q2, Q3, Q4"),
+        ("track_id,uri,label\n", "no tracks"),
+    ],
+)
+def test_a_bad_catalog_ends_with_its_reason(csv, message, tmp_path, capsys):
+    (tmp_path / "c.csv").write_text(csv)
+    assert run(["run", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 1
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_catalog_without_any_label_is_segmented_but_not_trained(catalog, tmp_path, capsys):
+    rows = [line.rsplit(",", 1)[0] for line in Path(catalog).read_text().splitlines()]
+    (tmp_path / "c.csv").write_text("\n".join(rows[:4]))
+    output = str(tmp_path / "o")
+    assert run(["run", "--catalog", str(tmp_path / "c.csv"), "--output", output]) == 1
+    assert "no track has a label" in capsys.readouterr().err
+    assert run(["sql", "--output", output, "select count(*) as n from ledger", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"n": 3}]
+
+
+def test_a_class_with_a_single_track_is_named(catalog, tmp_path, capsys):
+    lines = Path(catalog).read_text().splitlines()
+    kept = [line for line in lines if not line.startswith(("Q3_1", "Q3_2", "Q3_3", "Q3_4"))]
+    (tmp_path / "c.csv").write_text("\n".join(kept))
+    assert run(["run", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 1
+    assert "class Q3 has a single usable track to train on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_too_many_failures_fail_the_run_after_the_ledger_is_committed(tmp_path, capsys):
+    (tmp_path / "c.csv").write_text("track_id,uri\na,/nowhere/a.mp3\nb,/nowhere/b.mp3\n")
+    output = str(tmp_path / "o")
+    assert run(["segment", "--catalog", str(tmp_path / "c.csv"), "--output", output]) == 3
+    assert "100% of 2 tracks failed" in " ".join(capsys.readouterr().err.split())
+    assert run(["sql", "--output", output, "select distinct reason from ledger", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"reason": "missing"}]
+
+
+def test_an_output_of_another_schema_version_is_left_alone(finished, catalog, tmp_path, capsys):
+    (tmp_path / "sssl.json").write_text('{"schema_version": 0}')
+    assert run(["run", "--catalog", catalog, "--output", str(tmp_path)]) == 1
+    assert "has schema version 0" in " ".join(capsys.readouterr().err.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["sssl.json"]
+
+
+def test_a_stage_out_of_order_says_what_is_missing(catalog, tmp_path, capsys):
+    output = str(tmp_path / "o")
+    assert run(["segment", "--catalog", catalog, "--output", output]) == 0
+    assert run(["score", "--output", output, "--round", "0"]) == 1
+    assert "table models of round 0 is not committed yet" in " ".join(capsys.readouterr().err.split())

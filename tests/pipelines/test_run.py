@@ -1,0 +1,153 @@
+import re
+
+import pytest
+
+from pipelines.cli import main
+from sssl.data import Corpus
+from sssl.rounds import last_accepted, read_rounds
+from sssl.sql import connect
+from sssl.store import Store
+
+
+@pytest.fixture(scope="module")
+def sql(finished):
+    connection = connect(finished, finished.latest())
+    return lambda query: connection.sql(query).fetchall()
+
+
+def test_every_catalog_track_has_its_ledger_row(sql):
+    assert sql("select count(*), count(distinct track_id) from ledger") == [(24, 24)]
+    assert sql("select count(*) from catalog anti join ledger using (track_id)") == [(0,)]
+
+
+def test_every_broken_file_has_a_reason(sql):
+    found = dict(sql("select track_id, reason from ledger where status != 'ok'"))
+    assert found == {"text": "not-audio", "silent": "silent", "missing": "missing"}
+
+
+def test_every_track_with_segments_has_a_song(sql):
+    usable = sql("select track_id from ledger where segments > 0 order by 1")
+    assert sql("select track_id from songs order by 1") == usable
+    assert ("new",) in usable
+
+
+def test_no_segment_is_scored_or_labelled_twice_in_a_round(sql):
+    for table in ("scores", "labels"):
+        assert sql(f"select 1 from {table} group by track_id, segment_index, round having count(*) > 1") == []
+        assert sql(f"select distinct round, count(*) from {table} group by round order by 1") == [
+            (r, 21 * 5) for r in range(3)
+        ]
+
+
+def test_rows_of_segments_scores_and_labels_are_aligned(finished):
+    snapshot = finished.latest()
+    key = ["track_id", "segment_index"]
+    for part, segments in finished.iter_parts(snapshot.get("segments"), key):
+        for table in ("scores", "labels"):
+            other = finished.read_part(snapshot.get(table, 1).files[part], key)
+            assert other.to_pydict() == segments.to_pydict()
+
+
+def test_training_reads_the_labels_of_the_last_accepted_round(finished, sql):
+    snapshot = finished.latest()
+    round = last_accepted(finished, snapshot).round
+    model = snapshot.get("models", round)
+    assert snapshot.get("labels", round).ref in model.parents
+    corpus = Corpus(finished, snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", round))
+    read = sum(len(corpus.load(part).weight) for part in corpus.parts)
+    assert sql("select count(*) from accepted_labels where weight > 0") == [(read,)]
+
+
+def test_held_out_tracks_are_never_trained_on(sql):
+    assert sql("select count(*) from labels join catalog using (track_id) where split = 'test' and weight > 0") == [
+        (0,)
+    ]
+    assert sql("select count(distinct track_id) from catalog where split = 'test'") > [(0,)]
+
+
+def test_timelines_cover_the_track_without_gaps(sql):
+    for (timeline,) in sql("select timeline from songs"):
+        assert timeline[0]["start_s"] == 0
+        assert timeline[-1]["end_s"] == 15
+        assert [e["end_s"] for e in timeline[:-1]] == [e["start_s"] for e in timeline[1:]]
+
+
+def test_a_song_s_label_leads_to_its_round_and_model(sql):
+    assert sql(
+        "select count(*) from songs join rounds using (round, model_id) "
+        "join scores using (track_id, round, model_id) where accepted"
+    ) == [(21 * 5,)]
+
+
+def test_the_music_is_learned(finished):
+    assert last_accepted(finished, finished.latest()).train_accuracy > 0.5
+    assert [row.round for row in read_rounds(finished, finished.latest())] == [0, 1, 2]
+
+
+def test_a_second_run_does_no_work_and_changes_nothing(finished, catalog, capfd):
+    from conftest import FAST
+
+    before = {
+        path: (finished.fs.created(path)) for path in finished.fs.find(finished.root) if path.endswith(".parquet")
+    }
+    digests = [m.digest for m in finished.latest().manifests]
+    assert main(["run", "--catalog", catalog, "--output", finished.root, *FAST]) == 0
+    after = {path: (finished.fs.created(path)) for path in finished.fs.find(finished.root) if path.endswith(".parquet")}
+    assert set(after) == set(before)
+    assert [m.digest for m in finished.latest().manifests] == digests
+
+
+def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
+    from conftest import FAST
+
+    flags = dict(zip(FAST[::2], FAST[1::2], strict=True))
+    output = str(tmp_path / "out")
+
+    def stage(name, *args, take=()):
+        given = [word for flag in take for word in (flag, flags[flag])]
+        assert main([name, "--output", output, *args, *given]) == 0
+
+    stage("segment", "--catalog", catalog, take=["--tracks-per-part"])
+    for round in "012":
+        stage("relabel", "--round", round, take=["--min-separation"])
+        stage("train", "--round", round, take=["--warmup-epochs", "--epochs", "--batch-size"])
+        stage("score", "--round", round)
+        stage("judge", "--round", round, take=["--max-drop"])
+    stage("songs")
+    stage("report")
+    alone = {m.ref: m.digest for m in Store.open(output).latest().manifests}
+    assert alone == {m.ref: m.digest for m in finished.latest().manifests}
+
+
+def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path):
+    from conftest import FAST
+
+    output = str(tmp_path / "out")
+    beam = ["--", "--direct_runner_bundle_repeat=1"]
+    assert main(["run", "--catalog", catalog, "--output", output, *FAST, *beam]) == 0
+    assert Store.open(output).latest().covers(finished.latest())
+    assert [m.digest for m in Store.open(output).latest().manifests] == [m.digest for m in finished.latest().manifests]
+
+
+def test_sql_prints_tables_csv_and_json(finished, capsys):
+    query = "select count(*) as n from ledger"
+    for format, expected in [("table", r"│\s+24 │"), ("csv", "n\n24\n"), ("json", r'\[{"n":24}\]')]:
+        assert main(["sql", "--output", finished.root, query, "--format", format]) == 0
+        assert re.search(expected, capsys.readouterr().out)
+
+
+def test_tables_lists_every_generation(finished, capsys):
+    assert main(["tables", "--output", finished.root]) == 0
+    out = capsys.readouterr().out
+    assert all(manifest.generation in out for manifest in finished.latest().manifests)
+
+
+def test_columns_carry_their_docs_in_sql(sql):
+    assert sql("select comment from duckdb_columns() where table_name = 'ledger' and column_name = 'decoded_s'") == [
+        ("Duration that came out of the decoder. [s]",)
+    ]
+
+
+def test_the_tensor_column_is_read_by_sql(sql):
+    (row,) = sql("select log_mel from segments limit 1")
+    assert len(row[0]) == 64 * 94

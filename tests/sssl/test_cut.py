@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import soundfile
+
+from schemas import Catalog
+from sssl.cut import CutConfig, cut_track, segments_table
+
+CONFIG = CutConfig()
+RATE_HZ = 16_000
+
+
+def noise(seconds, seed=0):
+    return np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * RATE_HZ)).astype(np.float32)
+
+
+def track(uri, expected_s=None):
+    return Catalog("t", str(uri), None, None, "t", 0, expected_s, False, 7, "print")
+
+
+@pytest.fixture
+def cut(tmp_path):
+    def run(wave, config=CONFIG, expected_s=None, subtype="FLOAT"):
+        soundfile.write(tmp_path / "a.wav", wave, RATE_HZ, subtype=subtype)
+        return cut_track(track(tmp_path / "a.wav", expected_s), config)
+
+    return run
+
+
+def test_the_tail_shorter_than_a_segment_is_dropped(cut):
+    done = cut(noise(10))
+    assert (done.ledger.status, done.ledger.reason, done.ledger.segments) == ("ok", None, 3)
+    assert done.segments.log_mel.shape == (3, *CONFIG.shape)
+    assert done.ledger.decoded_s == pytest.approx(10)
+    assert (done.ledger.part, done.ledger.source_fingerprint) == (7, "print")
+
+
+def test_long_tracks_are_cut_as_one_though_read_in_blocks(cut):
+    wave = noise(200)
+    done = cut(wave)
+    assert done.segments.segment_index.tolist() == list(range(66))
+    alone = cut(wave[60 * 3 * RATE_HZ : 61 * 3 * RATE_HZ])
+    np.testing.assert_array_equal(done.segments.log_mel[60], alone.segments.log_mel[0])
+
+
+def test_segments_may_overlap(cut):
+    wave = noise(60)
+    done = cut(wave, CutConfig(hop_s=1.0))
+    assert done.ledger.segments == 58
+    plain = cut(wave)
+    np.testing.assert_array_equal(done.segments.log_mel[::3], plain.segments.log_mel)
+    assert segments_table([done], CutConfig(hop_s=1.0))["start_s"].to_pylist() == list(range(58))
+
+
+def test_a_track_shorter_than_a_segment_is_too_short(cut):
+    ledger = cut(noise(2)).ledger
+    assert (ledger.status, ledger.reason, ledger.detail) == ("failed", "too-short", "decoded 2.0 s, a segment is 3.0 s")
+
+
+def test_a_track_shorter_than_the_catalog_promises_is_truncated(cut):
+    ledger = cut(noise(10), expected_s=30).ledger
+    assert (ledger.status, ledger.reason, ledger.detail) == ("partial", "truncated", "decoded 10.0 of 30.0 s")
+    assert cut(noise(10), expected_s=10.5).ledger.status == "ok"
+
+
+def test_a_silent_track_is_rejected(cut):
+    done = cut(noise(10) * 1e-4)
+    assert (done.ledger.status, done.ledger.reason) == ("failed", "silent")
+    assert len(segments_table([done], CONFIG)) == 0
+
+
+def test_segments_with_nan_are_dropped_and_the_others_keep_their_place(cut):
+    wave = noise(30)
+    wave[4 * 3 * RATE_HZ + RATE_HZ] = np.nan
+    done = cut(wave)
+    assert (done.ledger.status, done.ledger.reason) == ("partial", "non-finite")
+    assert done.segments.segment_index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert np.isfinite(done.segments.log_mel.astype(np.float32)).all()
+
+
+def test_a_track_over_the_limit_is_cut_there(cut):
+    ledger = cut(noise(30), CutConfig(max_s=12.0)).ledger
+    assert (ledger.status, ledger.reason, ledger.segments) == ("partial", "too-long", 4)
+
+
+def test_a_missing_file_is_a_row(tmp_path):
+    ledger = cut_track(track(tmp_path / "none.mp3"), CONFIG).ledger
+    assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", "missing", True)
+
+
+def test_a_file_behind_a_url_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(10), RATE_HZ)
+    here = cut_track(track(tmp_path / "a.flac"), CONFIG)
+    for url in (f"file://{tmp_path}/a.flac", f"local://{tmp_path}/a.flac"):
+        there = cut_track(track(url), CONFIG)
+        np.testing.assert_array_equal(there.segments.log_mel, here.segments.log_mel)
+
+
+def test_the_tensor_column_has_its_shape_and_parameters(cut):
+    done = cut(noise(9))
+    table = segments_table([done, done], CONFIG)
+    assert table["log_mel"].type.shape == list(CONFIG.shape)
+    np.testing.assert_array_equal(table["log_mel"].combine_chunks().to_numpy_ndarray()[3:], done.segments.log_mel)
+    assert b"rate_hz=16000" in table.schema.metadata[b"sssl.log_mel"]

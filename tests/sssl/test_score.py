@@ -1,0 +1,77 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from schemas import Catalog
+from sssl.cut import CutConfig
+from sssl.models import Model, ModelSpec
+from sssl.score import ScoreConfig, posteriors, score_counts, scores_table
+
+CLASSES = ("Q1", "Q2")
+SPEC = ModelSpec("cnn", CLASSES, CutConfig(), 2)
+
+
+def track(track_id, label, split="train"):
+    return Catalog(track_id, "", label, split if label else None, track_id, 0, None, False, 0, None)
+
+
+def log_mel(rows):
+    return np.random.default_rng(0).normal(-30, 10, (rows, *SPEC.cut.shape)).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Model(SPEC, [SPEC.build().eval() for _ in range(2)])
+
+
+def test_the_member_that_did_not_see_the_fold_scores(model):
+    x, folds = log_mel(10), np.array([0, 1] * 5)
+    found = posteriors(model, x, folds, ScoreConfig(), "cpu", threads=1)
+    for member in (0, 1):
+        alone = model.members[member](torch.from_numpy(x[folds == member]).float()).softmax(1).detach().numpy()
+        np.testing.assert_allclose(found[folds == member], alone, atol=1e-5)
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(model):
+    x, folds = log_mel(50), np.arange(50) % 3
+    one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), "cpu", threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_views_average_rotations(model):
+    x, folds = log_mel(4), np.zeros(4, int)
+    half = np.roll(x, x.shape[2] // 2, axis=2)
+    plain, rotated = (posteriors(model, v, folds, ScoreConfig(), "cpu", 1) for v in (x, half))
+    both = posteriors(model, x, folds, ScoreConfig(views=2), "cpu", 1)
+    np.testing.assert_allclose(both, (plain + rotated) / 2, atol=1e-6)
+
+
+def segments(ids):
+    return pa.table({"track_id": ids, "segment_index": pa.array(range(len(ids)), pa.int32())})
+
+
+def test_a_posterior_that_is_not_finite_is_a_row_with_a_reason():
+    p = np.array([[0.25, 0.75], [np.nan, 0.5]], np.float32)
+    rows = scores_table(segments(["a", "a"]), p, [track("a", "Q1")], CLASSES, 1, "m").to_pylist()
+    assert rows[0]["loss"] == pytest.approx(-np.log(0.25))
+    assert (rows[0]["reason"], rows[1]["reason"]) == (None, "non-finite")
+    assert rows[1]["probabilities"] is None
+    assert rows[1]["loss"] is None
+
+
+def test_a_track_without_a_label_has_no_loss():
+    table = scores_table(segments(["a"]), np.array([[0.5, 0.5]], np.float32), [track("a", None)], CLASSES, 1, "m")
+    assert table["loss"].to_pylist() == [None]
+
+
+def test_counts_judge_tracks_by_their_mean_posterior():
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+    tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
+    scores = scores_table(segments(["a", "a", "b", "c"]), p, tracks, CLASSES, 1, "m")
+    counts = score_counts(scores, tracks, CLASSES)
+    assert counts["confusion/train/Q1/Q1"] == 1
+    assert counts["confusion/test/Q1/Q2"] == 1
+    assert counts["loss/test"] == pytest.approx(-np.log(0.2))
+    assert sum(value for name, value in counts.items() if name.startswith("confusion")) == 2
