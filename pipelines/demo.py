@@ -19,6 +19,12 @@ from sssl.rounds import last_accepted, read_rounds
 from sssl.store import Snapshot, Store
 from sssl.truth import wrong_segments
 
+_QUERIES = (
+    "select status, reason, count(*) as tracks from ledger group by all order by tracks desc",
+    "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10",
+    "select track_id, segment_index, inherited_label, label from accepted_labels where partition = 'noisy' limit 10",
+)
+
 
 @dataclass(frozen=True)
 class Config:
@@ -36,7 +42,7 @@ class Config:
 
 def label_demo(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Synthesize the catalog, run the main job on it and print what came out."""
-    folder = Path(config.output, "music")
+    folder = Path(config.output, f"music-{config.tracks}-{config.seed}")
     with bar("synthesize", config.tracks) as update:
         music = make_catalog(folder, config.tracks, config.seed, lambda done, _total: update(done, ""))
     training = replace(GUARDED.train, warmup_epochs=config.warmup_epochs, seed=config.seed)
@@ -57,21 +63,21 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     reasons = {n.removeprefix("reason/"): int(c) for n, c in ledger.summary.items() if n.startswith("reason/")}
     found = wrong_segments(store, snapshot, truth)
     before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
-    return f"""
-tracks labelled   {songs.rows} of {ledger.rows}, {int(songs.summary.get("abstained", 0))} with too little confidence to publish
-segments          {snapshot.get("segments").rows}
-not clean         {", ".join(f"{name} {count}" for name, count in sorted(reasons.items()))}
-wrong segments    {found.wrong} of {found.segments} planted in train tracks; {found.flagged} flagged, {found.found} of them rightly \
-(precision {_share(found.precision)}, recall {_share(found.recall)}, AUC {_share(found.auc)})
-labels right      {found.segment_accuracy_before:.3f} of segments as inherited, {found.segment_accuracy_after:.3f} after round {after.round}
-held-out accuracy {_share(before.heldout_accuracy)} after the warm-up, {_share(after.heldout_accuracy)} after round {after.round} \
-({after.heldout_tracks} tracks)
-
-report  {store.url("report.html")}
-query   sssl sql --output {output} "select status, reason, count(*) as tracks from ledger group by all order by tracks desc"
-        sssl sql --output {output} "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10"
-        sssl sql --output {output} "select track_id, segment_index, inherited_label, label, round(loss, 2) as loss from accepted_labels where partition = 'noisy' order by loss desc limit 10"
-"""
+    uncertain = int(songs.summary.get("abstained", 0))
+    rows = {
+        "tracks labelled": f"{songs.rows} of {ledger.rows}, {uncertain} too uncertain to publish",
+        "segments": str(snapshot.get("segments").rows),
+        "not clean": ", ".join(f"{name} {count}" for name, count in sorted(reasons.items())),
+        "wrong segments": f"{found.wrong} of {found.segments} planted in train tracks, {found.flagged} flagged "
+        f"(precision {_share(found.precision)}, recall {_share(found.recall)}, AUC {_share(found.auc)})",
+        "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "
+        f"{found.segment_accuracy_after:.3f} after round {after.round}",
+        "held-out accuracy": f"{_share(before.heldout_accuracy)} after the warm-up, "
+        f"{_share(after.heldout_accuracy)} after round {after.round} ({after.heldout_tracks} tracks)",
+    }
+    lines = [f"{name:<18}{value}" for name, value in rows.items()]
+    queries = [f'sssl sql --output {output} "{query}"' for query in _QUERIES]
+    return "\n".join(["", *lines, "", f"report: {store.url('report.html')}", "", *queries, ""])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import tyro
 
 from pipelines.command import parse, preset_of, split_beam_args, stage
 from schemas import Round, to_arrow
-from sssl.judge import JudgeConfig, round_row
+from sssl.judge import JudgeConfig, round_row, unsplit_row
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted, read_rounds
 from sssl.store import Manifest, Snapshot, Store, generation_name
@@ -33,21 +33,18 @@ class Config:
 
 def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> Snapshot:
     """Commit the round's row of `rounds` and return the snapshot with it."""
-    inputs = [snapshot.get(table, config.round) for table in ("labels", "models", "scores")]
-    labels, model, scores = inputs
+    labels = snapshot.get("labels", config.round)
     parent = last_accepted(store, snapshot, before=config.round) if config.round else None
-    if parent is not None:
-        inputs.append(snapshot.get("rounds", parent.round))
+    if parent is not None and has_nothing_to_split(labels):
+        row = unsplit_row(config.round, parent, labels.summary)
+        inputs = [labels, snapshot.get("rounds", parent.round)]
+    else:
+        model, scores = snapshot.get("models", config.round), snapshot.get("scores", config.round)
+        classes = snapshot.get("catalog").summary["classes"]
+        model_id = model.summary["model_id"]
+        row = round_row(config.round, parent, model_id, scores.summary, labels.summary, classes, config.settings)
+        inputs = [labels, model, scores] + ([] if parent is None else [snapshot.get("rounds", parent.round)])
     generation = generation_name("judge", config.round, asdict(config.settings), inputs)
-    row = round_row(
-        config.round,
-        parent,
-        model.summary["model_id"],
-        scores.summary,
-        labels.summary,
-        snapshot.get("catalog").summary["classes"],
-        config.settings,
-    )
     file = store.write_part("rounds", generation, 0, to_arrow(Round, [row]))
     manifest = Manifest(
         table="rounds",
@@ -60,6 +57,11 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
         summary={"accepted": row.accepted},
     )
     return snapshot.add(store.commit(manifest))
+
+
+def has_nothing_to_split(labels: Manifest) -> bool:
+    """Whether a later round's labels are the inherited ones: training on them again would show nothing."""
+    return bool(labels.round) and not labels.summary.get("noisy")
 
 
 def verdict_of(store: Store, snapshot: Snapshot, round: int) -> Round:

@@ -57,10 +57,11 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
         snapshot = relabel.run(
             store, snapshot, relabel.Config(config.output, round, settings=method.relabel), beam_args
         )
-        snapshot = train.run(
-            store, snapshot, train.Config(config.output, round, settings=method.train), tracker=tracker
-        )
-        snapshot = score.run(store, snapshot, score.Config(config.output, round, settings=method.score), beam_args)
+        if not judge.has_nothing_to_split(snapshot.get("labels", round)):
+            snapshot = train.run(
+                store, snapshot, train.Config(config.output, round, settings=method.train), tracker=tracker
+            )
+            snapshot = score.run(store, snapshot, score.Config(config.output, round, settings=method.score), beam_args)
         snapshot = judge.run(store, snapshot, judge.Config(config.output, round, settings=method.judge))
         row = judge.verdict_of(store, snapshot, round)
         _tell(tracker, row)

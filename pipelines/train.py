@@ -14,14 +14,13 @@ import tyro
 from pipelines.command import parse, preset_of, split_beam_args, stage
 from pipelines.progress import bar
 from sssl.cut import CutConfig
-from sssl.data import Corpus
-from sssl.models import ModelSpec, dump, load, model_id
+from sssl.models import ModelSpec, dump, model_id
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted
 from sssl.score import cores
 from sssl.store import Manifest, Snapshot, Store, generation_name
 from sssl.tracking import Tracker
-from sssl.train import Epoch, TrainConfig, check_trainable, train
+from sssl.train import Epoch, TrainConfig, Training, check_trainable, train
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Config:
     preset: PresetName = "guarded"
     """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
     settings: TrainConfig = field(default_factory=TrainConfig)
+    processes: int | None = None
+    """Members that train at the same time on a CPU; default: one a core."""
     mlflow_uri: str | None = None
     """MLflow tracking server; default: an SQLite store in the output folder."""
 
@@ -61,38 +62,31 @@ def run(
     check(snapshot)
     tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(config))
     with tracker.round(config.round, asdict(settings)) as log:
-        torch.set_num_threads(cores())
-        corpus = Corpus(store, inputs["catalog"], inputs["segments"], inputs["labels"])
-        spec = model_spec(inputs["catalog"], inputs["segments"], settings)
-        start = load(store.read_bytes(inputs["models"].files[0].path)) if config.round else None
-        epochs = settings.epochs if config.round else settings.warmup_epochs
-        with bar(f"train {config.round}", spec.members * epochs) as update:
+        training = Training(
+            store=store,
+            catalog=inputs["catalog"],
+            segments=inputs["segments"],
+            labels=inputs["labels"],
+            spec=model_spec(inputs["catalog"], inputs["segments"], settings),
+            config=settings,
+            round=config.round,
+            folder=f"models/{generation}",
+            start=inputs["models"].files[0].path if config.round else None,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+        members = training.spec.members
+        with bar(f"train {config.round}", members * training.epochs) as update:
 
             def on_epoch(epoch: Epoch) -> None:
-                update(
-                    epoch.member * epochs + epoch.epoch + 1,
-                    f"member {epoch.member + 1} of {spec.members} · loss {epoch.loss:.3f}",
-                )
-                log.log(
-                    {f"member{epoch.member}_train_loss": epoch.loss, "train_segments": epoch.segments}, step=epoch.epoch
-                )
+                update(epoch.epoch * members + epoch.member + 1, f"loss {epoch.loss:.3f}")
+                log.log({f"member{epoch.member}_train_loss": epoch.loss}, step=epoch.epoch)
 
-            model = train(
-                corpus,
-                spec,
-                settings,
-                round=config.round,
-                start=start,
-                store=store,
-                checkpoint=f"models/{generation}/checkpoint.pt",
-                on_epoch=on_epoch,
-                device=_device(),
-            )
+            model = train(training, _processes(config, training), on_epoch)
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
         for table, manifest in inputs.items():
             log.tag(f"sssl.input.{table}", f"{manifest.ref} sha256:{manifest.digest}")
-    file = store.write_file(f"models/{generation}/model.safetensors", data, rows=spec.members)
+    file = store.write_file(f"models/{generation}/model.safetensors", data, rows=members)
     manifest = Manifest(
         table="models",
         generation=generation,
@@ -128,8 +122,9 @@ def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> 
     )
 
 
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _processes(config: Config, training: Training) -> int:
+    # Members would only share a GPU, so they take turns on it.
+    return 1 if training.device == "cuda" else min(config.processes or cores(), training.spec.members)
 
 
 def main(argv: Sequence[str]) -> int:

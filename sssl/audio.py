@@ -294,13 +294,13 @@ def _downmix(channels: Sequence[NDArray[Any]] | NDArray[Any], full_scale: float 
     FFmpeg's own downmix is not the mean: its stereo comes out 3 dB louder. Here the LFE counts like any channel, as
     in the tools that made most data sets. Adding whole channels is faster than `np.mean` over their short axis.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities are the caller's business
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is the caller's business
         mono = channels[0].astype(np.float32)
         for channel in channels[1:]:
             mono += channel.astype(np.float32, copy=False)
-    if zero:
-        mono -= zero * len(channels)
-    mono *= 1 / (full_scale * len(channels))
+        if zero:
+            mono -= zero * len(channels)
+        mono *= 1 / (full_scale * len(channels))
     return mono
 
 

@@ -33,7 +33,7 @@ class RelabelConfig:
     """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
     per_class_prior: float | None = 200.0
     """Fit a mixture a class, shrunk to the common one with the weight of so many segments; none: one for all."""
-    min_separation: float | None = 2.0
+    min_separation: float | None = 1.5
     """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""

@@ -1,12 +1,14 @@
-"""Training of a model: its members one after the other, a checkpoint an epoch, every random number from the seed."""
+"""Training of a model: a process a member, a checkpoint an epoch, every random number derived from the seed."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from concurrent.futures import wait
 from dataclasses import dataclass, field
+from functools import partial
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,9 @@ from torch import Tensor, nn
 from sssl import losses
 from sssl.augment import AugmentConfig, view
 from sssl.data import Corpus, Examples
-from sssl.models import Model, ModelSpec
-from sssl.store import Store, digest_of
+from sssl.isolate import Failure, IsolatedPool, Limits
+from sssl.models import Model, ModelSpec, load
+from sssl.store import Manifest, Store, digest_of
 
 
 class TrainError(Exception):
@@ -58,58 +61,80 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """Progress of training: one member's epoch, 0-based, with its mean losses in nats."""
+class Training:
+    """One training of a model, as its processes are told of it: names and numbers, no rows.
+
+    `folder` (in the store) takes a checkpoint a member; `start` is the file of the model whose weights the members
+    start from, None for random ones (round 0).
+    """
+
+    store: Store
+    catalog: Manifest
+    segments: Manifest
+    labels: Manifest
+    spec: ModelSpec
+    config: TrainConfig
+    round: int
+    folder: str
+    start: str | None
+    device: str
+
+    @property
+    def epochs(self) -> int:
+        return self.config.epochs if self.round else self.config.warmup_epochs
+
+
+class Epoch(NamedTuple):
+    """One finished epoch of a member, 0-based, with its mean loss in nats."""
 
     member: int
-    members: int
     epoch: int
-    epochs: int
     loss: float
     segments: int
 
 
-@dataclass
-class _Progress:
-    """What a checkpoint holds: finished members' weights, and the running member's state after `epoch` epochs."""
+def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None]) -> Model:
+    """Train the members of a model, `processes` at a time with a torch thread each, going on from their checkpoints.
 
-    finished: list[dict[str, Tensor]] = field(default_factory=list)
-    epoch: int = 0
-    running: dict[str, Any] | None = None
-
-
-def train(
-    corpus: Corpus,
-    spec: ModelSpec,
-    config: TrainConfig,
-    *,
-    round: int,
-    start: Model | None,
-    store: Store,
-    checkpoint: str,
-    on_epoch: Callable[[Epoch], None],
-    device: str,
-) -> Model:
-    """Train a model on a corpus, going on from `checkpoint` (a path in the store) if a training was stopped.
-
-    Args:
-        start: model whose weights the members start from; None starts from random ones (round 0).
+    One thread a member is faster than all threads on one member, does not stall on a busy machine, and gives the same
+    weights however many cores there are. Epochs that an earlier process finished are reported like new ones.
 
     Raises:
-        TrainError: no row to train on.
+        TrainError: no row to train on, or a process died.
     """
-    progress = _restore(store, checkpoint)
-    for k in range(len(progress.finished), spec.members):
-        trainer = _Trainer(corpus, spec, config, round, k, start, device)
-        if progress.running is not None:
-            trainer.load_state_dict(progress.running)
-        for epoch in range(progress.epoch, trainer.epochs):
-            loss, segments = trainer.run_epoch(epoch)
-            progress = _Progress(progress.finished, epoch + 1, trainer.state_dict())
-            _save(store, checkpoint, progress)
-            on_epoch(Epoch(k, spec.members, epoch, trainer.epochs, loss, segments))
-        progress = _Progress([*progress.finished, trainer.weights()])
-    return Model(spec, [_built(spec, weights) for weights in progress.finished])
+    pool = IsolatedPool(processes, Limits(timeout_s=None, memory_mb=None), preload="sssl.train")
+    try:
+        running = [pool.submit(partial(train_member, training), k) for k in range(training.spec.members)]
+        reported: set[tuple[int, int]] = set()
+        while True:
+            waiting = wait(running, timeout=0.5).not_done
+            for epoch in _finished_epochs(training):
+                if (epoch.member, epoch.epoch) not in reported:
+                    reported.add((epoch.member, epoch.epoch))
+                    on_epoch(epoch)
+            if not waiting:
+                break
+        for future in running:
+            outcome = pool.result(future)
+            if isinstance(outcome, Failure):
+                raise TrainError(f"a training process died: {outcome.detail}")
+    finally:
+        pool.close()
+    return Model(training.spec, [_member(training, k) for k in range(training.spec.members)])
+
+
+def train_member(training: Training, member: int) -> None:
+    """Train one member up to its last epoch, with a checkpoint an epoch."""
+    trainer = _Trainer(training, member)
+    checkpoint = _read_checkpoint(training, member)
+    if checkpoint is not None:
+        trainer.load_state_dict(checkpoint["state"])
+    history = [Epoch(*done) for done in checkpoint["history"]] if checkpoint is not None else []
+    _write_history(training, member, history)
+    for epoch in range(len(history), training.epochs):
+        history.append(Epoch(member, epoch, *trainer.run_epoch(epoch)))
+        _write_checkpoint(training, member, history, trainer)
+        _write_history(training, member, history)
 
 
 def check_trainable(counts: dict[str, int]) -> None:
@@ -131,25 +156,18 @@ def check_trainable(counts: dict[str, int]) -> None:
 class _Trainer:
     """One member's training: network, averaged weights, optimizer and schedule."""
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        spec: ModelSpec,
-        config: TrainConfig,
-        round: int,
-        member: int,
-        start: Model | None,
-        device: str,
-    ) -> None:
-        self.corpus, self.config, self.round, self.member, self.device = corpus, config, round, member, device
-        self.left_out = member if spec.members > 1 else None
-        self.epochs = config.epochs if round else config.warmup_epochs
+    def __init__(self, training: Training, member: int) -> None:
+        self.config, self.round, self.member, self.device = training.config, training.round, member, training.device
+        self.epochs, config = training.epochs, training.config
+        self.corpus = corpus = Corpus(training.store, training.catalog, training.segments, training.labels)
+        self.left_out = member if training.spec.members > 1 else None
         self.rows = corpus.rows(self.left_out)
         if self.rows < 2:
             raise TrainError(f"nothing to train on: {self.rows} segments carry weight for member {member}")
         torch.manual_seed(self._seed("weights"))
-        self.network = spec.build().to(device)
-        if start is not None:
+        self.network = training.spec.build().to(self.device)
+        if training.start is not None:
+            start = load(training.store.read_bytes(training.start))
             self.network.load_state_dict(start.members[member].state_dict())
         self.averaged = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=_ema(config.ema), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
@@ -157,9 +175,9 @@ class _Trainer:
         )
         # Each group of parts that is shuffled together ends in a batch that may be short.
         steps = self.epochs * (self.rows // config.batch_size + ceil(len(corpus.parts) / corpus.shuffle_parts))
-        peak = config.learning_rate if round == 0 else config.learning_rate / 3
+        peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, peak, total_steps=steps + 1)
-        self.prior = corpus.prior().to(device)
+        self.prior = corpus.prior().to(self.device)
 
     def run_epoch(self, epoch: int) -> tuple[float, int]:
         """Train one epoch; return its mean loss and its number of segments."""
@@ -212,7 +230,7 @@ class _Trainer:
 
 
 def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return an exponential moving average whose decay grows from 0.1, so that random first weights are soon forgotten."""
+    """Return an exponential moving average whose decay grows from 0.1: random first weights are soon forgotten."""
 
     def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
         return averaged + (current - averaged) * (1 - min(decay, (1 + int(count)) / (10 + int(count))))
@@ -220,19 +238,45 @@ def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
     return average
 
 
-def _built(spec: ModelSpec, weights: dict[str, Tensor]) -> nn.Module:
-    network = spec.build()
-    network.load_state_dict(weights)
-    return network.eval()
+def _checkpoint_path(training: Training, member: int) -> str:
+    return f"{training.folder}/member{member}.pt"
 
 
-def _save(store: Store, path: str, progress: _Progress) -> None:
+def _write_checkpoint(training: Training, member: int, history: list[Epoch], trainer: _Trainer) -> None:
+    content = {"history": list(map(tuple, history)), "state": trainer.state_dict(), "weights": trainer.weights()}
     buffer = io.BytesIO()
-    torch.save(vars(progress), buffer)
-    store.write_bytes(path, buffer.getvalue())
+    torch.save(content, buffer)
+    training.store.write_bytes(_checkpoint_path(training, member), buffer.getvalue())
 
 
-def _restore(store: Store, path: str) -> _Progress:
-    if not store.exists(path):
-        return _Progress()
-    return _Progress(**torch.load(io.BytesIO(store.read_bytes(path)), map_location="cpu", weights_only=True))
+def _read_checkpoint(training: Training, member: int) -> dict[str, Any] | None:
+    path = _checkpoint_path(training, member)
+    if not training.store.exists(path):
+        return None
+    content = io.BytesIO(training.store.read_bytes(path))
+    return dict(torch.load(content, map_location="cpu", weights_only=True))
+
+
+def _history_path(training: Training, member: int) -> str:
+    return f"{training.folder}/member{member}.json"
+
+
+def _write_history(training: Training, member: int, history: list[Epoch]) -> None:
+    # Beside the checkpoint, so that whoever shows progress need not read weights.
+    training.store.write_json(_history_path(training, member), history)
+
+
+def _finished_epochs(training: Training) -> list[Epoch]:
+    """List the epochs that members have finished, in the order of epochs."""
+    paths = [_history_path(training, k) for k in range(training.spec.members)]
+    found = [Epoch(*done) for path in paths if training.store.exists(path) for done in training.store.read_json(path)]
+    return sorted(found, key=lambda done: (done.epoch, done.member))
+
+
+def _member(training: Training, member: int) -> nn.Module:
+    """Build a member from its last checkpoint."""
+    checkpoint = _read_checkpoint(training, member)
+    assert checkpoint is not None
+    network = training.spec.build()
+    network.load_state_dict(checkpoint["weights"])
+    return network.eval()

@@ -1,4 +1,8 @@
 import csv
+import os
+
+# Two torch threads that wait for each other on a busy machine take ten times as long as one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -16,7 +16,7 @@ from sssl.store import Store
 FIRST_SIGN = {
     "segment": "ledger/*/receipts/*.json",
     "relabel": "labels/*/receipts/*.json",
-    "train": "models/*/checkpoint.pt",
+    "train": "models/*/member*.pt",
     "score": "scores/*/receipts/*.json",
     "songs": "songs/*/receipts/*.json",
 }

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sssl.judge import JudgeConfig, round_row, verdict
+from sssl.judge import JudgeConfig, round_row, unsplit_row, verdict
 from sssl.metrics import Quality, confusion, quality
 
 
@@ -52,3 +52,12 @@ def test_a_round_row_is_made_of_both_summaries():
     assert row.heldout_loss == pytest.approx(0.5)
     assert row.train_accuracy == pytest.approx(1.0)
     assert (row.confident, row.noisy, row.relabelled, row.locked) == (8, 2, 1, 0)
+
+
+def test_a_round_with_nothing_to_split_keeps_the_parent_s_model_and_numbers():
+    scores = {"confusion/test/a/a": 3, "confusion/test/a/b": 1}
+    parent = round_row(0, None, "m", scores, {"confident": 10}, ("a", "b"), JudgeConfig())
+    row = unsplit_row(1, parent, {"confident": 10, "components": 1})
+    assert (row.round, row.accepted, row.parent_round, row.model_id) == (1, False, 0, "m")
+    assert row.heldout_accuracy == parent.heldout_accuracy
+    assert "nothing to split" in row.reason

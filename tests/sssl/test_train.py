@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+import sssl.train
 from sssl.cut import CutConfig
 from sssl.data import Corpus
 from sssl.models import ModelSpec, dump
-from sssl.store import Store
-from sssl.train import TrainConfig, TrainError, check_trainable, train
+from sssl.train import TrainConfig, TrainError, Training, check_trainable, train, train_member
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), CutConfig(), 2)
 CONFIG = TrainConfig(warmup_epochs=2, epochs=1, batch_size=16)
@@ -23,29 +23,24 @@ def corpus(finished):
     return Corpus(finished, *(snapshot.get(t) for t in ("catalog", "segments")), snapshot.get("labels", 1))
 
 
-def run(corpus, store, config=CONFIG, round=0, start=None, stop_after=None):
-    seen = []
-
-    def on_epoch(epoch):
-        seen.append((epoch.member, epoch.epoch))
-        if len(seen) == stop_after:
-            raise Stop
-
-    model = train(
-        corpus, SPEC, config, round=round, start=start, store=store, checkpoint="models/x/checkpoint.pt",
-        on_epoch=on_epoch, device="cpu",
-    )  # fmt: skip
-    return model, seen
-
-
 @pytest.fixture
-def store(tmp_path):
-    return Store.open(str(tmp_path / "o"), create=True)
+def training(finished, request):
+    """A training in a folder of its own."""
+    snapshot = finished.latest()
+    return Training(
+        finished, snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", 1), SPEC, CONFIG,
+        round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def undisturbed(corpus, tmp_path_factory):
-    return run(corpus, Store.open(str(tmp_path_factory.mktemp("u") / "o"), create=True))[0]
+def undisturbed(finished):
+    snapshot = finished.latest()
+    inputs = [snapshot.get(table) for table in ("catalog", "segments")] + [snapshot.get("labels", 1)]
+    seen = []
+    model = train(Training(finished, *inputs, SPEC, CONFIG, 0, "test/undisturbed", None, "cpu"), 2, seen.append)
+    assert sorted((e.member, e.epoch) for e in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    return model
 
 
 def test_an_epoch_has_every_row_that_carries_weight_once(corpus, finished):
@@ -77,36 +72,54 @@ def test_labels_of_other_segments_are_refused(corpus):
         replace(corpus, labels=replace(corpus.labels, files=files)).load(0)
 
 
-def test_the_seed_decides_the_weights(corpus, undisturbed, tmp_path):
-    stores = [Store.open(str(tmp_path / name), create=True) for name in "ab"]
-    assert dump(run(corpus, stores[0])[0]) == dump(undisturbed)
-    assert dump(run(corpus, stores[1], replace(CONFIG, seed=1))[0]) != dump(undisturbed)
+def test_the_seed_decides_the_weights_and_the_number_of_processes_does_not(undisturbed, training):
+    assert dump(train(training, 1, lambda _: None)) == dump(undisturbed)
+    other = replace(training, config=replace(CONFIG, seed=1), folder=f"{training.folder}-seed")
+    assert dump(train(other, 1, lambda _: None)) != dump(undisturbed)
 
 
-@pytest.mark.parametrize("epochs_done", [1, 2, 3])
-def test_a_stopped_training_goes_on_to_the_same_weights(epochs_done, corpus, undisturbed, store):
+@pytest.mark.parametrize("epochs_done", [1, 2])
+def test_a_stopped_training_goes_on_to_the_same_weights(epochs_done, undisturbed, training, monkeypatch):
+    torch.set_num_threads(1)  # as a process of the pool has
+    finished = []
+
+    def stop_at_checkpoint(*args):
+        write_checkpoint(*args)
+        finished.append(args)
+        if len(finished) == epochs_done:
+            raise Stop
+
+    write_checkpoint = sssl.train._write_checkpoint
+    monkeypatch.setattr("sssl.train._write_checkpoint", stop_at_checkpoint)
     with pytest.raises(Stop):
-        run(corpus, store, stop_after=epochs_done)
-    model, seen = run(corpus, store)
-    assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)][epochs_done:]
-    assert dump(model) == dump(undisturbed)
+        train_member(training, 0)
+    seen = []
+    assert dump(train(training, 1, seen.append)) == dump(undisturbed)
+    assert sorted((e.member, e.epoch) for e in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
-def test_a_later_round_starts_from_the_given_model(corpus, undisturbed, store):
+def test_a_later_round_starts_from_the_given_model(undisturbed, training):
+    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
     still = replace(CONFIG, learning_rate=1e-12, weight_decay=0.0, ema=0.0)
-    model, _ = run(corpus, store, still, round=1, start=undisturbed)
+    model = train(replace(training, config=still, round=1, start=start), 1, lambda _: None)
     for before, after in zip(undisturbed.members, model.members, strict=True):
         torch.testing.assert_close(dict(before.named_parameters()), dict(after.named_parameters()))
 
 
-def test_averaged_weights_follow_the_network_from_the_start(corpus, store):
+def test_averaged_weights_follow_the_network_from_the_start(training):
     """A long average over a short training must not stay at the random first weights."""
-    slow = replace(CONFIG, ema=0.9999)
-    model, _ = run(corpus, store, slow)
-    torch.manual_seed(0)
-    first = SPEC.build()
-    moved = [(a - b).abs().max() for a, b in zip(model.members[0].parameters(), first.parameters(), strict=True)]
-    assert max(moved) > 1e-2
+    still = replace(CONFIG, ema=0.0, learning_rate=1e-12)
+    first = train(replace(training, config=still, folder=f"{training.folder}-1"), 2, lambda _: None)
+    last = train(replace(training, config=replace(CONFIG, ema=0.0), folder=f"{training.folder}-0"), 2, lambda _: None)
+    long = train(replace(training, config=replace(CONFIG, ema=0.99999)), 2, lambda _: None)
+    weights = [torch.cat([p.flatten() for p in m.members[0].parameters()]) for m in (first, long, last)]
+    assert (weights[1] - weights[0]).norm() > 0.3 * (weights[2] - weights[0]).norm()
+
+
+def test_without_a_row_nothing_can_be_trained(training):
+    nothing = replace(training, segments=replace(training.segments, files={}))
+    with pytest.raises(TrainError, match="nothing to train on: 0 segments carry weight for member 0"):
+        train_member(nothing, 0)
 
 
 @pytest.mark.parametrize(

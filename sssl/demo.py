@@ -1,0 +1,351 @@
+"""A small catalog of synthesized music whose truth is known: `make demo` runs on it and is measured against it.
+
+A piece comes from a point in Russell's plane of valence and arousal and is played in the timbre of an artist. Some
+tracks carry sections of another quadrant than their label, and some files are broken, as in any catalog.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pandas as pd
+import soundfile
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.signal import oaconvolve
+
+Wave = NDArray[np.float32]
+Section = tuple[int, int, str]  # start_s, end_s, quadrant
+Note = tuple[float, float, int, str]  # onset and length in steps, MIDI pitch (0 for a drum), voice
+Progress = Callable[[int, int], None]  # is given the tracks done, and all
+
+QUADRANTS = {"Q1": (1, 1), "Q2": (-1, 1), "Q3": (-1, -1), "Q4": (1, -1)}  # signs of (valence, arousal)
+FADE_S, RELEASE_S = 0.15, 0.06  # of a section, of a note
+STEPS = 8  # eighth notes in a bar
+TABLE = 2048  # samples in a period of a wavetable
+# Suffix, sample rate in Hz, channels: a format for each artist, shifted by quadrant, so that no codec, rate or channel
+# count gives a quadrant or an artist away.
+FORMATS = (
+    ("wav", 22_050, 1), ("mp3", 44_100, 2), ("m4a", 48_000, 2), ("opus", 24_000, 1), ("ogg", 44_100, 2),
+    ("opus", 48_000, 1), ("mp3", 22_050, 1), ("m4a", 32_000, 1), ("ogg", 32_000, 1), ("opus", 48_000, 2),
+    ("mp3", 32_000, 1), ("ogg", 48_000, 2), ("m4a", 44_100, 1), ("flac", 22_050, 1),
+)  # fmt: skip
+AV_CODECS = {"mp3": ("mp3", "libmp3lame"), "m4a": ("ipod", "aac"), "opus": ("ogg", "libopus")}
+# A chord is its root in semitones above the tonic and its kind.
+KINDS = {"M": (0, 4, 7), "j": (0, 4, 7, 11), "m": (0, 3, 7), "o": (0, 3, 6), "x": (0, 1, 6)}
+PROGRESSIONS = {
+    "major": ("0M 7M 9m 5M", "0M 5M 7M 0M", "0M 9m 5M 7M", "0j 5j 2m 7M", "0M 4m 5j 7M"),
+    "minor": ("0m 8M 3M 10M", "0m 5m 8M 7M", "0m 10M 8M 7M", "0m 5m 0m 7m", "0m 3M 5m 8j"),
+    "tense": ("0m 1M 0m 6o", "0m 6M 5m 1M", "0o 3o 1M 0m", "0x 1x 6x 0x", "0m 0x 8M 6o"),
+}
+SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "tense": (0, 1, 3, 5, 6, 8, 11)}
+# A bar of eighth notes; an x sounds until the next one. Where a voice has two lists, the first is for slow pieces.
+COMPING = ("x..x..x.", "..x...x.", "x.x.x.x.", "xx.xx.xx", "x...x.x.")
+BASS = (("x.......", "x...x...", "x.....x."), ("x.x.x.x.", "xxxxxxxx", "x..x..x."))
+MOTIFS = (("x...x...", "x.....x.", "x..xx...", "x...x.x."), ("xx.xxx..", "x.xxx.x.", "x..x..x.", "xxxx.x.."))
+DRUMS: dict[str, dict[str, str]] = {
+    "none": {}, "brush": {"hat": "..x...x."}, "ballad": {"kick": "x.......", "snare": "....x...", "hat": "x.x.x.x."},
+    "kit": {"kick": "x...x...", "snare": "..x...x.", "hat": "xxxxxxxx"},
+    "noise": {"kick": "x.xxx.xx", "crash": "x...x.x.", "hat": "xxxxxxxx"},
+}  # fmt: skip
+# Gain, place between left 0 and right 1, summand of the rolloff, factor of the decay (of a drum: the decay in seconds).
+VOICES = {
+    "chord": (0.12, 0.35, 0, 2), "lead": (0.26, 0.6, -0.2, 1.5), "bass": (0.4, 0.5, 0.5, 2), "hat": (0.1, 0.7, 0, 0.03),
+    "kick": (0.7, 0.5, 0, 0.11), "snare": (0.4, 0.5, 0, 0.06), "crash": (0.22, 0.45, 0, 0.15),
+}  # fmt: skip
+
+
+def drawn(low: float, high: float) -> Any:
+    """Declare a habit of artists that is uniform between two bounds."""
+    return dataclasses.field(metadata={"bounds": (low, high)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """How music sounds: the habits of an artist, and what a mood makes of them."""
+
+    even: float = drawn(0.1, 1)  # amplitude of even harmonics: hollow as a clarinet to full as a string
+    formant_hz: float = drawn(500, 2_500)
+    attack_s: float = drawn(0.004, 0.03)
+    reverb: float = drawn(0.2, 0.8)  # amplitude ratio to the direct sound
+    comping: float = drawn(0, len(COMPING))  # its integer part is an index
+    hiss_db: float = drawn(-75, -52)
+    brightness: float = drawn(0.33, 0.57)
+    drive: float = drawn(-0.5, -0.1)  # distortion, above 0.1
+    register: float = drawn(56, 64)  # MIDI pitch
+    plucked: float = drawn(0.1, 0.9)  # above 0.5 chords are plucked, else held
+    bpm: float = 98
+    decay_s: float = 1.2
+    level_db: float = -21
+    fast: bool = False
+    mode: str = "major"
+    drums: str = "none"
+
+    def in_mood(self, quadrant: str, rng: Generator) -> Sound:
+        """Move to a random point of the quadrant; where valence is weak the neighbour quadrant sounds much alike."""
+        valence, arousal = np.multiply(QUADRANTS[quadrant], rng.beta((3, 2.5), (1.5, 1.2)).clip(0.1)).tolist()
+        wobble = rng.normal(0, 1, 8).tolist()
+        minor = "tense" if rng.random() < -valence * (0.45 + 0.45 * arousal) else "minor"
+        lively = "kit" if valence > 0.4 * wobble[0] else "noise"
+        gentle = str(rng.choice(["none", "none", "brush", "ballad"]))
+        return dataclasses.replace(
+            self,
+            brightness=self.brightness + 0.2 * arousal + 0.15 * valence + 0.06 * wobble[1],
+            drive=self.drive + 0.9 * arousal - 0.5 * valence + 0.15 * wobble[2],
+            register=self.register + 4 * valence + 2 * wobble[3],
+            plucked=self.plucked + 0.4 * valence + 0.2 * wobble[4],
+            bpm=self.bpm + 36 * arousal + 8 * wobble[5],
+            decay_s=self.decay_s * math.exp(-0.9 * arousal - 0.4 * valence + 0.2 * wobble[6]),
+            level_db=self.level_db + 4 * arousal + 2 * wobble[7],
+            fast=arousal > 0,
+            mode="major" if valence > 0 else minor,
+            drums=lively if arousal > rng.uniform(-0.3, 0.3) else gentle,
+        )
+
+    def accompany(self, voicing: list[int]) -> list[Note]:
+        """Play a bar of chords: an arpeggio, stabs, or a held pad."""
+        if self.plucked > 0.5 and not self.fast:
+            return write_bar("chord", "x" * STEPS, [[pitch] for pitch in (*voicing, *voicing[-2:0:-1])], 2)
+        comping = COMPING[int(self.comping)] if self.fast else "x......."
+        return write_bar("chord", comping, [voicing], 0.5 if self.plucked > 0.5 else 0.95)
+
+    def compose(self, tonic: int, bars: int, rng: Generator) -> Iterator[Note]:
+        """Write a piece over a progression of four chords; its melody has the form AABA."""
+        chords = [(int(chord[:-1]), KINDS[chord[-1]]) for chord in str(rng.choice(PROGRESSIONS[self.mode])).split()]
+        bass, motifs = str(rng.choice(BASS[self.fast])), rng.choice(MOTIFS[self.fast], 2).tolist()
+        contours = rng.integers(-2, 3, (2, STEPS))
+        scale = [tonic + octave + tone for octave in range(0, 108, 12) for tone in SCALES[self.mode]]
+        voicing = [round(self.register)]
+        for number in range(bars):
+            root, kind = chords[number % 4]
+            voicing = lead_voices(voicing, [tonic + root + interval for interval in kind], self.register)
+            part, home = int(number % 4 == 2), self.register + 12 + rng.integers(-2, 3)
+            bar = self.accompany(voicing) + write_bar("bass", bass, [[(tonic + root) % 12 + 36]])
+            bar += write_bar("lead", motifs[part], sing(contours[part], scale, home, voicing))
+            bar += [note for drum, hits in DRUMS[self.drums].items() for note in write_bar(drum, hits, [[0]])]
+            yield from ((number * STEPS + step, steps, pitch, voice) for step, steps, pitch, voice in bar)
+
+    def wavetable(self, hz: float, rolloff: float, rate_hz: int) -> Wave:
+        """Add harmonics below 0.45 of the sample rate to a period of RMS 1: [TABLE]."""
+        order = np.arange(1, min(TABLE // 4, int(0.45 * rate_hz / hz)) + 1)
+        formant = 1 + 3 * np.exp(-np.square(np.log2(order * hz / self.formant_hz) / 0.5))
+        spectrum = np.zeros(TABLE // 2 + 1)
+        spectrum[order] = order**-rolloff * formant * np.where(order % 2, 1, self.even)
+        table = np.fft.irfft(spectrum)
+        return np.asarray(table / np.sqrt(np.mean(table**2)), np.float32)
+
+    def tone(self, voice: str, pitch: int, length_s: float, rate_hz: int) -> Wave:
+        """Play a note and its release: two detuned oscillators whose upper harmonics fade first."""
+        hz, (_, _, rolloff, decay) = 440 * 2 ** ((pitch - 69) / 12), VOICES[voice]
+        attack_s = self.attack_s * (1 if self.fast or self.plucked > 0.5 else 8)
+        decay_s, rolloff = decay * self.decay_s, rolloff + 2.6 - 1.8 * self.brightness
+        time_s = np.arange(int((length_s + RELEASE_S) * rate_hz), dtype=np.float32) / rate_hz
+        bright, dark = (self.wavetable(hz, rolloff + extra, rate_hz) for extra in (0, 1))
+        one, two = ((detuned_hz * TABLE * time_s).astype(np.int32) % TABLE for detuned_hz in (hz, 1.003 * hz))
+        wave = dark[one] + dark[two] + np.exp(time_s * (-3 / decay_s)) * bright[one]
+        envelope = np.minimum(1, time_s / attack_s) * np.minimum(1, (time_s[-1] - time_s) / RELEASE_S)
+        return np.asarray(wave * envelope * np.exp(time_s / -decay_s), np.float32)
+
+
+def write_bar(voice: str, pattern: str, chords: Iterable[list[int]], gate: float = 0.95) -> list[Note]:
+    """Let each x of the pattern play the next of the chords, for `gate` of the time until the next x."""
+    onsets = [step for step, sign in enumerate(pattern) if sign == "x"]
+    spans = zip(onsets, [*onsets[1:], STEPS], cycle(chords), strict=False)
+    return [(onset, gate * (after - onset), pitch, voice) for onset, after, chord in spans for pitch in chord]
+
+
+def lead_voices(previous: Sequence[int], chord: Iterable[int], center: float) -> list[int]:
+    """Put each tone into the octave that is nearest to some tone of the chord before, and not far from the center."""
+    return sorted(
+        min(range(tone % 12, 120, 12), key=lambda at: min(abs(at - old) for old in previous) + 0.3 * abs(at - center))
+        for tone in chord
+    )
+
+
+def sing(contour: NDArray[np.int64], scale: Sequence[int], home: float, voicing: Sequence[int]) -> list[list[int]]:
+    """Walk along the scale from near `home`, every second note on a tone of the chord."""
+    walk = [scale[place] for place in np.argmin(np.abs(np.subtract(scale, home))) + np.cumsum(contour)]
+    tones = [tone % 12 + octave for tone in voicing for octave in range(0, 120, 12)]
+    walk[::2] = [min(tones, key=lambda tone: abs(tone - pitch)) for pitch in walk[::2]]
+    return [[pitch] for pitch in walk]
+
+
+def strike(drum: str, rate_hz: int, rng: Generator) -> Wave:
+    """Play a drum: a falling sine, or noise."""
+    time_s = np.arange(int(0.4 * rate_hz), dtype=np.float32) / rate_hz
+    noise = np.diff(rng.standard_normal(time_s.size + 1, np.float32), n=int(drum == "hat"))[: time_s.size]
+    wave = np.sin(2 * np.pi * (48 * time_s + 6 * (1 - np.exp(-25 * time_s)))) if drum == "kick" else noise
+    return np.asarray(wave * np.exp(time_s / -VOICES[drum][3]), np.float32)
+
+
+def reverberate(dry: Wave, share: float, rate_hz: int, rng: Generator) -> Wave:
+    """Add a room of noise that decays by 60 dB in 0.8 s: [C, T]."""
+    time_s = np.arange(int(0.5 * rate_hz), dtype=np.float32) / rate_hz
+    room = rng.standard_normal((len(dry), time_s.size), np.float32) * np.exp(-6.9 / 0.8 * time_s)
+    room *= share / np.sqrt(np.sum(room**2, axis=1, keepdims=True))
+    return dry + np.asarray(oaconvolve(dry, room, axes=1)[:, : dry.shape[1]], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Track:
+    """What is to be synthesized, and the truth about it."""
+
+    track_id: str
+    group_id: str
+    artist: Sound
+    label: str
+    duration_s: int
+    sections: tuple[Section, ...]
+    tonic: int
+    format: tuple[str, int, int]
+    seed: tuple[int, int]
+
+    @property
+    def planted(self) -> list[Section]:
+        return [section for section in self.sections if section[2] != self.label]
+
+    def play(self, quadrant: str, length_s: float, rng: Generator) -> Wave:
+        """Compose and synthesize a piece in the artist's timbre and the track's key: [C, length_s * rate_hz]."""
+        sound, (_, rate_hz, channels) = self.artist.in_mood(quadrant, rng), self.format
+        step_s, size = 30 / sound.bpm, int(length_s * rate_hz)
+        drums, tones = np.zeros((2, channels, size), np.float32)
+        waves: dict[tuple[str, int, float], Wave] = {}
+        for step, steps, pitch, voice in sound.compose(self.tonic, math.ceil(length_s / step_s / STEPS), rng):
+            key, (gain, pan, _, _), offbeat = (voice, pitch, steps * step_s), VOICES[voice], step % 2
+            if key not in waves:
+                waves[key] = sound.tone(*key, rate_hz) if pitch else strike(voice, rate_hz, rng)
+            start = int((step + rng.uniform(0, 0.03)) * step_s * rate_hz)
+            wave = waves[key][: max(0, size - start)] * (gain * (1 - 0.3 * offbeat))
+            for channel, side in enumerate((1 - pan, pan)[:channels]):
+                (tones if pitch else drums)[channel, start : start + wave.size] += 2 * side * wave
+        if sound.drive > 0.1:
+            tones = np.tanh(tones * (1 + 6 * sound.drive)) / (1 + 2 * sound.drive)
+        mix = reverberate(drums + tones, sound.reverb, rate_hz, rng)
+        return np.asarray(mix * 10 ** (sound.level_db / 20) / np.sqrt(np.mean(mix**2)), np.float32)
+
+    def synthesize(self) -> Wave:
+        """Cross-fade the planted sections into the piece of the label: [C, duration_s * rate_hz]."""
+        rng, rate_hz = np.random.default_rng(self.seed), self.format[1]
+        wave = self.play(self.label, self.duration_s, rng)
+        ramp = np.linspace(0, 1, int(FADE_S * rate_hz), dtype=np.float32)
+        for start_s, end_s, quadrant in self.planted:
+            other, start = self.play(quadrant, end_s - start_s + FADE_S, rng), int((start_s - FADE_S / 2) * rate_hz)
+            weight = np.concatenate([ramp, np.ones(other.shape[1] - 2 * ramp.size, np.float32), ramp[::-1]])
+            span = wave[:, start : start + weight.size]
+            span += weight * (other - span)
+        hiss = 10 ** (self.artist.hiss_db / 20) * rng.standard_normal(wave.shape, np.float32)
+        return np.asarray(np.tanh(wave + hiss), np.float32)
+
+
+def plan_sections(duration_s: int, label: str, rng: Generator) -> tuple[Section, ...]:
+    """Plant one section of 14-20 s in another quadrant, or two of 10-12 s: less than half of the track."""
+    planted_s = round(duration_s * rng.uniform(0.34, 0.42))
+    count = 1 if planted_s <= 20 else 2
+    length_s, stretch_s, end_s, sections = planted_s // count, duration_s // count, 0, []
+    for number in range(count):
+        start_s = number * stretch_s + int(rng.integers(3, stretch_s - length_s - 2))
+        other = str(rng.choice([quadrant for quadrant in QUADRANTS if quadrant != label]))
+        sections += [(end_s, start_s, label), (start_s, start_s + length_s, other)]
+        end_s = start_s + length_s
+    return (*sections, (end_s, duration_s, label))
+
+
+def plan_tracks(tracks: int, seed: int) -> list[Track]:
+    """Balance quadrants over artists and formats, and plant sections in a random 40 % of the tracks."""
+    rng = np.random.default_rng([seed, 0])
+    bounds = {field.name: field.metadata["bounds"] for field in dataclasses.fields(Sound) if field.metadata}
+    habits = ({name: rng.uniform(*pair) for name, pair in bounds.items()} for _ in FORMATS)
+    artists = [Sound(**habit) for habit in habits][: max(1, tracks // len(QUADRANTS))]
+    planted = rng.permutation(tracks) < round(0.4 * tracks)
+    plan = []
+    for index in range(tracks):
+        row, column = divmod(index, len(QUADRANTS))
+        artist, form = row % len(artists), FORMATS[(row + 4 * column) % len(FORMATS)]
+        label, duration_s, tonic = list(QUADRANTS)[column], int(rng.triangular(40, 44, 60)), int(rng.integers(12))
+        sections = plan_sections(duration_s, label, rng) if planted[index] else ((0, duration_s, label),)
+        ids, track_seed = (f"track{index + 1:03d}", f"artist{artist + 1:02d}"), (seed, index + 1)
+        plan.append(Track(*ids, artists[artist], label, duration_s, sections, tonic, form, track_seed))
+    return plan
+
+
+def encode(wave: Wave, suffix: str, rate_hz: int) -> bytes:
+    """Encode [C, T]. The same samples give the same bytes, but for the random stream number of Ogg Vorbis."""
+    target, channels = io.BytesIO(), len(wave)
+    if suffix not in AV_CODECS:
+        with soundfile.SoundFile(target, "w", rate_hz, channels, format=suffix) as file:
+            # libsndfile's Vorbis encoder overflows the stack on long writes.
+            for start in range(0, wave.shape[1], 4096):
+                file.write(wave[:, start : start + 4096].T)
+        return target.getvalue()
+    with av.open(target, "w", format=AV_CODECS[suffix][0], options={"fflags": "bitexact"}) as output:
+        stream: Any = output.add_stream(AV_CODECS[suffix][1], rate_hz, layout=("mono", "stereo")[channels - 1])
+        # At the default level LAME would take longer than the synthesis.
+        stream.bit_rate, stream.options = 48_000 * channels, {"compression_level": "7"}
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), "fltp", stream.layout.name)
+        frame.sample_rate = rate_hz
+        output.mux([*stream.encode(frame), *stream.encode(None)])
+    return target.getvalue()
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a rerun after a kill, never meets half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def write_broken(audio: Path, seed: int) -> list[list[object]]:
+    """Write what catalogs are never without; return its rows."""
+    track = dataclasses.replace(plan_tracks(1, seed)[0], seed=(seed, 0))
+    flac, silence = encode(track.synthesize(), "flac", 22_050), np.zeros((1, 20 * 22_050), np.float32)
+    replace(audio / "broken-text.mp3", b"404 Not Found: the download saved this page in place of the music.\n" * 20)
+    replace(audio / "broken-cut.flac", flac[: len(flac) // 2])
+    replace(audio / "broken-silent.wav", encode(silence, "wav", 22_050))
+    return [
+        ["broken-text", audio / "broken-text.mp3", "Q4", track.group_id, ""],
+        ["broken-cut", audio / "broken-cut.flac", track.label, track.group_id, track.duration_s],
+        ["broken-silent", audio / "broken-silent.wav", "Q3", track.group_id, 20],
+        ["broken-missing", audio / "broken-missing.ogg", "Q2", track.group_id, 45],
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class DemoCatalog:
+    """Where the catalog and its truth lie, and how much is planted in them."""
+
+    catalog: Path
+    truth: Path
+    tracks: int
+    planted_tracks: int
+    planted_sections: int
+
+
+def make_catalog(folder: str | Path, tracks: int = 56, seed: int = 0, progress: Progress | None = None) -> DemoCatalog:
+    """Write `audio/`, `truth.csv` and, last, `catalog.csv`; a file that is there already is kept, so give each seed its
+    own folder."""
+    root, plan = Path(folder).absolute(), plan_tracks(tracks, seed)
+    (root / "audio").mkdir(parents=True, exist_ok=True)
+    rows: list[list[object]] = []
+    for done, track in enumerate(plan, 1):
+        path = root / "audio" / f"{track.track_id}.{track.format[0]}"
+        if not path.exists():
+            replace(path, encode(track.synthesize(), *track.format[:2]))
+        rows.append([track.track_id, path, track.label, track.group_id, track.duration_s])
+        if progress:
+            progress(done, tracks)
+    rows += write_broken(root / "audio", seed)
+    catalog = pd.DataFrame(rows, columns=["track_id", "uri", "label", "group_id", "expected_s"])
+    sections = [(track.track_id, *section) for track in plan for section in track.sections]
+    truth = pd.DataFrame(sections, columns=["track_id", "start_s", "end_s", "true_label"])
+    for name, table in (("truth.csv", truth), ("catalog.csv", catalog)):
+        replace(root / name, table.to_csv(index=False).encode())
+    planted = [len(track.planted) for track in plan if track.planted]
+    return DemoCatalog(root / "catalog.csv", root / "truth.csv", tracks, len(planted), sum(planted))
