@@ -51,8 +51,9 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
     )
     _publish(store, snapshot, published)
     train.check(snapshot)
-    key = digest_of([snapshot.get("catalog").ref, asdict(replace(config, mlflow_uri=None))])[:12]
-    tracker = Tracker(store, config.mlflow_uri, key, asdict(config))
+    params = asdict(replace(config, mlflow_uri=None))  # a server's URI may carry a password
+    key = digest_of([snapshot.get("catalog").ref, params])[:12]
+    tracker = Tracker(store, config.mlflow_uri, key, params)
     for round in range(method.rounds + 1):
         snapshot = relabel.run(
             store, snapshot, relabel.Config(config.output, round, settings=method.relabel), beam_args

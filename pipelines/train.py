@@ -60,7 +60,7 @@ def run(
         return snapshot.add(committed)
 
     check(snapshot)
-    tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(config))
+    tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(settings))
     with tracker.round(config.round, asdict(settings)) as log:
         training = Training(
             store=store,

@@ -34,11 +34,20 @@ def reasons_page() -> str:
         f"| `{r.code}` | {r.status} | {'yes' if r.retryable else 'no'} | {r.meaning} | {r.remedy} |"
         for r in REASONS.values()
     ]
-    return "\n".join([_REASONS_INTRO, "| code | status | retryable | meaning | what to do |", "|---|---|---|---|---|", *rows, ""])
+    return "\n".join(
+        [_REASONS_INTRO, "| code | status | retryable | meaning | what to do |", "|---|---|---|---|---|", *rows, ""]
+    )
 
 
 def _table_section(name: str, table: type) -> str:
-    lines = [f"## {name}", "", (table.__doc__ or "").strip(), "", "| column | type | unit | null | meaning |", "|---|---|---|---|---|"]
+    lines = [
+        f"## {name}",
+        "",
+        (table.__doc__ or "").strip(),
+        "",
+        "| column | type | unit | null | meaning |",
+        "|---|---|---|---|---|",
+    ]
     for column in columns(table):
         shown = f"**{column.name}**" if column.key else column.name
         kind = column.type if column.type is not None else "float16 tensor [mels, frames]"

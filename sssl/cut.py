@@ -59,14 +59,15 @@ def cut_track(track: Catalog, config: CutConfig) -> CutTrack:
             cut, dropped = _cut(decoder, config)
     except AudioError as error:
         return CutTrack(ledger_row(track, error.reason, error.detail, info))
+    # Details leave the URI out: it may carry a signature, and the catalog has it.
     except FileNotFoundError:
-        return CutTrack(ledger_row(track, "missing", f"no file at {track.uri}"))
+        return CutTrack(ledger_row(track, "missing", "no file at the URI"))
     except PermissionError:
-        return CutTrack(ledger_row(track, "denied", f"not allowed to read {track.uri}"))
+        return CutTrack(ledger_row(track, "denied", "not allowed to read the URI"))
     except MemoryError:
         return CutTrack(ledger_row(track, "decoder-memory", "out of memory while decoding", info))
     except OSError as error:
-        return CutTrack(ledger_row(track, "unavailable", f"{type(error).__name__} while reading {track.uri}", info))
+        return CutTrack(ledger_row(track, "unavailable", f"{type(error).__name__} while reading", info))
     loudest_db = cut.level_db.max(initial=-np.inf)
     if len(cut.segment_index) and loudest_db < config.silence_db:
         detail = f"loudest segment {loudest_db:.1f} dB, threshold {config.silence_db:.1f} dB"

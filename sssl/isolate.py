@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pebble import ProcessExpired, ProcessPool
@@ -60,7 +60,7 @@ class IsolatedPool:
         for future in [self.submit(function, item) for item in items]:
             yield self.result(future)
 
-    def result(self, future: Future[Result]) -> Result | Failure:
+    def result(self, future: Future[Any]) -> Any | Failure:
         """Wait for an item. An exception of the function itself is raised."""
         try:
             return future.result()
