@@ -14,7 +14,7 @@ from pipelines.execute import beam_options
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
 from sssl.catalog import CatalogError
-from sssl.presets import GUARDED, PRESETS, Preset, PresetName
+from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import Snapshot, Store, StoreError
 from sssl.train import TrainError
 
@@ -43,10 +43,9 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
     """Look up `--preset NAME` among the arguments; its values become the defaults of all other flags."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", default="guarded")
+    parser.add_argument("--preset", choices=PRESETS, default="guarded")
     name = parser.parse_known_args(list(argv))[0].preset
-    # An unknown name is refused, with its choices, by the parser of the command.
-    return name, PRESETS.get(name, GUARDED)
+    return name, PRESETS[name]
 
 
 @contextmanager
