@@ -28,8 +28,6 @@ def main(argv: Sequence[str]) -> int:
     except StoreError as error:
         complain(error)
         return 1
-    query = (
-        "select * replace (round(bytes / 1e6, 2) as bytes, digest[:12] as digest) rename (bytes as mb) from manifests"
-    )
+    query = "select * exclude (bytes) replace (digest[:12] as digest), round(bytes / 1e6, 2) as mb from manifests"
     connect(store, store.latest()).sql(query).show(max_rows=1000, max_width=200)
     return 0
