@@ -147,15 +147,16 @@ def test_same_seed_gives_the_same_bytes(made):
 
 
 def test_rerun_over_an_unfinished_attempt_gives_the_same_catalog(tmp_path):
-    first = demo.make_catalog(tmp_path, tracks=1)
+    first = demo.make_catalog(tmp_path, tracks=2)
     promised = first.catalog.read_bytes(), first.truth.read_bytes()
+    kept, lost = sorted((tmp_path / "audio").glob("track*"))
+    written = kept.stat().st_mtime_ns
     first.catalog.unlink()
-    (tmp_path / "audio" / "track001.wav.part").write_bytes(b"half a file")
-    (tmp_path / "audio" / "track001.wav").write_bytes(b"of an older version")
-    again = demo.make_catalog(tmp_path, tracks=1)
+    lost.rename(lost.with_name(lost.name + ".part"))
+    again = demo.make_catalog(tmp_path, tracks=2)
     assert (again.catalog.read_bytes(), again.truth.read_bytes()) == promised
-    assert soundfile.info(tmp_path / "audio" / "track001.wav").duration == demo.plan_tracks(1, seed=0)[0].duration_s
-    assert not list((tmp_path / "audio").glob("*.part"))
+    assert kept.stat().st_mtime_ns == written
+    assert lost.exists() and not list((tmp_path / "audio").glob("*.part"))
 
 
 def test_progress_is_told_after_each_track(tmp_path, monkeypatch):
