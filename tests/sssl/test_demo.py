@@ -156,7 +156,8 @@ def test_rerun_over_an_unfinished_attempt_gives_the_same_catalog(tmp_path):
     again = demo.make_catalog(tmp_path, tracks=2)
     assert (again.catalog.read_bytes(), again.truth.read_bytes()) == promised
     assert kept.stat().st_mtime_ns == written
-    assert lost.exists() and not list((tmp_path / "audio").glob("*.part"))
+    assert lost.exists()
+    assert not list((tmp_path / "audio").glob("*.part"))
 
 
 def test_progress_is_told_after_each_track(tmp_path, monkeypatch):
