@@ -5,6 +5,7 @@ sssl train --output OUTPUT --round R [flags]
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -76,9 +77,10 @@ def run(
         )
         members = training.spec.members
         with bar(f"train {config.round}", members * training.epochs) as update:
+            finished = itertools.count(1)
 
             def on_epoch(epoch: Epoch) -> None:
-                update(epoch.epoch * members + epoch.member + 1, f"loss {epoch.loss:.3f}")
+                update(next(finished), f"loss {epoch.loss:.3f}")
                 log.log({f"member{epoch.member}_train_loss": epoch.loss}, step=epoch.epoch)
 
             model = train(training, _processes(config, training), on_epoch)

@@ -127,9 +127,8 @@ def summary(source: Source) -> Context:
 
 def nearest_preset(source: Source) -> tuple[str, list[str]]:
     """Name the preset that a run's settings are nearest to, and each setting in which they differ from it."""
-    last = source.rounds[-1].round
     tables = {"relabel": "labels", "train": "models", "score": "scores", "judge": "rounds"}
-    used = {stage: source.snapshot.get(table, last).config for stage, table in tables.items()}
+    used = {stage: source.snapshot.of(table)[-1].config for stage, table in tables.items()}
     differing = {name: list(_differences(used, asdict(preset))) for name, preset in PRESETS.items()}
     nearest = min(differing, key=lambda name: len(differing[name]))
     return nearest, differing[nearest]

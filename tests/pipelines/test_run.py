@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import pytest
 
@@ -127,6 +128,19 @@ def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path
     assert main(["run", "--catalog", catalog, "--output", output, *FAST, *beam]) == 0
     assert Store.open(output).latest().covers(finished.latest())
     assert [m.digest for m in Store.open(output).latest().manifests] == [m.digest for m in finished.latest().manifests]
+
+
+def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(finished, catalog, tmp_path):
+    from conftest import FAST
+
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    assert main(["run", "--catalog", catalog, "--output", output, *FAST, "--min-separation", "100"]) == 0
+    store = Store.open(output)
+    snapshot = store.latest()
+    assert [(row.round, row.accepted) for row in read_rounds(store, snapshot)] == [(0, True), (1, False)]
+    assert [m.round for m in snapshot.of("models")] == [0]
+    assert snapshot.get("songs").rows == 21
+    assert (tmp_path / "out" / "report.html").exists()
 
 
 def test_sql_prints_tables_csv_and_json(finished, capsys):
