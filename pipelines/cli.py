@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
+    "plan": "say what a run would decode and why",
     "segment": "decode tracks and cut them into log-mel segments",
     "relabel": "split segments into confident and noisy, write a round's labels",
     "train": "train a round's model on its labels",
@@ -21,6 +22,7 @@ COMMANDS = {
     "report": "write the HTML report",
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
+    "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }
 

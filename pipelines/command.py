@@ -14,6 +14,7 @@ from pipelines.execute import beam_options
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
 from sssl.catalog import CatalogError
+from sssl.plan import PlanError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import Snapshot, Store, StoreError
 from sssl.train import TrainError
@@ -29,15 +30,19 @@ def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
-    """Parse flags into a config; a flag that does not exist ends the program with code 2."""
+    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program with code 2."""
     default = config_class(**defaults) if defaults else tyro.MISSING_NONPROP
-    return tyro.cli(
-        config_class,
-        args=list(argv),
-        prog=f"sssl {name}",
-        default=default,
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    try:
+        return tyro.cli(
+            config_class,
+            args=list(argv),
+            prog=f"sssl {name}",
+            default=default,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except PlanError as error:
+        complain(error)
+        raise SystemExit(2) from error
 
 
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:

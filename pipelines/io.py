@@ -78,7 +78,7 @@ class Job:
 
     def input(self, table: str) -> Manifest:
         """Read the manifest of an input table."""
-        return _read_manifest(self.store, self.inputs[table])
+        return read_manifest(self.store, self.inputs[table])
 
     def committed(self) -> list[Manifest] | None:
         """Return the manifests of this very job if it ran before, None while any is missing."""
@@ -106,6 +106,10 @@ class Job:
     def write(self, part: int, tables: dict[str, pa.Table], counts: Counter[str]) -> Receipt:
         """Write a part of each table, then its receipt: from then on the part is done."""
         files = {table: self.store.write_part(table, self.generation, part, tables[table]) for table in self.tables}
+        return self.finish(part, files, counts)
+
+    def finish(self, part: int, files: dict[str, PartFile], counts: Counter[str]) -> Receipt:
+        """Write the receipt of a part whose files are there, maybe since an earlier generation."""
         receipt = Receipt(part, files, dict(counts))
         self.store.write_receipt(self.tables[-1], self.generation, receipt)
         return receipt
@@ -147,7 +151,7 @@ def sum_counts(counts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 @lru_cache(maxsize=32)
-def _read_manifest(store: Store, ref: str) -> Manifest:
+def read_manifest(store: Store, ref: str) -> Manifest:
     """Read a committed manifest once a process; it never changes."""
     manifest = store.manifest(*ref.split("/"))
     if manifest is None:

@@ -14,6 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pipelines.io import Job
 
 console = Console(stderr=True, highlight=False)
+"""What happens, for people."""
+
+printed = Console(highlight=False)
+"""What was asked for."""
 
 _LINE_EVERY_S = 15.0
 _COLUMNS = (
@@ -49,6 +53,7 @@ class _Lines:
     def __init__(self, title: str, total: int) -> None:
         self._title, self._total, self._started = title, total, time.monotonic()
         self._due, self._state = self._started + _LINE_EVERY_S, (0, "")
+        self._shown: tuple[int, str] | None = None
 
     def update(self, done: int, remark: str) -> None:
         self._state = done, remark
@@ -57,12 +62,16 @@ class _Lines:
             self._print()
 
     def finish(self) -> None:
-        self._print()
+        if self._shown != self._state:
+            self._print()
 
     def _print(self) -> None:
+        self._shown = self._state
         (done, remark), elapsed_s = self._state, time.monotonic() - self._started
         eta = f", eta {elapsed_s * (self._total - done) / done:.0f} s" if 0 < done < self._total else ""
-        console.print(f"{self._title}: {done}/{self._total} in {elapsed_s:.0f} s{eta} · {remark}", soft_wrap=True)
+        console.print(
+            f"{self._title}: {done}/{self._total} in {elapsed_s:.0f} s{eta}{remark and f' · {remark}'}", soft_wrap=True
+        )
 
 
 @contextmanager

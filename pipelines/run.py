@@ -46,9 +46,8 @@ class Config:
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
     method = config.method
-    snapshot = segment.run(
-        store, Snapshot(), segment.Config(config.catalog, config.output, config.labels, config.segment), beam_args
-    )
+    segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
+    snapshot = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
     _publish(store, snapshot, published)
     train.check(snapshot)
     params = asdict(replace(config, mlflow_uri=None))  # a server's URI may carry a password

@@ -1,27 +1,36 @@
 """Cut every track of a catalog into segments, and write down what became of each.
 
 sssl segment --catalog CATALOG --output OUTPUT [flags] [-- beam options]
+
+A rerun decodes what is new, what changed and what is asked for; the segments of all other tracks are reused.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 
 from pipelines.command import parse, split_beam_args, stage
 from pipelines.execute import in_process, run_job
 from pipelines.io import ErrorRatioExceeded, Job, PartRef
+from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
+from pipelines.progress import console
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from schemas import Catalog, Ledger, to_arrow
+from schemas import Catalog, Ledger, Status, to_arrow
 from sssl.catalog import CatalogConfig, commit_catalog, read_catalog
-from sssl.cut import CutConfig, CutTrack, cut_track, ledger_row, segments_table, toolchain
+from sssl.cut import CutTrack, cut_track, ledger_counts, ledger_row, segments_table, toolchain
+from sssl.features import MelConfig
+from sssl.gate import GateConfig
 from sssl.isolate import Failure, IsolatedPool, Limits
+from sssl.plan import AgainConfig, Cause
 from sssl.score import cores
-from sssl.store import Receipt, Snapshot, Store
+from sssl.store import Manifest, Receipt, Snapshot, Store
+from sssl.takedown import taken_down
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,18 @@ class Settings:
     """Settings of the stage."""
 
     deal: CatalogConfig = field(default_factory=CatalogConfig)
-    cut: CutConfig = field(default_factory=CutConfig)
+    cut: MelConfig = field(default_factory=MelConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    again: AgainConfig = field(default_factory=AgainConfig)
     limits: Limits = field(default_factory=Limits)
     processes: int | None = None
     """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
     max_error_ratio: float = 0.5
     """Fail the run, after the ledger is committed, if a larger share of the tracks failed."""
+
+    def of_rows(self) -> dict[str, Any]:
+        """Return what decides the rows of a track."""
+        return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain()}
 
 
 @dataclass(frozen=True)
@@ -50,18 +65,18 @@ class Config:
     settings: Settings = field(default_factory=Settings)
 
 
-def build(root: beam.Pipeline, job: Job, settings: Settings, processes: int) -> None:
+def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
-    cut = parts.todo | beam.ParDo(CutPart(job, settings, processes))
+    cut = parts.todo | beam.ParDo(CutPart(job, previous, settings, processes))
     (parts.done, cut) | CommitParts(job)
 
 
 class CutPart(beam.DoFn):
     """Cut the tracks of a part in isolated processes and write its segments and ledger."""
 
-    def __init__(self, job: Job, settings: Settings, processes: int) -> None:
-        self._job, self._settings, self._processes = job, settings, processes
+    def __init__(self, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
+        self._job, self._previous, self._settings, self._processes = job, previous, settings, processes
 
     def setup(self) -> None:
         self._pool = IsolatedPool(self._processes, self._settings.limits, preload="sssl.cut")
@@ -70,42 +85,53 @@ class CutPart(beam.DoFn):
         self._pool.close()
 
     def process(self, ref: PartRef) -> Iterator[Receipt]:
-        tracks = self._job.tracks(ref)
-        results = self._pool.map(partial(cut_track, config=self._settings.cut), tracks)
-        cuts = [_cut_or_failed(track, result) for track, result in zip(tracks, results, strict=True)]
-        yield write_part(self._job, ref.part, tracks, cuts, self._settings.cut)
+        tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
+        todo = [track for track in tracks if before.cause(track, self._settings.again) is not Cause.UNCHANGED]
+        if not todo and before.holds(tracks):
+            ledger = [before.known[track.track_id].entry for track in tracks]
+            yield self._job.finish(ref.part, before.files, ledger_counts(tracks, ledger))
+            return
+        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
+        cuts = [_cut_or_failed(*pair) for pair in zip(todo, self._pool.map(cut, todo), strict=True)]
+        ledger, segments = merge(tracks, cuts, before, self._settings.cut)
+        tables = {"segments": segments, "ledger": to_arrow(Ledger, ledger)}
+        yield self._job.write(ref.part, tables, ledger_counts(tracks, ledger))
 
 
-def write_part(job: Job, part: int, tracks: list[Catalog], cuts: list[CutTrack], config: CutConfig) -> Receipt:
-    """Write the segments and the ledger of a part."""
-    tables = {"segments": segments_table(cuts, config), "ledger": to_arrow(Ledger, [cut.ledger for cut in cuts])}
-    counts: Counter[str] = Counter(tracks=len(cuts), segments=len(tables["segments"]))
-    for track, cut in zip(tracks, cuts, strict=True):
-        counts[f"status/{cut.ledger.status}"] += 1
-        counts["decoded_s"] += cut.ledger.decoded_s  # type: ignore[assignment]
-        if cut.ledger.reason:
-            counts[f"reason/{cut.ledger.reason}"] += 1
-        if cut.ledger.segments and track.label and track.split == "train":
-            counts[f"trainable/{track.label}"] += 1
-    return job.write(part, tables, counts)
+def merge(
+    tracks: list[Catalog], cuts: list[CutTrack], before: PartBefore, config: MelConfig
+) -> tuple[list[Ledger], pa.Table]:
+    """Put together a part's ledger and segments, in the order of tracks, from new cuts and from what was there."""
+    new = {cut.ledger.track_id: cut for cut in cuts}
+    kept = [track.track_id for track in tracks if track.track_id not in new]
+    ledger = [new[t].ledger if t in new else before.known[t].entry for t in (track.track_id for track in tracks)]
+    segments = segments_table(cuts, config)
+    if kept:
+        segments = pa.concat_tables([segments, of_tracks(before.segments(), kept)])
+        position = {track.track_id: place for place, track in enumerate(tracks)}
+        order = pa.array([position[track_id] for track_id in segments["track_id"].to_pylist()], pa.int32())
+        # Stable, so that the segments of a track stay in their order.
+        segments = segments.take(pa.compute.sort_indices(order)).combine_chunks()
+    return ledger, segments
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage and return the snapshot with its tables.
+    """Run the stage on top of what is published and return the snapshot with its tables.
 
     Raises:
         CatalogError: the catalog cannot be used.
         ErrorRatioExceeded: too many tracks failed.
     """
     settings = config.settings
-    rows = read_catalog(config.catalog, config.labels, settings.deal)
+    previous = Previous.of(store, snapshot, settings.of_rows())
+    dealt = previous.dealt()
+    rows = read_catalog(config.catalog, config.labels, settings.deal, dealt, taken_down(store))
+    causes = previous.causes(rows, dealt, settings.again)
+    console.print(f"{len(rows)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
     catalog = commit_catalog(store, rows, settings.deal)
-    job_config = {"cut": asdict(settings.cut), "toolchain": toolchain()}
-    job = Job.of(store, "segment", ("segments", "ledger"), job_config, [catalog])
-    processes = settings.processes or (cores() if in_process(beam_args) else 1)
-    segments, ledger = run_job(job, lambda root: build(root, job, settings, processes), beam_args)
-    failed = ledger.summary.get("status/failed", 0) / len(rows)
-    snapshot = snapshot.add(catalog).add(segments).add(ledger)
+    if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
+        snapshot = _cut(store, snapshot, catalog, previous, settings, beam_args)
+    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(rows)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
             f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}; "
@@ -115,6 +141,25 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     return snapshot
 
 
+def _cut(
+    store: Store,
+    published: Snapshot,
+    catalog: Manifest,
+    previous: Previous,
+    settings: Settings,
+    beam_args: Sequence[str],
+) -> Snapshot:
+    """Run the pipeline and return the snapshot with its tables."""
+    history = {"previous": previous.refs, "again": asdict(settings.again)} if previous.refs else {}
+    job = Job.of(store, "segment", TABLES, settings.of_rows() | history, [catalog])
+    processes = settings.processes or (cores() if in_process(beam_args) else 1)
+    segments, ledger = run_job(job, lambda root: build(root, job, previous, settings, processes), beam_args)
+    snapshot = published.add(catalog)
+    if snapshot.of("segments") and snapshot.get("segments").digest == segments.digest:
+        return snapshot.add(ledger)  # a retry in vain: all that was made from the segments stands
+    return snapshot.add(segments).add(ledger)
+
+
 def main(argv: Sequence[str]) -> int:
     flags, beam_args = split_beam_args(argv)
     return stage(parse(Config, flags, "segment"), run, beam_args, create=True)
@@ -122,5 +167,5 @@ def main(argv: Sequence[str]) -> int:
 
 def _cut_or_failed(track: Catalog, result: CutTrack | Failure) -> CutTrack:
     if isinstance(result, Failure):
-        return CutTrack(ledger_row(track, result.reason, result.detail))
+        return CutTrack(ledger_row(track, Status.FAILED, result.reason, result.detail))
     return result

@@ -14,7 +14,7 @@ import tyro
 
 from pipelines.command import parse, preset_of, split_beam_args, stage
 from pipelines.progress import bar
-from sssl.cut import CutConfig
+from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump, model_id
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted
@@ -119,7 +119,7 @@ def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> 
     return ModelSpec(
         architecture=settings.model,
         classes=tuple(catalog.summary["classes"]),
-        cut=CutConfig(**segments.config["cut"]),
+        cut=MelConfig(**segments.config["cut"]),
         members=catalog.summary["folds"] if settings.cross_fit else 1,
     )
 

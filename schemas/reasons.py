@@ -12,7 +12,6 @@ class Status(StrEnum):
     OK = "ok"
     PARTIAL = "partial"
     FAILED = "failed"
-    SKIPPED = "skipped"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +73,20 @@ _REASONS = [
         False,
         "Samples were NaN or infinite; their segments were left out.",
         "Export the file again.",
+    ),
+    Reason(
+        "clipped",
+        Status.PARTIAL,
+        False,
+        "Many samples lie at or beyond full scale: the waveform was cut off.",
+        "Deliver a cleaner master; `--on-clipped reject` leaves such tracks out.",
+    ),
+    Reason(
+        "dc-offset",
+        Status.PARTIAL,
+        False,
+        "The waveform's mean is far from zero.",
+        "Remove the offset in the master; `--on-dc-offset reject` leaves such tracks out.",
     ),
     Reason("decoder-crash", Status.FAILED, False, "The decoder killed its process.", "Report the file; transcode it."),
     Reason(

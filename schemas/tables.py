@@ -54,7 +54,7 @@ class Ledger:
     NAME: ClassVar[str] = "ledger"
 
     track_id: str = column(_TEXT, _TRACK_ID, key=True)
-    status: str = column(_TEXT, "`ok`, `partial` (some segments), `failed` (none) or `skipped`.")
+    status: str = column(_TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).")
     reason: str | None = column(
         _TEXT, "Stable code of what went wrong (docs/reasons.md); null where all is well.", nullable=True
     )

@@ -55,6 +55,8 @@ _XING: Final = re.compile(
     rb"\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](?P<frames>....)", re.DOTALL
 )
 
+_FULL_SCALE: Final = 1.0 - 2.0**-13  # the loudest value of 16 bits, or 24 reduced to them, is a little below 1.0
+
 # FFmpeg's sample format, planar or packed: dtype, full scale, zero.
 _SAMPLE_FORMATS: Final[dict[str, tuple[DTypeLike, float, float]]] = {
     "u8": (np.uint8, 2.0**7, 2.0**7),
@@ -83,7 +85,7 @@ class AudioError(Exception):
 
 @dataclass
 class AudioInfo:
-    """What a file says of itself, and what decoding it found; the last four fields change while blocks are read.
+    """What a file says of itself, and what decoding it found; from `decoded_s` on fields change while blocks are read.
 
     `declared_s` and `ended` are there to notice that audio is missing. What containers can tell:
 
@@ -107,6 +109,8 @@ class AudioInfo:
     decoded_s: float = 0.0
     damaged_packets: int = 0
     limited: bool = False  # more than `max_s` was there
+    clipped_share: float = 0.0  # of samples of the downmix at or beyond full scale
+    dc_offset: float = 0.0  # mean of the downmix, 1.0 is full scale
 
 
 class Decoder:
@@ -122,6 +126,7 @@ class Decoder:
     def __init__(self, source: str | os.PathLike[str] | BinaryIO, rate_hz: int, max_s: float | None = None) -> None:
         self._rate_hz = rate_hz
         self._max_s = max_s
+        self._samples, self._clipped, self._sum = 0, 0, 0.0
         with contextlib.ExitStack() as resources:
             if isinstance(source, (str, os.PathLike)):
                 source = resources.enter_context(open(source, "rb"))
@@ -146,9 +151,19 @@ class Decoder:
                 self.info.limited = len(mono) > room
                 mono = mono[:room]
             self.info.decoded_s += len(mono) / rate_hz
+            self._measure(mono)
             yield mono, rate_hz
             if self.info.limited:
                 return
+
+    def _measure(self, mono: Samples) -> None:
+        """Bring the shares that `AudioInfo` tells up to date; a sample that is not finite spoils only the mean."""
+        self._samples += len(mono)
+        self._clipped += int(np.count_nonzero(np.abs(mono) >= _FULL_SCALE))
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._sum += float(mono.sum())
+        count = max(1, self._samples)
+        self.info.clipped_share, self.info.dc_offset = self._clipped / count, self._sum / count
 
 
 def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, Iterator[_Block]]:

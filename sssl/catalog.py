@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import Any
 
 import fsspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,13 +58,35 @@ class CatalogConfig:
     """Tracks in a part; default: a sixteenth of the catalog, at most 32."""
 
 
-def read_catalog(catalog: str, labels: str | None, config: CatalogConfig) -> list[Catalog]:
+@dataclass(frozen=True)
+class Dealt:
+    """The catalog as an earlier run dealt it."""
+
+    rows: Sequence[Catalog] = ()
+    config: CatalogConfig = CatalogConfig()
+
+    def groups(self, config: CatalogConfig) -> list[Catalog]:
+        """Return the rows whose split and fold stand under a config: all or none."""
+        mine, other = ((c.classes, c.folds, c.test_share) for c in (self.config, config))
+        return list(self.rows) if mine == other else []
+
+
+def read_catalog(
+    catalog: str,
+    labels: str | None,
+    config: CatalogConfig,
+    before: Dealt = Dealt(),
+    leave_out: Container[str] = frozenset(),
+) -> list[Catalog]:
     """Read a CSV, a Parquet file, a folder or a glob of audio as catalog rows, sorted by part and id.
 
     Args:
         catalog: path or fsspec URL of a table with `track_id` and `uri` (and optional `label`, `split`, `group_id`,
             `expected_s`, `locked`), or a folder or glob of audio files, whose ids are their paths below the folder.
         labels: CSV with `track_id` and any of the optional columns, joined by id.
+        config: how to read and deal.
+        before: what an earlier run dealt, whose places are kept.
+        leave_out: SHA-256 of ids that must not come back.
 
     Raises:
         CatalogError: a column is missing, an id is doubled, a class is unknown, or there is no track at all.
@@ -72,30 +95,44 @@ def read_catalog(catalog: str, labels: str | None, config: CatalogConfig) -> lis
     if labels is not None:
         table = _join_labels(table, _read_table(labels), labels)
     _check(table, catalog, config.classes)
-    return deal([_row(record) for record in table.to_dict("records")], config)
+    rows = [_row(record) for record in table.to_dict("records") if _hash(str(record["track_id"])) not in leave_out]
+    if not rows:
+        raise CatalogError(f"{catalog}: every track was taken down")
+    return with_fingerprints(deal(rows, config, before))
 
 
-def deal(rows: Sequence[Catalog], config: CatalogConfig) -> list[Catalog]:
+def deal(rows: Sequence[Catalog], config: CatalogConfig, before: Dealt) -> list[Catalog]:
     """Give each track its part, split and fold: by a hash of ids, so that the order of the catalog does not matter.
 
-    Groups of a class are dealt in turn, so each fold and the held-out split get their share of each class.
+    Groups of a class are dealt in turn, so each fold and the held-out split get their share of each class. Tracks and
+    groups that were dealt `before` stay where they are, so that their work can be reused and the held-out tracks stay
+    held out; new tracks fill the last part up, then new ones.
     """
+    known = {row.track_id: row for row in before.rows}
+    settled = before.groups(config)
+    parts = _deal_parts(rows, known, config.tracks_per_part or min(32, max(1, ceil(len(rows) / 16))))
     by_group: dict[str, list[Catalog]] = defaultdict(list)
     for row in rows:
         by_group[row.group_id].append(row)
-    given_split = any(row.split is not None for row in rows)
-    held_out = set() if given_split else _held_out_groups(by_group, config.test_share)
-    folds = _deal_folds({g: r for g, r in by_group.items() if g not in held_out}, config.folds)
-    folds |= _deal_folds({g: r for g, r in by_group.items() if g in held_out}, config.folds)
-    size = config.tracks_per_part or min(32, max(1, ceil(len(rows) / 16)))
-    dealt = []
-    for position, row in enumerate(sorted(rows, key=lambda row: _hash(row.track_id))):
-        split = (row.split or "train") if given_split else ("test" if row.group_id in held_out else "train")
-        dealt.append(
-            replace(
-                row, part=position // size, fold=folds[row.group_id], split=split if row.label is not None else None
-            )
+    splits = {row.group_id: row.split for row in settled if row.split is not None}
+    if any(row.split is not None for row in rows):
+        held_out = {row.group_id for row in rows if row.split == "test"}
+        split_of = {row.track_id: row.split or "train" for row in rows}
+    else:
+        held_out = _held_out_groups(by_group, splits, config.test_share)
+        split_of = {row.track_id: "test" if row.group_id in held_out else "train" for row in rows}
+    folds = {row.group_id: row.fold for row in settled}
+    for same_side in (set(by_group) - held_out, held_out):
+        _deal_folds({group: by_group[group] for group in same_side}, config.folds, folds)
+    dealt = [
+        replace(
+            row,
+            part=parts[row.track_id],
+            fold=folds[row.group_id],
+            split=split_of[row.track_id] if row.label is not None else None,
         )
+        for row in rows
+    ]
     return sorted(dealt, key=lambda row: (row.part, row.track_id))
 
 
@@ -113,11 +150,15 @@ def fingerprint(uri: str) -> str | None:
     return f"size:{info.get('size')} mtime:{info.get('mtime') or info.get('LastModified') or info.get('updated')}"
 
 
-def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> Manifest:
-    """Commit the catalog table: a row group a part, so that a worker reads just its own."""
+def with_fingerprints(rows: list[Catalog]) -> list[Catalog]:
+    """Look up the fingerprint of each track's file."""
     with ThreadPoolExecutor(32) as pool:
         prints = list(pool.map(fingerprint, [row.uri for row in rows]))
-    rows = [replace(row, source_fingerprint=found) for row, found in zip(rows, prints, strict=True)]
+    return [replace(row, source_fingerprint=found) for row, found in zip(rows, prints, strict=True)]
+
+
+def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> Manifest:
+    """Commit the catalog table: a row group a part, so that a worker reads just its own."""
     by_part: dict[int, list[Catalog]] = defaultdict(list)
     for row in rows:
         by_part[row.part].append(row)
@@ -125,11 +166,12 @@ def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> 
     committed = store.manifest("catalog", generation)
     if committed is not None:
         return committed
+    parts = rows[-1].part + 1  # one whose tracks are all gone stays, as an empty row group
     files = {
         first // PARTS_PER_FILE: _write_file(
-            store, generation, first, [by_part[p] for p in range(first, min(first + PARTS_PER_FILE, len(by_part)))]
+            store, generation, first, [by_part[p] for p in range(first, min(first + PARTS_PER_FILE, parts))]
         )
-        for first in range(0, len(by_part), PARTS_PER_FILE)
+        for first in range(0, parts, PARTS_PER_FILE)
     }
     return store.commit(
         Manifest(
@@ -141,7 +183,7 @@ def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> 
             parents=(),
             files=files,
             summary={
-                "parts": len(by_part),
+                "parts": parts,
                 "tracks": len(rows),
                 "classes": list(config.classes),
                 "folds": config.folds,
@@ -159,6 +201,12 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     return [Catalog(**record) for record in group.to_pylist()]
 
 
+def read_dealt(store: Store, catalog: Manifest) -> Dealt:
+    """Read a committed catalog with the config it was dealt by."""
+    rows = [Catalog(**record) for record in store.read_table(catalog).to_pylist()]
+    return Dealt(rows, CatalogConfig(**(catalog.config | {"classes": tuple(catalog.config["classes"])})))
+
+
 def class_counts(rows: Iterable[Catalog]) -> Counter[str]:
     """Count the labelled tracks of each class."""
     return Counter(row.label for row in rows if row.label is not None)
@@ -168,7 +216,7 @@ def _write_file(store: Store, generation: str, first: int, groups: list[list[Cat
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, arrow_schema(Catalog), compression="zstd") as writer:
         for group in groups:
-            writer.write_table(to_arrow(Catalog, group), row_group_size=len(group))
+            writer.write_table(to_arrow(Catalog, group), row_group_size=max(1, len(group)))
     path = f"catalog/{generation}/part-{first // PARTS_PER_FILE:05d}.parquet"
     return store.write_file(path, buffer.getvalue(), sum(map(len, groups)))
 
@@ -190,23 +238,39 @@ def _groups_by_class(by_group: dict[str, list[Catalog]]) -> dict[str, list[str]]
     return groups
 
 
-def _held_out_groups(by_group: dict[str, list[Catalog]], share: float) -> set[str]:
-    """Hold out the first groups of each class, always leaving at least one to train on."""
-    return {
-        group
-        for name, groups in _groups_by_class(by_group).items()
-        if name
-        for group in groups[: min(round(len(groups) * share), len(groups) - 1)]
-    }
+def _deal_parts(rows: Sequence[Catalog], known: dict[str, Catalog], size: int) -> dict[str, int]:
+    """Return the part of each track."""
+    parts = {row.track_id: known[row.track_id].part for row in rows if row.track_id in known}
+    part = max((row.part for row in known.values()), default=0)
+    room = size - sum(found == part for found in parts.values())
+    for track_id in sorted({row.track_id for row in rows} - set(parts), key=_hash):
+        if room <= 0:
+            part, room = part + 1, size
+        parts[track_id], room = part, room - 1
+    return parts
 
 
-def _deal_folds(by_group: dict[str, list[Catalog]], folds: int) -> dict[str, int]:
-    dealt, turn = {}, 0
+def _held_out_groups(by_group: dict[str, list[Catalog]], splits: dict[str, str], share: float) -> set[str]:
+    """Hold out the share of each class's groups, those held out before first, leaving at least one to train on."""
+    held_out = {group for group in by_group if splits.get(group) == "test"}
+    for name, groups in _groups_by_class(by_group).items():
+        wanted = min(round(len(groups) * share), len(groups) - 1) if name else 0
+        missing = wanted - sum(group in held_out for group in groups)
+        held_out |= set([group for group in groups if group not in splits][: max(0, missing)])
+    return held_out
+
+
+def _deal_folds(by_group: dict[str, list[Catalog]], folds: int, dealt: dict[str, int]) -> None:
+    """Add to `dealt` the fold of each group that has none: the one with the fewest groups of its class, then of all."""
+    total = Counter(dealt[group] for group in by_group if group in dealt)
     for _, groups in sorted(_groups_by_class(by_group).items()):
+        own = Counter(dealt[group] for group in groups if group in dealt)
         for group in groups:
-            dealt[group] = turn % folds
-            turn += 1
-    return dealt
+            if group not in dealt:
+                fold = min(range(folds), key=lambda fold: (own[fold], total[fold], fold))
+                dealt[group] = fold
+                own[fold] += 1
+                total[fold] += 1
 
 
 def _read_table(url: str) -> pd.DataFrame:
@@ -303,7 +367,8 @@ def _row(record: dict[Any, Any]) -> Catalog:
 
 def _seconds(value: Any, track_id: str) -> float | None:
     try:
-        return None if value is None else float(value)
+        # As the table will give it back.
+        return None if value is None else float(np.float32(value))
     except ValueError:
         raise CatalogError(f"track {track_id!r} has expected_s {value!r}, expected seconds as a number") from None
 

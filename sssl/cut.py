@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,20 +18,9 @@ from numpy.typing import NDArray
 from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
 from sssl.audio import AudioError, AudioInfo, Decoder
 from sssl.features import MelConfig, level_db, log_mel
+from sssl.gate import Evidence, GateConfig, judge
 
 _BATCH = 16  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
-
-
-@dataclass(frozen=True)
-class CutConfig(MelConfig):
-    """How a track becomes segments, and when it is turned away."""
-
-    silence_db: float = -60.0
-    """A track without any segment louder than this RMS level is rejected as silent, in dB re full scale."""
-    tolerance_s: float = 1.0
-    """How much shorter than expected a track may decode before it counts as truncated, in seconds."""
-    max_s: float = 6 * 3600.0
-    """Decode at most this much of a track, in seconds."""
 
 
 class _Cut(NamedTuple):
@@ -49,41 +39,45 @@ class CutTrack:
     segments: _Cut | None = None
 
 
-def cut_track(track: Catalog, config: CutConfig) -> CutTrack:
+def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
     """Decode and cut one track. Whatever is wrong with the file becomes a status and a reason, never an exception."""
     info: AudioInfo | None = None
     try:
         with _open(track.uri) as source:
-            decoder = Decoder(source, config.rate_hz, max_s=config.max_s)
+            decoder = Decoder(source, mel.rate_hz, max_s=gate.max_s)
             info = decoder.info
-            cut, dropped = _cut(decoder, config)
+            cut, dropped = _cut(decoder, mel)
     except AudioError as error:
-        return CutTrack(ledger_row(track, error.reason, error.detail, info))
+        return CutTrack(ledger_row(track, Status.FAILED, error.reason, error.detail, info))
     # Details leave the URI out: it may carry a signature, and the catalog has it.
     except FileNotFoundError:
-        return CutTrack(ledger_row(track, "missing", "no file at the URI"))
+        return CutTrack(ledger_row(track, Status.FAILED, "missing", "no file at the URI"))
     except PermissionError:
-        return CutTrack(ledger_row(track, "denied", "not allowed to read the URI"))
+        return CutTrack(ledger_row(track, Status.FAILED, "denied", "not allowed to read the URI"))
     except MemoryError:
-        return CutTrack(ledger_row(track, "decoder-memory", "out of memory while decoding", info))
+        return CutTrack(ledger_row(track, Status.FAILED, "decoder-memory", "out of memory while decoding", info))
     except OSError as error:
-        return CutTrack(ledger_row(track, "unavailable", f"{type(error).__name__} while reading", info))
-    loudest_db = cut.level_db.max(initial=-np.inf)
-    if len(cut.segment_index) and loudest_db < config.silence_db:
-        detail = f"loudest segment {loudest_db:.1f} dB, threshold {config.silence_db:.1f} dB"
-        return CutTrack(ledger_row(track, "silent", detail, info))
-    reason, remark = _verdict(track, info, len(cut.segment_index), dropped, config)
-    return CutTrack(ledger_row(track, reason, remark, info, segments=len(cut.segment_index)), cut)
+        return CutTrack(ledger_row(track, Status.FAILED, "unavailable", f"{type(error).__name__} while reading", info))
+    found, loudest_db = len(cut.segment_index), float(cut.level_db.max(initial=-np.inf))
+    verdict = judge(Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate)
+    if not verdict.usable:
+        return CutTrack(ledger_row(track, Status.FAILED, verdict.reason, verdict.detail, info))
+    status = Status.PARTIAL if verdict.reason else Status.OK
+    return CutTrack(ledger_row(track, status, verdict.reason, verdict.detail, info, found), cut)
 
 
 def ledger_row(
-    track: Catalog, reason: str | None, detail: str | None, info: AudioInfo | None = None, segments: int = 0
+    track: Catalog,
+    status: Status,
+    reason: str | None,
+    detail: str | None,
+    info: AudioInfo | None = None,
+    segments: int = 0,
 ) -> Ledger:
-    """Make the ledger row of a track; its status follows from the reason and from whether segments came out."""
-    defective = Status.PARTIAL if segments else Status.FAILED
+    """Make the ledger row of a track."""
     return Ledger(
         track_id=track.track_id,
-        status=Status.OK if reason is None else defective,
+        status=status,
         reason=reason,
         retryable=reason is not None and REASONS[reason].retryable,
         detail=detail,
@@ -99,7 +93,7 @@ def ledger_row(
     )
 
 
-def segments_table(tracks: list[CutTrack], config: CutConfig) -> pa.Table:
+def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     """Put the segments of a part's tracks into one table, in the order of tracks."""
     tensor = pa.fixed_shape_tensor(pa.float16(), config.shape)
     # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
@@ -122,6 +116,19 @@ def segments_table(tracks: list[CutTrack], config: CutConfig) -> pa.Table:
     )
 
 
+def ledger_counts(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Counter[str]:
+    """Count what a part's ledger says; sums over parts are meaningful."""
+    counts: Counter[str] = Counter(tracks=len(ledger), segments=sum(entry.segments for entry in ledger))
+    for track, entry in zip(tracks, ledger, strict=True):
+        counts[f"status/{entry.status}"] += 1
+        counts["decoded_s"] += entry.decoded_s  # type: ignore[assignment]
+        if entry.reason:
+            counts[f"reason/{entry.reason}"] += 1
+        if entry.segments and track.label and track.split == "train":
+            counts[f"trainable/{track.label}"] += 1
+    return counts
+
+
 def toolchain() -> dict[str, str]:
     """Return the versions that decide what comes out of a file."""
     return {name: version(name) for name in ("av", "soundfile", "soxr", "torchaudio")}
@@ -140,7 +147,7 @@ def _open(uri: str) -> Iterator[str | BinaryIO]:
         yield uri
 
 
-def _cut(decoder: Decoder, config: CutConfig) -> tuple[_Cut, int]:
+def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
     """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
     pieces = [_Cut(np.empty(0, np.int32), np.empty((0, *config.shape), np.float16), np.empty(0, np.float32))]
     seen = 0
@@ -154,7 +161,7 @@ def _cut(decoder: Decoder, config: CutConfig) -> tuple[_Cut, int]:
     return cut, seen - len(cut.segment_index)
 
 
-def _batches(blocks: Iterator[NDArray[np.float32]], config: CutConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks."""
     length, hop = config.segment_samples, config.hop_samples
     wanted = length + (_BATCH - 1) * hop
@@ -178,23 +185,3 @@ def _expected_s(track: Catalog, info: AudioInfo | None) -> float | None:
     """Return the longer of what the catalog and the container promise, None if neither does."""
     promised = (track.expected_s, info.declared_s if info else None)
     return max((seconds for seconds in promised if seconds is not None), default=None)
-
-
-def _verdict(
-    track: Catalog, info: AudioInfo, segments: int, dropped: int, config: CutConfig
-) -> tuple[str | None, str | None]:
-    """Say what is wrong with a decoded track, the gravest first: (reason, detail), or (None, None)."""
-    expected_s = _expected_s(track, info)
-    if info.limited:
-        return "too-long", f"the limit is {config.max_s:.0f} s"
-    if expected_s is not None and info.decoded_s < expected_s - config.tolerance_s:
-        return "truncated", f"decoded {info.decoded_s:.1f} of {expected_s:.1f} s"
-    if info.ended is False:
-        return "truncated", "the mark at the end of the file is missing"
-    if dropped:
-        return "non-finite", f"{dropped} segments with NaN or infinite samples"
-    if info.damaged_packets:
-        return "damaged", f"{info.damaged_packets} packets could not be decoded"
-    if not segments:
-        return "too-short", f"decoded {info.decoded_s:.1f} s, a segment is {config.segment_s:.1f} s"
-    return None, None

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from sssl.cut import CutConfig
+from sssl.features import MelConfig
 
 
 class MelNorm(nn.Module):
@@ -64,7 +64,7 @@ class ModelSpec:
 
     architecture: str
     classes: tuple[str, ...]
-    cut: CutConfig
+    cut: MelConfig
     members: int
 
     def build(self) -> nn.Module:
@@ -123,4 +123,4 @@ def _spec(data: bytes) -> ModelSpec:
         spec: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["spec"])
     except (ValueError, KeyError) as error:
         raise ValueError("not a model file of this program: its header carries no spec") from error
-    return ModelSpec(**(spec | {"classes": tuple(spec["classes"]), "cut": CutConfig(**spec["cut"])}))
+    return ModelSpec(**(spec | {"classes": tuple(spec["classes"]), "cut": MelConfig(**spec["cut"])}))

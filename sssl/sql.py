@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import duckdb
 
 from schemas import TABLES, columns
@@ -36,6 +38,18 @@ def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
             )
             connection.execute(f"comment on view {view} is {_quote(doc)}")
     return connection
+
+
+def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
+    """Return SQL that counts the rows of tracks by table in every Parquet file of the folder, published or not."""
+    ids = ", ".join(map(_quote, track_ids))
+    by_track = [name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))]
+    tables = [name for name in by_track if store.find(name)]
+    return " union all ".join(
+        f"select '{name}' as table_name, count(*) as rows_left "
+        f"from read_parquet({_quote(store.url(name))} || '/*/*.parquet') where track_id in ({ids})"
+        for name in tables
+    )
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:

@@ -110,6 +110,10 @@ class Snapshot:
                 return Snapshot(tuple(sorted(kept, key=lambda m: (m.table, m.round or 0))))
             kept = consistent
 
+    def only(self, *tables: str) -> Snapshot:
+        """Leave out all other tables."""
+        return Snapshot(tuple(m for m in self.manifests if m.table in tables))
+
     def covers(self, other: Snapshot) -> bool:
         """Whether every table (and round) of `other` is here: publishing this takes nothing from a reader."""
         return {(m.table, m.round) for m in other.manifests} <= {(m.table, m.round) for m in self.manifests}
@@ -185,6 +189,14 @@ class Store:
             return sorted(name.rsplit("/", 1)[-1] for name in self.fs.ls(self.url(folder), detail=False, refresh=True))
         except FileNotFoundError:
             return []
+
+    def find(self, folder: str) -> list[str]:
+        """List the paths of all files below a folder, none if it does not exist."""
+        base = self.fs._strip_protocol(self.root).rstrip("/") + "/"
+        return sorted(path.removeprefix(base) for path in self.fs.find(self.url(folder), refresh=True))
+
+    def delete(self, path: str) -> None:
+        self.fs.rm_file(self.url(path))
 
     def read_bytes(self, path: str) -> bytes:
         return bytes(self.fs.cat_file(self.url(path)))

@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from schemas import Catalog
-from sssl.catalog import CatalogConfig, CatalogError, commit_catalog, read_catalog, read_part
+from sssl.catalog import CatalogConfig, CatalogError, Dealt, commit_catalog, read_catalog, read_part
 from sssl.store import Store
 
 CONFIG = CatalogConfig()
@@ -14,8 +14,8 @@ def write(path, text):
     return str(path)
 
 
-def many(tmp_path, count, groups=None):
-    group = (lambda i: f"g{i % groups}") if groups else (lambda i: f"t{i}")
+def many(tmp_path, count, groups=None, pairs=False):
+    group = (lambda i: f"g{i % groups}") if groups else (lambda i: f"t{i // 8 * 4 + i % 4}" if pairs else f"t{i}")
     rows = "\n".join(f"t{i},/a/{i}.wav,Q{i % 4 + 1},{group(i)}" for i in range(count))
     return write(tmp_path / "many.csv", f"track_id,uri,label,group_id\n{rows}\n")
 
@@ -112,4 +112,43 @@ def test_a_changed_file_makes_another_generation(tmp_path):
     before = commit_catalog(store, rows, CONFIG).generation
     assert commit_catalog(store, rows, CONFIG).generation == before
     audio.write_bytes(b"22")
+    rows = read_catalog(write(tmp_path / "c.csv", f"track_id,uri\na,{audio}\n"), None, CONFIG)
     assert commit_catalog(store, rows, CONFIG).generation != before
+
+
+def places(rows):
+    return {row.track_id: (row.part, row.split, row.fold) for row in rows}
+
+
+def test_tracks_that_were_dealt_before_stay_where_they_are(tmp_path):
+    first = read_catalog(many(tmp_path, 64, pairs=True), None, CONFIG)
+    more = read_catalog(many(tmp_path, 96, pairs=True), None, CONFIG, Dealt(first, CONFIG))
+    assert places(first).items() <= places(more).items()
+    new = [row for row in more if row.track_id not in places(first)]
+    assert {row.part for row in new}.isdisjoint(row.part for row in first[:-4])
+    assert len({row.group_id for row in more if row.split == "test"}) == 4 * round(12 * 0.2)
+    assert max(Counter(row.fold for row in more).values()) - min(Counter(row.fold for row in more).values()) <= 8
+    again = read_catalog(many(tmp_path, 96, pairs=True), None, CONFIG, Dealt(more, CONFIG))
+    assert again == more
+
+
+def test_a_part_whose_tracks_are_gone_stays_empty(tmp_path):
+    first = read_catalog(many(tmp_path, 40), None, CatalogConfig(tracks_per_part=4))
+    kept = [row for row in first if row.part != 3]
+    left = write(
+        tmp_path / "left.csv", "track_id,uri,label\n" + "".join(f"{r.track_id},{r.uri},{r.label}\n" for r in kept)
+    )
+    rows = read_catalog(left, None, CatalogConfig(tracks_per_part=4), Dealt(first, CONFIG))
+    store = Store.open(str(tmp_path / "out"), create=True)
+    manifest = commit_catalog(store, rows, CONFIG)
+    assert manifest.summary["parts"] == 10
+    assert read_part(store, manifest, 3) == []
+    assert read_part(store, manifest, 4) == [row for row in rows if row.part == 4]
+
+
+def test_another_number_of_folds_deals_the_folds_anew_and_keeps_the_parts(tmp_path):
+    catalog = many(tmp_path, 60)
+    first = read_catalog(catalog, None, CONFIG)
+    rows = read_catalog(catalog, None, CatalogConfig(folds=5), Dealt(first, CONFIG))
+    assert {row.track_id: row.part for row in rows} == {row.track_id: row.part for row in first}
+    assert {row.fold for row in rows} == {0, 1, 2, 3, 4}

@@ -3,9 +3,11 @@ import pytest
 import soundfile
 
 from schemas import Catalog
-from sssl.cut import CutConfig, cut_track, segments_table
+from sssl.cut import cut_track, segments_table
+from sssl.features import MelConfig
+from sssl.gate import GateConfig
 
-CONFIG = CutConfig()
+CONFIG, GATE = MelConfig(), GateConfig()
 RATE_HZ = 16_000
 
 
@@ -19,9 +21,9 @@ def track(uri, expected_s=None):
 
 @pytest.fixture
 def cut(tmp_path):
-    def run(wave, config=CONFIG, expected_s=None, subtype="FLOAT"):
+    def run(wave, config=CONFIG, gate=GATE, expected_s=None, subtype="FLOAT"):
         soundfile.write(tmp_path / "a.wav", wave, RATE_HZ, subtype=subtype)
-        return cut_track(track(tmp_path / "a.wav", expected_s), config)
+        return cut_track(track(tmp_path / "a.wav", expected_s), config, gate)
 
     return run
 
@@ -44,11 +46,11 @@ def test_long_tracks_are_cut_as_one_though_read_in_blocks(cut):
 
 def test_segments_may_overlap(cut):
     wave = noise(60)
-    done = cut(wave, CutConfig(hop_s=1.0))
+    done = cut(wave, MelConfig(hop_s=1.0))
     assert done.ledger.segments == 58
     plain = cut(wave)
     np.testing.assert_array_equal(done.segments.log_mel[::3], plain.segments.log_mel)
-    assert segments_table([done], CutConfig(hop_s=1.0))["start_s"].to_pylist() == list(range(58))
+    assert segments_table([done], MelConfig(hop_s=1.0))["start_s"].to_pylist() == list(range(58))
 
 
 def test_a_track_shorter_than_a_segment_is_too_short(cut):
@@ -78,20 +80,20 @@ def test_segments_with_nan_are_dropped_and_the_others_keep_their_place(cut):
 
 
 def test_a_track_over_the_limit_is_cut_there(cut):
-    ledger = cut(noise(30), CutConfig(max_s=12.0)).ledger
+    ledger = cut(noise(30), gate=GateConfig(max_s=12.0)).ledger
     assert (ledger.status, ledger.reason, ledger.segments) == ("partial", "too-long", 4)
 
 
 def test_a_missing_file_is_a_row(tmp_path):
-    ledger = cut_track(track(tmp_path / "none.mp3"), CONFIG).ledger
+    ledger = cut_track(track(tmp_path / "none.mp3"), CONFIG, GATE).ledger
     assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", "missing", True)
 
 
 def test_a_file_behind_a_url_is_read(tmp_path):
     soundfile.write(tmp_path / "a.flac", noise(10), RATE_HZ)
-    here = cut_track(track(tmp_path / "a.flac"), CONFIG)
+    here = cut_track(track(tmp_path / "a.flac"), CONFIG, GATE)
     for url in (f"file://{tmp_path}/a.flac", f"local://{tmp_path}/a.flac"):
-        there = cut_track(track(url), CONFIG)
+        there = cut_track(track(url), CONFIG, GATE)
         np.testing.assert_array_equal(there.segments.log_mel, here.segments.log_mel)
 
 
@@ -101,3 +103,36 @@ def test_the_tensor_column_has_its_shape_and_parameters(cut):
     assert table["log_mel"].type.shape == list(CONFIG.shape)
     np.testing.assert_array_equal(table["log_mel"].combine_chunks().to_numpy_ndarray()[3:], done.segments.log_mel)
     assert b"rate_hz=16000" in table.schema.metadata[b"sssl.log_mel"]
+
+
+def test_a_clipped_track_is_partial_and_says_how_much(cut):
+    wave = np.clip(noise(30) * 4, -1, 1)
+    done = cut(wave)
+    assert (done.ledger.status, done.ledger.reason, done.ledger.segments) == ("partial", "clipped", 10)
+    share = np.mean(np.abs(wave) >= 1)
+    assert done.ledger.detail == f"{share:.1%} of the samples at full scale"
+    assert cut(noise(30) * 3.2).ledger.reason is None
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.05])
+def test_a_dc_offset_is_found_on_either_side(cut, offset):
+    assert cut(noise(30) + offset).ledger.reason == "dc-offset"
+
+
+def test_what_the_policy_rejects_fails_with_its_reason_and_no_segments(cut):
+    wave = np.clip(noise(30) * 4, -1, 1) + 0.05
+    wave[RATE_HZ] = np.nan
+    kept = cut(wave)
+    assert (kept.ledger.status, kept.ledger.reason, kept.ledger.segments) == ("partial", "non-finite", 9)
+    assert "of the samples at full scale" in kept.ledger.detail
+    done = cut(wave, gate=GateConfig(on_clipped="reject"))
+    assert (done.ledger.status, done.ledger.reason, done.segments) == ("failed", "clipped", None)
+
+
+@pytest.mark.parametrize(
+    ("flag", "seconds", "expected_s", "max_s"), [("truncated", 10, 30, 60), ("too_long", 30, None, 12)]
+)
+def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expected_s, max_s):
+    gate = GateConfig(max_s=max_s, **{f"on_{flag}": "reject"})
+    ledger = cut(noise(seconds), gate=gate, expected_s=expected_s).ledger
+    assert (ledger.status, ledger.reason, ledger.segments) == ("failed", flag.replace("_", "-"), 0)

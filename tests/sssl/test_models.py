@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from sssl.cut import CutConfig
+from sssl.features import MelConfig
 from sssl.models import MODELS, Model, ModelSpec, dump, load, model_id
 
 
 def spec(architecture="cnn", members=2):
-    return ModelSpec(architecture, ("Q1", "Q2", "Q3", "Q4"), CutConfig(), members)
+    return ModelSpec(architecture, ("Q1", "Q2", "Q3", "Q4"), MelConfig(), members)
 
 
 def model(seed=0, **kwargs):
@@ -16,7 +16,7 @@ def model(seed=0, **kwargs):
 
 
 @pytest.mark.parametrize("architecture", MODELS)
-@pytest.mark.parametrize("cut", [CutConfig(), CutConfig(segment_s=5.0, mels=96)])
+@pytest.mark.parametrize("cut", [MelConfig(), MelConfig(segment_s=5.0, mels=96)])
 def test_every_architecture_takes_any_segment(architecture, cut):
     member = ModelSpec(architecture, ("a", "b", "c"), cut, 1).build().eval()
     assert member(torch.randn(2, *cut.shape)).shape == (2, 3)

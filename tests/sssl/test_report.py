@@ -9,10 +9,11 @@ import pytest
 
 from pipelines import judge, relabel, segment, songs
 from pipelines.io import Job
-from schemas import Catalog
+from schemas import Catalog, Status
 from sssl import plots, report
 from sssl.catalog import CatalogConfig, commit_catalog
-from sssl.cut import CutConfig, CutTrack, _Cut, ledger_row
+from sssl.cut import CutTrack, _Cut, ledger_row
+from sssl.features import MelConfig
 from sssl.judge import JudgeConfig
 from sssl.presets import GUARDED
 from sssl.relabel import RelabelConfig
@@ -22,7 +23,7 @@ from sssl.store import Manifest, Snapshot, Store
 from sssl.truth import wrong_segments
 
 CLASSES = ("calm & slow", "happy <3", "never")
-CUT = CutConfig(mels=8, segment_s=3.0, hop_s=3.0)
+CUT = MelConfig(mels=8, segment_s=3.0, hop_s=3.0)
 PARTS, TRACKS_PER_PART = 2, 14
 SCRIPT = "<script>alert(1)</script>"
 DEFECTS = {"track-03": ("corrupt", 0), "track-05": ("truncated", 2), "track-20": ("missing", 0)}
@@ -53,10 +54,11 @@ def cut_of(track, seed, defects):
     reason, segments = DEFECTS.get(track.track_id, (None, 1)) if defects else (None, 1)
     segments = segments if reason else 1 + seed % 9
     if not segments:
-        return CutTrack(ledger_row(track, reason, f"no {SCRIPT} here"))
+        return CutTrack(ledger_row(track, Status.FAILED, reason, f"no {SCRIPT} here"))
     rng = np.random.default_rng(seed)
     log_mel = rng.normal(-40, 10, (segments, *CUT.shape)).astype(np.float16)
-    row = ledger_row(track, reason, "decoded a part" if reason else None, segments=segments)
+    status = Status.PARTIAL if reason else Status.OK
+    row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
     cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, np.full(segments, -20, np.float32))
     return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec="flac"), cut)
 

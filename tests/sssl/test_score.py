@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from schemas import Catalog
-from sssl.cut import CutConfig
+from sssl.features import MelConfig
 from sssl.models import Model, ModelSpec
 from sssl.score import ScoreConfig, posteriors, score_counts, scores_table
 
 CLASSES = ("Q1", "Q2")
-SPEC = ModelSpec("cnn", CLASSES, CutConfig(), 2)
+SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)
 
 
 def track(track_id, label, split="train"):

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 import sssl.train
-from sssl.cut import CutConfig
 from sssl.data import Corpus
+from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump
 from sssl.train import TrainConfig, TrainError, Training, check_trainable, train, train_member
 
-SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), CutConfig(), 2)
+SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
 CONFIG = TrainConfig(warmup_epochs=2, epochs=1, batch_size=16)
 
 

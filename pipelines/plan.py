@@ -1,0 +1,56 @@
+"""Say what a run would decode, and why, before anything starts.
+
+sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl segment]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from pipelines.command import complain, parse
+from pipelines.previous import Previous
+from pipelines.progress import printed
+from pipelines.segment import Config as SegmentConfig
+from sssl.catalog import CatalogError, read_catalog
+from sssl.plan import Cause
+from sssl.store import Snapshot, Store, StoreError
+from sssl.takedown import taken_down
+
+
+class Config(SegmentConfig):
+    """Say how many tracks a run would decode, and why; nothing is decoded or written."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "plan")
+    settings = config.settings
+    try:
+        store, published = _published(config.output)
+        previous = Previous.of(store, published, settings.of_rows())
+        dealt = previous.dealt()
+        rows = read_catalog(config.catalog, config.labels, settings.deal, dealt, taken_down(store))
+    except (CatalogError, StoreError) as error:
+        complain(error)
+        return 1
+    causes = previous.causes(rows, dealt, settings.again)
+    table = Table("tracks", "cause", "what happens")
+    for cause, count in causes.most_common():
+        table.add_row(f"{count}", cause, _OUTCOME[cause])
+    printed.print(table)
+    return 0
+
+
+_OUTCOME = dict.fromkeys(Cause, "decoded") | {
+    Cause.UNCHANGED: "segments reused",
+    Cause.GONE: "removed from the tables",
+}
+
+
+def _published(output: str) -> tuple[Store, Snapshot]:
+    """Return what is published in a folder that may not exist yet."""
+    store = Store(output)
+    if not store.exists("sssl.json"):
+        return store, Snapshot()
+    return store, Store.open(output).latest()

@@ -1,0 +1,96 @@
+"""What the last published run of the segment stage left behind, by part: read by workers, and by whoever plans."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.io import read_manifest
+from schemas import Catalog, Ledger
+from sssl.catalog import Dealt, read_dealt, read_part
+from sssl.plan import AgainConfig, Cause, Known, cause_of
+from sssl.store import PartFile, Snapshot, Store
+
+TABLES = ("segments", "ledger")
+
+
+@dataclass(frozen=True)
+class PartBefore:
+    """A part as the last run knew it; all of it is empty if there was none."""
+
+    store: Store
+    config_changed: bool
+    known: dict[str, Known] = field(default_factory=dict)
+    files: dict[str, PartFile] = field(default_factory=dict)
+
+    def cause(self, track: Catalog, again: AgainConfig) -> Cause:
+        """Decide why a track is decoded, if it is."""
+        return cause_of(track, self.known.get(track.track_id), self.config_changed, again)
+
+    def holds(self, tracks: Sequence[Catalog]) -> bool:
+        """Whether the files hold these tracks and no others."""
+        return bool(self.files) and set(self.known) == {track.track_id for track in tracks}
+
+    def segments(self) -> pa.Table:
+        """Read the part's segments."""
+        return self.store.read_part(self.files["segments"])
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The tables of the last run, by their refs: small enough to travel to workers. Without any there was no run."""
+
+    store: Store
+    refs: dict[str, str]
+    config_changed: bool
+
+    @classmethod
+    def of(cls, store: Store, published: Snapshot, config: dict[str, Any]) -> Previous:
+        """Find the tables in what is published; `config` is what decides the rows of this run."""
+        found = {table: published.of(table)[0] for table in ("catalog", *TABLES) if published.of(table)}
+        if len(found) < 3:
+            return cls(store, {}, False)
+        changed = any(found["ledger"].config.get(name) != value for name, value in config.items())
+        return cls(store, {table: manifest.ref for table, manifest in found.items()}, changed)
+
+    def part(self, part: int) -> PartBefore:
+        """Read what is known of a part's tracks."""
+        if not self.refs:
+            return PartBefore(self.store, self.config_changed)
+        catalog, *tables = (read_manifest(self.store, self.refs[table]) for table in ("catalog", *TABLES))
+        if part >= catalog.summary["parts"]:
+            return PartBefore(self.store, self.config_changed)
+        files = {table: manifest.files[part] for table, manifest in zip(TABLES, tables, strict=True)}
+        ledger = ledger_rows(self.store.read_part(files["ledger"]))
+        known = {track.track_id: Known(track, ledger[track.track_id]) for track in read_part(self.store, catalog, part)}
+        return PartBefore(self.store, self.config_changed, known, files)
+
+    def dealt(self) -> Dealt:
+        """Read the whole catalog as it was dealt."""
+        return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"])) if self.refs else Dealt()
+
+    def causes(self, tracks: Iterable[Catalog], dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
+        """Count the tracks of a catalog by why they will be decoded."""
+        ledger = {}
+        if self.refs:
+            ledger = ledger_rows(self.store.read_table(read_manifest(self.store, self.refs["ledger"])))
+        known = {track.track_id: Known(track, ledger[track.track_id]) for track in dealt.rows}
+        counts = Counter(
+            cause_of(track, known.pop(track.track_id, None), self.config_changed, again) for track in tracks
+        )
+        return counts + Counter({Cause.GONE: len(known)})
+
+
+def ledger_rows(table: pa.Table) -> dict[str, Ledger]:
+    """Return the rows of a ledger by track id."""
+    return {record["track_id"]: Ledger(**record) for record in table.to_pylist()}
+
+
+def of_tracks(segments: pa.Table, track_ids: Iterable[str]) -> pa.Table:
+    """Return the segments of some tracks."""
+    return segments.filter(pc.is_in(segments["track_id"], pa.array(track_ids, pa.string())))

@@ -1,0 +1,76 @@
+"""Remove tracks from every table and round, committed as a new version; the files that held them are deleted.
+
+sssl takedown --output OUTPUT --track-id ID [ID ...] | --file ids.csv
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from pipelines import report
+from pipelines.command import parse, stage
+from pipelines.progress import console
+from sssl.catalog import CatalogError
+from sssl.sql import connect, rows_on_disk
+from sssl.store import Snapshot, Store
+from sssl.takedown import delete_unpublished, remember, without
+
+
+@dataclass(frozen=True)
+class Config:
+    """Remove tracks from every table and round. Later runs leave them out, whatever the catalog says."""
+
+    output: str
+    """Output folder."""
+    track_id: tuple[str, ...] = ()
+    """Ids of the tracks."""
+    file: str | None = None
+    """CSV with a column `track_id`, instead of or besides `--track-id`."""
+    undo: bool = False
+    """Let the tracks come back with the next run, which decodes them again."""
+
+
+def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> Snapshot:
+    """Commit and publish the tables without the tracks, then delete what is no longer published."""
+    track_ids = set(config.track_id) | _ids_of(config.file)
+    if not track_ids:
+        raise CatalogError("no track to take down: give --track-id or --file")
+    remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
+    if config.undo:
+        console.print(f"{len(track_ids)} ids may come back with the next run")
+        return snapshot
+    if snapshot.of("catalog"):
+        snapshot = without(store, snapshot, track_ids)
+        store.publish(snapshot)
+        deleted = delete_unpublished(store)
+        console.print(f"{len(track_ids)} ids taken down, {deleted} files deleted")
+        if snapshot.of("songs"):
+            report.run(store, snapshot, report.Config(config.output))
+        _prove(store, track_ids)
+    return snapshot
+
+
+def _ids_of(path: str | None) -> set[str]:
+    if path is None:
+        return set()
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"cannot read {path}: {error}") from error
+    if "track_id" not in table:
+        raise CatalogError(f"{path}: column track_id is missing; it has {', '.join(table.columns)}")
+    return set(table["track_id"])
+
+
+def _prove(store: Store, track_ids: set[str]) -> None:
+    """Show the rows that any file still has of the tracks, and the query to ask again."""
+    query = rows_on_disk(store, sorted(track_ids))
+    connect(store, store.latest()).sql(query).show()
+    console.print(f'ask again:\nsssl sql --output {store.root} "{query}"', soft_wrap=True, markup=False)
+
+
+def main(argv: Sequence[str]) -> int:
+    return stage(parse(Config, argv, "takedown"), run, [])

@@ -1,0 +1,217 @@
+"""Re-deliveries: only what is new, changed or asked for is decoded, and tracks that must go are gone everywhere."""
+
+import csv
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import FAST, RATE_HZ, music, write_catalog
+
+from pipelines.cli import main
+from sssl.sql import connect
+from sssl.store import Store
+
+PARTS = ["--tracks-per-part", "4", "--max-error-ratio", "1"]
+
+
+@pytest.fixture
+def delivery(tmp_path):
+    """A catalog of 8 tracks of 6 s and 4 that fail, segmented; with the means to change it and to look."""
+    return Delivery(tmp_path)
+
+
+class Delivery:
+    def __init__(self, folder):
+        self.catalog = write_catalog(folder, tracks_per_class=2, seconds=6.0)
+        self.audio = folder / "audio"
+        self.output = str(folder / "out")
+        assert self.segment() == 0
+
+    def segment(self, *flags):
+        return main(["segment", "--catalog", self.catalog, "--output", self.output, *PARTS, *flags])
+
+    def rows(self):
+        with open(self.catalog, newline="") as file:
+            return list(csv.reader(file))
+
+    def write(self, rows):
+        with open(self.catalog, "w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    def add(self, track_id, label="Q1"):
+        soundfile.write(self.audio / f"{track_id}.wav", music(label, 6.0, seed=7), RATE_HZ)
+        self.write([*self.rows(), (track_id, self.audio / f"{track_id}.wav", label)])
+
+    def sql(self, query):
+        store = Store.open(self.output)
+        return connect(store, store.latest()).sql(query).fetchall()
+
+    def files(self, table="segments"):
+        return {file.path for file in Store.open(self.output).latest().get(table).files.values()}
+
+    def plan(self, capsys, *flags):
+        capsys.readouterr()
+        assert main(["plan", "--catalog", self.catalog, "--output", self.output, *PARTS, *flags]) == 0
+        lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        return {cause.strip(): int(count) for _, count, cause, *_ in lines}
+
+
+def test_nothing_changed_means_nothing_is_done(delivery, capsys):
+    before = Store.open(delivery.output).latest()
+    assert delivery.plan(capsys) == {"unchanged": 12}
+    assert delivery.segment() == 0
+    assert Store.open(delivery.output).latest() == before
+
+
+def test_only_new_tracks_are_decoded(delivery, capsys):
+    before, files = delivery.sql("select * from ledger"), delivery.files()
+    delivery.add("late")
+    assert delivery.plan(capsys) == {"unchanged": 12, "new": 1}
+    assert delivery.segment() == 0
+    assert set(before) < set(delivery.sql("select * from ledger"))
+    assert delivery.sql("select count(*) from segments where track_id = 'late'") == [(2,)]
+    assert len(delivery.files() & files) == len(files)
+
+
+def test_a_changed_source_is_decoded_again_and_its_neighbours_are_not(delivery, capsys):
+    tensors = "select track_id, segment_index, log_mel from segments where track_id != 'Q1_0' order by all"
+    before, others = delivery.sql("select * from ledger where track_id != 'Q1_0'"), delivery.sql(tensors)
+    soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
+    untouched = next(delivery.audio.glob("Q2_0*"))
+    os.chmod(untouched, 0)
+    assert delivery.plan(capsys) == {"unchanged": 11, "source changed": 1}
+    assert delivery.segment() == 0
+    assert delivery.sql("select segments from ledger where track_id = 'Q1_0'") == [(3,)]
+    assert set(delivery.sql("select * from ledger where track_id != 'Q1_0'")) == set(before)
+    assert delivery.sql(tensors) == others
+
+
+def test_an_updated_output_equals_a_new_one(delivery, tmp_path):
+    delivery.add("late")
+    soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
+    delivery.write([row for row in delivery.rows() if row[0] != "Q2_1"])
+    assert delivery.segment() == 0
+    updated = {t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)}
+    segments = delivery.sql("select * from segments order by track_id, segment_index")
+    delivery.output = str(tmp_path / "new")
+    assert delivery.segment() == 0
+    assert {t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)} == updated
+    assert delivery.sql("select * from segments order by track_id, segment_index") == segments
+
+
+def test_rows_stay_in_the_order_of_tracks_and_segments(delivery):
+    soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
+    delivery.add("late")
+    assert delivery.segment() == 0
+    store = Store.open(delivery.output)
+    for _, rows in store.iter_parts(store.latest().get("segments"), ["track_id", "segment_index"]):
+        keys = list(zip(*rows.to_pydict().values(), strict=True))
+        assert keys == sorted(keys)
+
+
+def test_tracks_that_left_the_catalog_leave_the_tables(delivery, capsys):
+    delivery.write([row for row in delivery.rows() if row[0] != "Q1_0"])
+    assert delivery.plan(capsys) == {"unchanged": 11, "gone": 1}
+    assert delivery.segment() == 0
+    for table in ("catalog", "ledger", "segments"):
+        assert delivery.sql(f"select count(*) from {table} where track_id = 'Q1_0'") == [(0,)]
+    assert delivery.sql("select count(*) from ledger") == [(11,)]
+
+
+def test_new_labels_alone_decode_nothing(delivery, capsys):
+    files = delivery.files()
+    delivery.write([[*row[:2], "Q4" if row[0] == "Q1_0" else row[2]] for row in delivery.rows()])
+    assert delivery.plan(capsys) == {"unchanged": 12}
+    assert delivery.segment() == 0
+    assert delivery.files() == files
+    assert delivery.sql("select label from catalog where track_id = 'Q1_0'") == [("Q4",)]
+
+
+def test_another_config_decodes_everything(delivery, capsys):
+    assert delivery.plan(capsys, "--mels", "32") == {"config changed": 12}
+    assert delivery.segment("--mels", "32") == 0
+    assert len(delivery.sql("select log_mel from segments limit 1")[0][0]) == 32 * 94
+
+
+def test_retry_takes_what_it_names(delivery, capsys):
+    assert delivery.plan(capsys, "--retry", "failed") == {"unchanged": 9, "retry": 3}
+    assert delivery.plan(capsys, "--retry", "retryable") == {"unchanged": 11, "retry": 1}
+    assert delivery.plan(capsys, "--retry", "reason=silent") == {"unchanged": 11, "retry": 1}
+    assert delivery.plan(capsys, "--force") == {"forced": 12}
+    with pytest.raises(SystemExit, match="2"):
+        delivery.plan(capsys, "--retry", "reason=sillent")
+    assert "expected failed, retryable or reason=CODE" in capsys.readouterr().err
+
+
+def test_a_retry_in_vain_leaves_what_was_made_from_the_segments(delivery):
+    before = Store.open(delivery.output).latest()
+    assert delivery.segment("--retry", "failed") == 0
+    after = Store.open(delivery.output).latest()
+    assert after.get("segments") == before.get("segments")
+    assert after.get("ledger").ref != before.get("ledger").ref
+    assert after.get("ledger").digest == before.get("ledger").digest
+
+
+def test_a_missing_file_that_arrives_is_decoded_without_asking(delivery, capsys):
+    soundfile.write(delivery.audio / "missing.wav", music("Q1", 6.0, seed=1), RATE_HZ)
+    assert delivery.plan(capsys) == {"unchanged": 11, "source changed": 1}
+    assert delivery.segment() == 0
+    assert delivery.sql("select status from ledger where track_id = 'missing'") == [("ok",)]
+
+
+def test_plan_needs_no_output_and_writes_none(delivery, tmp_path, capsys):
+    delivery.output = str(tmp_path / "nowhere")
+    assert delivery.plan(capsys) == {"new": 12}
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.fixture(scope="module")
+def reduced(finished, catalog, tmp_path_factory):
+    """A finished output from which two tracks, one of them named in a file, were taken down."""
+    folder = tmp_path_factory.mktemp("reduced")
+    output = str(shutil.copytree(finished.root, folder / "out"))
+    (folder / "ids.csv").write_text("track_id\nQ2_1\n")
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0", "--file", str(folder / "ids.csv")]) == 0
+    return Store.open(output)
+
+
+def test_takedown_leaves_no_row_in_any_file(reduced):
+    import duckdb
+
+    for table in ("catalog", "ledger", "segments", "labels", "scores", "songs"):
+        rows = duckdb.sql(
+            f"select distinct track_id from read_parquet('{reduced.root}/{table}/*/*.parquet')"
+        ).fetchall()
+        assert {track_id for (track_id,) in rows}.isdisjoint({"Q1_0", "Q2_1"})
+        assert rows
+    assert "Q1_0" not in (reduced.read_bytes("report.html").decode() + reduced.read_bytes("takedown.json").decode())
+
+
+def test_takedown_leaves_all_other_rows_as_they_were(reduced, finished):
+    now, before = connect(reduced, reduced.latest()), connect(finished, finished.latest())
+    for table in ("ledger", "segments", "labels", "scores", "songs"):
+        query = f"select * from {table} where track_id not in ('Q1_0', 'Q2_1') order by all"
+        assert now.sql(query).fetchall() == before.sql(query).fetchall()
+    assert [m.round for m in reduced.latest().of("scores")] == [0, 1, 2]
+
+
+def test_a_run_after_a_takedown_leaves_the_tracks_out(reduced, catalog, capfd):
+    assert main(["run", "--catalog", catalog, "--output", reduced.root, *FAST]) == 0
+    connection = connect(reduced, reduced.latest())
+    assert connection.sql("select count(*) from catalog where track_id in ('Q1_0', 'Q2_1')").fetchall() == [(0,)]
+    assert "22 tracks: 22 unchanged" in capfd.readouterr().err
+
+
+def test_a_takedown_can_be_taken_back(delivery):
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0", "--undo"]) == 0
+    assert delivery.segment() == 0
+    assert delivery.sql("select status from ledger where track_id = 'Q1_0'") == [("ok",)]
+
+
+def test_a_takedown_of_nothing_is_refused(delivery, capsys):
+    assert main(["takedown", "--output", delivery.output]) == 1
+    assert "give --track-id or --file" in capsys.readouterr().err
+    np.testing.assert_equal(delivery.sql("select count(*) from ledger"), [(12,)])
