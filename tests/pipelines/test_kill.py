@@ -1,6 +1,7 @@
 """kill -9 in the middle of each stage, run again: the same tables as undisturbed."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -22,8 +23,11 @@ FIRST_SIGN = {
 }
 
 
-def start(catalog, output):
-    command = [sys.executable, "-m", "pipelines.cli", "run", "--catalog", catalog, "--output", str(output), *FAST]
+KILLS = int(os.environ.get("SSSL_KILLS", "4"))
+
+
+def start(catalog, output, stage="run", flags=FAST):
+    command = [sys.executable, "-m", "pipelines.cli", stage, "--catalog", catalog, "--output", str(output), *flags]
     return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
 
 
@@ -79,3 +83,27 @@ def test_two_commands_on_one_output_do_not_mix(finished, catalog, tmp_path):
     process.wait()
     assert second.returncode == 1
     assert b"another sssl command is writing to" in errors
+
+
+def digests(output):
+    return {m.table: m.digest for m in Store.open(str(output)).latest().manifests}
+
+
+def test_segment_killed_at_random_moments_ends_with_the_same_tables(finished, catalog, tmp_path):
+    undisturbed = {table: finished.latest().get(table).digest for table in ("catalog", "segments", "ledger")}
+    moments, attempt, flags = random.Random(0), 0, FAST[:2]
+    for _ in range(KILLS):
+        output = tmp_path / f"out{attempt}"
+        process = start(catalog, output, "segment", flags)
+        assert b"tracks: " in process.stderr.readline()
+        time.sleep(moments.uniform(0, 2.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (output / "latest.json").exists():
+            assert digests(output) == undisturbed
+            attempt += 1
+    output = tmp_path / f"out{attempt}"
+    again = start(catalog, output, "segment", flags)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == os.EX_OK, errors.decode()
+    assert digests(output) == undisturbed
