@@ -9,10 +9,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from types import ModuleType
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
     "plan": "say what a run would decode and why",
+    "import": "make a catalog of a published data set: 4Q, PMEmo, EmoMusic, DEAM",
     "segment": "decode tracks and cut them into log-mel segments",
     "relabel": "split segments into confident and noisy, write a round's labels",
     "train": "train a round's model on its labels",
@@ -25,6 +27,13 @@ COMMANDS = {
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }
+
+_MODULES = {"import": "importers"}  # no module can have a keyword for a name
+
+
+def module_of(command: str) -> ModuleType:
+    """Import the module of a command."""
+    return importlib.import_module(f"pipelines.{_MODULES.get(command, command)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.basicConfig(level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
-    module = importlib.import_module(f"pipelines.{command}")
-    return int(module.main(args[1:]))
+    return int(module_of(command).main(args[1:]))
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def _tell(tracker: Tracker, row: Round) -> None:
     """Log a verdict where a person looks: on the terminal and in MLflow."""
     verdict = "accepted" if row.accepted else "rejected"
     split = f"{row.confident} confident, {row.noisy} noisy, {row.relabelled} relabelled"
-    console.print(f"round {row.round} {verdict}: {row.reason} · {split}")
+    console.print(f"round {row.round} {verdict}: {row.reason} · {split}", soft_wrap=True)
     metrics = (
         "heldout_accuracy",
         "heldout_macro_f1",

@@ -21,7 +21,7 @@ from schemas import Catalog, arrow_schema, to_arrow
 from sssl.store import Manifest, PartFile, Store, digest_of
 
 PARTS_PER_FILE = 1024
-_AUDIO_SUFFIXES = (
+AUDIO_SUFFIXES = (
     ".aac",
     ".aif",
     ".aiff",
@@ -295,7 +295,7 @@ def _list_audio(url: str) -> pd.DataFrame:
     fs, path = fsspec.core.url_to_fs(url)
     is_glob = any(sign in path for sign in "*?[")
     found = fs.glob(path) if is_glob else fs.find(path)
-    files = sorted(file for file in found if file.lower().endswith(_AUDIO_SUFFIXES))
+    files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
     base = path.split("*")[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
     return pd.DataFrame(
         {"track_id": [file[len(base) + 1 :] for file in files], "uri": [fs.unstrip_protocol(file) for file in files]},

@@ -108,7 +108,7 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
         {
             "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
             "segment_index": index,
-            "start_s": (index * config.hop_s).astype(np.float32),
+            "start_s": (index * config.start_distance_s).astype(np.float32),
             "log_mel": pa.ExtensionArray.from_storage(tensor, storage),
             "level_db": levels,
         },
@@ -163,7 +163,7 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
 
 def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks."""
-    length, hop = config.segment_samples, config.hop_samples
+    length, hop = config.segment_samples, config.start_distance_samples
     wanted = length + (_BATCH - 1) * hop
     pending = np.empty(0, np.float32)
     first = 0

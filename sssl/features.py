@@ -28,16 +28,20 @@ class MelConfig:
     """Mel bands between 0 Hz and half the sample rate."""
     segment_s: float = 3.0
     """Length of a segment, in seconds."""
-    hop_s: float = 3.0
-    """Distance of segment starts, in seconds; shorter than the segment means overlap."""
+    hop_s: float | None = None
+    """Distance of segment starts, in seconds; default: the segment's length. Shorter ones overlap."""
 
     @property
     def segment_samples(self) -> int:
         return round(self.segment_s * self.rate_hz)
 
     @property
+    def start_distance_s(self) -> float:
+        return self.segment_s if self.hop_s is None else self.hop_s
+
+    @property
     def hop_samples(self) -> int:
-        return round(self.hop_s * self.rate_hz)
+        return round(self.start_distance_s * self.rate_hz)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.cli import COMMANDS, main
+from pipelines.cli import COMMANDS, main, module_of
 
 ROW = "track_id,uri,label\n{id},{uri},{label}\n"
 
@@ -21,16 +21,13 @@ def test_help_explains_every_flag(command, capsys):
     text = capsys.readouterr().out
     flags = [line for line in text.splitlines() if line.lstrip("│ ").startswith("--")]
     assert flags
-    from importlib import import_module
-
-    assert import_module(f"pipelines.{command}").Config.__doc__.split(".")[0].split()[0] in text
+    assert module_of(command).Config.__doc__.split(".")[0].split()[0] in text
 
 
 @pytest.mark.parametrize("command", ["run", "segment", "relabel", "train", "score", "judge", "songs"])
 def test_help_says_the_default_and_meaning_of_each_flag(command, capsys):
     """A flag without a doc would show as its bare name and default."""
     import dataclasses
-    from importlib import import_module
 
     run([command, "--help"])
     text = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -43,7 +40,7 @@ def test_help_says_the_default_and_meaning_of_each_flag(command, capsys):
             else:
                 assert f"--{field.name.replace('_', '-')}" in text or f"--no-{field.name.replace('_', '-')}" in text
 
-    cls = import_module(f"pipelines.{command}").Config
+    cls = module_of(command).Config
     required = {f.name: "x" for f in dataclasses.fields(cls) if f.default is f.default_factory}
     check(cls(**required))
 
