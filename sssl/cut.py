@@ -163,7 +163,7 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
 
 def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks."""
-    length, hop = config.segment_samples, config.start_distance_samples
+    length, hop = config.segment_samples, config.hop_samples
     wanted = length + (_BATCH - 1) * hop
     pending = np.empty(0, np.float32)
     first = 0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from schemas import REASONS, Round
 from sssl import mixture, plots
+from sssl.features import MelConfig
 from sssl.judge import confusion_of
 from sssl.metrics import quality
 from sssl.presets import PRESETS
@@ -288,7 +289,7 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
         track_id,
     )
     manifest, unknown = source.snapshot.get("segments"), [np.nan] * len(source.classes)
-    cut = manifest.config["cut"]
+    cut = MelConfig(**manifest.config["cut"])
     start_s, log_mel = _segments(source, manifest, song["part"], track_id)
     bands: plots.Bands = {"timeline": [(e["start_s"], e["end_s"], e["label"]) for e in song["timeline"]]}
     if sections is not None:
@@ -296,9 +297,9 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
         bands["truth"] = list(zip(own["start_s"], own["end_s"], own["true_label"], strict=True))
     noisy_s = [start for start, row in zip(start_s, rows, strict=True) if row["noisy"]]
     if noisy_s:
-        bands["noisy"] = [(start, start + cut["hop_s"], None) for start in noisy_s]
+        bands["noisy"] = [(start, start + cut.start_distance_s, None) for start in noisy_s]
     posterior = np.array([row["probabilities"] or unknown for row in rows], dtype=np.float64)
-    view = plots.TrackView(start_s, log_mel, posterior, bands, cut["segment_s"], cut["rate_hz"], cut["frame_hop"])
+    view = plots.TrackView(start_s, log_mel, posterior, bands, cut.segment_s, cut.rate_hz, cut.frame_hop)
     alt = f"Spectrogram, posterior and timeline: {plots.in_words(song['timeline'])}"
     return {"song": song, "noisy": len(noisy_s), "plot": plots.track(name, alt, view, source.classes)}
 
