@@ -93,9 +93,12 @@ class CutPart(beam.DoFn):
             return
         cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
         cuts = [_cut_or_failed(*pair) for pair in zip(todo, self._pool.map(cut, todo), strict=True)]
-        ledger, segments = merge(tracks, cuts, before, self._settings.cut)
-        tables = {"segments": segments, "ledger": to_arrow(Ledger, ledger)}
-        yield self._job.write(ref.part, tables, ledger_counts(tracks, ledger))
+        yield write_part(self._job, ref.part, tracks, *merge(tracks, cuts, before, self._settings.cut))
+
+
+def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table) -> Receipt:
+    """Write the segments and the ledger of a part."""
+    return job.write(part, {"segments": segments, "ledger": to_arrow(Ledger, ledger)}, ledger_counts(tracks, ledger))
 
 
 def merge(

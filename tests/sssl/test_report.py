@@ -12,7 +12,7 @@ from pipelines.io import Job
 from schemas import Catalog, Status
 from sssl import plots, report
 from sssl.catalog import CatalogConfig, commit_catalog
-from sssl.cut import CutTrack, _Cut, ledger_row
+from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
 from sssl.features import MelConfig
 from sssl.judge import JudgeConfig
 from sssl.presets import GUARDED
@@ -114,7 +114,7 @@ def make_folder(root, accuracies, held_out=True, defects=True):
     for part in range(PARTS):
         tracks = [row for row in rows if row.part == part]
         cuts = [cut_of(track, i, defects) for i, track in enumerate(tracks)]
-        receipts.append(segment.write_part(job, part, tracks, cuts, CUT))
+        receipts.append(segment.write_part(job, part, tracks, [cut.ledger for cut in cuts], segments_table(cuts, CUT)))
     snapshot = Snapshot().add(catalog)
     for manifest in job.commit(receipts):
         snapshot = snapshot.add(manifest)
