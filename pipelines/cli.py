@@ -22,6 +22,7 @@ COMMANDS = {
     "judge": "accept or reject a round by its held-out tracks",
     "songs": "aggregate segments to an emotion and a timeline a track",
     "report": "write the HTML report",
+    "evaluate": "compare methods by cross-validation: inherited labels, paper, guarded, pruning",
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
     "takedown": "remove tracks from every table and round",

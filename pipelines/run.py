@@ -7,7 +7,7 @@ Stopped anywhere and started again it goes on: each stage finds its finished par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import tyro
@@ -19,7 +19,7 @@ from schemas import Round
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
-from sssl.tracking import Tracker
+from sssl.tracking import Tracker, Untracked
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,16 @@ class Config:
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
-    method = config.method
     segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
-    snapshot = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
-    _publish(store, snapshot, published)
-    train.check(snapshot)
+    segmented = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
+    _publish(store, segmented, published)
+    train.check(segmented)
     params = asdict(replace(config, mlflow_uri=None))  # a server's URI may carry a password
-    key = digest_of([snapshot.get("catalog").ref, params])[:12]
+    key = digest_of([segmented.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
-    for round in range(method.rounds + 1):
-        snapshot = relabel.run(
-            store, snapshot, relabel.Config(config.output, round, settings=method.relabel), beam_args
-        )
-        if not judge.has_nothing_to_split(snapshot.get("labels", round)):
-            snapshot = train.run(
-                store, snapshot, train.Config(config.output, round, settings=method.train), tracker=tracker
-            )
-            snapshot = score.run(store, snapshot, score.Config(config.output, round, settings=method.score), beam_args)
-        snapshot = judge.run(store, snapshot, judge.Config(config.output, round, settings=method.judge))
-        row = judge.verdict_of(store, snapshot, round)
-        _tell(tracker, row)
+    for round, snapshot in enumerate(rounds(store, segmented, config.output, config.method, beam_args, tracker)):
+        _tell(tracker, judge.verdict_of(store, snapshot, round))
         _publish(store, snapshot, published)
-        if not row.accepted:
-            break  # another round would split the same scores again
     snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
     store.publish(snapshot)
     path = report.run(store, snapshot, report.Config(config.output, config.truth))
@@ -75,6 +62,39 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
     tracker.log_file(path)
     tracker.finish()
     return snapshot
+
+
+def rounds(
+    store: Store,
+    snapshot: Snapshot,
+    output: str,
+    method: Preset,
+    beam_args: Sequence[str],
+    tracker: Tracker | Untracked,
+) -> Iterator[Snapshot]:
+    """Run the warm-up and the rounds of self-learning on a segmented catalog; yield the snapshot after each."""
+    for round in range(method.rounds + 1):
+        snapshot = relabel.run(store, snapshot, relabel.Config(output, round, settings=method.relabel), beam_args)
+        snapshot = learn(store, snapshot, output, round, method, beam_args, tracker)
+        yield snapshot
+        if not judge.verdict_of(store, snapshot, round).accepted:
+            break  # another round would split the same scores again
+
+
+def learn(
+    store: Store,
+    snapshot: Snapshot,
+    output: str,
+    round: int,
+    method: Preset,
+    beam_args: Sequence[str],
+    tracker: Tracker | Untracked,
+) -> Snapshot:
+    """Train a round's model on the round's labels, if they say anything new, score with it and judge it."""
+    if not judge.has_nothing_to_split(snapshot.get("labels", round)):
+        snapshot = train.run(store, snapshot, train.Config(output, round, settings=method.train), tracker=tracker)
+        snapshot = score.run(store, snapshot, score.Config(output, round, settings=method.score), beam_args)
+    return judge.run(store, snapshot, judge.Config(output, round, settings=method.judge))
 
 
 def _publish(store: Store, snapshot: Snapshot, published: Snapshot) -> None:

@@ -7,7 +7,7 @@ A rerun decodes what is new, what changed and what is asked for; the segments of
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Catalog, Ledger, Status, to_arrow
-from sssl.catalog import CatalogConfig, commit_catalog, read_catalog
+from sssl.catalog import CatalogConfig, Dealt, commit_catalog, read_catalog
 from sssl.cut import CutTrack, cut_track, ledger_counts, ledger_row, segments_table, toolchain
 from sssl.features import MelConfig
 from sssl.gate import GateConfig
@@ -125,10 +125,28 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
         CatalogError: the catalog cannot be used.
         ErrorRatioExceeded: too many tracks failed.
     """
-    settings = config.settings
+
+    def read(dealt: Dealt) -> list[Catalog]:
+        return read_catalog(config.catalog, config.labels, config.settings.deal, dealt, taken_down(store))
+
+    return run_on(store, snapshot, read, config.settings, beam_args)
+
+
+def run_on(
+    store: Store,
+    snapshot: Snapshot,
+    read: Callable[[Dealt], list[Catalog]],
+    settings: Settings,
+    beam_args: Sequence[str],
+) -> Snapshot:
+    """Run the stage on the rows that `read` returns, given the catalog as it was dealt before.
+
+    Raises:
+        ErrorRatioExceeded: too many tracks failed.
+    """
     previous = Previous.of(store, snapshot, settings.of_rows())
     dealt = previous.dealt()
-    rows = read_catalog(config.catalog, config.labels, settings.deal, dealt, taken_down(store))
+    rows = read(dealt)
     causes = previous.causes(rows, dealt, settings.again)
     console.print(f"{len(rows)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
     catalog = commit_catalog(store, rows, settings.deal)

@@ -20,7 +20,7 @@ from sssl.presets import PresetName
 from sssl.rounds import last_accepted
 from sssl.score import cores
 from sssl.store import Manifest, Snapshot, Store, generation_name
-from sssl.tracking import Tracker
+from sssl.tracking import Tracker, Untracked
 from sssl.train import Epoch, TrainConfig, Training, check_trainable, train
 
 
@@ -42,7 +42,11 @@ class Config:
 
 
 def run(
-    store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = (), tracker: Tracker | None = None
+    store: Store,
+    snapshot: Snapshot,
+    config: Config,
+    _beam_args: Sequence[str] = (),
+    tracker: Tracker | Untracked | None = None,
 ) -> Snapshot:
     """Run the stage and return the snapshot with the round's model.
 

@@ -136,6 +136,16 @@ def deal(rows: Sequence[Catalog], config: CatalogConfig, before: Dealt) -> list[
     return sorted(dealt, key=lambda row: (row.part, row.track_id))
 
 
+def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]:
+    """Deal groups into folds, class by class; each `salt` gives another deal. Returns the fold by group id."""
+    by_group: dict[str, list[Catalog]] = defaultdict(list)
+    for row in rows:
+        by_group[row.group_id].append(row)
+    dealt: dict[str, int] = {}
+    _deal_folds(by_group, folds, dealt, salt)
+    return dealt
+
+
 def fingerprint(uri: str) -> str | None:
     """Identify a file as its storage does: etag or hash, else size and mtime; None if it can't be read."""
     try:
@@ -231,9 +241,9 @@ def _group_class(rows: list[Catalog]) -> str:
     return min(counts, key=lambda name: (-counts[name], name)) if counts else ""
 
 
-def _groups_by_class(by_group: dict[str, list[Catalog]]) -> dict[str, list[str]]:
+def _groups_by_class(by_group: dict[str, list[Catalog]], salt: str = "") -> dict[str, list[str]]:
     groups: dict[str, list[str]] = defaultdict(list)
-    for group in sorted(by_group, key=_hash):
+    for group in sorted(by_group, key=lambda group: _hash(salt + group)):
         groups[_group_class(by_group[group])].append(group)
     return groups
 
@@ -260,10 +270,10 @@ def _held_out_groups(by_group: dict[str, list[Catalog]], splits: dict[str, str],
     return held_out
 
 
-def _deal_folds(by_group: dict[str, list[Catalog]], folds: int, dealt: dict[str, int]) -> None:
+def _deal_folds(by_group: dict[str, list[Catalog]], folds: int, dealt: dict[str, int], salt: str = "") -> None:
     """Add to `dealt` the fold of each group that has none: the one with the fewest groups of its class, then of all."""
     total = Counter(dealt[group] for group in by_group if group in dealt)
-    for _, groups in sorted(_groups_by_class(by_group).items()):
+    for _, groups in sorted(_groups_by_class(by_group, salt).items()):
         own = Counter(dealt[group] for group in groups if group in dealt)
         for group in groups:
             if group not in dealt:

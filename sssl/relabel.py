@@ -102,7 +102,7 @@ def relabel(
 ) -> pa.Table:
     """Apply a split to the scored segments of a part; rows stay aligned with the scores (and so with the segments)."""
     base = inherit(scores, tracks, classes)
-    inherited = _indices(base["inherited_label"], classes)
+    inherited = class_indices(base["inherited_label"], classes)
     posterior, loss = posteriors(scores, len(classes)), column(scores, "loss")
     unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
     unscored = ~np.isfinite(loss) & ~unlabelled
@@ -134,6 +134,12 @@ def posteriors(scores: pa.Table, classes: int) -> Floats:
 def column(table: pa.Table, name: str) -> Floats:
     """Return a numeric column [N], NaN where it is null."""
     return np.asarray(table[name].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the positions [N] of labels among the classes, -1 where there is none."""
+    position = {name: index for index, name in enumerate(classes)}
+    return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
 
 
 def loss_histograms(
@@ -219,11 +225,6 @@ def _one_hot(indices: NDArray[np.int64], classes: int) -> Floats:
     one_hot = np.eye(classes)[np.maximum(indices, 0)]
     one_hot[indices < 0] = np.nan
     return np.asarray(one_hot)
-
-
-def _indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
-    position = {name: index for index, name in enumerate(classes)}
-    return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
 
 
 def _labels_table(

@@ -86,6 +86,19 @@ class RoundLog:
         self._client.set_tag(self._run_id, name, value)
 
 
+class Untracked:
+    """Stands in for a tracker, and for the log of a round, where nothing is to be logged."""
+
+    @contextmanager
+    def round(self, round: int, params: Mapping[str, Any]) -> Iterator[Untracked]:
+        del round, params  # part of the interface
+        yield self
+
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None: ...
+
+    def tag(self, name: str, value: str) -> None: ...
+
+
 def _local_uri(store: Store) -> str:
     folder = store.local_path
     if folder is None:

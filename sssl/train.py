@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
+import time
 from collections.abc import Callable
 from concurrent.futures import wait
 from dataclasses import dataclass, field
@@ -85,12 +87,13 @@ class Training:
 
 
 class Epoch(NamedTuple):
-    """One finished epoch of a member, 0-based, with its mean loss in nats."""
+    """One finished epoch of a member, 0-based, with its mean loss in nats and the CPU time it took."""
 
     member: int
     epoch: int
     loss: float
     segments: int
+    cpu_s: float = 0.0
 
 
 def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None]) -> Model:
@@ -125,6 +128,7 @@ def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None])
 
 def train_member(training: Training, member: int) -> None:
     """Train one member up to its last epoch, with a checkpoint an epoch."""
+    started_s = time.process_time()
     trainer = _Trainer(training, member)
     checkpoint = _read_checkpoint(training, member)
     if checkpoint is not None:
@@ -132,9 +136,19 @@ def train_member(training: Training, member: int) -> None:
     history = [Epoch(*done) for done in checkpoint["history"]] if checkpoint is not None else []
     _write_history(training, member, history)
     for epoch in range(len(history), training.epochs):
-        history.append(Epoch(member, epoch, *trainer.run_epoch(epoch)))
+        loss, segments = trainer.run_epoch(epoch)
+        ended_s = time.process_time()
+        history.append(Epoch(member, epoch, loss, segments, ended_s - started_s))
+        started_s = ended_s
         _write_checkpoint(training, member, history, trainer)
         _write_history(training, member, history)
+
+
+def cpu_seconds(store: Store, model: Manifest) -> float:
+    """Return the CPU time that the members of a committed model took to train, all their processes together."""
+    names = fnmatch.filter(store.names(model.ref), "member*.json")
+    histories = [store.read_json(f"{model.ref}/{name}") for name in names]
+    return sum(Epoch(*done).cpu_s for history in histories for done in history)
 
 
 def check_trainable(counts: dict[str, int]) -> None:
