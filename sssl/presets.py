@@ -16,8 +16,9 @@ from sssl.train import TrainConfig
 class Preset:
     """Settings of all stages of self-learning."""
 
-    rounds: int = 3
-    """Rounds of split, relabel and retrain after the warm-up."""
+    rounds: int = 1
+    """Rounds of split, relabel and retrain after the warm-up. Only the first splits on losses that are cross-fitted in
+    full: its soft labels carry what members know of their own tracks to the other members."""
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

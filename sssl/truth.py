@@ -17,8 +17,8 @@ from sssl.store import Snapshot, Store
 class WrongSegments:
     """How well wrong segments (their inherited label is not the section's true label) were found, on train tracks.
 
-    `auc` and `average_precision` rank by the cross-fitted loss; precision and recall are of the noisy partition. None
-    where nothing (or everything) is wrong.
+    `auc` and `average_precision` rank by the loss that the last accepted split was made on; precision and recall are of
+    its noisy partition. None where nothing (or everything) is wrong.
     """
 
     segments: int
@@ -82,11 +82,11 @@ def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.Da
     sections = pd.read_csv(truth_csv, dtype={"track_id": str, "true_label": str})
     segment_s = snapshot.get("segments").config["cut"]["segment_s"]
     labels = store.read_table(snapshot.get("labels", accepted))
-    # Losses of the accepted round's own scores are the last word on how well labels fit.
-    scores = store.read_table(snapshot.get("scores", accepted), ["loss"])
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()
     rows = labels.select(["track_id", "segment_index", "inherited_label", "label", "partition"]).to_pandas()
-    rows = rows.assign(start_s=start, loss=column(scores, "loss"))
+    # The warm-up was split on nothing, so its own scores stand in.
+    ranking = labels if accepted else store.read_table(snapshot.get("scores", 0), ["loss"])
+    rows = rows.assign(start_s=start, loss=column(ranking, "loss"))
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas()
     rows = rows[rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])].reset_index(drop=True)
     rows["true_label"] = true_labels(rows, sections, segment_s)
