@@ -14,12 +14,12 @@ import tyro
 
 from pipelines import judge, relabel, report, score, segment, songs, train
 from pipelines.command import parse, preset_of, split_beam_args, stage
-from pipelines.progress import console
 from schemas import Round
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
 from sssl.tracking import Tracker
+from sssl.truth import read_sections
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,30 @@ class Config:
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
-    method = config.method
+    if config.truth:
+        read_sections(config.truth)  # refused now rather than by the report, hours later
     segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
     snapshot = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
     _publish(store, snapshot, published)
-    train.check(snapshot)
+    train.check(snapshot, config.method.train)
     params = asdict(replace(config, mlflow_uri=None))  # a server's URI may carry a password
     key = digest_of([snapshot.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
+    with tracker.whole():
+        snapshot = _learn(store, snapshot, published, config, tracker, beam_args)
+        snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
+        store.publish(snapshot)
+        path = report.run(store, snapshot, report.Config(config.output, config.truth))
+        tracker.log({"tracks_labelled": snapshot.get("songs").rows})
+        tracker.log_file(path)
+    return snapshot
+
+
+def _learn(
+    store: Store, snapshot: Snapshot, published: Snapshot, config: Config, tracker: Tracker, beam_args: Sequence[str]
+) -> Snapshot:
+    """Run the warm-up and the rounds, up to the first that is rejected."""
+    method = config.method
     for round in range(method.rounds + 1):
         snapshot = relabel.run(
             store, snapshot, relabel.Config(config.output, round, settings=method.relabel), beam_args
@@ -64,16 +80,10 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
             snapshot = score.run(store, snapshot, score.Config(config.output, round, settings=method.score), beam_args)
         snapshot = judge.run(store, snapshot, judge.Config(config.output, round, settings=method.judge))
         row = judge.verdict_of(store, snapshot, round)
-        _tell(tracker, row)
+        tracker.log(_metrics(row), step=row.round)
         _publish(store, snapshot, published)
         if not row.accepted:
             break  # another round would split the same scores again
-    snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
-    store.publish(snapshot)
-    path = report.run(store, snapshot, report.Config(config.output, config.truth))
-    tracker.log({"tracks_labelled": snapshot.get("songs").rows})
-    tracker.log_file(path)
-    tracker.finish()
     return snapshot
 
 
@@ -82,12 +92,9 @@ def _publish(store: Store, snapshot: Snapshot, published: Snapshot) -> None:
         store.publish(snapshot)
 
 
-def _tell(tracker: Tracker, row: Round) -> None:
-    """Log a verdict where a person looks: on the terminal and in MLflow."""
-    verdict = "accepted" if row.accepted else "rejected"
-    split = f"{row.confident} confident, {row.noisy} noisy, {row.relabelled} relabelled"
-    console.print(f"round {row.round} {verdict}: {row.reason} · {split}", soft_wrap=True)
-    metrics = (
+def _metrics(row: Round) -> dict[str, float | None]:
+    """Return what MLflow shows of a round."""
+    names = (
         "heldout_accuracy",
         "heldout_macro_f1",
         "heldout_loss",
@@ -96,8 +103,9 @@ def _tell(tracker: Tracker, row: Round) -> None:
         "confident",
         "noisy",
         "relabelled",
+        "accepted",
     )
-    tracker.log({name: getattr(row, name) for name in metrics} | {"accepted": float(row.accepted)}, step=row.round)
+    return {name: getattr(row, name) for name in names}
 
 
 def main(argv: Sequence[str]) -> int:

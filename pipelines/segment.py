@@ -137,11 +137,17 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(rows)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
-            f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}; "
-            '`sssl sql "select reason, count(*) from ledger group by all"` says why',
+            f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
+            + reasons_of(snapshot.get("ledger")),
             snapshot,
         )
     return snapshot
+
+
+def reasons_of(ledger: Manifest) -> str:
+    """List the reasons in a ledger with their counts."""
+    counts = {name.removeprefix("reason/"): n for name, n in ledger.summary.items() if name.startswith("reason/")}
+    return ", ".join(f"{reason} {count:.0f}" for reason, count in sorted(counts.items()))
 
 
 def _cut(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sssl.augment import AugmentConfig
+from sssl.config import require
 from sssl.judge import JudgeConfig
 from sssl.relabel import RelabelConfig
 from sssl.score import ScoreConfig
@@ -23,6 +24,9 @@ class Preset:
     train: TrainConfig = field(default_factory=TrainConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
 
 
 GUARDED = Preset()

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from sssl.catalog import CatalogError
 from sssl.relabel import column
 from sssl.rounds import last_accepted
 from sssl.store import Snapshot, Store
@@ -38,6 +39,22 @@ class WrongSegments:
     @property
     def recall(self) -> float | None:
         return self.found / self.wrong if self.wrong else None
+
+
+def read_sections(path: str) -> pd.DataFrame:
+    """Read the true label of sections: `track_id`, `start_s`, `end_s`, `true_label`.
+
+    Raises:
+        CatalogError: there is no such table, or it is another one.
+    """
+    try:
+        sections = pd.read_csv(path, dtype={"track_id": str, "true_label": str})
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"cannot read {path}: {error}") from error
+    missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
+    if missing:
+        raise CatalogError(f"{path}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
+    return sections
 
 
 def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) -> pd.Series:
@@ -79,7 +96,7 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
 def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
     """Return the train tracks' segments with their true label, those that a section covers."""
     accepted = last_accepted(store, snapshot).round
-    sections = pd.read_csv(truth_csv, dtype={"track_id": str, "true_label": str})
+    sections = read_sections(truth_csv)
     segment_s = snapshot.get("segments").config["cut"]["segment_s"]
     labels = store.read_table(snapshot.get("labels", accepted))
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()

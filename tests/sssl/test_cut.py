@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import soundfile
@@ -6,6 +8,7 @@ from schemas import Catalog
 from sssl.cut import cut_track, segments_table
 from sssl.features import MelConfig
 from sssl.gate import GateConfig
+from sssl.isolate import Failure, IsolatedPool, Limits
 
 CONFIG, GATE = MelConfig(), GateConfig()
 RATE_HZ = 16_000
@@ -136,3 +139,19 @@ def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expecte
     gate = GateConfig(max_s=max_s, **{f"on_{flag}": "reject"})
     ledger = cut(noise(seconds), gate=gate, expected_s=expected_s).ledger
     assert (ledger.status, ledger.reason, ledger.segments) == ("failed", flag.replace("_", "-"), 0)
+
+
+def test_a_uri_that_nothing_reads_is_a_row_that_says_so(tmp_path):
+    for uri in ("xyz://host/a.mp3", "s3://bucket/a.mp3"):
+        ledger = cut_track(track(uri), CONFIG, GATE).ledger
+        assert (ledger.status, ledger.reason) == ("failed", "unsupported-uri")
+
+
+def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(600), RATE_HZ)
+    pool = IsolatedPool(1, Limits(memory_mb=12), preload="sssl.cut")
+    try:
+        (result,) = pool.map(partial(cut_track, mel=CONFIG, gate=GATE), [track(tmp_path / "a.flac")])
+    finally:
+        pool.close()
+    assert (result.reason if isinstance(result, Failure) else result.ledger.reason) == "decoder-memory"
