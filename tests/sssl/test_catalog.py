@@ -169,7 +169,7 @@ def test_a_label_that_fits_two_files_is_refused(tmp_path):
     for name in ("one.mp3", "one.wav"):
         (tmp_path / name).touch()
     labels = write(tmp_path / "labels.csv", "track_id,label\none,Q1\n")
-    with pytest.raises(CatalogError, match="'one' may be one.mp3 or one.wav: give the whole name"):
+    with pytest.raises(CatalogError, match=r"'one' may be one\.mp3 or one\.wav: give the whole name"):
         read_catalog(str(tmp_path), labels, CONFIG)
 
 
