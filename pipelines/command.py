@@ -1,48 +1,22 @@
-"""What all commands do alike: parse flags, lock the output folder, publish, and turn errors into exit codes."""
+"""What all stages do alike: lock the output folder, publish, and turn errors into exit codes."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-import tyro
 from filelock import FileLock, Timeout
 
 from pipelines.execute import beam_options
+from pipelines.flags import complain
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
 from sssl.catalog import CatalogError
-from sssl.config import ConfigError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import Snapshot, Store, StoreError
 from sssl.train import TrainError
-
-ConfigT = TypeVar("ConfigT")
-
-
-def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments at the first bare `--`: ours before it, Beam's behind it."""
-    args = list(argv)
-    at = args.index("--") if "--" in args else len(args)
-    return args[:at], args[at + 1 :]
-
-
-def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
-    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program with code 2."""
-    default = config_class(**defaults) if defaults else tyro.MISSING_NONPROP
-    try:
-        return tyro.cli(
-            config_class,
-            args=list(argv),
-            prog=f"sssl {name}",
-            default=default,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-    except ConfigError as error:
-        complain(error)
-        raise SystemExit(2) from error
 
 
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
@@ -126,8 +100,3 @@ def _interrupted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def complain(error: Exception) -> None:
-    """Print an error that its user can mend, without a traceback."""
-    console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

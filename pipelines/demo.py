@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines import run
-from pipelines.command import parse, stage
+from pipelines.command import stage
+from pipelines.flags import parse
 from pipelines.progress import bar
 from pipelines.segment import reasons_of
 from sssl.demo import make_catalog

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 
 import tyro
 
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
+from pipelines.flags import parse, split_beam_args
 from pipelines.progress import console
 from schemas import Round, to_arrow
 from sssl.judge import JudgeConfig, round_row, unsplit_row

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 import tyro
 
 from pipelines import judge, relabel, report, score, segment, songs, train
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
+from pipelines.flags import parse, split_beam_args
 from schemas import Round
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs import SongConfig

@@ -15,8 +15,9 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines.command import parse, split_beam_args, stage
+from pipelines.command import stage
 from pipelines.execute import in_process, run_job
+from pipelines.flags import parse, split_beam_args
 from pipelines.io import ErrorRatioExceeded, Job, PartRef
 from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console

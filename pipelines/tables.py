@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.command import complain, parse
+from pipelines.flags import complain, parse
 from sssl.sql import connect
 from sssl.store import Store, StoreError
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 import tyro
 
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
+from pipelines.flags import parse, split_beam_args
 from pipelines.progress import bar
 from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump, model_id

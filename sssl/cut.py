@@ -54,8 +54,8 @@ def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
     except AudioError as error:
         return CutTrack(ledger_row(track, Status.FAILED, error.reason, error.detail, info))
     # Details leave the URI out: it may carry a signature, and the catalog has it.
-    except FileNotFoundError:
-        return CutTrack(ledger_row(track, Status.FAILED, "missing", "no file at the URI"))
+    except FileNotFoundError as error:
+        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_found(error)))
     except PermissionError:
         return CutTrack(ledger_row(track, Status.FAILED, "denied", "not allowed to read the URI"))
     except MemoryError:
@@ -164,6 +164,17 @@ def _remote(uri: str) -> fsspec.core.OpenFile:
     except (ImportError, ValueError) as error:
         scheme = uri.partition("://")[0]
         raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
+
+
+def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
+    """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not there."""
+    cause = error.__cause__
+    status = getattr(cause, "status", None)
+    if status in (401, 403):
+        return "denied", f"the server answered {status}"
+    if cause is not None and not isinstance(cause, FileNotFoundError) and status not in (404, 410):
+        return "unavailable", f"{type(cause).__name__} while opening"
+    return "missing", "no file at the URI"
 
 
 def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:

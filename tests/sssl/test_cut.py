@@ -1,4 +1,7 @@
+import socket
+import threading
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -155,3 +158,33 @@ def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
     finally:
         pool.close()
     assert (result.reason if isinstance(result, Failure) else result.ledger.reason) == "decoder-memory"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self):
+        self.send_error(int(self.path.strip("/")))
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "missing"), (403, "denied"), (401, "denied"), (503, "unavailable")]
+)
+def test_what_a_server_answers_decides_the_reason(status, reason):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ledger = cut_track(track(f"http://127.0.0.1:{server.server_port}/{status}"), CONFIG, GATE).ledger
+        server.shutdown()
+    assert ledger.reason == reason
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert cut_track(track(f"http://127.0.0.1:{port}/a.mp3"), CONFIG, GATE).ledger.reason == "unavailable"
