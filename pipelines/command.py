@@ -1,48 +1,22 @@
-"""What all commands do alike: parse flags, lock the output folder, publish, and turn errors into exit codes."""
+"""What all stages do alike: lock the output folder, publish, and turn errors into exit codes."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-import tyro
 from filelock import FileLock, Timeout
 
 from pipelines.execute import beam_options
+from pipelines.flags import complain
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
 from sssl.catalog import CatalogError
-from sssl.plan import PlanError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import Snapshot, Store, StoreError
 from sssl.train import TrainError
-
-ConfigT = TypeVar("ConfigT")
-
-
-def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments at the first bare `--`: ours before it, Beam's behind it."""
-    args = list(argv)
-    at = args.index("--") if "--" in args else len(args)
-    return args[:at], args[at + 1 :]
-
-
-def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
-    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program with code 2."""
-    default = config_class(**defaults) if defaults else tyro.MISSING_NONPROP
-    try:
-        return tyro.cli(
-            config_class,
-            args=list(argv),
-            prog=f"sssl {name}",
-            default=default,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-    except PlanError as error:
-        complain(error)
-        raise SystemExit(2) from error
 
 
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
@@ -85,22 +59,44 @@ def stage(
     try:
         store = Store.open(config.output, create=create)
         with exclusive(store):
-            made = run(store, store.latest(), config, beam_args)
+            published = store.latest()
+            try:
+                made = run(store, published, config, beam_args)
+            except ErrorRatioExceeded as error:
+                # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
+                if error.snapshot.covers(published):
+                    store.publish(error.snapshot)
+                raise
             if made is not None:
+                _tell_withdrawn(published, made)
                 store.publish(made)
     except (CatalogError, StoreError, TrainError) as error:
         complain(error)
         return 1
     except ErrorRatioExceeded as error:
-        store.publish(error.snapshot)
         complain(error)
         return 3
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _interrupted(error):
+            raise
         console.print("stopped; the same command goes on from here")
         return 130
     return 0
 
 
-def complain(error: Exception) -> None:
-    """Print an error that its user can mend, without a traceback."""
-    console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:
+    """Say which tables readers lose because they were made from older ones."""
+    kept = {(m.table, m.round) for m in made.manifests}
+    lost = [m.table if m.round is None else f"{m.table} {m.round}" for m in published.manifests]
+    lost = [name for m, name in zip(published.manifests, lost, strict=True) if (m.table, m.round) not in kept]
+    if lost:
+        console.print(f"no longer published, made from what has just changed: {', '.join(lost)}", soft_wrap=True)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error; Beam raises another one from it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines import run
-from pipelines.command import parse, stage
+from pipelines.command import stage
+from pipelines.flags import parse
 from pipelines.progress import bar
+from pipelines.segment import reasons_of
 from sssl.demo import make_catalog
 from sssl.presets import GUARDED
 from sssl.rounds import last_accepted, read_rounds
@@ -60,14 +62,13 @@ def label_demo(store: Store, published: Snapshot, config: Config, beam_args: Seq
 def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     """Say in a few lines what came out, and how to look further."""
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
-    reasons = {n.removeprefix("reason/"): int(c) for n, c in ledger.summary.items() if n.startswith("reason/")}
     found = wrong_segments(store, snapshot, truth)
     before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
     uncertain = int(songs.summary.get("abstained", 0))
     rows = {
         "tracks labelled": f"{songs.rows} of {ledger.rows}, {uncertain} too uncertain to publish",
         "segments": str(snapshot.get("segments").rows),
-        "not clean": ", ".join(f"{name} {count}" for name, count in sorted(reasons.items())),
+        "not clean": reasons_of(ledger),
         "wrong segments": f"{found.wrong} of {found.segments} planted in train tracks, {found.flagged} flagged "
         f"(precision {_share(found.precision)}, recall {_share(found.recall)}, AUC {_share(found.auc)})",
         "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "

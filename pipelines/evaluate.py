@@ -17,15 +17,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipelines import segment, songs
-from pipelines.command import parse, split_beam_args, stage
+from pipelines.command import stage
+from pipelines.flags import parse, split_beam_args
 from pipelines.progress import console, printed
 from pipelines.run import learn, rounds
 from schemas import Catalog
 from sssl import evaluation
 from sssl.catalog import CatalogConfig, CatalogError, Dealt, deal, read_catalog, read_dealt
+from sssl.config import require
 from sssl.evaluation import METHODS, METRICS, Fold, Method, MethodName, Outcome
 from sssl.features import MelConfig
-from sssl.plan import PlanError
 from sssl.planting import Planting, draw, write_planted
 from sssl.prune import check_installed, prune
 from sssl.songs import SongConfig
@@ -33,7 +34,7 @@ from sssl.store import Snapshot, Store
 from sssl.takedown import taken_down
 from sssl.tracking import Untracked
 from sssl.train import cpu_seconds
-from sssl.truth import true_labels
+from sssl.truth import read_sections, true_labels
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,10 @@ class Config:
     songs: SongConfig = field(default_factory=SongConfig)
 
     def __post_init__(self) -> None:
-        for name, value, good, expected in (
-            ("plant", self.plant, 0 <= self.plant < 1, "a share from 0 to below 1"),
-            ("folds", self.folds, self.folds > 1, "at least 2"),
-            ("seeds", self.seeds, self.seeds > 0, "at least 1"),
-            ("methods", self.methods, bool(self.methods), f"one or more of {', '.join(METHODS)}"),
-        ):
-            if not good:
-                raise PlanError(f"--{name} {value}: expected {expected}")
+        require(0 <= self.plant < 1, "plant", self.plant, "a share from 0 to below 1")
+        require(self.folds > 1, "folds", self.folds, "2 or more")
+        require(self.seeds > 0, "seeds", self.seeds, "1 or more")
+        require(bool(self.methods), "methods", self.methods, f"one or more of {', '.join(METHODS)}")
 
     def settings(self) -> segment.Settings:
         """Return the settings of the segment stage."""
@@ -101,6 +98,8 @@ class _Bench:
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> None:
     """Evaluate all methods on all folds, print the summary and write it as JSON and HTML."""
+    if config.truth is not None:
+        read_sections(config.truth)  # refused now rather than after decoding
     if "prune" in config.methods:
         check_installed()
     bench = set_up(store, published, config, beam_args)
@@ -135,8 +134,7 @@ def set_up(store: Store, published: Snapshot, config: Config, beam_args: Sequenc
     evaluation.check_folds(rows, config.folds, config.classes)
     label = segments["track_id"].map({row.track_id: row.label for row in rows})
     if config.truth is not None:
-        sections = pd.read_csv(config.truth, dtype={"track_id": str, "true_label": str})
-        label = true_labels(segments, sections, config.cut.segment_s)
+        label = true_labels(segments, read_sections(config.truth), config.cut.segment_s)
     return _Bench(store, base, rows, segments.assign(true_label=label), config, beam_args)
 
 

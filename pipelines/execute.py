@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.io import Job
-from pipelines.progress import watch
+from pipelines.progress import console, title, watch
 from sssl.store import Manifest, StoreError
 
 DEFAULT_RUNNER = "FnApiRunner"
@@ -27,6 +27,7 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
     """
     committed = job.committed()
     if committed is not None:
+        console.print(f"{title(job)}: done before")
         return committed
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
@@ -46,7 +47,8 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     Raises:
         SystemExit: with code 2, for an option that no part of Beam knows; Beam itself would only log a warning.
     """
-    parser = argparse.ArgumentParser(prog="sssl ... --", allow_abbrev=False, add_help=False)
+    usage = "sssl COMMAND [flags] -- [Beam's options]"  # the full list would be two screens
+    parser = argparse.ArgumentParser(prog="sssl ... --", usage=usage, allow_abbrev=False, add_help=False)
     parser.register("type", None, str)
     for options in PipelineOptions.__subclasses__():
         # Beam calls this hook on each class of options; there is no public list of known flags.

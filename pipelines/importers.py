@@ -15,7 +15,7 @@ from typing import Annotated
 import pandas as pd
 import tyro
 
-from pipelines.command import complain, parse
+from pipelines.flags import complain, parse
 from sssl.catalog import CatalogError
 from sssl.importers import CLASSES, Imported, SetName, Task, import_set
 

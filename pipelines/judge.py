@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass, field
 
 import tyro
 
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
+from pipelines.flags import parse, split_beam_args
+from pipelines.progress import console
 from schemas import Round, to_arrow
 from sssl.judge import JudgeConfig, round_row, unsplit_row
 from sssl.presets import PresetName
@@ -56,6 +58,8 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
         files={0: file},
         summary={"accepted": row.accepted},
     )
+    verdict, split = "accepted" if row.accepted else "rejected", f"{row.confident} confident, {row.noisy} noisy"
+    console.print(f"round {row.round} {verdict}: {row.reason} · {split}, {row.relabelled} relabelled", soft_wrap=True)
     return snapshot.add(store.commit(manifest))
 
 

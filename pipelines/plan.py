@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from pipelines.command import complain, parse
+from pipelines.flags import complain, parse
 from pipelines.previous import Previous
 from pipelines.progress import printed
 from pipelines.segment import Config as SegmentConfig

@@ -32,17 +32,17 @@ _COLUMNS = (
 
 
 @contextmanager
-def bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
+def bar(name: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """Show progress; the yielded function sets how much is done and a remark behind it.
 
     A terminal gets a bar with elapsed time and ETA, a log file a line now and then.
     """
     if console.is_terminal:
         with Progress(*_COLUMNS, console=console) as progress:
-            task = progress.add_task(title, total=total, remark="")
+            task = progress.add_task(name, total=total, remark="")
             yield lambda done, remark: progress.update(task, completed=done, remark=remark)
     else:
-        lines = _Lines(title, total)
+        lines = _Lines(name, total)
         yield lines.update
         lines.finish()
 
@@ -50,8 +50,8 @@ def bar(title: str, total: int) -> Iterator[Callable[[int, str], None]]:
 class _Lines:
     """Progress as lines of a log."""
 
-    def __init__(self, title: str, total: int) -> None:
-        self._title, self._total, self._started = title, total, time.monotonic()
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total, self._started = name, total, time.monotonic()
         self._due, self._state = self._started + _LINE_EVERY_S, (0, "")
         self._shown: tuple[int, str] | None = None
 
@@ -70,16 +70,20 @@ class _Lines:
         (done, remark), elapsed_s = self._state, time.monotonic() - self._started
         eta = f", eta {elapsed_s * (self._total - done) / done:.0f} s" if 0 < done < self._total else ""
         console.print(
-            f"{self._title}: {done}/{self._total} in {elapsed_s:.0f} s{eta}{remark and f' · {remark}'}", soft_wrap=True
+            f"{self._name}: {done}/{self._total} in {elapsed_s:.0f} s{eta}{remark and f' · {remark}'}", soft_wrap=True
         )
+
+
+def title(job: Job) -> str:
+    """Name a job for people."""
+    return job.stage if job.round is None else f"{job.stage} {job.round}"
 
 
 @contextmanager
 def watch(job: Job, interval_s: float = 0.5) -> Iterator[None]:
     """Show the progress of a job by its receipts until the block ends."""
-    title = job.stage if job.round is None else f"{job.stage} {job.round}"
     stop = threading.Event()
-    with bar(title, job.parts) as update:
+    with bar(title(job), job.parts) as update:
         watcher = threading.Thread(target=_follow, args=(job, update, stop, interval_s), daemon=True)
         watcher.start()
         try:

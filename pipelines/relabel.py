@@ -16,8 +16,9 @@ import pyarrow as pa
 import tyro
 from numpy.typing import NDArray
 
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
 from pipelines.execute import run_job
+from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Catalog

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.command import parse, stage
+from pipelines.command import stage
+from pipelines.flags import parse
 from pipelines.progress import console
 from sssl.report import write_report
 from sssl.store import Snapshot, Store

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 import tyro
 
 from pipelines import judge, relabel, report, score, segment, songs, train
-from pipelines.command import parse, preset_of, split_beam_args, stage
-from pipelines.progress import console
+from pipelines.command import preset_of, stage
+from pipelines.flags import parse, split_beam_args
 from schemas import Round
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
 from sssl.tracking import Tracker, Untracked
+from sssl.truth import read_sections
 
 
 @dataclass(frozen=True)
@@ -45,22 +46,24 @@ class Config:
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
+    if config.truth:
+        read_sections(config.truth)  # refused now rather than by the report, hours later
     segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
     segmented = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
     _publish(store, segmented, published)
-    train.check(segmented)
+    train.check(segmented, config.method.train)
     params = asdict(replace(config, mlflow_uri=None))  # a server's URI may carry a password
     key = digest_of([segmented.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
-    for round, snapshot in enumerate(rounds(store, segmented, config.output, config.method, beam_args, tracker)):
-        _tell(tracker, judge.verdict_of(store, snapshot, round))
-        _publish(store, snapshot, published)
-    snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
-    store.publish(snapshot)
-    path = report.run(store, snapshot, report.Config(config.output, config.truth))
-    tracker.log({"tracks_labelled": snapshot.get("songs").rows})
-    tracker.log_file(path)
-    tracker.finish()
+    with tracker.whole():
+        for round, snapshot in enumerate(rounds(store, segmented, config.output, config.method, beam_args, tracker)):
+            tracker.log(_metrics(judge.verdict_of(store, snapshot, round)), step=round)
+            _publish(store, snapshot, published)
+        snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
+        store.publish(snapshot)
+        path = report.run(store, snapshot, report.Config(config.output, config.truth))
+        tracker.log({"tracks_labelled": snapshot.get("songs").rows})
+        tracker.log_file(path)
     return snapshot
 
 
@@ -102,12 +105,9 @@ def _publish(store: Store, snapshot: Snapshot, published: Snapshot) -> None:
         store.publish(snapshot)
 
 
-def _tell(tracker: Tracker, row: Round) -> None:
-    """Log a verdict where a person looks: on the terminal and in MLflow."""
-    verdict = "accepted" if row.accepted else "rejected"
-    split = f"{row.confident} confident, {row.noisy} noisy, {row.relabelled} relabelled"
-    console.print(f"round {row.round} {verdict}: {row.reason} · {split}", soft_wrap=True)
-    metrics = (
+def _metrics(row: Round) -> dict[str, float | None]:
+    """Return what MLflow shows of a round."""
+    names = (
         "heldout_accuracy",
         "heldout_macro_f1",
         "heldout_loss",
@@ -116,8 +116,9 @@ def _tell(tracker: Tracker, row: Round) -> None:
         "confident",
         "noisy",
         "relabelled",
+        "accepted",
     )
-    tracker.log({name: getattr(row, name) for name in metrics} | {"accepted": float(row.accepted)}, step=row.round)
+    return {name: getattr(row, name) for name in names}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -16,8 +16,9 @@ import tyro
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from numpy.typing import NDArray
 
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
 from pipelines.execute import in_process, run_job
+from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from sssl.models import Model, load

@@ -15,8 +15,9 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
-from pipelines.command import parse, split_beam_args, stage
+from pipelines.command import stage
 from pipelines.execute import in_process, run_job
+from pipelines.flags import parse, split_beam_args
 from pipelines.io import ErrorRatioExceeded, Job, PartRef
 from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console
@@ -155,11 +156,17 @@ def run_on(
     failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(rows)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
-            f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}; "
-            '`sssl sql "select reason, count(*) from ledger group by all"` says why',
+            f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
+            + reasons_of(snapshot.get("ledger")),
             snapshot,
         )
     return snapshot
+
+
+def reasons_of(ledger: Manifest) -> str:
+    """List the reasons in a ledger with their counts."""
+    counts = {name.removeprefix("reason/"): n for name, n in ledger.summary.items() if name.startswith("reason/")}
+    return ", ".join(f"{reason} {count:.0f}" for reason, count in sorted(counts.items()))
 
 
 def _cut(

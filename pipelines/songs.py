@@ -14,8 +14,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines.command import parse, split_beam_args, stage
+from pipelines.command import stage
 from pipelines.execute import run_job
+from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import duckdb
 import tyro
 
-from pipelines.command import complain, parse
+from pipelines.flags import complain, parse
 from sssl.sql import connect
 from sssl.store import Store, StoreError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.command import complain, parse
+from pipelines.flags import complain, parse
 from sssl.sql import connect
 from sssl.store import Store, StoreError
 
@@ -28,6 +28,8 @@ def main(argv: Sequence[str]) -> int:
     except StoreError as error:
         complain(error)
         return 1
-    query = "select * exclude (bytes) replace (digest[:12] as digest), round(bytes / 1e6, 2) as mb from manifests"
+    query = (
+        "select * exclude (bytes, folder) replace (digest[:12] as digest), round(bytes / 1e6, 2) as mb from manifests"
+    )
     connect(store, store.latest()).sql(query).show(max_rows=1000, max_width=200)
     return 0

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipelines import report
-from pipelines.command import parse, stage
+from pipelines.command import stage
+from pipelines.flags import parse
 from pipelines.progress import console
 from sssl.catalog import CatalogError
 from sssl.sql import connect, rows_on_disk

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 import tyro
 
-from pipelines.command import parse, preset_of, split_beam_args, stage
+from pipelines.command import preset_of, stage
+from pipelines.flags import parse, split_beam_args
 from pipelines.progress import bar
 from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump, model_id
@@ -64,7 +65,7 @@ def run(
     if committed is not None:
         return snapshot.add(committed)
 
-    check(snapshot)
+    check(snapshot, settings)
     tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(settings))
     with tracker.round(config.round, asdict(settings)) as log:
         training = Training(
@@ -106,16 +107,18 @@ def run(
     return snapshot.add(store.commit(manifest))
 
 
-def check(snapshot: Snapshot) -> None:
+def check(snapshot: Snapshot, settings: TrainConfig) -> None:
     """Check that the segmented catalog has enough labelled tracks of each class.
 
     Raises:
         TrainError: it has not; the message says which class.
     """
-    usable = snapshot.get("segments").summary
-    check_trainable(
-        {name: int(usable.get(f"trainable/{name}", 0)) for name in snapshot.get("catalog").summary["classes"]}
-    )
+    usable, catalog = snapshot.get("segments").summary, snapshot.get("catalog").summary
+    by_fold = {
+        name: [int(usable.get(f"trainable/{name}/{fold}", 0)) for fold in range(catalog["folds"])]
+        for name in catalog["classes"]
+    }
+    check_trainable(by_fold, settings.cross_fit)
 
 
 def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> ModelSpec:

@@ -26,9 +26,30 @@ class Reason:
 
 
 _REASONS = [
-    Reason("missing", Status.FAILED, True, "No file at the URI.", "Correct the URI or deliver the file, then rerun."),
-    Reason("denied", Status.FAILED, True, "The storage refused to let us read the file.", "Grant read access."),
-    Reason("unavailable", Status.FAILED, True, "The storage did not answer after retries.", "Rerun later."),
+    Reason(
+        "missing", Status.FAILED, True, "No file at the URI.", "Correct the URI or deliver the file; a rerun notices."
+    ),
+    Reason(
+        "denied",
+        Status.FAILED,
+        True,
+        "The storage refused to let us read the file.",
+        "Grant read access, then `--retry retryable`.",
+    ),
+    Reason(
+        "unavailable",
+        Status.FAILED,
+        True,
+        "The storage did not answer after retries.",
+        "Rerun later with `--retry retryable`.",
+    ),
+    Reason(
+        "unsupported-uri",
+        Status.FAILED,
+        True,
+        "No installed file system reads this kind of URI.",
+        "Install the one that fsspec names for it (`s3fs` for s3://), or correct the URI.",
+    ),
     Reason("empty-file", Status.FAILED, False, "The file has no bytes.", "Deliver the file again."),
     Reason("not-audio", Status.FAILED, False, "No decoder finds an audio stream.", "Check what was uploaded."),
     Reason(
@@ -90,18 +111,25 @@ _REASONS = [
     ),
     Reason("decoder-crash", Status.FAILED, False, "The decoder killed its process.", "Report the file; transcode it."),
     Reason(
+        "decoder-error",
+        Status.FAILED,
+        False,
+        "The decoder failed in a way that it should not.",
+        "Report the file; transcode it.",
+    ),
+    Reason(
         "decoder-timeout",
         Status.FAILED,
         True,
         "Decoding took longer than its time limit.",
-        "Raise the time limit, or transcode the file.",
+        "Raise `--timeout-s` with `--retry retryable`, or transcode the file.",
     ),
     Reason(
         "decoder-memory",
         Status.FAILED,
         True,
         "Decoding needed more memory than its limit.",
-        "Raise the memory limit, or transcode the file.",
+        "Raise `--memory-mb` with `--retry retryable`, or transcode the file.",
     ),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import Catalog, arrow_schema, to_arrow
+from sssl.config import require
 from sssl.store import Manifest, PartFile, Store, digest_of
 
+LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
 AUDIO_SUFFIXES = (
     ".aac",
@@ -55,7 +58,14 @@ class CatalogConfig:
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
     tracks_per_part: int | None = None
-    """Tracks in a part; default: a sixteenth of the catalog, at most 32."""
+    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep their size."""
+
+    def __post_init__(self) -> None:
+        require(len(set(self.classes)) == len(self.classes) > 1, "classes", self.classes, "two or more, each once")
+        require(self.folds > 1, "folds", self.folds, "2 or more (`--no-cross-fit` trains a single model)")
+        require(0 <= self.test_share < 1, "test_share", self.test_share, "a share from 0 to below 1")
+        per_part = self.tracks_per_part
+        require(per_part is None or per_part > 0, "tracks_per_part", per_part, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -92,9 +102,10 @@ def read_catalog(
         CatalogError: a column is missing, an id is doubled, a class is unknown, or there is no track at all.
     """
     table = _read_table(catalog) if catalog.endswith((".csv", ".parquet")) else _list_audio(catalog)
+    _check_ids(table, catalog)
     if labels is not None:
         table = _join_labels(table, _read_table(labels), labels)
-    _check(table, catalog, config.classes)
+    _check_columns(table, catalog, config.classes)
     rows = [_row(record) for record in table.to_dict("records") if _hash(str(record["track_id"])) not in leave_out]
     if not rows:
         raise CatalogError(f"{catalog}: every track was taken down")
@@ -287,7 +298,8 @@ def _read_table(url: str) -> pd.DataFrame:
     try:
         with fsspec.open(url, "rb") as file:
             if url.endswith(".parquet"):
-                return pq.read_table(file).to_pandas()
+                table = pq.read_table(file).to_pandas()
+                return table.astype({name: str for name in ("track_id", "group_id") if name in table})
             # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
             return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
     except (
@@ -303,7 +315,7 @@ def _read_table(url: str) -> pd.DataFrame:
 
 def _list_audio(url: str) -> pd.DataFrame:
     fs, path = fsspec.core.url_to_fs(url)
-    is_glob = any(sign in path for sign in "*?[")
+    is_glob = any(sign in path for sign in "*?[") and not fs.isdir(path)
     found = fs.glob(path) if is_glob else fs.find(path)
     files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
     base = path.split("*")[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
@@ -320,18 +332,25 @@ def _join_labels(table: pd.DataFrame, labels: pd.DataFrame, url: str) -> pd.Data
     if len(doubled):
         raise CatalogError(f"{url}: track_id {doubled.iloc[0]!r} appears more than once")
     known = set(table["track_id"])
-    stems = {track_id.rsplit(".", 1)[0]: track_id for track_id in known}
-    named = labels.assign(track_id=[i if i in known else stems.get(i, i) for i in labels["track_id"]])
-    unknown = set(named["track_id"]) - known
-    if len(unknown) == len(named):
-        example, expected = min(unknown, default=""), min(known, default="")
+    stems: dict[str, list[str]] = defaultdict(list)
+    for track_id in known:
+        stems[track_id.rsplit(".", 1)[0]].append(track_id)
+    named = labels["track_id"].map(lambda given: [given] if given in known else stems.get(given, []))
+    doubtful = next((given for given, ids in zip(labels["track_id"], named, strict=True) if len(ids) > 1), None)
+    if doubtful is not None:
+        raise CatalogError(f"{url}: {doubtful!r} may be {' or '.join(sorted(stems[doubtful]))}: give the whole name")
+    fits = named.str.len() == 1
+    if not fits.any():
+        example, expected = min(labels["track_id"], default=""), min(known, default="")
         raise CatalogError(f"{url}: no track_id fits a file, e.g. {example!r}; ids are paths like {expected!r}")
-    return table.drop(columns=[c for c in labels.columns if c != "track_id" and c in table]).merge(
-        named, on="track_id", how="left"
-    )
+    if not fits.all():
+        LOGGER.warning("%s: %d of %d ids are not in the catalog", url, (~fits).sum(), len(fits))
+    given = labels[fits].assign(track_id=named[fits].str[0]).set_index("track_id")
+    joined = given.combine_first(table.set_index("track_id")).reindex(table["track_id"])
+    return joined.reset_index()
 
 
-def _check(table: pd.DataFrame, url: str, classes: tuple[str, ...]) -> None:
+def _check_ids(table: pd.DataFrame, url: str) -> None:
     for name in ("track_id", "uri"):
         if name not in table:
             raise CatalogError(f"{url}: column {name} is missing; it has {', '.join(table.columns) or 'no columns'}")
@@ -344,8 +363,19 @@ def _check(table: pd.DataFrame, url: str, classes: tuple[str, ...]) -> None:
         raise CatalogError(
             f"{url}: track_id {doubled.iloc[0]!r} appears more than once ({len(doubled)} doubled in all)"
         )
+
+
+def _check_columns(table: pd.DataFrame, url: str, classes: tuple[str, ...]) -> None:
     _check_values(table, url, "label", classes, "give the class set by --classes")
     _check_values(table, url, "split", ("train", "test"), "leave the cell empty for train")
+    _check_groups(table, url)
+
+
+def _check_groups(table: pd.DataFrame, url: str) -> None:
+    if "split" in table and "group_id" in table:
+        sides = table.assign(split=table["split"].fillna("train")).groupby("group_id")["split"].nunique()
+        if (sides > 1).any():
+            raise CatalogError(f"{url}: group {sides.idxmax()!r} has tracks in train and in test: give it one split")
 
 
 def _check_values(table: pd.DataFrame, url: str, name: str, allowed: tuple[str, ...], hint: str) -> None:

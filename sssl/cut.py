@@ -23,6 +23,10 @@ from sssl.gate import Evidence, GateConfig, judge
 _BATCH = 16  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 
 
+class UnsupportedUri(Exception):
+    """A URI that no installed file system reads."""
+
+
 class _Cut(NamedTuple):
     """Segments of a track: position [N], log-mel [N, mels, frames] in dB, level [N] in dB."""
 
@@ -50,14 +54,21 @@ def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
     except AudioError as error:
         return CutTrack(ledger_row(track, Status.FAILED, error.reason, error.detail, info))
     # Details leave the URI out: it may carry a signature, and the catalog has it.
-    except FileNotFoundError:
-        return CutTrack(ledger_row(track, Status.FAILED, "missing", "no file at the URI"))
+    except FileNotFoundError as error:
+        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_found(error)))
     except PermissionError:
         return CutTrack(ledger_row(track, Status.FAILED, "denied", "not allowed to read the URI"))
     except MemoryError:
         return CutTrack(ledger_row(track, Status.FAILED, "decoder-memory", "out of memory while decoding", info))
     except OSError as error:
         return CutTrack(ledger_row(track, Status.FAILED, "unavailable", f"{type(error).__name__} while reading", info))
+    except UnsupportedUri as error:
+        return CutTrack(ledger_row(track, Status.FAILED, "unsupported-uri", str(error)))
+    except Exception as error:  # noqa: BLE001
+        # What decoders and torch raise has no end; one track must not stop the others.
+        out_of_memory = "allocate memory" in str(error)
+        reason = "decoder-memory" if out_of_memory else "decoder-error"
+        return CutTrack(ledger_row(track, Status.FAILED, reason, f"{type(error).__name__} while decoding", info))
     found, loudest_db = len(cut.segment_index), float(cut.level_db.max(initial=-np.inf))
     verdict = judge(Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate)
     if not verdict.usable:
@@ -125,7 +136,7 @@ def ledger_counts(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Counte
         if entry.reason:
             counts[f"reason/{entry.reason}"] += 1
         if entry.segments and track.label and track.split == "train":
-            counts[f"trainable/{track.label}"] += 1
+            counts[f"trainable/{track.label}/{track.fold}"] += 1
     return counts
 
 
@@ -140,11 +151,30 @@ def _open(uri: str) -> Iterator[str | BinaryIO]:
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     if "://" in uri:
-        with fsspec.open(uri, "rb") as stream:
+        with _remote(uri).open() as stream:
             yield stream
     else:
         os.stat(uri)  # says missing or denied more reliably than any decoder
         yield uri
+
+
+def _remote(uri: str) -> fsspec.core.OpenFile:
+    try:
+        return fsspec.open(uri, "rb")
+    except (ImportError, ValueError) as error:
+        scheme = uri.partition("://")[0]
+        raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
+
+
+def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
+    """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not there."""
+    cause = error.__cause__
+    status = getattr(cause, "status", None)
+    if status in (401, 403):
+        return "denied", f"the server answered {status}"
+    if cause is not None and not isinstance(cause, FileNotFoundError) and status not in (404, 410):
+        return "unavailable", f"{type(cause).__name__} while opening"
+    return "missing", "no file at the URI"
 
 
 def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:

@@ -47,7 +47,8 @@ class Corpus:
     cache_bytes: int = 2 << 30
 
     def __post_init__(self) -> None:
-        self.parts = sorted(self.segments.files)
+        # A catalog of millions with some hundreds of labelled tracks must not be read whole for them.
+        self.parts = [part for part in sorted(self.labels.files) if self._carries_weight(part)]
         self._cache: OrderedDict[int, Examples] = OrderedDict()
         self._cached_bytes = 0
 
@@ -84,6 +85,10 @@ class Corpus:
             self._cache[part] = examples
             self._cached_bytes += size
         return examples
+
+    def _carries_weight(self, part: int) -> bool:
+        weight = self.store.read_part(self.labels.files[part], ["weight"])["weight"]
+        return bool((weight.to_numpy() > 0).any())
 
     def _read(self, part: int) -> Examples:
         labels = self.store.read_part(self.labels.files[part], ["track_id", "target", "weight", "partition"])

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -302,13 +303,31 @@ def replace(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def encoded(track: Track) -> bytes:
+    return encode(track.synthesize(), *track.format[:2])
+
+
+def write_new(path: Path, content: Callable[[], bytes]) -> None:
+    """Write a file unless it is there: one that is written again would look changed to the next run."""
+    if not path.exists():
+        replace(path, content())
+
+
+def halve(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
 def write_broken(audio: Path, seed: int) -> list[list[object]]:
     """Write what catalogs are never without; return its rows."""
     track = dataclasses.replace(plan_tracks(1, seed)[0], seed=(seed, 0))
-    flac, silence = encode(track.synthesize(), "flac", 22_050), np.zeros((1, 20 * 22_050), np.float32)
-    replace(audio / "broken-text.mp3", b"404 Not Found: the download saved this page in place of the music.\n" * 20)
-    replace(audio / "broken-cut.flac", flac[: len(flac) // 2])
-    replace(audio / "broken-silent.wav", encode(silence, "wav", 22_050))
+    silence = np.zeros((1, 20 * 22_050), np.float32)
+    contents: dict[str, Callable[[], bytes]] = {
+        "broken-text.mp3": lambda: b"404 Not Found: the download saved this page in place of the music.\n" * 20,
+        "broken-cut.flac": lambda: halve(encode(track.synthesize(), "flac", 22_050)),
+        "broken-silent.wav": lambda: encode(silence, "wav", 22_050),
+    }
+    for name, content in contents.items():
+        write_new(audio / name, content)
     return [
         ["broken-text", audio / "broken-text.mp3", "Q4", track.group_id, ""],
         ["broken-cut", audio / "broken-cut.flac", track.label, track.group_id, track.duration_s],
@@ -336,8 +355,7 @@ def make_catalog(folder: str | Path, tracks: int = 56, seed: int = 0, progress: 
     rows: list[list[object]] = []
     for done, track in enumerate(plan, 1):
         path = root / "audio" / f"{track.track_id}.{track.format[0]}"
-        if not path.exists():
-            replace(path, encode(track.synthesize(), *track.format[:2]))
+        write_new(path, partial(encoded, track))
         rows.append([track.track_id, path, track.label, track.group_id, track.duration_s])
         if progress:
             progress(done, tracks)

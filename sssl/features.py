@@ -11,6 +11,8 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
+from sssl.config import require
+
 _FLOOR = 1e-10  # -100 dB: below 16-bit quantisation noise spread over the mel bands
 
 
@@ -30,6 +32,12 @@ class MelConfig:
     """Length of a segment, in seconds."""
     hop_s: float | None = None
     """Distance of segment starts, in seconds; default: the segment's length. Shorter ones overlap."""
+
+    def __post_init__(self) -> None:
+        require(self.segment_s > 0, "segment_s", self.segment_s, "more than 0 s")
+        require(self.start_distance_s > 0, "hop_s", self.hop_s, "more than 0 s")
+        require(0 < self.frame_hop <= self.fft, "frame_hop", self.frame_hop, f"1 to {self.fft} (--fft)")
+        require(self.mels > 0, "mels", self.mels, "1 or more")
 
     @property
     def segment_samples(self) -> int:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from schemas import REASONS, Catalog, Ledger
+from sssl.config import require
 
 
 class Cause(StrEnum):
@@ -21,10 +22,6 @@ class Cause(StrEnum):
     GONE = "gone"
 
 
-class PlanError(Exception):
-    """A selection of tracks that makes no sense; the message says what is expected."""
-
-
 @dataclass(frozen=True)
 class AgainConfig:
     """Which tracks to decode again although nothing about them changed."""
@@ -35,13 +32,9 @@ class AgainConfig:
     """Decode every track again."""
 
     def __post_init__(self) -> None:
-        if self.retry in (None, "failed", "retryable"):
-            return
-        code = self.retry.removeprefix("reason=")
-        if code == self.retry or code not in REASONS:
-            raise PlanError(
-                f"--retry {self.retry}: expected failed, retryable or reason=CODE with one of {', '.join(REASONS)}"
-            )
+        reasons = [f"reason={code}" for code in REASONS]
+        expected = f"failed, retryable or reason=CODE with one of {', '.join(REASONS)}"
+        require(self.retry in (None, "failed", "retryable", *reasons), "retry", self.retry, expected)
 
     def cause(self, entry: Ledger) -> Cause:
         """Return why a track that did not change is decoded again."""

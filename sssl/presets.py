@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sssl.augment import AugmentConfig
+from sssl.config import require
 from sssl.judge import JudgeConfig
 from sssl.relabel import RelabelConfig
 from sssl.score import ScoreConfig
@@ -16,12 +17,16 @@ from sssl.train import TrainConfig
 class Preset:
     """Settings of all stages of self-learning."""
 
-    rounds: int = 3
-    """Rounds of split, relabel and retrain after the warm-up."""
+    rounds: int = 1
+    """Rounds of split, relabel and retrain after the warm-up. Only the first splits on losses that are cross-fitted in
+    full: its soft labels carry what members know of their own tracks to the other members."""
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+    def __post_init__(self) -> None:
+        require(self.rounds >= 0, "rounds", self.rounds, "0 or more")
 
 
 GUARDED = Preset()

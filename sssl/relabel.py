@@ -45,13 +45,11 @@ class RelabelConfig:
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """The split of one class: clean probability by bin [BINS], the first bin below the threshold, and the first that
-    the cap lets be noisy; BINS where there is none."""
+    """The split of one class: clean probability by bin [BINS], and the first bin that the cap lets be noisy."""
 
     mixture: mix.Mixture
     clean_probability: Floats
-    first_unclean_bin: int
-    first_noisy_bin: int
+    first_allowed_bin: int
 
 
 @dataclass(frozen=True)
@@ -74,9 +72,7 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
     pooled = counts.sum(axis=0)
     if not pooled.sum():
         nothing = mix.Mixture(config.axis, mix.Component(1.0, 0.0, 1.0), None)
-        return Split(
-            config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS, mix.BINS) for _ in counts)
-        )
+        return Split(config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS) for _ in counts))
     common = _fit(pooled, config)
     return Split(config.axis, common, tuple(_split_class(own, pooled, common, config) for own in counts))
 
@@ -106,10 +102,11 @@ def relabel(
     posterior, loss = posteriors(scores, len(classes)), column(scores, "loss")
     unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
     unscored = ~np.isfinite(loss) & ~unlabelled
-    clean, noisy, capped = _apply(split, inherited, loss)
+    clean, noisy, capped = _apply(split, inherited, loss, config.tau)
     noisy &= ~locked & ~unlabelled & ~unscored
 
-    target = _targets(inherited, posterior, clean, noisy, locked | unscored, config.temperature)
+    # A capped segment keeps its label: blended by its clean probability it would follow the model after all.
+    target = _targets(inherited, posterior, clean, noisy, locked | unscored | capped, config.temperature)
     partition = np.select([unlabelled, locked, noisy], ["unlabelled", "locked", "noisy"], "confident")
     kept = np.where(capped, "cap", "low-loss")
     if split.common.noisy is None:
@@ -171,8 +168,7 @@ def _split_class(own: Floats, pooled: Floats, common: mix.Mixture, config: Relab
     clean = fitted.clean_probability()
     if config.monotone:
         clean = mix.monotone(clean)
-    unclean = _first(clean <= config.tau)
-    return ClassSplit(fitted, clean, unclean, max(unclean, _first_allowed(own, config.max_noisy_share)))
+    return ClassSplit(fitted, clean, _first_allowed(own, config.max_noisy_share))
 
 
 def _first(condition: NDArray[np.bool_]) -> int:
@@ -188,7 +184,7 @@ def _first_allowed(own: Floats, max_share: float | None) -> int:
 
 
 def _apply(
-    split: Split, inherited: NDArray[np.int64], loss: Floats
+    split: Split, inherited: NDArray[np.int64], loss: Floats, tau: float
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
     """Return clean probability [N], noisy [N] and capped [N] (noisy but for the cap) of segments."""
     known = (inherited >= 0) & np.isfinite(loss)
@@ -197,8 +193,8 @@ def _apply(
     for c, own in enumerate(split.by_class):
         mine = known & (inherited == c)
         clean[mine] = own.clean_probability[bins[mine]]
-        noisy[mine] = bins[mine] >= own.first_noisy_bin
-        capped[mine] = (bins[mine] >= own.first_unclean_bin) & ~noisy[mine]
+        unclean, allowed = clean[mine] <= tau, bins[mine] >= own.first_allowed_bin
+        noisy[mine], capped[mine] = unclean & allowed, unclean & ~allowed
     return clean, noisy, capped
 
 

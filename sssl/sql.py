@@ -19,7 +19,7 @@ def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """Open an in-memory database with a view of each table of a snapshot.
 
     Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only) and `manifests`
-    (one row a committed generation, with its digest).
+    (one row a committed generation, with its digest, its folder and, for models, the model's id).
     """
     connection = duckdb.connect()
     if store.local_path is None:
@@ -28,7 +28,7 @@ def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
         manifests = snapshot.of(name)
         if manifests:
             _create_view(connection, store, table, manifests)
-    _create_manifests(connection, snapshot)
+    _create_manifests(connection, store, snapshot)
     for view, doc in ACCEPTED_VIEWS.items():
         name = view.removeprefix("accepted_")
         if snapshot.of("rounds") and snapshot.of(name):
@@ -62,16 +62,19 @@ def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: typ
         connection.execute(f"comment on column {name}.{column.name} is {_quote(column.doc + unit)}")
 
 
-def _create_manifests(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
     connection.execute(
         "create table manifests (table_name text, round int, generation text, rows bigint, files bigint, bytes bigint, "
-        "digest text, stage text, created_at timestamptz)"
+        "digest text, stage text, model_id text, folder text, created_at timestamptz)"
     )
     for m in snapshot.manifests:
         size = sum(file.bytes for file in m.files.values())
         connection.execute(
-            "insert into manifests values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [m.table, m.round, m.generation, m.rows, len(m.files), size, m.digest, m.stage, m.created_at],
+            "insert into manifests values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                *(m.table, m.round, m.generation, m.rows, len(m.files), size, m.digest, m.stage),
+                *(m.summary.get("model_id"), store.url(m.ref), m.created_at),
+            ],
         )
 
 

@@ -28,7 +28,7 @@ class Tracker:
         found = self._client.get_experiment_by_name(EXPERIMENT)
         artifacts = f"{store.root}/mlflow" if uri is None else None
         self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifacts)
-        self._parent = self._run({"sssl.key": key, "sssl.output": store.root}, f"run {key}")
+        self._parent = self._run({"sssl.key": key, "sssl.output": without_secrets(store.root)}, f"run {key}")
         self._log_params(self._parent, params)
 
     @contextmanager
@@ -52,12 +52,18 @@ class Tracker:
         """Keep a local file as an artifact of the whole run."""
         self._client.log_artifact(self._parent, path)
 
-    def finish(self) -> None:
-        """Mark the whole run finished."""
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Mark the whole run finished after the block, failed if the block raises."""
+        try:
+            yield
+        except BaseException:
+            self._client.set_terminated(self._parent, "FAILED")
+            raise
         self._client.set_terminated(self._parent, "FINISHED")
 
     def _run(self, tags: dict[str, str], name: str) -> str:
-        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items() if tag != "sssl.output")
         for run in self._client.search_runs([self._experiment], query):
             self._client.update_run(run.info.run_id, "RUNNING")
             return str(run.info.run_id)
@@ -111,4 +117,13 @@ def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", without_secrets(value) if isinstance(value, str) else value
+
+
+def without_secrets(url: str) -> str:
+    """Leave out of a URL what may be secret: user and password, and the query, where signatures are."""
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from sssl import losses
 from sssl.augment import AugmentConfig, view
+from sssl.config import require
 from sssl.data import Corpus, Examples
 from sssl.isolate import Failure, IsolatedPool, Limits
-from sssl.models import Model, ModelSpec, load
+from sssl.models import MODELS, Model, ModelSpec, load
 from sssl.store import Manifest, Store, digest_of
 
 
@@ -60,6 +61,13 @@ class TrainConfig:
     seed: int = 0
     """Every random number of training follows from it."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        require(self.model in MODELS, "model", self.model, f"one of {', '.join(MODELS)}")
+        require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
+        require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
+        require(self.epochs > 0, "epochs", self.epochs, "1 or more")
+        require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -151,19 +159,24 @@ def cpu_seconds(store: Store, model: Manifest) -> float:
     return sum(Epoch(*done).cpu_s for history in histories for done in history)
 
 
-def check_trainable(counts: dict[str, int]) -> None:
-    """Check the labelled train tracks of each class before anything expensive starts.
+def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:
+    """Check the labelled train tracks of each class, by fold, before anything expensive starts.
 
     Raises:
         TrainError: no label at all, or a class with too few tracks to learn and to check.
     """
-    if not sum(counts.values()):
+    if not any(map(sum, by_fold.values())):
         raise TrainError("no track has a label: give a `label` column in the catalog, or --labels labels.csv")
-    for name, count in counts.items():
-        if count < 2:
-            tracks = "no usable track" if count == 0 else "a single usable track"
+    for name, counts in by_fold.items():
+        if sum(counts) < 2:
+            tracks = "no usable track" if sum(counts) == 0 else "a single usable track"
             raise TrainError(
                 f"class {name} has {tracks} to train on, expected at least 2: label more, or leave it out of --classes"
+            )
+        if cross_fit and sum(count > 0 for count in counts) < 2:
+            raise TrainError(
+                f"all {sum(counts)} usable tracks of class {name} are in one fold, so whatever scores them has never "
+                "seen the class: check group_id, label more, or train one model with --no-cross-fit"
             )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from sssl.catalog import CatalogError
 from sssl.relabel import column
 from sssl.rounds import last_accepted
 from sssl.store import Snapshot, Store
@@ -17,8 +18,8 @@ from sssl.store import Snapshot, Store
 class WrongSegments:
     """How well wrong segments (their inherited label is not the section's true label) were found, on train tracks.
 
-    `auc` and `average_precision` rank by the cross-fitted loss; precision and recall are of the noisy partition. None
-    where nothing (or everything) is wrong.
+    `auc` and `average_precision` rank by the loss that the last accepted split was made on; precision and recall are of
+    its noisy partition. None where nothing (or everything) is wrong.
     """
 
     segments: int
@@ -38,6 +39,22 @@ class WrongSegments:
     @property
     def recall(self) -> float | None:
         return self.found / self.wrong if self.wrong else None
+
+
+def read_sections(path: str) -> pd.DataFrame:
+    """Read the true label of sections: `track_id`, `start_s`, `end_s`, `true_label`.
+
+    Raises:
+        CatalogError: there is no such table, or it is another one.
+    """
+    try:
+        sections = pd.read_csv(path, dtype={"track_id": str, "true_label": str})
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"cannot read {path}: {error}") from error
+    missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
+    if missing:
+        raise CatalogError(f"{path}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
+    return sections
 
 
 def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) -> pd.Series:
@@ -79,14 +96,14 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
 def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
     """Return the train tracks' segments with their true label, those that a section covers."""
     accepted = last_accepted(store, snapshot).round
-    sections = pd.read_csv(truth_csv, dtype={"track_id": str, "true_label": str})
+    sections = read_sections(truth_csv)
     segment_s = snapshot.get("segments").config["cut"]["segment_s"]
     labels = store.read_table(snapshot.get("labels", accepted))
-    # Losses of the accepted round's own scores are the last word on how well labels fit.
-    scores = store.read_table(snapshot.get("scores", accepted), ["loss"])
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()
     rows = labels.select(["track_id", "segment_index", "inherited_label", "label", "partition"]).to_pandas()
-    rows = rows.assign(start_s=start, loss=column(scores, "loss"))
+    # The warm-up was split on nothing, so its own scores stand in.
+    ranking = labels if accepted else store.read_table(snapshot.get("scores", 0), ["loss"])
+    rows = rows.assign(start_s=start, loss=column(ranking, "loss"))
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas()
     rows = rows[rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])].reset_index(drop=True)
     rows["true_label"] = true_labels(rows, sections, segment_s)

@@ -1,4 +1,6 @@
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,9 @@ def test_imports_point_one_way(path):
         name for name in imported_packages(path) if name in ALLOWED_ONLY_IN and not ALLOWED_ONLY_IN[name](here)
     }
     assert not forbidden, f"{here} must not import {', '.join(sorted(forbidden))}"
+
+
+@pytest.mark.parametrize("command", ["sql", "tables"])
+def test_commands_that_only_look_start_without_torch_and_beam(command):
+    code = f"import sys, pipelines.{command}; sys.exit(bool({{'torch', 'apache_beam'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,9 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from conftest import FAST
 
 from pipelines.cli import COMMANDS, main, module_of
+from sssl.store import Store
 
 ROW = "track_id,uri,label\n{id},{uri},{label}\n"
 
@@ -131,3 +134,53 @@ def test_a_stage_out_of_order_says_what_is_missing(catalog, tmp_path, capsys):
     assert run(["segment", "--catalog", catalog, "--output", output]) == 0
     assert run(["score", "--output", output, "--round", "0"]) == 1
     assert "table models of round 0 is not committed yet" in " ".join(capsys.readouterr().err.split())
+
+
+def test_too_many_failures_of_a_later_delivery_leave_what_is_published(finished, catalog, tmp_path, capsys):
+    output = str(shutil.copytree(finished.root, tmp_path / "o"))
+    lines = Path(catalog).read_text().replace("/audio/", "/unmounted/")
+    (tmp_path / "c.csv").write_text(lines)
+    assert run(["run", "--catalog", str(tmp_path / "c.csv"), "--output", output, *FAST]) == 3
+    assert "missing 24" in " ".join(capsys.readouterr().err.split())
+    assert Store.open(output).latest() == finished.latest()
+
+
+def test_a_stage_says_which_tables_it_takes_from_readers(finished, tmp_path, capsys):
+    output = str(shutil.copytree(finished.root, tmp_path / "o"))
+    assert run(["score", "--output", output, "--round", "2", "--views", "2"]) == 0
+    assert "no longer published, made from what has just changed: rounds 2" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model", "bold"], "--model bold: expected one of cnn"),
+        (["--batch-size", "1"], "--batch-size 1: expected 2 or more"),
+        (["--rounds", "-1"], "--rounds -1: expected 0 or more"),
+        (["--folds", "1"], "--folds 1: expected 2 or more"),
+        (["--hop-s", "0"], "--hop-s 0.0: expected more than 0 s"),
+        (["--retry", "all"], "--retry all: expected failed, retryable or reason=CODE"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_at_once(flags, message, tmp_path, capsys):
+    assert run(["run", "--catalog", "c.csv", "--output", str(tmp_path / "o"), *flags]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_truth_that_cannot_be_read_is_refused_before_the_work(catalog, tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("track_id,label\na,Q1\n")
+    for truth, message in (("t.csv", "column end_s is missing"), ("none.csv", "cannot read")):
+        flags = ["--truth", str(tmp_path / truth), "--output", str(tmp_path / "o")]
+        assert run(["run", "--catalog", catalog, *flags]) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o" / "segments").exists()
+
+
+def test_ctrl_c_in_a_pipeline_ends_with_130(catalog, tmp_path, capsys, monkeypatch):
+    def interrupt(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipelines.segment.merge", interrupt)
+    assert run(["segment", "--catalog", catalog, "--output", str(tmp_path / "o")]) == 130
+    assert "the same command goes on" in capsys.readouterr().err

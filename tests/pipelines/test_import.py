@@ -9,7 +9,7 @@ from data_sets import MAKERS, make_4q, make_emomusic, make_pmemo
 
 from pipelines import run
 from pipelines.cli import main
-from pipelines.command import parse
+from pipelines.flags import parse
 from sssl.catalog import CatalogConfig, read_catalog
 from sssl.store import Store
 from sssl.truth import true_labels

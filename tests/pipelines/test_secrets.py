@@ -1,6 +1,7 @@
 import subprocess
 
 from pipelines.cli import main
+from sssl.tracking import without_secrets
 
 
 def test_a_uri_s_signature_and_a_server_s_password_are_kept_out(tmp_path, capfd):
@@ -13,3 +14,9 @@ def test_a_uri_s_signature_and_a_server_s_password_are_kept_out(tmp_path, capfd)
     found = subprocess.run(["grep", "-rl", secret, str(output)], capture_output=True, text=True, check=False).stdout
     assert {path.split("/")[-3] for path in found.split()} <= {"catalog"}
     assert secret not in "".join(capfd.readouterr())
+
+
+def test_urls_go_to_mlflow_without_password_and_query():
+    assert without_secrets("https://me:pass@host/c.csv?sig=X") == "https://host/c.csv"
+    assert without_secrets("gs://bucket/a?b") == "gs://bucket/a"
+    assert without_secrets("/local/what?.csv") == "/local/what?.csv"

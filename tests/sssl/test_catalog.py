@@ -1,5 +1,6 @@
 from collections import Counter
 
+import pandas as pd
 import pytest
 
 from schemas import Catalog
@@ -152,3 +153,40 @@ def test_another_number_of_folds_deals_the_folds_anew_and_keeps_the_parts(tmp_pa
     rows = read_catalog(catalog, None, CatalogConfig(folds=5), Dealt(first, CONFIG))
     assert {row.track_id: row.part for row in rows} == {row.track_id: row.part for row in first}
     assert {row.fold for row in rows} == {0, 1, 2, 3, 4}
+
+
+def test_labels_correct_those_of_the_catalog_and_leave_the_others(tmp_path):
+    catalog = write(tmp_path / "c.csv", "track_id,uri,label\na,/a,Q1\nb,/b,Q2\nc,/c,\n")
+    labels = write(tmp_path / "l.csv", "track_id,label\nb,Q3\n")
+    assert {row.track_id: row.label for row in read_catalog(catalog, labels, CONFIG)} == {
+        "a": "Q1",
+        "b": "Q3",
+        "c": None,
+    }
+
+
+def test_a_label_that_fits_two_files_is_refused(tmp_path):
+    for name in ("one.mp3", "one.wav"):
+        (tmp_path / name).touch()
+    labels = write(tmp_path / "labels.csv", "track_id,label\none,Q1\n")
+    with pytest.raises(CatalogError, match=r"'one' may be one\.mp3 or one\.wav: give the whole name"):
+        read_catalog(str(tmp_path), labels, CONFIG)
+
+
+def test_a_group_on_both_sides_of_the_split_is_refused(tmp_path):
+    catalog = write(tmp_path / "c.csv", "track_id,uri,label,split,group_id\na,/a,Q1,train,g\nb,/b,Q1,test,g\n")
+    with pytest.raises(CatalogError, match="group 'g' has tracks in train and in test"):
+        read_catalog(catalog, None, CONFIG)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_read(tmp_path):
+    (tmp_path / "Best of [Disc 1]").mkdir()
+    (tmp_path / "Best of [Disc 1]" / "one.mp3").touch()
+    assert [row.track_id for row in read_catalog(str(tmp_path / "Best of [Disc 1]"), None, CONFIG)] == ["one.mp3"]
+
+
+def test_ids_that_are_numbers_in_parquet_are_text(tmp_path):
+    pd.DataFrame({"track_id": [7, 8], "uri": ["/a", "/b"]}).to_parquet(tmp_path / "c.parquet")
+    labels = write(tmp_path / "l.csv", "track_id,label\n7,Q3\n")
+    rows = read_catalog(str(tmp_path / "c.parquet"), labels, CONFIG)
+    assert {row.track_id: row.label for row in rows} == {"7": "Q3", "8": None}

@@ -1,3 +1,8 @@
+import socket
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 import soundfile
@@ -6,6 +11,7 @@ from schemas import Catalog
 from sssl.cut import cut_track, segments_table
 from sssl.features import MelConfig
 from sssl.gate import GateConfig
+from sssl.isolate import Failure, IsolatedPool, Limits
 
 CONFIG, GATE = MelConfig(), GateConfig()
 RATE_HZ = 16_000
@@ -136,3 +142,49 @@ def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expecte
     gate = GateConfig(max_s=max_s, **{f"on_{flag}": "reject"})
     ledger = cut(noise(seconds), gate=gate, expected_s=expected_s).ledger
     assert (ledger.status, ledger.reason, ledger.segments) == ("failed", flag.replace("_", "-"), 0)
+
+
+def test_a_uri_that_nothing_reads_is_a_row_that_says_so(tmp_path):
+    for uri in ("xyz://host/a.mp3", "s3://bucket/a.mp3"):
+        ledger = cut_track(track(uri), CONFIG, GATE).ledger
+        assert (ledger.status, ledger.reason) == ("failed", "unsupported-uri")
+
+
+def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(600), RATE_HZ)
+    pool = IsolatedPool(1, Limits(memory_mb=12), preload="sssl.cut")
+    try:
+        (result,) = pool.map(partial(cut_track, mel=CONFIG, gate=GATE), [track(tmp_path / "a.flac")])
+    finally:
+        pool.close()
+    assert (result.reason if isinstance(result, Failure) else result.ledger.reason) == "decoder-memory"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self):
+        self.send_error(int(self.path.strip("/")))
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "missing"), (403, "denied"), (401, "denied"), (503, "unavailable")]
+)
+def test_what_a_server_answers_decides_the_reason(status, reason):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ledger = cut_track(track(f"http://127.0.0.1:{server.server_port}/{status}"), CONFIG, GATE).ledger
+        server.shutdown()
+    assert ledger.reason == reason
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert cut_track(track(f"http://127.0.0.1:{port}/a.mp3"), CONFIG, GATE).ledger.reason == "unavailable"

@@ -80,6 +80,18 @@ def test_no_more_than_the_cap_is_called_noisy_and_those_are_the_worst():
     assert noisy.mean() <= GUARDED.max_noisy_share
     assert np.array(values)[noisy].max() <= np.array(values)[~noisy].min() + 0.01
     assert (labels["reason"] == "cap").any()
+    # The cap would be none if capped segments took the model's label all the same.
+    assert set(labels["label"][labels["reason"] == "cap"]) == {"Q1"}
+
+
+def test_without_monotone_posteriors_only_what_the_threshold_says_is_noisy():
+    rng = np.random.default_rng(0)
+    losses = np.concatenate([rng.normal(0.5, 0.1, 1400), rng.normal(1.6, 0.6, 600)]).clip(0.01)
+    labels, _ = run({"a": np.exp(-losses).tolist()}, [track("a", "Q1")], PAPER.relabel)
+    noisy = labels["partition"] == "noisy"
+    assert (labels["clean_probability"][noisy] <= PAPER.relabel.tau).all()
+    assert (labels["clean_probability"][~noisy] > PAPER.relabel.tau).all()
+    assert 0.2 < noisy.mean() < 0.4
 
 
 def test_locked_labels_stand_whatever_the_loss():

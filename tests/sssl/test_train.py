@@ -117,7 +117,7 @@ def test_averaged_weights_follow_the_network_from_the_start(training):
 
 
 def test_without_a_row_nothing_can_be_trained(training):
-    nothing = replace(training, segments=replace(training.segments, files={}))
+    nothing = replace(training, labels=replace(training.labels, files={}))
     with pytest.raises(TrainError, match="nothing to train on: 0 segments carry weight for member 0"):
         train_member(nothing, 0)
 
@@ -125,11 +125,16 @@ def test_without_a_row_nothing_can_be_trained(training):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"Q1": 0, "Q2": 0}, "no track has a label"),
-        ({"Q1": 5, "Q2": 1}, "class Q2 has a single usable track"),
-        ({"Q1": 5, "Q2": 0}, "class Q2 has no usable track"),
+        ({"Q1": [0, 0], "Q2": [0, 0]}, "no track has a label"),
+        ({"Q1": [2, 3], "Q2": [0, 1]}, "class Q2 has a single usable track"),
+        ({"Q1": [2, 3], "Q2": [0, 0]}, "class Q2 has no usable track"),
+        ({"Q1": [2, 3], "Q2": [5, 0]}, "all 5 usable tracks of class Q2 are in one fold"),
     ],
 )
 def test_labels_that_cannot_be_learned_are_refused(counts, message):
     with pytest.raises(TrainError, match=message):
-        check_trainable(counts)
+        check_trainable(counts, cross_fit=True)
+
+
+def test_a_single_model_may_learn_a_class_of_one_fold():
+    check_trainable({"Q1": [2, 3], "Q2": [5, 0]}, cross_fit=False)
