@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import pandas as pd
@@ -32,7 +32,7 @@ from sssl.prune import check_installed, prune
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store
 from sssl.takedown import taken_down
-from sssl.tracking import Untracked
+from sssl.tracking import Untracked, without_secrets
 from sssl.train import cpu_seconds
 from sssl.truth import read_sections, true_labels
 
@@ -124,13 +124,13 @@ def set_up(store: Store, published: Snapshot, config: Config, beam_args: Sequenc
     settings = config.settings()
     read = partial(_labelled_rows, store, config, settings.deal)
     base = segment.run_on(store, published, read, settings, beam_args).only("catalog", "segments", "ledger")
-    if base.covers(published):
+    if not published.manifests:
         store.publish(base)  # so that a grown catalog finds what is decoded
     segments = store.read_table(base.get("segments"), ["track_id", "start_s"]).to_pandas()
     rows = read_dealt(store, base.get("catalog")).rows
     usable = set(segments["track_id"])
     # Without segments there is nothing to hold out or to learn from.
-    rows = [row if row.track_id in usable else _unlabelled(row) for row in rows]
+    rows = [row if row.track_id in usable else replace(row, label=None, split=None) for row in rows]
     evaluation.check_folds(rows, config.folds, config.classes)
     label = segments["track_id"].map({row.track_id: row.label for row in rows})
     if config.truth is not None:
@@ -193,17 +193,17 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
     """Print the summary and write `evaluation.json` and `evaluation.html`."""
     summary = evaluation.summarize(outcomes)
     facts = {
-        "catalog": config.catalog,
+        "catalog": without_secrets(config.catalog),
         "truth": "sections" if config.truth else "track labels",
         "planted": f"{config.plant:.0%}{' in stretches' if config.plant_span else ''}" if config.plant else "nothing",
         "folds": config.folds,
         "seeds": config.seeds,
-        "held-out tracks": sum(o.metrics["held_out_tracks"] or 0 for o in outcomes if o.method == config.methods[0]),
+        "held-out songs a method": sum(len(o.correct) for o in outcomes if o.method == config.methods[0]),
     }
     store.write_json(
         "evaluation.json",
         {
-            "config": asdict(config),
+            "config": {n: without_secrets(v) if isinstance(v, str) else v for n, v in asdict(config).items()},
             "summary": summary,
             "rows": evaluation.to_records(evaluation.tabulate(outcomes)),
             "calibration": evaluation.to_records(evaluation.calibration(outcomes)),
@@ -223,10 +223,6 @@ def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: 
     if not labelled:
         raise CatalogError(f"{config.catalog}: no track has a label, and nothing else can be held out")
     return deal(labelled, dealing, dealt)  # again, so that few labels in a large catalog don't fill few rows a part
-
-
-def _unlabelled(row: Catalog) -> Catalog:
-    return Catalog(**(asdict(row) | {"label": None, "split": None}))
 
 
 def _plantable(segments: pd.DataFrame, rows: Sequence[Catalog]) -> pd.DataFrame:
