@@ -1,0 +1,97 @@
+"""What a container says of its length, so that missing audio is noticed.
+
+FFmpeg estimates a duration by size, without saying so, for mp3, wav and wma; so their headers are read here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from typing import BinaryIO, Final
+
+_MAX_OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
+_DECLARING: Final = {"aiff", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
+
+# Writers into a pipe leave 0, 2**31 less a few pages, or 2**32 - 1 as the size of a wav's data.
+_WAV_UNKNOWN_BYTES: Final = 0x7FFF0000
+_ASF_FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+# The side information before the tag has 9, 17 or 32 bytes; the last flag says that the frames are counted.
+_MAX_MP3_FRAME_BYTES: Final = 4096
+_XING: Final = re.compile(
+    rb"\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](?P<frames>....)", re.DOTALL
+)
+
+
+def declared(
+    file: BinaryIO, head: bytes, container: str, rate_hz: int, duration_s: float | None
+) -> tuple[float | None, bool | None]:
+    """`AudioInfo.declared_s` and `.ended` of a container; `duration_s` is the decoder's opinion."""
+    if head.startswith(b"OggS"):
+        return _ogg_declared(file, head, duration_s)
+    if head[8:12] == b"WAVE":
+        return _wav_declared_s(head), None
+    if container == "asf":
+        return _asf_declared_s(head), None
+    if container == "mp3":
+        return _mp3_declared_s(peek(file, _id3_bytes(head), _MAX_MP3_FRAME_BYTES), rate_hz), None
+    return (duration_s if container in _DECLARING else None), None
+
+
+def _ogg_declared(file: BinaryIO, head: bytes, duration_s: float | None) -> tuple[float | None, bool]:
+    """The duration if the last page is whole, is marked as the last and belongs to the only chain."""
+    tail = peek(file, -_MAX_OGG_PAGE_BYTES, _MAX_OGG_PAGE_BYTES)
+    page = tail[tail.rfind(b"OggS") :]
+    whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
+    ended = whole and bool(page[5] & 4)
+    only_chain = page[14:18] == head[14:18]  # the serial number
+    return (duration_s if ended and only_chain else None), ended
+
+
+def _wav_declared_s(head: bytes) -> float | None:
+    """The size of the data chunk over the bytes a second; None if the writer could not know the size."""
+    offset, bytes_a_second = 12, 0
+    while offset + 20 <= len(head):
+        name, size = struct.unpack_from("<4sI", head, offset)
+        if name == b"fmt ":
+            bytes_a_second = struct.unpack_from("<I", head, offset + 16)[0]
+        elif name == b"data":
+            return size / bytes_a_second if bytes_a_second and 0 < size < _WAV_UNKNOWN_BYTES else None
+        offset += 8 + size + size % 2
+    return None
+
+
+def _asf_declared_s(head: bytes) -> float | None:
+    """Play duration (100 ns) less preroll (ms) of the file properties; None for a broadcast, which has none."""
+    start = head.find(_ASF_FILE_PROPERTIES)
+    if start < 0 or start + 92 > len(head):
+        return None
+    play, _, preroll, flags = struct.unpack_from("<QQQI", head, start + 64)
+    return play / 1e7 - preroll / 1e3 if play and not flags & 1 else None
+
+
+def _id3_bytes(head: bytes) -> int:
+    """Size of the ID3v2 tag at the start: 28 bits, 7 a byte."""
+    if head[:3] != b"ID3":
+        return 0
+    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
+    """The frames that the Xing or Info header in the first frame counts; they include the encoder's delay."""
+    header = _XING.search(start)
+    if not header or not rate_hz:
+        return None
+    frames = int.from_bytes(header["frames"], "big")
+    frame_samples = 1152 if rate_hz >= 32000 else 576  # MPEG 1, or MPEG 2 at half the rates
+    return frames * frame_samples / rate_hz if frames else None
+
+
+def peek(file: BinaryIO, start: int, size: int) -> bytes:
+    """Read at `start` (from the end if negative) without moving the position, which FFmpeg counts on."""
+    position = file.tell()
+    end = file.seek(0, os.SEEK_END)
+    file.seek(start if start >= 0 else max(0, end + start))
+    data = file.read(size)
+    file.seek(position)
+    return data
