@@ -28,7 +28,7 @@ def declared(
 ) -> tuple[float | None, bool | None]:
     """`AudioInfo.declared_s` and `.ended` of a container; `duration_s` is the decoder's opinion."""
     if head.startswith(b"OggS"):
-        return _ogg_declared(file, head, duration_s)
+        return _ogg_declared(file, head, rate_hz)
     if head[8:12] == b"WAVE":
         return _wav_declared_s(head), None
     if container == "asf":
@@ -38,14 +38,20 @@ def declared(
     return (duration_s if container in _DECLARING else None), None
 
 
-def _ogg_declared(file: BinaryIO, head: bytes, duration_s: float | None) -> tuple[float | None, bool]:
-    """The duration if the last page is whole, is marked as the last and belongs to the only chain."""
+def _ogg_declared(file: BinaryIO, head: bytes, rate_hz: int) -> tuple[float | None, bool]:
+    """The position on the last page if that page is whole, is marked as the last and belongs to the only chain.
+
+    Decoders count from the first page that they can read, and so do not miss what lay before it.
+    """
     tail = peek(file, -_MAX_OGG_PAGE_BYTES, _MAX_OGG_PAGE_BYTES)
     page = tail[tail.rfind(b"OggS") :]
     whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-    ended = whole and bool(page[5] & 4)
+    if not whole or not page[5] & 4:
+        return None, False
+    (position,) = struct.unpack_from("<q", page, 6)
     only_chain = page[14:18] == head[14:18]  # the serial number
-    return (duration_s if ended and only_chain else None), ended
+    clock_hz = 48_000 if b"OpusHead" in head[:64] else rate_hz
+    return (position / clock_hz if only_chain and position > 0 and clock_hz else None), True
 
 
 def _wav_declared_s(head: bytes) -> float | None:

@@ -171,6 +171,15 @@ def test_a_hole_that_stops_the_demuxer_is_not_the_end(tmp_path, name):
     assert peak_hz(wave[-RATE_HZ * 2 : -RATE_HZ]) == pytest.approx(1000, abs=1)
 
 
+@pytest.mark.parametrize("name", ["ogg vorbis", "opus"])
+@pytest.mark.parametrize("hole_bytes", [20_000, 70_000])  # FFmpeg does not search for a page beyond 64 kB
+def test_audio_missing_right_behind_the_headers_of_an_ogg_is_missed(tmp_path, name, hole_bytes):
+    path = write_container(tmp_path, name, seconds=12)
+    info, _ = decode(overwrite(path, 0.035, noise_bytes(hole_bytes)))
+    assert info.decoded_s < 11
+    assert info.declared_s == pytest.approx(12, abs=0.1)
+
+
 def test_damaged_packets_are_counted(tmp_path):
     path = write_audio(tmp_path / "a.mp3", tone(10), 44100)
     data = path.read_bytes()
