@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import os
 import re
-import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -163,7 +162,6 @@ def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, I
         raise AudioError("empty-file", "0 bytes")
     refusals = []
     for reader in (_FFmpeg, _Sndfile):
-        file.seek(0)
         try:
             opened = reader(file, head, resources)
             blocks = opened.blocks()
@@ -176,16 +174,31 @@ def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, I
     raise refusals[0]
 
 
+class _Confined:
+    """A file as decoders get it.
+
+    It has no name: FFmpeg would believe a wrong extension. Seeks end within it: damaged headers point anywhere, and
+    what Python raises there would pass for a failure of the storage.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        self.read, self.tell = file.read, file.tell
+        file.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
+        return self._file.seek(min(max(0, origin + offset), self._size))
+
+
 class _FFmpeg:
     """Reads a file with PyAV; ignores all but one audio stream (cover art is a video stream)."""
 
     def __init__(self, file: BinaryIO, head: bytes, resources: contextlib.ExitStack) -> None:
-        # Without the name: FFmpeg would believe a wrong extension.
-        nameless = types.SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        options = {"format_whitelist": _CONTAINERS}
         try:
-            container = av.open(
-                nameless, "r", metadata_errors="replace", container_options={"format_whitelist": _CONTAINERS}
-            )
+            container = av.open(_Confined(file), "r", metadata_errors="replace", container_options=options)
         except av.error.FFmpegError as error:
             reason = "corrupt" if _AUDIO_HEAD.match(head) else "not-audio"
             raise AudioError(reason, f"FFmpeg: {error.strerror}") from error
@@ -232,7 +245,7 @@ class _Sndfile:
         if not _SNDFILE_HEAD.match(head):
             raise AudioError("not-audio", "not a format left to libsndfile")
         try:
-            self._sound = resources.enter_context(soundfile.SoundFile(file))
+            self._sound = resources.enter_context(soundfile.SoundFile(_Confined(file)))
         except soundfile.LibsndfileError as error:
             raise AudioError("corrupt", str(error)) from error
         sound = self._sound

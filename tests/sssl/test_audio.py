@@ -354,6 +354,15 @@ def test_a_file_that_ends_after_its_header_is_corrupt(tmp_path, name, share):
         Decoder(path, RATE_HZ)
 
 
+def test_a_header_that_points_beyond_any_file_is_corrupt(tmp_path, capfd):
+    path = write_audio(tmp_path / "a.wma", tone(3), 44100)
+    data = path.read_bytes()
+    path.write_bytes(data[:30] + noise_bytes(16) + struct.pack("<Q", 2**55) + data[30:])
+    with pytest.raises(AudioError, match=r"^corrupt"):
+        Decoder(path, RATE_HZ)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_reasons_are_those_of_the_ledger_and_cross_processes():
     error = pickle.loads(pickle.dumps(AudioError("corrupt", "a detail")))
     assert (error.reason, error.detail, str(error)) == ("corrupt", "a detail", "corrupt: a detail")
