@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from collections.abc import Callable
 from typing import BinaryIO, Final
 
 _MAX_OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
@@ -22,6 +23,15 @@ _XING: Final = re.compile(
     rb"\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](?P<frames>....)", re.DOTALL
 )
 
+# By chance, two headers in a row are common in compressed audio, and four are not.
+_FRAME_SYNC: Final = re.compile(rb"\xff[\xe0-\xff]")
+_FRAMES_IN_A_ROW: Final = 4
+_FRAME_HEADER_BYTES: Final = 6
+_TAIL_BYTES: Final = 16384
+_MPEG_1_HZ: Final = (44100, 48000, 32000)
+_MPEG_1_KBIT_S: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_MPEG_2_KBIT_S: Final = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+
 
 def declared(
     file: BinaryIO, head: bytes, container: str, rate_hz: int, duration_s: float | None
@@ -34,7 +44,10 @@ def declared(
     if container == "asf":
         return _asf_declared_s(head), None
     if container == "mp3":
-        return _mp3_declared_s(peek(file, _id3_bytes(head), _MAX_MP3_FRAME_BYTES), rate_hz), None
+        start, tail = peek(file, _id3_bytes(head), _MAX_MP3_FRAME_BYTES), peek(file, -_TAIL_BYTES, _TAIL_BYTES)
+        return _mp3_declared_s(start, rate_hz), _frames_end(tail, _mp3_frame_bytes)
+    if container == "aac":
+        return None, _frames_end(peek(file, -_TAIL_BYTES, _TAIL_BYTES), _adts_frame_bytes)
     return (duration_s if container in _DECLARING else None), None
 
 
@@ -91,6 +104,38 @@ def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
     frames = int.from_bytes(header["frames"], "big")
     frame_samples = 1152 if rate_hz >= 32000 else 576  # MPEG 1, or MPEG 2 at half the rates
     return frames * frame_samples / rate_hz if frames else None
+
+
+def _frames_end(tail: bytes, frame_bytes: Callable[[bytes], int | None]) -> bool | None:
+    """Whether the last frame of a raw stream is whole; None if no frames are found, or something follows them."""
+    for sync in _FRAME_SYNC.finditer(tail):
+        at, frames = sync.start(), 0
+        while size := frame_bytes(tail[at : at + _FRAME_HEADER_BYTES]):
+            at += size
+            frames += 1
+        if frames >= _FRAMES_IN_A_ROW:
+            return None if at < len(tail) else at == len(tail)
+    return None
+
+
+def _mp3_frame_bytes(header: bytes) -> int | None:
+    """Length of the MPEG layer III frame that starts with `header`; None if it does not start one."""
+    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return None
+    version, bit_rate, rate = header[1] >> 3 & 3, header[2] >> 4, header[2] >> 2 & 3
+    if version == 1 or bit_rate in (0, 15) or rate == 3:
+        return None
+    mpeg_1 = version == 3
+    kbit_s = (_MPEG_1_KBIT_S if mpeg_1 else _MPEG_2_KBIT_S)[bit_rate - 1]
+    rate_hz = _MPEG_1_HZ[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    return (144_000 if mpeg_1 else 72_000) * kbit_s // rate_hz + (header[2] >> 1 & 1)
+
+
+def _adts_frame_bytes(header: bytes) -> int | None:
+    """Length of the raw AAC frame that starts with `header`; None if it does not start one."""
+    if len(header) < 6 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0:
+        return None
+    return (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
 
 
 def peek(file: BinaryIO, start: int, size: int) -> bytes:

@@ -18,11 +18,11 @@ NO_XING = {"write_xing": "0"}
 VBR = {"quality": 4}
 
 # What a container can tell of itself when its end is missing.
-DECLARES, LACKS_END_MARK, NEEDS_ITS_END, TELLS_NOTHING = (
-    "declares its length", "lacks its end mark", "needs its end", "tells nothing"
+DECLARES, LACKS_END_MARK, NEEDS_ITS_END, ENDS_IN_A_FRAME = (
+    "declares its length", "lacks its end mark", "needs its end", "ends in a frame"
 )  # fmt: skip
 CONTAINERS = {
-    "aac": (".aac", None, {}, TELLS_NOTHING),
+    "aac": (".aac", None, {}, ENDS_IN_A_FRAME),
     "aiff": (".aiff", None, {}, DECLARES),
     "alac": (".m4a", "alac", FASTSTART, DECLARES),
     "flac": (".flac", None, {}, DECLARES),
@@ -31,8 +31,8 @@ CONTAINERS = {
     "matroska": (".mka", None, {}, DECLARES),
     "mp3": (".mp3", None, {}, DECLARES),
     "mp3 VBR": (".mp3", None, VBR, DECLARES),
-    "mp3 VBR without Xing": (".mp3", None, VBR | NO_XING, TELLS_NOTHING),
-    "mp3 without Xing": (".mp3", None, NO_XING, TELLS_NOTHING),
+    "mp3 VBR without Xing": (".mp3", None, VBR | NO_XING, ENDS_IN_A_FRAME),
+    "mp3 without Xing": (".mp3", None, NO_XING, ENDS_IN_A_FRAME),
     "ogg vorbis": (".ogg", None, {}, LACKS_END_MARK),
     "opus": (".opus", None, {}, LACKS_END_MARK),
     "wav": (".wav", None, {}, DECLARES),

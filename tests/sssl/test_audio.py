@@ -14,9 +14,9 @@ import soxr
 from audio_files import (
     CONTAINERS,
     DECLARES,
+    ENDS_IN_A_FRAME,
     LACKS_END_MARK,
     NEEDS_ITS_END,
-    TELLS_NOTHING,
     noise_bytes,
     overwrite,
     tone,
@@ -113,8 +113,9 @@ def test_a_stream_decodes_like_the_file(tmp_path, name):
 def test_a_whole_file_decodes_to_what_it_declares(tmp_path, name):
     info, _ = decode(write_container(tmp_path, name))
     knows = CONTAINERS[name][-1]
-    assert info.ended is (True if knows is LACKS_END_MARK else None)
-    if knows is TELLS_NOTHING:
+    assert info.ended is not False
+    assert info.ended is True or knows not in (ENDS_IN_A_FRAME, LACKS_END_MARK)
+    if knows is ENDS_IN_A_FRAME:
         assert info.declared_s is None
     else:
         assert info.declared_s == pytest.approx(info.decoded_s, abs=0.1)
@@ -122,15 +123,13 @@ def test_a_whole_file_decodes_to_what_it_declares(tmp_path, name):
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
 @pytest.mark.parametrize("name", [name for name, (*_, knows) in CONTAINERS.items() if knows is not NEEDS_ITS_END])
-def test_a_cut_file_is_noticed_where_its_container_can_tell(tmp_path, name, share):
+def test_a_cut_file_is_noticed(tmp_path, name, share):
     info, _ = decode(truncate(write_container(tmp_path, name), share))
-    knows = CONTAINERS[name][-1]
     assert 0.2 < info.decoded_s < 5.7
-    assert info.ended is (False if knows is LACKS_END_MARK else None)
-    if knows is DECLARES:
+    if CONTAINERS[name][-1] is DECLARES:
         assert info.declared_s == pytest.approx(6, abs=0.1)
     else:
-        assert info.declared_s is None
+        assert (info.declared_s, info.ended) == (None, False)
 
 
 def test_an_ogg_file_that_lost_its_last_bytes_has_not_ended(tmp_path):
@@ -143,6 +142,16 @@ def test_an_m4a_cut_before_its_index_is_corrupt(tmp_path):
     path = truncate(write_audio(tmp_path / "a.m4a", tone(3), 44100), 0.9)
     with pytest.raises(AudioError, match=r"^corrupt: FFmpeg: Invalid data"):
         Decoder(path, RATE_HZ)
+
+
+@pytest.mark.parametrize("rate_hz", [11025, 24000, 32000])
+@pytest.mark.parametrize("name", ["aac", "mp3 VBR without Xing"])
+def test_the_last_frame_of_a_raw_stream_is_whole_or_not(tmp_path, name, rate_hz):
+    suffix, codec, options, _ = CONTAINERS[name]
+    data = write_audio(tmp_path / f"a{suffix}", tone(3, rate_hz=rate_hz), rate_hz, codec, **options).read_bytes()
+    assert decode(io.BytesIO(data))[0].ended is True
+    assert decode(io.BytesIO(data[:-1]))[0].ended is False
+    assert decode(io.BytesIO(data + b"TAG".ljust(128)))[0].ended is None
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
