@@ -78,8 +78,8 @@ class AudioInfo:
 
     `declared_s` and `ended` are there to notice that audio is missing. What containers can tell:
 
-    - m4a, flac, aiff, wav, Matroska, wma: their headers declare a length that survives a cut. None if the writer
-      could not go back to fill it in (a pipe). An m4a cut before its index can't be opened at all.
+    - m4a, flac, aiff, wav, Matroska, wma, WavPack, tta: their headers declare a length that survives a cut. None if
+      the writer could not go back to fill it in (a pipe). An m4a cut before its index can't be opened at all.
     - mp3: the number of frames in the Xing or Info header. None without one: all else is an estimate by size.
       Cut anywhere but between two frames, its last frame is not whole: `ended` is False. So is raw AAC.
     - ogg (Vorbis, Opus): no length in front; the last page has the position and a mark that it is the last.

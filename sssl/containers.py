@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 _MAX_OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
-_DECLARING: Final = {"aiff", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
+_DECLARING: Final = {"aiff", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "tta", "wv"}
 
 # Writers into a pipe leave 0, 2**31 less a few pages, or 2**32 - 1 as the size of a wav's data.
 _WAV_UNKNOWN_BYTES: Final = 0x7FFF0000

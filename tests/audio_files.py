@@ -9,7 +9,7 @@ import soundfile
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 CODECS = {
     ".aac": "aac", ".aiff": "pcm_s16be", ".flac": "flac", ".m4a": "aac", ".mka": "libmp3lame", ".mp3": "libmp3lame",
-    ".ogg": "vorbis", ".opus": "libopus", ".wav": "pcm_s16le", ".wma": "wmav2",
+    ".ogg": "vorbis", ".opus": "libopus", ".tta": "tta", ".wav": "pcm_s16le", ".wma": "wmav2", ".wv": "wavpack",
 }  # fmt: skip
 FORMATS = {".aac": "adts", ".m4a": "ipod", ".mka": "matroska", ".opus": "ogg", ".wma": "asf"}
 BIT_RATES = {"aac": 192_000, "libmp3lame": 192_000, "libopus": 128_000, "wmav2": 192_000}
@@ -35,9 +35,11 @@ CONTAINERS = {
     "mp3 without Xing": (".mp3", None, NO_XING, ENDS_IN_A_FRAME),
     "ogg vorbis": (".ogg", None, {}, LACKS_END_MARK),
     "opus": (".opus", None, {}, LACKS_END_MARK),
+    "tta": (".tta", None, {}, DECLARES),
     "wav": (".wav", None, {}, DECLARES),
     "wav 24": (".wav", "pcm_s24le", {}, DECLARES),
     "wav float": (".wav", "pcm_f32le", {}, DECLARES),
+    "wavpack": (".wv", None, {}, DECLARES),
     "wma": (".wma", None, {}, DECLARES),
 }
 
