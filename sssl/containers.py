@@ -114,7 +114,10 @@ def _frames_end(tail: bytes, frame_bytes: Callable[[bytes], int | None]) -> bool
             at += size
             frames += 1
         if frames >= _FRAMES_IN_A_ROW:
-            return None if at < len(tail) else at == len(tail)
+            rest = tail[at:]
+            if rest:  # less than a header, or something else
+                return False if rest[0] == 0xFF and len(rest) < _FRAME_HEADER_BYTES else None
+            return at == len(tail)
     return None
 
 

@@ -151,6 +151,7 @@ def test_the_last_frame_of_a_raw_stream_is_whole_or_not(tmp_path, name, rate_hz)
     data = write_audio(tmp_path / f"a{suffix}", tone(3, rate_hz=rate_hz), rate_hz, codec, **options).read_bytes()
     assert decode(io.BytesIO(data))[0].ended is True
     assert decode(io.BytesIO(data[:-1]))[0].ended is False
+    assert decode(io.BytesIO(data + b"\xff\xf3"))[0].ended is False
     assert decode(io.BytesIO(data + b"TAG".ljust(128)))[0].ended is None
 
 
