@@ -28,7 +28,7 @@ def ledger_of(tmp_path):
 
 
 def test_whatever_is_done_to_a_file_its_ledger_row_tells(sources, tmp_path):
-    mutants = write_mutants(sources, 9 * len(MUTATIONS), seed=0, folder=tmp_path / "mutants")
+    mutants = write_mutants(sources, 7 * len(MUTATIONS), seed=0, folder=tmp_path / "mutants")
     outcomes = cut(mutants, tmp_path)
     assert [describe(outcome) for outcome in outcomes if list(broken_promises(outcome))] == []
 
