@@ -76,9 +76,10 @@ def test_a_silent_track_is_rejected(cut):
     assert len(segments_table([done], CONFIG)) == 0
 
 
-def test_segments_with_nan_are_dropped_and_the_others_keep_their_place(cut):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e20])
+def test_segments_that_are_not_finite_are_dropped_and_the_others_keep_their_place(cut, value):
     wave = noise(30)
-    wave[4 * 3 * RATE_HZ + RATE_HZ] = np.nan
+    wave[4 * 3 * RATE_HZ + RATE_HZ] = value
     done = cut(wave)
     assert (done.ledger.status, done.ledger.reason) == ("partial", "non-finite")
     assert done.segments.segment_index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
