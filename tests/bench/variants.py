@@ -67,24 +67,28 @@ def plain(catalog, output):
     """Our own functions in a loop, without Beam and without isolation."""
     from schemas import Ledger, to_arrow
     from sssl.catalog import CatalogConfig, read_catalog
-    from sssl.cut import CutConfig, cut_track, segments_table
+    from sssl.cut import cut_track, segments_table
+    from sssl.features import MelConfig
+    from sssl.gate import GateConfig
     from sssl.store import Store
 
-    store, config = Store.open(output, create=True), CutConfig()
+    store, mel, gate = Store.open(output, create=True), MelConfig(), GateConfig()
     tracks = read_catalog(catalog, None, CatalogConfig())
     for part, of_part in itertools.groupby(tracks, key=attrgetter("part")):
-        cuts = [cut_track(track, config) for track in of_part]
-        store.write_part("segments", "plain", part, segments_table(cuts, config))
+        cuts = [cut_track(track, mel, gate) for track in of_part]
+        store.write_part("segments", "plain", part, segments_table(cuts, mel))
         store.write_part("ledger", "plain", part, to_arrow(Ledger, [cut.ledger for cut in cuts]))
 
 
 def track(path):
     """One track on its own, as a decoder process has it."""
     from schemas import Catalog
-    from sssl.cut import CutConfig, cut_track, segments_table
+    from sssl.cut import cut_track, segments_table
+    from sssl.features import MelConfig
+    from sssl.gate import GateConfig
 
     row = Catalog("track", path, None, None, "track", 0, None, False, 0, None)
-    segments_table([cut_track(row, CutConfig())], CutConfig())
+    segments_table([cut_track(row, MelConfig(), GateConfig())], MelConfig())
 
 
 def uris(catalog):
