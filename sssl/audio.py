@@ -27,8 +27,9 @@ from sssl.containers import declared, peek
 Samples = NDArray[np.float32]  # [n], mono
 _Block = tuple[Samples, int]  # samples and their rate in Hz
 
-# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. Three seconds at once.
-_BLOCK_SAMPLES: Final = 131072
+# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So many at once, but not
+# more than the cache holds between FIFO, downmix and resampler.
+_BLOCK_SAMPLES: Final = 32768
 _HEAD_BYTES: Final = 65536
 
 # Only containers of music: FFmpeg's others take text for subtitles and playlists, and follow the paths in those.

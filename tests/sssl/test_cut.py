@@ -59,6 +59,12 @@ def test_segments_may_overlap(cut):
     assert segments_table([done], MelConfig(hop_s=1.0))["start_s"].to_pylist() == list(range(58))
 
 
+def test_segments_may_leave_gaps(cut):
+    wave = noise(200)
+    done = cut(wave, MelConfig(hop_s=9.0))
+    np.testing.assert_array_equal(done.segments.log_mel, cut(wave).segments.log_mel[::3])
+
+
 def test_a_track_shorter_than_a_segment_is_too_short(cut):
     ledger = cut(noise(2)).ledger
     assert (ledger.status, ledger.reason, ledger.detail) == ("failed", "too-short", "decoded 2.0 s, a segment is 3.0 s")
