@@ -382,7 +382,7 @@ def test_reasons_are_those_of_the_ledger_and_cross_processes():
 @pytest.mark.filterwarnings("error")
 def test_broken_files_print_nothing(tmp_path, capfd):
     for name in CONTAINERS:
-        path = overwrite(write_container(tmp_path, name, seconds=2), 0.5, noise_bytes(3000))
+        path = overwrite(write_container(tmp_path, name, seconds=4), 0.6, noise_bytes(3000))
         decode(path)
         for share in (0.3, 0.001):
             with contextlib.suppress(AudioError):
