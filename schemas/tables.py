@@ -191,9 +191,7 @@ class Song:
 
     track_id: str = column(_TEXT, _TRACK_ID, key=True)
     label: str = column(_TEXT, "Most probable emotion of the track.")
-    confidence: float = column(
-        _REAL, "Probability of `label` by the song classifier; calibrated if models are cross-fitted."
-    )
+    confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.")
     probabilities: list[float] = column(_REALS, "Probability by class, likewise.")
     abstained: bool = column(_FLAG, "Whether `confidence` is below the threshold: do not publish without a look.")
     segments: int = column(_INT, "Scored segments behind the label.")
