@@ -32,6 +32,9 @@ check: $(STAMP)  ## lint and types
 docs: $(STAMP)  ## write the generated docs
 	$(BIN)/python -m schemas.docs docs
 
+fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
+	$(BIN)/python tests/fuzz.py $(FUZZ)
+
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py
 
@@ -41,4 +44,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment and the demo
 	rm -rf $(VENV) $(DEMO)
 
-.PHONY: help install demo test check docs bench constraints clean
+.PHONY: help install demo test check docs fuzz bench constraints clean

@@ -20,6 +20,26 @@ _REASONS_INTRO = """# Reason codes
 
 Generated from `schemas/reasons.py`. `ledger.reason` is one of these codes, or null where all is well. `partial` tracks
 have segments and are labelled; `failed` ones have none. A track that would be `partial` but has no segment left is `failed`.
+
+| code | status | retryable | meaning | what to do |
+|---|---|---|---|---|"""
+
+_MISSING_AUDIO = """## When missing audio is noticed
+
+A track that decodes to less than `expected_s` of the catalog is `truncated`, whatever its container. Without `expected_s`
+the container has to tell. A loss shorter than `--tolerance-s` is noticed only where the end is missing.
+
+| container | what tells | when nothing does |
+|---|---|---|
+| wav, aiff, flac, m4a, Matroska, wma, WavPack, tta | the length in the header | it was written into a pipe, which leaves no length in the header |
+| m4a with its index last | cannot be opened without its end: `corrupt` | never |
+| mp3 with a Xing or Info header | the frames that the header counts | the header is lost with the beginning |
+| mp3 without one, raw AAC | the last frame is not whole | it was cut between two frames, or lost its beginning or a stretch inside |
+| Ogg (Vorbis, Opus, FLAC) | the mark and the position on the last page | several files in one, of which the last one is whole |
+| ac3, caf, w64, ape | nothing | always |
+
+Audio that was changed in place is `damaged` where the decoder refuses a packet. Nothing tells of samples changed in a wav
+or aiff, of packets that still decode, or of a length that was damaged itself. `make fuzz` tries all of this.
 """
 
 
@@ -34,9 +54,7 @@ def reasons_page() -> str:
         f"| `{r.code}` | {r.status} | {'yes' if r.retryable else 'no'} | {r.meaning} | {r.remedy} |"
         for r in REASONS.values()
     ]
-    return "\n".join(
-        [_REASONS_INTRO, "| code | status | retryable | meaning | what to do |", "|---|---|---|---|---|", *rows, ""]
-    )
+    return "\n".join([_REASONS_INTRO, *rows, "", _MISSING_AUDIO])
 
 
 def _table_section(name: str, table: type) -> str:

@@ -92,7 +92,7 @@ _REASONS = [
         "non-finite",
         Status.PARTIAL,
         False,
-        "Samples were NaN or infinite; their segments were left out.",
+        "Samples were NaN, infinite or huge (2^32 or more); their segments were left out.",
         "Export the file again.",
     ),
     Reason(

@@ -191,8 +191,8 @@ class Song:
 
     track_id: str = column(_TEXT, _TRACK_ID, key=True)
     label: str = column(_TEXT, "Most probable emotion of the track.")
-    confidence: float = column(_REAL, "Calibrated probability of `label`.")
-    probabilities: list[float] = column(_REALS, "Calibrated probability by class.")
+    confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.")
+    probabilities: list[float] = column(_REALS, "Probability by class, likewise.")
     abstained: bool = column(_FLAG, "Whether `confidence` is below the threshold: do not publish without a look.")
     segments: int = column(_INT, "Scored segments behind the label.")
     timeline: list[dict[str, object]] = column(

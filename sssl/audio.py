@@ -11,8 +11,6 @@ import contextlib
 import itertools
 import os
 import re
-import struct
-import types
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -24,17 +22,18 @@ import soundfile
 import soxr
 from numpy.typing import DTypeLike, NDArray
 
+from sssl.containers import declared, peek
+
 Samples = NDArray[np.float32]  # [n], mono
 _Block = tuple[Samples, int]  # samples and their rate in Hz
 
-# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. Three seconds at once.
-_BLOCK_SAMPLES: Final = 131072
+# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So many at once, but
+# not more than the cache holds between FIFO, downmix and resampler.
+_BLOCK_SAMPLES: Final = 32768
 _HEAD_BYTES: Final = 65536
-_MAX_OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
 
 # Only containers of music: FFmpeg's others take text for subtitles and playlists, and follow the paths in those.
 _CONTAINERS: Final = "aac,ac3,aiff,ape,asf,caf,flac,matroska,webm,mov,mp4,m4a,mp3,ogg,tta,w64,wav,wv"
-_DECLARING: Final = {"aiff", "flac", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
 
 # A file that starts like this was audio once, even if no decoder can open the rest of it.
 _AUDIO_HEAD: Final = re.compile(
@@ -45,15 +44,6 @@ _SNDFILE_HEAD: Final = re.compile(rb"OggS|fLaC|RIFF|RF64|FORM|caff|riff")
 
 # Damage rarely stops a demuxer twice; an ogg chain whose layout changes stops it at every page.
 _MAX_DEMUXER_FAILURES: Final = 16
-
-# Writers into a pipe leave 0, 2**31 less a few pages, or 2**32 - 1 as the size of a wav's data.
-_WAV_UNKNOWN_BYTES: Final = 0x7FFF0000
-_ASF_FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-# The side information before the tag has 9, 17 or 32 bytes; the last flag says that the frames are counted.
-_MAX_MP3_FRAME_BYTES: Final = 4096
-_XING: Final = re.compile(
-    rb"\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](?P<frames>....)", re.DOTALL
-)
 
 _FULL_SCALE: Final = 1.0 - 2.0**-13  # the loudest value of 16 bits, or 24 reduced to them, is a little below 1.0
 
@@ -89,13 +79,14 @@ class AudioInfo:
 
     `declared_s` and `ended` are there to notice that audio is missing. What containers can tell:
 
-    - m4a, flac, aiff, wav, Matroska, wma: their headers declare a length that survives a cut. None if the writer
-      could not go back to fill it in (a pipe). An m4a cut before its index can't be opened at all.
+    - m4a, flac, aiff, wav, Matroska, wma, WavPack, tta: their headers declare a length that survives a cut. None if
+      the writer could not go back to fill it in (a pipe). An m4a cut before its index can't be opened at all.
     - mp3: the number of frames in the Xing or Info header. None without one: all else is an estimate by size.
+      Cut anywhere but between two frames, its last frame is not whole: `ended` is False. So is raw AAC.
     - ogg (Vorbis, Opus): no length in front; the last page has the position and a mark that it is the last.
       Without the mark the file was cut (or recorded from a stream): `ended` is False and `declared_s` None. Files of
       several chains declare nothing; their mark is that of the last chain.
-    - raw AAC, ac3, caf and the rest: nothing.
+    - ac3, caf and the rest: nothing.
 
     Encoder delay and padding make `declared_s` differ from `decoded_s` by up to 0.1 s in whole files.
     """
@@ -105,7 +96,7 @@ class AudioInfo:
     sample_rate_hz: int
     channels: int
     declared_s: float | None
-    ended: bool | None  # the mark at the end of an ogg file was found; None for other containers
+    ended: bool | None  # an ogg's end mark, or the whole last frame of a raw stream, was found; None: can't tell
     decoded_s: float = 0.0
     damaged_packets: int = 0
     limited: bool = False  # more than `max_s` was there
@@ -168,12 +159,11 @@ class Decoder:
 
 def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, Iterator[_Block]]:
     """The first decoder that gives audio, with its first block decoded."""
-    head = _peek(file, 0, _HEAD_BYTES)
+    head = peek(file, 0, _HEAD_BYTES)
     if not head:
         raise AudioError("empty-file", "0 bytes")
     refusals = []
     for reader in (_FFmpeg, _Sndfile):
-        file.seek(0)
         try:
             opened = reader(file, head, resources)
             blocks = opened.blocks()
@@ -186,16 +176,31 @@ def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, I
     raise refusals[0]
 
 
+class _Confined:
+    """A file as decoders get it.
+
+    It has no name: FFmpeg would believe a wrong extension. Seeks end within it: damaged headers point anywhere, and
+    what Python raises there would pass for a failure of the storage.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        self.read, self.tell = file.read, file.tell
+        file.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
+        return self._file.seek(min(max(0, origin + offset), self._size))
+
+
 class _FFmpeg:
     """Reads a file with PyAV; ignores all but one audio stream (cover art is a video stream)."""
 
     def __init__(self, file: BinaryIO, head: bytes, resources: contextlib.ExitStack) -> None:
-        # Without the name: FFmpeg would believe a wrong extension.
-        nameless = types.SimpleNamespace(read=file.read, seek=file.seek, tell=file.tell)
+        options = {"format_whitelist": _CONTAINERS}
         try:
-            container = av.open(
-                nameless, "r", metadata_errors="replace", container_options={"format_whitelist": _CONTAINERS}
-            )
+            container = av.open(_Confined(file), "r", metadata_errors="replace", container_options=options)
         except av.error.FFmpegError as error:
             reason = "corrupt" if _AUDIO_HEAD.match(head) else "not-audio"
             raise AudioError(reason, f"FFmpeg: {error.strerror}") from error
@@ -208,7 +213,7 @@ class _FFmpeg:
             codec.codec.canonical_name,
             codec.sample_rate,
             codec.channels,
-            *_declared(file, head, container.format.name, codec.sample_rate, _duration_s(container, self._stream)),
+            *declared(file, head, container.format.name, codec.sample_rate, _duration_s(container, self._stream)),
         )
 
     def blocks(self) -> Iterator[_Block]:
@@ -242,7 +247,7 @@ class _Sndfile:
         if not _SNDFILE_HEAD.match(head):
             raise AudioError("not-audio", "not a format left to libsndfile")
         try:
-            self._sound = resources.enter_context(soundfile.SoundFile(file))
+            self._sound = resources.enter_context(soundfile.SoundFile(_Confined(file)))
         except soundfile.LibsndfileError as error:
             raise AudioError("corrupt", str(error)) from error
         sound = self._sound
@@ -251,7 +256,7 @@ class _Sndfile:
             sound.subtype.lower(),
             sound.samplerate,
             sound.channels,
-            *_declared(file, head, sound.format.lower(), sound.samplerate, sound.frames / sound.samplerate),
+            *declared(file, head, sound.format.lower(), sound.samplerate, sound.frames / sound.samplerate),
         )
 
     def blocks(self) -> Iterator[_Block]:
@@ -327,80 +332,3 @@ def _resample(blocks: Iterable[Samples], from_hz: int, to_hz: int) -> Iterator[S
     for block in blocks:
         yield stream.resample_chunk(block)
     yield stream.resample_chunk(np.empty(0, np.float32), last=True)
-
-
-def _peek(file: BinaryIO, start: int, size: int) -> bytes:
-    """Read at `start` (from the end if negative) without moving the position, which FFmpeg counts on."""
-    position = file.tell()
-    end = file.seek(0, os.SEEK_END)
-    file.seek(start if start >= 0 else max(0, end + start))
-    data = file.read(size)
-    file.seek(position)
-    return data
-
-
-def _declared(
-    file: BinaryIO, head: bytes, container: str, rate_hz: int, duration_s: float | None
-) -> tuple[float | None, bool | None]:
-    """`AudioInfo.declared_s` and `.ended` of a container; `duration_s` is the decoder's opinion.
-
-    FFmpeg estimates it by size, without saying so, for mp3, wav and wma; so their headers are read here.
-    """
-    if head.startswith(b"OggS"):
-        return _ogg_declared(file, head, duration_s)
-    if head[8:12] == b"WAVE":
-        return _wav_declared_s(head), None
-    if container == "asf":
-        return _asf_declared_s(head), None
-    if container == "mp3":
-        return _mp3_declared_s(_peek(file, _id3_bytes(head), _MAX_MP3_FRAME_BYTES), rate_hz), None
-    return (duration_s if container in _DECLARING else None), None
-
-
-def _ogg_declared(file: BinaryIO, head: bytes, duration_s: float | None) -> tuple[float | None, bool]:
-    """The duration if the last page is whole, is marked as the last and belongs to the only chain."""
-    tail = _peek(file, -_MAX_OGG_PAGE_BYTES, _MAX_OGG_PAGE_BYTES)
-    page = tail[tail.rfind(b"OggS") :]
-    whole = len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
-    ended = whole and bool(page[5] & 4)
-    only_chain = page[14:18] == head[14:18]  # the serial number
-    return (duration_s if ended and only_chain else None), ended
-
-
-def _wav_declared_s(head: bytes) -> float | None:
-    """The size of the data chunk over the bytes a second; None if the writer could not know the size."""
-    offset, bytes_a_second = 12, 0
-    while offset + 20 <= len(head):
-        name, size = struct.unpack_from("<4sI", head, offset)
-        if name == b"fmt ":
-            bytes_a_second = struct.unpack_from("<I", head, offset + 16)[0]
-        elif name == b"data":
-            return size / bytes_a_second if bytes_a_second and 0 < size < _WAV_UNKNOWN_BYTES else None
-        offset += 8 + size + size % 2
-    return None
-
-
-def _asf_declared_s(head: bytes) -> float | None:
-    """Play duration (100 ns) less preroll (ms) of the file properties; None for a broadcast, which has none."""
-    start = head.find(_ASF_FILE_PROPERTIES)
-    if start < 0 or start + 92 > len(head):
-        return None
-    play, _, preroll, flags = struct.unpack_from("<QQQI", head, start + 64)
-    return play / 1e7 - preroll / 1e3 if play and not flags & 1 else None
-
-
-def _id3_bytes(head: bytes) -> int:
-    """Size of the ID3v2 tag at the start: 28 bits, 7 a byte."""
-    if head[:3] != b"ID3":
-        return 0
-    return 10 + sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
-
-
-def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
-    """The frames that the Xing or Info header in the first frame counts; they include the encoder's delay."""
-    header = _XING.search(start)
-    if not header or not rate_hz:
-        return None
-    frames = int.from_bytes(header["frames"], "big")
-    frame_samples = 1152 if rate_hz >= 32000 else 576  # MPEG 1, or MPEG 2 at half the rates
-    return frames * frame_samples / rate_hz if frames else None

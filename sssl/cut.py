@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,8 @@ from sssl.audio import AudioError, AudioInfo, Decoder
 from sssl.features import MelConfig, level_db, log_mel
 from sssl.gate import Evidence, GateConfig, judge
 
-_BATCH = 16  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+_BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+_HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 
 
 class UnsupportedUri(Exception):
@@ -179,32 +181,44 @@ def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
 
 def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
     """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
-    pieces = [_Cut(np.empty(0, np.int32), np.empty((0, *config.shape), np.float16), np.empty(0, np.float32))]
+    # In one block that grows: small arrays kept between large temporary ones would fragment the heap.
+    mels = io.BytesIO()
+    indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     seen = 0
     for first, segments in _batches(decoder.blocks(), config):
-        finite = np.flatnonzero(np.isfinite(segments).all(axis=1))
+        finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
         seen = first + len(segments)
         if len(finite):
-            index = (first + finite).astype(np.int32)
-            pieces.append(_Cut(index, log_mel(segments[finite], config), level_db(segments[finite])))
-    cut = _Cut(*(np.concatenate(column) for column in zip(*pieces, strict=True)))
-    return cut, seen - len(cut.segment_index)
+            indices.append((first + finite).astype(np.int32))
+            usable = segments[finite]
+            mels.write(log_mel(usable, config).tobytes())
+            levels.append(level_db(usable))
+    index = np.concatenate(indices)
+    log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
+    return _Cut(index, log_mels, np.concatenate(levels)), seen - len(index)
 
 
 def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks."""
+    """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks.
+
+    The segments are views into one buffer: they hold until the next ones are asked for. Arrays of many sizes,
+    allocated between what is kept, would fragment the heap by 100 MB an hour of audio.
+    """
     length, hop = config.segment_samples, config.hop_samples
-    wanted = length + (_BATCH - 1) * hop
-    pending = np.empty(0, np.float32)
-    first = 0
+    buffer = np.empty((_BATCH - 1) * hop + max(length, hop), np.float32)
+    first = filled = 0
     for block in blocks:
-        pending = np.concatenate([pending, block])
-        while len(pending) >= wanted:
-            yield first, _windows(pending[:wanted], length, hop)
-            pending = pending[_BATCH * hop :]
-            first += _BATCH
-    if len(pending) >= length:
-        yield first, _windows(pending, length, hop)
+        while len(block):
+            taken = block[: len(buffer) - filled]
+            buffer[filled : filled + len(taken)] = taken
+            filled, block = filled + len(taken), block[len(taken) :]
+            if filled == len(buffer):
+                yield first, _windows(buffer, length, hop)
+                filled -= _BATCH * hop
+                buffer[:filled] = buffer[_BATCH * hop :]
+                first += _BATCH
+    if filled >= length:
+        yield first, _windows(buffer[:filled], length, hop)
 
 
 def _windows(wave: NDArray[np.float32], length: int, hop: int) -> NDArray[np.float32]:

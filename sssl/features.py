@@ -58,24 +58,26 @@ class MelConfig:
 
 
 @cache
-def _transform(config: MelConfig) -> torchaudio.transforms.MelSpectrogram:
+def _transforms(config: MelConfig) -> tuple[torchaudio.transforms.Spectrogram, torchaudio.transforms.MelScale]:
+    bins = config.fft // 2 + 1
     # torchaudio's defaults (htk mel scale, no norm) differ from librosa's by up to 17 dB; the slaney ones agree.
-    return torchaudio.transforms.MelSpectrogram(
-        sample_rate=config.rate_hz,
-        n_fft=config.fft,
-        hop_length=config.frame_hop,
-        n_mels=config.mels,
-        norm="slaney",
-        mel_scale="slaney",
-        pad_mode="constant",
+    mel_scale = torchaudio.transforms.MelScale(
+        config.mels, config.rate_hz, n_stft=bins, norm="slaney", mel_scale="slaney"
     )
+    spectrogram = torchaudio.transforms.Spectrogram(
+        n_fft=config.fft, hop_length=config.frame_hop, power=None, pad_mode="constant"
+    )
+    return spectrogram, mel_scale
 
 
 @torch.inference_mode()
 def log_mel(segments: NDArray[np.float32], config: MelConfig) -> NDArray[np.float16]:
     """Return log-mel power spectrograms [N, mels, frames] in dB of mono segments [N, T], |sample| <= 1."""
-    power = _transform(config)(torch.from_numpy(np.ascontiguousarray(segments)))
-    return np.asarray((10.0 * power.clamp(min=_FLOOR).log10()).to(torch.float16).numpy())
+    spectrogram, mel_scale = _transforms(config)
+    spectrum = spectrogram(torch.from_numpy(np.ascontiguousarray(segments)))  # [N, bins, frames], complex
+    # torchaudio's own power takes the root of this, to square it again: half as dear as the FFT.
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    return np.asarray((10.0 * mel_scale(power).clamp(min=_FLOOR).log10()).to(torch.float16).numpy())
 
 
 def level_db(segments: NDArray[np.float32]) -> NDArray[np.float32]:

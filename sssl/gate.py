@@ -30,7 +30,7 @@ class GateConfig:
     on_truncated: Policy = "keep"
     """Tracks of which less decodes than the catalog or the container declares."""
     on_non_finite: Policy = "keep"
-    """Tracks with NaN or infinite samples; the segments that have them are left out in any case."""
+    """Tracks with NaN, infinite or huge samples; the segments that have them are left out in any case."""
     on_damaged: Policy = "keep"
     """Tracks with packets that cannot be decoded."""
     on_clipped: Policy = "keep"
@@ -84,9 +84,9 @@ def _defects(found: Evidence, config: GateConfig) -> Iterator[tuple[str, str]]:
     elif found.expected_s is not None and info.decoded_s < found.expected_s - config.tolerance_s:
         yield "truncated", f"decoded {info.decoded_s:.1f} of {found.expected_s:.1f} s"
     elif info.ended is False:
-        yield "truncated", "the mark at the end of the file is missing"
+        yield "truncated", "the file ends without its end mark or inside a frame"
     if found.dropped:
-        yield "non-finite", f"{found.dropped} segments with NaN or infinite samples"
+        yield "non-finite", f"{found.dropped} segments with NaN, infinite or huge samples"
     if info.damaged_packets:
         yield "damaged", f"{info.damaged_packets} packets could not be decoded"
     if not found.segments and not found.dropped:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from html import escape
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import Any, Concatenate, ParamSpec, cast
 
 import librosa.display
@@ -63,9 +63,12 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": _THEME["rule"],
     "ytick.labelcolor": _THEME["muted"],
 }
-_SIZE, _SMALL = (440, 230), (260, 170)  # pixels of a plot, two or four abreast; narrow enough for a phone
+_SIZE, _SMALL = (440, 230), (260, 190)  # pixels of a plot, two or four abreast; narrow enough for a phone
+_LARGE = (440, 330)  # as high as two small ones
+_STRETCH = 1.2  # the most that a plot grows to fill its column
 _MAX_COLUMNS = 1000  # of a spectrogram: what a screen shows of a track, however long it is
 _BARS = 48  # of a histogram of losses
+_AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 _STRIP = 160  # pixels of a timeline in a table
 
 
@@ -110,9 +113,10 @@ def drawn(draw: Callable[P, Figure]) -> Callable[Concatenate[str, str, P], Marku
 
 
 @drawn
-def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any]) -> Figure:
+def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any], large: bool = False) -> Figure:
     """Stack the losses [2, BINS] of confident and noisy segments, and draw the mixture that split them."""
-    figure, axes = _plot(size=_SMALL)
+    figure, axes = _plot(_AXIS_TITLES[mixture["axis"]], "segments", _LARGE if large else _SMALL)
+    axes.use_sticky_edges = False  # a bar of confident segments alone would touch the upper edge
     x, used = centers(mixture["axis"]), np.flatnonzero(counts.sum(axis=0))
     first, last = (used[0], used[-1] + 1) if len(used) else (0, BINS)
     width = -(-(last - first) // _BARS)
@@ -127,6 +131,7 @@ def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any]) -> Figure
             component = np.exp(Component(**mixture[name]).log_density(x[first:last])) * counts.sum() * step
             axes.plot(x[first:last], component, style, color=_THEME[color], linewidth=1.8)
     axes.set_xlim(at[0], at[-1] + step)
+    axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
 
@@ -135,22 +140,38 @@ def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any]) -> Figure
 def by_round(
     rounds: Sequence[int], series: Mapping[str, Sequence[float | None]], colors: Sequence[str], accepted: Sequence[bool]
 ) -> Figure:
-    """Draw shares by round, a line each; rejected rounds are hollow."""
+    """Draw shares by round, a line each, side by side and named at its end; rejected rounds are hollow."""
     figure, axes = _plot("round")
-    for (name, values), color, marker in zip(series.items(), colors, "os^Dv<>p", strict=False):
-        y = np.array([np.nan if value is None else value for value in values], float)
-        stroke = _THEME.get(color, color)
-        axes.plot(rounds, y, color=stroke, linewidth=1.6, label=name)
-        for x, value, stands in zip(rounds, y, accepted, strict=True):
+    known = {name: np.array(values, float) for name, values in series.items() if any(v is not None for v in values)}
+    ends = np.array([y[np.isfinite(y)][-1] for y in known.values()])
+    shifts = (np.arange(len(known)) - (len(known) - 1) / 2) * 0.25 / max(1, len(known))
+    edge = max(rounds) + 0.35
+    drawn_as = zip(series, colors, cycle("os^Dv<>p"), strict=False)
+    style = {name: (_THEME.get(color, color), marker) for name, color, marker in drawn_as}
+    for (name, y), shift, end, label_y in zip(known.items(), shifts, ends, spread(ends, 0.085), strict=True):
+        stroke, marker = style[name]
+        axes.plot(rounds + shift, y, color=stroke, linewidth=1.6)
+        axes.plot([np.array(rounds)[np.isfinite(y)][-1] + shift, edge], [end, label_y], color=stroke, linewidth=0.8)
+        axes.annotate(_short(name, 16), (edge, label_y), (4, 0), textcoords="offset points", va="center", fontsize=11)
+        for x, value, stands in zip(rounds + shift, y, accepted, strict=True):
             face = stroke if stands else _THEME["surface"]
             axes.plot([x], [value], marker, color=stroke, markerfacecolor=face, markersize=6)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlim(min(rounds) - 0.3, max(rounds) + 0.3)
+    axes.set_ylim(0, 1.04)
+    axes.set_xlim(min(rounds) - 0.3, edge)
     axes.set_xticks(rounds)
     axes.yaxis.set_major_locator(MultipleLocator(0.2))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _legend(axes, columns=min(len(series), 4))
     return figure
+
+
+def spread(values: Floats, gap: float, high: float = 1.0) -> Floats:
+    """Move values [N] apart by at least a gap, in their order, none above a limit: where labels go beside lines."""
+    order = np.argsort(values, kind="stable")
+    steps = np.arange(len(values)) * min(gap, high / max(1, len(values)))
+    up = np.maximum.accumulate(values[order] - steps)  # the lowest place for each that leaves room for those below
+    placed = np.empty_like(values)
+    placed[order] = np.minimum(up + steps, high - steps[::-1])
+    return placed
 
 
 @drawn
@@ -253,12 +274,6 @@ def _plot(x_label: str = "", y_label: str = "", size: tuple[int, int] = _SIZE) -
     axes.grid(axis="y")
     axes.tick_params(length=0)
     return figure, axes
-
-
-def _legend(axes: Axes, columns: int) -> None:
-    axes.figure.legend(
-        loc="outside upper left", ncols=columns, handlelength=1.4, columnspacing=1.2, handletextpad=0.5, borderpad=0
-    )
 
 
 def _stack(totals: Floats, gap: float) -> Floats:
@@ -371,5 +386,5 @@ def _inline(svg: str, name: str, alt: str) -> str:
         body = body.replace(placeholder, f"var(--{variable})")
     return (
         f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view_box[1]}" '
-        f'style="max-width: {float(width):.0f}px">{body}'
+        f'style="max-width: {float(width) * _STRETCH:.0f}px">{body}'
     )

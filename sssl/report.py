@@ -36,6 +36,8 @@ Context = dict[str, Any]
 SHOWN_TRACKS = 6
 SHOWN_SONGS = 200
 SHOWN_FAILURES = 50
+SHOWN_FORMATS = 20
+FEW_TRACKS = 500  # below, a histogram of durations reaches to the longest
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def render(source: Source, truth: str | None) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= _FILTERS
+    environment.tests["stopped"] = stopped
     colors = [plots.color_of(c) for c in range(len(source.classes))]
     return environment.get_template("report.html.jinja").render(
         classes=[(name, color, plots.ink_on(color)) for name, color in zip(source.classes, colors, strict=True)],
@@ -107,7 +110,10 @@ def summary(source: Source) -> Context:
     )
     segments, songs, accepted = source.snapshot.get("segments"), source.snapshot.get("songs"), source.accepted
     split = accepted.confident + accepted.noisy
-    song_quality = quality(confusion_of(songs.summary, "test", source.classes))
+    scores, train = (source.snapshot.get(table, accepted.round) for table in ("scores", "models"))
+    by_song, by_mean = (confusion_of(table.summary, "test", source.classes) for table in (songs, scores))
+    song_quality = quality(by_song)
+    max_drop = source.snapshot.of("rounds")[-1].config["max_drop"]
     preset, differences = nearest_preset(source)
     return found | {
         "segments": segments.rows,
@@ -118,9 +124,13 @@ def summary(source: Source) -> Context:
         "accepted": accepted,
         "noisy_share": accepted.noisy / split if split else None,
         "song_quality": song_quality,
+        "mean_quality": quality(by_mean),
+        "gained": int(np.trace(by_song) - np.trace(by_mean)),
+        "selected": max_drop is not None and any(row.round and not stopped(row) for row in source.rounds),
         "interval": wilson(song_quality.accuracy, song_quality.tracks),
         "made_at": songs.created_at,
-        "train": source.snapshot.get("models", accepted.round).config,
+        "train": train.config,
+        "cross_fitted": train.config["cross_fit"] and source.snapshot.get("catalog").summary["folds"] > 1,
         "preset": preset,
         "differences": differences,
     }
@@ -152,6 +162,11 @@ def wilson(share: float | None, count: int) -> tuple[float, float] | None:
     return float((center - reach) / (1 + z2)), float((center + reach) / (1 + z2))
 
 
+def stopped(row: Round) -> bool:
+    """Say whether a round had nothing to split, so that nothing was trained."""
+    return row.round > 0 and not row.noisy
+
+
 def learning(source: Source, colors: Sequence[str]) -> Context:
     """What each round split, relabelled and gained."""
     rounds, counts = source.rounds, {m.round: m.summary for m in source.snapshot.of("labels")}
@@ -162,14 +177,15 @@ def learning(source: Source, colors: Sequence[str]) -> Context:
     }
     confident = {name: [_confident_share(counts[r], name) for r in numbers] for name in source.classes}
     alt = "Confident share by class and round"
-    splits = [_split_of(source, row, counts[row.round]) for row in rounds if counts[row.round].get("mixture")]
+    split_rounds = [row for row in rounds if counts[row.round].get("mixture")]
+    main = source.accepted if source.accepted in split_rounds else rounds[-1]
+    splits = [_split_of(source, row, counts[row.round], large=row == main) for row in split_rounds]
     moved = flow_of(counts[source.accepted.round], source.classes) if source.accepted.round else np.zeros(0)
     return {
         "rounds": rounds,
         "accuracy": plots.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
         "confident": plots.by_round("confident", alt, numbers, confident, colors, accepted),
-        "splits": splits,
-        "last_split": next((split for split in splits if split["round"] == source.accepted), None),
+        "splits": sorted(splits, key=lambda split: not split["by_class"]),
         "flow": moved,
         "flow_plot": plots.flow("flow", "Inherited to new labels", moved, source.classes) if moved.any() else None,
     }
@@ -180,20 +196,20 @@ def _confident_share(counts: Context, name: str) -> float | None:
     return confident / (confident + noisy) if confident + noisy else None
 
 
-def _split_of(source: Source, row: Round, summary: Context) -> Context:
-    """Draw the losses of a round with the mixtures that split them; those of the accepted round also by class."""
+def _split_of(source: Source, row: Round, summary: Context, large: bool) -> Context:
+    """Draw the losses of a round with the mixtures that split them; those of the large one also by class."""
     fitted = {m["class"]: m for m in summary["mixture"]}
     common = fitted["*"]
     losses = loss_counts(source, row.round, common["axis"])
-    alt = f"Losses of round {row.round}, confident and noisy, with the fitted mixture"
+    of, alt = f"loss{row.round}", f"Losses of round {row.round}, confident and noisy, with the fitted mixture"
     return {
         "round": row,
         "mixture": common,
-        "plot": plots.loss_histogram(f"loss{row.round}", alt, losses.sum(axis=0), common),
+        "plot": plots.loss_histogram(of, alt, losses.sum(axis=0), common, large),
         "by_class": [
-            (name, plots.loss_histogram(f"loss{row.round}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
+            (name, plots.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
             for c, name in enumerate(source.classes)
-            if row == source.accepted and losses[c].any()
+            if large and losses[c].any()
         ],
     }
 
@@ -317,8 +333,12 @@ def health(source: Source) -> Context:
         "select reason, status, count(*) as tracks from ledger where reason is not null "
         "group by all order by tracks desc, reason, status"
     )
-    (span,) = source.rows("select coalesce(quantile_cont(decoded_s, 0.99), 1) as high from ledger where decoded_s > 0")
-    high = float(np.ceil((span["high"] + 1e-3) / 30) * 30)
+    (span,) = source.rows(
+        "select count(*) as tracks, max(decoded_s) as longest, quantile_cont(decoded_s, 0.99) as high from ledger "
+        "where decoded_s > 0"
+    )
+    longest_cut = span["tracks"] >= FEW_TRACKS
+    high = float(np.ceil(((span["high"] if longest_cut else span["longest"] or 1) + 1e-3) / 30) * 30)
     edges, counts = _histogram(source, "decoded_s", "ledger where decoded_s > 0", high, 30)
     alt = "Histogram of the tracks' decoded durations"
     return {
@@ -330,8 +350,10 @@ def health(source: Source) -> Context:
         ),
         "formats": source.rows(
             "select codec, sample_rate_hz, channels, count(*) as tracks, sum(decoded_s) as decoded_s from ledger "
-            "where decoded_s > 0 group by all order by tracks desc, codec, sample_rate_hz, channels limit 12"
+            "where decoded_s > 0 group by all order by tracks desc, codec, sample_rate_hz, channels"
         ),
+        "shown_formats": SHOWN_FORMATS,
+        "longest_cut": longest_cut,
         "durations": plots.histogram("durations", alt, edges, counts, "decoded duration", seconds=True),
     }
 

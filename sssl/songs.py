@@ -67,8 +67,9 @@ class SongClassifier:
 def fit_classifier(features: Floats, labels: NDArray[np.int64], classes: int, config: SongConfig) -> SongClassifier:
     """Fit the song classifier to train tracks' statistics [N, 6 C] and label indices [N].
 
-    The posteriors come from members that did not train on the track, so the fit sees scores as they are on new music
-    and its probabilities are calibrated without a further split. With fewer than two classes the largest mean wins.
+    With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees scores as
+    they are on new music and its probabilities are calibrated without a further split; with a single model they are
+    too sure. With fewer than two classes the largest mean wins.
     """
     if len(np.unique(labels)) < 2:
         pick_mean = np.eye(classes, 6 * classes) * 10.0

@@ -29,6 +29,7 @@ class WrongSegments:
     auc: float | None
     average_precision: float | None
     relabelled_right: int
+    relabelled_wrong: int
     segment_accuracy_before: float
     segment_accuracy_after: float
 
@@ -88,6 +89,7 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
         auc=float(roc_auc_score(wrong[ranked], rows["loss"][ranked])) if both else None,
         average_precision=float(average_precision_score(wrong[ranked], rows["loss"][ranked])) if both else None,
         relabelled_right=int((wrong & (rows["label"] == rows["true_label"])).sum()),
+        relabelled_wrong=int((~wrong & (rows["label"] != rows["true_label"])).sum()),
         segment_accuracy_before=float((rows["inherited_label"] == rows["true_label"]).mean()),
         segment_accuracy_after=float((rows["label"] == rows["true_label"]).mean()),
     )

@@ -15,7 +15,7 @@ from sssl.catalog import CatalogConfig, commit_catalog
 from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
 from sssl.features import MelConfig
 from sssl.judge import JudgeConfig
-from sssl.presets import GUARDED
+from sssl.presets import GUARDED, PAPER
 from sssl.relabel import RelabelConfig
 from sssl.score import score_counts, scores_table
 from sssl.sql import connect
@@ -26,7 +26,15 @@ CLASSES = ("calm & slow", "happy <3", "never")
 CUT = MelConfig(mels=8, segment_s=3.0, hop_s=3.0)
 PARTS, TRACKS_PER_PART = 2, 14
 SCRIPT = "<script>alert(1)</script>"
-DEFECTS = {"track-03": ("corrupt", 0), "track-05": ("truncated", 2), "track-20": ("missing", 0)}
+DEFECTS = {
+    "track-03": ("corrupt", 0),
+    "track-05": ("truncated", 2),
+    "track-07": ("denied", 0),
+    "track-11": ("not-audio", 0),
+    "track-15": ("silent", 0),
+    "track-19": ("unavailable", 0),
+    "track-20": ("missing", 0),
+}
 
 
 def catalog_rows(held_out):
@@ -60,7 +68,7 @@ def cut_of(track, seed, defects):
     status = Status.PARTIAL if reason else Status.OK
     row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
     cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, np.full(segments, -20, np.float32))
-    return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec="flac"), cut)
+    return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut)
 
 
 def posteriors_of(tracks, segments, accuracy, seed):
@@ -78,7 +86,7 @@ def posteriors_of(tracks, segments, accuracy, seed):
     return np.array(found, np.float32)
 
 
-def score(store, snapshot, round, accuracy):
+def score(store, snapshot, round, accuracy, settings):
     """Commit a model and the scores that it is made to give."""
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", round)]
     model = store.commit(
@@ -87,7 +95,7 @@ def score(store, snapshot, round, accuracy):
             generation=f"model{round}",
             stage="train",
             round=round,
-            config=asdict(GUARDED.train),
+            config=asdict(settings),
             parents=tuple(sorted(m.ref for m in inputs)),
             files={0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=1)},
             summary={"model_id": f"m{round}"},
@@ -104,7 +112,7 @@ def score(store, snapshot, round, accuracy):
     return snapshot.add(*job.commit(receipts))
 
 
-def make_folder(root, accuracies, held_out=True, defects=True):
+def make_folder(root, accuracies, held_out=True, defects=True, separation=None, settings=GUARDED.train):
     """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy."""
     store = Store.open(str(root), create=True)
     rows = catalog_rows(held_out)
@@ -119,9 +127,10 @@ def make_folder(root, accuracies, held_out=True, defects=True):
     for manifest in job.commit(receipts):
         snapshot = snapshot.add(manifest)
     for round, accuracy in enumerate(accuracies):
-        settings = RelabelConfig(min_separation=None)
-        snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=settings), ())
-        snapshot = score(store, snapshot, round, accuracy)
+        split = RelabelConfig(min_separation=separation)
+        snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=split), ())
+        if not judge.has_nothing_to_split(snapshot.get("labels", round)):
+            snapshot = score(store, snapshot, round, accuracy, settings)
         snapshot = judge.run(store, snapshot, judge.Config(store.root, round, settings=JudgeConfig()))
     return store, songs.run(store, snapshot, songs.Config(store.root), ())
 
@@ -197,10 +206,18 @@ class Page(HTMLParser):
             self._term = words
         elif self.open[-1] == ("dd", "number"):
             self.tiles[self._term] = [words]
-        elif self.open[-1] == ("dd", "aside"):
+        elif ("dd", "aside") in self.open:
             self.tiles[self._term].append(words)
         if ("td" in inside or "th" in inside) and self.rows:
             self.rows[-1][-1] = f"{self.rows[-1][-1]} {words}".strip()
+
+
+def text_of(html):
+    return " ".join(Page(html).text)
+
+
+def words_of_tile(html, name):
+    return Page(html).tiles[name][1:]
 
 
 def query(folder, sql):
@@ -223,13 +240,18 @@ def test_the_summary_says_what_the_tables_say(folder, html):
     (warm_up, accepted) = query(
         folder, "select heldout_accuracy, heldout_tracks from rounds where accepted order by round"
     )
+    ((published,),) = query(
+        folder, "select avg((s.label = c.label)::int) from songs s join catalog c using (track_id) where split = 'test'"
+    )
     assert tiles["Tracks labelled"] == [str(labelled), f"of {tracks} in the catalog"]
     assert tiles["Abstained"][0] == str(abstained)
-    assert tiles["Failed tracks"][:2] == [str(failed), f"{partial} more are partial"]
-    assert tiles["Failed tracks"][2:] == ["1 corrupt", "1 missing", "1 truncated"]
+    assert tiles["Failed tracks"][0] == str(failed)
+    assert (failed, partial) == (6, 1)
     assert tiles["Segments of 3.0 s"][0] == str(segments)
-    said = f"of the model, {accepted[1]} tracks; after the warm-up {warm_up[0]:.1%}"
-    assert tiles["Held-out accuracy"] == [f"{accepted[0]:.1%}", said]
+    said = (
+        f"of {accepted[1]} tracks; by the model’s mean posterior {accepted[0]:.1%}, after the warm-up {warm_up[0]:.1%}"
+    )
+    assert tiles["Published label, held out"] == [f"{published:.1%}", said]
     share, said = tiles["Noisy segments"]
     assert share == f"{noisy / (confident + noisy):.1%}"
     assert re.findall(r"\d+", said) == [str(noisy), str(relabelled)]
@@ -239,8 +261,118 @@ def test_the_summary_says_what_the_tables_say(folder, html):
 def test_each_round_has_a_row_with_its_verdict(folder, html):
     rows = [row for row in Page(html).rows if len(row) == 9 and row[0] in ("0", "1", "2")]
     assert [(row[0], row[1]) for row in rows] == [("0", "accepted"), ("1", "accepted"), ("2", "rejected")]
-    table = query(folder, "select confident, noisy, relabelled, reason from rounds order by round")
-    assert [tuple(row[5:]) for row in rows] == [tuple(map(str, row)) for row in table]
+    table = query(folder, "select confident, noisy, relabelled from rounds order by round")
+    assert [tuple(row[5:8]) for row in rows] == [tuple(map(str, row)) for row in table]
+    accuracies = [f"{a:.3f}" for (a,) in query(folder, "select heldout_accuracy from rounds order by round")]
+    better = f"better: {accuracies[0]} → {accuracies[1]}"
+    assert [row[8] for row in rows] == [
+        "warm-up",
+        better,
+        f"held-out accuracy fell from {accuracies[1]} to {accuracies[2]}",
+    ]
+
+
+def test_failures_are_listed_by_reason_and_partial_tracks_apart(html):
+    four, rest = ["1 corrupt", "1 denied", "1 missing", "1 not-audio"], "2 for 2 other reasons"
+    assert words_of_tile(html, "Failed tracks") == [*four, rest, "1 more is partial: truncated"]
+
+
+def test_the_published_label_is_compared_with_the_plain_mean(folder, html):
+    ((songs, means),) = query(
+        folder,
+        "with plain as (select track_id, arg_max(name, p) as label from (select track_id, name, avg(probabilities[i]) "
+        f"as p from accepted_scores, (select unnest({list(CLASSES)}) as name, unnest([1, 2, 3]) as i) group by all) "
+        "group by track_id) select count_if(s.label = c.label), count_if(p.label = c.label) "
+        "from songs s join plain p using (track_id) join catalog c using (track_id) where split = 'test'",
+    )
+    gained = report.summary(report.Source.of(*folder))["gained"]
+    assert gained == songs - means
+    said = (
+        f"{abs(gained)} track{'s' * (abs(gained) != 1)} {'more' if gained > 0 else 'fewer'} than"
+        if gained
+        else "as many as"
+    )
+    assert f"{said} by the plain mean posterior" in text_of(html)
+
+
+def test_an_accuracy_that_did_not_move_is_not_called_better(tmp_path):
+    html = read(make_folder(tmp_path, (0.8, 0.8)))
+    assert [row[8] for row in Page(html).rows if len(row) == 9 and row[0] == "1"] == ["not worse (0.833)"]
+
+
+def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(tmp_path):
+    html = read(make_folder(tmp_path, (0.8, 0.2), separation=99.0))
+    (row,) = [row for row in Page(html).rows if len(row) == 9 and row[0] == "1"]
+    assert (row[1], row[8]) == (
+        "stopped: nothing to split",
+        "no noisy segment, nothing trained",
+    )
+    assert ("class", "badge neutral") in Page(html).attributes
+    assert ("class", "badge bad") not in Page(html).attributes
+    assert "Self-learning found nothing to split, so the warm-up’s labels and model stand" in text_of(html)
+
+
+def test_confidence_is_called_calibrated_only_where_members_left_tracks_out(tmp_path, html):
+    html_of_one = read(make_folder(tmp_path, (0.8,), settings=PAPER.train))
+    assert "is calibrated" in text_of(html)
+    assert "is not calibrated" in text_of(html_of_one)
+    assert "is calibrated" not in text_of(html_of_one)
+
+
+def test_cross_fitting_is_promised_in_full_for_the_warm_up_only(html, tmp_path):
+    assert "in full that holds for round 0 only" in text_of(html)
+    assert "in full" not in text_of(read(make_folder(tmp_path, (0.8,))))
+
+
+def test_the_interval_says_what_it_leaves_out(html, tmp_path):
+    warm_up = text_of(read(make_folder(tmp_path, (0.8,))))
+    optimistic = "The same tracks decide whether a round is accepted, so this is slightly optimistic"
+    assert optimistic in text_of(html)
+    assert optimistic not in warm_up
+    for text in (text_of(html), warm_up):
+        assert "interval takes them as independent, although some may share an artist" in text
+
+
+def test_noisy_segments_and_posteriors_are_of_different_models(html):
+    text = text_of(html)
+    assert "The posterior is that of the model after round 1; noisy is what the split made before" in text
+    assert "on the losses of round 0" in text
+
+
+def test_formats_that_are_not_shown_are_counted(folder, monkeypatch):
+    monkeypatch.setattr(report, "SHOWN_FORMATS", 1)
+    ((shown, rest),) = query(
+        folder,
+        "with formats as (select codec, count(*) as n from ledger where decoded_s > 0 group by all) "
+        "select max(n), sum(n) - max(n) from formats",
+    )
+    rows = Page(read(folder)).rows
+    at = next(i for i, row in enumerate(rows) if row[0] == "and 2 more formats")
+    assert (rows[at - 1][3], rows[at][1]) == (str(shown), str(rest))
+
+
+def test_durations_reach_to_the_longest_track_unless_there_are_many(folder, html, monkeypatch):
+    assert "The longest 1%" not in text_of(html)
+    monkeypatch.setattr(report, "FEW_TRACKS", 1)
+    assert "The longest 1%" in text_of(read(folder))
+
+
+def test_failed_tracks_come_back_only_if_asked_for(html):
+    assert "--retry retryable" in text_of(html)
+    assert "tries again" not in text_of(html)
+
+
+def test_histograms_of_losses_name_their_axes(html):
+    assert html.count(">log-odds against the label</text>") == html.count(">segments</text>") > 1
+
+
+def test_labels_beside_lines_keep_apart_and_in_order():
+    values = np.array([0.83, 0.834, 0.6, 1.0, 0.98])
+    placed = plots.spread(values, 0.08)
+    assert (np.argsort(placed) == np.argsort(values)).all()
+    assert np.diff(np.sort(placed)).min() > 0.08 - 1e-9
+    assert placed.max() <= 1
+    assert plots.spread(np.array([0.2, 0.7]), 0.08) == pytest.approx([0.2, 0.7])
 
 
 def test_a_rejected_round_leaves_the_labels_of_the_accepted_one(html):
@@ -278,8 +410,24 @@ def test_truth_is_measured(folder, truth, html):
     assert values["ROC AUC of the loss"] == f"{found.auc:.3f}"
     assert values["Precision of the noisy partition"] == f"{found.precision:.1%}"
     assert values["Recall of the noisy partition"] == f"{found.recall:.1%}"
+    assert values["Wrong segments put right"] == str(found.relabelled_right)
+    assert values["Right segments made wrong"] == str(found.relabelled_wrong)
     assert values["Segment accuracy before"] == f"{found.segment_accuracy_before:.1%}"
     assert values["Segment accuracy after"] == f"{found.segment_accuracy_after:.1%}"
+
+
+def test_the_cost_of_relabelling_is_told_with_its_gain(folder, truth, html):
+    found = wrong_segments(*folder, truth)
+    net = found.relabelled_right - found.relabelled_wrong
+    assert found.relabelled_wrong > 0
+    assert net / found.segments == pytest.approx(found.segment_accuracy_after - found.segment_accuracy_before)
+    closer = {
+        1: "the labels are closer to the truth",
+        -1: "the labels are further from the truth",
+        0: "nothing was gained",
+    }
+    assert f"made {found.relabelled_wrong} right ones wrong: {closer[np.sign(net)]}" in text_of(html)
+    assert "These true labels were never used in training" in text_of(html)
 
 
 def test_nothing_is_loaded_from_elsewhere(html):
@@ -347,7 +495,7 @@ def test_a_run_without_held_out_tracks_or_failures_or_rounds(tmp_path):
     text = " ".join(Page(html).text)
     assert "No track is held out" in text
     assert "There was no round of self-learning" in text
-    assert Page(html).tiles["Failed tracks"] == ["0", "0 more are partial"]
+    assert words_of_tile(html, "Failed tracks") == ["0 more are partial"]
     assert "What went wrong" not in text
     assert "nan" not in text.split()
 
