@@ -27,8 +27,8 @@ from numpy.typing import DTypeLike, NDArray
 Samples = NDArray[np.float32]  # [n], mono
 _Block = tuple[Samples, int]  # samples and their rate in Hz
 
-# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So many at once, but no
-# more than the cache holds between FIFO, downmix and resampler.
+# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So many at once, but
+# no more than the cache holds between FIFO, downmix and resampler.
 _BLOCK_SAMPLES: Final = 32768
 _HEAD_BYTES: Final = 65536
 _MAX_OGG_PAGE_BYTES: Final = 27 + 255 + 255 * 255
