@@ -28,6 +28,7 @@ ENV = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
 }
+SCRIPT = [sys.executable, str(HERE / "variants.py")]
 BARRED = ("ogg", "mp3", "m4a")
 VARIANTS = {
     "bare": "a  bare decode",
@@ -98,16 +99,11 @@ def letter(variant):
     return VARIANTS[variant].split()[0]
 
 
-def command(variant, catalog, output):
-    if variant.startswith("stage"):
-        flags = ["--processes", "1"] if variant == "stage-1" else []
-        return [sys.executable, "-m", "pipelines.cli", "segment", "--catalog", catalog, "--output", output, *flags]
-    return [sys.executable, str(HERE / "variants.py"), variant, catalog, output]
-
-
 def run_on(variant, catalog):
+    name, _, processes = variant.partition("-")
+    flags = ["--processes", processes] if processes else []
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as folder:
-        return measure(command(variant, str(catalog), f"{folder}/out"), ENV)
+        return measure([*SCRIPT, name, str(catalog), f"{folder}/out", *flags], ENV)
 
 
 def best(usages):
@@ -158,7 +154,7 @@ def measure_memory(folder):
     for name in ("short", "long"):
         with (folder / f"{name}.csv").open() as file:
             path = file.read().rsplit(",", 1)[1].strip()
-        peaks[f"track-{name}"] = measure([sys.executable, str(HERE / "variants.py"), "track", path], ENV).peak_mb
+        peaks[f"track-{name}"] = measure([*SCRIPT, "track", path], ENV).peak_mb
         peaks[f"stage-{name}"] = run_on("stage", folder / f"{name}.csv").peak_mb
     return peaks
 
