@@ -14,7 +14,9 @@ def posterior(peaks, confidence=0.8):
 
 def test_statistics_of_one_segment_are_the_segment():
     row = np.array([[0.7, 0.2, 0.1]])
-    assert statistics(row).reshape(6, 3).tolist() == [
+    log_mean, *others = statistics(row).reshape(7, 3)
+    np.testing.assert_allclose(np.exp(log_mean), [0.7, 0.2, 0.1])
+    assert [list(other) for other in others] == [
         pytest.approx(v) for v in ([0.7, 0.2, 0.1],) * 3 + ([0, 0, 0], [1, 0, 0], [1, 0, 0])
     ]
 
@@ -42,12 +44,33 @@ def test_the_classifier_learns_and_its_probabilities_are_calibrated():
     assert abs(p.max(axis=1).mean() - right.mean()) < 0.05
 
 
-def test_two_classes_and_one_class_work_too():
+def test_few_tracks_cannot_make_the_label_worse_than_the_mean_posterior():
+    features, labels = labelled(20)
+    classifier = fit_classifier(features, labels, 3, SongConfig())
+    tested, _ = labelled(500, seed=1)
+    peaks = [classifier.probabilities(row).argmax() for row in tested]
+    assert peaks == tested[:, :3].argmax(axis=1).tolist()
+
+
+def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
+    """A class that shows in a single segment of each of its tracks, which the mean drowns."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    peaks = [np.r_[label, np.zeros(7, int)] for label in labels]
+    features = np.array([statistics(posterior(p, rng.uniform(0.6, 0.9))) for p in peaks])
+    classifier = fit_classifier(features, labels, 3, SongConfig())
+    assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) > 0.95
+
+
+def test_two_classes_one_class_and_no_track_work_too():
     features, labels = labelled()
-    two = fit_classifier(features[labels < 2], labels[labels < 2], 3, SongConfig())
-    assert two.probabilities(features[labels == 0][0])[2] < 1e-6
-    one = fit_classifier(features[labels == 0], labels[labels == 0], 3, SongConfig())
-    assert one.probabilities(statistics(posterior([2, 2, 1]))).argmax() == 2
+    both = features[labels < 2][:, np.arange(21) % 3 < 2]
+    two = fit_classifier(both, labels[labels < 2], 2, SongConfig())
+    right = [two.probabilities(row).argmax() for row in both] == labels[labels < 2]
+    assert np.mean(right) > 0.85
+    for count in (5, 0):
+        few = fit_classifier(features[labels == 0][:count], labels[labels == 0][:count], 3, SongConfig())
+        assert few.probabilities(statistics(posterior([2, 2, 1]))).argmax() == 2
 
 
 def test_a_timeline_joins_neighbours_and_covers_the_track():
