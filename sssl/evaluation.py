@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import jinja2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from schemas import Catalog
 from sssl.catalog import CatalogConfig, CatalogError, deal_folds
+from sssl.html import template
 from sssl.presets import GUARDED, PAPER, Preset
 from sssl.relabel import column, posteriors
 from sssl.rounds import last_accepted
@@ -283,16 +283,8 @@ def to_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the summary as one HTML page."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sssl", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["said"] = said
-    template = environment.get_template("evaluation.html.jinja")
-    return template.render(summary=summary, metrics=METRICS, facts=facts)
+    page = template("evaluation.html.jinja", {"said": said})
+    return page.render(summary=summary, metrics=METRICS, facts=facts)
 
 
 def said(value: Mapping[str, float | None]) -> str:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import duckdb
-import jinja2
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from schemas import REASONS, Round
 from sssl import mixture, plots
 from sssl.features import MelConfig
+from sssl.html import template
 from sssl.judge import confusion_of
 from sssl.metrics import quality
 from sssl.presets import PRESETS
@@ -76,17 +76,8 @@ def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
 
 def render(source: Source, truth: str | None) -> str:
     """Return the report as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sssl", ""),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= _FILTERS
-    environment.tests["stopped"] = stopped
     colors = [plots.color_of(c) for c in range(len(source.classes))]
-    return environment.get_template("report.html.jinja").render(
+    return template("report.html.jinja", _FILTERS, {"stopped": stopped}).render(
         classes=[(name, color, plots.ink_on(color)) for name, color in zip(source.classes, colors, strict=True)],
         summary=summary(source),
         learning=learning(source, colors),

@@ -1,0 +1,24 @@
+"""Pages from the templates beside this file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jinja2
+
+
+def template(
+    name: str, filters: Mapping[str, Callable[..., Any]], tests: Mapping[str, Callable[..., bool]] | None = None
+) -> jinja2.Template:
+    """Load a template; a name it uses and is not given is an error, and what it is given is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sssl", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    environment.tests |= tests or {}
+    return environment.get_template(name)
