@@ -7,13 +7,17 @@ A rerun decodes what is new, what changed and what is asked for; the segments of
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.command import stage
 from pipelines.execute import in_process, run_job
@@ -73,8 +77,21 @@ def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings,
     (parts.done, cut) | CommitParts(job)
 
 
+class _Started(NamedTuple):
+    """A part whose tracks are with the decoder processes."""
+
+    part: int
+    tracks: list[Catalog]
+    before: PartBefore
+    todo: list[Catalog]
+    results: list[Future[CutTrack]]
+
+
 class CutPart(beam.DoFn):
-    """Cut the tracks of a part in isolated processes and write its segments and ledger."""
+    """Cut the tracks of a part in isolated processes and write its segments and ledger.
+
+    The next part is started before one is waited for, so that no process idles while another has a part's last track.
+    """
 
     def __init__(self, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
         self._job, self._previous, self._settings, self._processes = job, previous, settings, processes
@@ -85,16 +102,31 @@ class CutPart(beam.DoFn):
     def teardown(self) -> None:
         self._pool.close()
 
+    def start_bundle(self) -> None:
+        self._started: deque[_Started] = deque()
+
     def process(self, ref: PartRef) -> Iterator[Receipt]:
+        self._started.append(self._start(ref))
+        if len(self._started) > 1:
+            yield self._finish(self._started.popleft())
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        while self._started:
+            yield GlobalWindows.windowed_value(self._finish(self._started.popleft()))
+
+    def _start(self, ref: PartRef) -> _Started:
         tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
         todo = [track for track in tracks if before.cause(track, self._settings.again) is not Cause.UNCHANGED]
+        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
+        return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
+
+    def _finish(self, started: _Started) -> Receipt:
+        part, tracks, before, todo, results = started
         if not todo and before.holds(tracks):
             ledger = [before.known[track.track_id].entry for track in tracks]
-            yield self._job.finish(ref.part, before.files, ledger_counts(tracks, ledger))
-            return
-        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
-        cuts = [_cut_or_failed(*pair) for pair in zip(todo, self._pool.map(cut, todo), strict=True)]
-        yield write_part(self._job, ref.part, tracks, *merge(tracks, cuts, before, self._settings.cut))
+            return self._job.finish(part, before.files, ledger_counts(tracks, ledger))
+        cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
+        return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings.cut))
 
 
 def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table) -> Receipt:
