@@ -82,5 +82,5 @@ def log_mel(segments: NDArray[np.float32], config: MelConfig) -> NDArray[np.floa
 
 def level_db(segments: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the RMS level [N] in dB re full scale of segments [N, T]; -100 dB for digital silence."""
-    mean_square = np.einsum("...t,...t->...", segments, segments) / segments.shape[-1]
+    mean_square = np.einsum("...t,...t->...", segments, segments).astype(np.float64) / segments.shape[-1]
     return (10.0 * np.log10(np.maximum(mean_square, _FLOOR))).astype(np.float32)
