@@ -70,7 +70,7 @@ def inherit_part(ref: PartRef, job: Job) -> Receipt:
 
 def count_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> NDArray[np.int64]:
     """Return the loss histograms [C, BINS] of a part."""
-    return loss_histograms(job.read(ref, "scores", ["track_id", "loss"]), job.tracks(ref), job.classes, settings.axis)
+    return loss_histograms(job.read(ref, "scores", ["track_id", "loss"]), job.tracks(ref), job.classes, settings)
 
 
 def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, split: Split) -> Receipt:

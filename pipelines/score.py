@@ -23,7 +23,7 @@ from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from sssl.models import Model, load
 from sssl.presets import PresetName
-from sssl.score import ScoreConfig, cores, posteriors, score_counts, scores_table
+from sssl.score import ScoreConfig, cores, folds_of, posteriors, score_counts, scores_table
 from sssl.store import Receipt, Snapshot, Store
 
 Posteriors = tuple[PartRef, NDArray[np.float32]]
@@ -69,8 +69,7 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
         segments = self._job.read(ref, "segments", ["track_id", "log_mel"])
         if not len(segments):
             return np.empty((0, len(self._job.classes)), np.float32)
-        fold = {track.track_id: track.fold for track in self._job.tracks(ref)}
-        folds = np.array([fold[track_id] for track_id in segments["track_id"].to_pylist()])
+        folds = folds_of(segments["track_id"].to_pylist(), self._job.tracks(ref), self._settings)
         log_mel = segments["log_mel"].combine_chunks().to_numpy_ndarray()
         return posteriors(model, log_mel, folds, self._settings, _device(), self._threads)
 

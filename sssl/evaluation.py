@@ -201,18 +201,19 @@ def posterior_metrics(track_id: pd.Series, posterior: Floats, fold: Fold, classe
 def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
     """Return the labels of train tracks with a known truth, and how suspicious each segment was when they were split.
 
-    Suspicion is the loss by which the last accepted round was split; where nothing was split, the model's own loss;
-    after pruning, what cleanlab's quality score lacks to 1.
+    Suspicion is the loss by which the last accepted round was split, or the first one if none was accepted; where there
+    is no round, the model's own loss; after pruning, what cleanlab's quality score lacks to 1.
     """
     accepted = last_accepted(store, learned)
     manifest = learned.get("labels", accepted.round)
     table = store.read_table(manifest)
     labels = table.select(["track_id", "inherited_label", "label", "weight"]).to_pandas()
+    splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
     if manifest.stage == "prune":
         suspicion = 1 - column(table, "clean_probability")
     else:
-        split_by = learned.get("scores", accepted.parent_round or 0)
-        suspicion = column(store.read_table(split_by, ["loss"]), "loss")
+        (by,) = splits or [learned.get("scores", accepted.round)]
+        suspicion = column(store.read_table(by, ["loss"]), "loss")
     catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
     is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
     labels = labels.assign(suspicion=suspicion, true_label=fold.truth)

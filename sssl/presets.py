@@ -34,6 +34,7 @@ GUARDED = Preset()
 PAPER = Preset(
     rounds=8,  # E = 1: the paper splits every epoch
     relabel=RelabelConfig(
+        context_segments=1,
         axis="loss",
         clip_quantile=0.0,
         per_class_prior=None,

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from sssl import mixture as mix
+from sssl.config import require
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +29,9 @@ class RelabelConfig:
     """A segment is confident if its clean probability is above this."""
     temperature: float = 0.5
     """Sharpening of soft labels: p^(1/T) / sum; 1 leaves them as they are."""
+    context_segments: int = 5
+    """Half of what a segment is split by is its own loss, half the mean over so many segments around it, for a wrong
+    stretch is rarely a single segment; 1 turns it off."""
     axis: mix.Axis = "logit"
     """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
     clip_quantile: float = 0.005
@@ -41,6 +46,14 @@ class RelabelConfig:
     """Call at most this share of a class's segments noisy, those with the highest loss; none: no cap."""
     noisy_weight: float = 1.0
     """Weight of noisy segments in training; 0 sets them aside."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.context_segments > 0 and self.context_segments % 2 == 1,
+            "context_segments",
+            self.context_segments,
+            "an odd number of segments",
+        )
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ def relabel(
     """Apply a split to the scored segments of a part; rows stay aligned with the scores (and so with the segments)."""
     base = inherit(scores, tracks, classes)
     inherited = class_indices(base["inherited_label"], classes)
-    posterior, loss = posteriors(scores, len(classes)), column(scores, "loss")
+    posterior, loss = posteriors(scores, len(classes)), loss_in_context(scores, config.context_segments)
     unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
     unscored = ~np.isfinite(loss) & ~unlabelled
     clean, noisy, capped = _apply(split, inherited, loss, config.tau)
@@ -139,8 +152,22 @@ def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np
     return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
 
 
+def loss_in_context(scores: pa.Table, segments: int) -> Floats:
+    """Return the losses [N] that segments are split by: on the logit axis the mean of a segment's own and of the
+    moving average over `segments` around it in its track. NaN where the segment itself has none."""
+    own = column(scores, "loss")
+    if segments == 1:
+        return own
+    logit = pd.Series(mix.to_axis(own, "logit"))
+    around = logit.groupby(scores["track_id"].to_numpy()).transform(
+        lambda track: track.rolling(segments, center=True, min_periods=1).mean()
+    )
+    with np.errstate(invalid="ignore"):  # NaN stays NaN
+        return np.logaddexp(0.0, ((logit + around) / 2).to_numpy())
+
+
 def loss_histograms(
-    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
+    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], config: RelabelConfig
 ) -> NDArray[np.int64]:
     """Count the losses [C, BINS] of a part's train tracks by inherited label; locked labels say nothing about noise."""
     used = {
@@ -149,8 +176,8 @@ def loss_histograms(
         if t.label is not None and t.split == "train" and not t.locked
     }
     inherited = np.array([used.get(track_id, -1) for track_id in scores["track_id"].to_pylist()], dtype=np.int64)
-    loss = column(scores, "loss")
-    return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
+    loss = loss_in_context(scores, config.context_segments)
+    return np.stack([mix.histogram(loss[inherited == c], config.axis) for c in range(len(classes))])
 
 
 def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:

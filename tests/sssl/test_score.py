@@ -6,7 +6,7 @@ import torch
 from schemas import Catalog
 from sssl.features import MelConfig
 from sssl.models import Model, ModelSpec
-from sssl.score import ScoreConfig, posteriors, score_counts, scores_table
+from sssl.score import ScoreConfig, folds_of, posteriors, score_counts, scores_table
 
 CLASSES = ("Q1", "Q2")
 SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)
@@ -32,6 +32,19 @@ def test_the_member_that_did_not_see_the_fold_scores(model):
     for member in (0, 1):
         alone = model.members[member](torch.from_numpy(x[folds == member]).float()).softmax(1).detach().numpy()
         np.testing.assert_allclose(found[folds == member], alone, atol=1e-5)
+
+
+def test_all_members_score_what_none_trained_on(model):
+    x = log_mel(10)
+    found = posteriors(model, x, np.full(10, -1), ScoreConfig(), "cpu", threads=1)
+    each = [posteriors(model, x, np.full(10, fold), ScoreConfig(), "cpu", threads=1) for fold in (0, 1)]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_only_train_tracks_are_left_to_one_member():
+    tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
+    assert folds_of(["a", "a", "b", "c"], tracks, ScoreConfig()).tolist() == [0, 0, -1, -1]
+    assert folds_of(["a", "b", "c"], tracks, ScoreConfig(average_members=False)).tolist() == [0, 0, 0]
 
 
 def test_scores_do_not_depend_on_the_number_of_threads(model):
