@@ -2,9 +2,11 @@ import re
 import shutil
 
 import pytest
+import torch
 
 from pipelines.cli import main
 from sssl.data import Corpus
+from sssl.models import load
 from sssl.rounds import last_accepted, read_rounds
 from sssl.sql import connect
 from sssl.store import Store
@@ -118,6 +120,27 @@ def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
     stage("report")
     alone = {m.ref: m.digest for m in Store.open(output).latest().manifests}
     assert alone == {m.ref: m.digest for m in finished.latest().manifests}
+
+
+def test_training_starts_from_given_weights_named_by_their_content(finished, tmp_path):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    given = finished.latest().get("models", 1)
+    weights = f"{finished.root}/{given.files[0].path}"
+    flags = ["--warmup-epochs", "1", "--batch-size", "8", "--learning-rate", "1e-9", "--weight-decay", "0"]
+    assert main(["train", "--output", output, "--round", "0", "--init", weights, *flags]) == 0
+    store = Store.open(output)
+    trained = store.latest().get("models", 0)
+    assert trained.config["init"] == given.summary["model_id"]
+    before, after = (load(s.read_bytes(m.files[0].path)) for s, m in ((finished, given), (store, trained)))
+    for one, other in zip(before.members, after.members, strict=True):
+        torch.testing.assert_close(dict(one.named_parameters()), dict(other.named_parameters()))
+
+
+def test_weights_that_are_none_of_ours_are_refused(finished, tmp_path, capsys):
+    (tmp_path / "weights.pt").write_bytes(b"something else entirely")
+    for name, why in [("weights.pt", "not a model file of this program"), ("gone.pt", "No such file")]:
+        assert main(["train", "--output", finished.root, "--round", "0", "--init", str(tmp_path / name)]) == 1
+        assert why in " ".join(capsys.readouterr().err.split())
 
 
 def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path):
