@@ -86,6 +86,9 @@ class Segment:
         unit="dB re full scale",
     )
     level_db: float = column(_REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale")
+    band_level_db: object = column(
+        None, "Mean of the log-mel over its frames [mels] as float16 tensor.", unit="dB re full scale"
+    )
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,16 @@ class Label:
     round: int = column(_INT, _ROUND, key=True)
     inherited_label: str | None = column(_TEXT, "The track's label.", nullable=True)
     loss: float | None = column(
-        _REAL, "Loss the split was made on, from the scores of the last accepted round.", unit="nat", nullable=True
+        _REAL,
+        "Loss the split was made on: that of the last accepted round, moved by `consistency` and by neighbours.",
+        unit="nat",
+        nullable=True,
+    )
+    consistency: float | None = column(
+        _REAL,
+        "Log likelihood ratio that the segment sounds like the rest of its track; low where it does not belong.",
+        unit="nat",
+        nullable=True,
     )
     clean_probability: float | None = column(
         _REAL, "Posterior of the mixture's low-loss component: how likely the inherited label is right.", nullable=True

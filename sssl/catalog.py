@@ -53,7 +53,7 @@ class CatalogConfig:
 
     classes: tuple[str, ...] = ("Q1", "Q2", "Q3", "Q4")
     """The emotion classes, in the order that probabilities are written in (Russell quadrants by default)."""
-    folds: int = 3
+    folds: int = 4
     """Cross-fitting folds: a model has one member a fold, which never sees the tracks it scores."""
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""

@@ -30,11 +30,12 @@ class UnsupportedUri(Exception):
 
 
 class _Cut(NamedTuple):
-    """Segments of a track: position [N], log-mel [N, mels, frames] in dB, level [N] in dB."""
+    """Segments of a track: position [N], log-mel [N, mels, frames], level [N] and level by mel band [N, mels] in dB."""
 
     segment_index: NDArray[np.int32]
     log_mel: NDArray[np.float16]
     level_db: NDArray[np.float32]
+    band_level_db: NDArray[np.float16]
 
 
 @dataclass
@@ -108,25 +109,31 @@ def ledger_row(
 
 def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     """Put the segments of a part's tracks into one table, in the order of tracks."""
-    tensor = pa.fixed_shape_tensor(pa.float16(), config.shape)
+    tensor, bands = (pa.fixed_shape_tensor(pa.float16(), shape) for shape in (config.shape, config.shape[:1]))
     # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
-    schema = arrow_schema(Segment, log_mel=tensor)
+    schema = arrow_schema(Segment, log_mel=tensor, band_level_db=bands)
     schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": repr(config)})
     usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
     if not usable:
         return schema.empty_table()
-    index, mels, levels = (np.concatenate(column) for column in zip(*(cut for _, cut in usable), strict=True))
-    storage = pa.FixedSizeListArray.from_arrays(pa.array(mels.reshape(-1)), config.shape[0] * config.shape[1])
+    columns = zip(*(cut for _, cut in usable), strict=True)
+    index, mels, levels, band_levels = (np.concatenate(column) for column in columns)
     return pa.table(
         {
             "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
             "segment_index": index,
             "start_s": (index * config.start_distance_s).astype(np.float32),
-            "log_mel": pa.ExtensionArray.from_storage(tensor, storage),
+            "log_mel": _tensors(mels, tensor),
             "level_db": levels,
+            "band_level_db": _tensors(band_levels, bands),
         },
         schema=schema,
     )
+
+
+def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
+    return pa.ExtensionArray.from_storage(type, storage)
 
 
 def ledger_counts(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Counter[str]:
@@ -184,6 +191,7 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
     # In one block that grows: small arrays kept between large temporary ones would fragment the heap.
     mels = io.BytesIO()
     indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    band_levels = [np.empty((0, config.mels), np.float16)]
     seen = 0
     for first, segments in _batches(decoder.blocks(), config):
         finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
@@ -191,11 +199,13 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
         if len(finite):
             indices.append((first + finite).astype(np.int32))
             usable = segments[finite]
-            mels.write(log_mel(usable, config).tobytes())
+            tensors = log_mel(usable, config)
+            mels.write(tensors.tobytes())
             levels.append(level_db(usable))
+            band_levels.append(tensors.mean(axis=2, dtype=np.float32).astype(np.float16))
     index = np.concatenate(indices)
     log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
-    return _Cut(index, log_mels, np.concatenate(levels)), seen - len(index)
+    return _Cut(index, log_mels, np.concatenate(levels), np.concatenate(band_levels)), seen - len(index)
 
 
 def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:

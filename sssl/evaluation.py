@@ -17,9 +17,10 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from schemas import Catalog
 from sssl.catalog import CatalogConfig, CatalogError, deal_folds
+from sssl.evidence import column
 from sssl.html import template
 from sssl.presets import GUARDED, PAPER, Preset
-from sssl.relabel import column, posteriors
+from sssl.relabel import posteriors
 from sssl.rounds import last_accepted
 from sssl.store import Snapshot, Store
 

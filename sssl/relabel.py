@@ -7,16 +7,15 @@ Method: Sun, Zhang, Zhou, Li, "Semi-Supervised Self-Learning Enhanced Music Emot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from sssl import mixture as mix
-from sssl.config import require
+from sssl.evidence import EvidenceConfig, column
 
 Floats = NDArray[np.float64]
 
@@ -29,9 +28,6 @@ class RelabelConfig:
     """A segment is confident if its clean probability is above this."""
     temperature: float = 0.5
     """Sharpening of soft labels: p^(1/T) / sum; 1 leaves them as they are."""
-    context_segments: int = 5
-    """Half of what a segment is split by is its own loss, half the mean over so many segments around it, for a wrong
-    stretch is rarely a single segment; 1 turns it off."""
     axis: mix.Axis = "logit"
     """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
     clip_quantile: float = 0.005
@@ -46,14 +42,7 @@ class RelabelConfig:
     """Call at most this share of a class's segments noisy, those with the highest loss; none: no cap."""
     noisy_weight: float = 1.0
     """Weight of noisy segments in training; 0 sets them aside."""
-
-    def __post_init__(self) -> None:
-        require(
-            self.context_segments > 0 and self.context_segments % 2 == 1,
-            "context_segments",
-            self.context_segments,
-            "an odd number of segments",
-        )
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
 @dataclass(frozen=True)
@@ -102,17 +91,25 @@ def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str
     weight = np.array([float(row.split == "train") for row in rows], dtype=np.float64)
     nan = np.full(len(rows), np.nan)
     return _labels_table(
-        segments, 0, classes, inherited, nan, nan, partition, _one_hot(inherited, len(classes)), weight, reason
+        segments, 0, classes, inherited, nan, nan, nan, partition, _one_hot(inherited, len(classes)), weight, reason
     )
 
 
 def relabel(
-    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], round: int, split: Split, config: RelabelConfig
+    scores: pa.Table,
+    loss: Floats,
+    consistency: Floats,
+    tracks: Sequence[Catalog],
+    classes: Sequence[str],
+    round: int,
+    split: Split,
+    config: RelabelConfig,
 ) -> pa.Table:
-    """Apply a split to the scored segments of a part; rows stay aligned with the scores (and so with the segments)."""
+    """Apply a split to the scored segments of a part, given the loss [N] that each is split by and its consistency [N];
+    rows stay aligned with the scores (and so with the segments)."""
     base = inherit(scores, tracks, classes)
     inherited = class_indices(base["inherited_label"], classes)
-    posterior, loss = posteriors(scores, len(classes)), loss_in_context(scores, config.context_segments)
+    posterior = posteriors(scores, len(classes))
     unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
     unscored = ~np.isfinite(loss) & ~unlabelled
     clean, noisy, capped = _apply(split, inherited, loss, config.tau)
@@ -126,7 +123,7 @@ def relabel(
         kept = np.full(len(loss), "no-split")
     reason = np.select([unlabelled, locked, unscored, noisy], ["no-label", "locked", "no-score", "high-loss"], kept)
     weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
-    return _labels_table(scores, round, classes, inherited, loss, clean, partition, target, weight, reason)
+    return _labels_table(scores, round, classes, inherited, loss, consistency, clean, partition, target, weight, reason)
 
 
 def sharpen(probabilities: Floats, temperature: float) -> Floats:
@@ -141,43 +138,23 @@ def posteriors(scores: pa.Table, classes: int) -> Floats:
     return np.array([row or [np.nan] * classes for row in listed], dtype=np.float64).reshape(-1, classes)
 
 
-def column(table: pa.Table, name: str) -> Floats:
-    """Return a numeric column [N], NaN where it is null."""
-    return np.asarray(table[name].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan))
-
-
 def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
     """Return the positions [N] of labels among the classes, -1 where there is none."""
     position = {name: index for index, name in enumerate(classes)}
     return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
 
 
-def loss_in_context(scores: pa.Table, segments: int) -> Floats:
-    """Return the losses [N] that segments are split by: on the logit axis the mean of a segment's own and of the
-    moving average over `segments` around it in its track. NaN where the segment itself has none."""
-    own = column(scores, "loss")
-    if segments == 1:
-        return own
-    logit = pd.Series(mix.to_axis(own, "logit"))
-    around = logit.groupby(scores["track_id"].to_numpy()).transform(
-        lambda track: track.rolling(segments, center=True, min_periods=1).mean()
-    )
-    with np.errstate(invalid="ignore"):  # NaN stays NaN
-        return np.logaddexp(0.0, ((logit + around) / 2).to_numpy())
-
-
 def loss_histograms(
-    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], config: RelabelConfig
+    scores: pa.Table, loss: Floats, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
 ) -> NDArray[np.int64]:
-    """Count the losses [C, BINS] of a part's train tracks by inherited label; locked labels say nothing about noise."""
+    """Count the losses [N] of a part's train tracks by inherited label [C, BINS]; locked ones say nothing of noise."""
     used = {
         t.track_id: classes.index(t.label)
         for t in tracks
         if t.label is not None and t.split == "train" and not t.locked
     }
     inherited = np.array([used.get(track_id, -1) for track_id in scores["track_id"].to_pylist()], dtype=np.int64)
-    loss = loss_in_context(scores, config.context_segments)
-    return np.stack([mix.histogram(loss[inherited == c], config.axis) for c in range(len(classes))])
+    return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
 
 
 def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:
@@ -256,6 +233,7 @@ def _labels_table(
     classes: Sequence[str],
     inherited: NDArray[np.int64],
     loss: Floats,
+    consistency: Floats,
     clean: Floats,
     partition: NDArray[np.str_],
     target: Floats,
@@ -272,6 +250,7 @@ def _labels_table(
             "round": pa.array(np.full(len(rows), round), pa.int32()),
             "inherited_label": pa.array(names[inherited], pa.string()),
             "loss": pa.array(loss, pa.float32(), mask=~np.isfinite(loss)),
+            "consistency": pa.array(consistency, pa.float32(), mask=~np.isfinite(consistency)),
             "clean_probability": pa.array(clean, pa.float32(), mask=~np.isfinite(clean)),
             "partition": pa.array(partition.astype(object), pa.string()),
             "label": pa.array(names[label], pa.string()),

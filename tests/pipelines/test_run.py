@@ -110,7 +110,7 @@ def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
         given = [word for flag in take for word in (flag, flags[flag])]
         assert main([name, "--output", output, *args, *given]) == 0
 
-    stage("segment", "--catalog", catalog, take=["--tracks-per-part"])
+    stage("segment", "--catalog", catalog, take=["--tracks-per-part", "--folds"])
     for round in "012":
         stage("relabel", "--round", round, take=["--min-separation"])
         stage("train", "--round", round, take=["--warmup-epochs", "--epochs", "--batch-size"])

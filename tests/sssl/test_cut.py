@@ -118,6 +118,13 @@ def test_the_tensor_column_has_its_shape_and_parameters(cut):
     assert b"rate_hz=16000" in table.schema.metadata[b"sssl.log_mel"]
 
 
+def test_band_levels_are_the_means_of_the_tensor(cut):
+    table = segments_table([cut(noise(7))], CONFIG)
+    mels, levels = (table[name].combine_chunks().to_numpy_ndarray() for name in ("log_mel", "band_level_db"))
+    assert levels.shape == mels.shape[:2]
+    np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
+
+
 def test_a_clipped_track_is_partial_and_says_how_much(cut):
     wave = np.clip(noise(30) * 4, -1, 1)
     done = cut(wave)

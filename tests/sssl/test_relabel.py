@@ -3,8 +3,9 @@ import pyarrow as pa
 import pytest
 
 from schemas import Catalog
+from sssl.evidence import Evidence
 from sssl.presets import PAPER
-from sssl.relabel import RelabelConfig, fit_split, inherit, loss_histograms, loss_in_context, relabel, sharpen
+from sssl.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel, sharpen
 from sssl.score import scores_table
 
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
@@ -33,9 +34,13 @@ def probabilities(clean, noisy, seed=0):
 
 
 def run(by_track, tracks, config=GUARDED):
-    scores = make_scores(by_track, tracks)
-    split = fit_split(loss_histograms(scores, tracks, CLASSES, config), config)
-    return relabel(scores, tracks, CLASSES, 1, split, config).to_pandas(), split
+    return split_and_relabel(make_scores(by_track, tracks), tracks, config)
+
+
+def split_and_relabel(scores, tracks, config=GUARDED):
+    loss, consistency = Evidence().losses(scores, None)
+    split = fit_split(loss_histograms(scores, loss, tracks, CLASSES, config.axis), config)
+    return relabel(scores, loss, consistency, tracks, CLASSES, 1, split, config).to_pandas(), split
 
 
 @pytest.mark.parametrize("config", [GUARDED, PAPER.relabel], ids=["guarded", "paper"])
@@ -66,8 +71,7 @@ def test_a_class_that_is_merely_hard_is_not_noisy():
     swapped = [[p[1], p[0], *p[2:]] if i >= 1000 else p for i, p in enumerate(scores["probabilities"].to_pylist())]
     segments = scores.select(["track_id", "segment_index"])
     scores = scores_table(segments, np.array(swapped, np.float32), tracks, CLASSES, 0, "m")
-    split = fit_split(loss_histograms(scores, tracks, CLASSES, GUARDED), GUARDED)
-    labels = relabel(scores, tracks, CLASSES, 1, split, GUARDED).to_pandas()
+    labels, _ = split_and_relabel(scores, tracks)
     assert (labels["partition"][1000:] == "noisy").mean() < 0.02
     assert (labels["partition"][:700] == "noisy").mean() < 0.02
     assert (labels["partition"][700:1000] == "noisy").mean() > 0.95
@@ -148,24 +152,3 @@ def test_inherited_labels_are_the_tracks_labels():
     assert labels["label"].tolist()[:2] == ["Q3", "Q3"]
     assert labels["weight"].tolist() == [1.0, 1.0, 0.0, 0.0]
     assert labels["partition"].tolist() == ["confident", "confident", "unlabelled", "confident"]
-
-
-def test_neighbours_in_the_track_have_half_a_say():
-    p = np.array([0.9, 0.9, 0.1, 0.9, 0.9])
-    scores = make_scores({"a": p, "b": [0.2]}, [track("a", "Q1"), track("b", "Q1")])
-    logit = np.log((1 - p) / p)
-    around = np.array([logit[:2].mean(), logit[:3].mean(), logit[1:4].mean(), logit[2:].mean(), logit[3:].mean()])
-    expected = -np.log(1 / (1 + np.exp((logit + around) / 2)))
-    np.testing.assert_allclose(loss_in_context(scores, 3), [*expected, -np.log(0.2)], rtol=1e-3)
-
-
-def test_without_context_the_loss_is_the_segment_s_own():
-    scores = make_scores({"a": [0.9, 0.1, 0.9]}, [track("a", "Q1")])
-    np.testing.assert_allclose(loss_in_context(scores, 1), -np.log([0.9, 0.1, 0.9]), rtol=1e-6)
-
-
-def test_a_segment_without_a_score_gets_none_from_its_neighbours():
-    scores = make_scores({"a": [0.9, np.nan, 0.9]}, [track("a", "Q1")])
-    found = loss_in_context(scores, 3)
-    assert np.isnan(found[1])
-    np.testing.assert_allclose(found[[0, 2]], -np.log(0.9), rtol=1e-3)
