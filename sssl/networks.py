@@ -86,43 +86,10 @@ class AttentionCNN(nn.Module):
         return (share * values).sum(dim=1).flatten(1)
 
 
-class FrameCNN(nn.Module):
-    """One-dimensional convolutions over time with mel bands as channels (a time-delay network; statistics pooling after
-    Snyder et al., "X-vectors", 2018): the cheapest, and the only one that tells pitches apart from the start."""
-
-    def __init__(self, mels: int, channels: tuple[int, ...] = (96, 96, 128)) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(mels)
-        self.blocks = nn.Sequential(*(_frame_block(a, b) for a, b in pairwise((mels, *channels))))
-        self.width = 3 * channels[-1]
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        frames = self.blocks(self.norm(log_mel))  # [B, C, frames / 8]
-        return torch.cat([frames.mean(dim=2), frames.amax(dim=2), frames.std(dim=2)], dim=1)
-
-
-class TimmNet(nn.Module):
-    """An image network of the package timm, with one input channel and random weights."""
-
-    def __init__(self, mels: int, name: str) -> None:
-        super().__init__()
-        import timm
-
-        self.norm = MelNorm(mels)
-        self.network = timm.create_model(name, pretrained=False, in_chans=1, num_classes=0)
-        self.width = self.network.head_hidden_size
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        embedding: Tensor = self.network(self.norm(log_mel))
-        return embedding
-
-
 FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
     "cnn": ShortChunkCNN,
     "resnet": ShortChunkResNet,
     "attention": AttentionCNN,
-    "frames": FrameCNN,
-    "mobilenet": lambda mels: TimmNet(mels, "mobilenetv3_small_050"),
 }
 """Front-ends by the name that `--model` takes; each is called with the number of mel bands."""
 
@@ -143,15 +110,6 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(*_conv(inputs, outputs), nn.ReLU(inplace=True), nn.MaxPool2d(2))
-
-
-def _frame_block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv1d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm1d(outputs),
-        nn.ReLU(inplace=True),
-        nn.MaxPool1d(2),
-    )
 
 
 def _mean_and_maximum(maps: Tensor) -> Tensor:
