@@ -32,8 +32,9 @@ class RelabelConfig:
     """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
     clip_quantile: float = 0.005
     """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
-    per_class_prior: float | None = 200.0
-    """Fit a mixture a class, shrunk to the common one with the weight of so many segments; none: one for all."""
+    per_class_prior: float | None = 1000.0
+    """Move the mixture to each class's median, for classes are not equally hard: half of the way for a class of so many
+    segments, all of it for a large one; none: one mixture for all."""
     min_separation: float | None = 1.5
     """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split."""
     monotone: bool = True
@@ -75,8 +76,10 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
     if not pooled.sum():
         nothing = mix.Mixture(config.axis, mix.Component(1.0, 0.0, 1.0), None)
         return Split(config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS) for _ in counts))
-    common = _fit(pooled, config)
-    return Split(config.axis, common, tuple(_split_class(own, pooled, common, config) for own in counts))
+    offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
+    common = _fit(np.sum([mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)], axis=0), config)
+    by_class = (_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True))
+    return Split(config.axis, common, tuple(by_class))
 
 
 def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> pa.Table:
@@ -164,11 +167,15 @@ def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:
     return mix.Mixture(config.axis, mix.fit_one(counts, config.axis), None)
 
 
-def _split_class(own: Floats, pooled: Floats, common: mix.Mixture, config: RelabelConfig) -> ClassSplit:
-    fitted = common
-    if config.per_class_prior is not None and common.noisy is not None and own.sum():
-        # Shrinkage by pseudo-observations: the common histogram counts as so many segments of this class.
-        fitted = _fit(own + pooled * config.per_class_prior / pooled.sum(), config)
+def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
+    """Return by how many bins a class's median lies above that of all, shrunk to 0 where the class is small."""
+    if prior is None or not own.sum():
+        return 0
+    return round((mix.median_bin(own) - mix.median_bin(pooled)) * own.sum() / (own.sum() + prior))
+
+
+def _split_class(own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig) -> ClassSplit:
+    fitted = common.shifted(offset * mix.bin_width(config.axis))
     clean = fitted.clean_probability()
     if config.monotone:
         clean = mix.monotone(clean)
