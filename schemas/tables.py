@@ -19,6 +19,7 @@ _TRACK_ID = "The track's id, as in the catalog."
 _SEGMENT_INDEX = "0-based position of the segment in its track."
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
+_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--confidence` says otherwise)"
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,26 @@ class Round:
     heldout_loss: float | None = column(
         _REAL, "Mean negative log of the mean posterior at the label, held-out tracks.", unit="nat", nullable=True
     )
+    heldout_groups: int | None = column(
+        _INT, "Groups of held-out tracks behind the comparison with the parent round; null without one.", nullable=True
+    )
+    heldout_accuracy_change: float | None = column(
+        _REAL,
+        "Held-out accuracy less the parent round's, on the same tracks; one without a posterior counts as wrong.",
+        nullable=True,
+    )
+    heldout_accuracy_change_low: float | None = column(
+        _REAL, f"Lower end of its {_INTERVAL}; null with fewer than six groups.", nullable=True
+    )
+    heldout_accuracy_change_high: float | None = column(_REAL, "Upper end of that interval.", nullable=True)
+    heldout_loss_change: float | None = column(
+        _REAL,
+        "Held-out loss less the parent round's, on the same tracks: below 0 is better.",
+        unit="nat",
+        nullable=True,
+    )
+    heldout_loss_change_low: float | None = column(_REAL, f"Lower end of its {_INTERVAL}.", unit="nat", nullable=True)
+    heldout_loss_change_high: float | None = column(_REAL, "Upper end of that interval.", unit="nat", nullable=True)
     train_accuracy: float | None = column(
         _REAL,
         "The same share on train tracks, each scored by a member that did not train on it (cross-fitted).",
