@@ -214,11 +214,17 @@ class Song:
     label: str = column(_TEXT, "Most probable emotion of the track.")
     confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.")
     probabilities: list[float] = column(_REALS, "Probability by class, likewise.")
-    abstained: bool = column(_FLAG, "Whether `confidence` is below the threshold: do not publish without a look.")
+    abstained: bool = column(
+        _FLAG,
+        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish.",
+    )
     segments: int = column(_INT, "Scored segments behind the label.")
     timeline: list[dict[str, object]] = column(
         pa.list_(pa.struct([("start_s", _REAL), ("end_s", _REAL), ("label", _TEXT), ("confidence", _REAL)])),
-        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class.",
+        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is "
+        "smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at "
+        "the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of "
+        "the class, averaged over the run; unlike the song's it is not calibrated.",
     )
     round: int = column(_INT, "Accepted round whose scores were used.")
     model_id: str = column(_TEXT, _MODEL_ID)

@@ -18,28 +18,11 @@ from sssl.judge import (
     unsplit_row,
     verdict,
 )
-from sssl.metrics import Quality, confusion, quality
 from sssl.score import score_counts, scores_table
 from sssl.store import Manifest, Store
 
 CLASSES = ("a", "b")
 DEFAULTS = JudgeConfig()
-
-
-def test_quality_of_a_known_confusion():
-    counts = confusion(np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0]), 3)
-    assert counts.tolist() == [[2, 1, 0], [0, 2, 0], [1, 0, 0]]
-    found = quality(counts)
-    assert found.accuracy == pytest.approx(4 / 6)
-    assert found.macro_f1 == pytest.approx(np.mean([4 / 6, 4 / 5, 0]))
-
-
-def test_a_class_that_never_occurs_does_not_lower_macro_f1():
-    assert quality(np.array([[3.0, 0], [0, 0]])).macro_f1 == 1.0
-
-
-def test_without_tracks_there_is_no_quality():
-    assert quality(np.zeros((2, 2))) == Quality(0, None, None)
 
 
 # The comparison with the parent round
