@@ -19,7 +19,7 @@ _TRACK_ID = "The track's id, as in the catalog."
 _SEGMENT_INDEX = "0-based position of the segment in its track."
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
-_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--confidence` says otherwise)"
+_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise)"
 
 
 @dataclass(frozen=True)

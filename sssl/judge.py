@@ -46,11 +46,11 @@ class JudgeConfig:
     min_gain: float | None = 0.005
     """Reject a round whose held-out accuracy surely rises by less than this share, unless its loss surely falls; none:
     go on with rounds that bring nothing."""
-    confidence: float = 0.95
+    interval_level: float = 0.95
     """Level of the intervals of both changes; `surely` means that the whole interval says so."""
 
     def __post_init__(self) -> None:
-        require(0 < self.confidence < 1, "confidence", self.confidence, "a share between 0 and 1")
+        require(0 < self.interval_level < 1, "interval_level", self.interval_level, "a share between 0 and 1")
 
 
 class Outcome(NamedTuple):
@@ -125,13 +125,13 @@ def compare(
         return None
     changes = np.array([found[track_id] for track_id in both], float) - [before[track_id] for track_id in both]
     _, group = np.unique([groups[track_id] for track_id in both], return_inverse=True)
-    interval = interval_of_means(changes, group, config.confidence)
+    interval = interval_of_means(changes, group, config.interval_level)
     accuracy, loss = (Change(*row) for row in zip(changes.mean(axis=0).tolist(), *interval, strict=True))
     return Comparison(int(group.max()) + 1, accuracy, loss)
 
 
 def interval_of_means(
-    values: Floats, group: NDArray[np.int64], confidence: float
+    values: Floats, group: NDArray[np.int64], level: float
 ) -> tuple[list[float], list[float]] | tuple[list[None], list[None]]:
     """Return the lower and upper ends of the intervals of the means [K] of values [N, K], by bootstrap over groups [N];
     None with fewer than six groups.
@@ -148,7 +148,7 @@ def interval_of_means(
     # One resample at a time: all of them at once would not fit for many groups.
     drawn = (generator.multinomial(groups, np.full(groups, 1 / groups)) for _ in range(_RESAMPLES))
     means = np.array([(times @ sums) / (times @ sizes) for times in drawn])
-    tail = norm.cdf(np.sqrt(groups / (groups - 1)) * t.ppf((1 - confidence) / 2, groups - 1))
+    tail = norm.cdf(np.sqrt(groups / (groups - 1)) * t.ppf((1 - level) / 2, groups - 1))
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low.tolist(), high.tolist()
 

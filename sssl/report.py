@@ -167,7 +167,7 @@ def learning(source: Source, colors: Sequence[str]) -> Context:
     moved = flow_of(counts[source.accepted.round], source.classes) if source.accepted.round else np.zeros(0)
     return {
         "rounds": rounds,
-        "confidence": source.snapshot.of("rounds")[-1].config["confidence"],
+        "interval_level": source.snapshot.of("rounds")[-1].config["interval_level"],
         "accuracy": plots.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
         "confident": plots.by_round("confident", alt, numbers, confident, colors, accepted),
         "splits": sorted(splits, key=lambda split: not split["by_class"]),

@@ -176,8 +176,8 @@ def test_without_held_out_tracks_or_without_a_test_a_round_is_accepted_and_says_
 
 
 def test_a_level_that_makes_no_sense_is_refused():
-    with pytest.raises(ConfigError, match="--confidence 95: expected a share between 0 and 1"):
-        JudgeConfig(confidence=95)
+    with pytest.raises(ConfigError, match="--interval-level 95: expected a share between 0 and 1"):
+        JudgeConfig(interval_level=95)
 
 
 # Tables
