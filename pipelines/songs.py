@@ -21,7 +21,7 @@ from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
 from sssl.rounds import last_accepted
 from sssl.score import by_track
-from sssl.songs import STATISTICS, Floats, SongConfig, SongModel, fit_songs, statistics, timeline
+from sssl.songs import STATISTICS, Floats, SongConfig, SongModel, TrainTracks, fit_songs, statistics, timeline
 from sssl.store import Receipt, Snapshot, Store
 
 Labelled = tuple[str, int, str, Floats]
@@ -118,7 +118,7 @@ def _fit(rows: list[Labelled], classes: int, settings: SongConfig) -> SongModel:
     ordered = sorted(rows, key=lambda row: row[0])
     features = np.array([row[3] for row in ordered]).reshape(-1, STATISTICS * classes)
     labels = np.array([row[1] for row in ordered], np.int64)
-    return fit_songs(features, labels, [row[2] for row in ordered], classes, settings)
+    return fit_songs(TrainTracks(features, labels, [row[2] for row in ordered]), classes, settings)
 
 
 def main(argv: Sequence[str]) -> int:

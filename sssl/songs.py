@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from sssl.config import require
 from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
 Floats = NDArray[np.float64]
+Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]  # rows to fit to, rows left out
 STATISTICS = 7  # a class
 _LEFT_OUT_FOLDS = 5
 _FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
@@ -110,51 +111,42 @@ class SongModel:
         return asdict(self)
 
 
-def fit_songs(
-    features: Floats, labels: NDArray[np.int64], groups: Sequence[str], classes: int, config: SongConfig
-) -> SongModel:
-    """Fit classifier and threshold to train tracks' statistics [N, 7 C], label indices [N] and groups [N].
+class TrainTracks(NamedTuple):
+    """Tracks to fit to: statistics [N, 7 C], label indices [N] and groups [N]."""
+
+    features: Floats
+    labels: NDArray[np.int64]
+    groups: Sequence[str]
+
+
+def fit_songs(tracks: TrainTracks, classes: int, config: SongConfig) -> SongModel:
+    """Fit classifier and threshold to train tracks.
 
     With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees scores as
     they are on new music, and its probabilities are calibrated without a further split; with a single model they are
     too sure. What the fit is judged by comes from fits that left out the track's group.
     """
-    classifier, left_out = fit_classifier(features, labels, groups, classes, config)
-    confidence, correct = left_out.max(axis=1, initial=0.0), left_out.argmax(axis=1) == labels[: len(left_out)]
+    classifier, left_out = fit_classifier(tracks, classes, config)
+    confidence, correct = left_out.max(axis=1), left_out.argmax(axis=1) == tracks.labels[: len(left_out)]
     threshold = choose_threshold(confidence, correct, config)
     return SongModel(classifier, threshold, tuple(reliability(confidence, correct, bins_for(len(confidence)))))
 
 
-def fit_classifier(
-    features: Floats, labels: NDArray[np.int64], groups: Sequence[str], classes: int, config: SongConfig
-) -> tuple[SongClassifier, Floats]:
-    """Fit the song classifier; return it and its probabilities [N, C] for tracks whose group the fit left out.
+def fit_classifier(tracks: TrainTracks, classes: int, config: SongConfig) -> tuple[SongClassifier, Floats]:
+    """Fit the song classifier; return it and its probabilities [N, C] for each track by a fit that left out its group,
+    or none [0, C] where all tracks are of one group.
 
     The mean posterior, sharpened or softened by one exponent, is hard to beat with few tracks. A softmax over all
     statistics takes its place only if it predicts tracks left out of its fit better by more than a standard error.
-    With a single group nothing can be left out: no probabilities [0, C] then.
     """
-    log_mean, splits = features[:, :classes], _splits(features, labels, groups, classes)
-    if not splits:
-        exponent = _exponent(log_mean, labels) if len(labels) else 1.0
-        return _of_mean_posterior(exponent, classes), np.empty((0, classes))
-    plain = np.empty_like(log_mean)
-    for train, test in splits:
-        plain[test] = log_softmax(_exponent(log_mean[train], labels[train]) * log_mean[test], axis=1)
-    of_mean = _of_mean_posterior(_exponent(log_mean, labels), classes)
-    if _fewest_groups(labels, groups, classes) < _LEFT_OUT_FOLDS:
-        return of_mean, np.exp(plain)
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=config.regularization, max_iter=2000))
-    softmax = cross_val_predict(pipeline, features, labels, cv=splits, method="predict_log_proba")
-    gain = _losses(plain, labels) - _losses(softmax, labels)
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        return of_mean, np.exp(plain)
-    scaler, regression = pipeline.fit(features, labels)
-    weights, bias = regression.coef_, regression.intercept_
-    if classes == 2:  # scikit-learn keeps one row for two classes
-        weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
-    classifier = SongClassifier(tuple(scaler.mean_), tuple(scaler.scale_), _rows(weights), tuple(map(float, bias)))
-    return classifier, np.exp(softmax)
+    splits = _splits(tracks, classes)
+    classifier, left_out = _fit_exponent(tracks, classes, splits)
+    if splits and _fewest_groups(tracks, classes) >= _LEFT_OUT_FOLDS:
+        softmax, by_softmax = _fit_softmax(tracks, classes, splits, config)
+        gain = _losses(left_out, tracks.labels) - _losses(by_softmax, tracks.labels)
+        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+            classifier, left_out = softmax, by_softmax
+    return classifier, np.exp(left_out)
 
 
 def choose_threshold(confidence: Floats, correct: NDArray[np.bool_], config: SongConfig) -> Threshold:
@@ -188,31 +180,53 @@ def _threshold(
     return Threshold(abstain_below, wanted, len(confidence), tracks, right, low)
 
 
-def _splits(features: Floats, labels: NDArray[np.int64], groups: Sequence[str], classes: int) -> list[tuple[Any, Any]]:
-    """Split tracks into those to fit on and those left out, by group; none with fewer than two groups."""
-    folds = min(_LEFT_OUT_FOLDS, len(set(groups)))
+def _splits(tracks: TrainTracks, classes: int) -> Splits:
+    """Split tracks into those to fit to and those left out, by group; no split where there is one group."""
+    folds = min(_LEFT_OUT_FOLDS, len(set(tracks.groups)))
     if folds < 2:
         return []
-    stratified = _fewest_groups(labels, groups, classes) >= folds
-    splitter = StratifiedGroupKFold(folds) if stratified else GroupKFold(folds)
-    return list(splitter.split(features, labels, groups))
+    splitter = StratifiedGroupKFold(folds) if _fewest_groups(tracks, classes) >= folds else GroupKFold(folds)
+    return list(splitter.split(*tracks))
 
 
-def _fewest_groups(labels: NDArray[np.int64], groups: Sequence[str], classes: int) -> int:
+def _fewest_groups(tracks: TrainTracks, classes: int) -> int:
     """Return in how many groups the class occurs that occurs in the fewest."""
-    return min(len({group for group, label in zip(groups, labels, strict=True) if label == c}) for c in range(classes))
+    pairs = set(zip(tracks.labels.tolist(), tracks.groups, strict=True))
+    return min(sum(label == c for label, _ in pairs) for c in range(classes))
+
+
+def _fit_exponent(tracks: TrainTracks, classes: int, splits: Splits) -> tuple[SongClassifier, Floats]:
+    """Fit p ~ (mean posterior)^exponent; return it and its log probabilities for left-out tracks."""
+    log_mean, labels = tracks.features[:, :classes], tracks.labels
+    left_out = np.empty((len(labels) if splits else 0, classes))
+    for train, test in splits:
+        left_out[test] = log_softmax(_exponent(log_mean[train], labels[train]) * log_mean[test], axis=1)
+    # The log of the mean comes first among the statistics.
+    size = STATISTICS * classes
+    weights = np.eye(classes, size) * _exponent(log_mean, labels)
+    return SongClassifier((0.0,) * size, (1.0,) * size, _rows(weights), (0.0,) * classes), left_out
 
 
 def _exponent(log_mean: Floats, labels: NDArray[np.int64]) -> float:
-    """Return the exponent of mean posteriors that predicts the labels best."""
+    """Return the exponent by which mean posteriors predict labels best, 1 without any."""
+    if not len(labels):
+        return 1.0
     return float(minimize_scalar(lambda a: _losses(a * log_mean, labels).mean(), bounds=(0.1, 10)).x)
 
 
-def _of_mean_posterior(exponent: float, classes: int) -> SongClassifier:
-    """Make the classifier p ~ (mean posterior)^exponent: the log of the mean comes first among the features."""
-    features = STATISTICS * classes
-    weights = np.eye(classes, features) * exponent
-    return SongClassifier((0.0,) * features, (1.0,) * features, _rows(weights), (0.0,) * classes)
+def _fit_softmax(
+    tracks: TrainTracks, classes: int, splits: Splits, config: SongConfig
+) -> tuple[SongClassifier, Floats]:
+    """Fit a softmax over all statistics; return it and its log probabilities for left-out tracks."""
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=config.regularization, max_iter=2000))
+    features, labels, _ = tracks
+    left_out = cross_val_predict(pipeline, features, labels, cv=splits, method="predict_log_proba")
+    scaler, regression = pipeline.fit(features, labels)
+    weights, bias = regression.coef_, regression.intercept_
+    if classes == 2:  # scikit-learn keeps one row for two classes
+        weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
+    classifier = SongClassifier(tuple(scaler.mean_), tuple(scaler.scale_), _rows(weights), tuple(map(float, bias)))
+    return classifier, left_out
 
 
 def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:

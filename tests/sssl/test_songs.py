@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 
 from sssl.config import ConfigError
-from sssl.songs import SongConfig, bins_for, choose_threshold, fit_classifier, fit_songs, statistics, timeline
+from sssl.songs import (
+    SongConfig,
+    TrainTracks,
+    bins_for,
+    choose_threshold,
+    fit_classifier,
+    fit_songs,
+    statistics,
+    timeline,
+)
 
 CLASSES = ("Q1", "Q2", "Q3")
 
@@ -27,9 +36,13 @@ def test_statistics_do_not_depend_on_the_order_of_segments():
     np.testing.assert_allclose(statistics(rows), statistics(rows[::-1]))
 
 
-def fitted(features, labels, classes=3, groups=None):
+def tracks_of(features, labels, groups=None):
     groups = range(len(labels)) if groups is None else groups
-    return fit_classifier(features, labels, [f"g{group}" for group in groups], classes, SongConfig())[0]
+    return TrainTracks(features, labels, [f"g{group}" for group in groups])
+
+
+def fitted(features, labels, classes=3):
+    return fit_classifier(tracks_of(features, labels), classes, SongConfig())[0]
 
 
 def labelled(count=300, seed=0):
@@ -84,7 +97,7 @@ def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(0, 1, (90, 21)), rng.integers(0, 3, 90)
     features[:, :3] = np.log(1 / 3)
-    _, left_out = fit_classifier(features, labels, [f"g{i}" for i in range(90)], 3, SongConfig())
+    _, left_out = fit_classifier(tracks_of(features, labels), 3, SongConfig())
     np.testing.assert_allclose(left_out.sum(axis=1), 1)
     assert np.log(left_out[np.arange(90), labels]).mean() == pytest.approx(np.log(1 / 3), abs=0.02)
 
@@ -94,8 +107,8 @@ def test_a_group_is_left_out_as_a_whole():
     artist = np.repeat(np.arange(30), 6)
     labels, features = artist % 3, np.full((180, 21), np.log(1 / 3))
     features[:, 3:] = np.random.default_rng(0).normal(0, 3, (30, 18))[artist]
-    _, together = fit_classifier(features, labels, [f"artist {a}" for a in artist], 3, SongConfig())
-    _, apart = fit_classifier(features, labels, [f"track {i}" for i in range(180)], 3, SongConfig())
+    _, together = fit_classifier(tracks_of(features, labels, artist), 3, SongConfig())
+    _, apart = fit_classifier(tracks_of(features, labels), 3, SongConfig())
     assert (apart.argmax(axis=1) == labels).mean() > 0.7
     assert (together.argmax(axis=1) == labels).mean() < 0.5
 
@@ -172,7 +185,7 @@ def test_a_given_threshold_stands_and_says_what_it_is_worth():
 
 def test_a_fit_brings_threshold_and_reliability_of_left_out_tracks():
     features, labels = labelled(200)
-    model = fit_songs(features, labels, [f"g{i}" for i in range(200)], 3, SongConfig())
+    model = fit_songs(tracks_of(features, labels), 3, SongConfig())
     assert model.threshold.left_out_tracks == sum(found.tracks for found in model.reliability) == 200
     assert len(model.reliability) == bins_for(200) == 10
     assert model.threshold.abstain_below is not None
@@ -181,7 +194,7 @@ def test_a_fit_brings_threshold_and_reliability_of_left_out_tracks():
 
 def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():
     features, labels = labelled(50)
-    model = fit_songs(features, labels, ["the only artist"] * 50, 3, SongConfig())
+    model = fit_songs(tracks_of(features, labels, np.zeros(50)), 3, SongConfig())
     assert model.threshold.left_out_tracks == 0
     assert model.threshold.abstains(1.0)
     assert model.reliability == ()
