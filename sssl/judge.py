@@ -85,7 +85,8 @@ class Comparison:
 
     def __str__(self) -> str:
         accuracy = _said(self.accuracy, "{:+.1f}", "points", 100)
-        return f"held-out accuracy {accuracy}, loss {_said(self.loss, '{:+.3f}', 'nat')}"
+        without = "" if self.groups >= _FEWEST_GROUPS else f"; {self.groups} groups are too few for intervals"
+        return f"held-out accuracy {accuracy}, loss {_said(self.loss, '{:+.3f}', 'nat')}{without}"
 
 
 def confusion_of(counts: dict[str, float], split: str, classes: Sequence[str]) -> Floats:
@@ -228,7 +229,7 @@ def _outcomes_of_part(
 def _said(change: Change, number: str, unit: str, factor: float = 1.0) -> str:
     value = f"{number.format(factor * change.value)} {unit}"
     if change.low is None or change.high is None:
-        return f"{value} (no interval: fewer than {_FEWEST_GROUPS} groups)"
+        return value
     return f"{value} ({number.format(factor * change.low)} to {number.format(factor * change.high)})"
 
 

@@ -97,11 +97,11 @@ def test_a_reliability_curve_is_of_held_out_tracks_else_of_train_tracks_that_wer
     left_out = report_folder[1].get("songs").summary["threshold"]["left_out_tracks"]
     assert held_out < left_out
     monkeypatch.setattr(report, "FEWEST_FOR_CURVE", left_out)
-    assert f"{left_out} train tracks that were left out of the fit, as too few are held out" in text_of(
+    assert f"{left_out} train tracks that were left out of the fit (too few are held out), in" in text_of(
         read(report_folder)
     )
     monkeypatch.setattr(report, "FEWEST_FOR_CURVE", held_out)
-    assert f"{held_out} held-out tracks in 1 bin" in text_of(read(report_folder))
+    assert f"{held_out} held-out tracks, in 1 bin" in text_of(read(report_folder))
 
 
 def test_the_reliability_curve_says_its_numbers(report_folder, monkeypatch):
