@@ -19,6 +19,7 @@ _TRACK_ID = "The track's id, as in the catalog."
 _SEGMENT_INDEX = "0-based position of the segment in its track."
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
+_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise)"
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,26 @@ class Round:
     heldout_loss: float | None = column(
         _REAL, "Mean negative log of the mean posterior at the label, held-out tracks.", unit="nat", nullable=True
     )
+    heldout_groups: int | None = column(
+        _INT, "Groups of held-out tracks behind the comparison with the parent round; null without one.", nullable=True
+    )
+    heldout_accuracy_change: float | None = column(
+        _REAL,
+        "Held-out accuracy less the parent round's, on the same tracks; one without a posterior counts as wrong.",
+        nullable=True,
+    )
+    heldout_accuracy_change_low: float | None = column(
+        _REAL, f"Lower end of its {_INTERVAL}; null with fewer than six groups.", nullable=True
+    )
+    heldout_accuracy_change_high: float | None = column(_REAL, "Upper end of that interval.", nullable=True)
+    heldout_loss_change: float | None = column(
+        _REAL,
+        "Held-out loss less the parent round's, on the same tracks: below 0 is better.",
+        unit="nat",
+        nullable=True,
+    )
+    heldout_loss_change_low: float | None = column(_REAL, f"Lower end of its {_INTERVAL}.", unit="nat", nullable=True)
+    heldout_loss_change_high: float | None = column(_REAL, "Upper end of that interval.", unit="nat", nullable=True)
     train_accuracy: float | None = column(
         _REAL,
         "The same share on train tracks, each scored by a member that did not train on it (cross-fitted).",
@@ -205,11 +226,17 @@ class Song:
     label: str = column(_TEXT, "Most probable emotion of the track.")
     confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.")
     probabilities: list[float] = column(_REALS, "Probability by class, likewise.")
-    abstained: bool = column(_FLAG, "Whether `confidence` is below the threshold: do not publish without a look.")
+    abstained: bool = column(
+        _FLAG,
+        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish.",
+    )
     segments: int = column(_INT, "Scored segments behind the label.")
     timeline: list[dict[str, object]] = column(
         pa.list_(pa.struct([("start_s", _REAL), ("end_s", _REAL), ("label", _TEXT), ("confidence", _REAL)])),
-        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class.",
+        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is "
+        "smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at "
+        "the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of "
+        "the class, averaged over the run; unlike the song's it is not calibrated.",
     )
     round: int = column(_INT, "Accepted round whose scores were used.")
     model_id: str = column(_TEXT, _MODEL_ID)

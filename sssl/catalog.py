@@ -222,6 +222,16 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     return [Catalog(**record) for record in group.to_pylist()]
 
 
+def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
+    """Read the held-out tracks; of row groups (parts) that have none only the statistics are read."""
+    held_out: list[Catalog] = []
+    for _, file in sorted(catalog.files.items()):
+        with store.fs.open(store.url(file.path), "rb") as source:
+            rows = pq.read_table(source, filters=[("split", "==", "test")])
+        held_out += [Catalog(**record) for record in rows.to_pylist()]
+    return held_out
+
+
 def read_dealt(store: Store, catalog: Manifest) -> Dealt:
     """Read a committed catalog with the config it was dealt by."""
     rows = [Catalog(**record) for record in store.read_table(catalog).to_pylist()]

@@ -19,6 +19,7 @@ from schemas import Catalog
 from sssl.catalog import CatalogConfig, CatalogError, deal_folds
 from sssl.evidence import column
 from sssl.html import template
+from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
 from sssl.relabel import posteriors
 from sssl.rounds import last_accepted
@@ -239,12 +240,11 @@ def label_metrics(labels: pd.DataFrame) -> Metrics:
 
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> float | None:
     """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring Calibration in Deep
-    Learning", 2019): the mean distance of confidence and accuracy. Bins of equal width leave most bins empty."""
+    Learning", 2019): the mean distance of confidence and accuracy."""
     if not len(confidence):
         return None
-    order = np.argsort(confidence, kind="stable")
-    parts = [rows for rows in np.array_split(order, bins) if len(rows)]
-    return float(sum(len(r) * abs(confidence[r].mean() - correct[r].mean()) for r in parts) / len(order))
+    found = reliability(confidence, correct, bins)
+    return sum(b.tracks * abs(b.confidence - b.accuracy) for b in found) / len(confidence)
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> pd.DataFrame:

@@ -119,9 +119,9 @@ def shift(counts: Floats, bins: int) -> Floats:
     return moved
 
 
-def median_bin(counts: Floats) -> int:
-    """Return the bin of the median."""
-    return int(np.searchsorted(np.cumsum(counts), counts.sum() / 2))
+def quantile_bin(counts: Floats, quantile: float) -> int:
+    """Return the bin of a quantile."""
+    return int(np.searchsorted(np.cumsum(counts), counts.sum() * quantile))
 
 
 def fit_one(counts: Floats, axis: Axis) -> Component:

@@ -25,6 +25,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from sssl.metrics import Bin, wilson
 from sssl.mixture import BINS, Component, centers
 
 Floats = NDArray[np.float64]
@@ -213,6 +214,24 @@ def histogram(edges: Floats, counts: Floats, x_label: str, below: float | None =
         axes.xaxis.set_major_locator(MultipleLocator(_tick_step(edges[-1] - edges[0], 6)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
     axes.set_xlim(edges[0], edges[-1])
+    return figure
+
+
+@drawn
+def reliability(bins: Sequence[Bin]) -> Figure:
+    """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on the diagonal a
+    confidence keeps its word."""
+    figure, axes = _plot("confidence", "share that is right")
+    confidence, accuracy = (np.array([getattr(b, name) for b in bins]) for name in ("confidence", "accuracy"))
+    low, high = wilson(accuracy, [b.tracks for b in bins])
+    axes.plot([0, 1], [0, 1], "--", color=_THEME["muted"], linewidth=1)
+    reach = np.maximum([accuracy - low, high - accuracy], 0)
+    axes.errorbar(confidence, accuracy, reach, fmt="o-", color=_THEME["accent"], linewidth=1.6, elinewidth=1, capsize=3)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.04)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MultipleLocator(0.2))
+        axis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 

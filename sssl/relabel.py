@@ -19,6 +19,8 @@ from sssl.evidence import EvidenceConfig, column
 
 Floats = NDArray[np.float64]
 
+_EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
+
 
 @dataclass(frozen=True)
 class RelabelConfig:
@@ -33,8 +35,8 @@ class RelabelConfig:
     clip_quantile: float = 0.005
     """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
     per_class_prior: float | None = 1000.0
-    """Move the mixture to each class's median, for classes are not equally hard: half of the way for a class of so many
-    segments, all of it for a large one; none: one mixture for all."""
+    """Move the mixture to where each class's easy segments lie, for classes are not equally hard: half of the way for a
+    class of so many segments, all of it for a large one; none: one mixture for all."""
     min_separation: float | None = 1.5
     """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split."""
     monotone: bool = True
@@ -168,10 +170,10 @@ def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:
 
 
 def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
-    """Return by how many bins a class's median lies above that of all, shrunk to 0 where the class is small."""
+    """Return by how many bins a class's easy segments lie above those of all, shrunk to 0 where the class is small."""
     if prior is None or not own.sum():
         return 0
-    return round((mix.median_bin(own) - mix.median_bin(pooled)) * own.sum() / (own.sum() + prior))
+    return round((mix.quantile_bin(own, _EASY) - mix.quantile_bin(pooled, _EASY)) * own.sum() / (own.sum() + prior))
 
 
 def _split_class(own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig) -> ClassSplit:

@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import soundfile
+from reports import make_folder, read, sections
 
 from pipelines.cli import main
 from sssl.store import Store
@@ -63,3 +64,19 @@ def finished(catalog, tmp_path_factory):
     output = str(tmp_path_factory.mktemp("finished") / "out")
     assert main(["run", "--catalog", catalog, "--output", output, *FAST]) == 0
     return Store.open(output)
+
+
+@pytest.fixture(scope="session")
+def report_folder(tmp_path_factory):
+    """A warm-up, an accepted and a rejected round, with all sorts of tracks."""
+    return make_folder(tmp_path_factory.mktemp("report"), (0.6, 0.9, 0.4))
+
+
+@pytest.fixture(scope="session")
+def report_truth(tmp_path_factory):
+    return sections(tmp_path_factory.mktemp("truth") / "sections.csv")
+
+
+@pytest.fixture(scope="session")
+def report_html(report_folder, report_truth):
+    return read(report_folder, report_truth)

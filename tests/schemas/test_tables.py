@@ -27,7 +27,7 @@ def test_docs_and_version_survive_parquet(table, tmp_path):
     schema = arrow_schema(table, **TENSOR)
     pq.write_table(schema.empty_table(), tmp_path / "t.parquet")
     read = pq.read_schema(tmp_path / "t.parquet")
-    assert read.metadata[b"sssl.schema_version"] == b"1"
+    assert read.metadata[b"sssl.schema_version"] == b"2"
     assert [f.metadata[b"doc"] for f in read] == [f.metadata[b"doc"] for f in schema]
 
 
