@@ -29,8 +29,8 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## write the generated docs
-	$(BIN)/python -m schemas.docs docs
+docs: $(STAMP)  ## write the generated docs and the BigQuery DDL
+	$(BIN)/python -m schemas.docs .
 
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
 	$(BIN)/python tests/fuzz.py $(FUZZ)

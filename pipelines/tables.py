@@ -29,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
         complain(error)
         return 1
     query = (
-        "select * exclude (bytes, folder) replace (digest[:12] as digest), round(bytes / 1e6, 2) as mb from manifests"
+        "select table_name, round, generation, rows, files, digest[:12] as digest, stage, model_id, created_at, "
+        "round(bytes / 1e6, 2) as mb from manifests"
     )
     connect(store, store.latest()).sql(query).show(max_rows=1000, max_width=200)
     return 0

@@ -1,6 +1,6 @@
 """Tables as data: columns with types and docs, reason codes. Imports nothing of ours."""
 
-from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_name, to_arrow
+from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_doc, table_name, to_arrow
 from schemas.reasons import REASONS, Reason, Status
 from schemas.tables import TABLES, Catalog, Label, Ledger, Round, Score, Segment, Song
 
@@ -20,6 +20,7 @@ __all__ = [
     "Status",
     "arrow_schema",
     "columns",
+    "table_doc",
     "table_name",
     "to_arrow",
 ]
