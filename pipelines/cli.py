@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": "compare methods by cross-validation: inherited labels, paper, guarded, pruning",
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
+    "explain": "tell the story of one track, from its file to its label",
+    "diff": "say what changed between two output folders or two rounds",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }

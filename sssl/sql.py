@@ -82,6 +82,13 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
             connection.execute(f"comment on view {view} is {_quote(doc)}")
 
 
+def rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: Any) -> list[dict[str, Any]]:
+    """Run a query with the named parameters that it uses and return its rows by column name."""
+    result = connection.execute(sql, {name: value for name, value in values.items() if f"${name}" in sql})
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
 def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     """Return SQL that counts the rows of tracks by table in every Parquet file of the folder, published or not."""
     ids = ", ".join(map(_quote, track_ids))
