@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import tyro
+from rich.console import Console
 from rich.table import Table
 
 from pipelines.flags import complain, parse
@@ -61,15 +62,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print(found: dict[str, Rows]) -> None:
-    width = printed.width if printed.is_terminal else _FILE_WIDTH
+    screen = printed if printed.is_terminal else Console(width=_FILE_WIDTH, highlight=False)
     for title, changes in found.items():
         if not changes:
-            printed.print(f"{title}: none", style="bold")
+            screen.print(f"{title}: none", style="bold")
             continue
         table = Table(*changes[0], title=title, title_justify="left", title_style="bold", box=None)
         for row in changes:
             table.add_row(*map(_cell, row.values()))
-        printed.print(table, width=width)
+        screen.print(table)
 
 
 def _cell(value: Any) -> str:

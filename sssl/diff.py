@@ -72,9 +72,9 @@ _ROUNDS = {
     "using (track_id, segment_index) join (from labels where round = $after) l using (track_id, segment_index) "
     "where inherited_label is not null group by all order by class",
     "tracks whose mean posterior peaks elsewhere": f"{_GUESSES} select track_id, c.label as catalog, "
-    "a.label as before, a.p as share_before, b.label as after, b.p as share_after from (from guesses where round = $before) a "
-    "join (from guesses where round = $after) b using (track_id) join catalog c using (track_id) "
-    "where a.label <> b.label order by least(a.p, b.p) desc, track_id limit $limit",
+    "a.label as before, a.p as share_before, b.label as after, b.p as share_after "
+    "from (from guesses where round = $before) a join (from guesses where round = $after) b using (track_id) "
+    "join catalog c using (track_id) where a.label <> b.label order by least(a.p, b.p) desc, track_id limit $limit",
 }
 
 
