@@ -72,22 +72,23 @@ def arrow_schema(table: type, **types: pa.DataType) -> pa.Schema:
         KeyError: a column's type is open and not given.
     """
     fields = [
-        pa.field(
-            declared.name,
-            types[declared.name] if declared.type is None else declared.type,
-            # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in pickling.
-            nullable=declared.nullable,
-            metadata={
-                "doc": declared.doc,
-                "unit": declared.unit,
-                "key": str(declared.key).lower(),
-                "example": json.dumps(declared.example),
-            },
-        )
+        field_of(declared, types[declared.name] if declared.type is None else declared.type)
         for declared in columns(table)
     ]
     about = {"sssl.table": table_name(table), "sssl.schema_version": str(SCHEMA_VERSION), "sssl.doc": table_doc(table)}
     return pa.schema(fields, metadata=about)
+
+
+def field_of(declared: Column, type: pa.DataType) -> pa.Field:
+    """Return a column as Arrow field, its docs as metadata."""
+    about = {
+        "doc": declared.doc,
+        "unit": declared.unit,
+        "key": str(declared.key).lower(),
+        "example": json.dumps(declared.example),
+    }
+    # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in pickling.
+    return pa.field(declared.name, type, nullable=declared.nullable, metadata=about)
 
 
 def to_arrow(table: type, rows: Iterable[Any], **types: pa.DataType) -> pa.Table:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from schemas import TABLES, columns, table_doc
+from schemas import SCHEMA_VERSION, TABLES, columns, table_doc
 from sssl.store import Manifest, Snapshot, Store
 
 ACCEPTED_VIEWS = {
@@ -104,10 +104,23 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
     files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.files.items())]
     name = manifests[0].table
-    connection.execute(f"create view {name} as select * from read_parquet([{', '.join(map(_quote, files))}])")
+    older = any(manifest.schema_version < SCHEMA_VERSION for manifest in manifests)
+    found = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name = {older})"
+    shown = _of_today(connection, table, found) if older else "*"
+    connection.execute(f"create view {name} as select {shown} from {found}")
     connection.execute(f"comment on view {name} is {_quote(table_doc(table))}")
     for column in columns(table):
         connection.execute(f"comment on column {name}.{column.name} is {_quote(column.description)}")
+
+
+def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) -> str:
+    """List today's columns; those that no file has, since all are of older schema versions, are null."""
+    there = connection.sql(f"from {found}").columns
+    missing = pa.schema([(c.name, c.type) for c in columns(table) if c.name not in there]).empty_table()
+    types = dict(
+        zip(missing.column_names, connection.from_arrow(missing).types if len(missing.schema) else [], strict=True)
+    )
+    return ", ".join(c.name if c.name in there else f"null::{types[c.name]} as {c.name}" for c in columns(table))
 
 
 def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:

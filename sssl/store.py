@@ -25,7 +25,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import SCHEMA_VERSION
+from schemas import SCHEMA_VERSION, conform, version_of
 from sssl import __version__
 
 READABLE_VERSIONS = range(1, SCHEMA_VERSION + 1)
@@ -255,9 +255,10 @@ class Store:
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
         with self.fs.open(self.url(file.path), "rb") as source:
-            content = pq.read_table(source, columns=columns)
-        check_version(int((content.schema.metadata or {}).get(b"sssl.schema_version", SCHEMA_VERSION)), file.path)
-        return content
+            parquet = pq.ParquetFile(source, pre_buffer=True)
+            check_version(version_of(parquet.schema_arrow), file.path)
+            there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            return conform(parquet.read(columns=there), columns)
 
     def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
         """Read a whole table; for the small ones."""

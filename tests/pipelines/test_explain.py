@@ -32,7 +32,8 @@ def test_a_story_has_every_round_that_the_tables_have(finished, sql, noisy_track
     told = [(r.verdict.round, len(r.labels), r.noisy, r.relabelled, len(r.scores)) for r in story.rounds]
     assert told == sql(
         "select l.round, count(*), count_if(partition = 'noisy'), count_if(label <> inherited_label), "
-        "count(s.model_id) from labels l join scores s using (track_id, segment_index, round) where track_id = ? group by all order by 1",
+        "count(s.model_id) from labels l join scores s using (track_id, segment_index, round) where track_id = ? "
+        "group by all order by 1",
         noisy_track,
     )
     assert story.used.noisy > 0

@@ -75,6 +75,34 @@ def test_a_changed_schema_needs_a_new_version(name):
     assert schema.equals(arrow_schema(TABLES[name], **tensors))
 
 
+@pytest.fixture
+def without_new_columns(golden, tmp_path):
+    """The golden folder as if two of the columns that may be null had come with a later version."""
+    folder = copy(golden, tmp_path)
+    for name, lost in (("rounds", "heldout_loss"), ("ledger", "detail")):
+        path = folder / name / "golden" / "part-00000.parquet"
+        pq.write_table(pq.read_table(path).drop_columns([lost]), path)
+    return Store.open(str(folder))
+
+
+def test_a_column_that_came_later_is_null_in_older_files(without_new_columns):
+    store, snapshot = without_new_columns, without_new_columns.latest()
+    table = store.read_table(snapshot.get("rounds", 1))
+    assert table.column_names == [field.name for field in dataclasses.fields(TABLES["rounds"])]
+    assert table["heldout_loss"].null_count == len(table) == 2
+    some = store.read_part(snapshot.get("ledger").files[0], ["detail", "track_id"])
+    assert some.to_pydict() == {"detail": [None, None], "track_id": ["track001", "track002"]}
+
+
+def test_a_column_that_came_later_is_null_in_sql(without_new_columns, monkeypatch):
+    monkeypatch.setattr("sssl.sql.SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    connection = connect(without_new_columns, without_new_columns.latest())
+    for name, table in TABLES.items():
+        assert connection.sql(f"from {name}").columns == [field.name for field in dataclasses.fields(table)]
+    assert connection.sql("select heldout_loss, typeof(heldout_loss) from rounds").fetchall() == [(None, "FLOAT")] * 2
+    assert connection.sql("select detail from ledger").fetchall() == [(None,)] * 2
+
+
 def test_a_folder_of_a_newer_version_is_refused(golden, tmp_path, capsys):
     folder = copy(golden, tmp_path)
     (folder / "sssl.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
