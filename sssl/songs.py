@@ -16,6 +16,8 @@ from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from schemas import Song
+
 Floats = NDArray[np.float64]
 _LEFT_OUT_FOLDS = 5
 
@@ -107,6 +109,34 @@ def _of_mean_posterior(exponent: float, classes: int, features: int) -> SongClas
 def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
     """Return the negative log probability [N] of the labels [N] under logits [N, C]."""
     return np.asarray(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels])
+
+
+@dataclass(frozen=True)
+class SongMaker:
+    """All that turns the segment posteriors of a track into its row of `songs`."""
+
+    classifier: SongClassifier
+    settings: SongConfig
+    classes: tuple[str, ...]
+    segment_s: float
+    round: int
+    model_id: str
+
+    def song(self, track_id: str, posterior: Floats, start_s: Floats) -> Song:
+        """Make the row of a track from its finite posteriors [N, C] and their segments' starts [N]."""
+        probabilities = self.classifier.probabilities(statistics(posterior))
+        peak = int(probabilities.argmax())
+        return Song(
+            track_id=track_id,
+            label=self.classes[peak],
+            confidence=float(probabilities[peak]),
+            probabilities=probabilities.tolist(),
+            abstained=bool(probabilities[peak] < self.settings.abstain_below),
+            segments=len(posterior),
+            timeline=timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments),
+            round=self.round,
+            model_id=self.model_id,
+        )
 
 
 def timeline(
