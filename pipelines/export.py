@@ -2,6 +2,8 @@
 
 sssl export --output OUTPUT --format csv|parquet --to FILE
 sssl export --output OUTPUT --format jams|id3 --to FOLDER
+
+What is exported is a copy: a later takedown does not reach it.
 """
 
 from __future__ import annotations
