@@ -9,6 +9,9 @@ import pyarrow as pa
 from schemas.columns import SCHEMA_VERSION, columns, field_of
 from schemas.tables import TABLES
 
+READABLE_VERSIONS = range(1, SCHEMA_VERSION + 1)
+"""Raise its start where a version adds what an older file cannot be without; `tests/golden` has a folder of each."""
+
 
 def version_of(schema: pa.Schema) -> int:
     """Return the schema version that a file was written under; ours if it does not say."""
@@ -22,9 +25,9 @@ def conform(content: pa.Table, wanted: Sequence[str] | None = None) -> pa.Table:
     if table is None:
         return content
     for declared in columns(table):
-        new = declared.nullable and declared.name not in content.column_names
-        if new and (wanted is None or declared.name in wanted):
-            assert declared.type is not None
+        if declared.name in content.column_names or declared.type is None or not declared.nullable:
+            continue
+        if wanted is None or declared.name in wanted:
             nulls = pa.nulls(len(content), declared.type)
             content = content.append_column(field_of(declared, declared.type), nulls)
     order = [column.name for column in columns(table)] if wanted is None else wanted

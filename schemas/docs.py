@@ -80,7 +80,7 @@ def _table_section(name: str, table: type) -> str:
 
 def _column_row(column: Column) -> str:
     shown = f"**{column.name}**" if column.key else column.name
-    kind = column.type if column.type is not None else "float16 tensor [mels, frames]"
+    kind = column.type if column.type is not None else "float16 tensor"
     example = f"`{json.dumps(column.example)}`"
     return f"| {shown} | {kind} | {column.unit} | {'yes' if column.nullable else ''} | {example} | {column.doc} |"
 

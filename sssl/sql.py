@@ -116,7 +116,7 @@ def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: typ
 def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) -> str:
     """List today's columns; those that no file has, since all are of older schema versions, are null."""
     there = connection.sql(f"from {found}").columns
-    missing = pa.schema([(c.name, c.type) for c in columns(table) if c.name not in there]).empty_table()
+    missing = pa.schema([(c.name, c.type) for c in columns(table) if c.nullable and c.name not in there]).empty_table()
     types = dict(
         zip(missing.column_names, connection.from_arrow(missing).types if len(missing.schema) else [], strict=True)
     )

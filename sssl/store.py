@@ -25,10 +25,8 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import SCHEMA_VERSION, conform, version_of
+from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
 from sssl import __version__
-
-READABLE_VERSIONS = range(1, SCHEMA_VERSION + 1)
 
 
 class StoreError(Exception):

@@ -3,7 +3,7 @@
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
 --   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
--- The tensor segments.log_mel is left out: BigQuery has no half-precision floats. What trains reads the Parquet files.
+-- Tensors (segments.log_mel) are left out: BigQuery has no half-precision floats. What trains reads the Parquet files.
 
 CREATE TABLE IF NOT EXISTS `catalog` (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id: unique, chosen by the user."),

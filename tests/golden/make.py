@@ -40,11 +40,14 @@ def to_table(table, rows):
     """`to_arrow`, which does not take tensors."""
     if table is not Segment:
         return to_arrow(table, rows)
-    tensors = np.stack([np.array(row.log_mel, np.float16) for row in rows])
-    names = [column.name for column in columns(table) if column.name != "log_mel"]
-    log_mel = pa.FixedShapeTensorArray.from_numpy_ndarray(tensors)
-    arrays = {name: [getattr(row, name) for row in rows] for name in names} | {"log_mel": log_mel}
-    return pa.table(arrays, schema=arrow_schema(table, log_mel=log_mel.type))
+    values = {column.name: [getattr(row, column.name) for row in rows] for column in columns(table)}
+    tensors = {
+        column.name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.array(values[column.name], np.float16))
+        for column in columns(table)
+        if column.type is None
+    }
+    types = {name: tensor.type for name, tensor in tensors.items()}
+    return pa.table(values | tensors, schema=arrow_schema(table, **types))
 
 
 def main():

@@ -64,12 +64,12 @@ def test_runs_differ_in_the_labels_that_self_learning_changed(finished, earlier,
 
 def test_other_settings_are_told_by_stage(finished, catalog, tmp_path, capsys):
     output = str(shutil.copytree(finished.root, tmp_path / "out"))
-    assert main(["songs", "--output", output, "--abstain-below", "0.9"]) == 0
+    assert main(["songs", "--output", output, "--smooth-segments", "5"]) == 0
     found = diff(capsys, finished.root, output)
     assert found["settings that differ"] == [
-        {"stage": "songs", "setting": "abstain_below", "before": "0.5", "after": "0.9"}
+        {"stage": "songs", "setting": "smooth_segments", "before": "3", "after": "5"}
     ]
-    assert found["songs in both"][0]["abstained_now"] > 0
+    assert found["songs in both"][0]["other_label"] == 0
 
 
 def test_rounds_differ_in_the_segments_that_their_labels_say(finished, sql, capsys):
