@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from pipelines.flags import complain, parse
 from pipelines.progress import printed
@@ -69,7 +70,7 @@ def _print(found: dict[str, Rows]) -> None:
             continue
         table = Table(*changes[0], title=title, title_justify="left", title_style="bold", box=None)
         for row in changes:
-            table.add_row(*map(_cell, row.values()))
+            table.add_row(*(Text(_cell(value)) for value in row.values()))  # an id may look like markup
         screen.print(table)
 
 

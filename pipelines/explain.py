@@ -19,7 +19,7 @@ from sssl.plots import clock, color_of, ink_on
 from sssl.store import Store, StoreError
 from sssl.story import Story, TrackRound, draw, tell
 
-_WIDTH = 64  # characters of a timeline
+_NAME, _WIDTH = 12, 64  # characters of a line's name and of a timeline
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -66,7 +66,8 @@ def rounds_table(story: Story) -> Table:
         verdict, mean = round.verdict, round.posterior
         peak = "not scored" if mean is None else f"{story.classes[int(mean.argmax())]} {mean.max():.2f}"
         accepted = "yes" if verdict.accepted else f"no: {verdict.reason}"
-        table.add_row(str(verdict.round), accepted, str(round.noisy), str(round.relabelled), peak, verdict.model_id)
+        cells = (str(verdict.round), accepted, str(round.noisy), str(round.relabelled), peak, verdict.model_id)
+        table.add_row(*map(Text, cells))
     return table
 
 
@@ -81,7 +82,7 @@ def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
             loss = score.loss if label.loss is None else label.loss
             numbers = ["" if value is None else f"{value:.2f}" for value in (loss, label.clean_probability)]
             row = (clock(start_s), label.label or "", label.partition, label.reason, *numbers, f"{scored} {share:.2f}")
-            table.add_row(*row)
+            table.add_row(*map(Text, row))
             shown += 1
     rest = len(story.start_s) - shown
     table.title = f"segments in round {used.verdict.round}" + (f"; {rest} agree with the label" if rest else "")
@@ -92,11 +93,12 @@ def timeline(story: Story, used: TrackRound) -> Iterator[Text]:
     """Draw the timeline over the noisy segments and the confidence of each; it reads without colours too."""
     assert story.song is not None
     scale = _WIDTH / story.end_s
-    strip = Text("timeline    ")
+    strip = Text(f"{'timeline':<{_NAME}}")
     for entry in story.song.timeline:
         first, last = round(entry["start_s"] * scale), round(entry["end_s"] * scale)  # type: ignore[operator]
         color = color_of(story.classes.index(str(entry["label"])))
         name = f"|{entry['label']} ".ljust(last - first, "·")[: last - first]
+        strip.append(" " * (_NAME + first - len(strip)))  # where segments were left out
         strip.append(name, f"{ink_on(color)} on {color}")
     yield strip
     starts = [round(start * scale) for start in story.start_s]
@@ -106,8 +108,8 @@ def timeline(story: Story, used: TrackRound) -> Iterator[Text]:
     marks = ["x" if row.partition == "noisy" else " " for row in used.labels]
     for name, signs in (("confidence", bars), ("noisy", marks)):
         line = "".join(sign * (last - first) for first, last, sign in zip(starts, lasts, signs, strict=True))
-        yield Text(f"{name:<12}{line}")
-    yield Text(f"{'':<12}0:00{clock(story.end_s):>{_WIDTH - 4}}")
+        yield Text(f"{name:<{_NAME}}{line}")
+    yield Text(f"{'':<{_NAME}}0:00{clock(story.end_s):>{_WIDTH - 4}}")
 
 
 def show(story: Story, every: bool) -> None:

@@ -61,5 +61,5 @@ def main(argv: Sequence[str]) -> int:
         return 1
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(exported.left_out.values()).most_common())
     rest = f"; {len(exported.left_out)} tracks left out: {reasons}" if reasons else ""
-    console.print(f"{exported.songs} songs written to {config.to or 'their files'}{rest}", soft_wrap=True)
+    console.print(f"{exported.songs} songs written to {config.to or 'their files'}{rest}", soft_wrap=True, markup=False)
     return 0

@@ -52,13 +52,13 @@ _FILES = pa.schema(
 )
 
 
-def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory database with a view of each table of a snapshot.
+def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Open a new database, in memory or in a file, with a view of each table of a snapshot.
 
     Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only), `manifests`
     (one row a committed generation: what made it, from what) and `files` (one row a file).
     """
-    connection = duckdb.connect()
+    connection = duckdb.connect(database)
     create_views(connection, store, snapshot)
     return connection
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from conftest import RATE_HZ, music
 from queries import PAGE, queries, refreshed
 
 import sssl
+from pipelines.cli import main
 from schemas import TABLES
 from sssl.sql import connect
 
@@ -51,6 +53,18 @@ def test_a_query_of_the_docs_gives_rows_of_the_columns_shown(title, sql, columns
     result = connection.execute(on_our_tracks(sql))
     assert [column[0] for column in result.description] == columns
     assert bool(result.fetchall()) == (title not in NONE_HERE)
+
+
+def test_the_queries_run_in_any_duckdb_client(finished, connection, tmp_path):
+    database = tmp_path / "demo.duckdb"
+    for _ in range(2):
+        assert main(["tables", "--output", finished.root, "--duckdb", str(database)]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.duckdb"]
+    with duckdb.connect(database, read_only=True) as client:
+        for _, sql, _ in QUERIES:
+            assert client.execute(on_our_tracks(sql)).fetchall() == connection.execute(on_our_tracks(sql)).fetchall()
+        comments = "select column_name, comment from duckdb_columns() where table_name = 'songs' order by 1"
+        assert client.execute(comments).fetchall() == connection.execute(comments).fetchall()
 
 
 def test_the_query_for_doubled_recordings_finds_them(finished):
@@ -133,8 +147,6 @@ def test_a_damaged_file_is_labelled_with_a_warning(finished, folder):
 
 def test_an_opened_output_stays_as_it_was(finished, tmp_path):
     import shutil
-
-    from pipelines.cli import main
 
     root = shutil.copytree(finished.root, tmp_path / "out")
     output = sssl.open(root)

@@ -112,6 +112,13 @@ def test_what_cannot_be_compared_is_refused(finished, tmp_path, capsys):
     assert "expected two output folders, or one with --rounds" in " ".join(capsys.readouterr().err.split())
 
 
+def test_ids_that_look_like_markup_are_printed_as_they_are(capsys):
+    from pipelines.diff import _print
+
+    _print({"songs": [{"track_id": "Song [live] [/]"}]})
+    assert "Song [live] [/]" in capsys.readouterr().out
+
+
 def test_a_table_is_printed_a_question(finished, capsys):
     assert main(["diff", finished.root, "--rounds", "0", "1"]) == 0
     out = capsys.readouterr().out

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -70,6 +71,26 @@ def test_the_timeline_in_the_terminal_shows_each_entry_in_proportion(finished, c
     assert [match.start() for match in re.finditer(r"\|", strip)] == starts
 
 
+def test_a_gap_in_the_track_is_a_gap_in_the_timeline(finished):
+    from pipelines.explain import timeline
+
+    story = tell(finished, finished.latest(), "Q1_0")
+    entry = {"label": "Q1", "confidence": 1.0}
+    entries = [entry | {"start_s": 0.0, "end_s": 3.0}, entry | {"start_s": 12.0, "end_s": 15.0}]
+    gap = dataclasses.replace(story, song=dataclasses.replace(story.song, timeline=entries))
+    strip = next(timeline(gap, story.used)).plain[12:]
+    assert [match.span() for match in re.finditer(r"\|Q1 ·+", strip)] == [(0, 13), (51, 64)]
+
+
+def test_a_segmented_track_has_a_story_without_rounds(catalog, tmp_path, capsys):
+    output = str(tmp_path / "out")
+    assert main(["segment", "--catalog", catalog, "--output", output]) == 0
+    assert main(["explain", "--output", output, "--track-id", "Q1_0"]) == 0
+    out = capsys.readouterr().out
+    assert "ledger ok: 15.0 of 15.0 s decoded, 5 segments" in " ".join(out.split())
+    assert not re.search(r"^(song|timeline|rounds) ", out, re.MULTILINE)
+
+
 def test_all_segments_are_listed_on_request(finished, capsys):
     _, out, _ = explain(finished, capsys, "--track-id", "Q1_0", "--all-segments")
     assert [line.split()[0] for line in out.splitlines() if re.match(r" \d:\d\d ", line)] == [
@@ -115,8 +136,6 @@ def test_a_picture_is_drawn_of_a_labelled_track_only(finished, noisy_track, tmp_
 
 
 def test_a_picture_shows_the_noisy_segments_of_the_track(finished, noisy_track):
-    import dataclasses
-
     snapshot = finished.latest()
     story = tell(finished, snapshot, noisy_track)
     clean = [dataclasses.replace(row, partition="confident") for row in story.used.labels]
