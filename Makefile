@@ -29,8 +29,11 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## write the generated docs
-	$(BIN)/python -m schemas.docs docs
+docs: $(STAMP)  ## write the generated docs and the BigQuery DDL
+	$(BIN)/python -m schemas.docs .
+
+queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
+	$(BIN)/python tests/queries.py $(DEMO)
 
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
@@ -44,4 +47,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment and the demo
 	rm -rf $(VENV) $(DEMO)
 
-.PHONY: help install demo test check docs fuzz bench constraints clean
+.PHONY: help install demo test check docs queries fuzz bench constraints clean

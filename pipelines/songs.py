@@ -21,7 +21,7 @@ from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
 from sssl.rounds import last_accepted
 from sssl.score import by_track
-from sssl.songs import STATISTICS, Floats, SongConfig, SongModel, TrainTracks, fit_songs, statistics, timeline
+from sssl.songs import STATISTICS, Floats, SongConfig, SongMaker, SongModel, TrainTracks, fit_songs, statistics
 from sssl.store import Receipt, Snapshot, Store
 
 Labelled = tuple[str, int, str, Floats]
@@ -74,25 +74,10 @@ def write_songs(
     starts: dict[str, list[float]] = {}
     for track_id, start_s in zip(scores["track_id"].to_pylist(), scores["start_s"].to_pylist(), strict=True):
         starts.setdefault(track_id, []).append(start_s)
-    songs = []
-    for track_id, posterior in by_track(scores).items():
-        probabilities = model.classifier.probabilities(statistics(posterior))
-        peak = int(probabilities.argmax())
-        songs.append(
-            Song(
-                track_id=track_id,
-                label=job.classes[peak],
-                confidence=float(probabilities[peak]),
-                probabilities=probabilities.tolist(),
-                abstained=model.threshold.abstains(float(probabilities[peak])),
-                segments=len(posterior),
-                timeline=timeline(
-                    posterior, np.array(starts[track_id]), segment_s, job.classes, settings.smooth_segments
-                ),
-                round=job.config["scores_round"],
-                model_id=model_id,
-            )
-        )
+    maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
+    songs = [
+        maker.song(track_id, posterior, np.array(starts[track_id])) for track_id, posterior in by_track(scores).items()
+    ]
     counts: Counter[str] = Counter(tracks=len(songs), abstained=sum(song.abstained for song in songs))
     for track in job.tracks(ref):
         guess = next((song.label for song in songs if song.track_id == track.track_id), None)

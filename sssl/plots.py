@@ -256,6 +256,15 @@ def track(view: TrackView, classes: Sequence[str]) -> Figure:
     return figure
 
 
+def track_png(view: TrackView, classes: Sequence[str]) -> bytes:
+    """Draw the same as a picture on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure: Figure = cast("Any", track).__wrapped__(view, classes)
+        figure.savefig(buffer, format="png", facecolor="white", dpi=2 * figure.dpi)
+    return buffer.getvalue()
+
+
 def clock(seconds: float) -> str:
     """Write a time as 3:07 or 1:03:07."""
     minutes, rest = divmod(round(seconds), 60)

@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from schemas import Song
 from sssl.config import require
 from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
@@ -111,6 +112,12 @@ class SongModel:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def of_summary(cls, summary: dict[str, Any]) -> SongModel:
+        """Read the model back from the manifest of `songs`."""
+        bins = tuple(Bin(**values) for values in summary["reliability"])
+        return cls(SongClassifier(**summary["classifier"]), Threshold(**summary["threshold"]), bins)
 
 
 class TrainTracks(NamedTuple):
@@ -234,6 +241,34 @@ def _fit_softmax(
 def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
     """Return the negative log probability [N] of the labels [N] under logits [N, C]."""
     return np.asarray(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels])
+
+
+@dataclass(frozen=True)
+class SongMaker:
+    """All that turns the segment posteriors of a track into its row of `songs`."""
+
+    model: SongModel
+    settings: SongConfig
+    classes: tuple[str, ...]
+    segment_s: float
+    round: int
+    model_id: str
+
+    def song(self, track_id: str, posterior: Floats, start_s: Floats) -> Song:
+        """Make the row of a track from its finite posteriors [N, C] and their segments' starts [N]."""
+        probabilities = self.model.classifier.probabilities(statistics(posterior))
+        peak = int(probabilities.argmax())
+        return Song(
+            track_id=track_id,
+            label=self.classes[peak],
+            confidence=float(probabilities[peak]),
+            probabilities=probabilities.tolist(),
+            abstained=self.model.threshold.abstains(float(probabilities[peak])),
+            segments=len(posterior),
+            timeline=timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments),
+            round=self.round,
+            model_id=self.model_id,
+        )
 
 
 def timeline(

@@ -25,7 +25,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import SCHEMA_VERSION
+from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
 from sssl import __version__
 
 
@@ -86,6 +86,22 @@ class Manifest:
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_version(version: int | None, what: str) -> None:
+    """Refuse what was written under a schema version that we do not read.
+
+    Raises:
+        StoreError: so it was; the message says what to do about it.
+    """
+    if version in READABLE_VERSIONS:
+        return
+    newer = version is not None and version > SCHEMA_VERSION
+    other = "" if newer else "choose another --output, or "
+    raise StoreError(
+        f"{what} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
+        f"{other}use the program version that wrote it{' or a later one' * newer}"
+    )
 
 
 def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
@@ -159,12 +175,7 @@ class Store:
             if not create:
                 raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
             store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
-        version = store.read_json("sssl.json").get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{root} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
-                "choose another --output, or the program version that wrote it"
-            )
+        check_version(store.read_json("sssl.json").get("schema_version"), root)
         return store
 
     @property
@@ -242,7 +253,10 @@ class Store:
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
         with self.fs.open(self.url(file.path), "rb") as source:
-            return pq.read_table(source, columns=columns)
+            parquet = pq.ParquetFile(source, pre_buffer=True)
+            check_version(version_of(parquet.schema_arrow), file.path)
+            there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            return conform(parquet.read(columns=there), columns)
 
     def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
         """Read a whole table; for the small ones."""
@@ -267,7 +281,11 @@ class Store:
     def manifest(self, table: str, generation: str) -> Manifest | None:
         """Return the manifest of a committed generation, None if it is not committed."""
         path = f"{table}/{generation}/manifest.json"
-        return _manifest(self.read_json(path)) if self.exists(path) else None
+        if not self.exists(path):
+            return None
+        value = self.read_json(path)
+        check_version(value["schema_version"], path)  # first: a newer one may have fields that we do not know
+        return _manifest(value)
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing."""
