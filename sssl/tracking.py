@@ -48,9 +48,9 @@ class Tracker:
         """Log metrics of the whole run."""
         RoundLog(self._client, self._parent).log(metrics, step)
 
-    def log_file(self, path: str) -> None:
-        """Keep a local file as an artifact of the whole run."""
-        self._client.log_artifact(self._parent, path)
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the whole run."""
+        RoundLog(self._client, self._parent).tag(name, value)
 
     @contextmanager
     def whole(self) -> Iterator[None]:

@@ -21,7 +21,8 @@ from sssl.sql import connect
 
 DOCS = PAGE.parent
 QUERIES = list(queries(PAGE.read_text()))
-NONE_HERE = {"Which tracks are the same recording twice?"}
+DOUBLED, MISLABELLED = "Which tracks are the same recording twice?", "Which labels look wrong at their source?"
+NONE_HERE = {DOUBLED, MISLABELLED}  # the small catalog of the tests has neither
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_query_for_doubled_recordings_finds_them(finished):
         "create table doubled as from segments union all select 'copy' as track_id, * exclude (track_id) "
         "from segments where track_id = 'Q2_0'"
     )
-    ((sql,),) = [[sql] for title, sql, _ in QUERIES if title in NONE_HERE]
+    (sql,) = [sql for title, sql, _ in QUERIES if title == DOUBLED]
     assert connection.sql(sql.replace("from segments", "from doubled")).fetchall() == [(["Q2_0", "copy"],)]
 
 
