@@ -68,7 +68,8 @@ def cut_of(track, seed, defects):
     log_mel = rng.normal(-40, 10, (segments, *CUT.shape)).astype(np.float16)
     status = Status.PARTIAL if reason else Status.OK
     row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
-    cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, np.full(segments, -20, np.float32))
+    levels = np.full(segments, -20, np.float32), log_mel.mean(axis=2)
+    cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, *levels)
     return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut)
 
 
