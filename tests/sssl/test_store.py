@@ -22,7 +22,7 @@ def test_a_folder_that_is_not_an_output_folder_is_refused(tmp_path):
 
 def test_another_schema_version_is_refused(store, tmp_path):
     (tmp_path / "out" / "sssl.json").write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(StoreError, match="schema version 99, this program reads and writes 2"):
+    with pytest.raises(StoreError, match="schema version 99, this program reads and writes 1"):
         Store.open(store.root, create=True)
 
 
