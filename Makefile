@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DEMO ?= demo
 STAMP := $(VENV)/.installed
+TOOLS := .tools/bin
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +22,16 @@ install: $(STAMP)  ## make the virtual environment
 demo: $(STAMP)  ## label a small synthesized catalog end to end
 	$(BIN)/sssl demo --output $(DEMO)
 
-test: $(STAMP)  ## run the tests
+$(TOOLS)/fake-gcs-server:
+	$(call go_install,github.com/fsouza/fake-gcs-server@v1.56.1)
+
+# Built from source once; Go's caches make it quick in the next checkout.
+define go_install
+@command -v go >/dev/null || { echo "go is missing: install Go 1.24 or later"; exit 1; }
+GOBIN=$(CURDIR)/$(TOOLS) go install $(1)
+endef
+
+test: $(STAMP) $(TOOLS)/fake-gcs-server  ## run the tests
 	$(BIN)/python -m pytest
 
 check: $(STAMP)  ## lint and types

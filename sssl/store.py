@@ -5,6 +5,7 @@
     O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
     O/<table>/<generation>/manifest.json         written last: the table is committed
     O/latest.json                                the generations that belong together, flipped atomically
+    O/latest/00000008.json                       the same on an object store, one a command: see sssl.lease
 
 A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
 """
@@ -17,9 +18,13 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+# Objects are all we need; what this would add asks a second service about each bucket.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec
 import pyarrow as pa
@@ -27,6 +32,9 @@ import pyarrow.parquet as pq
 
 from schemas import SCHEMA_VERSION
 from sssl import __version__
+
+LATEST = "latest.json"
+EPOCHS = "latest"
 
 
 class StoreError(Exception):
@@ -81,6 +89,11 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over the full content of all files, in the order of parts."""
         return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a JSON value as the store writes it."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
 def digest_of(value: Any) -> str:
@@ -139,9 +152,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Store:
-    """The output folder at `root`, a local path or any fsspec URL."""
+    """The output folder at `root`, a local path or any fsspec URL; who holds it publishes to `pointer`."""
 
     root: str
+    pointer: str = LATEST
 
     def __post_init__(self) -> None:
         if "://" not in self.root:
@@ -152,14 +166,17 @@ class Store:
         """Open an output folder, made by `create` where there is none.
 
         Raises:
-            StoreError: nothing there, not an output folder, or one of another schema version.
+            StoreError: nothing there, not an output folder, one of another schema version, or no access.
         """
         store = cls(root)
-        if not store.exists("sssl.json"):
-            if not create:
-                raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
-            store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
-        version = store.read_json("sssl.json").get("schema_version")
+        try:
+            if not store.exists("sssl.json"):
+                if not create:
+                    raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
+                store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
+            version = store.read_json("sssl.json").get("schema_version")
+        except OSError as error:
+            raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
         if version != SCHEMA_VERSION:
             raise StoreError(
                 f"{root} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
@@ -169,7 +186,8 @@ class Store:
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
-        return fsspec.core.url_to_fs(self.root)[0]
+        # Others write to the folder too: a listing that is kept would hide it.
+        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)[0]
 
     @property
     def local_path(self) -> str | None:
@@ -196,7 +214,9 @@ class Store:
         return sorted(path.removeprefix(base) for path in self.fs.find(self.url(folder), refresh=True))
 
     def delete(self, path: str) -> None:
-        self.fs.rm_file(self.url(path))
+        """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.url(path))
 
     def read_bytes(self, path: str) -> bytes:
         return bytes(self.fs.cat_file(self.url(path)))
@@ -214,11 +234,25 @@ class Store:
             file.write(data)
         os.replace(temporary, target)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; say whether it is ours. An object store decides between two that try."""
+        if self.local_path is not None:
+            if self.exists(path):
+                return False
+            self.write_bytes(path, data)
+            return True
+        try:
+            self.fs.pipe_file(self.url(path), data, mode="create")
+        except FileExistsError:
+            # A request that was sent again, its answer lost, meets its own object.
+            return self.read_bytes(path) == data
+        return True
+
     def read_json(self, path: str) -> Any:
         return json.loads(self.read_bytes(path))
 
     def write_json(self, path: str, value: Any) -> None:
-        self.write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode())
+        self.write_bytes(path, json_bytes(value))
 
     # Parts
 
@@ -275,20 +309,32 @@ class Store:
         if committed is not None:
             return committed
         stamped = asdict(manifest) | {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.write_json(f"{manifest.table}/{manifest.generation}/manifest.json", stamped)
-        return _manifest(stamped)
+        path = f"{manifest.table}/{manifest.generation}/manifest.json"
+        return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
+
+    def newest_pointer(self) -> str:
+        """Return the pointer that readers follow."""
+        epochs = [name for name in self.names(EPOCHS) if name.endswith(".json")]
+        return f"{EPOCHS}/{epochs[-1]}" if epochs else LATEST
+
+    def published_refs(self, pointer: str) -> list[str]:
+        """Return the generations that a pointer names, none before the first."""
+        return list(self.read_json(pointer)["tables"]) if self.exists(pointer) else []
 
     def latest(self) -> Snapshot:
         """Return the published snapshot, empty before the first one."""
-        if not self.exists("latest.json"):
-            return Snapshot()
-        refs = self.read_json("latest.json")["tables"]
-        found = [self.manifest(*ref.split("/")) for ref in refs]
+        found = [self.manifest(*ref.split("/")) for ref in self.published_refs(self.newest_pointer())]
         return Snapshot(tuple(manifest for manifest in found if manifest is not None))
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Flip the `latest` pointer: readers see exactly these generations."""
-        self.write_json("latest.json", {"tables": [manifest.ref for manifest in snapshot.manifests]})
+        """Flip the `latest` pointer: readers see exactly these generations.
+
+        Raises:
+            StoreError: another command took the folder over; readers see what that one publishes.
+        """
+        self.write_json(self.pointer, {"tables": [manifest.ref for manifest in snapshot.manifests]})
+        if self.newest_pointer() != self.pointer:
+            raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")
 
 
 def _receipt(value: dict[str, Any]) -> Receipt:

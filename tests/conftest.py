@@ -4,6 +4,7 @@ import os
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gcs
 import numpy as np
 import pytest
 import soundfile
@@ -63,3 +64,12 @@ def finished(catalog, tmp_path_factory):
     output = str(tmp_path_factory.mktemp("finished") / "out")
     assert main(["run", "--catalog", catalog, "--output", output, *FAST]) == 0
     return Store.open(output)
+
+
+@pytest.fixture(scope="session")
+def cloud():
+    """Google Cloud Storage, as an emulator on this machine."""
+    with gcs.storage() as storage, pytest.MonkeyPatch.context() as patch:
+        for name, value in gcs.environment(storage).items():
+            patch.setenv(name, value)
+        yield storage
