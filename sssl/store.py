@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
 
 # Objects are all we need; what this would add asks a second service about each bucket.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -251,6 +251,13 @@ class Store:
     def read_json(self, path: str) -> Any:
         return json.loads(self.read_bytes(path))
 
+    def read_json_if_any(self, path: str) -> Any:
+        """Return the content of a file, None if there is no such file."""
+        try:
+            return self.read_json(path)
+        except FileNotFoundError:
+            return None
+
     def write_json(self, path: str, value: Any) -> None:
         self.write_bytes(path, json_bytes(value))
 
@@ -274,8 +281,12 @@ class Store:
         self.write_bytes(path, data)
         return PartFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
 
+    def open_file(self, path: str) -> BinaryIO:
+        """Open a file to read pieces of it."""
+        return self.fs.open(self.url(path), "rb", cache_type="readahead")  # gcsfs' own choice leaves tasks behind
+
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
-        with self.fs.open(self.url(file.path), "rb") as source:
+        with self.open_file(file.path) as source:
             return pq.read_table(source, columns=columns)
 
     def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
@@ -293,15 +304,15 @@ class Store:
 
     def receipt(self, table: str, generation: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
-        path = f"{table}/{generation}/receipts/{part:05d}.json"
-        return _receipt(self.read_json(path)) if self.exists(path) else None
+        found = self.read_json_if_any(f"{table}/{generation}/receipts/{part:05d}.json")
+        return None if found is None else _receipt(found)
 
     # Commits
 
     def manifest(self, table: str, generation: str) -> Manifest | None:
         """Return the manifest of a committed generation, None if it is not committed."""
-        path = f"{table}/{generation}/manifest.json"
-        return _manifest(self.read_json(path)) if self.exists(path) else None
+        found = self.read_json_if_any(f"{table}/{generation}/manifest.json")
+        return None if found is None else _manifest(found)
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing."""
@@ -319,7 +330,8 @@ class Store:
 
     def published_refs(self, pointer: str) -> list[str]:
         """Return the generations that a pointer names, none before the first."""
-        return list(self.read_json(pointer)["tables"]) if self.exists(pointer) else []
+        found = self.read_json_if_any(pointer)
+        return [] if found is None else list(found["tables"])
 
     def latest(self) -> Snapshot:
         """Return the published snapshot, empty before the first one."""

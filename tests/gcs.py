@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -42,19 +42,27 @@ class Faults:
 
 class _Proxy(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer goes in one packet: two would wait 40 ms for each other
     upstream_port: int
     faults = Faults()
 
-    def _forward(self):
-        try:
-            self._forward_or_fail()
-        except ConnectionError:  # a client that needs no more of the answer may go
-            self.close_connection = True
+    def setup(self):
+        super().setup()
+        self._upstream = http.client.HTTPConnection("127.0.0.1", self.upstream_port, timeout=60)
 
-    def _forward_or_fail(self):
+    def finish(self):
+        self._upstream.close()
+        super().finish()
+
+    def handle(self):
+        # A client that needs no more may go.
+        with suppress(ConnectionError):
+            super().handle()
+
+    def _forward(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = type(self).faults.draw()
-        if fault in ("429", "503"):
+        if fault and fault.isdigit():
             self._answer(int(fault), {}, b'{"error": {"message": "injected"}}')
         elif fault == "cut-request":
             self._cut()
@@ -70,12 +78,9 @@ class _Proxy(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _forward  # noqa: N815
 
     def _ask(self, body):
-        upstream = http.client.HTTPConnection("127.0.0.1", self.upstream_port, timeout=60)
-        upstream.request(self.command, self.path, body, dict(self.headers))
-        answer = upstream.getresponse()
-        content = answer.read()
-        upstream.close()
-        return answer.status, dict(answer.getheaders()), content
+        self._upstream.request(self.command, self.path, body, dict(self.headers))
+        answer = self._upstream.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
 
     def _answer(self, status, headers, content, sent=None):
         self.send_response_only(status)
@@ -85,9 +90,9 @@ class _Proxy(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content if sent is None else sent)
+        self.wfile.flush()
 
     def _cut(self):
-        self.wfile.flush()
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
