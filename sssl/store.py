@@ -17,7 +17,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -27,11 +27,24 @@ from typing import Any, BinaryIO
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec
+import fsspec.caching
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import SCHEMA_VERSION
 from sssl import __version__
+
+
+class _ReadAhead(fsspec.caching.ReadAheadCache):  # type: ignore[misc]
+    """In the place of gcsfs' default, whose background reads are left behind, with a message each, on closing."""
+
+    name = "adaptive"
+
+    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int, **_of_background: int) -> None:
+        super().__init__(blocksize, fetcher, size)
+
+
+fsspec.caching.register_cache(_ReadAhead, clobber=True)
 
 LATEST = "latest.json"
 EPOCHS = "latest"
@@ -283,7 +296,7 @@ class Store:
 
     def open_file(self, path: str) -> BinaryIO:
         """Open a file to read pieces of it."""
-        return self.fs.open(self.url(path), "rb", cache_type="readahead")  # gcsfs' own choice leaves tasks behind
+        return self.fs.open(self.url(path), "rb")
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
         with self.open_file(file.path) as source:
