@@ -12,8 +12,9 @@ from schemas.tables import TABLES
 _TABLES_INTRO = f"""# Tables
 
 Generated from `schemas/tables.py`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
-`OUTPUT/latest.json` names the generations that belong together, and `sssl sql` shows them as views. Rows of a part are in
-the same order in `segments`, `scores` and `labels`. Times count from the track's start. **Bold** columns are the key.
+`OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
+`sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `scores` and `labels`. Times count
+from the track's start. **Bold** columns are the key.
 """
 
 _REASONS_INTRO = """# Reason codes
