@@ -38,7 +38,7 @@ test: $(STAMP) tools  ## run the tests
 	$(BIN)/python -m pytest
 
 test-cloud: $(STAMP) tools  ## run the tests on object storage and on an engine outside the process only
-	$(BIN)/python -m pytest tests/sssl/test_lease.py tests/pipelines/test_object_storage.py tests/pipelines/test_prism.py
+	$(BIN)/python -m pytest tests/sssl/test_lease.py tests/pipelines/test_object_storage.py tests/pipelines/test_engines.py
 
 tools: $(TOOLS)/fake-gcs-server $(TOOLS)/prism  ## build the storage emulator and the Beam engine that the tests use
 

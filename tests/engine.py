@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 PRISM = REPOSITORY / ".tools/bin/prism"
 JOB_PORT, POOL_PORT = 8073, 50000
-BEAM_ARGS = [
+ON_PRISM = [
     "--runner=PortableRunner", f"--job_endpoint=localhost:{JOB_PORT}",
     "--environment_type=EXTERNAL", f"--environment_config=localhost:{POOL_PORT}",
 ]  # fmt: skip
@@ -32,9 +32,9 @@ class Engine:
     def __init__(self, pid):
         self.pid = pid
 
-    def start(self, command, *args):
-        """Start a command of ours whose pipelines run on the engine."""
-        program = [sys.executable, "-m", "pipelines.cli", command, *map(str, args), "--", *BEAM_ARGS]
+    def start(self, command, *args, beam_args=ON_PRISM):
+        """Start a command of ours in the engine's network."""
+        program = [sys.executable, "-m", "pipelines.cli", command, *map(str, args), "--", *beam_args]
         return subprocess.Popen([*_NSENTER, "--target", str(self.pid), *program], stderr=subprocess.PIPE, text=True)
 
 

@@ -1,4 +1,4 @@
-"""The pipelines on an engine outside this process: Beam's Prism, with SDK workers that are processes of their own."""
+"""The pipelines with workers in processes of their own: on Beam's Prism, and on the local runner with several."""
 
 import os
 import signal
@@ -10,6 +10,8 @@ from conftest import FAST
 from test_kill import alive, descendants, wait_for
 
 from sssl.store import Store
+
+PROCESSES = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +28,9 @@ def sdk_workers(prism):
     return [pid for pid in descendants(prism.pid) if "SdkHarness" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
-def test_an_engine_makes_the_same_tables_as_this_process(prism, finished, catalog, tmp_path):
-    process = prism.start("run", "--catalog", catalog, "--output", tmp_path / "out", *FAST)
+@pytest.mark.parametrize("beam_args", [engine.ON_PRISM, PROCESSES], ids=["prism", "multi_processing"])
+def test_an_engine_makes_the_same_tables_as_this_process(beam_args, prism, finished, catalog, tmp_path):
+    process = prism.start("run", "--catalog", catalog, "--output", tmp_path / "out", *FAST, beam_args=beam_args)
     _, errors = process.communicate(timeout=600)
     assert process.returncode == os.EX_OK, errors
     assert names_and_digests(Store.open(str(tmp_path / "out"))) == names_and_digests(finished)
