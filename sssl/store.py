@@ -237,8 +237,9 @@ class Store:
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write a file so that readers see all of it or nothing, also if we are killed."""
         if self.local_path is None:
-            # An object appears whole when its single upload ends.
-            self.fs.pipe_file(self.url(path), data)
+            # An object appears whole when its upload ends. In one request, which can be sent again: an upload in pieces
+            # whose last answer gets lost is over, and whether it says so is up to the store.
+            self.fs.pipe_file(self.url(path), data, chunksize=len(data) + 1)
             return
         target = self.url(path)
         os.makedirs(os.path.dirname(target), exist_ok=True)

@@ -1,6 +1,7 @@
 """Google Cloud Storage on this machine: the emulator fake-gcs-server, behind a proxy that can fail as storage does."""
 
 import http.client
+import itertools
 import random
 import socket
 import subprocess
@@ -104,9 +105,10 @@ class Storage:
     """Buckets at `url`, for which `STORAGE_EMULATOR_HOST` is to be set."""
 
     def __init__(self, url, handler):
-        self.url, self._handler = url, handler
+        self.url, self._handler, self._numbers = url, handler, itertools.count()
 
-    def make_bucket(self, name):
+    def make_bucket(self):
+        name = f"bucket-{next(self._numbers)}"
         requests.post(f"{self.url}/storage/v1/b", json={"name": name}, timeout=10).raise_for_status()
         return f"gs://{name}"
 

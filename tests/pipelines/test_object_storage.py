@@ -19,7 +19,7 @@ PLACE = {"uri", "source_fingerprint"}
 
 @pytest.fixture(scope="module")
 def bucket(cloud):
-    return cloud.make_bucket("music")
+    return cloud.make_bucket()
 
 
 @pytest.fixture(scope="module")

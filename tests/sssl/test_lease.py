@@ -1,4 +1,3 @@
-import itertools
 import threading
 
 import pytest
@@ -6,12 +5,10 @@ import pytest
 from sssl import lease
 from sssl.store import Manifest, Snapshot, Store, StoreError
 
-NUMBERS = itertools.count()
-
 
 @pytest.fixture
 def store(cloud):
-    return Store.open(f"{cloud.make_bucket(f'lease-{next(NUMBERS)}')}/out", create=True)
+    return Store.open(f"{cloud.make_bucket()}/out", create=True)
 
 
 @pytest.fixture
