@@ -40,7 +40,7 @@ class Config:
     processes: int | None = None
     """Members that train at the same time on a CPU; default: one a core."""
     mlflow_uri: str | None = None
-    """MLflow tracking server; default: an SQLite store in the output folder."""
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
 
 def run(

@@ -14,8 +14,9 @@ from schemas.tables import TABLES
 _TABLES_INTRO = f"""# Tables
 
 Generated from `schemas/tables.py`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
-`OUTPUT/latest.json` names the generations that belong together, and `sssl sql` shows them as views. Rows of a part are in
-the same order in `segments`, `scores` and `labels`. Times count from the track's start. **Bold** columns are the key.
+`OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
+`sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `scores` and `labels`. Times count
+from the track's start. **Bold** columns are the key.
 
 Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
 Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows

@@ -217,7 +217,7 @@ def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> 
 def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     """Read the catalog rows of one part."""
     file = catalog.files[part // PARTS_PER_FILE]
-    with store.fs.open(store.url(file.path), "rb") as source:
+    with store.open_file(file.path) as source:
         group = pq.ParquetFile(source).read_row_group(part % PARTS_PER_FILE)
     return [Catalog(**record) for record in group.to_pylist()]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import fsspec
 import numpy as np
@@ -59,12 +59,10 @@ def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
     # Details leave the URI out: it may carry a signature, and the catalog has it.
     except FileNotFoundError as error:
         return CutTrack(ledger_row(track, Status.FAILED, *_why_not_found(error)))
-    except PermissionError:
-        return CutTrack(ledger_row(track, Status.FAILED, "denied", "not allowed to read the URI"))
     except MemoryError:
         return CutTrack(ledger_row(track, Status.FAILED, "decoder-memory", "out of memory while decoding", info))
     except OSError as error:
-        return CutTrack(ledger_row(track, Status.FAILED, "unavailable", f"{type(error).__name__} while reading", info))
+        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_read(error), info))
     except UnsupportedUri as error:
         return CutTrack(ledger_row(track, Status.FAILED, "unsupported-uri", str(error)))
     except Exception as error:  # noqa: BLE001
@@ -160,19 +158,47 @@ def _open(uri: str) -> Iterator[str | BinaryIO]:
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     if "://" in uri:
-        with _remote(uri).open() as stream:
-            yield stream
+        with _remote(uri) as file:
+            yield file
     else:
         os.stat(uri)  # says missing or denied more reliably than any decoder
         yield uri
 
 
-def _remote(uri: str) -> fsspec.core.OpenFile:
+@contextmanager
+def _remote(uri: str) -> Iterator[BinaryIO]:
     try:
-        return fsspec.open(uri, "rb")
+        opened = fsspec.open(uri, "rb")
     except (ImportError, ValueError) as error:
         scheme = uri.partition("://")[0]
         raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
+    with _only_os_errors():
+        stream = opened.open()
+    try:
+        yield cast(BinaryIO, _Remote(stream))
+    finally:
+        opened.close()
+
+
+class _Remote:
+    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error, and no damage."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.tell, self.seek = stream, stream.tell, stream.seek
+
+    def read(self, size: int = -1) -> bytes:
+        with _only_os_errors():
+            return self._stream.read(size)
+
+
+@contextmanager
+def _only_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__} of the storage client") from error
 
 
 def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
@@ -184,6 +210,16 @@ def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
     if cause is not None and not isinstance(cause, FileNotFoundError) and status not in (404, 410):
         return "unavailable", f"{type(cause).__name__} while opening"
     return "missing", "no file at the URI"
+
+
+def _why_not_read(error: OSError) -> tuple[str, str]:
+    """Return reason and detail. Google's storage says 401 to who is nobody, and gcsfs has no class for a 403."""
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
+        return "denied", "not allowed to read the URI"
+    cause = error.__cause__ or error
+    if getattr(cause, "code", None) == 401:
+        return "denied", "the storage answered 401: no credentials, or not the right ones"
+    return "unavailable", f"{type(cause).__name__} while reading"
 
 
 def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:

@@ -4,6 +4,7 @@ import os
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gcs
 import numpy as np
 import pytest
 import soundfile
@@ -80,3 +81,18 @@ def report_truth(tmp_path_factory):
 @pytest.fixture(scope="session")
 def report_html(report_folder, report_truth):
     return read(report_folder, report_truth)
+
+
+@pytest.fixture(scope="session")
+def cloud():
+    """Google Cloud Storage, as an emulator on this machine."""
+    with gcs.storage() as storage, pytest.MonkeyPatch.context() as patch:
+        for name, value in gcs.environment(storage).items():
+            patch.setenv(name, value)
+        yield storage
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"cloud", "prism"} & set(item.fixturenames):
+            item.add_marker("cloud")

@@ -2,7 +2,7 @@ import mlflow
 import pytest
 
 from sssl.rounds import read_rounds
-from sssl.store import Store
+from sssl.store import Store, StoreError
 from sssl.tracking import Tracker
 
 
@@ -68,5 +68,5 @@ def test_a_restart_goes_on_in_the_same_run(tmp_path):
 
 
 def test_a_remote_output_needs_a_server():
-    with pytest.raises(ValueError, match="give --mlflow-uri a server"):
+    with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
         Tracker(Store("memory://o"), None, "key", {})
