@@ -62,7 +62,7 @@ def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
     spread = parts | beam.Map(sum_spreads, job, settings, model) | "AddSpreads" >> beam.CombineGlobally(_add)
     evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, model, settings.evidence))
     losses = parts | beam.Map(count_losses, job, settings, evidence) | "AddLosses" >> beam.CombineGlobally(_add)
-    split = losses | beam.Map(fit_split, settings)
+    split = losses | beam.Map(_fit_split, settings, evidence)
     relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
     (states.done, relabelled) | CommitParts(job, split | "Summarize" >> beam.Map(summarize, job, evidence))
 
@@ -139,7 +139,7 @@ def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
     return {
         "components": 1 if split.common.noisy is None else 2,
         "mixture": described,
-        "evidence": {"consistency": evidence.consistency, "neighbours": evidence.neighbours},
+        "evidence": {name: getattr(evidence, name) for name in ("consistency", "neighbours", "agreement")},
     }
 
 
@@ -153,6 +153,10 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     job = Job.of(store, "relabel", ("labels",), settings, inputs, config.round)
     (labels,) = run_job(job, lambda root: build(root, job, config.settings), beam_args)
     return snapshot.add(labels)
+
+
+def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:
+    return fit_split(histograms, settings, evidence.agreement)
 
 
 def _add(sums: Iterable[Any]) -> Any:

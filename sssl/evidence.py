@@ -44,7 +44,8 @@ class Spread:
     segments: float
     total: Floats  # [2]
     squares: Floats  # [2]
-    own_around: Floats  # [2, 2]: products of a segment's own and its neighbours' mean, both less the track's mean
+    own_own: Floats  # [2, 2]: products of the two, both less the track's mean
+    own_around: Floats  # [2, 2]: products of a segment's own and its neighbours' mean, likewise
     around_around: Floats  # [2, 2]: the same of two neighbours' means
 
     def __add__(self, other: Spread) -> Spread:
@@ -52,6 +53,7 @@ class Spread:
             self.segments + other.segments,
             self.total + other.total,
             self.squares + other.squares,
+            self.own_own + other.own_own,
             self.own_around + other.own_around,
             self.around_around + other.around_around,
         )
@@ -70,6 +72,8 @@ class Evidence:
     """Logits a unit of inconsistency: what gives both the same standard deviation."""
     neighbours: float = 0.0
     """Weight of the neighbours' mean against 1 of the segment's own."""
+    agreement: float | None = None
+    """Correlation of the two quantities among the segments of a track; None without a track model."""
 
     def losses(self, scores: pa.Table, levels: Floats | None) -> tuple[Floats, Floats]:
         """Return the loss [N] to split by and the consistency [N], the log likelihood ratio, of scored segments with
@@ -105,7 +109,7 @@ def sum_spread(scores: pa.Table, levels: Floats | None, tracks: Sequence[Catalog
     counted &= np.isfinite(both).all(axis=1) & np.isfinite(around).all(axis=1)
     both, around, track = both[counted], around[counted], track[counted]
     own, near = (x - _mean_by(x, track) for x in (both, around))
-    sums = (both.sum(axis=0), (both**2).sum(axis=0), own.T @ near, near.T @ near)
+    sums = (both.sum(axis=0), (both**2).sum(axis=0), own.T @ own, own.T @ near, near.T @ near)
     return Spread(len(both), *map(on_grid, sums))
 
 
@@ -121,7 +125,12 @@ def fit_evidence(sums: Spread | None, tracks: TrackModel | None, config: Evidenc
     weights = np.array([1 - share, share * unit])
     predicted, power = weights @ sums.own_around @ weights, weights @ sums.around_around @ weights
     slope = float(np.clip(predicted / power, 0.0, 1.0)) if config.neighbours and power > 0 else 0.0
-    return Evidence(tracks, share, float(mean[0]), float(mean[1]), unit, slope)
+    agreement = _correlation(sums.own_own) if tracks is not None else None
+    return Evidence(tracks, share, float(mean[0]), float(mean[1]), unit, slope, agreement)
+
+
+def _correlation(products: Floats) -> float:
+    return float(products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12)))
 
 
 def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:

@@ -38,7 +38,11 @@ class RelabelConfig:
     """Move the mixture to where each class's easy segments lie, for classes are not equally hard: half of the way for a
     class of so many segments, all of it for a large one; none: one mixture for all."""
     min_separation: float | None = 1.5
-    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split."""
+    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split. Only
+    asked where the sound of tracks does not tell."""
+    min_agreement: float | None = 0.25
+    """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
+    loss and inconsistency. Where labels are right both are noise of different origin. None: `min_separation` alone."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""
     max_noisy_share: float | None = 0.4
@@ -66,8 +70,9 @@ class Split:
     by_class: tuple[ClassSplit, ...]
 
 
-def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
-    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments.
+def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, agreement: float | None = None) -> Split:
+    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given how much model and sound
+    agree on them, if that is known.
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
@@ -79,7 +84,8 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
         nothing = mix.Mixture(config.axis, mix.Component(1.0, 0.0, 1.0), None)
         return Split(config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS) for _ in counts))
     offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
-    common = _fit(np.sum([mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)], axis=0), config)
+    aligned = np.sum([mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)], axis=0)
+    common = _fit(aligned, config, agreement)
     by_class = (_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True))
     return Split(config.axis, common, tuple(by_class))
 
@@ -162,9 +168,13 @@ def loss_histograms(
     return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
 
 
-def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:
+def _fit(counts: Floats, config: RelabelConfig, agreement: float | None) -> mix.Mixture:
     fitted = mix.fit_two(counts, config.axis)
-    if config.min_separation is None or mix.prefers_two(counts, fitted, config.min_separation):
+    if agreement is not None and config.min_agreement is not None:
+        two = agreement >= config.min_agreement
+    else:
+        two = config.min_separation is None or mix.prefers_two(counts, fitted, config.min_separation)
+    if two:
         return fitted
     return mix.Mixture(config.axis, mix.fit_one(counts, config.axis), None)
 

@@ -131,7 +131,7 @@ def make_folder(
     for manifest in job.commit(receipts):
         snapshot = snapshot.add(manifest)
     for round, accuracy in enumerate(accuracies):
-        split = RelabelConfig(min_separation=separation)
+        split = RelabelConfig(min_separation=separation, min_agreement=None)
         snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=split), ())
         if not judge.has_nothing_to_split(snapshot.get("labels", round)):
             snapshot = score(store, snapshot, round, accuracy, settings)

@@ -114,7 +114,7 @@ def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
 
     stage("segment", "--catalog", catalog, take=["--tracks-per-part", "--folds"])
     for round in "012":
-        stage("relabel", "--round", round, take=["--min-separation"])
+        stage("relabel", "--round", round, take=["--min-separation", "--min-agreement"])
         stage("train", "--round", round, take=["--warmup-epochs", "--epochs", "--batch-size"])
         stage("score", "--round", round)
         stage("judge", "--round", round, take=["--max-drop"])

@@ -65,6 +65,20 @@ def test_a_segment_that_does_not_sound_like_its_track_gets_a_higher_loss():
     assert 0.6 < spread[1] / spread[0] < 1.1
 
 
+def test_model_and_sound_agree_only_where_they_see_the_same_wrong_segments():
+    rng = np.random.default_rng(0)
+    wrong = rng.random((60, 24)) < 0.1
+    losses = {f"t{t}": np.logaddexp(0, rng.normal(-2 + 4 * own, 1.0)) for t, own in enumerate(wrong)}
+    tracks = np.repeat(rng.normal(-40, 8, (60, BANDS)), 24, axis=0)
+    strange = np.where(wrong.reshape(-1, 1), rng.normal(-40, 8, tracks.shape), tracks)
+    elsewhere = np.where(rng.permuted(wrong, axis=1).reshape(-1, 1), rng.normal(-40, 8, tracks.shape), tracks)
+    noise = rng.normal(0, 3, tracks.shape)
+    seen, unseen = (fitted(losses, levels=levels + noise)[0].agreement for levels in (strange, elsewhere))
+    assert seen > 0.4
+    assert abs(unseen) < 0.15
+    assert fitted(losses)[0].agreement is None
+
+
 def test_what_is_missing_leaves_the_rest_to_speak():
     rng = np.random.default_rng(0)
     losses = logits(0) | {"single": np.array([3.0]), "unscored": np.array([0.1, np.nan, 0.1])}

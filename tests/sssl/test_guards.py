@@ -100,6 +100,15 @@ def test_where_nothing_is_wrong_nothing_is_flagged():
     assert flagged([right(2000)]) == (0, 0)
 
 
+def test_where_model_and_sound_do_not_agree_nothing_is_split():
+    """Losses of two kinds that have nothing to do with how segments sound: hard ones, not wrong ones."""
+    histograms = np.stack([mix.histogram(MIXED.loss, "logit"), np.zeros(mix.BINS, int)])
+    alone, agreeing = (fit_split(histograms, DEFAULTS, agreement=value) for value in (0.1, 0.4))
+    assert alone.common.noisy is None
+    assert agreeing.common.noisy is not None
+    assert fit_split(histograms, without(min_agreement=None), agreement=0.1).common.noisy is not None
+
+
 def test_a_loss_that_is_nan_is_left_out_and_its_segment_set_aside():
     """No setting turns this off. Counted, NaN has no bin."""
     made, expected = labels_of([MIXED + losses(np.nan)]), labels_of([MIXED])
