@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import duckdb
+import fsspec
 
 from schemas import TABLES, columns
 from sssl.store import Manifest, Snapshot, Store
@@ -23,7 +24,7 @@ def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """
     connection = duckdb.connect()
     if store.local_path is None:
-        connection.register_filesystem(store.fs)
+        connection.register_filesystem(_listed(store, snapshot))
     for name, table in TABLES.items():
         manifests = snapshot.of(name)
         if manifests:
@@ -50,6 +51,18 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
         f"from read_parquet({_quote(store.url(name))} || '/*/*.parquet') where track_id in ({ids})"
         for name in tables
     )
+
+
+def _listed(store: Store, snapshot: Snapshot) -> fsspec.AbstractFileSystem:
+    """Return a file system that remembers one listing of each committed folder.
+
+    DuckDB asks for the size and date of each file again and again, and committed files never change.
+    """
+    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True, skip_instance_cache=True)[0]
+    paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
+    for folder in sorted({path.rsplit("/", 1)[0] for path in paths}):
+        fs.ls(store.url(folder))
+    return fs
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
