@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
+import fsspec
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, columns, table_doc
@@ -66,7 +67,7 @@ def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duc
 def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
     """Create the views of a snapshot in the connection's current schema."""
     if store.local_path is None:
-        connection.register_filesystem(store.fs)
+        connection.register_filesystem(_listed(store, snapshot))
     for name, table in TABLES.items():
         manifests = snapshot.of(name)
         if manifests:
@@ -99,6 +100,18 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
         f"from read_parquet({_quote(store.url(name))} || '/*/*.parquet') where track_id in ({ids})"
         for name in tables
     )
+
+
+def _listed(store: Store, snapshot: Snapshot) -> fsspec.AbstractFileSystem:
+    """Return a file system that remembers one listing of each committed folder.
+
+    DuckDB asks for the size and date of each file again and again, and committed files never change.
+    """
+    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True, skip_instance_cache=True)[0]
+    paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
+    for folder in sorted({path.rsplit("/", 1)[0] for path in paths}):
+        fs.ls(store.url(folder))
+    return fs
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
