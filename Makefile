@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DEMO ?= demo
 STAMP := $(VENV)/.installed
+TOOLS := .tools/bin
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,16 +22,36 @@ install: $(STAMP)  ## make the virtual environment
 demo: $(STAMP)  ## label a small synthesized catalog end to end
 	$(BIN)/sssl demo --output $(DEMO)
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+$(TOOLS)/fake-gcs-server:
+	$(call go_install,github.com/fsouza/fake-gcs-server@v1.56.1)
+
+$(TOOLS)/prism:
+	$(call go_install,github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0)
+
+# Built from source once; Go's caches make it quick in the next checkout.
+define go_install
+@command -v go >/dev/null || { echo "go is missing: install Go 1.21 or later (it fetches the version it needs)"; exit 1; }
+GOBIN=$(CURDIR)/$(TOOLS) go install $(1)
+endef
+
+test: $(STAMP)  ## run the tests that need nothing but Python
+	$(BIN)/python -m pytest -m "not cloud"
+
+test-cloud: $(STAMP) tools  ## run the tests on object storage and on an engine outside the process (needs Go)
+	$(BIN)/python -m pytest -m cloud
+
+tools: $(TOOLS)/fake-gcs-server $(TOOLS)/prism  ## build the storage emulator and the Beam engine that the tests use
 
 check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## write the generated docs
-	$(BIN)/python -m schemas.docs docs
+docs: $(STAMP)  ## write the generated docs and the BigQuery DDL
+	$(BIN)/python -m schemas.docs .
+
+queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
+	$(BIN)/python tests/queries.py $(DEMO)
 
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
@@ -41,7 +62,7 @@ bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 constraints: $(STAMP)  ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
 
-clean:  ## remove the virtual environment and the demo
-	rm -rf $(VENV) $(DEMO)
+clean:  ## remove the virtual environment, the demo and the tools
+	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test check docs fuzz bench constraints clean
+.PHONY: help install demo test test-cloud tools check docs queries fuzz bench constraints clean

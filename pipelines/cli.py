@@ -25,6 +25,10 @@ COMMANDS = {
     "evaluate": "compare methods by cross-validation: inherited labels, paper, guarded, pruning",
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
+    "export": "write song labels as CSV, Parquet, JAMS or tags",
+    "explain": "tell the story of one track, from its file to its label",
+    "diff": "say what changed between two output folders or two rounds",
+    "rollback": "publish the tables as of an earlier round",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }

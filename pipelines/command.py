@@ -13,6 +13,7 @@ from pipelines.execute import beam_options
 from pipelines.flags import complain
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
+from sssl import lease
 from sssl.catalog import CatalogError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import Snapshot, Store, StoreError
@@ -28,19 +29,20 @@ def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
 
 
 @contextmanager
-def exclusive(store: Store) -> Iterator[None]:
-    """Hold the output folder for this process; the lock goes with the process, however it ends.
+def exclusive(store: Store) -> Iterator[Store]:
+    """Hold the output folder for this process and yield it; a local lock goes with the process, however it ends.
 
     Raises:
         StoreError: another process holds it.
     """
     folder = store.local_path
     if folder is None:
-        yield
+        with lease.held(store, _tell_wait) as ours:
+            yield ours
         return
     try:
         with FileLock(f"{folder}/.lock", timeout=0):
-            yield
+            yield store
     except Timeout:
         raise StoreError(
             f"another sssl command is writing to {folder}: wait for it, or choose another --output"
@@ -57,8 +59,7 @@ def stage(
     """Run a stage on the published tables, publish what it made, and return the exit code."""
     beam_options(beam_args)
     try:
-        store = Store.open(config.output, create=create)
-        with exclusive(store):
+        with exclusive(Store.open(config.output, create=create)) as store:
             published = store.latest()
             try:
                 made = run(store, published, config, beam_args)
@@ -82,6 +83,11 @@ def stage(
         console.print("stopped; the same command goes on from here")
         return 130
     return 0
+
+
+def _tell_wait(holder: str) -> None:
+    """Say why nothing happens yet."""
+    console.print(f"waiting up to {lease.PATIENCE_S:.0f} s: is {holder} still writing there?", soft_wrap=True)
 
 
 def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:

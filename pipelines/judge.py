@@ -14,7 +14,7 @@ from pipelines.command import preset_of, stage
 from pipelines.flags import parse, split_beam_args
 from pipelines.progress import console
 from schemas import Round, to_arrow
-from sssl.judge import JudgeConfig, round_row, unsplit_row
+from sssl.judge import JudgeConfig, compare_scores, round_row, unsplit_row
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted, read_rounds
 from sssl.store import Manifest, Snapshot, Store, generation_name
@@ -35,32 +35,26 @@ class Config:
 
 def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> Snapshot:
     """Commit the round's row of `rounds` and return the snapshot with it."""
-    labels = snapshot.get("labels", config.round)
     parent = last_accepted(store, snapshot, before=config.round) if config.round else None
-    if parent is not None and has_nothing_to_split(labels):
-        row = unsplit_row(config.round, parent, labels.summary)
-        inputs = [labels, snapshot.get("rounds", parent.round)]
-    else:
-        model, scores = snapshot.get("models", config.round), snapshot.get("scores", config.round)
-        classes = snapshot.get("catalog").summary["classes"]
-        model_id = model.summary["model_id"]
-        row = round_row(config.round, parent, model_id, scores.summary, labels.summary, classes, config.settings)
-        inputs = [labels, model, scores] + ([] if parent is None else [snapshot.get("rounds", parent.round)])
+    inputs = _inputs(snapshot, config.round, parent)
     generation = generation_name("judge", config.round, asdict(config.settings), inputs)
-    file = store.write_part("rounds", generation, 0, to_arrow(Round, [row]))
-    manifest = Manifest(
-        table="rounds",
-        generation=generation,
-        stage="judge",
-        round=config.round,
-        config=asdict(config.settings),
-        parents=tuple(sorted(parent.ref for parent in inputs)),
-        files={0: file},
-        summary={"accepted": row.accepted},
-    )
-    verdict, split = "accepted" if row.accepted else "rejected", f"{row.confident} confident, {row.noisy} noisy"
-    console.print(f"round {row.round} {verdict}: {row.reason} · {split}, {row.relabelled} relabelled", soft_wrap=True)
-    return snapshot.add(store.commit(manifest))
+    rounds = store.manifest("rounds", generation)
+    if rounds is None:
+        row = _row(store, snapshot, parent, config)
+        manifest = Manifest(
+            table="rounds",
+            generation=generation,
+            stage="judge",
+            round=config.round,
+            config=asdict(config.settings),
+            parents=tuple(sorted(manifest.ref for manifest in inputs)),
+            files={0: store.write_part("rounds", generation, 0, to_arrow(Round, [row]))},
+            summary={"accepted": row.accepted},
+        )
+        rounds = store.commit(manifest)
+    snapshot = snapshot.add(rounds)
+    _tell(verdict_of(store, snapshot, config.round))
+    return snapshot
 
 
 def has_nothing_to_split(labels: Manifest) -> bool:
@@ -71,6 +65,42 @@ def has_nothing_to_split(labels: Manifest) -> bool:
 def verdict_of(store: Store, snapshot: Snapshot, round: int) -> Round:
     """Return the row of a judged round."""
     return next(row for row in read_rounds(store, snapshot) if row.round == round)
+
+
+def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manifest]:
+    labels = snapshot.get("labels", round)
+    judged = [] if parent is None else [snapshot.get("rounds", parent.round)]
+    if has_nothing_to_split(labels):
+        return [labels, *judged]
+    scores = [snapshot.get("scores", r) for r in ([round] if parent is None else [round, parent.round])]
+    return [snapshot.get("catalog"), labels, snapshot.get("models", round), *scores, *judged]
+
+
+def _row(store: Store, snapshot: Snapshot, parent: Round | None, config: Config) -> Round:
+    """Compare the round with its parent and put together its row."""
+    labels = snapshot.get("labels", config.round)
+    if parent is not None and has_nothing_to_split(labels):
+        return unsplit_row(config.round, parent, labels.summary)
+    catalog, scores = snapshot.get("catalog"), snapshot.get("scores", config.round)
+    comparison = None
+    if parent is not None:
+        before = snapshot.get("scores", parent.round)
+        comparison = compare_scores(store, catalog, scores, before, config.settings)
+    return round_row(
+        config.round,
+        parent,
+        snapshot.get("models", config.round).summary["model_id"],
+        scores.summary,
+        labels.summary,
+        catalog.summary["classes"],
+        comparison,
+        config.settings,
+    )
+
+
+def _tell(row: Round) -> None:
+    said, split = "accepted" if row.accepted else "rejected", f"{row.confident} confident, {row.noisy} noisy"
+    console.print(f"round {row.round} {said}: {row.reason} · {split}, {row.relabelled} relabelled", soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:

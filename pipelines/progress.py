@@ -80,9 +80,10 @@ def title(job: Job) -> str:
 
 
 @contextmanager
-def watch(job: Job, interval_s: float = 0.5) -> Iterator[None]:
+def watch(job: Job) -> Iterator[None]:
     """Show the progress of a job by its receipts until the block ends."""
     stop = threading.Event()
+    interval_s = 0.5 if job.store.local_path else 5.0  # a listing of a bucket costs money
     with bar(title(job), job.parts) as update:
         watcher = threading.Thread(target=_follow, args=(job, update, stop, interval_s), daemon=True)
         watcher.start()

@@ -5,14 +5,17 @@ sssl relabel --output OUTPUT --round R [flags] [-- beam options]
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import tyro
 from numpy.typing import NDArray
 
@@ -22,13 +25,15 @@ from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Catalog
-from sssl.mixture import BINS
+from sssl.consistency import BandMoments, TrackModel, band_levels, band_moments, fit_track_model
+from sssl.evidence import Evidence, Spread, fit_evidence, sum_spread, track_numbers
 from sssl.presets import PresetName
 from sssl.relabel import RelabelConfig, Split, fit_split, inherit, loss_histograms, relabel
 from sssl.rounds import last_accepted
 from sssl.store import Receipt, Snapshot, Store
 
 _KEY = ["track_id", "segment_index"]
+_BANDS = ["track_id", "band_level_db"]
 
 
 @dataclass(frozen=True)
@@ -45,20 +50,21 @@ class Config:
 
 
 def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
-    """Wire the pipeline: round 0 inherits; later rounds fit a mixture on all parts, then split each by it."""
+    """Wire the pipeline: round 0 inherits; later rounds learn on all parts how to read the evidence, fit a mixture to
+    it, then split each part by that."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     if job.round == 0:
         (states.done, states.todo | beam.Map(inherit_part, job)) | CommitParts(job)
         return
-    split = (
-        parts
-        | "CountLosses" >> beam.Map(count_losses, job, settings)
-        | beam.CombineGlobally(_sum_histograms)
-        | beam.Map(_fit, job, settings)
-    )
-    relabelled = states.todo | beam.Map(relabel_part, job, settings, split=beam.pvalue.AsSingleton(split))
-    (states.done, relabelled) | CommitParts(job, split | "Summarize" >> beam.Map(summarize, job))
+    bands = parts | beam.Map(sum_bands, job, settings) | "AddBands" >> beam.CombineGlobally(_add)
+    model = beam.pvalue.AsSingleton(bands | beam.Map(fit_track_model))
+    spread = parts | beam.Map(sum_spreads, job, settings, model) | "AddSpreads" >> beam.CombineGlobally(_add)
+    evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, model, settings.evidence))
+    losses = parts | beam.Map(count_losses, job, settings, evidence) | "AddLosses" >> beam.CombineGlobally(_add)
+    split = losses | beam.Map(_fit_split, settings, evidence)
+    relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
+    (states.done, relabelled) | CommitParts(job, split | "Summarize" >> beam.Map(summarize, job, evidence))
 
 
 def inherit_part(ref: PartRef, job: Job) -> Receipt:
@@ -68,16 +74,37 @@ def inherit_part(ref: PartRef, job: Job) -> Receipt:
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
 
 
-def count_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> NDArray[np.int64]:
+def sum_bands(ref: PartRef, job: Job, settings: RelabelConfig) -> BandMoments | None:
+    """Return what a part tells about the sound of train tracks; None if it tells, or is asked, nothing."""
+    train = [track.track_id for track in job.tracks(ref) if track.label is not None and track.split == "train"]
+    if not train or not settings.evidence.consistency:
+        return None
+    segments = job.read(ref, "segments", _BANDS)
+    segments = segments.filter(pc.is_in(segments["track_id"], pa.array(train)))
+    return band_moments(band_levels(segments), track_numbers(segments)) if len(segments) else None
+
+
+def sum_spreads(ref: PartRef, job: Job, settings: RelabelConfig, model: TrackModel | None) -> Spread | None:
+    """Return what a part tells about the scale of the evidence; None if it is not asked."""
+    if model is None and not settings.evidence.neighbours:
+        return None
+    scores = job.read(ref, "scores", ["track_id", "loss"])
+    return sum_spread(scores, band_levels(job.read(ref, "segments", _BANDS)), job.tracks(ref), model)
+
+
+def count_losses(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence) -> NDArray[np.int64]:
     """Return the loss histograms [C, BINS] of a part."""
-    return loss_histograms(job.read(ref, "scores", ["track_id", "loss"]), job.tracks(ref), job.classes, settings.axis)
+    scores = job.read(ref, "scores", ["track_id", "loss"])
+    loss, _ = evidence.losses(scores, band_levels(job.read(ref, "segments", _BANDS)))
+    return loss_histograms(scores, loss, job.tracks(ref), job.classes, settings.axis)
 
 
-def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, split: Split) -> Receipt:
+def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split) -> Receipt:
     """Write the labels of a part under a fitted split."""
-    tracks, round = job.tracks(ref), job.round
+    tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
     assert round is not None
-    labels = relabel(job.read(ref, "scores"), tracks, job.classes, round, split, settings)
+    loss, consistency = evidence.losses(scores, band_levels(job.read(ref, "segments", _BANDS)))
+    labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
 
 
@@ -97,8 +124,8 @@ def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
     return counts
 
 
-def summarize(split: Split, job: Job) -> dict[str, Any]:
-    """Describe a fitted split for the manifest: the common mixture as `*`, then one a class."""
+def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
+    """Describe a fitted split for the manifest: the common mixture as `*`, then one a class; and what it went by."""
     named = [("*", split.common)] + [(name, own.mixture) for name, own in zip(job.classes, split.by_class, strict=True)]
     described = [
         {
@@ -109,7 +136,11 @@ def summarize(split: Split, job: Job) -> dict[str, Any]:
         }
         for name, m in named
     ]
-    return {"components": 1 if split.common.noisy is None else 2, "mixture": described}
+    return {
+        "components": 1 if split.common.noisy is None else 2,
+        "mixture": described,
+        "evidence": {name: getattr(evidence, name) for name in ("consistency", "neighbours", "agreement")},
+    }
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
@@ -124,12 +155,14 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     return snapshot.add(labels)
 
 
-def _sum_histograms(histograms: Any) -> Any:
-    return sum(histograms, start=np.zeros((1, BINS), np.int64))
+def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:
+    return fit_split(histograms, settings, evidence.agreement)
 
 
-def _fit(histograms: NDArray[np.int64], job: Job, settings: RelabelConfig) -> Split:
-    return fit_split(np.broadcast_to(histograms, (len(job.classes), BINS)), settings)
+def _add(sums: Iterable[Any]) -> Any:
+    """Add up what parts return; None of nothing."""
+    given = [one for one in sums if one is not None]
+    return functools.reduce(operator.add, given) if given else None
 
 
 def main(argv: Sequence[str]) -> int:

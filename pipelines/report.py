@@ -25,11 +25,9 @@ class Config:
     """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections, to measure against."""
 
 
-def run(store: Store, snapshot: Snapshot, config: Config) -> str:
-    """Write the report and return its path or URL."""
-    url = write_report(store, snapshot, config.truth)
-    console.print(f"report: {url}", soft_wrap=True)
-    return url
+def run(store: Store, snapshot: Snapshot, config: Config) -> None:
+    """Write the report and say where."""
+    console.print(f"report: {write_report(store, snapshot, config.truth)}", soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:

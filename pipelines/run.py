@@ -19,7 +19,7 @@ from schemas import Round
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
-from sssl.tracking import Tracker, Untracked
+from sssl.tracking import Tracker, Untracked, server_of, without_secrets
 from sssl.truth import read_sections
 
 
@@ -41,13 +41,14 @@ class Config:
     truth: str | None = None
     """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never trained on."""
     mlflow_uri: str | None = None
-    """MLflow tracking server; default: an SQLite store in the output folder."""
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
+    server_of(store, config.mlflow_uri)  # likewise
     segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
     segmented = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
     _publish(store, segmented, published)
@@ -61,9 +62,10 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
             _publish(store, snapshot, published)
         snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
         store.publish(snapshot)
-        path = report.run(store, snapshot, report.Config(config.output, config.truth))
+        report.run(store, snapshot, report.Config(config.output, config.truth))
         tracker.log({"tracks_labelled": snapshot.get("songs").rows})
-        tracker.log_file(path)
+        # Named, not copied: a takedown could not reach into a tracking server.
+        tracker.tag("sssl.report", without_secrets(store.url("report.html")))
     return snapshot
 
 
@@ -111,6 +113,12 @@ def _metrics(row: Round) -> dict[str, float | None]:
         "heldout_accuracy",
         "heldout_macro_f1",
         "heldout_loss",
+        "heldout_accuracy_change",
+        "heldout_accuracy_change_low",
+        "heldout_accuracy_change_high",
+        "heldout_loss_change",
+        "heldout_loss_change_low",
+        "heldout_loss_change_high",
         "train_accuracy",
         "train_macro_f1",
         "confident",

@@ -23,7 +23,7 @@ from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from sssl.models import Model, load
 from sssl.presets import PresetName
-from sssl.score import ScoreConfig, cores, posteriors, score_counts, scores_table
+from sssl.score import Room, ScoreConfig, cores, folds_of, posteriors, score_counts, scores_table
 from sssl.store import Receipt, Snapshot, Store
 
 Posteriors = tuple[PartRef, NDArray[np.float32]]
@@ -50,6 +50,7 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
     def __init__(self, job: Job, settings: ScoreConfig, threads: int) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)  # a part is a batch of batches already
         self._job, self._settings, self._threads = job, settings, threads
+        self._room = Room(settings.score_batch)
 
     def load_model(self) -> Model:
         model = self._job.input("models")
@@ -69,10 +70,9 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
         segments = self._job.read(ref, "segments", ["track_id", "log_mel"])
         if not len(segments):
             return np.empty((0, len(self._job.classes)), np.float32)
-        fold = {track.track_id: track.fold for track in self._job.tracks(ref)}
-        folds = np.array([fold[track_id] for track_id in segments["track_id"].to_pylist()])
+        folds = folds_of(segments["track_id"].to_pylist(), self._job.tracks(ref), self._settings)
         log_mel = segments["log_mel"].combine_chunks().to_numpy_ndarray()
-        return posteriors(model, log_mel, folds, self._settings, _device(), self._threads)
+        return posteriors(model, log_mel, folds, self._settings, _device(), self._threads, self._room)
 
 
 def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, threads: int) -> None:

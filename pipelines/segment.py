@@ -26,7 +26,7 @@ from pipelines.io import ErrorRatioExceeded, Job, PartRef
 from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from schemas import Catalog, Ledger, Status, to_arrow
+from schemas import Catalog, Ledger, Segment, Status, columns, to_arrow
 from sssl.catalog import CatalogConfig, Dealt, commit_catalog, read_catalog
 from sssl.cut import CutTrack, cut_track, ledger_counts, ledger_row, segments_table, toolchain
 from sssl.features import MelConfig
@@ -54,7 +54,8 @@ class Settings:
 
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
-        return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain()}
+        names = [column.name for column in columns(Segment)]
+        return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain(), "columns": names}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -22,10 +21,10 @@ from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
 from sssl.rounds import last_accepted
 from sssl.score import by_track
-from sssl.songs import Floats, SongClassifier, SongConfig, fit_classifier, statistics, timeline
+from sssl.songs import STATISTICS, Floats, SongConfig, SongMaker, SongModel, TrainTracks, fit_songs, statistics
 from sssl.store import Receipt, Snapshot, Store
 
-Labelled = tuple[str, int, Floats]
+Labelled = tuple[str, int, str, Floats]
 
 
 @dataclass(frozen=True)
@@ -38,33 +37,35 @@ class Config:
 
 
 def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
-    """Wire the pipeline: fit the song classifier on train tracks of all parts, then apply it to each part."""
+    """Wire the pipeline: fit classifier and threshold on train tracks of all parts, then apply them to each part."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
-    classifier = (
+    model = (
         parts
         | beam.FlatMap(labelled_statistics, job)
         | beam.combiners.ToList()
         | beam.Map(_fit, len(job.classes), settings)
     )
     written = states.todo | beam.Map(
-        write_songs, job, settings, model_id, segment_s, classifier=beam.pvalue.AsSingleton(classifier)
+        write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
     )
-    summary = classifier | "Summarize" >> beam.Map(_summary)
+    summary = model | "Summarize" >> beam.Map(SongModel.to_json)
     (states.done, written) | CommitParts(job, summary)
 
 
 def labelled_statistics(ref: PartRef, job: Job) -> list[Labelled]:
-    """Return (track id, label index, statistics) of a part's train tracks."""
-    labels = {
-        t.track_id: job.classes.index(t.label) for t in job.tracks(ref) if t.label is not None and t.split == "train"
+    """Return (track id, label index, group, statistics) of a part's train tracks."""
+    known = {
+        t.track_id: (job.classes.index(t.label), t.group_id)
+        for t in job.tracks(ref)
+        if t.label is not None and t.split == "train"
     }
     scored = by_track(job.read(ref, "scores", ["track_id", "probabilities"]))
-    return [(track_id, labels[track_id], statistics(rows)) for track_id, rows in scored.items() if track_id in labels]
+    return [(track_id, *known[track_id], statistics(rows)) for track_id, rows in scored.items() if track_id in known]
 
 
 def write_songs(
-    ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, classifier: SongClassifier
+    ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, model: SongModel
 ) -> Receipt:
     """Write the songs of a part."""
     scores = job.read(ref, "scores", ["track_id", "probabilities"])
@@ -73,25 +74,10 @@ def write_songs(
     starts: dict[str, list[float]] = {}
     for track_id, start_s in zip(scores["track_id"].to_pylist(), scores["start_s"].to_pylist(), strict=True):
         starts.setdefault(track_id, []).append(start_s)
-    songs = []
-    for track_id, posterior in by_track(scores).items():
-        probabilities = classifier.probabilities(statistics(posterior))
-        peak = int(probabilities.argmax())
-        songs.append(
-            Song(
-                track_id=track_id,
-                label=job.classes[peak],
-                confidence=float(probabilities[peak]),
-                probabilities=probabilities.tolist(),
-                abstained=bool(probabilities[peak] < settings.abstain_below),
-                segments=len(posterior),
-                timeline=timeline(
-                    posterior, np.array(starts[track_id]), segment_s, job.classes, settings.smooth_segments
-                ),
-                round=job.config["scores_round"],
-                model_id=model_id,
-            )
-        )
+    maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
+    songs = [
+        maker.song(track_id, posterior, np.array(starts[track_id])) for track_id, posterior in by_track(scores).items()
+    ]
     counts: Counter[str] = Counter(tracks=len(songs), abstained=sum(song.abstained for song in songs))
     for track in job.tracks(ref):
         guess = next((song.label for song in songs if song.track_id == track.track_id), None)
@@ -112,15 +98,12 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     return snapshot.add(songs)
 
 
-def _fit(rows: list[Labelled], classes: int, settings: SongConfig) -> SongClassifier:
+def _fit(rows: list[Labelled], classes: int, settings: SongConfig) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row[0])
-    features = np.array([row[2] for row in ordered]).reshape(len(ordered), -1)
-    return fit_classifier(features, np.array([row[1] for row in ordered], np.int64), classes, settings)
-
-
-def _summary(classifier: SongClassifier) -> dict[str, Any]:
-    return {"classifier": classifier.to_json()}
+    features = np.array([row[3] for row in ordered]).reshape(-1, STATISTICS * classes)
+    labels = np.array([row[1] for row in ordered], np.int64)
+    return fit_songs(TrainTracks(features, labels, [row[2] for row in ordered]), classes, settings)
 
 
 def main(argv: Sequence[str]) -> int:

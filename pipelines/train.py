@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
+import fsspec
 import torch
 import tyro
 
@@ -16,13 +17,13 @@ from pipelines.command import preset_of, stage
 from pipelines.flags import parse, split_beam_args
 from pipelines.progress import bar
 from sssl.features import MelConfig
-from sssl.models import ModelSpec, dump, model_id
+from sssl.models import ModelSpec, dump, load, model_id
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted
 from sssl.score import cores
 from sssl.store import Manifest, Snapshot, Store, generation_name
-from sssl.tracking import Tracker, Untracked
-from sssl.train import Epoch, TrainConfig, Training, check_trainable, train
+from sssl.tracking import Tracker, Untracked, without_secrets
+from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Config:
     processes: int | None = None
     """Members that train at the same time on a CPU; default: one a core."""
     mlflow_uri: str | None = None
-    """MLflow tracking server; default: an SQLite store in the output folder."""
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
 
 def run(
@@ -54,7 +55,9 @@ def run(
     Raises:
         TrainError: there is nothing, or not enough of a class, to train on.
     """
-    settings = config.settings
+    init = None if config.round or config.settings.init is None else read_weights(config.settings.init)
+    # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
+    settings = replace(config.settings, init=None if init is None else model_id(init))
     inputs = {table: snapshot.get(table) for table in ("catalog", "segments")} | {
         "labels": snapshot.get("labels", config.round)
     }
@@ -67,6 +70,9 @@ def run(
 
     check(snapshot, settings)
     tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(settings))
+    start = inputs["models"].files[0].path if config.round else None
+    if init is not None:
+        start = store.write_file(f"models/{generation}/init.safetensors", init, rows=0).path
     with tracker.round(config.round, asdict(settings)) as log:
         training = Training(
             store=store,
@@ -77,7 +83,7 @@ def run(
             config=settings,
             round=config.round,
             folder=f"models/{generation}",
-            start=inputs["models"].files[0].path if config.round else None,
+            start=start,
             device="cuda" if torch.cuda.is_available() else "cpu",
         )
         members = training.spec.members
@@ -119,6 +125,21 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
         for name in catalog["classes"]
     }
     check_trainable(by_fold, settings.cross_fit)
+
+
+def read_weights(url: str) -> bytes:
+    """Read a model file of ours from a path or any fsspec URL.
+
+    Raises:
+        TrainError: there is none.
+    """
+    try:
+        with fsspec.open(url, "rb") as file:
+            data: bytes = file.read()
+        load(data)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TrainError(f"--init {without_secrets(url)}: {error}") from error
+    return data
 
 
 def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> ModelSpec:

@@ -1,10 +1,12 @@
 """Tables as data: columns with types and docs, reason codes. Imports nothing of ours."""
 
-from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_name, to_arrow
+from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_doc, table_name, to_arrow
+from schemas.compat import READABLE_VERSIONS, conform, version_of
 from schemas.reasons import REASONS, Reason, Status
 from schemas.tables import TABLES, Catalog, Label, Ledger, Round, Score, Segment, Song
 
 __all__ = [
+    "READABLE_VERSIONS",
     "REASONS",
     "SCHEMA_VERSION",
     "TABLES",
@@ -20,6 +22,9 @@ __all__ = [
     "Status",
     "arrow_schema",
     "columns",
+    "conform",
+    "table_doc",
     "table_name",
     "to_arrow",
+    "version_of",
 ]

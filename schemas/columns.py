@@ -6,6 +6,7 @@ Everything else that describes a table (Arrow schema, Parquet metadata, SQL comm
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,14 +26,24 @@ class Column:
     name: str
     type: pa.DataType | None
     doc: str
+    example: Any
     unit: str
     nullable: bool
     key: bool
 
+    @property
+    def description(self) -> str:
+        """The doc with the unit, as every catalog of columns shows it."""
+        return self.doc + (f" [{self.unit}]" if self.unit else "")
 
-def column(type: pa.DataType | None, doc: str, *, unit: str = "", nullable: bool = False, key: bool = False) -> Any:
+
+def column(
+    type: pa.DataType | None, doc: str, *, example: Any, unit: str = "", nullable: bool = False, key: bool = False
+) -> Any:
     """Declare a dataclass field as a table column."""
-    return dataclasses.field(metadata={"type": type, "doc": doc, "unit": unit, "nullable": nullable, "key": key})
+    return dataclasses.field(
+        metadata={"type": type, "doc": doc, "example": example, "unit": unit, "nullable": nullable, "key": key}
+    )
 
 
 def columns(table: type) -> list[Column]:
@@ -43,6 +54,11 @@ def columns(table: type) -> list[Column]:
 def table_name(table: type) -> str:
     """Name a table as SQL and the output folder do: `Ledger` -> `ledger`, `Score` -> `scores`."""
     return str(table.NAME)  # type: ignore[attr-defined]
+
+
+def table_doc(table: type) -> str:
+    """Say what a row is and which stage writes it."""
+    return (table.__doc__ or "").strip()
 
 
 def arrow_schema(table: type, **types: pa.DataType) -> pa.Schema:
@@ -56,16 +72,23 @@ def arrow_schema(table: type, **types: pa.DataType) -> pa.Schema:
         KeyError: a column's type is open and not given.
     """
     fields = [
-        pa.field(
-            declared.name,
-            types[declared.name] if declared.type is None else declared.type,
-            # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in pickling.
-            nullable=declared.nullable,
-            metadata={"doc": declared.doc, "unit": declared.unit},
-        )
+        field_of(declared, types[declared.name] if declared.type is None else declared.type)
         for declared in columns(table)
     ]
-    return pa.schema(fields, metadata={"sssl.table": table_name(table), "sssl.schema_version": str(SCHEMA_VERSION)})
+    about = {"sssl.table": table_name(table), "sssl.schema_version": str(SCHEMA_VERSION), "sssl.doc": table_doc(table)}
+    return pa.schema(fields, metadata=about)
+
+
+def field_of(declared: Column, type: pa.DataType) -> pa.Field:
+    """Return a column as Arrow field, its docs as metadata."""
+    about = {
+        "doc": declared.doc,
+        "unit": declared.unit,
+        "key": str(declared.key).lower(),
+        "example": json.dumps(declared.example),
+    }
+    # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in pickling.
+    return pa.field(declared.name, type, nullable=declared.nullable, metadata=about)
 
 
 def to_arrow(table: type, rows: Iterable[Any], **types: pa.DataType) -> pa.Table:

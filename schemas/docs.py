@@ -1,19 +1,28 @@
-"""docs/tables.md and docs/reasons.md, generated: `python -m schemas.docs docs`."""
+"""docs/tables.md, docs/reasons.md and infra/sql/tables.sql, generated: `python -m schemas.docs ROOT`."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
-from schemas.columns import SCHEMA_VERSION, columns
+from schemas.bigquery import ddl
+from schemas.columns import SCHEMA_VERSION, Column, columns, table_doc
 from schemas.reasons import REASONS
 from schemas.tables import TABLES
 
 _TABLES_INTRO = f"""# Tables
 
 Generated from `schemas/tables.py`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
-`OUTPUT/latest.json` names the generations that belong together, and `sssl sql` shows them as views. Rows of a part are in
-the same order in `segments`, `scores` and `labels`. Times count from the track's start. **Bold** columns are the key.
+`OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
+`sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `scores` and `labels`. Times count
+from the track's start. **Bold** columns are the key.
+
+Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
+Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
+the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
+The path of a file names its generation; the generation's `manifest.json` has the stage, round, configuration, code version and
+parents that made it. In SQL, `manifests` has a row a generation and `files` a row a file.
 """
 
 _REASONS_INTRO = """# Reason codes
@@ -61,21 +70,26 @@ def _table_section(name: str, table: type) -> str:
     lines = [
         f"## {name}",
         "",
-        (table.__doc__ or "").strip(),
+        table_doc(table),
         "",
-        "| column | type | unit | null | meaning |",
-        "|---|---|---|---|---|",
+        "| column | type | unit | null | example | meaning |",
+        "|---|---|---|---|---|---|",
+        *map(_column_row, columns(table)),
     ]
-    for column in columns(table):
-        shown = f"**{column.name}**" if column.key else column.name
-        kind = column.type if column.type is not None else "float16 tensor [mels, frames]"
-        lines.append(f"| {shown} | {kind} | {column.unit} | {'yes' if column.nullable else ''} | {column.doc} |")
     return "\n".join([*lines, ""])
 
 
-def main(folder: str) -> None:
-    Path(folder, "tables.md").write_text(tables_page())
-    Path(folder, "reasons.md").write_text(reasons_page())
+def _column_row(column: Column) -> str:
+    shown = f"**{column.name}**" if column.key else column.name
+    kind = column.type if column.type is not None else "float16 tensor"
+    example = f"`{json.dumps(column.example)}`"
+    return f"| {shown} | {kind} | {column.unit} | {'yes' if column.nullable else ''} | {example} | {column.doc} |"
+
+
+def main(root: str) -> None:
+    Path(root, "docs", "tables.md").write_text(tables_page())
+    Path(root, "docs", "reasons.md").write_text(reasons_page())
+    Path(root, "infra", "sql", "tables.sql").write_text(ddl())
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ _TRACK_ID = "The track's id, as in the catalog."
 _SEGMENT_INDEX = "0-based position of the segment in its track."
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
+_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise)"
 
 
 @dataclass(frozen=True)
@@ -27,23 +28,32 @@ class Catalog:
 
     NAME: ClassVar[str] = "catalog"
 
-    track_id: str = column(_TEXT, "The track's id: unique, chosen by the user.", key=True)
-    uri: str = column(_TEXT, "Where the audio lies: a local path or any fsspec URL.")
-    label: str | None = column(_TEXT, "The emotion label of the whole track.", nullable=True)
+    track_id: str = column(_TEXT, "The track's id: unique, chosen by the user.", key=True, example="track001")
+    uri: str = column(_TEXT, "Where the audio lies: a local path or any fsspec URL.", example="/music/track001.flac")
+    label: str | None = column(_TEXT, "The emotion label of the whole track.", nullable=True, example="Q1")
     split: str | None = column(
-        _TEXT, "`train`, or `test` for held-out tracks; null where there is no label.", nullable=True
+        _TEXT, "`train`, or `test` for held-out tracks; null where there is no label.", nullable=True, example="train"
     )
     group_id: str = column(
-        _TEXT, "Tracks of a group (artist, album) share split and fold; the track's own id by default."
+        _TEXT,
+        "Tracks of a group (artist, album) share split and fold; the track's own id by default.",
+        example="artist01",
     )
     fold: int = column(
-        _INT, "Cross-fitting fold: member `fold` of a model never trained on this track and is the one that scores it."
+        _INT,
+        "Cross-fitting fold: member `fold` of a model never trained on this track and is the one that scores it.",
+        example=2,
     )
-    expected_s: float | None = column(_REAL, "Duration that the catalog promises.", unit="s", nullable=True)
-    locked: bool = column(_FLAG, "A human vouches for the label in every segment: never relabelled.")
-    part: int = column(_INT, "Part (work unit) that holds the track in every table.")
+    expected_s: float | None = column(
+        _REAL, "Duration that the catalog promises.", unit="s", nullable=True, example=44.0
+    )
+    locked: bool = column(_FLAG, "A human vouches for the label in every segment: never relabelled.", example=False)
+    part: int = column(_INT, "Part (work unit) that holds the track in every table.", example=0)
     source_fingerprint: str | None = column(
-        _TEXT, "Identity of the file's content as its storage tells it (etag, or size and mtime).", nullable=True
+        _TEXT,
+        "Identity of the file's content as its storage tells it (etag, or size and mtime).",
+        nullable=True,
+        example="size:1048576 mtime:1767225600.0",
     )
 
 
@@ -53,22 +63,38 @@ class Ledger:
 
     NAME: ClassVar[str] = "ledger"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True)
-    status: str = column(_TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).")
-    reason: str | None = column(
-        _TEXT, "Stable code of what went wrong (docs/reasons.md); null where all is well.", nullable=True
+    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    status: str = column(
+        _TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).", example="partial"
     )
-    retryable: bool = column(_FLAG, "Whether the same file may succeed later.")
-    detail: str | None = column(_TEXT, "What exactly happened, for a person.", nullable=True)
-    expected_s: float | None = column(_REAL, "Duration by the catalog, else by the container.", unit="s", nullable=True)
-    decoded_s: float = column(_REAL, "Duration that came out of the decoder.", unit="s")
-    decoder: str | None = column(_TEXT, "Decoder that was used, with its version.", nullable=True)
-    codec: str | None = column(_TEXT, "Codec of the audio stream.", nullable=True)
-    sample_rate_hz: int | None = column(_INT, "Sample rate of the file.", unit="Hz", nullable=True)
-    channels: int | None = column(_INT, "Channels of the file.", nullable=True)
-    segments: int = column(_INT, "Rows of the track in `segments`.")
-    part: int = column(_INT, "Part that holds the track.")
-    source_fingerprint: str | None = column(_TEXT, "Identity of the file's content, as in `catalog`.", nullable=True)
+    reason: str | None = column(
+        _TEXT,
+        "Stable code of what went wrong (docs/reasons.md); null where all is well.",
+        nullable=True,
+        example="truncated",
+    )
+    retryable: bool = column(_FLAG, "Whether the same file may succeed later.", example=False)
+    detail: str | None = column(
+        _TEXT, "What exactly happened, for a person.", nullable=True, example="decoded 29.8 s of 44.0 s"
+    )
+    expected_s: float | None = column(
+        _REAL, "Duration by the catalog, else by the container.", unit="s", nullable=True, example=44.0
+    )
+    decoded_s: float = column(_REAL, "Duration that came out of the decoder.", unit="s", example=29.8)
+    decoder: str | None = column(
+        _TEXT, "Decoder that was used, with its version.", nullable=True, example="PyAV 18.0.0"
+    )
+    codec: str | None = column(_TEXT, "Codec of the audio stream.", nullable=True, example="flac")
+    sample_rate_hz: int | None = column(_INT, "Sample rate of the file.", unit="Hz", nullable=True, example=44100)
+    channels: int | None = column(_INT, "Channels of the file.", nullable=True, example=2)
+    segments: int = column(_INT, "Rows of the track in `segments`.", example=9)
+    part: int = column(_INT, "Part that holds the track.", example=0)
+    source_fingerprint: str | None = column(
+        _TEXT,
+        "Identity of the file's content, as in `catalog`.",
+        nullable=True,
+        example="size:1048576 mtime:1767225600.0",
+    )
 
 
 @dataclass(frozen=True)
@@ -77,15 +103,22 @@ class Segment:
 
     NAME: ClassVar[str] = "segments"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True)
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True)
-    start_s: float = column(_REAL, "Where the segment starts.", unit="s")
+    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
+    start_s: float = column(_REAL, "Where the segment starts.", unit="s", example=12.0)
     log_mel: object = column(
         None,
         "Log-mel power spectrogram [mels, frames] as float16 tensor; parameters in the file's metadata.",
         unit="dB re full scale",
+        example=[[-31.5, -28.0], [-40.25, -38.5]],
     )
-    level_db: float = column(_REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale")
+    level_db: float = column(_REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale", example=-18.5)
+    band_level_db: object = column(
+        None,
+        "Mean of the log-mel over its frames [mels] as float16 tensor.",
+        unit="dB re full scale",
+        example=[-29.75, -39.5],
+    )
 
 
 @dataclass(frozen=True)
@@ -94,22 +127,26 @@ class Score:
 
     NAME: ClassVar[str] = "scores"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True)
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True)
-    round: int = column(_INT, _ROUND, key=True)
+    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
+    round: int = column(_INT, _ROUND, key=True, example=1)
     probabilities: list[float] | None = column(
         _REALS,
         "Posterior by class, from the member that did not train on the track; null where it is not finite.",
         nullable=True,
+        example=[0.125, 0.0625, 0.75, 0.0625],
     )
     loss: float | None = column(
         _REAL,
         "Negative log posterior of the track's label; null without label or posterior.",
         unit="nat",
         nullable=True,
+        example=2.0794415,
     )
-    reason: str | None = column(_TEXT, "`non-finite` where the model gave no usable posterior.", nullable=True)
-    model_id: str = column(_TEXT, _MODEL_ID)
+    reason: str | None = column(
+        _TEXT, "`non-finite` where the model gave no usable posterior.", nullable=True, example="non-finite"
+    )
+    model_id: str = column(_TEXT, _MODEL_ID, example="fa0e13506e75")
 
 
 @dataclass(frozen=True)
@@ -118,25 +155,45 @@ class Label:
 
     NAME: ClassVar[str] = "labels"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True)
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True)
-    round: int = column(_INT, _ROUND, key=True)
-    inherited_label: str | None = column(_TEXT, "The track's label.", nullable=True)
+    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
+    round: int = column(_INT, _ROUND, key=True, example=1)
+    inherited_label: str | None = column(_TEXT, "The track's label.", nullable=True, example="Q1")
     loss: float | None = column(
-        _REAL, "Loss the split was made on, from the scores of the last accepted round.", unit="nat", nullable=True
+        _REAL,
+        "Loss the split was made on: that of the last accepted round, moved by `consistency` and by neighbours.",
+        unit="nat",
+        nullable=True,
+        example=2.25,
+    )
+    consistency: float | None = column(
+        _REAL,
+        "Log likelihood ratio that the segment sounds like the rest of its track; low where it does not belong.",
+        unit="nat",
+        nullable=True,
+        example=-4.5,
     )
     clean_probability: float | None = column(
-        _REAL, "Posterior of the mixture's low-loss component: how likely the inherited label is right.", nullable=True
+        _REAL,
+        "Posterior of the mixture's low-loss component: how likely the inherited label is right.",
+        nullable=True,
+        example=0.125,
     )
-    partition: str = column(_TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.")
-    label: str | None = column(_TEXT, "Most probable class of `target`; null where unlabelled.", nullable=True)
+    partition: str = column(_TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.", example="noisy")
+    label: str | None = column(
+        _TEXT, "Most probable class of `target`; null where unlabelled.", nullable=True, example="Q3"
+    )
     target: list[float] | None = column(
-        _REALS, "Soft label by class that training learns; null where unlabelled.", nullable=True
+        _REALS,
+        "Soft label by class that training learns; null where unlabelled.",
+        nullable=True,
+        example=[0.0625, 0.0, 0.9375, 0.0],
     )
-    weight: float = column(_REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.")
+    weight: float = column(_REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.", example=1.0)
     reason: str = column(
         _TEXT,
         "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `no-label`, `no-score`.",
+        example="high-loss",
     )
 
 
@@ -146,41 +203,95 @@ class Round:
 
     NAME: ClassVar[str] = "rounds"
 
-    round: int = column(_INT, _ROUND, key=True)
-    accepted: bool = column(_FLAG, "Whether the round's labels and model stand.")
-    reason: str = column(_TEXT, "Why it was accepted or rejected.")
-    parent_round: int | None = column(_INT, "Accepted round whose scores were split; null for round 0.", nullable=True)
-    model_id: str = column(_TEXT, _MODEL_ID)
-    components: int | None = column(_INT, "Components of the loss mixture: 1 means nothing to split.", nullable=True)
+    round: int = column(_INT, _ROUND, key=True, example=1)
+    accepted: bool = column(_FLAG, "Whether the round's labels and model stand.", example=True)
+    reason: str = column(_TEXT, "Why it was accepted or rejected.", example="held-out accuracy 0.727 -> 0.818")
+    parent_round: int | None = column(
+        _INT, "Accepted round whose scores were split; null for round 0.", nullable=True, example=0
+    )
+    model_id: str = column(_TEXT, _MODEL_ID, example="fa0e13506e75")
+    components: int | None = column(
+        _INT, "Components of the loss mixture: 1 means nothing to split.", nullable=True, example=2
+    )
     mixture_class: list[str] = column(
-        pa.list_(_TEXT), "Class of each fitted mixture, `*` for all classes; order of the next four columns."
+        pa.list_(_TEXT),
+        "Class of each fitted mixture, `*` for all classes; order of the next four columns.",
+        example=["*", "Q1"],
     )
-    confident_mean: list[float] = column(_REALS, "Mean loss of the confident component, by mixture.", unit="nat")
+    confident_mean: list[float] = column(
+        _REALS, "Mean loss of the confident component, by mixture.", unit="nat", example=[0.25, 0.5]
+    )
     confident_std: list[float] = column(
-        _REALS, "Standard deviation of the confident component, by mixture.", unit="nat"
+        _REALS, "Standard deviation of the confident component, by mixture.", unit="nat", example=[0.25, 0.25]
     )
-    noisy_mean: list[float] = column(_REALS, "Mean loss of the noisy component, by mixture.", unit="nat")
-    noisy_std: list[float] = column(_REALS, "Standard deviation of the noisy component, by mixture.", unit="nat")
-    noisy_share: list[float] = column(_REALS, "Weight of the noisy component, by mixture.")
-    confident: int = column(pa.int64(), "Segments of train tracks that are confident.")
-    noisy: int = column(pa.int64(), "Segments of train tracks that are noisy.")
-    locked: int = column(pa.int64(), "Segments whose label is locked.")
-    unlabelled: int = column(pa.int64(), "Segments of tracks without a label.")
-    relabelled: int = column(pa.int64(), "Segments of train tracks whose label differs from the inherited one.")
-    heldout_tracks: int = column(_INT, "Held-out tracks behind the held-out metrics.")
+    noisy_mean: list[float] = column(
+        _REALS, "Mean loss of the noisy component, by mixture.", unit="nat", example=[2.5, 2.75]
+    )
+    noisy_std: list[float] = column(
+        _REALS, "Standard deviation of the noisy component, by mixture.", unit="nat", example=[1.0, 0.75]
+    )
+    noisy_share: list[float] = column(_REALS, "Weight of the noisy component, by mixture.", example=[0.25, 0.125])
+    confident: int = column(pa.int64(), "Segments of train tracks that are confident.", example=512)
+    noisy: int = column(pa.int64(), "Segments of train tracks that are noisy.", example=128)
+    locked: int = column(pa.int64(), "Segments whose label is locked.", example=0)
+    unlabelled: int = column(pa.int64(), "Segments of tracks without a label.", example=48)
+    relabelled: int = column(
+        pa.int64(), "Segments of train tracks whose label differs from the inherited one.", example=96
+    )
+    heldout_tracks: int = column(_INT, "Held-out tracks behind the held-out metrics.", example=11)
     heldout_accuracy: float | None = column(
-        _REAL, "Share of held-out tracks whose mean posterior peaks at their label.", nullable=True
+        _REAL, "Share of held-out tracks whose mean posterior peaks at their label.", nullable=True, example=0.8181818
     )
-    heldout_macro_f1: float | None = column(_REAL, "Mean F1 over classes on held-out tracks.", nullable=True)
+    heldout_macro_f1: float | None = column(
+        _REAL, "Mean F1 over classes on held-out tracks.", nullable=True, example=0.80
+    )
     heldout_loss: float | None = column(
-        _REAL, "Mean negative log of the mean posterior at the label, held-out tracks.", unit="nat", nullable=True
+        _REAL,
+        "Mean negative log of the mean posterior at the label, held-out tracks.",
+        unit="nat",
+        nullable=True,
+        example=0.625,
+    )
+    heldout_groups: int | None = column(
+        _INT,
+        "Groups of held-out tracks behind the comparison with the parent round; null without one.",
+        nullable=True,
+        example=9,
+    )
+    heldout_accuracy_change: float | None = column(
+        _REAL,
+        "Held-out accuracy less the parent round's, on the same tracks; one without a posterior counts as wrong.",
+        nullable=True,
+        example=0.0909091,
+    )
+    heldout_accuracy_change_low: float | None = column(
+        _REAL, f"Lower end of its {_INTERVAL}; null with fewer than six groups.", nullable=True, example=-0.05
+    )
+    heldout_accuracy_change_high: float | None = column(
+        _REAL, "Upper end of that interval.", nullable=True, example=0.25
+    )
+    heldout_loss_change: float | None = column(
+        _REAL,
+        "Held-out loss less the parent round's, on the same tracks: below 0 is better.",
+        unit="nat",
+        nullable=True,
+        example=-0.125,
+    )
+    heldout_loss_change_low: float | None = column(
+        _REAL, f"Lower end of its {_INTERVAL}.", unit="nat", nullable=True, example=-0.25
+    )
+    heldout_loss_change_high: float | None = column(
+        _REAL, "Upper end of that interval.", unit="nat", nullable=True, example=-0.03125
     )
     train_accuracy: float | None = column(
         _REAL,
         "The same share on train tracks, each scored by a member that did not train on it (cross-fitted).",
         nullable=True,
+        example=0.75,
     )
-    train_macro_f1: float | None = column(_REAL, "Mean F1 over classes on train tracks, cross-fitted.", nullable=True)
+    train_macro_f1: float | None = column(
+        _REAL, "Mean F1 over classes on train tracks, cross-fitted.", nullable=True, example=0.74
+    )
 
 
 @dataclass(frozen=True)
@@ -189,18 +300,28 @@ class Song:
 
     NAME: ClassVar[str] = "songs"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True)
-    label: str = column(_TEXT, "Most probable emotion of the track.")
-    confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.")
-    probabilities: list[float] = column(_REALS, "Probability by class, likewise.")
-    abstained: bool = column(_FLAG, "Whether `confidence` is below the threshold: do not publish without a look.")
-    segments: int = column(_INT, "Scored segments behind the label.")
+    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    label: str = column(_TEXT, "Most probable emotion of the track.", example="Q1")
+    confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.", example=0.875)
+    probabilities: list[float] = column(
+        _REALS, "Probability by class, likewise.", example=[0.875, 0.0625, 0.03125, 0.03125]
+    )
+    abstained: bool = column(
+        _FLAG,
+        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish.",
+        example=False,
+    )
+    segments: int = column(_INT, "Scored segments behind the label.", example=14)
     timeline: list[dict[str, object]] = column(
         pa.list_(pa.struct([("start_s", _REAL), ("end_s", _REAL), ("label", _TEXT), ("confidence", _REAL)])),
-        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class.",
+        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is "
+        "smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at "
+        "the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of "
+        "the class, averaged over the run; unlike the song's it is not calibrated.",
+        example=[{"start_s": 0.0, "end_s": 30.0, "label": "Q1", "confidence": 0.875}],
     )
-    round: int = column(_INT, "Accepted round whose scores were used.")
-    model_id: str = column(_TEXT, _MODEL_ID)
+    round: int = column(_INT, "Accepted round whose scores were used.", example=1)
+    model_id: str = column(_TEXT, _MODEL_ID, example="fa0e13506e75")
 
 
 TABLES: dict[str, type] = {table.NAME: table for table in (Catalog, Ledger, Segment, Score, Label, Round, Song)}

@@ -53,7 +53,7 @@ class CatalogConfig:
 
     classes: tuple[str, ...] = ("Q1", "Q2", "Q3", "Q4")
     """The emotion classes, in the order that probabilities are written in (Russell quadrants by default)."""
-    folds: int = 3
+    folds: int = 4
     """Cross-fitting folds: a model has one member a fold, which never sees the tracks it scores."""
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
@@ -217,9 +217,19 @@ def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> 
 def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     """Read the catalog rows of one part."""
     file = catalog.files[part // PARTS_PER_FILE]
-    with store.fs.open(store.url(file.path), "rb") as source:
+    with store.open_file(file.path) as source:
         group = pq.ParquetFile(source).read_row_group(part % PARTS_PER_FILE)
     return [Catalog(**record) for record in group.to_pylist()]
+
+
+def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
+    """Read the held-out tracks; of row groups (parts) that have none only the statistics are read."""
+    held_out: list[Catalog] = []
+    for _, file in sorted(catalog.files.items()):
+        with store.fs.open(store.url(file.path), "rb") as source:
+            rows = pq.read_table(source, filters=[("split", "==", "test")])
+        held_out += [Catalog(**record) for record in rows.to_pylist()]
+    return held_out
 
 
 def read_dealt(store: Store, catalog: Manifest) -> Dealt:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 import fsspec
 import numpy as np
@@ -30,11 +30,12 @@ class UnsupportedUri(Exception):
 
 
 class _Cut(NamedTuple):
-    """Segments of a track: position [N], log-mel [N, mels, frames] in dB, level [N] in dB."""
+    """Segments of a track: position [N], log-mel [N, mels, frames], level [N] and level by mel band [N, mels] in dB."""
 
     segment_index: NDArray[np.int32]
     log_mel: NDArray[np.float16]
     level_db: NDArray[np.float32]
+    band_level_db: NDArray[np.float16]
 
 
 @dataclass
@@ -58,12 +59,10 @@ def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
     # Details leave the URI out: it may carry a signature, and the catalog has it.
     except FileNotFoundError as error:
         return CutTrack(ledger_row(track, Status.FAILED, *_why_not_found(error)))
-    except PermissionError:
-        return CutTrack(ledger_row(track, Status.FAILED, "denied", "not allowed to read the URI"))
     except MemoryError:
         return CutTrack(ledger_row(track, Status.FAILED, "decoder-memory", "out of memory while decoding", info))
     except OSError as error:
-        return CutTrack(ledger_row(track, Status.FAILED, "unavailable", f"{type(error).__name__} while reading", info))
+        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_read(error), info))
     except UnsupportedUri as error:
         return CutTrack(ledger_row(track, Status.FAILED, "unsupported-uri", str(error)))
     except Exception as error:  # noqa: BLE001
@@ -108,25 +107,31 @@ def ledger_row(
 
 def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     """Put the segments of a part's tracks into one table, in the order of tracks."""
-    tensor = pa.fixed_shape_tensor(pa.float16(), config.shape)
+    tensor, bands = (pa.fixed_shape_tensor(pa.float16(), shape) for shape in (config.shape, config.shape[:1]))
     # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
-    schema = arrow_schema(Segment, log_mel=tensor)
+    schema = arrow_schema(Segment, log_mel=tensor, band_level_db=bands)
     schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": repr(config)})
     usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
     if not usable:
         return schema.empty_table()
-    index, mels, levels = (np.concatenate(column) for column in zip(*(cut for _, cut in usable), strict=True))
-    storage = pa.FixedSizeListArray.from_arrays(pa.array(mels.reshape(-1)), config.shape[0] * config.shape[1])
+    columns = zip(*(cut for _, cut in usable), strict=True)
+    index, mels, levels, band_levels = (np.concatenate(column) for column in columns)
     return pa.table(
         {
             "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
             "segment_index": index,
             "start_s": (index * config.start_distance_s).astype(np.float32),
-            "log_mel": pa.ExtensionArray.from_storage(tensor, storage),
+            "log_mel": _tensors(mels, tensor),
             "level_db": levels,
+            "band_level_db": _tensors(band_levels, bands),
         },
         schema=schema,
     )
+
+
+def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
+    return pa.ExtensionArray.from_storage(type, storage)
 
 
 def ledger_counts(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Counter[str]:
@@ -153,19 +158,47 @@ def _open(uri: str) -> Iterator[str | BinaryIO]:
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     if "://" in uri:
-        with _remote(uri).open() as stream:
-            yield stream
+        with _remote(uri) as file:
+            yield file
     else:
         os.stat(uri)  # says missing or denied more reliably than any decoder
         yield uri
 
 
-def _remote(uri: str) -> fsspec.core.OpenFile:
+@contextmanager
+def _remote(uri: str) -> Iterator[BinaryIO]:
     try:
-        return fsspec.open(uri, "rb")
+        opened = fsspec.open(uri, "rb")
     except (ImportError, ValueError) as error:
         scheme = uri.partition("://")[0]
         raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
+    with _only_os_errors():
+        stream = opened.open()
+    try:
+        yield cast(BinaryIO, _Remote(stream))
+    finally:
+        opened.close()
+
+
+class _Remote:
+    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error, and no damage."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.tell, self.seek = stream, stream.tell, stream.seek
+
+    def read(self, size: int = -1) -> bytes:
+        with _only_os_errors():
+            return self._stream.read(size)
+
+
+@contextmanager
+def _only_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__} of the storage client") from error
 
 
 def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
@@ -179,11 +212,22 @@ def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
     return "missing", "no file at the URI"
 
 
+def _why_not_read(error: OSError) -> tuple[str, str]:
+    """Return reason and detail. Google's storage says 401 to who is nobody, and gcsfs has no class for a 403."""
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
+        return "denied", "not allowed to read the URI"
+    cause = error.__cause__ or error
+    if getattr(cause, "code", None) == 401:
+        return "denied", "the storage answered 401: no credentials, or not the right ones"
+    return "unavailable", f"{type(cause).__name__} while reading"
+
+
 def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
     """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
     # In one block that grows: small arrays kept between large temporary ones would fragment the heap.
     mels = io.BytesIO()
     indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    band_levels = [np.empty((0, config.mels), np.float16)]
     seen = 0
     for first, segments in _batches(decoder.blocks(), config):
         finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
@@ -191,11 +235,13 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
         if len(finite):
             indices.append((first + finite).astype(np.int32))
             usable = segments[finite]
-            mels.write(log_mel(usable, config).tobytes())
+            tensors = log_mel(usable, config)
+            mels.write(tensors.tobytes())
             levels.append(level_db(usable))
+            band_levels.append(tensors.mean(axis=2, dtype=np.float32).astype(np.float16))
     index = np.concatenate(indices)
     log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
-    return _Cut(index, log_mels, np.concatenate(levels)), seen - len(index)
+    return _Cut(index, log_mels, np.concatenate(levels), np.concatenate(band_levels)), seen - len(index)
 
 
 def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:

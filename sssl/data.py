@@ -66,6 +66,13 @@ class Corpus:
                 if len(batch) > 1:
                     yield rows.take(batch)
 
+    def fold(self, member: int, batch_size: int) -> Iterator[Examples]:
+        """Yield the rows of fold `member` in batches, in the order of parts."""
+        for part in self.parts:
+            examples = self.load(part)
+            for rows in torch.nonzero(examples.fold == member).squeeze(1).split(batch_size):
+                yield examples.take(rows)
+
     def rows(self, member: int | None) -> int:
         """Count the rows of an epoch."""
         return sum(len(_without_fold(self.load(part), member).weight) for part in self.parts)

@@ -17,9 +17,11 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from schemas import Catalog
 from sssl.catalog import CatalogConfig, CatalogError, deal_folds
+from sssl.evidence import column
 from sssl.html import template
+from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
-from sssl.relabel import column, posteriors
+from sssl.relabel import posteriors
 from sssl.rounds import last_accepted
 from sssl.store import Snapshot, Store
 
@@ -201,18 +203,19 @@ def posterior_metrics(track_id: pd.Series, posterior: Floats, fold: Fold, classe
 def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
     """Return the labels of train tracks with a known truth, and how suspicious each segment was when they were split.
 
-    Suspicion is the loss by which the last accepted round was split; where nothing was split, the model's own loss;
-    after pruning, what cleanlab's quality score lacks to 1.
+    Suspicion is the loss by which the last accepted round was split, or the first one if none was accepted; where there
+    is no round, the model's own loss; after pruning, what cleanlab's quality score lacks to 1.
     """
     accepted = last_accepted(store, learned)
     manifest = learned.get("labels", accepted.round)
     table = store.read_table(manifest)
     labels = table.select(["track_id", "inherited_label", "label", "weight"]).to_pandas()
+    splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
     if manifest.stage == "prune":
         suspicion = 1 - column(table, "clean_probability")
     else:
-        split_by = learned.get("scores", accepted.parent_round or 0)
-        suspicion = column(store.read_table(split_by, ["loss"]), "loss")
+        (by,) = splits or [learned.get("scores", accepted.round)]
+        suspicion = column(store.read_table(by, ["loss"]), "loss")
     catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
     is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
     labels = labels.assign(suspicion=suspicion, true_label=fold.truth)
@@ -237,12 +240,11 @@ def label_metrics(labels: pd.DataFrame) -> Metrics:
 
 def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> float | None:
     """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring Calibration in Deep
-    Learning", 2019): the mean distance of confidence and accuracy. Bins of equal width leave most bins empty."""
+    Learning", 2019): the mean distance of confidence and accuracy."""
     if not len(confidence):
         return None
-    order = np.argsort(confidence, kind="stable")
-    parts = [rows for rows in np.array_split(order, bins) if len(rows)]
-    return float(sum(len(r) * abs(confidence[r].mean() - correct[r].mean()) for r in parts) / len(order))
+    found = reliability(confidence, correct, bins)
+    return sum(b.tracks * abs(b.confidence - b.accuracy) for b in found) / len(confidence)
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> pd.DataFrame:

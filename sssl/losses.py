@@ -7,6 +7,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+def smooth(target: Tensor, share: float) -> Tensor:
+    """Spread a share of each soft label [B, C] evenly over the classes (Szegedy et al., "Rethinking the Inception
+    Architecture", 2016)."""
+    return target * (1 - share) + share / target.shape[1]
+
+
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return [B]: cross-entropy against soft labels that sum to 1."""
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)

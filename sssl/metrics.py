@@ -1,13 +1,20 @@
-"""Metrics of labels, from confusion counts [C, C] with the true class in rows. Counts add up over parts and workers."""
+"""Metrics of labels and of their confidence.
+
+Confusion counts [C, C] have the true class in rows; they add up over parts and workers.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+
+Z_95 = 1.96  # two-sided: both ends of an interval
+Z_95_ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True)
@@ -34,3 +41,26 @@ def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: in
     counts = np.zeros((classes, classes))
     np.add.at(counts, (true, predicted), 1)
     return counts
+
+
+def wilson(share: ArrayLike, count: ArrayLike, z: float = Z_95) -> tuple[Floats, Floats]:
+    """Return both ends of Wilson's confidence interval of shares of `count` independent cases, at least one."""
+    share, z2 = np.asarray(share, float), z**2 / np.asarray(count, float)
+    center, reach = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
+    return (center - reach) / (1 + z2), (center + reach) / (1 + z2)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Songs of similar confidence: how many, their mean confidence, and the share of them that is right."""
+
+    tracks: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int) -> list[Bin]:
+    """Sort songs [N] by confidence into bins of equal mass; bins of equal width would leave most of them empty."""
+    order = np.argsort(confidence, kind="stable")
+    parts = [rows for rows in np.array_split(order, bins) if len(rows)]
+    return [Bin(len(rows), float(confidence[rows].mean()), float(correct[rows].mean())) for rows in parts]

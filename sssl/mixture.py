@@ -7,7 +7,7 @@ tail looks like a second component where there is none.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ MAX_LOSS = 14.0  # -log(1e-6), rounded up: scores are float32 and clipped well b
 BINS = 1400
 _RANGES: dict[Axis, tuple[float, float]] = {"loss": (0.0, MAX_LOSS), "logit": (-MAX_LOSS, MAX_LOSS)}
 _MIN_STD = 0.05
+_MAX_ITERATIONS = 2000
+_TOLERANCE = 1e-9  # nats a segment
 
 
 def to_axis(loss: Floats, axis: Axis) -> Floats:
@@ -28,6 +30,12 @@ def to_axis(loss: Floats, axis: Axis) -> Floats:
     if axis == "logit":
         loss = loss + np.log(-np.expm1(-np.maximum(loss, 1e-7)))
     return np.asarray(np.clip(loss, low, high), dtype=np.float64)
+
+
+def bin_width(axis: Axis) -> float:
+    """Return the width of a bin."""
+    low, high = _RANGES[axis]
+    return (high - low) / BINS
 
 
 def centers(axis: Axis) -> Floats:
@@ -78,6 +86,11 @@ class Mixture:
             self.confident.log_density(x) - np.logaddexp(self.confident.log_density(x), self.noisy.log_density(x))
         )
 
+    def shifted(self, by: float) -> Mixture:
+        """Return the mixture moved along its axis."""
+        noisy = self.noisy and replace(self.noisy, mean=self.noisy.mean + by)
+        return Mixture(self.axis, replace(self.confident, mean=self.confident.mean + by), noisy)
+
     @property
     def separation(self) -> float:
         """Distance of the means in units of the mean variance (Ashman's D); above 2 the two are clearly apart."""
@@ -99,6 +112,18 @@ def clip_quantiles(counts: Floats, low: float, high: float) -> Floats:
     return clipped
 
 
+def shift(counts: Floats, bins: int) -> Floats:
+    """Move a histogram by so many bins; what leaves the axis stays at its end."""
+    moved = np.zeros_like(counts)
+    np.add.at(moved, np.clip(np.arange(len(counts)) + bins, 0, len(counts) - 1), counts)
+    return moved
+
+
+def quantile_bin(counts: Floats, quantile: float) -> int:
+    """Return the bin of a quantile."""
+    return int(np.searchsorted(np.cumsum(counts), counts.sum() * quantile))
+
+
 def fit_one(counts: Floats, axis: Axis) -> Component:
     """Fit one Gaussian to a histogram."""
     x, total = centers(axis), counts.sum()
@@ -106,18 +131,33 @@ def fit_one(counts: Floats, axis: Axis) -> Component:
     return Component(1.0, mean, max(float(np.sqrt((counts * (x - mean) ** 2).sum() / total)), _MIN_STD))
 
 
-def fit_two(counts: Floats, axis: Axis, iterations: int = 100) -> Mixture:
-    """Fit two Gaussians to a histogram by expectation maximisation, from the outer quintiles."""
-    x, total = centers(axis), counts.sum()
-    cumulative = np.cumsum(counts) / total
-    start = fit_one(counts, axis)
-    low, high = (Component(0.5, float(x[np.searchsorted(cumulative, quantile)]), start.std) for quantile in (0.1, 0.9))
-    for _ in range(iterations):
+def fit_two(counts: Floats, axis: Axis) -> Mixture:
+    """Fit two Gaussians to a histogram by expectation maximisation: from two halves and from a body with a tail, which
+    end in different optima where the second component is small. The likelier one counts."""
+    cumulative, one = np.cumsum(counts) / counts.sum(), fit_one(counts, axis)
+    starts = [
+        [
+            Component(weight, float(centers(axis)[np.searchsorted(cumulative, quantile)]), one.std)
+            for weight, quantile in s
+        ]
+        for s in (((0.5, 0.1), (0.5, 0.9)), ((0.9, 0.45), (0.1, 0.97)))
+    ]
+    return max((_maximize(counts, axis, *start) for start in starts), key=lambda found: found[0])[1]
+
+
+def _maximize(counts: Floats, axis: Axis, low: Component, high: Component) -> tuple[float, Mixture]:
+    """Return the mean log likelihood and the mixture at the optimum next to a start."""
+    x, total, before = centers(axis), counts.sum(), -np.inf
+    for _ in range(_MAX_ITERATIONS):
         log_low, log_high = low.log_density(x), high.log_density(x)
-        responsibility = np.exp(log_low - np.logaddexp(log_low, log_high))
+        either = np.logaddexp(log_low, log_high)
+        now = float((counts * either).sum() / total)
+        if now - before < _TOLERANCE:
+            break
+        before = now
+        responsibility = np.exp(log_low - either)
         low, high = _weighted(counts * responsibility, x, total), _weighted(counts * (1 - responsibility), x, total)
-    low, high = sorted((low, high), key=lambda component: component.mean)
-    return Mixture(axis, low, high)
+    return before, Mixture(axis, *sorted((low, high), key=lambda component: component.mean))
 
 
 def prefers_two(counts: Floats, mixture: Mixture, min_separation: float) -> bool:

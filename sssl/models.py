@@ -1,61 +1,18 @@
-"""Segment classifiers, log-mel [B, mels, frames] in dB to logits [B, classes]; and models, one member a fold."""
+"""Models: one segment classifier a fold, and the file they are kept in."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sssl.features import MelConfig
-
-
-class MelNorm(nn.Module):
-    """Batch normalisation a mel band: [B, mels, frames] in dB to [B, 1, mels, frames] of about unit variance."""
-
-    def __init__(self, mels: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(mels)
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        return self.norm(log_mel).unsqueeze(1)
-
-
-class ShortChunkCNN(nn.Module):
-    """A compact short-chunk CNN (after Won et al., "Evaluation of CNN-based automatic music tagging models", 2020):
-    convolutions of 3 x 3 with pooling, then mean and maximum over time and frequency."""
-
-    def __init__(
-        self, mels: int, classes: int, channels: tuple[int, ...] = (16, 32, 64, 128), dropout: float = 0.3
-    ) -> None:
-        super().__init__()
-        self.norm = MelNorm(mels)
-        self.blocks = nn.Sequential(*(_block(a, b) for a, b in zip((1, *channels), channels, strict=False)))
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * channels[-1], classes))
-
-    def forward(self, log_mel: Tensor) -> Tensor:
-        maps = self.blocks(self.norm(log_mel))  # [B, C, mels / 16, frames / 16]
-        pooled = torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
-        logits: Tensor = self.head(pooled)
-        return logits
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-    )
-
-
-MODELS: dict[str, Callable[[int, int], nn.Module]] = {"cnn": ShortChunkCNN}
-"""Architectures by the name that `--model` takes; each is called with (mels, classes)."""
+from sssl.networks import FRONT_ENDS, Classifier
 
 
 @dataclass(frozen=True)
@@ -69,7 +26,7 @@ class ModelSpec:
 
     def build(self) -> nn.Module:
         """Build one member, with weights from the global generator; channels last is twice as fast on a CPU."""
-        member = MODELS[self.architecture](self.cut.mels, len(self.classes))
+        member = Classifier(FRONT_ENDS[self.architecture](self.cut.mels), len(self.classes))
         return member.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -80,10 +37,6 @@ class Model:
 
     spec: ModelSpec
     members: list[nn.Module]
-
-    def member_of(self, fold: int) -> int:
-        """Return the member that scores tracks of a fold."""
-        return fold % self.spec.members
 
 
 def dump(model: Model) -> bytes:

@@ -25,6 +25,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from sssl.metrics import Bin, wilson
 from sssl.mixture import BINS, Component, centers
 
 Floats = NDArray[np.float64]
@@ -217,6 +218,24 @@ def histogram(edges: Floats, counts: Floats, x_label: str, below: float | None =
 
 
 @drawn
+def reliability(bins: Sequence[Bin]) -> Figure:
+    """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on the diagonal a
+    confidence keeps its word."""
+    figure, axes = _plot("confidence", "share that is right")
+    confidence, accuracy = (np.array([getattr(b, name) for b in bins]) for name in ("confidence", "accuracy"))
+    low, high = wilson(accuracy, [b.tracks for b in bins])
+    axes.plot([0, 1], [0, 1], "--", color=_THEME["muted"], linewidth=1)
+    reach = np.maximum([accuracy - low, high - accuracy], 0)
+    axes.errorbar(confidence, accuracy, reach, fmt="o-", color=_THEME["accent"], linewidth=1.6, elinewidth=1, capsize=3)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.04)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MultipleLocator(0.2))
+        axis.set_major_formatter(PercentFormatter(1.0))
+    return figure
+
+
+@drawn
 def track(view: TrackView, classes: Sequence[str]) -> Figure:
     """Draw a track's spectrogram; below it, on the same time axis, its segments' posterior and its bands."""
     bands_px = 26 * len(view.bands)
@@ -235,6 +254,15 @@ def track(view: TrackView, classes: Sequence[str]) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
         axes.tick_params(labelbottom=axes is bands, length=0)
     return figure
+
+
+def track_png(view: TrackView, classes: Sequence[str]) -> bytes:
+    """Draw the same as a picture on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        figure: Figure = cast("Any", track).__wrapped__(view, classes)
+        figure.savefig(buffer, format="png", facecolor="white", dpi=2 * figure.dpi)
+    return buffer.getvalue()
 
 
 def clock(seconds: float) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from sssl.augment import AugmentConfig
 from sssl.config import require
+from sssl.evidence import EvidenceConfig
 from sssl.judge import JudgeConfig
 from sssl.relabel import RelabelConfig
 from sssl.score import ScoreConfig
@@ -34,6 +35,7 @@ GUARDED = Preset()
 PAPER = Preset(
     rounds=8,  # E = 1: the paper splits every epoch
     relabel=RelabelConfig(
+        evidence=EvidenceConfig(consistency=0.0, neighbours=False),
         axis="loss",
         clip_quantile=0.0,
         per_class_prior=None,

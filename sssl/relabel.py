@@ -7,7 +7,7 @@ Method: Sun, Zhang, Zhou, Li, "Semi-Supervised Self-Learning Enhanced Music Emot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from sssl import mixture as mix
+from sssl.evidence import EvidenceConfig, column
 
 Floats = NDArray[np.float64]
+
+_EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,22 @@ class RelabelConfig:
     """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
     clip_quantile: float = 0.005
     """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
-    per_class_prior: float | None = 200.0
-    """Fit a mixture a class, shrunk to the common one with the weight of so many segments; none: one for all."""
+    per_class_prior: float | None = 1000.0
+    """Move the mixture to where each class's easy segments lie, for classes are not equally hard: half of the way for a
+    class of so many segments, all of it for a large one; none: one mixture for all."""
     min_separation: float | None = 1.5
-    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split."""
+    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split. Only
+    asked where the sound of tracks does not tell."""
+    min_agreement: float | None = 0.25
+    """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
+    loss and inconsistency. Where labels are right both are noise of different origin. None: `min_separation` alone."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""
     max_noisy_share: float | None = 0.4
     """Call at most this share of a class's segments noisy, those with the highest loss; none: no cap."""
     noisy_weight: float = 1.0
     """Weight of noisy segments in training; 0 sets them aside."""
+    evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,9 @@ class Split:
     by_class: tuple[ClassSplit, ...]
 
 
-def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
-    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments.
+def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, agreement: float | None = None) -> Split:
+    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given how much model and sound
+    agree on them, if that is known.
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
@@ -73,8 +83,11 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig) -> Split:
     if not pooled.sum():
         nothing = mix.Mixture(config.axis, mix.Component(1.0, 0.0, 1.0), None)
         return Split(config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS) for _ in counts))
-    common = _fit(pooled, config)
-    return Split(config.axis, common, tuple(_split_class(own, pooled, common, config) for own in counts))
+    offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
+    aligned = np.sum([mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)], axis=0)
+    common = _fit(aligned, config, agreement)
+    by_class = (_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True))
+    return Split(config.axis, common, tuple(by_class))
 
 
 def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> pa.Table:
@@ -89,17 +102,25 @@ def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str
     weight = np.array([float(row.split == "train") for row in rows], dtype=np.float64)
     nan = np.full(len(rows), np.nan)
     return _labels_table(
-        segments, 0, classes, inherited, nan, nan, partition, _one_hot(inherited, len(classes)), weight, reason
+        segments, 0, classes, inherited, nan, nan, nan, partition, _one_hot(inherited, len(classes)), weight, reason
     )
 
 
 def relabel(
-    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], round: int, split: Split, config: RelabelConfig
+    scores: pa.Table,
+    loss: Floats,
+    consistency: Floats,
+    tracks: Sequence[Catalog],
+    classes: Sequence[str],
+    round: int,
+    split: Split,
+    config: RelabelConfig,
 ) -> pa.Table:
-    """Apply a split to the scored segments of a part; rows stay aligned with the scores (and so with the segments)."""
+    """Apply a split to the scored segments of a part, given the loss [N] that each is split by and its consistency [N];
+    rows stay aligned with the scores (and so with the segments)."""
     base = inherit(scores, tracks, classes)
     inherited = class_indices(base["inherited_label"], classes)
-    posterior, loss = posteriors(scores, len(classes)), column(scores, "loss")
+    posterior = posteriors(scores, len(classes))
     unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
     unscored = ~np.isfinite(loss) & ~unlabelled
     clean, noisy, capped = _apply(split, inherited, loss, config.tau)
@@ -113,7 +134,7 @@ def relabel(
         kept = np.full(len(loss), "no-split")
     reason = np.select([unlabelled, locked, unscored, noisy], ["no-label", "locked", "no-score", "high-loss"], kept)
     weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
-    return _labels_table(scores, round, classes, inherited, loss, clean, partition, target, weight, reason)
+    return _labels_table(scores, round, classes, inherited, loss, consistency, clean, partition, target, weight, reason)
 
 
 def sharpen(probabilities: Floats, temperature: float) -> Floats:
@@ -128,11 +149,6 @@ def posteriors(scores: pa.Table, classes: int) -> Floats:
     return np.array([row or [np.nan] * classes for row in listed], dtype=np.float64).reshape(-1, classes)
 
 
-def column(table: pa.Table, name: str) -> Floats:
-    """Return a numeric column [N], NaN where it is null."""
-    return np.asarray(table[name].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan))
-
-
 def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
     """Return the positions [N] of labels among the classes, -1 where there is none."""
     position = {name: index for index, name in enumerate(classes)}
@@ -140,31 +156,38 @@ def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np
 
 
 def loss_histograms(
-    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
+    scores: pa.Table, loss: Floats, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
 ) -> NDArray[np.int64]:
-    """Count the losses [C, BINS] of a part's train tracks by inherited label; locked labels say nothing about noise."""
+    """Count the losses [N] of a part's train tracks by inherited label [C, BINS]; locked ones say nothing of noise."""
     used = {
         t.track_id: classes.index(t.label)
         for t in tracks
         if t.label is not None and t.split == "train" and not t.locked
     }
     inherited = np.array([used.get(track_id, -1) for track_id in scores["track_id"].to_pylist()], dtype=np.int64)
-    loss = column(scores, "loss")
     return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
 
 
-def _fit(counts: Floats, config: RelabelConfig) -> mix.Mixture:
+def _fit(counts: Floats, config: RelabelConfig, agreement: float | None) -> mix.Mixture:
     fitted = mix.fit_two(counts, config.axis)
-    if config.min_separation is None or mix.prefers_two(counts, fitted, config.min_separation):
+    if agreement is not None and config.min_agreement is not None:
+        two = agreement >= config.min_agreement
+    else:
+        two = config.min_separation is None or mix.prefers_two(counts, fitted, config.min_separation)
+    if two:
         return fitted
     return mix.Mixture(config.axis, mix.fit_one(counts, config.axis), None)
 
 
-def _split_class(own: Floats, pooled: Floats, common: mix.Mixture, config: RelabelConfig) -> ClassSplit:
-    fitted = common
-    if config.per_class_prior is not None and common.noisy is not None and own.sum():
-        # Shrinkage by pseudo-observations: the common histogram counts as so many segments of this class.
-        fitted = _fit(own + pooled * config.per_class_prior / pooled.sum(), config)
+def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
+    """Return by how many bins a class's easy segments lie above those of all, shrunk to 0 where the class is small."""
+    if prior is None or not own.sum():
+        return 0
+    return round((mix.quantile_bin(own, _EASY) - mix.quantile_bin(pooled, _EASY)) * own.sum() / (own.sum() + prior))
+
+
+def _split_class(own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig) -> ClassSplit:
+    fitted = common.shifted(offset * mix.bin_width(config.axis))
     clean = fitted.clean_probability()
     if config.monotone:
         clean = mix.monotone(clean)
@@ -229,6 +252,7 @@ def _labels_table(
     classes: Sequence[str],
     inherited: NDArray[np.int64],
     loss: Floats,
+    consistency: Floats,
     clean: Floats,
     partition: NDArray[np.str_],
     target: Floats,
@@ -245,6 +269,7 @@ def _labels_table(
             "round": pa.array(np.full(len(rows), round), pa.int32()),
             "inherited_label": pa.array(names[inherited], pa.string()),
             "loss": pa.array(loss, pa.float32(), mask=~np.isfinite(loss)),
+            "consistency": pa.array(consistency, pa.float32(), mask=~np.isfinite(consistency)),
             "clean_probability": pa.array(clean, pa.float32(), mask=~np.isfinite(clean)),
             "partition": pa.array(partition.astype(object), pa.string()),
             "label": pa.array(names[label], pa.string()),

@@ -23,9 +23,10 @@ from sssl import mixture, plots
 from sssl.features import MelConfig
 from sssl.html import template
 from sssl.judge import confusion_of
-from sssl.metrics import quality
+from sssl.metrics import Bin, quality, reliability, wilson
 from sssl.presets import PRESETS
 from sssl.rounds import last_accepted, read_rounds
+from sssl.songs import Threshold, bins_for
 from sssl.sql import connect
 from sssl.store import Manifest, Snapshot, Store
 from sssl.truth import wrong_segments
@@ -37,6 +38,7 @@ SHOWN_TRACKS = 6
 SHOWN_SONGS = 200
 SHOWN_FAILURES = 50
 SHOWN_FORMATS = 20
+FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
 FEW_TRACKS = 500  # below, a histogram of durations reaches to the longest
 
 
@@ -109,7 +111,7 @@ def summary(source: Source) -> Context:
     return found | {
         "segments": segments.rows,
         "segment_s": segments.config["cut"]["segment_s"],
-        "abstain_below": songs.config["abstain_below"],
+        "threshold": Threshold(**songs.summary["threshold"]),
         "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
         "warm_up": source.rounds[0],
         "accepted": accepted,
@@ -118,7 +120,7 @@ def summary(source: Source) -> Context:
         "mean_quality": quality(by_mean),
         "gained": int(np.trace(by_song) - np.trace(by_mean)),
         "selected": max_drop is not None and any(row.round and not stopped(row) for row in source.rounds),
-        "interval": wilson(song_quality.accuracy, song_quality.tracks),
+        "interval": wilson(song_quality.accuracy, song_quality.tracks) if song_quality.accuracy is not None else None,
         "made_at": songs.created_at,
         "train": train.config,
         "cross_fitted": train.config["cross_fit"] and source.snapshot.get("catalog").summary["folds"] > 1,
@@ -144,15 +146,6 @@ def _differences(used: Context, wanted: Context) -> Iterator[str]:
             yield f"{name} {value}"
 
 
-def wilson(share: float | None, count: int) -> tuple[float, float] | None:
-    """Return Wilson's 95 % confidence interval of a share of `count` independent cases."""
-    if share is None or not count:
-        return None
-    z2 = 1.96**2 / count
-    center, reach = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
-    return float((center - reach) / (1 + z2)), float((center + reach) / (1 + z2))
-
-
 def stopped(row: Round) -> bool:
     """Say whether a round had nothing to split, so that nothing was trained."""
     return row.round > 0 and not row.noisy
@@ -174,6 +167,7 @@ def learning(source: Source, colors: Sequence[str]) -> Context:
     moved = flow_of(counts[source.accepted.round], source.classes) if source.accepted.round else np.zeros(0)
     return {
         "rounds": rounds,
+        "interval_level": source.snapshot.of("rounds")[-1].config["interval_level"],
         "accuracy": plots.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
         "confident": plots.by_round("confident", alt, numbers, confident, colors, accepted),
         "splits": sorted(splits, key=lambda split: not split["by_class"]),
@@ -196,6 +190,7 @@ def _split_of(source: Source, row: Round, summary: Context, large: bool) -> Cont
     return {
         "round": row,
         "mixture": common,
+        "evidence": summary["evidence"],
         "plot": plots.loss_histogram(of, alt, losses.sum(axis=0), common, large),
         "by_class": [
             (name, plots.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
@@ -235,16 +230,42 @@ def song_and_score_quality(source: Source) -> Context:
         for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
     ]
     edges, counts = _histogram(source, "confidence", "songs", 1.0, 20)
-    threshold = songs.config["abstain_below"]
+    threshold = Threshold(**songs.summary["threshold"]).abstain_below
     alt = "Histogram of the songs' confidence; songs below the threshold abstain"
     return {
         "matrices": [matrix for matrix in matrices if matrix["quality"].tracks],
-        "threshold": threshold,
         "held_out": source.rows(
             "select abstained, count(*) as tracks, avg(confidence) as confidence, avg((s.label = c.label)::int) as "
             "accuracy from songs s join catalog c using (track_id) where split = 'test' group by all order by all"
         ),
-        "confidence": plots.histogram("confidence", alt, edges, counts, "confidence", threshold),
+        "confidence": plots.histogram(
+            "confidence", alt, edges, counts, "confidence", 1.0 if threshold is None else threshold
+        ),
+        "reliability": reliability_curve(source),
+    }
+
+
+def reliability_curve(source: Source) -> Context | None:
+    """Draw whether confidences keep their word: for held-out tracks, where these are too few for train tracks that were
+    left out of the fit, and not at all where those are too few as well."""
+    held_out = source.connection.sql(
+        "select s.confidence::double as confidence, s.label = c.label as correct "
+        "from songs s join catalog c using (track_id) where split = 'test' order by track_id"
+    ).fetchnumpy()
+    confidence, correct = held_out["confidence"], held_out["correct"]
+    bins = reliability(confidence, correct, bins_for(len(confidence)))
+    of_held_out = len(confidence) >= FEWEST_FOR_CURVE
+    if not of_held_out:
+        bins = [Bin(**found) for found in source.snapshot.get("songs").summary["reliability"]]
+    tracks = sum(found.tracks for found in bins)
+    if tracks < FEWEST_FOR_CURVE:
+        return None
+    said = ", ".join(f"{b.accuracy:.0%} right at a confidence of {b.confidence:.0%}" for b in bins)
+    return {
+        "of_held_out": of_held_out,
+        "tracks": tracks,
+        "bins": len(bins),
+        "plot": plots.reliability("reliability", f"Reliability curve: {said}", bins),
     }
 
 

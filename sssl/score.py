@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -28,22 +29,50 @@ class ScoreConfig:
     """Average the posterior over so many rotated views of a segment; each costs one more pass."""
     score_batch: int = 32
     """Segments a forward pass; on a CPU 8 to 32 are best, a GPU wants 512 and more."""
+    average_members: bool = True
+    """Score tracks that no member trained on (held out, unlabelled) by the mean of all members: better labels for new
+    music, and as many passes over it as there are members."""
+
+
+@dataclass
+class Room:
+    """How many segments a forward pass may have: fewer for good once the device ran out of memory."""
+
+    segments: int
+
+    def shrink(self, tried: int) -> None:
+        self.segments = min(self.segments, max(1, tried // 2))
 
 
 def posteriors(
-    model: Model, log_mel: NDArray[np.float16], folds: NDArray[np.int64], config: ScoreConfig, device: str, threads: int
+    model: Model,
+    log_mel: NDArray[np.float16],
+    folds: NDArray[np.int64],
+    config: ScoreConfig,
+    device: str,
+    threads: int,
+    room: Room | None = None,
 ) -> NDArray[np.float32]:
-    """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for its track's fold.
+    """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for its track's fold; by
+    the mean of all members where the fold is -1.
 
     Batches run on `threads` Python threads with one torch thread each: the numbers do not depend on how many there
-    are, as they would if torch split a sum.
+    are, as they would if torch split a sum. A segment that the model fails on is a row of NaN; a batch without any
+    other is the model's failure, and raises. `room` is kept by the caller from one call to the next.
     """
-    found = np.empty((len(log_mel), len(model.spec.classes)), np.float32)
-    batches = list(_batches(folds % model.spec.members, config.score_batch))
+    found = np.full((len(log_mel), len(model.spec.classes)), np.nan, np.float32)
+    room = room or Room(config.score_batch)
+    batches = list(_batches(np.where(folds < 0, -1, folds % model.spec.members), room.segments))
+
+    def forward(members: Sequence[torch.nn.Module], rows: NDArray[np.int64]) -> None:
+        found[rows] = np.mean([_forward(m, log_mel[rows], config.views, device) for m in members], axis=0)
 
     def run(batch: tuple[int, NDArray[np.int64]]) -> None:
         member, rows = batch
-        found[rows] = _forward(model.members[member], log_mel[rows], config.views, device)
+        members = model.members if member < 0 else [model.members[member]]
+        failures = _in_pieces(partial(forward, members), rows, room)
+        if len(failures) == len(rows):
+            raise failures[0]
 
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(run, batches))
@@ -78,6 +107,12 @@ def scores_table(
     )
 
 
+def folds_of(track_ids: Sequence[str], tracks: Sequence[Catalog], config: ScoreConfig) -> NDArray[np.int64]:
+    """Return for each segment [N] the fold whose member scores it, -1 where all do: no member trained on its track."""
+    fold = {t.track_id: t.fold if t.split == "train" or not config.average_members else -1 for t in tracks}
+    return np.array([fold[track_id] for track_id in track_ids], dtype=np.int64)
+
+
 def score_counts(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> Counter[str]:
     """Count what a part's scores say about the model; sums over parts are meaningful.
 
@@ -110,11 +145,34 @@ def cores() -> int:
 
 
 def _batches(members: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """Yield (member, rows) in batches of rows that the same member scores."""
+    """Yield (member, rows) in batches of rows that the same member scores, or all of them (-1)."""
     for member in np.unique(members):
         rows = np.flatnonzero(members == member)
         for start in range(0, len(rows), size):
             yield int(member), rows[start : start + size]
+
+
+def _in_pieces(forward: Callable[[NDArray[np.int64]], None], rows: NDArray[np.int64], room: Room) -> list[Exception]:
+    """Run a batch, halved where it does not fit or fails, down to single segments; return the failures of those."""
+    if len(rows) > room.segments:
+        return _in_halves(forward, rows, room)
+    try:
+        forward(rows)
+    except torch.OutOfMemoryError as error:
+        if len(rows) == 1:
+            raise error
+        room.shrink(len(rows))
+    except Exception as error:  # noqa: BLE001
+        # Which one it is shows only when it is alone.
+        if len(rows) == 1:
+            return [error]
+    else:
+        return []
+    return _in_halves(forward, rows, room)
+
+
+def _in_halves(forward: Callable[[NDArray[np.int64]], None], rows: NDArray[np.int64], room: Room) -> list[Exception]:
+    return [failure for half in np.array_split(rows, 2) for failure in _in_pieces(forward, half, room)]
 
 
 @torch.inference_mode()

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from schemas import Song
+from sssl.config import require
+from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
+
 Floats = NDArray[np.float64]
+Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]  # rows to fit to, rows left out
+STATISTICS = 7  # a class
 _LEFT_OUT_FOLDS = 5
+_FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
+_MOST_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -25,11 +33,20 @@ class SongConfig:
     """How segment posteriors become a song's emotion."""
 
     abstain_below: float = 0.5
-    """Abstain where the calibrated probability of the label is below this."""
+    """Abstain below this confidence."""
+    wanted_precision: float | None = None
+    """Abstain instead below the lowest confidence above which at least this share of labels is right. Train tracks that
+    were left out of the fit have to show it, by the lower end of a 95 % interval; where none show it, all songs
+    abstain."""
     smooth_segments: int = 3
-    """Timeline: centred moving average of the posterior over so many segments; 1 turns it off."""
+    """Timeline: centred moving average of the posterior over so many segments, an odd number; 1 turns it off."""
     regularization: float = 0.1
     """Inverse L2 strength of the song classifier (scikit-learn's C)."""
+
+    def __post_init__(self) -> None:
+        wanted = self.wanted_precision
+        require(wanted is None or 0 < wanted < 1, "wanted_precision", wanted, "a share between 0 and 1")
+        require(self.smooth_segments % 2 == 1, "smooth_segments", self.smooth_segments, "an odd number")
 
 
 def statistics(posterior: Floats) -> Floats:
@@ -65,43 +82,160 @@ class SongClassifier:
         powers = np.exp(logits - logits.max())
         return np.asarray(powers / powers.sum())
 
+
+@dataclass(frozen=True)
+class Threshold:
+    """Below which confidence songs abstain (None: all do), and how many of the train tracks above it are right.
+
+    `wanted_precision` is None where the threshold was given. `precision_low` is the lower end of Wilson's one-sided
+    interval at 95 %, for tracks taken as independent.
+    """
+
+    abstain_below: float | None
+    wanted_precision: float | None
+    left_out_tracks: int
+    tracks_above: int
+    right_above: int
+    precision_low: float | None
+
+    def abstains(self, confidence: float) -> bool:
+        return self.abstain_below is None or confidence < self.abstain_below
+
+
+@dataclass(frozen=True)
+class SongModel:
+    """What is fitted to the train tracks, and how reliable it is on those that were left out."""
+
+    classifier: SongClassifier
+    threshold: Threshold
+    reliability: tuple[Bin, ...]
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def of_summary(cls, summary: dict[str, Any]) -> SongModel:
+        """Read the model back from the manifest of `songs`."""
+        bins = tuple(Bin(**values) for values in summary["reliability"])
+        return cls(SongClassifier(**summary["classifier"]), Threshold(**summary["threshold"]), bins)
 
-def fit_classifier(features: Floats, labels: NDArray[np.int64], classes: int, config: SongConfig) -> SongClassifier:
-    """Fit the song classifier to train tracks' statistics [N, 7 C] and label indices [N].
+
+class TrainTracks(NamedTuple):
+    """Tracks to fit to: statistics [N, 7 C], label indices [N] and groups [N]."""
+
+    features: Floats
+    labels: NDArray[np.int64]
+    groups: Sequence[str]
+
+
+def fit_songs(tracks: TrainTracks, classes: int, config: SongConfig) -> SongModel:
+    """Fit classifier and threshold to train tracks.
+
+    With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees scores as
+    they are on new music, and its probabilities are calibrated without a further split; with a single model they are
+    too sure. What the fit is judged by comes from fits that left out the track's group.
+    """
+    classifier, left_out = fit_classifier(tracks, classes, config)
+    confidence, correct = left_out.max(axis=1), left_out.argmax(axis=1) == tracks.labels[: len(left_out)]
+    threshold = choose_threshold(confidence, correct, config)
+    return SongModel(classifier, threshold, tuple(reliability(confidence, correct, bins_for(len(confidence)))))
+
+
+def fit_classifier(tracks: TrainTracks, classes: int, config: SongConfig) -> tuple[SongClassifier, Floats]:
+    """Fit the song classifier; return it and its probabilities [N, C] for each track by a fit that left out its group,
+    or none [0, C] where all tracks are of one group.
 
     The mean posterior, sharpened or softened by one exponent, is hard to beat with few tracks. A softmax over all
     statistics takes its place only if it predicts tracks left out of its fit better by more than a standard error.
-
-    With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees scores as
-    they are on new music and its probabilities are calibrated without a further split; with a single model they are
-    too sure.
     """
+    splits = _splits(tracks, classes)
+    classifier, left_out = _fit_exponent(tracks, classes, splits)
+    if splits and _fewest_groups(tracks, classes) >= _LEFT_OUT_FOLDS:
+        softmax, by_softmax = _fit_softmax(tracks, classes, splits, config)
+        gain = _losses(left_out, tracks.labels) - _losses(by_softmax, tracks.labels)
+        if gain.mean() > gain.std() / np.sqrt(len(gain)):
+            classifier, left_out = softmax, by_softmax
+    return classifier, np.exp(left_out)
+
+
+def choose_threshold(confidence: Floats, correct: NDArray[np.bool_], config: SongConfig) -> Threshold:
+    """Choose the confidence below which songs abstain, by the confidence [N] and correctness [N] of left-out tracks.
+
+    The lowest one wins above which the interval of the share of right ones reaches the wanted precision. The share by
+    itself would promise too much every other time.
+    """
+    if config.wanted_precision is None:
+        return _threshold(confidence, correct, config.abstain_below, None)
+    candidates, counts = np.unique(-confidence, return_counts=True)
+    above = counts.cumsum()
+    right = correct[np.argsort(-confidence, kind="stable")].cumsum()[above - 1]
+    low, _ = wilson(right / above, above, Z_95_ONE_SIDED)
+    passing = np.flatnonzero(low >= config.wanted_precision)
+    lowest = float(-candidates[passing[-1]]) if len(passing) else None
+    return _threshold(confidence, correct, lowest, config.wanted_precision)
+
+
+def bins_for(tracks: int) -> int:
+    """Return in how many bins a reliability curve of so many tracks is drawn."""
+    return max(1, min(_MOST_BINS, tracks // _FEWEST_IN_BIN))
+
+
+def _threshold(
+    confidence: Floats, correct: NDArray[np.bool_], abstain_below: float | None, wanted: float | None
+) -> Threshold:
+    above = confidence >= (np.inf if abstain_below is None else abstain_below)
+    tracks, right = int(above.sum()), int(correct[above].sum())
+    low = float(wilson(right / tracks, tracks, Z_95_ONE_SIDED)[0]) if tracks else None
+    return Threshold(abstain_below, wanted, len(confidence), tracks, right, low)
+
+
+def _splits(tracks: TrainTracks, classes: int) -> Splits:
+    """Split tracks into those to fit to and those left out, by group; no split where there is one group."""
+    folds = min(_LEFT_OUT_FOLDS, len(set(tracks.groups)))
+    if folds < 2:
+        return []
+    splitter = StratifiedGroupKFold(folds) if _fewest_groups(tracks, classes) >= folds else GroupKFold(folds)
+    return list(splitter.split(*tracks))
+
+
+def _fewest_groups(tracks: TrainTracks, classes: int) -> int:
+    """Return in how many groups the class occurs that occurs in the fewest."""
+    pairs = set(zip(tracks.labels.tolist(), tracks.groups, strict=True))
+    return min(sum(label == c for label, _ in pairs) for c in range(classes))
+
+
+def _fit_exponent(tracks: TrainTracks, classes: int, splits: Splits) -> tuple[SongClassifier, Floats]:
+    """Fit p ~ (mean posterior)^exponent; return it and its log probabilities for left-out tracks."""
+    log_mean, labels = tracks.features[:, :classes], tracks.labels
+    left_out = np.empty((len(labels) if splits else 0, classes))
+    for train, test in splits:
+        left_out[test] = log_softmax(_exponent(log_mean[train], labels[train]) * log_mean[test], axis=1)
+    # The log of the mean comes first among the statistics.
+    size = STATISTICS * classes
+    weights = np.eye(classes, size) * _exponent(log_mean, labels)
+    return SongClassifier((0.0,) * size, (1.0,) * size, _rows(weights), (0.0,) * classes), left_out
+
+
+def _exponent(log_mean: Floats, labels: NDArray[np.int64]) -> float:
+    """Return the exponent by which mean posteriors predict labels best, 1 without any."""
     if not len(labels):
-        return _of_mean_posterior(1.0, classes, features.shape[1] or 7 * classes)
-    log_mean = features[:, :classes]
-    exponent = float(minimize_scalar(lambda a: _losses(a * log_mean, labels).mean(), bounds=(0.1, 10)).x)
-    plain = _of_mean_posterior(exponent, classes, features.shape[1])
-    if np.bincount(labels, minlength=classes).min() < _LEFT_OUT_FOLDS:
-        return plain
+        return 1.0
+    return float(minimize_scalar(lambda a: _losses(a * log_mean, labels).mean(), bounds=(0.1, 10)).x)
+
+
+def _fit_softmax(
+    tracks: TrainTracks, classes: int, splits: Splits, config: SongConfig
+) -> tuple[SongClassifier, Floats]:
+    """Fit a softmax over all statistics; return it and its log probabilities for left-out tracks."""
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=config.regularization, max_iter=2000))
-    left_out = cross_val_predict(pipeline, features, labels, cv=_LEFT_OUT_FOLDS, method="predict_log_proba")
-    gain = _losses(exponent * log_mean, labels) - _losses(left_out, labels)
-    if gain.mean() <= gain.std() / np.sqrt(len(gain)):
-        return plain
+    features, labels, _ = tracks
+    left_out = cross_val_predict(pipeline, features, labels, cv=splits, method="predict_log_proba")
     scaler, regression = pipeline.fit(features, labels)
     weights, bias = regression.coef_, regression.intercept_
     if classes == 2:  # scikit-learn keeps one row for two classes
         weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
-    return SongClassifier(tuple(scaler.mean_), tuple(scaler.scale_), _rows(weights), tuple(map(float, bias)))
-
-
-def _of_mean_posterior(exponent: float, classes: int, features: int) -> SongClassifier:
-    """Make the classifier p ~ (mean posterior)^exponent: the log of the mean comes first among the features."""
-    weights = np.eye(classes, features) * exponent
-    return SongClassifier((0.0,) * features, (1.0,) * features, _rows(weights), (0.0,) * classes)
+    classifier = SongClassifier(tuple(scaler.mean_), tuple(scaler.scale_), _rows(weights), tuple(map(float, bias)))
+    return classifier, left_out
 
 
 def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
@@ -109,13 +243,42 @@ def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
     return np.asarray(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels])
 
 
+@dataclass(frozen=True)
+class SongMaker:
+    """All that turns the segment posteriors of a track into its row of `songs`."""
+
+    model: SongModel
+    settings: SongConfig
+    classes: tuple[str, ...]
+    segment_s: float
+    round: int
+    model_id: str
+
+    def song(self, track_id: str, posterior: Floats, start_s: Floats) -> Song:
+        """Make the row of a track from its finite posteriors [N, C] and their segments' starts [N]."""
+        probabilities = self.model.classifier.probabilities(statistics(posterior))
+        peak = int(probabilities.argmax())
+        return Song(
+            track_id=track_id,
+            label=self.classes[peak],
+            confidence=float(probabilities[peak]),
+            probabilities=probabilities.tolist(),
+            abstained=self.model.threshold.abstains(float(probabilities[peak])),
+            segments=len(posterior),
+            timeline=timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments),
+            round=self.round,
+            model_id=self.model_id,
+        )
+
+
 def timeline(
     posterior: Floats, start_s: Floats, segment_s: float, classes: Sequence[str], smooth_segments: int
 ) -> list[dict[str, Any]]:
     """Return the emotions of a track in time order, from its segment posteriors [N, C] and starts [N].
 
-    Each segment speaks for the time until the next one starts. The posterior is averaged over `smooth_segments`
-    around a segment; neighbours whose average peaks at the same class become one entry, its confidence their mean.
+    A segment's posterior is replaced by the mean over the `smooth_segments` segments around it, fewer at the ends of
+    the track; a gap in time counts as none. Neighbours whose mean peaks at the same class become one entry, which lasts
+    until the next segment starts, or for a segment; its confidence is the average of those means, not calibrated.
     """
     smooth = _moving_average(posterior, smooth_segments)
     entries = []

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
 
 import duckdb
+import fsspec
+import pyarrow as pa
 
-from schemas import TABLES, columns
+from schemas import SCHEMA_VERSION, TABLES, columns, table_doc
 from sssl.store import Manifest, Snapshot, Store
 
 ACCEPTED_VIEWS = {
@@ -14,16 +20,54 @@ ACCEPTED_VIEWS = {
     "accepted_scores": "scores of the last accepted round: what songs are made from",
 }
 
+_MANIFESTS = pa.schema(
+    [
+        ("table_name", pa.string()),
+        ("round", pa.int32()),
+        ("generation", pa.string()),
+        ("rows", pa.int64()),
+        ("files", pa.int64()),
+        ("bytes", pa.int64()),
+        ("digest", pa.string()),
+        ("stage", pa.string()),
+        ("model_id", pa.string()),
+        ("folder", pa.string()),
+        ("created_at", pa.timestamp("us", "UTC")),
+        ("parents", pa.list_(pa.string())),
+        ("config", pa.string()),
+        ("code_version", pa.string()),
+        ("schema_version", pa.int32()),
+    ]
+)
+_FILES = pa.schema(
+    [
+        ("table_name", pa.string()),
+        ("round", pa.int32()),
+        ("generation", pa.string()),
+        ("part", pa.int32()),
+        ("path", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+    ]
+)
 
-def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
-    """Open an in-memory database with a view of each table of a snapshot.
 
-    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only) and `manifests`
-    (one row a committed generation, with its digest, its folder and, for models, the model's id).
+def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Open a new database, in memory or in a file, with a view of each table of a snapshot.
+
+    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only), `manifests`
+    (one row a committed generation: what made it, from what) and `files` (one row a file).
     """
-    connection = duckdb.connect()
+    connection = duckdb.connect(database)
+    create_views(connection, store, snapshot)
+    return connection
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
+    """Create the views of a snapshot in the connection's current schema."""
     if store.local_path is None:
-        connection.register_filesystem(store.fs)
+        connection.register_filesystem(_listed(store, snapshot))
     for name, table in TABLES.items():
         manifests = snapshot.of(name)
         if manifests:
@@ -37,7 +81,13 @@ def connect(store: Store, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
                 "where round = (select max(round) from rounds where accepted)"
             )
             connection.execute(f"comment on view {view} is {_quote(doc)}")
-    return connection
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: Any) -> list[dict[str, Any]]:
+    """Run a query with the named parameters that it uses and return its rows by column name."""
+    result = connection.execute(sql, {name: value for name, value in values.items() if f"${name}" in sql})
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
 
 
 def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
@@ -52,30 +102,70 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     )
 
 
+def _listed(store: Store, snapshot: Snapshot) -> fsspec.AbstractFileSystem:
+    """Return a file system that remembers one listing of each committed folder.
+
+    DuckDB asks for the size and date of each file again and again, and committed files never change.
+    """
+    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True, skip_instance_cache=True)[0]
+    paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
+    for folder in sorted({path.rsplit("/", 1)[0] for path in paths}):
+        fs.ls(store.url(folder))
+    return fs
+
+
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
     files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.files.items())]
     name = manifests[0].table
-    connection.execute(f"create view {name} as select * from read_parquet([{', '.join(map(_quote, files))}])")
-    connection.execute(f"comment on view {name} is {_quote(table.__doc__ or '')}")
+    older = any(manifest.schema_version < SCHEMA_VERSION for manifest in manifests)
+    found = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name = {older})"
+    shown = _of_today(connection, table, found) if older else "*"
+    connection.execute(f"create view {name} as select {shown} from {found}")
+    connection.execute(f"comment on view {name} is {_quote(table_doc(table))}")
     for column in columns(table):
-        unit = f" [{column.unit}]" if column.unit else ""
-        connection.execute(f"comment on column {name}.{column.name} is {_quote(column.doc + unit)}")
+        connection.execute(f"comment on column {name}.{column.name} is {_quote(column.description)}")
+
+
+def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) -> str:
+    """List today's columns; those that no file has, since all are of older schema versions, are null."""
+    there = connection.sql(f"from {found}").columns
+    missing = pa.schema([(c.name, c.type) for c in columns(table) if c.nullable and c.name not in there]).empty_table()
+    types = dict(
+        zip(missing.column_names, connection.from_arrow(missing).types if len(missing.schema) else [], strict=True)
+    )
+    return ", ".join(c.name if c.name in there else f"null::{types[c.name]} as {c.name}" for c in columns(table))
 
 
 def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
-    connection.execute(
-        "create table manifests (table_name text, round int, generation text, rows bigint, files bigint, bytes bigint, "
-        "digest text, stage text, model_id text, folder text, created_at timestamptz)"
-    )
-    for m in snapshot.manifests:
-        size = sum(file.bytes for file in m.files.values())
-        connection.execute(
-            "insert into manifests values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                *(m.table, m.round, m.generation, m.rows, len(m.files), size, m.digest, m.stage),
-                *(m.summary.get("model_id"), store.url(m.ref), m.created_at),
-            ],
-        )
+    for name, schema, rows in (
+        ("manifests", _MANIFESTS, [_manifest_row(store, manifest) for manifest in snapshot.manifests]),
+        ("files", _FILES, [row for manifest in snapshot.manifests for row in _file_rows(store, manifest)]),
+    ):
+        found = pa.Table.from_pylist(rows, schema=schema)
+        connection.register("found", found)
+        connection.execute(f"create table {name} as select * from found")
+        connection.unregister("found")
+
+
+def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
+    return {
+        "table_name": m.table,
+        "files": len(m.files),
+        "bytes": sum(file.bytes for file in m.files.values()),
+        "model_id": m.summary.get("model_id"),
+        "folder": store.url(m.ref),
+        "config": json.dumps(m.config, sort_keys=True),
+        "created_at": datetime.fromisoformat(m.created_at),
+        **{name: getattr(m, name) for name in ("round", "generation", "rows", "digest", "stage")},
+        **{name: getattr(m, name) for name in ("parents", "code_version", "schema_version")},
+    }
+
+
+def _file_rows(store: Store, m: Manifest) -> list[dict[str, Any]]:
+    of = {"table_name": m.table, "round": m.round, "generation": m.generation}
+    return [
+        {**of, "part": part, **asdict(file), "path": store.url(file.path)} for part, file in sorted(m.files.items())
+    ]
 
 
 def _quote(text: str) -> str:

@@ -5,6 +5,7 @@
     O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
     O/<table>/<generation>/manifest.json         written last: the table is committed
     O/latest.json                                the generations that belong together, flipped atomically
+    O/latest/00000008.json                       the same on an object store, one a command: see sssl.lease
 
 A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
 """
@@ -16,17 +17,37 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, BinaryIO
+
+# Objects are all we need; what this would add asks a second service about each bucket.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 import fsspec
+import fsspec.caching
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import SCHEMA_VERSION
+from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
 from sssl import __version__
+
+
+class _ReadAhead(fsspec.caching.ReadAheadCache):  # type: ignore[misc]
+    """In the place of gcsfs' default, whose background reads are left behind, with a message each, on closing."""
+
+    name = "adaptive"
+
+    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int, **_of_background: int) -> None:
+        super().__init__(blocksize, fetcher, size)
+
+
+fsspec.caching.register_cache(_ReadAhead, clobber=True)
+
+LATEST = "latest.json"
+EPOCHS = "latest"
 
 
 class StoreError(Exception):
@@ -83,9 +104,30 @@ class Manifest:
         return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
 
 
+def json_bytes(value: Any) -> bytes:
+    """Return a JSON value as the store writes it."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_version(version: int | None, what: str) -> None:
+    """Refuse what was written under a schema version that we do not read.
+
+    Raises:
+        StoreError: so it was; the message says what to do about it.
+    """
+    if version in READABLE_VERSIONS:
+        return
+    newer = version is not None and version > SCHEMA_VERSION
+    other = "" if newer else "choose another --output, or "
+    raise StoreError(
+        f"{what} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
+        f"{other}use the program version that wrote it{' or a later one' * newer}"
+    )
 
 
 def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
@@ -139,9 +181,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Store:
-    """The output folder at `root`, a local path or any fsspec URL."""
+    """The output folder at `root`, a local path or any fsspec URL; who holds it publishes to `pointer`."""
 
     root: str
+    pointer: str = LATEST
 
     def __post_init__(self) -> None:
         if "://" not in self.root:
@@ -152,24 +195,24 @@ class Store:
         """Open an output folder, made by `create` where there is none.
 
         Raises:
-            StoreError: nothing there, not an output folder, or one of another schema version.
+            StoreError: nothing there, not an output folder, one of another schema version, or no access.
         """
         store = cls(root)
-        if not store.exists("sssl.json"):
-            if not create:
-                raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
-            store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
-        version = store.read_json("sssl.json").get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"{root} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
-                "choose another --output, or the program version that wrote it"
-            )
+        try:
+            if not store.exists("sssl.json"):
+                if not create:
+                    raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
+                store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
+            version = store.read_json("sssl.json").get("schema_version")
+        except OSError as error:
+            raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
+        check_version(version, root)
         return store
 
     @property
     def fs(self) -> fsspec.AbstractFileSystem:
-        return fsspec.core.url_to_fs(self.root)[0]
+        # Others write to the folder too: a listing that is kept would hide it.
+        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)[0]
 
     @property
     def local_path(self) -> str | None:
@@ -196,7 +239,9 @@ class Store:
         return sorted(path.removeprefix(base) for path in self.fs.find(self.url(folder), refresh=True))
 
     def delete(self, path: str) -> None:
-        self.fs.rm_file(self.url(path))
+        """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.url(path))
 
     def read_bytes(self, path: str) -> bytes:
         return bytes(self.fs.cat_file(self.url(path)))
@@ -204,8 +249,9 @@ class Store:
     def write_bytes(self, path: str, data: bytes) -> None:
         """Write a file so that readers see all of it or nothing, also if we are killed."""
         if self.local_path is None:
-            # An object appears whole when its single upload ends.
-            self.fs.pipe_file(self.url(path), data)
+            # An object appears whole when its upload ends. In one request, which can be sent again: an upload in pieces
+            # whose last answer gets lost is over, and whether it says so is up to the store.
+            self.fs.pipe_file(self.url(path), data, chunksize=len(data) + 1)
             return
         target = self.url(path)
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -214,11 +260,32 @@ class Store:
             file.write(data)
         os.replace(temporary, target)
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; say whether it is ours. An object store decides between two that try."""
+        if self.local_path is not None:
+            if self.exists(path):
+                return False
+            self.write_bytes(path, data)
+            return True
+        try:
+            self.fs.pipe_file(self.url(path), data, mode="create")
+        except FileExistsError:
+            # A request that was sent again, its answer lost, meets its own object.
+            return self.read_bytes(path) == data
+        return True
+
     def read_json(self, path: str) -> Any:
         return json.loads(self.read_bytes(path))
 
+    def read_json_if_any(self, path: str) -> Any:
+        """Return the content of a file, None if there is no such file."""
+        try:
+            return self.read_json(path)
+        except FileNotFoundError:
+            return None
+
     def write_json(self, path: str, value: Any) -> None:
-        self.write_bytes(path, json.dumps(value, indent=1, sort_keys=True).encode())
+        self.write_bytes(path, json_bytes(value))
 
     # Parts
 
@@ -240,9 +307,16 @@ class Store:
         self.write_bytes(path, data)
         return PartFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
 
+    def open_file(self, path: str) -> BinaryIO:
+        """Open a file to read pieces of it."""
+        return self.fs.open(self.url(path), "rb")
+
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
-        with self.fs.open(self.url(file.path), "rb") as source:
-            return pq.read_table(source, columns=columns)
+        with self.open_file(file.path) as source:
+            parquet = pq.ParquetFile(source, pre_buffer=True)
+            check_version(version_of(parquet.schema_arrow), file.path)
+            there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            return conform(parquet.read(columns=there), columns)
 
     def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
         """Read a whole table; for the small ones."""
@@ -259,15 +333,19 @@ class Store:
 
     def receipt(self, table: str, generation: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
-        path = f"{table}/{generation}/receipts/{part:05d}.json"
-        return _receipt(self.read_json(path)) if self.exists(path) else None
+        found = self.read_json_if_any(f"{table}/{generation}/receipts/{part:05d}.json")
+        return None if found is None else _receipt(found)
 
     # Commits
 
     def manifest(self, table: str, generation: str) -> Manifest | None:
         """Return the manifest of a committed generation, None if it is not committed."""
         path = f"{table}/{generation}/manifest.json"
-        return _manifest(self.read_json(path)) if self.exists(path) else None
+        value = self.read_json_if_any(path)
+        if value is None:
+            return None
+        check_version(value["schema_version"], path)  # first: a newer one may have fields that we do not know
+        return _manifest(value)
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing."""
@@ -275,20 +353,33 @@ class Store:
         if committed is not None:
             return committed
         stamped = asdict(manifest) | {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        self.write_json(f"{manifest.table}/{manifest.generation}/manifest.json", stamped)
-        return _manifest(stamped)
+        path = f"{manifest.table}/{manifest.generation}/manifest.json"
+        return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
+
+    def newest_pointer(self) -> str:
+        """Return the pointer that readers follow."""
+        epochs = [name for name in self.names(EPOCHS) if name.endswith(".json")]
+        return f"{EPOCHS}/{epochs[-1]}" if epochs else LATEST
+
+    def published_refs(self, pointer: str) -> list[str]:
+        """Return the generations that a pointer names, none before the first."""
+        found = self.read_json_if_any(pointer)
+        return [] if found is None else list(found["tables"])
 
     def latest(self) -> Snapshot:
         """Return the published snapshot, empty before the first one."""
-        if not self.exists("latest.json"):
-            return Snapshot()
-        refs = self.read_json("latest.json")["tables"]
-        found = [self.manifest(*ref.split("/")) for ref in refs]
+        found = [self.manifest(*ref.split("/")) for ref in self.published_refs(self.newest_pointer())]
         return Snapshot(tuple(manifest for manifest in found if manifest is not None))
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Flip the `latest` pointer: readers see exactly these generations."""
-        self.write_json("latest.json", {"tables": [manifest.ref for manifest in snapshot.manifests]})
+        """Flip the `latest` pointer: readers see exactly these generations.
+
+        Raises:
+            StoreError: another command took the folder over; readers see what that one publishes.
+        """
+        self.write_json(self.pointer, {"tables": [manifest.ref for manifest in snapshot.manifests]})
+        if self.newest_pointer() != self.pointer:
+            raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")
 
 
 def _receipt(value: dict[str, Any]) -> Receipt:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sssl.store import Store
+from sssl.store import Store, StoreError
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -16,7 +16,11 @@ EXPERIMENT = "sssl"
 
 
 class Tracker:
-    """One run of the method in MLflow, found again by its key after a restart."""
+    """One run of the method in MLflow, found again by its key after a restart.
+
+    Raises:
+        StoreError: the output lies on an object store, which cannot hold MLflow's database, and no server is given.
+    """
 
     def __init__(self, store: Store, uri: str | None, key: str, params: Mapping[str, Any]) -> None:
         import mlflow
@@ -24,9 +28,10 @@ class Tracker:
         # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        self._client = mlflow.MlflowClient(tracking_uri=uri or _local_uri(store))
+        server = server_of(store, uri)
+        self._client = mlflow.MlflowClient(tracking_uri=server or f"sqlite:///{store.local_path}/mlflow.db")
         found = self._client.get_experiment_by_name(EXPERIMENT)
-        artifacts = f"{store.root}/mlflow" if uri is None else None
+        artifacts = None if server else f"{store.root}/mlflow"
         self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifacts)
         self._parent = self._run({"sssl.key": key, "sssl.output": without_secrets(store.root)}, f"run {key}")
         self._log_params(self._parent, params)
@@ -48,9 +53,9 @@ class Tracker:
         """Log metrics of the whole run."""
         RoundLog(self._client, self._parent).log(metrics, step)
 
-    def log_file(self, path: str) -> None:
-        """Keep a local file as an artifact of the whole run."""
-        self._client.log_artifact(self._parent, path)
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the whole run."""
+        RoundLog(self._client, self._parent).tag(name, value)
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -105,11 +110,19 @@ class Untracked:
     def tag(self, name: str, value: str) -> None: ...
 
 
-def _local_uri(store: Store) -> str:
-    folder = store.local_path
-    if folder is None:
-        raise ValueError(f"{store.root} is not a local folder: give --mlflow-uri a server")
-    return f"sqlite:///{folder}/mlflow.db"
+def server_of(store: Store, uri: str | None) -> str | None:
+    """Return the tracking server to use, by default MLFLOW_TRACKING_URI; None: a database in the output folder.
+
+    Raises:
+        StoreError: there is no server, and the output folder is not on this machine.
+    """
+    server = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if server is None and store.local_path is None:
+        raise StoreError(
+            f"{store.root} cannot hold MLflow's database: give --mlflow-uri (or MLFLOW_TRACKING_URI) a server, "
+            "or a database on this machine, sqlite:////path/mlflow.db"
+        )
+    return server
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +20,8 @@ from sssl.augment import AugmentConfig, view
 from sssl.config import require
 from sssl.data import Corpus, Examples
 from sssl.isolate import Failure, IsolatedPool, Limits
-from sssl.models import MODELS, Model, ModelSpec, load
+from sssl.models import Model, ModelSpec, load
+from sssl.networks import FRONT_ENDS
 from sssl.store import Manifest, Store, digest_of
 
 
@@ -33,13 +34,19 @@ class TrainConfig:
     """How a model is trained on the labels of a round."""
 
     model: str = "cnn"
-    """Architecture of the members."""
+    """Front-end of the members."""
+    init: str | None = None
+    """Start round 0 from the weights in this `model.safetensors` (a path or any fsspec URL) instead of random ones; the
+    head only where the classes are the same."""
     cross_fit: bool = True
     """Train one member a fold, each without that fold; otherwise one member on everything."""
     warmup_epochs: int = 12
     """Epochs of round 0, on inherited labels."""
     epochs: int = 4
     """Epochs of each later round, starting from the last accepted model."""
+    patience: int | None = None
+    """Stop a member after so many epochs without a lower loss on the fold it leaves out, and keep its best epoch; needs
+    cross-fitting, and lets the left-out labels choose the epoch. None: all epochs, as the schedule is made for."""
     batch_size: int = 32
     """Segments a step."""
     learning_rate: float = 2e-3
@@ -52,6 +59,10 @@ class TrainConfig:
     """Beta parameter of mixup; 0 turns it off."""
     warmup_mixup: bool = True
     """Use mixup in round 0 too."""
+    label_smoothing: float = 0.0
+    """Share of each soft label that is spread evenly over the classes."""
+    class_balance: float = 0.0
+    """Weight classes by their frequency to the power of minus this: 1 counts all classes alike, 0 all segments."""
     lambda_noisy: float = 1.0
     """Weight of the loss of noisy segments, ramped up linearly over a round."""
     lambda_consistency: float = 0.0
@@ -63,11 +74,16 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        require(self.model in MODELS, "model", self.model, f"one of {', '.join(MODELS)}")
+        require(self.model in FRONT_ENDS, "model", self.model, f"one of {', '.join(FRONT_ENDS)}")
         require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
         require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
+        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
+        require(0 <= self.class_balance <= 1, "class_balance", self.class_balance, "0 to 1")
+        if self.patience is not None:
+            require(self.patience > 0, "patience", self.patience, "1 or more")
+            require(self.cross_fit, "patience", self.patience, "none with --no-cross-fit: no fold is left out")
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ class Training:
     """One training of a model, as its processes are told of it: names and numbers, no rows.
 
     `folder` (in the store) takes a checkpoint a member; `start` is the file of the model whose weights the members
-    start from, None for random ones (round 0).
+    start from, None for random ones.
     """
 
     store: Store
@@ -95,13 +111,15 @@ class Training:
 
 
 class Epoch(NamedTuple):
-    """One finished epoch of a member, 0-based, with its mean loss in nats and the CPU time it took."""
+    """One finished epoch of a member, 0-based, with its mean loss in nats and the CPU time it took; with patience also
+    its mean cross-entropy on the fold that it leaves out."""
 
     member: int
     epoch: int
     loss: float
     segments: int
     cpu_s: float = 0.0
+    left_out_loss: float | None = None
 
 
 def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None]) -> Model:
@@ -142,14 +160,45 @@ def train_member(training: Training, member: int) -> None:
     if checkpoint is not None:
         trainer.load_state_dict(checkpoint["state"])
     history = [Epoch(*done) for done in checkpoint["history"]] if checkpoint is not None else []
+    best = dict(checkpoint["weights"]) if checkpoint is not None else {}
     _write_history(training, member, history)
-    for epoch in range(len(history), training.epochs):
-        loss, segments = trainer.run_epoch(epoch)
+    while len(history) < training.epochs and not stops_early(history, training.config.patience):
+        loss, segments = trainer.run_epoch(len(history))
+        left_out_loss = trainer.left_out_loss() if training.config.patience else None
         ended_s = time.process_time()
-        history.append(Epoch(member, epoch, loss, segments, ended_s - started_s))
+        history.append(Epoch(member, len(history), loss, segments, ended_s - started_s, left_out_loss))
         started_s = ended_s
-        _write_checkpoint(training, member, history, trainer)
+        if _best(history) is history[-1]:
+            best = trainer.weights()
+        _write_checkpoint(training, member, history, trainer, best)
         _write_history(training, member, history)
+
+
+def stops_early(history: Sequence[Epoch], patience: int | None) -> bool:
+    """Whether the left-out loss has not fallen for `patience` epochs."""
+    return patience is not None and bool(history) and len(history) - 1 - _best(history).epoch >= patience
+
+
+def _best(history: Sequence[Epoch]) -> Epoch:
+    """Return the epoch whose weights become the member: the last one, or that of the lowest left-out loss."""
+    return min(reversed(history), key=lambda done: 0.0 if done.left_out_loss is None else done.left_out_loss)
+
+
+def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -> None:
+    """Copy the weights of a model's member into a network; where the classes differ the head stays as it is.
+
+    Raises:
+        TrainError: the model has another front-end, or takes other log-mels.
+    """
+    theirs = start.spec
+    if (theirs.architecture, theirs.cut) != (spec.architecture, spec.cut):
+        raise TrainError(
+            f"--init: weights of {theirs.architecture} on {theirs.cut}, expected {spec.architecture} on {spec.cut}"
+        )
+    weights = start.members[member % theirs.members].state_dict()
+    if theirs.classes != spec.classes:
+        weights = network.state_dict() | {name: w for name, w in weights.items() if not name.startswith("head.")}
+    network.load_state_dict(weights)
 
 
 def cpu_seconds(store: Store, model: Manifest) -> float:
@@ -194,8 +243,7 @@ class _Trainer:
         torch.manual_seed(self._seed("weights"))
         self.network = training.spec.build().to(self.device)
         if training.start is not None:
-            start = load(training.store.read_bytes(training.start))
-            self.network.load_state_dict(start.members[member].state_dict())
+            start_from(self.network, load(training.store.read_bytes(training.start)), training.spec, member)
         self.averaged = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=_ema(config.ema), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -204,7 +252,11 @@ class _Trainer:
         steps = self.epochs * (self.rows // config.batch_size + ceil(len(corpus.parts) / corpus.shuffle_parts))
         peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, peak, total_steps=steps + 1)
-        self.prior = corpus.prior().to(self.device)
+        prior = corpus.prior()
+        # Weights of a mean of 1 a segment; a class without a segment has none to weigh.
+        balance = prior.clamp(min=1e-8) ** -config.class_balance
+        self.class_weight = (balance / (prior * balance).sum()).to(self.device)
+        self.prior = prior.to(self.device) * self.class_weight
 
     def run_epoch(self, epoch: int) -> tuple[float, int]:
         """Train one epoch; return its mean loss and its number of segments."""
@@ -223,10 +275,23 @@ class _Trainer:
             total, seen = total + float(loss.detach()) * len(batch.weight), seen + len(batch.weight)
         return total / seen, seen
 
+    @torch.inference_mode()
+    def left_out_loss(self) -> float:
+        """Return the mean cross-entropy of the member-to-be on the fold that it leaves out; NaN if that has no row."""
+        network = self._member().eval()
+        total, seen = 0.0, 0
+        for batch in self.corpus.fold(self.member, self.config.batch_size):
+            logits = network(batch.to(self.device).log_mel.float())
+            total += float(losses.soft_cross_entropy(logits, batch.target.to(self.device)).sum())
+            seen += len(batch.weight)
+        return total / seen if seen else float("nan")
+
     def weights(self) -> dict[str, Tensor]:
         """Return the weights that become the member."""
-        network = self.averaged.module if self.config.ema else self.network
-        return {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in self._member().state_dict().items()}
+
+    def _member(self) -> nn.Module:
+        return self.averaged.module if self.config.ema else self.network
 
     def state_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name).state_dict() for name in ("network", "averaged", "optimizer", "schedule")}
@@ -240,11 +305,13 @@ class _Trainer:
         config = self.config
         log_mel = batch.log_mel.float()
         alpha = config.mixup_alpha if self.round or config.warmup_mixup else 0.0
-        mixed, target = losses.mixup(view(log_mel, config.augment), batch.target, alpha)
+        soft_label = losses.smooth(batch.target, config.label_smoothing)
+        mixed, target = losses.mixup(view(log_mel, config.augment), soft_label, alpha)
         logits = self.network(mixed)
         noisy_loss = config.lambda_noisy * ramp * losses.squared_error(logits, target)
         per_row = torch.where(batch.noisy, noisy_loss, losses.soft_cross_entropy(logits, target))
-        loss = (batch.weight * per_row).sum() / len(batch.weight)
+        weight = batch.weight * (batch.target @ self.class_weight)
+        loss = (weight * per_row).sum() / len(weight)
         loss = loss + config.lambda_prior * losses.prior_divergence(logits, self.prior)
         if config.lambda_consistency and self.round:
             views = torch.cat([view(log_mel, config.augment), view(log_mel, config.augment)])
@@ -269,8 +336,10 @@ def _checkpoint_path(training: Training, member: int) -> str:
     return f"{training.folder}/member{member}.pt"
 
 
-def _write_checkpoint(training: Training, member: int, history: list[Epoch], trainer: _Trainer) -> None:
-    content = {"history": list(map(tuple, history)), "state": trainer.state_dict(), "weights": trainer.weights()}
+def _write_checkpoint(
+    training: Training, member: int, history: list[Epoch], trainer: _Trainer, weights: dict[str, Tensor]
+) -> None:
+    content = {"history": list(map(tuple, history)), "state": trainer.state_dict(), "weights": weights}
     buffer = io.BytesIO()
     torch.save(content, buffer)
     training.store.write_bytes(_checkpoint_path(training, member), buffer.getvalue())

@@ -4,9 +4,11 @@ import os
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import gcs
 import numpy as np
 import pytest
 import soundfile
+from reports import make_folder, read, sections
 
 from pipelines.cli import main
 from sssl.store import Store
@@ -14,8 +16,8 @@ from sssl.store import Store
 RATE_HZ = 16_000
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
 FAST = [
-    "--tracks-per-part", "2", "--warmup-epochs", "6", "--epochs", "1", "--rounds", "2", "--max-drop", "None",
-    "--min-separation", "None", "--batch-size", "8",
+    "--tracks-per-part", "2", "--folds", "3", "--warmup-epochs", "6", "--epochs", "1", "--rounds", "2",
+    "--max-drop", "None", "--min-separation", "None", "--min-agreement", "None", "--batch-size", "8",
 ]  # fmt: skip
 
 
@@ -63,3 +65,34 @@ def finished(catalog, tmp_path_factory):
     output = str(tmp_path_factory.mktemp("finished") / "out")
     assert main(["run", "--catalog", catalog, "--output", output, *FAST]) == 0
     return Store.open(output)
+
+
+@pytest.fixture(scope="session")
+def report_folder(tmp_path_factory):
+    """A warm-up, an accepted and a rejected round, with all sorts of tracks."""
+    return make_folder(tmp_path_factory.mktemp("report"), (0.6, 0.9, 0.4))
+
+
+@pytest.fixture(scope="session")
+def report_truth(tmp_path_factory):
+    return sections(tmp_path_factory.mktemp("truth") / "sections.csv")
+
+
+@pytest.fixture(scope="session")
+def report_html(report_folder, report_truth):
+    return read(report_folder, report_truth)
+
+
+@pytest.fixture(scope="session")
+def cloud():
+    """Google Cloud Storage, as an emulator on this machine."""
+    with gcs.storage() as storage, pytest.MonkeyPatch.context() as patch:
+        for name, value in gcs.environment(storage).items():
+            patch.setenv(name, value)
+        yield storage
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {"cloud", "prism"} & set(item.fixturenames):
+            item.add_marker("cloud")

@@ -2,9 +2,11 @@ import re
 import shutil
 
 import pytest
+import torch
 
 from pipelines.cli import main
 from sssl.data import Corpus
+from sssl.models import load
 from sssl.rounds import last_accepted, read_rounds
 from sssl.sql import connect
 from sssl.store import Store
@@ -88,13 +90,15 @@ def test_the_music_is_learned(finished):
 def test_a_second_run_does_no_work_and_changes_nothing(finished, catalog, capfd):
     from conftest import FAST
 
-    before = {
-        path: (finished.fs.created(path)) for path in finished.fs.find(finished.root) if path.endswith(".parquet")
-    }
+    def written():
+        return {
+            path: finished.fs.created(path) for path in finished.fs.find(finished.root) if path.endswith(".parquet")
+        }
+
+    before = written()
     digests = [m.digest for m in finished.latest().manifests]
     assert main(["run", "--catalog", catalog, "--output", finished.root, *FAST]) == 0
-    after = {path: (finished.fs.created(path)) for path in finished.fs.find(finished.root) if path.endswith(".parquet")}
-    assert set(after) == set(before)
+    assert written() == before
     assert [m.digest for m in finished.latest().manifests] == digests
 
 
@@ -108,9 +112,9 @@ def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
         given = [word for flag in take for word in (flag, flags[flag])]
         assert main([name, "--output", output, *args, *given]) == 0
 
-    stage("segment", "--catalog", catalog, take=["--tracks-per-part"])
+    stage("segment", "--catalog", catalog, take=["--tracks-per-part", "--folds"])
     for round in "012":
-        stage("relabel", "--round", round, take=["--min-separation"])
+        stage("relabel", "--round", round, take=["--min-separation", "--min-agreement"])
         stage("train", "--round", round, take=["--warmup-epochs", "--epochs", "--batch-size"])
         stage("score", "--round", round)
         stage("judge", "--round", round, take=["--max-drop"])
@@ -118,6 +122,27 @@ def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
     stage("report")
     alone = {m.ref: m.digest for m in Store.open(output).latest().manifests}
     assert alone == {m.ref: m.digest for m in finished.latest().manifests}
+
+
+def test_training_starts_from_given_weights_named_by_their_content(finished, tmp_path):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    given = finished.latest().get("models", 1)
+    weights = f"{finished.root}/{given.files[0].path}"
+    flags = ["--warmup-epochs", "1", "--batch-size", "8", "--learning-rate", "1e-9", "--weight-decay", "0"]
+    assert main(["train", "--output", output, "--round", "0", "--init", weights, *flags]) == 0
+    store = Store.open(output)
+    trained = store.latest().get("models", 0)
+    assert trained.config["init"] == given.summary["model_id"]
+    before, after = (load(s.read_bytes(m.files[0].path)) for s, m in ((finished, given), (store, trained)))
+    for one, other in zip(before.members, after.members, strict=True):
+        torch.testing.assert_close(dict(one.named_parameters()), dict(other.named_parameters()))
+
+
+def test_weights_that_are_none_of_ours_are_refused(finished, tmp_path, capsys):
+    (tmp_path / "weights.pt").write_bytes(b"something else entirely")
+    for name, why in [("weights.pt", "not a model file of this program"), ("gone.pt", "No such file")]:
+        assert main(["train", "--output", finished.root, "--round", "0", "--init", str(tmp_path / name)]) == 1
+        assert why in " ".join(capsys.readouterr().err.split())
 
 
 def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path):

@@ -1,15 +1,22 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlglot
+from sqlglot import exp
 
-from schemas import TABLES, Ledger, Song, arrow_schema, columns, to_arrow
+from schemas import SCHEMA_VERSION, TABLES, Ledger, Song, arrow_schema, columns, table_doc, to_arrow
+from schemas.bigquery import ddl, type_of
 from schemas.docs import reasons_page, tables_page
 
-DOCS = Path(__file__).parents[2] / "docs"
-TENSOR = {"log_mel": pa.fixed_shape_tensor(pa.float16(), [4, 5])}
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+TENSORS = {
+    name: pa.fixed_shape_tensor(pa.float16(), shape) for name, shape in (("log_mel", [4, 5]), ("band_level_db", [4]))
+}
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
@@ -24,11 +31,18 @@ def test_the_table_says_which_stage_writes_it(table):
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
 def test_docs_and_version_survive_parquet(table, tmp_path):
-    schema = arrow_schema(table, **TENSOR)
+    schema = arrow_schema(table, **TENSORS)
     pq.write_table(schema.empty_table(), tmp_path / "t.parquet")
     read = pq.read_schema(tmp_path / "t.parquet")
-    assert read.metadata[b"sssl.schema_version"] == b"1"
+    assert read.metadata[b"sssl.schema_version"] == str(SCHEMA_VERSION).encode()
     assert [f.metadata[b"doc"] for f in read] == [f.metadata[b"doc"] for f in schema]
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_an_example_is_a_value_of_its_column(table):
+    for column in columns(table):
+        array = np.array(column.example, np.float16) if column.type is None else pa.array([column.example], column.type)
+        assert array.ndim > 0 if column.type is None else array.null_count == 0
 
 
 def test_an_open_type_must_be_given():
@@ -53,3 +67,39 @@ def test_nested_rows_survive_parquet(tmp_path):
 def test_the_docs_are_current():
     assert (DOCS / "tables.md").read_text() == tables_page(), "run `make docs`"
     assert (DOCS / "reasons.md").read_text() == reasons_page(), "run `make docs`"
+    assert (ROOT / "infra" / "sql" / "tables.sql").read_text() == ddl(), "run `make docs`"
+
+
+@pytest.fixture(scope="module")
+def in_bigquery():
+    """The DDL as BigQuery's dialect reads it: the statement of each table by name."""
+    return {create.this.this.name: create for create in sqlglot.parse(ddl(), dialect="bigquery")}
+
+
+def description(expression):
+    return next(p.args["value"].this for p in expression.find_all(exp.Property) if p.name == "description")
+
+
+def defined_columns(create):
+    return [column for column in create.this.expressions if isinstance(column, exp.ColumnDef)]
+
+
+def test_bigquery_gets_every_table_with_its_doc(in_bigquery):
+    assert {name: description(create.args["properties"]) for name, create in in_bigquery.items()} == {
+        name: table_doc(table) for name, table in TABLES.items()
+    }
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_bigquery_gets_every_column_but_the_tensor(name, in_bigquery):
+    declared = [column for column in columns(TABLES[name]) if column.type is not None]
+    kinds = [(c.name, c.kind.sql("bigquery").replace("`", "")) for c in defined_columns(in_bigquery[name])]
+    assert kinds == [(c.name, type_of(c.type).replace("`", "")) for c in declared]
+    keys = in_bigquery[name].find(exp.PrimaryKey).expressions
+    assert [key.name for key in keys] == [c.name for c in declared if c.key]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_bigquery_gets_the_docs_of_columns(name, in_bigquery):
+    said = {c.name: c.description for c in columns(TABLES[name]) if c.type is not None}
+    assert {c.name: description(c) for c in defined_columns(in_bigquery[name])} == said

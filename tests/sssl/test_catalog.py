@@ -81,7 +81,7 @@ def test_splits_and_folds_hold_each_class_in_proportion(tmp_path):
     rows = read_catalog(many(tmp_path, 120), None, CONFIG)
     assert Counter(r.label for r in rows if r.split == "test") == dict.fromkeys(("Q1", "Q2", "Q3", "Q4"), 6)
     train = Counter((r.label, r.fold) for r in rows if r.split == "train")
-    assert set(train.values()) == {8}
+    assert set(train.values()) == {6}
 
 
 def test_the_order_of_the_catalog_does_not_matter(tmp_path):

@@ -3,12 +3,14 @@ import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
 
 from schemas import Catalog
-from sssl.cut import cut_track, segments_table
+from sssl.audio import Decoder
+from sssl.cut import _open, cut_track, segments_table
 from sssl.features import MelConfig
 from sssl.gate import GateConfig
 from sssl.isolate import Failure, IsolatedPool, Limits
@@ -118,6 +120,13 @@ def test_the_tensor_column_has_its_shape_and_parameters(cut):
     assert b"rate_hz=16000" in table.schema.metadata[b"sssl.log_mel"]
 
 
+def test_band_levels_are_the_means_of_the_tensor(cut):
+    table = segments_table([cut(noise(7))], CONFIG)
+    mels, levels = (table[name].combine_chunks().to_numpy_ndarray() for name in ("log_mel", "band_level_db"))
+    assert levels.shape == mels.shape[:2]
+    np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
+
+
 def test_a_clipped_track_is_partial_and_says_how_much(cut):
     wave = np.clip(noise(30) * 4, -1, 1)
     done = cut(wave)
@@ -149,6 +158,25 @@ def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expecte
     gate = GateConfig(max_s=max_s, **{f"on_{flag}": "reject"})
     ledger = cut(noise(seconds), gate=gate, expected_s=expected_s).ledger
     assert (ledger.status, ledger.reason, ledger.segments) == ("failed", flag.replace("_", "-"), 0)
+
+
+@pytest.mark.parametrize(("answer", "reason"), [("401", "denied"), ("403", "denied"), ("418", "unavailable")])
+def test_what_a_bucket_refuses_is_a_row_to_try_again(answer, reason, cloud):
+    uri = f"{cloud.make_bucket()}/a.wav"
+    fsspec.core.url_to_fs(uri)[0].pipe_file(uri, b"audio")
+    with cloud.failing(1.0, kinds=[answer]):
+        ledger = cut_track(track(uri), CONFIG, GATE).ledger
+    assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", reason, True)
+
+
+def test_a_bucket_that_fails_in_the_middle_of_a_track_is_no_damage(cloud, tmp_path):
+    uri = f"{cloud.make_bucket()}/a.wav"
+    soundfile.write(tmp_path / "a.wav", noise(600), RATE_HZ)
+    fsspec.core.url_to_fs(uri)[0].put_file(str(tmp_path / "a.wav"), uri)
+    with _open(uri) as source:
+        decoder = Decoder(source, RATE_HZ)
+        with cloud.failing(1.0, kinds=["418"]), pytest.raises(OSError, match="HttpError of the storage client"):
+            list(decoder.blocks())
 
 
 def test_a_uri_that_nothing_reads_is_a_row_that_says_so(tmp_path):

@@ -49,3 +49,8 @@ def test_mixup_keeps_an_example_closer_to_itself():
 def test_mixup_with_alpha_zero_changes_nothing():
     x, target = logits(), logits().softmax(1)
     assert losses.mixup(x, target, 0.0) == (x, target)
+
+
+def test_smoothed_labels_still_sum_to_one():
+    soft = losses.smooth(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 0.1)
+    torch.testing.assert_close(soft, torch.tensor([[0.925, 0.025, 0.025, 0.025]]))

@@ -55,3 +55,26 @@ def test_the_logit_axis_keeps_the_order_of_losses():
 
 def test_losses_that_are_not_finite_are_not_counted():
     assert mix.histogram(np.array([0.1, np.nan, np.inf, 2.0]), "loss").sum() == 2
+
+
+def test_a_shifted_histogram_keeps_its_mass_within_the_axis():
+    histogram = np.zeros(mix.BINS)
+    histogram[[0, 700, mix.BINS - 1]] = 1, 4, 2
+    moved = mix.shift(histogram, 10)
+    assert moved[[10, 710, mix.BINS - 1]].tolist() == [1, 4, 2]
+    assert mix.shift(histogram, -10)[[0, 690, mix.BINS - 11]].tolist() == [1, 4, 2]
+    assert mix.quantile_bin(moved, 0.5) - mix.quantile_bin(histogram, 0.5) == 10
+
+
+def test_a_shifted_mixture_fits_the_shifted_histogram():
+    mixture = mix.fit_two(counts(np.concatenate([normal(-3, 1, 700), normal(2, 1.2, 300)])), "logit")
+    bins = 50
+    moved = mixture.shifted(bins * mix.bin_width("logit"))
+    np.testing.assert_allclose(moved.clean_probability()[bins:], mixture.clean_probability()[:-bins], atol=1e-9)
+
+
+def test_a_small_component_close_by_is_found():
+    """It takes hundreds of iterations to tell it from a tail."""
+    fitted = mix.fit_two(counts(np.concatenate([normal(-0.4, 0.9, 640), normal(2.6, 0.9, 70, seed=1)])), "logit")
+    assert fitted.separation > 2
+    assert 0.05 < fitted.noisy.weight < 0.2

@@ -67,11 +67,15 @@ def test_a_catalog_of_one_label_has_nothing_to_plant():
     assert not moved(draw(rows(classes=1), Planting(0.5, False, seed=1))).any()
 
 
+def tensors(values, type):
+    return pa.ExtensionArray.from_storage(type, pa.FixedSizeListArray.from_arrays(pa.array(values), len(values) // 5))
+
+
 @pytest.fixture
 def segments(tmp_path):
     """Ten segments in two parts, each with a log-mel of its own number."""
     store = Store.open(str(tmp_path), create=True)
-    tensor = pa.fixed_shape_tensor(pa.float16(), [2, 3])
+    tensor, bands = pa.fixed_shape_tensor(pa.float16(), [2, 3]), pa.fixed_shape_tensor(pa.float16(), [2])
     files = {}
     for part in (0, 1):
         index = np.arange(5 * part, 5 * part + 5)
@@ -81,10 +85,11 @@ def segments(tmp_path):
                 "track_id": [f"t{part}"] * 5,
                 "segment_index": pa.array(range(5), pa.int32()),
                 "start_s": pa.array(range(5), pa.float32()),
-                "log_mel": pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(pa.array(mel), 6)),
+                "log_mel": tensors(mel, tensor),
                 "level_db": pa.array(index, pa.float32()),
+                "band_level_db": tensors(mel.reshape(5, 6)[:, :2].reshape(-1), bands),
             },
-            schema=arrow_schema(Segment, log_mel=tensor),
+            schema=arrow_schema(Segment, log_mel=tensor, band_level_db=bands),
         )
         files[part] = store.write_part("segments", "original", part, table)
     manifest = Manifest("segments", "original", "segment", None, {"cut": {}}, ("catalog/x",), files, {"tracks": 2})
@@ -97,7 +102,8 @@ def test_planted_audio_lies_where_the_draw_says_and_nothing_else_changes(segment
     planted = write_planted(store, original, source, Planting(0.4, False, seed=0))
     before, after = store.read_table(original), store.read_table(planted)
     mels = np.concatenate([part.to_numpy_ndarray() for part in after["log_mel"].chunks])
-    assert mels[:, 0, 0].tolist() == after["level_db"].to_pylist() == source.tolist()
+    bands = np.concatenate([part.to_numpy_ndarray() for part in after["band_level_db"].chunks])
+    assert mels[:, 0, 0].tolist() == bands[:, 0].tolist() == after["level_db"].to_pylist() == source.tolist()
     for name in ("track_id", "segment_index", "start_s"):
         assert after[name].equals(before[name])
     assert after.schema.equals(before.schema, check_metadata=True)

@@ -6,7 +6,7 @@ import torch
 from schemas import Catalog
 from sssl.features import MelConfig
 from sssl.models import Model, ModelSpec
-from sssl.score import ScoreConfig, posteriors, score_counts, scores_table
+from sssl.score import Room, ScoreConfig, folds_of, posteriors, score_counts, scores_table
 
 CLASSES = ("Q1", "Q2")
 SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)
@@ -34,10 +34,82 @@ def test_the_member_that_did_not_see_the_fold_scores(model):
         np.testing.assert_allclose(found[folds == member], alone, atol=1e-5)
 
 
+def test_all_members_score_what_none_trained_on(model):
+    x = log_mel(10)
+    found = posteriors(model, x, np.full(10, -1), ScoreConfig(), "cpu", threads=1)
+    each = [posteriors(model, x, np.full(10, fold), ScoreConfig(), "cpu", threads=1) for fold in (0, 1)]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_only_train_tracks_are_left_to_one_member():
+    tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
+    assert folds_of(["a", "a", "b", "c"], tracks, ScoreConfig()).tolist() == [0, 0, -1, -1]
+    assert folds_of(["a", "b", "c"], tracks, ScoreConfig(average_members=False)).tolist() == [0, 0, 0]
+
+
 def test_scores_do_not_depend_on_the_number_of_threads(model):
     x, folds = log_mel(50), np.arange(50) % 3
     one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), "cpu", threads=n) for n in (1, 3))
     np.testing.assert_array_equal(one, three)
+
+
+class Fussy(torch.nn.Module):
+    """Fails as told: on segments that hold the mark, or on batches of more than `room` segments."""
+
+    def __init__(self, member, mark=None, room=None):
+        super().__init__()
+        self.member, self.mark, self.room, self.batches = member, mark, room, []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        if self.mark is not None and (x[:, 0, 0] == self.mark).any():
+            raise RuntimeError("segment with the mark")
+        if self.room is not None and len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.member(x)
+
+
+def fussy(model, **faults):
+    return Model(model.spec, [Fussy(member, **faults) for member in model.members])
+
+
+def test_a_segment_that_the_model_fails_on_costs_one_row(model):
+    x, folds = log_mel(96), np.zeros(96, int)
+    x[41, 0, 0] = 7
+    expected = posteriors(model, x, folds, ScoreConfig(), "cpu", 2)
+    found = posteriors(fussy(model, mark=7), x, folds, ScoreConfig(), "cpu", 2)
+    others = np.arange(96) != 41
+    assert np.isnan(found[41]).all()
+    np.testing.assert_allclose(found[others], expected[others], atol=1e-6)
+
+
+def test_a_segment_that_is_not_finite_costs_one_row(model):
+    x = log_mel(96)
+    x[41, 3, 5] = np.nan
+    found = posteriors(model, x, np.zeros(96, int), ScoreConfig(), "cpu", 2)
+    assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [41]
+
+
+def test_a_model_that_fails_on_every_segment_is_no_row_but_an_error(model):
+    x = log_mel(8)
+    x[:, 0, 0] = 7
+    with pytest.raises(RuntimeError, match="segment with the mark"):
+        posteriors(fussy(model, mark=7), x, np.zeros(8, int), ScoreConfig(), "cpu", 1)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_next_ones_are_small_from_the_start(model):
+    x, folds, tight, room = log_mel(64), np.zeros(64, int), fussy(model, room=10), Room(32)
+    expected = posteriors(model, x, folds, ScoreConfig(), "cpu", 1)
+    for _ in range(2):
+        found = posteriors(tight, x, folds, ScoreConfig(), "cpu", 1, room)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert room.segments == 8
+    assert [size for size in tight.members[0].batches if size > 10] == [32, 16]
+
+
+def test_a_single_segment_that_does_not_fit_is_an_error(model):
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        posteriors(fussy(model, room=0), log_mel(4), np.zeros(4, int), ScoreConfig(), "cpu", 1)
 
 
 def test_views_average_rotations(model):

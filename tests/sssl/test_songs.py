@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from sssl.songs import SongConfig, fit_classifier, statistics, timeline
+from sssl.config import ConfigError
+from sssl.songs import (
+    SongConfig,
+    TrainTracks,
+    bins_for,
+    choose_threshold,
+    fit_classifier,
+    fit_songs,
+    statistics,
+    timeline,
+)
 
 CLASSES = ("Q1", "Q2", "Q3")
 
@@ -26,6 +36,15 @@ def test_statistics_do_not_depend_on_the_order_of_segments():
     np.testing.assert_allclose(statistics(rows), statistics(rows[::-1]))
 
 
+def tracks_of(features, labels, groups=None):
+    groups = range(len(labels)) if groups is None else groups
+    return TrainTracks(features, labels, [f"g{group}" for group in groups])
+
+
+def fitted(features, labels, classes=3):
+    return fit_classifier(tracks_of(features, labels), classes, SongConfig())[0]
+
+
 def labelled(count=300, seed=0):
     """Tracks of 8 segments of which 60 % peak at the track's class."""
     rng = np.random.default_rng(seed)
@@ -35,7 +54,7 @@ def labelled(count=300, seed=0):
 
 
 def test_the_classifier_learns_and_its_probabilities_are_calibrated():
-    classifier = fit_classifier(*labelled(), 3, SongConfig())
+    classifier = fitted(*labelled())
     features, labels = labelled(2000, seed=1)
     p = np.array([classifier.probabilities(row) for row in features])
     np.testing.assert_allclose(p.sum(axis=1), 1)
@@ -46,7 +65,7 @@ def test_the_classifier_learns_and_its_probabilities_are_calibrated():
 
 def test_few_tracks_cannot_make_the_label_worse_than_the_mean_posterior():
     features, labels = labelled(20)
-    classifier = fit_classifier(features, labels, 3, SongConfig())
+    classifier = fitted(features, labels)
     tested, _ = labelled(500, seed=1)
     peaks = [classifier.probabilities(row).argmax() for row in tested]
     assert peaks == tested[:, :3].argmax(axis=1).tolist()
@@ -58,19 +77,150 @@ def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
     labels = rng.integers(0, 3, 300)
     peaks = [np.r_[label, np.zeros(7, int)] for label in labels]
     features = np.array([statistics(posterior(p, rng.uniform(0.6, 0.9))) for p in peaks])
-    classifier = fit_classifier(features, labels, 3, SongConfig())
+    classifier = fitted(features, labels)
     assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) > 0.95
 
 
 def test_two_classes_one_class_and_no_track_work_too():
     features, labels = labelled()
     both = features[labels < 2][:, np.arange(21) % 3 < 2]
-    two = fit_classifier(both, labels[labels < 2], 2, SongConfig())
+    two = fitted(both, labels[labels < 2], 2)
     right = [two.probabilities(row).argmax() for row in both] == labels[labels < 2]
     assert np.mean(right) > 0.85
     for count in (5, 0):
-        few = fit_classifier(features[labels == 0][:count], labels[labels == 0][:count], 3, SongConfig())
+        few = fitted(features[labels == 0][:count], labels[labels == 0][:count])
         assert few.probabilities(statistics(posterior([2, 2, 1]))).argmax() == 2
+
+
+def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
+    """Statistics that tell nothing: what the fit says of its own tracks looks good, of others it is chance."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(0, 1, (90, 21)), rng.integers(0, 3, 90)
+    features[:, :3] = np.log(1 / 3)
+    _, left_out = fit_classifier(tracks_of(features, labels), 3, SongConfig())
+    np.testing.assert_allclose(left_out.sum(axis=1), 1)
+    assert np.log(left_out[np.arange(90), labels]).mean() == pytest.approx(np.log(1 / 3), abs=0.02)
+
+
+def test_a_group_is_left_out_as_a_whole():
+    """Statistics that tell the artist, and artists of one class each: known tracks of an artist would give it away."""
+    artist = np.repeat(np.arange(30), 6)
+    labels, features = artist % 3, np.full((180, 21), np.log(1 / 3))
+    features[:, 3:] = np.random.default_rng(0).normal(0, 3, (30, 18))[artist]
+    _, together = fit_classifier(tracks_of(features, labels, artist), 3, SongConfig())
+    _, apart = fit_classifier(tracks_of(features, labels), 3, SongConfig())
+    assert (apart.argmax(axis=1) == labels).mean() > 0.7
+    assert (together.argmax(axis=1) == labels).mean() < 0.5
+
+
+# The threshold
+
+
+def outcomes(count, seed=0):
+    """Calibrated confidences and whether they are right."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.3, 1.0, count)
+    return confidence, rng.random(count) < confidence
+
+
+@pytest.mark.parametrize("wanted", [0.7, 0.8, 0.9])
+def test_songs_above_the_threshold_are_right_as_often_as_wanted(wanted):
+    """On new songs, but for one catalog in twenty: that is what the interval allows."""
+    confidence, correct = outcomes(20_000, seed=999)
+    kept = []
+    for seed in range(100):
+        threshold = choose_threshold(*outcomes(300, seed), SongConfig(wanted_precision=wanted))
+        kept.append([not threshold.abstains(value) for value in confidence])
+    missed = [any(above) and correct[above].mean() < wanted for above in kept]
+    assert np.mean(missed) < 0.1
+    assert np.mean(kept) > 0.1
+
+
+def test_the_threshold_falls_as_tracks_add_up_and_rises_with_what_is_wanted():
+    few, many = (choose_threshold(*outcomes(count), SongConfig(wanted_precision=0.8)) for count in (200, 20_000))
+    assert many.abstain_below < few.abstain_below
+    # Calibrated and uniform: those above t are right with (1 + t) / 2.
+    assert many.abstain_below == pytest.approx(0.6, abs=0.03)
+    strict = choose_threshold(*outcomes(20_000), SongConfig(wanted_precision=0.9))
+    assert strict.abstain_below == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_evidence_for_a_threshold_is_kept():
+    confidence, correct = outcomes(2000)
+    found = choose_threshold(confidence, correct, SongConfig(wanted_precision=0.8))
+    above = confidence >= found.abstain_below
+    assert (found.left_out_tracks, found.tracks_above, found.right_above) == (2000, above.sum(), correct[above].sum())
+    assert 0.8 <= found.precision_low < found.right_above / found.tracks_above
+    assert found.abstains(found.abstain_below - 1e-9)
+    assert not found.abstains(found.abstain_below)
+
+
+def test_where_nothing_shows_the_wanted_precision_all_songs_abstain():
+    for confidence, correct in (
+        outcomes(8),
+        (np.full(500, 0.99), np.arange(500) % 2 == 0),
+        (np.empty(0), np.empty(0, bool)),
+    ):
+        found = choose_threshold(confidence, correct, SongConfig(wanted_precision=0.9))
+        assert (found.abstain_below, found.tracks_above, found.precision_low) == (None, 0, None)
+        assert found.abstains(1.0)
+
+
+def test_tracks_of_equal_confidence_stand_or_fall_together():
+    """All 30 tracks at one confidence are right, then 30 at another are wrong: their order must not matter."""
+    confidence, correct = np.repeat([0.9, 0.6], 30), np.arange(60) < 30
+    for order in (np.arange(60), np.arange(60)[::-1]):
+        found = choose_threshold(confidence[order], correct[order], SongConfig(wanted_precision=0.8))
+        assert (found.abstain_below, found.tracks_above, found.right_above) == (0.9, 30, 30)
+        mixed = choose_threshold(np.full(60, 0.9), correct[order], SongConfig(wanted_precision=0.8))
+        assert mixed.abstain_below is None
+
+
+def test_a_given_threshold_stands_and_says_what_it_is_worth():
+    confidence, correct = outcomes(2000)
+    found = choose_threshold(confidence, correct, SongConfig(abstain_below=0.5))
+    assert (found.abstain_below, found.wanted_precision) == (0.5, None)
+    assert found.right_above == correct[confidence >= 0.5].sum()
+
+
+def test_a_fit_brings_threshold_and_reliability_of_left_out_tracks():
+    features, labels = labelled(200)
+    model = fit_songs(tracks_of(features, labels), 3, SongConfig())
+    assert model.threshold.left_out_tracks == sum(found.tracks for found in model.reliability) == 200
+    assert len(model.reliability) == bins_for(200) == 10
+    assert model.threshold.abstain_below is not None
+    assert [bins_for(count) for count in (0, 9, 25, 10_000)] == [1, 1, 2, 10]
+
+
+def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():
+    features, labels = labelled(50)
+    model = fit_songs(tracks_of(features, labels, np.zeros(50)), 3, SongConfig(wanted_precision=0.8))
+    assert model.threshold.left_out_tracks == 0
+    assert model.threshold.abstains(1.0)
+    assert model.reliability == ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"wanted_precision": 80}, "--wanted-precision 80: expected a share between 0 and 1"),
+        ({"smooth_segments": 4}, "--smooth-segments 4: expected an odd number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        SongConfig(**setting)
+
+
+# The timeline
+
+
+def test_the_smoothed_posterior_is_the_mean_over_the_segments_around_fewer_at_the_ends():
+    rows = np.array([[1.0, 0, 0], [0.4, 0.6, 0], [0.1, 0.9, 0], [0.1, 0.9, 0]])
+    (first, second) = timeline(rows, np.arange(4) * 3.0, 3.0, CLASSES, smooth_segments=3)
+    assert (first["label"], first["end_s"]) == ("Q1", 6.0)
+    assert first["confidence"] == pytest.approx(np.mean([(1 + 0.4) / 2, (1 + 0.4 + 0.1) / 3]))
+    assert second["confidence"] == pytest.approx(np.mean([(0.6 + 0.9 + 0.9) / 3, 0.9]))
 
 
 def test_a_timeline_joins_neighbours_and_covers_the_track():

@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from gcsfs.retry import HttpError
 
 from sssl.store import Manifest, Receipt, Snapshot, Store, StoreError, generation_name
 
@@ -34,6 +36,26 @@ def test_a_killed_write_leaves_no_file_under_the_final_name(store, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         store.write_bytes("segments/g/part-00000.parquet", b"half")
     assert not store.exists("segments/g/part-00000.parquet")
+
+
+@pytest.fixture
+def bucket(cloud):
+    return Store.open(f"{cloud.make_bucket()}/out", create=True)
+
+
+def test_an_upload_that_fails_leaves_no_object(bucket, cloud):
+    with cloud.failing(1.0, kinds=["418"]), pytest.raises(HttpError):
+        bucket.write_bytes("segments/g/part-00000.parquet", b"half")
+    assert bucket.names("segments/g") == []
+
+
+@pytest.mark.parametrize("fault", ["503", "cut-request", "lost-answer"])
+def test_a_large_upload_survives_a_failing_request(fault, bucket, cloud):
+    content = np.random.default_rng(0).bytes(60 << 20)
+    with cloud.failing(0.5, seed=1, kinds=[fault]) as injected:
+        bucket.write_bytes("a", content)
+    assert injected == {fault: 1}
+    assert bucket.read_bytes("a") == content
 
 
 def test_a_part_without_a_receipt_is_not_done(store):

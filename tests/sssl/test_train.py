@@ -4,10 +4,21 @@ import pytest
 import torch
 
 import sssl.train
+from sssl.config import ConfigError
 from sssl.data import Corpus
 from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump
-from sssl.train import TrainConfig, TrainError, Training, check_trainable, train, train_member
+from sssl.train import (
+    Epoch,
+    TrainConfig,
+    TrainError,
+    Training,
+    check_trainable,
+    start_from,
+    stops_early,
+    train,
+    train_member,
+)
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
 CONFIG = TrainConfig(warmup_epochs=2, epochs=1, batch_size=16)
@@ -114,6 +125,67 @@ def test_averaged_weights_follow_the_network_from_the_start(training):
     long = train(replace(training, config=replace(CONFIG, ema=0.99999)), 2, lambda _: None)
     weights = [torch.cat([p.flatten() for p in m.members[0].parameters()]) for m in (first, long, last)]
     assert (weights[1] - weights[0]).norm() > 0.3 * (weights[2] - weights[0]).norm()
+
+
+def test_the_first_round_can_start_from_weights_made_for_other_classes(undisturbed, training):
+    moods = replace(SPEC, classes=("happy", "sad"))
+    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
+    still = replace(CONFIG, learning_rate=1e-12, weight_decay=0.0, ema=0.0)
+    trainer = sssl.train._Trainer(replace(training, config=still, start=start), member=1)
+    for name, weight in undisturbed.members[1].state_dict().items():
+        torch.testing.assert_close(trainer.network.state_dict()[name], weight)
+    network = moods.build()
+    head = network.head[1].weight.detach().clone()
+    start_from(network, undisturbed, moods, member=1)
+    torch.testing.assert_close(network.head[1].weight, head)
+    first, theirs = (next(m.front_end.parameters()) for m in (network, undisturbed.members[1]))
+    torch.testing.assert_close(first, theirs)
+
+
+def test_weights_of_another_front_end_are_refused(undisturbed):
+    other = replace(SPEC, architecture="resnet")
+    with pytest.raises(TrainError, match=r"--init: weights of cnn on .*, expected resnet on"):
+        start_from(other.build(), undisturbed, other, member=0)
+
+
+def epochs(*left_out_losses):
+    return [Epoch(0, epoch, 1.0, 10, 0.0, loss) for epoch, loss in enumerate(left_out_losses)]
+
+
+def test_patience_ends_a_training_that_gets_no_better():
+    assert not stops_early(epochs(1.0, 0.9, 0.95), patience=2)
+    assert stops_early(epochs(1.0, 0.9, 0.95, 0.93), patience=2)
+    assert not stops_early(epochs(1.0, 0.9, 0.95, 0.93, 0.8), patience=2)
+    assert not stops_early(epochs(None, None, None), patience=None)
+
+
+def test_patience_keeps_the_best_epoch(training):
+    """With a rate at which training falls apart, the first epochs are the best."""
+    wild = replace(CONFIG, warmup_epochs=6, patience=2, ema=0.0, learning_rate=1.0)
+    seen = []
+    model = train(replace(training, config=wild), 1, seen.append)
+    for k, member in enumerate(model.members):
+        losses = [done.left_out_loss for done in seen if done.member == k]
+        assert len(losses) == min(6, losses.index(min(losses)) + 3)
+        trainer = sssl.train._Trainer(training, k)
+        trainer.network.load_state_dict(member.state_dict())
+        trainer.averaged.module.load_state_dict(member.state_dict())
+        assert trainer.left_out_loss() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_patience_needs_a_fold_that_is_left_out():
+    with pytest.raises(ConfigError, match="--patience 2: expected none with --no-cross-fit"):
+        TrainConfig(patience=2, cross_fit=False)
+
+
+def test_balance_gives_rare_classes_the_weight_of_frequent_ones(training):
+    trainer = sssl.train._Trainer(replace(training, config=replace(CONFIG, class_balance=1.0)), 0)
+    prior = trainer.corpus.prior()
+    assert prior.std() > 0
+    torch.testing.assert_close(prior * trainer.class_weight, torch.full_like(prior, 1 / len(prior)))
+    torch.testing.assert_close(trainer.prior, prior * trainer.class_weight)
+    even = sssl.train._Trainer(training, 0)
+    torch.testing.assert_close(even.class_weight, torch.ones_like(prior))
 
 
 def test_without_a_row_nothing_can_be_trained(training):

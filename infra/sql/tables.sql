@@ -1,0 +1,127 @@
+-- Generated from schemas/tables.py by `make docs`; schema version 1.
+-- Create the tables in a dataset:
+--   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
+-- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
+--   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
+-- Tensors (segments.log_mel) are left out: BigQuery has no half-precision floats. What trains reads the Parquet files.
+
+CREATE TABLE IF NOT EXISTS `catalog` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id: unique, chosen by the user."),
+  `uri` STRING NOT NULL OPTIONS (description = "Where the audio lies: a local path or any fsspec URL."),
+  `label` STRING OPTIONS (description = "The emotion label of the whole track."),
+  `split` STRING OPTIONS (description = "`train`, or `test` for held-out tracks; null where there is no label."),
+  `group_id` STRING NOT NULL OPTIONS (description = "Tracks of a group (artist, album) share split and fold; the track's own id by default."),
+  `fold` INT64 NOT NULL OPTIONS (description = "Cross-fitting fold: member `fold` of a model never trained on this track and is the one that scores it."),
+  `expected_s` FLOAT64 OPTIONS (description = "Duration that the catalog promises. [s]"),
+  `locked` BOOL NOT NULL OPTIONS (description = "A human vouches for the label in every segment: never relabelled."),
+  `part` INT64 NOT NULL OPTIONS (description = "Part (work unit) that holds the track in every table."),
+  `source_fingerprint` STRING OPTIONS (description = "Identity of the file's content as its storage tells it (etag, or size and mtime)."),
+  PRIMARY KEY (`track_id`) NOT ENFORCED
+)
+OPTIONS (description = "One row a track: what the user's catalog says, and its part, split and fold. Written by `segment`.");
+
+CREATE TABLE IF NOT EXISTS `ledger` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `status` STRING NOT NULL OPTIONS (description = "`ok`, `partial` (segments, but with a defect) or `failed` (no segments)."),
+  `reason` STRING OPTIONS (description = "Stable code of what went wrong (docs/reasons.md); null where all is well."),
+  `retryable` BOOL NOT NULL OPTIONS (description = "Whether the same file may succeed later."),
+  `detail` STRING OPTIONS (description = "What exactly happened, for a person."),
+  `expected_s` FLOAT64 OPTIONS (description = "Duration by the catalog, else by the container. [s]"),
+  `decoded_s` FLOAT64 NOT NULL OPTIONS (description = "Duration that came out of the decoder. [s]"),
+  `decoder` STRING OPTIONS (description = "Decoder that was used, with its version."),
+  `codec` STRING OPTIONS (description = "Codec of the audio stream."),
+  `sample_rate_hz` INT64 OPTIONS (description = "Sample rate of the file. [Hz]"),
+  `channels` INT64 OPTIONS (description = "Channels of the file."),
+  `segments` INT64 NOT NULL OPTIONS (description = "Rows of the track in `segments`."),
+  `part` INT64 NOT NULL OPTIONS (description = "Part that holds the track."),
+  `source_fingerprint` STRING OPTIONS (description = "Identity of the file's content, as in `catalog`."),
+  PRIMARY KEY (`track_id`) NOT ENFORCED
+)
+OPTIONS (description = "One row a catalog track, always: what became of it. Written by `segment`.");
+
+CREATE TABLE IF NOT EXISTS `segments` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
+  `start_s` FLOAT64 NOT NULL OPTIONS (description = "Where the segment starts. [s]"),
+  `level_db` FLOAT64 NOT NULL OPTIONS (description = "RMS level of the segment's mono waveform. [dB re full scale]"),
+  PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
+)
+OPTIONS (description = "One row a segment of a usable track: its log-mel spectrogram. Written by `segment`.");
+
+CREATE TABLE IF NOT EXISTS `scores` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
+  `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
+  `probabilities` ARRAY<FLOAT64> OPTIONS (description = "Posterior by class, from the member that did not train on the track; null where it is not finite."),
+  `loss` FLOAT64 OPTIONS (description = "Negative log posterior of the track's label; null without label or posterior. [nat]"),
+  `reason` STRING OPTIONS (description = "`non-finite` where the model gave no usable posterior."),
+  `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights."),
+  PRIMARY KEY (`track_id`, `segment_index`, `round`) NOT ENFORCED
+)
+OPTIONS (description = "One row a segment and round: the posterior of the round's model. Written by `score`.");
+
+CREATE TABLE IF NOT EXISTS `labels` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
+  `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
+  `inherited_label` STRING OPTIONS (description = "The track's label."),
+  `loss` FLOAT64 OPTIONS (description = "Loss the split was made on: that of the last accepted round, moved by `consistency` and by neighbours. [nat]"),
+  `consistency` FLOAT64 OPTIONS (description = "Log likelihood ratio that the segment sounds like the rest of its track; low where it does not belong. [nat]"),
+  `clean_probability` FLOAT64 OPTIONS (description = "Posterior of the mixture's low-loss component: how likely the inherited label is right."),
+  `partition` STRING NOT NULL OPTIONS (description = "`confident`, `noisy`, `locked` or `unlabelled`."),
+  `label` STRING OPTIONS (description = "Most probable class of `target`; null where unlabelled."),
+  `target` ARRAY<FLOAT64> OPTIONS (description = "Soft label by class that training learns; null where unlabelled."),
+  `weight` FLOAT64 NOT NULL OPTIONS (description = "Weight in training; 0 for held-out, unlabelled and set-aside segments."),
+  `reason` STRING NOT NULL OPTIONS (description = "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `no-label`, `no-score`."),
+  PRIMARY KEY (`track_id`, `segment_index`, `round`) NOT ENFORCED
+)
+OPTIONS (description = "One row a segment and round: the label that the round's training reads, and why. Written by `relabel`.");
+
+CREATE TABLE IF NOT EXISTS `rounds` (
+  `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
+  `accepted` BOOL NOT NULL OPTIONS (description = "Whether the round's labels and model stand."),
+  `reason` STRING NOT NULL OPTIONS (description = "Why it was accepted or rejected."),
+  `parent_round` INT64 OPTIONS (description = "Accepted round whose scores were split; null for round 0."),
+  `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights."),
+  `components` INT64 OPTIONS (description = "Components of the loss mixture: 1 means nothing to split."),
+  `mixture_class` ARRAY<STRING> OPTIONS (description = "Class of each fitted mixture, `*` for all classes; order of the next four columns."),
+  `confident_mean` ARRAY<FLOAT64> OPTIONS (description = "Mean loss of the confident component, by mixture. [nat]"),
+  `confident_std` ARRAY<FLOAT64> OPTIONS (description = "Standard deviation of the confident component, by mixture. [nat]"),
+  `noisy_mean` ARRAY<FLOAT64> OPTIONS (description = "Mean loss of the noisy component, by mixture. [nat]"),
+  `noisy_std` ARRAY<FLOAT64> OPTIONS (description = "Standard deviation of the noisy component, by mixture. [nat]"),
+  `noisy_share` ARRAY<FLOAT64> OPTIONS (description = "Weight of the noisy component, by mixture."),
+  `confident` INT64 NOT NULL OPTIONS (description = "Segments of train tracks that are confident."),
+  `noisy` INT64 NOT NULL OPTIONS (description = "Segments of train tracks that are noisy."),
+  `locked` INT64 NOT NULL OPTIONS (description = "Segments whose label is locked."),
+  `unlabelled` INT64 NOT NULL OPTIONS (description = "Segments of tracks without a label."),
+  `relabelled` INT64 NOT NULL OPTIONS (description = "Segments of train tracks whose label differs from the inherited one."),
+  `heldout_tracks` INT64 NOT NULL OPTIONS (description = "Held-out tracks behind the held-out metrics."),
+  `heldout_accuracy` FLOAT64 OPTIONS (description = "Share of held-out tracks whose mean posterior peaks at their label."),
+  `heldout_macro_f1` FLOAT64 OPTIONS (description = "Mean F1 over classes on held-out tracks."),
+  `heldout_loss` FLOAT64 OPTIONS (description = "Mean negative log of the mean posterior at the label, held-out tracks. [nat]"),
+  `heldout_groups` INT64 OPTIONS (description = "Groups of held-out tracks behind the comparison with the parent round; null without one."),
+  `heldout_accuracy_change` FLOAT64 OPTIONS (description = "Held-out accuracy less the parent round's, on the same tracks; one without a posterior counts as wrong."),
+  `heldout_accuracy_change_low` FLOAT64 OPTIONS (description = "Lower end of its confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise); null with fewer than six groups."),
+  `heldout_accuracy_change_high` FLOAT64 OPTIONS (description = "Upper end of that interval."),
+  `heldout_loss_change` FLOAT64 OPTIONS (description = "Held-out loss less the parent round's, on the same tracks: below 0 is better. [nat]"),
+  `heldout_loss_change_low` FLOAT64 OPTIONS (description = "Lower end of its confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise). [nat]"),
+  `heldout_loss_change_high` FLOAT64 OPTIONS (description = "Upper end of that interval. [nat]"),
+  `train_accuracy` FLOAT64 OPTIONS (description = "The same share on train tracks, each scored by a member that did not train on it (cross-fitted)."),
+  `train_macro_f1` FLOAT64 OPTIONS (description = "Mean F1 over classes on train tracks, cross-fitted."),
+  PRIMARY KEY (`round`) NOT ENFORCED
+)
+OPTIONS (description = "One row a round: what was split and learned, and whether it was accepted. Written by `judge`.");
+
+CREATE TABLE IF NOT EXISTS `songs` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `label` STRING NOT NULL OPTIONS (description = "Most probable emotion of the track."),
+  `confidence` FLOAT64 NOT NULL OPTIONS (description = "Probability of `label`; calibrated if models are cross-fitted."),
+  `probabilities` ARRAY<FLOAT64> OPTIONS (description = "Probability by class, likewise."),
+  `abstained` BOOL NOT NULL OPTIONS (description = "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish."),
+  `segments` INT64 NOT NULL OPTIONS (description = "Scored segments behind the label."),
+  `timeline` ARRAY<STRUCT<`start_s` FLOAT64, `end_s` FLOAT64, `label` STRING, `confidence` FLOAT64>> OPTIONS (description = "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of the class, averaged over the run; unlike the song's it is not calibrated."),
+  `round` INT64 NOT NULL OPTIONS (description = "Accepted round whose scores were used."),
+  `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights."),
+  PRIMARY KEY (`track_id`) NOT ENFORCED
+)
+OPTIONS (description = "One row a track with segments: its emotion. Written by `songs`.");

@@ -1,0 +1,35 @@
+"""Files of earlier schema versions, read as today's: a version adds nullable columns, or raises what it cannot mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from schemas.columns import SCHEMA_VERSION, columns, field_of
+from schemas.tables import TABLES
+
+READABLE_VERSIONS = range(1, SCHEMA_VERSION + 1)
+"""Raise its start where a version adds what an older file cannot be without; `tests/golden` has a folder of each."""
+
+
+def version_of(schema: pa.Schema) -> int:
+    """Return the schema version that a file was written under; ours if it does not say."""
+    return int((schema.metadata or {}).get(b"sssl.schema_version", SCHEMA_VERSION))
+
+
+def conform(content: pa.Table, wanted: Sequence[str] | None = None) -> pa.Table:
+    """Add the columns, of those wanted, that the file's schema version did not have yet: null in every row."""
+    metadata = content.schema.metadata or {}
+    table = TABLES.get(metadata.get(b"sssl.table", b"").decode())
+    if table is None:
+        return content
+    for declared in columns(table):
+        if declared.name in content.column_names or declared.type is None or not declared.nullable:
+            continue
+        if wanted is None or declared.name in wanted:
+            nulls = pa.nulls(len(content), declared.type)
+            content = content.append_column(field_of(declared, declared.type), nulls)
+    order = [column.name for column in columns(table)] if wanted is None else wanted
+    content = content.select([name for name in order if name in content.column_names])
+    return content.replace_schema_metadata({**metadata, b"sssl.schema_version": str(SCHEMA_VERSION).encode()})

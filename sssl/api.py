@@ -1,0 +1,99 @@
+"""For notebooks: published tables as Arrow, labels for single files. Light: torch comes with the first label."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from schemas import Song
+from sssl.store import Manifest, Snapshot, Store
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class Unlabelled(Exception):
+    """A file that cannot be labelled; `reason` is a code of docs/reasons.md."""
+
+    def __init__(self, uri: str, reason: str, detail: str | None) -> None:
+        super().__init__(f"{uri}: {reason}{f' ({detail})' if detail else ''}")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Output:
+    """What an output folder published when it was opened; a later run does not change what is read here."""
+
+    store: Store
+    snapshot: Snapshot
+
+    def songs(self) -> pa.Table:
+        """Read the songs: a row a track with its label, confidence and timeline."""
+        return self.table("songs")
+
+    def table(self, name: str, round: int | None = None, columns: list[str] | None = None) -> pa.Table:
+        """Read a table, of all rounds or of one, whole or some columns of it.
+
+        Raises:
+            StoreError: the table, or the round of it, is not published.
+        """
+        return pa.concat_tables(self.store.read_table(manifest, columns) for manifest in self._manifests(name, round))
+
+    def files(self, name: str, round: int | None = None) -> list[str]:
+        """List the Parquet files of a table, for other readers.
+
+        Raises:
+            StoreError: the table, or the round of it, is not published.
+        """
+        return [
+            self.store.url(file.path)
+            for manifest in self._manifests(name, round)
+            for _, file in sorted(manifest.files.items())
+        ]
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """Open the tables in DuckDB, as `sssl sql` does."""
+        from sssl.sql import connect
+
+        return connect(self.store, self.snapshot)
+
+    def sql(self, query: str) -> pa.Table:
+        """Query the tables with DuckDB."""
+        return self.connect().sql(query).to_arrow_table()
+
+    def _manifests(self, name: str, round: int | None) -> list[Manifest]:
+        found = [manifest for manifest in self.snapshot.of(name) if round is None or manifest.round == round]
+        return found or [self.snapshot.get(name, round)]
+
+
+def open(root: str | os.PathLike[str]) -> Output:
+    """Open an output folder, a local path or any fsspec URL, as it is published now.
+
+    Raises:
+        StoreError: it is not an output folder, or of a schema version that cannot be read.
+    """
+    store = Store.open(os.fspath(root))
+    return Output(store, store.latest())
+
+
+def label(model: Output | str | os.PathLike[str], uri: str | os.PathLike[str], fold: int | None = None) -> Song:
+    """Label a file as the pipeline would label a new track of the catalog, with the model in use.
+
+    The result is a row of `songs`: `label`, `confidence`, `timeline` and the rest.
+
+    Args:
+        model: an opened output folder, or its path or URL.
+        uri: a local path or any fsspec URL of audio.
+        fold: of a train track, to have it scored by the member that has not seen its label.
+
+    Raises:
+        StoreError: the folder has no songs yet.
+        Unlabelled: the file is broken, silent or too short; `reason` says which.
+    """
+    from sssl.labeller import labeller_of
+
+    output = model if isinstance(model, Output) else open(model)
+    return labeller_of(output.store, output.snapshot).label(os.fspath(uri), fold)

@@ -1,0 +1,109 @@
+"""Whether a segment sounds like the rest of its track.
+
+A label is about the track as a whole. A segment that does not belong with the others (another section, a jingle,
+applause) is less likely to share it, whatever a classifier thinks of either. Sound is the mean level of each mel band;
+belonging is a log likelihood ratio under the two-covariance model of speaker verification (Brümmer and de Villiers,
+"The speaker partitioning problem", 2010): the band levels of a track vary around its mean by one covariance, those of
+the whole catalog by another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+_FLOOR_DB = -80.0  # what lies below is the noise of codecs and the lack of it
+_RIDGE = 0.1  # of the variance of a band: bands are correlated, and few tracks say little about how
+
+
+@dataclass(frozen=True)
+class BandMoments:
+    """Sums over segments with band levels x [M], and over tracks with their mean m and n segments; they add up."""
+
+    segments: float
+    total: Floats  # [M]: sum of x
+    outer: Floats  # [M, M]: sum of x x'
+    track_outer: Floats  # [M, M]: sum of n m m'
+
+    def __add__(self, other: BandMoments) -> BandMoments:
+        return BandMoments(
+            self.segments + other.segments,
+            self.total + other.total,
+            self.outer + other.outer,
+            self.track_outer + other.track_outer,
+        )
+
+
+def band_levels(segments: pa.Table) -> Floats:
+    """Return the band levels [N, M] of a segments table."""
+    column = segments["band_level_db"]
+    if not len(column):
+        return np.empty((0, *column.type.shape))
+    return np.asarray(column.combine_chunks().to_numpy_ndarray(), dtype=np.float64)
+
+
+def band_moments(levels: Floats, track: NDArray[np.int64]) -> BandMoments:
+    """Sum up band levels [N, M] in dB of segments whose tracks are numbered [N]."""
+    x = np.maximum(levels.astype(np.float64), _FLOOR_DB)
+    sums, counts = _sums(x, track)
+    means = sums / np.maximum(counts, 1)[:, None]
+    return BandMoments(len(x), *map(on_grid, (x.sum(axis=0), x.T @ x, (means * counts[:, None]).T @ means)))
+
+
+def on_grid(sums: Floats) -> Floats:
+    """Round a part's sums so that float64 adds those of all parts without rounding: in any order the same total."""
+    return np.rint(sums * 256) / 256
+
+
+@dataclass(frozen=True)
+class TrackModel:
+    """How band levels vary in the catalog and within a track; precisions are of standardised levels."""
+
+    mean: Floats  # [M]
+    scale: Floats  # [M]
+    within: Floats  # [M, M], inverse covariance around a track's mean
+    overall: Floats  # [M, M], inverse covariance of all segments
+
+    def consistency(self, levels: Floats, track: NDArray[np.int64]) -> Floats:
+        """Return the log likelihood ratio [N] of segments under the others of their track against any segment, but for
+        a constant; NaN for the only segment of a track."""
+        z = (np.maximum(levels.astype(np.float64), _FLOOR_DB) - self.mean) / self.scale
+        sums, counts = _sums(z, track)
+        others = (counts - 1)[track]
+        deviation = z - (sums[track] - z) / np.maximum(others, 1)[:, None]
+        ratio = 0.5 * (_squared_length(z, self.overall) - _squared_length(deviation, self.within))
+        return np.where(others > 0, ratio, np.nan)
+
+
+def fit_track_model(moments: BandMoments | None) -> TrackModel | None:
+    """Fit the model; None if there are fewer segments than bands."""
+    if moments is None or moments.segments < len(moments.total):
+        return None
+    mean = moments.total / moments.segments
+    overall = moments.outer / moments.segments - np.outer(mean, mean)
+    within = (moments.outer - moments.track_outer) / moments.segments
+    scale = np.sqrt(np.maximum(np.diag(overall), 1e-6))
+    ridge = _RIDGE * np.eye(len(mean))
+    return TrackModel(
+        mean,
+        scale,
+        np.linalg.inv(within / np.outer(scale, scale) + ridge),
+        np.linalg.inv(overall / np.outer(scale, scale) + ridge),
+    )
+
+
+def _sums(x: Floats, track: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    """Return the sum [T, M] and the number [T] of rows by track."""
+    counts = np.bincount(track)
+    sums = np.zeros((len(counts), x.shape[1]))
+    np.add.at(sums, track, x)
+    return sums, counts
+
+
+def _squared_length(x: Floats, precision: Floats) -> Floats:
+    return np.asarray(np.einsum("ni,ij,nj->n", x, precision, x, optimize=True))

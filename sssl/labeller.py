@@ -1,0 +1,89 @@
+"""Labelling a file as the pipeline labels a track of its catalog, with a published model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from schemas import Catalog, Song
+from sssl.api import Unlabelled
+from sssl.cut import cut_track
+from sssl.features import MelConfig
+from sssl.gate import GateConfig
+from sssl.models import Model, load
+from sssl.rounds import last_accepted
+from sssl.score import ScoreConfig, posteriors
+from sssl.songs import SongConfig, SongMaker, SongModel
+from sssl.store import Snapshot, Store
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """The model of the last accepted round, with the settings that its catalog was cut, scored and labelled with."""
+
+    model: Model
+    mel: MelConfig
+    gate: GateConfig
+    score: ScoreConfig
+    maker: SongMaker
+
+    def label(self, uri: str, fold: int | None) -> Song:
+        """Decode, cut and score a file: with the member for a fold, without one as new music is scored.
+
+        Raises:
+            Unlabelled: the file is broken, silent, too short, or gave no usable posterior.
+        """
+        cut = cut_track(Catalog(uri, uri, None, None, uri, 0, None, False, 0, None), self.mel, self.gate)
+        if cut.segments is None:
+            raise Unlabelled(uri, cut.ledger.reason or "", cut.ledger.detail)
+        if cut.ledger.reason:
+            warnings.warn(f"{uri}: {cut.ledger.reason} ({cut.ledger.detail})", stacklevel=3)
+        index, log_mel = cut.segments.segment_index, cut.segments.log_mel
+        own = fold if fold is not None else -1 if self.score.average_members else 0
+        folds = np.full(len(index), own)
+        probabilities = posteriors(self.model, log_mel, folds, self.score, "cpu", threads=1).astype(np.float64)
+        finite = np.isfinite(probabilities).all(axis=1)
+        if not finite.any():
+            raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")
+        start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
+        return self.maker.song(uri, probabilities[finite], start_s)
+
+
+def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:
+    """Load what labels a file, once a snapshot.
+
+    Raises:
+        StoreError: the folder has no songs yet.
+    """
+    return _load(store, tuple(manifest.ref for manifest in snapshot.manifests))
+
+
+@lru_cache(maxsize=4)
+def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
+    found = [store.manifest(*ref.split("/")) for ref in refs]
+    snapshot = Snapshot(tuple(manifest for manifest in found if manifest is not None))
+    songs, segments = snapshot.get("songs"), snapshot.get("segments")
+    accepted = last_accepted(store, snapshot)
+    model = load(store.read_bytes(snapshot.get("models", accepted.round).files[0].path))
+    mel = _config(MelConfig, segments.config["cut"])
+    maker = SongMaker(
+        SongModel.of_summary(songs.summary),
+        _config(SongConfig, songs.config),
+        tuple(snapshot.get("catalog").summary["classes"]),
+        mel.segment_s,
+        accepted.round,
+        accepted.model_id,
+    )
+    score = _config(ScoreConfig, snapshot.get("scores", accepted.round).config)
+    return Labeller(model, mel, _config(GateConfig, segments.config["gate"]), score, maker)
+
+
+def _config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Read a config back from a manifest, which may hold more."""
+    return config_class(**{f.name: values[f.name] for f in fields(config_class) if f.name in values})  # type: ignore[arg-type]

@@ -1,0 +1,72 @@
+"""Write a small output folder of today's schema version: `PYTHONPATH=. python tests/golden/make.py`.
+
+A folder is written when its version is new and stays as it is from then on: later programs have to read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from schemas import SCHEMA_VERSION, TABLES, Segment, arrow_schema, columns, to_arrow
+from sssl.store import Manifest, Snapshot, Store
+
+FOLDER = Path(__file__).parent
+PARENTS = {
+    "catalog": [],
+    "ledger": ["catalog"],
+    "segments": ["catalog"],
+    "labels": ["catalog", "segments"],
+    "scores": ["catalog", "segments"],
+    "rounds": ["labels", "scores"],
+    "songs": ["catalog", "segments", "scores"],
+}
+BY_ROUND = ("labels", "scores", "rounds")
+
+
+def example_rows(table):
+    """The row of all examples, and another track's (or round's) with null wherever a column allows it."""
+    full = {column.name: column.example for column in columns(table)}
+    bare = {column.name: None for column in columns(table) if column.nullable}
+    other = {"track_id": "track002"} if "track_id" in full else {"round": 0}
+    return [table(**full), table(**{**full, **bare, **other})]
+
+
+def to_table(table, rows):
+    """`to_arrow`, which does not take tensors."""
+    if table is not Segment:
+        return to_arrow(table, rows)
+    values = {column.name: [getattr(row, column.name) for row in rows] for column in columns(table)}
+    tensors = {
+        column.name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.array(values[column.name], np.float16))
+        for column in columns(table)
+        if column.type is None
+    }
+    types = {name: tensor.type for name, tensor in tensors.items()}
+    return pa.table(values | tensors, schema=arrow_schema(table, **types))
+
+
+def main():
+    target = FOLDER / f"v{SCHEMA_VERSION}"
+    store = Store.open(str(target), create=True)
+    snapshot, expected = Snapshot(), {}
+    for name in PARENTS:
+        rows = example_rows(TABLES[name])
+        expected[name] = [dataclasses.asdict(row) for row in rows]
+        file = store.write_part(name, "golden", 0, to_table(TABLES[name], rows))
+        parents = tuple(f"{parent}/golden" for parent in PARENTS[name])
+        round = 1 if name in BY_ROUND else None
+        summary = {"parts": 1, "classes": ["Q1", "Q2", "Q3", "Q4"], "folds": 3} if name == "catalog" else {}
+        snapshot = snapshot.add(
+            store.commit(Manifest(name, "golden", "golden", round, {}, parents, {0: file}, summary))
+        )
+    store.publish(snapshot)
+    (target / "expected.json").write_text(json.dumps(expected, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""Output folders made by the real stages of made-up audio and models, and what a browser makes of their report."""
+
+from collections import Counter
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+
+from pipelines import judge, relabel, segment, songs
+from pipelines.io import Job
+from schemas import Catalog, Status
+from sssl import report
+from sssl.catalog import CatalogConfig, commit_catalog
+from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.features import MelConfig
+from sssl.judge import JudgeConfig
+from sssl.presets import GUARDED
+from sssl.relabel import RelabelConfig
+from sssl.score import score_counts, scores_table
+from sssl.songs import SongConfig
+from sssl.sql import connect
+from sssl.store import Manifest, Snapshot, Store
+
+CLASSES = ("calm & slow", "happy <3", "never")
+CUT = MelConfig(mels=8, segment_s=3.0, hop_s=3.0)
+PARTS, TRACKS_PER_PART = 2, 14
+HALF = SongConfig(abstain_below=0.5)
+SCRIPT = "<script>alert(1)</script>"
+DEFECTS = {
+    "track-03": ("corrupt", 0),
+    "track-05": ("truncated", 2),
+    "track-07": ("denied", 0),
+    "track-11": ("not-audio", 0),
+    "track-15": ("silent", 0),
+    "track-19": ("unavailable", 0),
+    "track-20": ("missing", 0),
+}
+
+
+def catalog_rows(held_out):
+    """Tracks of two classes by turns; the third class never occurs. One of them is called like a script."""
+    names = [f"track-{i:02d}" for i in range(PARTS * TRACKS_PER_PART - 1)] + [SCRIPT]
+    return [
+        Catalog(
+            track_id=name,
+            uri=f"/nowhere/{i}.flac",
+            label=CLASSES[i % 2],
+            split="test" if held_out and i % 4 < 2 and i < 24 else "train",
+            group_id=name,
+            fold=0,
+            expected_s=None,
+            locked=False,
+            part=i // TRACKS_PER_PART,
+            source_fingerprint=None,
+        )
+        for i, name in enumerate(sorted(names))
+    ]
+
+
+def cut_of(track, seed, defects):
+    """A cut track: 1 to 9 segments of noise, or what its defect leaves."""
+    reason, segments = DEFECTS.get(track.track_id, (None, 1)) if defects else (None, 1)
+    segments = segments if reason else 1 + seed % 9
+    if not segments:
+        return CutTrack(ledger_row(track, Status.FAILED, reason, f"no {SCRIPT} here"))
+    rng = np.random.default_rng(seed)
+    log_mel = rng.normal(-40, 10, (segments, *CUT.shape)).astype(np.float16)
+    status = Status.PARTIAL if reason else Status.OK
+    row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
+    levels = np.full(segments, -20, np.float32), log_mel.mean(axis=2)
+    cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, *levels)
+    return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut)
+
+
+def posteriors_of(tracks, segments, accuracy, seed):
+    """Posteriors that peak at the track's label for `accuracy` of the tracks; in every fifth segment at the other."""
+    rng = np.random.default_rng(seed)
+    label = {t.track_id: CLASSES.index(t.label) for t in tracks}
+    fails = {t.track_id for t in tracks[round(accuracy * len(tracks)) :]}
+    found = []
+    for track_id, index in zip(*segments.to_pydict().values(), strict=True):
+        wrong = (track_id in fails) != (index % 5 == 4)
+        p = 1 / (1 + np.exp(-rng.normal(2.5, 0.6)))
+        row = np.full(len(CLASSES), (1 - p) / (len(CLASSES) - 1))
+        row[label[track_id] ^ wrong] = p
+        found.append(row)
+    return np.array(found, np.float32)
+
+
+def score(store, snapshot, round, accuracy, settings):
+    """Commit a model and the scores that it is made to give."""
+    inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", round)]
+    model = store.commit(
+        Manifest(
+            table="models",
+            generation=f"model{round}",
+            stage="train",
+            round=round,
+            config=asdict(settings),
+            parents=tuple(sorted(m.ref for m in inputs)),
+            files={0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=1)},
+            summary={"model_id": f"m{round}"},
+        )
+    )
+    snapshot = snapshot.add(model)
+    job = Job.of(store, "score", ("scores",), asdict(GUARDED.score), [*inputs[:2], model], round)
+    receipts = []
+    for ref in job.list_parts():
+        tracks, segments = job.tracks(ref), job.read(ref, "segments", ["track_id", "segment_index"])
+        posteriors = posteriors_of(tracks, segments, accuracy, ref.part)
+        scores = scores_table(segments, posteriors, tracks, CLASSES, round, f"m{round}")
+        receipts.append(job.write(ref.part, {"scores": scores}, score_counts(scores, tracks, CLASSES)))
+    return snapshot.add(*job.commit(receipts))
+
+
+def make_folder(
+    root, accuracies, held_out=True, defects=True, separation=None, settings=GUARDED.train, song_config=HALF
+):
+    """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy."""
+    store = Store.open(str(root), create=True)
+    rows = catalog_rows(held_out)
+    catalog = commit_catalog(store, rows, CatalogConfig(classes=CLASSES))
+    job = Job.of(store, "segment", ("segments", "ledger"), {"cut": asdict(CUT), "toolchain": {}}, [catalog])
+    receipts = []
+    for part in range(PARTS):
+        tracks = [row for row in rows if row.part == part]
+        cuts = [cut_of(track, i, defects) for i, track in enumerate(tracks)]
+        receipts.append(segment.write_part(job, part, tracks, [cut.ledger for cut in cuts], segments_table(cuts, CUT)))
+    snapshot = Snapshot().add(catalog)
+    for manifest in job.commit(receipts):
+        snapshot = snapshot.add(manifest)
+    for round, accuracy in enumerate(accuracies):
+        split = RelabelConfig(min_separation=separation, min_agreement=None)
+        snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=split), ())
+        if not judge.has_nothing_to_split(snapshot.get("labels", round)):
+            snapshot = score(store, snapshot, round, accuracy, settings)
+        snapshot = judge.run(store, snapshot, judge.Config(store.root, round, settings=JudgeConfig()))
+    return store, songs.run(store, snapshot, songs.Config(store.root, song_config), ())
+
+
+def sections(path):
+    """Write true sections: each track is what its catalog label says for 9 s, then the other class."""
+    rows = [
+        {"track_id": row.track_id, "start_s": start_s, "end_s": end_s, "true_label": label}
+        for row in catalog_rows(held_out=True)
+        for start_s, end_s, label in ((0, 9, row.label), (9, 60, CLASSES[1 - CLASSES.index(row.label)]))
+    ]
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return str(path)
+
+
+def read(folder, truth=None):
+    store, snapshot = folder
+    assert report.write_report(store, snapshot, truth) == store.url("report.html")
+    return store.read_bytes("report.html").decode()
+
+
+class Page(HTMLParser):
+    """What a browser would make of the page: attributes, text, tiles, and tags that were not closed in order."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.unbalanced, self.attributes, self.tags = [], [], [], Counter()
+        self.text, self.tiles, self.rows = [], {}, []
+        self._term = None
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append((tag, dict(attrs).get("class")))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("th", "td") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags[tag] += 1
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop()[0] != tag:
+            self.unbalanced.append((tag, self.getpos()))
+
+    def handle_data(self, data):
+        words = " ".join(data.split())
+        if not words or not self.open:
+            return
+        self.text.append(words)
+        inside = [tag for tag, _ in self.open]
+        if self.open[-1][0] == "dt":
+            self._term = words
+        elif self.open[-1] == ("dd", "number"):
+            self.tiles[self._term] = [words]
+        elif ("dd", "aside") in self.open:
+            self.tiles[self._term].append(words)
+        if ("td" in inside or "th" in inside) and self.rows:
+            self.rows[-1][-1] = f"{self.rows[-1][-1]} {words}".strip()
+
+
+def text_of(html):
+    return " ".join(Page(html).text)
+
+
+def words_of_tile(html, name):
+    return Page(html).tiles[name][1:]
+
+
+def query(folder, sql):
+    return connect(*folder).execute(sql).fetchall()

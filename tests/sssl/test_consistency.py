@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from sssl.consistency import band_moments, fit_track_model
+
+BANDS, TRACKS, SEGMENTS = 16, 40, 12
+
+
+@pytest.fixture(scope="module")
+def catalog():
+    """Band levels [N, M] of tracks that differ more from each other than their segments do; and their numbers [N]."""
+    rng = np.random.default_rng(0)
+    tracks = rng.normal(-40, 8, (TRACKS, BANDS))
+    track = np.repeat(np.arange(TRACKS), SEGMENTS)
+    return tracks[track] + rng.normal(0, 5, (len(track), BANDS)), track
+
+
+def consistency(levels, track):
+    return fit_track_model(band_moments(levels, track)).consistency(levels, track)
+
+
+def test_segments_of_another_track_are_inconsistent(catalog):
+    levels, track = catalog
+    rng = np.random.default_rng(1)
+    strange = rng.permutation(len(track))[:60]
+    mixed = levels.copy()
+    mixed[strange] = levels[np.roll(strange, 1)]
+    moved = np.zeros(len(track), bool)
+    moved[strange] = track[np.roll(strange, 1)] != track[strange]
+    assert roc_auc_score(moved, -consistency(mixed, track)) > 0.97
+
+
+def test_a_loud_segment_of_a_quiet_track_is_less_consistent_than_its_neighbours(catalog):
+    levels, track = catalog
+    louder = levels.copy()
+    louder[3] += 30
+    found = consistency(louder, track)
+    assert found[3] < found[[0, 1, 2, 4, 5]].min() - 5
+
+
+def test_the_only_segment_of_a_track_cannot_be_compared(catalog):
+    levels, track = catalog
+    alone = np.append(track, TRACKS)
+    found = consistency(np.vstack([levels, levels[:1]]), alone)
+    assert np.isnan(found[-1])
+    assert np.isfinite(found[:-1]).all()
+
+
+def test_parts_add_up_to_the_catalog_exactly_in_any_order(catalog):
+    levels, track = catalog
+    parts = [band_moments(levels[track == t], track[track == t] - t) for t in range(TRACKS)]
+    forward, backward = parts[0], parts[-1]
+    for part in parts[1:]:
+        forward = forward + part
+    for part in parts[-2::-1]:
+        backward = backward + part
+    whole = band_moments(levels, track)
+    assert forward.segments == backward.segments == whole.segments
+    for name in ("total", "outer", "track_outer"):
+        np.testing.assert_array_equal(getattr(forward, name), getattr(backward, name))
+        np.testing.assert_allclose(getattr(forward, name), getattr(whole, name), rtol=1e-4)
+
+
+def test_too_few_segments_to_know_the_bands_give_no_model(catalog):
+    levels, track = catalog
+    assert fit_track_model(band_moments(levels[: BANDS - 1], track[: BANDS - 1])) is None
+    assert fit_track_model(None) is None

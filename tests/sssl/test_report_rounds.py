@@ -1,0 +1,96 @@
+import numpy as np
+from reports import CLASSES, Page, make_folder, query, read, text_of
+
+from sssl import report
+
+
+def test_each_round_has_a_row_with_its_verdict(report_folder, report_html):
+    rows = [row for row in Page(report_html).rows if len(row) == 9 and row[0] in ("0", "1", "2")]
+    assert [(row[0], row[1]) for row in rows] == [("0", "accepted"), ("1", "accepted"), ("2", "rejected")]
+    table = query(report_folder, "select confident, noisy, relabelled from rounds order by round")
+    assert [tuple(row[5:8]) for row in rows] == [tuple(map(str, row)) for row in table]
+    reasons = [reason for (reason,) in query(report_folder, "select reason from rounds order by round")]
+    assert [row[8] for row in rows] == reasons
+    starts = ["warm-up", "not shown to be better or worse: held-out accuracy +", "accuracy fell: held-out accuracy -"]
+    assert [reason[: len(start)] for reason, start in zip(reasons, starts, strict=True)] == starts
+
+
+def test_changes_are_told_with_their_intervals(report_folder, report_html):
+    ((change, low, high),) = query(
+        report_folder,
+        "select heldout_accuracy_change, heldout_accuracy_change_low, heldout_accuracy_change_high from rounds "
+        "where round = 1",
+    )
+    assert low < change < high
+    said = f"held-out accuracy {100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
+    assert said in text_of(report_html)
+    assert "Changes are given with their 95% intervals" in text_of(report_html)
+
+
+def test_an_accuracy_that_did_not_move_is_not_called_better(tmp_path):
+    html = read(make_folder(tmp_path, (0.8, 0.8)))
+    (row,) = [row for row in Page(html).rows if len(row) == 9 and row[0] == "1"]
+    assert (row[1], row[8][:46]) == ("rejected", "brought nothing: held-out accuracy +0.0 points")
+
+
+def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(tmp_path):
+    html = read(make_folder(tmp_path, (0.8, 0.2), separation=99.0))
+    (row,) = [row for row in Page(html).rows if len(row) == 9 and row[0] == "1"]
+    assert (row[1], row[8]) == (
+        "stopped: nothing to split",
+        "no noisy segment, nothing trained",
+    )
+    assert ("class", "badge neutral") in Page(html).attributes
+    assert ("class", "badge bad") not in Page(html).attributes
+    assert "Self-learning found nothing to split, so the warm-up’s labels and model stand" in text_of(html)
+
+
+def test_cross_fitting_is_promised_in_full_for_the_warm_up_only(report_html, tmp_path):
+    assert "in full that holds for round 0 only" in text_of(report_html)
+    assert "in full" not in text_of(read(make_folder(tmp_path, (0.8,))))
+
+
+def test_noisy_segments_and_posteriors_are_of_different_models(report_html):
+    text = text_of(report_html)
+    assert "The posterior is that of the model after round 1; noisy is what the split made before" in text
+    assert "on the losses of round 0" in text
+
+
+def test_histograms_of_losses_name_their_axes(report_html):
+    assert report_html.count(">log-odds against the label</text>") == report_html.count(">segments</text>") > 1
+
+
+def test_a_rejected_round_leaves_the_labels_of_the_accepted_one(report_html):
+    assert "the labels and the model of round 1 stand" in " ".join(Page(report_html).text)
+    assert 'id="loss1-0-' in report_html
+    assert 'id="loss2-figure' in report_html
+    assert 'id="loss2-0-' not in report_html
+
+
+def test_the_histogram_counts_each_loss_that_was_split(report_folder):
+    source = report.Source.of(*report_folder)
+    counts = report.loss_counts(source, 1, "logit")
+    by_class = query(
+        report_folder,
+        "select inherited_label, count_if(partition = 'confident'), count_if(partition = 'noisy') from labels "
+        "join catalog using (track_id) where labels.round = 1 and split = 'train' group by all order by 1",
+    )
+    assert counts.sum(axis=2).tolist() == [[c, n] for _, c, n in by_class] + [[0, 0]]
+
+
+def test_the_flow_is_that_of_the_labels_table(report_folder):
+    _, snapshot = report_folder
+    flow = report.flow_of(snapshot.get("labels", 1).summary, CLASSES)
+    pairs = query(
+        report_folder,
+        "select inherited_label, l.label, count(*) from accepted_labels l join catalog using (track_id) "
+        "where split = 'train' group by all",
+    )
+    assert {(CLASSES[i], CLASSES[j], flow[i, j]) for i, j in np.argwhere(flow)} == set(pairs)
+
+
+def test_a_run_whose_rounds_were_all_rejected(tmp_path):
+    html = read(make_folder(tmp_path, (0.8, 0.2)))
+    assert "none was accepted" in " ".join(Page(html).text)
+    assert 'id="loss1-figure' in html
+    assert 'id="flow-' not in html
