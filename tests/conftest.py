@@ -12,6 +12,8 @@ import soundfile
 from pipelines.cli import main
 from sssl.store import Store
 
+# Before any test: the decoders' processes have the environment that the first of them started in.
+os.environ.update(gcs.ENVIRONMENT)
 RATE_HZ = 16_000
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
 FAST = [
@@ -69,7 +71,5 @@ def finished(catalog, tmp_path_factory):
 @pytest.fixture(scope="session")
 def cloud():
     """Google Cloud Storage, as an emulator on this machine."""
-    with gcs.storage() as storage, pytest.MonkeyPatch.context() as patch:
-        for name, value in gcs.environment(storage).items():
-            patch.setenv(name, value)
+    with gcs.storage() as storage:
         yield storage
