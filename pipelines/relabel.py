@@ -28,7 +28,7 @@ from schemas import Catalog
 from sssl.consistency import BandMoments, TrackModel, band_levels, band_moments, fit_track_model
 from sssl.evidence import Evidence, Spread, fit_evidence, sum_spread, track_numbers
 from sssl.presets import PresetName
-from sssl.relabel import RelabelConfig, Split, fit_split, inherit, loss_histograms, relabel
+from sssl.relabel import Floats, RelabelConfig, Split, fit_split, inherit, loss_histograms, relabel
 from sssl.rounds import last_accepted
 from sssl.store import Receipt, Snapshot, Store
 
@@ -89,13 +89,13 @@ def sum_spreads(ref: PartRef, job: Job, settings: RelabelConfig, model: TrackMod
     if model is None and not settings.evidence.neighbours:
         return None
     scores = job.read(ref, "scores", ["track_id", "loss"])
-    return sum_spread(scores, band_levels(job.read(ref, "segments", _BANDS)), job.tracks(ref), model)
+    return sum_spread(scores, _levels(ref, job, model), job.tracks(ref), model)
 
 
 def count_losses(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence) -> NDArray[np.int64]:
     """Return the loss histograms [C, BINS] of a part."""
     scores = job.read(ref, "scores", ["track_id", "loss"])
-    loss, _ = evidence.losses(scores, band_levels(job.read(ref, "segments", _BANDS)))
+    loss, _ = evidence.losses(scores, _levels(ref, job, evidence.tracks))
     return loss_histograms(scores, loss, job.tracks(ref), job.classes, settings.axis)
 
 
@@ -103,7 +103,7 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evid
     """Write the labels of a part under a fitted split."""
     tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
     assert round is not None
-    loss, consistency = evidence.losses(scores, band_levels(job.read(ref, "segments", _BANDS)))
+    loss, consistency = evidence.losses(scores, _levels(ref, job, evidence.tracks))
     labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
 
@@ -153,6 +153,11 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     job = Job.of(store, "relabel", ("labels",), settings, inputs, config.round)
     (labels,) = run_job(job, lambda root: build(root, job, config.settings), beam_args)
     return snapshot.add(labels)
+
+
+def _levels(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
+    """Read the band levels of a part if a model asks for them."""
+    return None if model is None else band_levels(job.read(ref, "segments", _BANDS))
 
 
 def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:

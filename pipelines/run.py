@@ -16,6 +16,7 @@ from pipelines import judge, relabel, report, score, segment, songs, train
 from pipelines.command import preset_of, stage
 from pipelines.flags import parse, split_beam_args
 from schemas import Round
+from sssl.models import model_id
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
@@ -49,11 +50,14 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
+    init = config.method.train.init
+    named = init and model_id(train.read_weights(init))
     segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
     segmented = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
     _publish(store, segmented, published)
     train.check(segmented, config.method.train)
-    params = asdict(replace(config, mlflow_uri=None))  # a server's URI may carry a password
+    method = replace(config.method, train=replace(config.method.train, init=named))
+    params = asdict(replace(config, mlflow_uri=None, method=method))  # URLs may carry passwords and signatures
     key = digest_of([segmented.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
     with tracker.whole():

@@ -5,6 +5,7 @@ sssl takedown --output OUTPUT --track-id ID [ID ...] | --file ids.csv
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,10 +47,13 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     if snapshot.of("catalog"):
         snapshot = without(store, snapshot, track_ids)
         store.publish(snapshot)
-        deleted = delete_unpublished(store)
-        console.print(f"{len(track_ids)} ids taken down, {deleted} files deleted")
-        if snapshot.of("songs"):
-            report.run(store, snapshot, report.Config(config.output))
+    deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
+    console.print(f"{len(track_ids)} ids taken down, {deleted} files deleted")
+    if snapshot.of("songs"):
+        report.run(store, snapshot, report.Config(config.output))
+    elif store.exists("report.html"):
+        store.delete("report.html")
+    if snapshot.of("catalog"):
         _prove(store, track_ids)
     return snapshot
 
@@ -70,7 +74,8 @@ def _prove(store: Store, track_ids: set[str]) -> None:
     """Show the rows that any file still has of the tracks, and the query to ask again."""
     query = rows_on_disk(store, sorted(track_ids))
     connect(store, store.latest()).sql(query).show()
-    console.print(f'ask again:\nsssl sql --output {store.root} "{query}"', soft_wrap=True, markup=False)
+    command = shlex.join(["sssl", "sql", "--output", store.root, query])  # ids are words of the catalog, not of a shell
+    console.print(f"ask again:\n{command}", soft_wrap=True, markup=False)
 
 
 def main(argv: Sequence[str]) -> int:

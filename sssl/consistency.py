@@ -70,8 +70,11 @@ class TrackModel:
     overall: Floats  # [M, M], inverse covariance of all segments
 
     def consistency(self, levels: Floats, track: NDArray[np.int64]) -> Floats:
-        """Return the log likelihood ratio [N] of segments under the others of their track against any segment, but for
-        a constant; NaN for the only segment of a track."""
+        """Return the log likelihood ratio [N] of segments under the others of their track against any segment; NaN for
+        the only segment of a track.
+
+        The mean of the others is taken for that of the track: in tracks of two or three segments all look stranger.
+        """
         z = (np.maximum(levels.astype(np.float64), _FLOOR_DB) - self.mean) / self.scale
         sums, counts = _sums(z, track)
         others = (counts - 1)[track]

@@ -19,6 +19,7 @@ from sssl.consistency import TrackModel, on_grid
 Floats = NDArray[np.float64]
 
 _REACH = 2  # segments to either side that are neighbours
+_Z_95_ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class Evidence:
     neighbours: float = 0.0
     """Weight of the neighbours' mean against 1 of the segment's own."""
     agreement: float | None = None
-    """Correlation of the two quantities among the segments of a track; None without a track model."""
+    """Correlation of the two quantities among the segments of a track, the lower end of its one-sided 95 % interval:
+    with few segments chance alone makes some. None without a track model."""
 
     def losses(self, scores: pa.Table, levels: Floats | None) -> tuple[Floats, Floats]:
         """Return the loss [N] to split by and the consistency [N], the log likelihood ratio, of scored segments with
@@ -125,12 +127,15 @@ def fit_evidence(sums: Spread | None, tracks: TrackModel | None, config: Evidenc
     weights = np.array([1 - share, share * unit])
     predicted, power = weights @ sums.own_around @ weights, weights @ sums.around_around @ weights
     slope = float(np.clip(predicted / power, 0.0, 1.0)) if config.neighbours and power > 0 else 0.0
-    agreement = _correlation(sums.own_own) if tracks is not None else None
+    agreement = None if tracks is None else _lower_correlation(sums.own_own, sums.segments)
     return Evidence(tracks, share, float(mean[0]), float(mean[1]), unit, slope, agreement)
 
 
-def _correlation(products: Floats) -> float:
-    return float(products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12)))
+def _lower_correlation(products: Floats, count: float) -> float:
+    """Return the lower end of the interval of a correlation, by Fisher's transformation."""
+    correlation = products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12))
+    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - _Z_95_ONE_SIDED / np.sqrt(max(count - 3, 1))
+    return float(np.tanh(z))
 
 
 def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:

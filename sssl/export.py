@@ -21,6 +21,7 @@ from sssl import __version__
 from sssl.catalog import read_part
 from sssl.store import Snapshot, Store, StoreError
 
+_LEFT_OUT_FILE = "left_out.csv"
 _LEFT_OUT = pa.schema([("track_id", pa.string()), ("reason", pa.string())])
 
 
@@ -139,8 +140,11 @@ def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: b
     except ImportError:
         raise StoreError("the format id3 needs mutagen: pip install 'sssl[export]'") from None
 
+    uris = store.read_table(snapshot.get("catalog"), ["uri"])["uri"].to_pylist()
+    music = {Path(uri.removeprefix("file://")).resolve() for uri in uris if "://" not in uri.removeprefix("file://")}
+
     def write(labelled: Labelled, path: Path) -> None:
-        if to is not None and path == Path(labelled.track.uri.removeprefix("file://")).resolve():
+        if to is not None and path in music:
             raise ValueError("it would overwrite the catalog's own file")
         with _replacing(path) as temporary:
             _fetch(labelled.track.uri, temporary)
@@ -160,8 +164,16 @@ def _write_files(
     write: Callable[[Labelled, Path], None],
     abstained: bool,
 ) -> Exported:
-    """Write a file a song, named after the track, and `left_out.csv`; without a folder, in the place of the music."""
+    """Write a file a song, named after the track, and `left_out.csv`; without a folder, in the place of the music.
+
+    Raises:
+        StoreError: the folder has files, and none says that an export made them.
+    """
     exported = Exported()
+    if folder is not None:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _LEFT_OUT_FILE).exists():
+            raise StoreError(f"{folder} has files that are not of an export (no {_LEFT_OUT_FILE}): choose another --to")
+        _write_left_out(folder, exported)
     written: set[Path] = set()
 
     def write_one(labelled: Labelled) -> str | None:
@@ -184,10 +196,14 @@ def _write_files(
         exported.left_out |= {track_id: reason for track_id, reason in reasons.items() if reason}
     exported.songs = len(written)
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        rows = [{"track_id": track_id, "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
-        pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / "left_out.csv")
+        _write_left_out(folder, exported)
     return exported
+
+
+def _write_left_out(folder: Path, exported: Exported) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"track_id": track_id, "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
+    pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / _LEFT_OUT_FILE)
 
 
 def _fields(song: Song) -> dict[str, str]:
@@ -221,7 +237,7 @@ def _place(folder: Path, labelled: Labelled, suffix: str) -> Path:
 def _local(uri: str) -> Path:
     if "://" in uri.removeprefix("file://"):
         raise ValueError("only local files are tagged in place")
-    return Path(uri.removeprefix("file://"))
+    return Path(uri.removeprefix("file://")).resolve()  # a link stays a link
 
 
 def _fetch(uri: str, path: Path) -> None:

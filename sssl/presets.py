@@ -40,6 +40,7 @@ PAPER = Preset(
         clip_quantile=0.0,
         per_class_prior=None,
         min_separation=None,
+        min_agreement=None,
         monotone=False,
         max_noisy_share=None,
     ),

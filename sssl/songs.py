@@ -131,9 +131,10 @@ class TrainTracks(NamedTuple):
 def fit_songs(tracks: TrainTracks, classes: int, config: SongConfig) -> SongModel:
     """Fit classifier and threshold to train tracks.
 
-    With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees scores as
-    they are on new music, and its probabilities are calibrated without a further split; with a single model they are
-    too sure. What the fit is judged by comes from fits that left out the track's group.
+    With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees no score
+    of a network that knows the label; with a single model its probabilities are too sure. New music is scored by the
+    mean of all members, which is right more often than one member: there its probabilities are rather too low. What
+    the fit is judged by comes from fits that left out the track's group.
     """
     classifier, left_out = fit_classifier(tracks, classes, config)
     confidence, correct = left_out.max(axis=1), left_out.argmax(axis=1) == tracks.labels[: len(left_out)]

@@ -135,8 +135,12 @@ def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 def without_secrets(url: str) -> str:
     """Leave out of a URL what may be secret: user and password, and the query, where signatures are."""
+    return "::".join(map(_without_secrets, url.split("::")))
+
+
+def _without_secrets(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return url
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import io
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import ceil
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ class TrainConfig:
     """Front-end of the members."""
     init: str | None = None
     """Start round 0 from the weights in this `model.safetensors` (a path or any fsspec URL) instead of random ones; the
-    head only where the classes are the same."""
+    head only where the classes are the same. Weights that have seen this catalog's labels spoil its cross-fitting."""
     cross_fit: bool = True
     """Train one member a fold, each without that fold; otherwise one member on everything."""
     warmup_epochs: int = 12
@@ -181,7 +182,12 @@ def stops_early(history: Sequence[Epoch], patience: int | None) -> bool:
 
 def _best(history: Sequence[Epoch]) -> Epoch:
     """Return the epoch whose weights become the member: the last one, or that of the lowest left-out loss."""
-    return min(reversed(history), key=lambda done: 0.0 if done.left_out_loss is None else done.left_out_loss)
+    return min(reversed(history), key=_left_out_loss)
+
+
+def _left_out_loss(done: Epoch) -> float:
+    loss = 0.0 if done.left_out_loss is None else done.left_out_loss
+    return math.inf if math.isnan(loss) else loss
 
 
 def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -> None:
@@ -191,9 +197,11 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
         TrainError: the model has another front-end, or takes other log-mels.
     """
     theirs = start.spec
-    if (theirs.architecture, theirs.cut) != (spec.architecture, spec.cut):
+    cuts = [replace(cut, hop_s=None) for cut in (theirs.cut, spec.cut)]  # how far apart segments are is all the same
+    if theirs.architecture != spec.architecture or cuts[0] != cuts[1]:
         raise TrainError(
-            f"--init: weights of {theirs.architecture} on {theirs.cut}, expected {spec.architecture} on {spec.cut}"
+            f"weights to start from are of {theirs.architecture} on {theirs.cut}, "
+            f"expected {spec.architecture} on {spec.cut}"
         )
     weights = start.members[member % theirs.members].state_dict()
     if theirs.classes != spec.classes:
@@ -243,7 +251,13 @@ class _Trainer:
         torch.manual_seed(self._seed("weights"))
         self.network = training.spec.build().to(self.device)
         if training.start is not None:
-            start_from(self.network, load(training.store.read_bytes(training.start)), training.spec, member)
+            start = load(training.store.read_bytes(training.start))
+            if training.round and start.spec.members != training.spec.members:
+                raise TrainError(
+                    f"round {training.round} has {training.spec.members} members, the model it starts from "
+                    f"{start.spec.members}: train all rounds with the same --cross-fit"
+                )
+            start_from(self.network, start, training.spec, member)
         self.averaged = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=_ema(config.ema), use_buffers=True)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay

@@ -13,6 +13,8 @@ from reports import make_folder, read, sections
 from pipelines.cli import main
 from sssl.store import Store
 
+# Before any test: the decoders' processes have the environment that the first of them started in.
+os.environ.update(gcs.ENVIRONMENT)
 RATE_HZ = 16_000
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
 FAST = [
@@ -86,9 +88,7 @@ def report_html(report_folder, report_truth):
 @pytest.fixture(scope="session")
 def cloud():
     """Google Cloud Storage, as an emulator on this machine."""
-    with gcs.storage() as storage, pytest.MonkeyPatch.context() as patch:
-        for name, value in gcs.environment(storage).items():
-            patch.setenv(name, value)
+    with gcs.storage() as storage:
         yield storage
 
 

@@ -17,6 +17,17 @@ import requests
 REPOSITORY = Path(__file__).parents[1]
 
 
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+PORT = _free_port()
+ENVIRONMENT = {"STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{PORT}", "NO_GCE_CHECK": "true"}
+"""Variables under which gcsfs uses the emulator, and looks for no credentials."""
+
+
 KINDS = ("429", "503", "cut-request", "lost-answer", "cut-answer")
 
 
@@ -102,7 +113,7 @@ class _Proxy(BaseHTTPRequestHandler):
 
 
 class Storage:
-    """Buckets at `url`, for which `STORAGE_EMULATOR_HOST` is to be set."""
+    """Buckets at `url`."""
 
     def __init__(self, url, handler):
         self.url, self._handler, self._numbers = url, handler, itertools.count()
@@ -129,9 +140,9 @@ def storage():
     subprocess.run(["make", "--silent", str(binary.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
     port = _free_port()
     handler = type("Handler", (_Proxy,), {"upstream_port": port, "faults": Faults()})
-    proxy = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    proxy = ThreadingHTTPServer(("127.0.0.1", PORT), handler)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{proxy.server_port}"
+    url = ENVIRONMENT["STORAGE_EMULATOR_HOST"]
     flags = {"scheme": "http", "host": "127.0.0.1", "port": port, "backend": "memory", "log-level": "error"}
     # Uploads in several requests are sent where the server says.
     flags |= {"external-url": url, "public-host": url.removeprefix("http://")}
@@ -143,17 +154,6 @@ def storage():
         server.terminate()
         server.wait()
         proxy.shutdown()
-
-
-def environment(storage):
-    """Variables under which gcsfs uses the emulator, and looks for no credentials."""
-    return {"STORAGE_EMULATOR_HOST": storage.url, "NO_GCE_CHECK": "true"}
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_until_up(port, timeout_s=20):

@@ -214,6 +214,14 @@ def test_a_takedown_can_be_taken_back(delivery):
     assert delivery.sql("select status from ledger where track_id = 'Q1_0'") == [("ok",)]
 
 
+def test_a_takedown_reaches_what_was_never_published(catalog, tmp_path, capsys):
+    output = str(tmp_path / "out")
+    assert main(["segment", "--catalog", catalog, "--output", output, *FAST[:4]]) == 0
+    (tmp_path / "out" / "latest.json").unlink()  # as a first run that was stopped leaves it
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
+    assert not list((tmp_path / "out").glob("*/*/*.parquet"))
+
+
 def test_a_takedown_of_nothing_is_refused(delivery, capsys):
     assert main(["takedown", "--output", delivery.output]) == 1
     assert "give --track-id or --file" in capsys.readouterr().err

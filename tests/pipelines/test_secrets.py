@@ -20,3 +20,5 @@ def test_urls_go_to_mlflow_without_password_and_query():
     assert without_secrets("https://me:pass@host/c.csv?sig=X") == "https://host/c.csv"
     assert without_secrets("gs://bucket/a?b") == "gs://bucket/a"
     assert without_secrets("/local/what?.csv") == "/local/what?.csv"
+    assert without_secrets("https://host?sig=X") == "https://host"
+    assert without_secrets("zip://c.csv::https://me:pass@host/c.zip?sig=X") == "zip://c.csv::https://host/c.zip"

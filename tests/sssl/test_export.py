@@ -15,7 +15,7 @@ from pipelines.cli import main
 from schemas import Catalog, Ledger, Song, to_arrow
 from sssl.export import write_tags
 from sssl.sql import connect
-from sssl.store import Manifest, Snapshot, Store
+from sssl.store import Manifest, Snapshot, Store, StoreError
 
 UNTAGGABLE = {"aac", "matroska"}
 TIMELINE = [
@@ -174,11 +174,36 @@ def test_files_are_tagged_in_place_on_request_only(tmp_path):
 
 
 def test_copies_never_take_the_place_of_the_originals(tmp_path):
+    """Nor of another track's: ids may be the file names of each other."""
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "left_out.csv").touch()
+    paths = {"a": write_audio(music / "b.wav", tone(1.0), 44100), "b": write_audio(music / "a.wav", tone(2.0), 44100)}
+    before = {path: path.read_bytes() for path in paths.values()}
+    found = write_tags(store_of(tmp_path, paths), published(tmp_path)[0], str(music), abstained=True)
+    assert found.left_out == dict.fromkeys("ab", "ValueError: it would overwrite the catalog's own file")
+    assert {path: path.read_bytes() for path in paths.values()} == before
+
+
+def test_a_folder_with_files_that_no_export_made_is_refused(tmp_path):
     path = write_container(tmp_path, "flac")
-    before = path.read_bytes()
-    found = write_tags(store_of(tmp_path, {"a": path}), published(tmp_path)[0], str(tmp_path), abstained=True)
-    assert found.left_out == {"a": "ValueError: it would overwrite the catalog's own file"}
-    assert path.read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.flac").write_bytes(b"not in the catalog")
+    store = store_of(tmp_path, {"a": path})
+    with pytest.raises(StoreError, match="has files that are not of an export"):
+        write_tags(store, published(tmp_path)[0], str(tmp_path / "mine"), abstained=True)
+    assert (tmp_path / "mine" / "a.flac").read_bytes() == b"not in the catalog"
+    for _ in range(2):  # into its own folder again
+        assert write_tags(store, *published(tmp_path), abstained=True).songs == 1
+
+
+def test_a_link_that_is_tagged_in_place_stays_a_link(tmp_path):
+    path = write_container(tmp_path, "flac")
+    link = tmp_path / "link.flac"
+    link.symlink_to(path)
+    assert write_tags(store_of(tmp_path, {"a": link}), published(tmp_path)[0], None, abstained=True).songs == 1
+    assert link.is_symlink()
+    assert tags_of(path)["MOOD"] == "Q1"
 
 
 def test_ids_make_folders_but_never_lead_out_of_the_target(tmp_path):

@@ -112,6 +112,6 @@ def test_of_two_commits_the_first_stands(store):
     assert store.manifest("segments", "g") == first
 
 
-def test_a_bucket_that_is_not_there_is_named():
+def test_a_bucket_that_is_not_there_is_named(cloud):
     with pytest.raises(StoreError, match="cannot use gs://no-such-bucket/out"):
         Store.open("gs://no-such-bucket/out", create=True)

@@ -142,9 +142,16 @@ def test_the_first_round_can_start_from_weights_made_for_other_classes(undisturb
     torch.testing.assert_close(first, theirs)
 
 
+def test_a_round_cannot_start_from_a_model_of_other_folds(undisturbed, training):
+    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
+    three = replace(training, spec=replace(SPEC, members=3), round=1, start=start)
+    with pytest.raises(TrainError, match="round 1 has 3 members, the model it starts from 2"):
+        train_member(three, 0)
+
+
 def test_weights_of_another_front_end_are_refused(undisturbed):
     other = replace(SPEC, architecture="resnet")
-    with pytest.raises(TrainError, match=r"--init: weights of cnn on .*, expected resnet on"):
+    with pytest.raises(TrainError, match=r"weights to start from are of cnn on .*, expected resnet on"):
         start_from(other.build(), undisturbed, other, member=0)
 
 
@@ -157,6 +164,7 @@ def test_patience_ends_a_training_that_gets_no_better():
     assert stops_early(epochs(1.0, 0.9, 0.95, 0.93), patience=2)
     assert not stops_early(epochs(1.0, 0.9, 0.95, 0.93, 0.8), patience=2)
     assert not stops_early(epochs(None, None, None), patience=None)
+    assert stops_early(epochs(1.0, 0.9, float("nan"), float("nan")), patience=2)
 
 
 def test_patience_keeps_the_best_epoch(training):
