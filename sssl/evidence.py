@@ -15,11 +15,11 @@ from schemas import Catalog
 from sssl import mixture as mix
 from sssl.config import require
 from sssl.consistency import TrackModel, on_grid
+from sssl.metrics import Z_95_ONE_SIDED
 
 Floats = NDArray[np.float64]
 
 _REACH = 2  # segments to either side that are neighbours
-_Z_95_ONE_SIDED = 1.645
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def fit_evidence(sums: Spread | None, tracks: TrackModel | None, config: Evidenc
 def _lower_correlation(products: Floats, count: float) -> float:
     """Return the lower end of the interval of a correlation, by Fisher's transformation."""
     correlation = products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12))
-    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - _Z_95_ONE_SIDED / np.sqrt(max(count - 3, 1))
+    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - Z_95_ONE_SIDED / np.sqrt(max(count - 3, 1))
     return float(np.tanh(z))
 
 
