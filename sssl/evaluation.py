@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
@@ -203,23 +204,36 @@ def posterior_metrics(track_id: pd.Series, posterior: Floats, fold: Fold, classe
 def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
     """Return the labels of train tracks with a known truth, and how suspicious each segment was when they were split.
 
-    Suspicion is the loss by which the last accepted round was split, or the first one if none was accepted; where there
-    is no round, the model's own loss; after pruning, what cleanlab's quality score lacks to 1.
+    Suspicion is a rank, by the clean probability and then the loss of the last accepted round's split, or the first
+    one's if none was accepted; where there is no round, by the model's own loss; after pruning, by cleanlab's quality.
     """
     accepted = last_accepted(store, learned)
     manifest = learned.get("labels", accepted.round)
     table = store.read_table(manifest)
     labels = table.select(["track_id", "inherited_label", "label", "weight"]).to_pandas()
     splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
-    if manifest.stage == "prune":
-        suspicion = 1 - column(table, "clean_probability")
-    else:
-        (by,) = splits or [learned.get("scores", accepted.round)]
-        suspicion = column(store.read_table(by, ["loss"]), "loss")
+    if manifest.stage != "prune" and splits:
+        table = store.read_table(splits[0])
+    elif manifest.stage != "prune":
+        table = store.read_table(learned.get("scores", accepted.round), ["loss"])
+    suspicion = suspicion_rank(table)
     catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
     is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
     labels = labels.assign(suspicion=suspicion, true_label=fold.truth)
     return labels[is_train & labels["true_label"].notna()].reset_index(drop=True)
+
+
+def suspicion_rank(table: pa.Table) -> pd.Series:
+    """Rank the rows [N] of labels or scores from the least to the most suspicious; NaN where nothing is known.
+
+    Where a split found one component all labels are clean with certainty, and the loss alone tells them apart.
+    """
+    signs = {name: sign for name, sign in (("clean_probability", -1), ("loss", 1)) if name in table.column_names}
+    values = pd.DataFrame({name: sign * column(table, name) for name, sign in signs.items()})
+    values = values.dropna(axis=1, how="all")  # pruning knows no loss
+    if not len(values.columns):
+        return pd.Series(np.nan, index=values.index)
+    return values.groupby(list(values.columns)).ngroup().where(values.notna().all(axis=1)).astype(float)
 
 
 def label_metrics(labels: pd.DataFrame) -> Metrics:

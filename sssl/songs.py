@@ -9,12 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from schemas import Song
 from sssl.config import require
@@ -22,10 +19,12 @@ from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
 Floats = NDArray[np.float64]
 Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]  # rows to fit to, rows left out
-STATISTICS = 7  # a class
+STATISTICS = 2  # a class
+_FLOOR = 1e-4  # of a posterior: one segment must not decide a track
 _LEFT_OUT_FOLDS = 5
 _FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
 _MOST_BINS = 10
+_EXPONENTS = (0.0, 10.0)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class SongConfig:
     smooth_segments: int = 3
     """Timeline: centred moving average of the posterior over so many segments, an odd number; 1 turns it off."""
     regularization: float = 0.1
-    """Inverse L2 strength of the song classifier (scikit-learn's C)."""
+    """How far the song classifier may go beyond the mean posterior: inverse L2 strength (scikit-learn's C)."""
 
     def __post_init__(self) -> None:
         wanted = self.wanted_precision
@@ -50,20 +49,14 @@ class SongConfig:
 
 
 def statistics(posterior: Floats) -> Floats:
-    """Summarise a track's segment posteriors [N, C] as features [7 C]: log of the mean, mean, maximum, minimum,
-    standard deviation, and the shares of segments whose posterior is above one half and is the largest."""
-    largest = np.eye(posterior.shape[1])[posterior.argmax(axis=1)]
-    return np.concatenate(
-        [
-            np.log(np.maximum(posterior.mean(axis=0), 1e-6)),
-            posterior.mean(axis=0),
-            posterior.max(axis=0),
-            posterior.min(axis=0),
-            posterior.std(axis=0),
-            (posterior > 0.5).mean(axis=0),
-            largest.mean(axis=0),
-        ]
-    )
+    """Summarise a track's segment posteriors [N, C] as features [2 C]: the log of their mean, and the mean of their
+    logs, in which the segments that speak against a class count for more.
+
+    Both change little when posteriors become smoother, as the mean of several members is; maxima and shares above a
+    threshold change much.
+    """
+    log_mean = np.log(np.maximum(posterior.mean(axis=0), _FLOOR))
+    return np.concatenate([log_mean, np.log(np.maximum(posterior, _FLOOR)).mean(axis=0)])
 
 
 @dataclass(frozen=True)
@@ -121,7 +114,7 @@ class SongModel:
 
 
 class TrainTracks(NamedTuple):
-    """Tracks to fit to: statistics [N, 7 C], label indices [N] and groups [N]."""
+    """Tracks to fit to: statistics [N, 2 C], label indices [N] and groups [N]."""
 
     features: Floats
     labels: NDArray[np.int64]
@@ -145,18 +138,14 @@ def fit_songs(tracks: TrainTracks, classes: int, config: SongConfig) -> SongMode
 def fit_classifier(tracks: TrainTracks, classes: int, config: SongConfig) -> tuple[SongClassifier, Floats]:
     """Fit the song classifier; return it and its probabilities [N, C] for each track by a fit that left out its group,
     or none [0, C] where all tracks are of one group.
-
-    The mean posterior, sharpened or softened by one exponent, is hard to beat with few tracks. A softmax over all
-    statistics takes its place only if it predicts tracks left out of its fit better by more than a standard error.
     """
+    features, labels, _ = tracks
     splits = _splits(tracks, classes)
-    classifier, left_out = _fit_exponent(tracks, classes, splits)
-    if splits and _fewest_groups(tracks, classes) >= _LEFT_OUT_FOLDS:
-        softmax, by_softmax = _fit_softmax(tracks, classes, splits, config)
-        gain = _losses(left_out, tracks.labels) - _losses(by_softmax, tracks.labels)
-        if gain.mean() > gain.std() / np.sqrt(len(gain)):
-            classifier, left_out = softmax, by_softmax
-    return classifier, np.exp(left_out)
+    left_out = np.empty((len(labels) if splits else 0, classes))
+    for train, test in splits:
+        classifier = _fit_softmax(features[train], labels[train], classes, config)
+        left_out[test] = [classifier.probabilities(row) for row in features[test]]
+    return _fit_softmax(features, labels, classes, config), left_out
 
 
 def choose_threshold(confidence: Floats, correct: NDArray[np.bool_], config: SongConfig) -> Threshold:
@@ -205,43 +194,40 @@ def _fewest_groups(tracks: TrainTracks, classes: int) -> int:
     return min(sum(label == c for label, _ in pairs) for c in range(classes))
 
 
-def _fit_exponent(tracks: TrainTracks, classes: int, splits: Splits) -> tuple[SongClassifier, Floats]:
-    """Fit p ~ (mean posterior)^exponent; return it and its log probabilities for left-out tracks."""
-    log_mean, labels = tracks.features[:, :classes], tracks.labels
-    left_out = np.empty((len(labels) if splits else 0, classes))
-    for train, test in splits:
-        left_out[test] = log_softmax(_exponent(log_mean[train], labels[train]) * log_mean[test], axis=1)
-    # The log of the mean comes first among the statistics.
-    size = STATISTICS * classes
-    weights = np.eye(classes, size) * _exponent(log_mean, labels)
-    return SongClassifier((0.0,) * size, (1.0,) * size, _rows(weights), (0.0,) * classes), left_out
+def _fit_softmax(features: Floats, labels: NDArray[np.int64], classes: int, config: SongConfig) -> SongClassifier:
+    """Fit p ~ (mean posterior)^exponent * exp(W z + b), where z are standardised statistics and W and b are kept small.
+
+    The mean posterior, sharpened or softened by one exponent, is hard to beat with few tracks, so that is what the
+    penalty pulls towards; a penalised softmax of scikit-learn would be pulled towards a guess by class shares.
+    """
+    mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    if len(features):
+        mean, std = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(std > 0, std, 1.0)
+    z, log_mean, truth = (features - mean) / scale, features[:, :classes], np.eye(classes)[labels]
+
+    def penalised_loss(parameters: Floats) -> tuple[float, Floats]:
+        exponent, bias, weights = _unpack(parameters, classes)
+        log_p = log_softmax(exponent * log_mean + z @ weights.T + bias, axis=1)
+        error = np.exp(log_p) - truth
+        loss = -(log_p * truth).sum() + (parameters[1:] ** 2).sum() / (2 * config.regularization)
+        by_logit = np.concatenate([error.sum(axis=0), (error.T @ z).ravel()])
+        gradient = np.concatenate([[(error * log_mean).sum()], by_logit + parameters[1:] / config.regularization])
+        return loss, gradient
+
+    start = np.eye(1, 1 + classes * (1 + features.shape[1]))[0]  # the mean posterior as it is
+    bounds = [_EXPONENTS] + [(None, None)] * (len(start) - 1)
+    fitted = minimize(penalised_loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    exponent, bias, weights = _unpack(fitted.x, classes)
+    # One set of weights for all: the log of the mean comes first among the statistics.
+    weights[:, :classes] += exponent * np.diag(scale[:classes])
+    bias = bias + exponent * mean[:classes]
+    return SongClassifier(tuple(mean.tolist()), tuple(scale.tolist()), _rows(weights), tuple(bias.tolist()))
 
 
-def _exponent(log_mean: Floats, labels: NDArray[np.int64]) -> float:
-    """Return the exponent by which mean posteriors predict labels best, 1 without any."""
-    if not len(labels):
-        return 1.0
-    return float(minimize_scalar(lambda a: _losses(a * log_mean, labels).mean(), bounds=(0.1, 10)).x)
-
-
-def _fit_softmax(
-    tracks: TrainTracks, classes: int, splits: Splits, config: SongConfig
-) -> tuple[SongClassifier, Floats]:
-    """Fit a softmax over all statistics; return it and its log probabilities for left-out tracks."""
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=config.regularization, max_iter=2000))
-    features, labels, _ = tracks
-    left_out = cross_val_predict(pipeline, features, labels, cv=splits, method="predict_log_proba")
-    scaler, regression = pipeline.fit(features, labels)
-    weights, bias = regression.coef_, regression.intercept_
-    if classes == 2:  # scikit-learn keeps one row for two classes
-        weights, bias = np.vstack([np.zeros_like(weights), weights]), np.concatenate([[0.0], bias])
-    classifier = SongClassifier(tuple(scaler.mean_), tuple(scaler.scale_), _rows(weights), tuple(map(float, bias)))
-    return classifier, left_out
-
-
-def _losses(logits: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Return the negative log probability [N] of the labels [N] under logits [N, C]."""
-    return np.asarray(logsumexp(logits, axis=1) - logits[np.arange(len(labels)), labels])
+def _unpack(parameters: Floats, classes: int) -> tuple[float, Floats, Floats]:
+    """Return exponent, bias [C] and weights [C, F] of a vector of parameters."""
+    return parameters[0], parameters[1 : 1 + classes], parameters[1 + classes :].reshape(classes, -1).copy()
 
 
 @dataclass(frozen=True)

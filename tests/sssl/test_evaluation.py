@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from schemas import Catalog
@@ -17,6 +18,7 @@ from sssl.evaluation import (
     said,
     song_metrics,
     summarize,
+    suspicion_rank,
     tabulate,
     to_records,
     withhold,
@@ -117,6 +119,21 @@ def test_only_withheld_tracks_with_a_posterior_and_a_known_truth_are_measured():
 def labels(**columns):
     given = {"inherited_label": ["Q1"] * 4, "label": ["Q1"] * 4, "true_label": ["Q1", "Q1", "Q2", "Q2"]}
     return pd.DataFrame(given | {"weight": [1.0] * 4, "suspicion": [0.1, 0.2, 0.3, 0.4]} | columns)
+
+
+@pytest.mark.parametrize(
+    ("table", "rank"),
+    [
+        ({"loss": [0.1, None, 3.0, 0.1]}, [0, None, 1, 0]),
+        ({"clean_probability": [0.9, 0.2, 0.9, None], "loss": [0.5, 0.1, 0.6, None]}, [0, 2, 1, None]),
+        ({"clean_probability": [0.9, 0.2, 0.5, None], "loss": [None] * 4}, [0, 2, 1, None]),
+        ({"loss": [None, None]}, [None, None]),
+    ],
+    ids=["a model's loss", "a split, loss within equal probability", "pruned", "nothing"],
+)
+def test_segments_are_ranked_by_clean_probability_and_then_by_loss(table, rank):
+    found = suspicion_rank(pa.table({name: pa.array(values, pa.float32()) for name, values in table.items()}))
+    assert found.tolist() == pytest.approx([np.nan if value is None else value for value in rank], nan_ok=True)
 
 
 def test_suspicion_that_ranks_wrong_segments_first_has_auc_one():

@@ -23,12 +23,9 @@ def posterior(peaks, confidence=0.8):
 
 
 def test_statistics_of_one_segment_are_the_segment():
-    row = np.array([[0.7, 0.2, 0.1]])
-    log_mean, *others = statistics(row).reshape(7, 3)
+    log_mean, mean_log = statistics(np.array([[0.7, 0.2, 0.1]])).reshape(2, 3)
     np.testing.assert_allclose(np.exp(log_mean), [0.7, 0.2, 0.1])
-    assert [list(other) for other in others] == [
-        pytest.approx(v) for v in ([0.7, 0.2, 0.1],) * 3 + ([0, 0, 0], [1, 0, 0], [1, 0, 0])
-    ]
+    np.testing.assert_allclose(mean_log, log_mean)
 
 
 def test_statistics_do_not_depend_on_the_order_of_segments():
@@ -66,24 +63,25 @@ def test_the_classifier_learns_and_its_probabilities_are_calibrated():
 def test_few_tracks_cannot_make_the_label_worse_than_the_mean_posterior():
     features, labels = labelled(20)
     classifier = fitted(features, labels)
-    tested, _ = labelled(500, seed=1)
-    peaks = [classifier.probabilities(row).argmax() for row in tested]
-    assert peaks == tested[:, :3].argmax(axis=1).tolist()
+    tested, true = labelled(500, seed=1)
+    right = [classifier.probabilities(row).argmax() for row in tested] == true
+    assert right.mean() >= (tested[:, :3].argmax(axis=1) == true).mean() - 0.01
 
 
 def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
-    """A class that shows in a single segment of each of its tracks, which the mean drowns."""
+    """Tracks of equal mean posterior whose class shows in whether some segments speak against it."""
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 3, 300)
-    peaks = [np.r_[label, np.zeros(7, int)] for label in labels]
-    features = np.array([statistics(posterior(p, rng.uniform(0.6, 0.9))) for p in peaks])
-    classifier = fitted(features, labels)
-    assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) > 0.95
+    labels = rng.integers(0, 2, 300)
+    even, split = np.tile([0.45, 0.45, 0.1], (8, 1)), np.tile([[0.89, 0.01, 0.1], [0.01, 0.89, 0.1]], (4, 1))
+    features = np.array([statistics([even, split][label]) for label in labels])
+    np.testing.assert_allclose(features[:, :3], features[:1, :3].repeat(300, axis=0))
+    classifier = fitted(features, labels, 3)
+    assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) == 1
 
 
 def test_two_classes_one_class_and_no_track_work_too():
     features, labels = labelled()
-    both = features[labels < 2][:, np.arange(21) % 3 < 2]
+    both = features[labels < 2][:, np.arange(6) % 3 < 2]
     two = fitted(both, labels[labels < 2], 2)
     right = [two.probabilities(row).argmax() for row in both] == labels[labels < 2]
     assert np.mean(right) > 0.85
@@ -95,7 +93,7 @@ def test_two_classes_one_class_and_no_track_work_too():
 def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
     """Statistics that tell nothing: what the fit says of its own tracks looks good, of others it is chance."""
     rng = np.random.default_rng(0)
-    features, labels = rng.normal(0, 1, (90, 21)), rng.integers(0, 3, 90)
+    features, labels = rng.normal(0, 1, (90, 6)), rng.integers(0, 3, 90)
     features[:, :3] = np.log(1 / 3)
     _, left_out = fit_classifier(tracks_of(features, labels), 3, SongConfig())
     np.testing.assert_allclose(left_out.sum(axis=1), 1)
@@ -103,14 +101,15 @@ def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
 
 
 def test_a_group_is_left_out_as_a_whole():
-    """Statistics that tell the artist, and artists of one class each: known tracks of an artist would give it away."""
-    artist = np.repeat(np.arange(30), 6)
-    labels, features = artist % 3, np.full((180, 21), np.log(1 / 3))
-    features[:, 3:] = np.random.default_rng(0).normal(0, 3, (30, 18))[artist]
-    _, together = fit_classifier(tracks_of(features, labels, artist), 3, SongConfig())
-    _, apart = fit_classifier(tracks_of(features, labels), 3, SongConfig())
+    """Statistics that tell the artist, and two artists a class: known tracks of an artist would give it away."""
+    artist = np.repeat(np.arange(24), 6)
+    labels, features = artist % 12, np.full((144, 24), np.log(1 / 12))
+    features[:, 12:] = np.random.default_rng(0).normal(0, 3, (24, 12))[artist]
+    free = SongConfig(regularization=100.0)
+    _, together = fit_classifier(tracks_of(features, labels, artist), 12, free)
+    _, apart = fit_classifier(tracks_of(features, labels), 12, free)
     assert (apart.argmax(axis=1) == labels).mean() > 0.7
-    assert (together.argmax(axis=1) == labels).mean() < 0.5
+    assert (together.argmax(axis=1) == labels).mean() < 0.3
 
 
 # The threshold
