@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from scipy import linalg
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +27,7 @@ class BandMoments:
     """Sums over segments with band levels x [M], and over tracks with their mean m and n segments; they add up."""
 
     segments: float
+    tracks: float
     total: Floats  # [M]: sum of x
     outer: Floats  # [M, M]: sum of x x'
     track_outer: Floats  # [M, M]: sum of n m m'
@@ -33,6 +35,7 @@ class BandMoments:
     def __add__(self, other: BandMoments) -> BandMoments:
         return BandMoments(
             self.segments + other.segments,
+            self.tracks + other.tracks,
             self.total + other.total,
             self.outer + other.outer,
             self.track_outer + other.track_outer,
@@ -52,7 +55,8 @@ def band_moments(levels: Floats, track: NDArray[np.int64]) -> BandMoments:
     x = np.maximum(levels.astype(np.float64), _FLOOR_DB)
     sums, counts = _sums(x, track)
     means = sums / np.maximum(counts, 1)[:, None]
-    return BandMoments(len(x), *map(on_grid, (x.sum(axis=0), x.T @ x, (means * counts[:, None]).T @ means)))
+    added = map(on_grid, (x.sum(axis=0), x.T @ x, (means * counts[:, None]).T @ means))
+    return BandMoments(len(x), int((counts > 0).sum()), *added)
 
 
 def on_grid(sums: Floats) -> Floats:
@@ -62,42 +66,41 @@ def on_grid(sums: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class TrackModel:
-    """How band levels vary in the catalog and within a track; precisions are of standardised levels."""
+    """How band levels vary in the catalog and within a track, along factors in which neither is correlated: the
+    variance around a track's mean is 1, that of the means of tracks is `between`."""
 
     mean: Floats  # [M]
-    scale: Floats  # [M]
-    within: Floats  # [M, M], inverse covariance around a track's mean
-    overall: Floats  # [M, M], inverse covariance of all segments
+    factors: Floats  # [M, M]: band levels less their mean, times this, are factors
+    between: Floats  # [M]
 
     def consistency(self, levels: Floats, track: NDArray[np.int64]) -> Floats:
-        """Return the log likelihood ratio [N] of segments under the others of their track against any segment; NaN for
+        """Return the log likelihood ratio [N] of segments given the others of their track against any segment; NaN for
         the only segment of a track.
 
-        The mean of the others is taken for that of the track: in tracks of two or three segments all look stranger.
+        Few others say little about where a track's mean lies, so in short tracks the ratio is closer to 0.
         """
-        z = (np.maximum(levels.astype(np.float64), _FLOOR_DB) - self.mean) / self.scale
-        sums, counts = _sums(z, track)
-        others = (counts - 1)[track]
-        deviation = z - (sums[track] - z) / np.maximum(others, 1)[:, None]
-        ratio = 0.5 * (_squared_length(z, self.overall) - _squared_length(deviation, self.within))
-        return np.where(others > 0, ratio, np.nan)
+        x = (np.maximum(levels.astype(np.float64), _FLOOR_DB) - self.mean) @ self.factors
+        sums, counts = _sums(x, track)
+        others = (counts - 1)[track][:, None]
+        # The track's mean given the others: normal around `expected`, with variance between / known.
+        known = 1 + others * self.between
+        expected = self.between / known * (sums[track] - x)
+        here, anywhere = 1 + self.between / known, 1 + self.between
+        ratio = 0.5 * (x**2 / anywhere + np.log(anywhere) - (x - expected) ** 2 / here - np.log(here)).sum(axis=1)
+        return np.where(others[:, 0] > 0, ratio, np.nan)
 
 
 def fit_track_model(moments: BandMoments | None) -> TrackModel | None:
-    """Fit the model; None if there are fewer segments than bands."""
-    if moments is None or moments.segments < len(moments.total):
+    """Fit the model; None if there are fewer segments than bands, or no two of a track."""
+    if moments is None or moments.segments < len(moments.total) or moments.segments <= moments.tracks:
         return None
     mean = moments.total / moments.segments
     overall = moments.outer / moments.segments - np.outer(mean, mean)
-    within = (moments.outer - moments.track_outer) / moments.segments
+    within = (moments.outer - moments.track_outer) / (moments.segments - moments.tracks)
     scale = np.sqrt(np.maximum(np.diag(overall), 1e-6))
-    ridge = _RIDGE * np.eye(len(mean))
-    return TrackModel(
-        mean,
-        scale,
-        np.linalg.inv(within / np.outer(scale, scale) + ridge),
-        np.linalg.inv(overall / np.outer(scale, scale) + ridge),
-    )
+    within, overall = within / np.outer(scale, scale) + _RIDGE * np.eye(len(mean)), overall / np.outer(scale, scale)
+    between, factors = linalg.eigh(overall - within, within)
+    return TrackModel(mean, factors / scale[:, None], np.maximum(between, 0.0))
 
 
 def _sums(x: Floats, track: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
@@ -106,7 +109,3 @@ def _sums(x: Floats, track: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64
     sums = np.zeros((len(counts), x.shape[1]))
     np.add.at(sums, track, x)
     return sums, counts
-
-
-def _squared_length(x: Floats, precision: Floats) -> Floats:
-    return np.asarray(np.einsum("ni,ij,nj->n", x, precision, x, optimize=True))

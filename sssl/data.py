@@ -12,17 +12,20 @@ import torch
 from torch import Tensor
 
 from sssl.catalog import read_part
+from sssl.evidence import track_numbers
 from sssl.store import Manifest, Store
 
 
 class Examples(NamedTuple):
-    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy [N], fold [N]."""
+    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy [N], fold [N] and a
+    number for the track [N]."""
 
     log_mel: Tensor
     target: Tensor
     weight: Tensor
     noisy: Tensor
     fold: Tensor
+    track: Tensor
 
     def take(self, rows: Tensor) -> Examples:
         return Examples(*(column[rows] for column in self))
@@ -52,8 +55,9 @@ class Corpus:
         self._cache: OrderedDict[int, Examples] = OrderedDict()
         self._cached_bytes = 0
 
-    def epoch(self, member: int | None, batch_size: int, seed: int) -> Iterator[Examples]:
-        """Yield the batches of one epoch in an order given by the seed, without tracks of fold `member`.
+    def epoch(self, member: int | None, batch_size: int, bag: int, seed: int) -> Iterator[Examples]:
+        """Yield the batches of one epoch in an order given by the seed, without tracks of fold `member`: bags of `bag`
+        segments of a track, one after the other.
 
         A last batch of a single row is dropped: batch normalisation cannot train on it.
         """
@@ -62,9 +66,9 @@ class Corpus:
         for start in range(0, len(order), self.shuffle_parts):
             loaded = [_without_fold(self.load(part), member) for part in order[start : start + self.shuffle_parts]]
             rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
-            for batch in torch.randperm(len(rows.weight), generator=generator).split(batch_size):
-                if len(batch) > 1:
-                    yield rows.take(batch)
+            for bags in deal_bags(rows.track, bag, generator).split(batch_size // bag):
+                if bags.numel() > 1:
+                    yield rows.take(bags.flatten())
 
     def fold(self, member: int, batch_size: int) -> Iterator[Examples]:
         """Yield the rows of fold `member` in batches, in the order of parts."""
@@ -73,9 +77,10 @@ class Corpus:
             for rows in torch.nonzero(examples.fold == member).squeeze(1).split(batch_size):
                 yield examples.take(rows)
 
-    def rows(self, member: int | None) -> int:
-        """Count the rows of an epoch."""
-        return sum(len(_without_fold(self.load(part), member).weight) for part in self.parts)
+    def bags(self, member: int | None, bag: int) -> int:
+        """Count the bags of an epoch; with one segment a bag its rows."""
+        tracks = (_without_fold(self.load(part), member).track for part in self.parts)
+        return sum(int((-(-segments_a_track(track) // bag)).sum()) for track in tracks)
 
     def prior(self) -> Tensor:
         """Return the share of each class [C] among the weighted soft labels."""
@@ -114,7 +119,27 @@ class Corpus:
             weight=torch.from_numpy(weight[used].copy()),
             noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),
             fold=torch.tensor([folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64),
+            track=torch.from_numpy(track_numbers(labels)) + (part << 32),
         )
+
+
+def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Deal rows [N] into bags of `size` rows of the same track [G, size], in random order.
+
+    What is left of a track is filled up with other rows of it, so that each row is in a bag.
+    """
+    rows = torch.randperm(len(track), generator=generator)
+    if size == 1:
+        return rows.unsqueeze(1)
+    rows = rows[torch.argsort(track[rows], stable=True)]
+    of_tracks = rows.split(segments_a_track(track).tolist())
+    bags = torch.cat([own[torch.arange(-(-len(own) // size) * size) % len(own)].view(-1, size) for own in of_tracks])
+    return bags[torch.randperm(len(bags), generator=generator)]
+
+
+def segments_a_track(track: Tensor) -> Tensor:
+    """Count the rows [T] of each track, in the order of their numbers [N]."""
+    return torch.unique(track, return_counts=True)[1]
 
 
 def _without_fold(examples: Examples, member: int | None) -> Examples:

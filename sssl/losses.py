@@ -1,6 +1,8 @@
-"""Losses of a training step. Logits and probabilities are [B, C]; each loss returns [B] or a scalar, in nats."""
+"""Losses of a training step. Logits and probabilities are [..., C]; each loss returns [...] or a scalar, in nats."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -10,17 +12,26 @@ from torch.nn import functional as F
 def smooth(target: Tensor, share: float) -> Tensor:
     """Spread a share of each soft label [B, C] evenly over the classes (Szegedy et al., "Rethinking the Inception
     Architecture", 2016)."""
-    return target * (1 - share) + share / target.shape[1]
+    return target * (1 - share) + share / target.shape[-1]
 
 
 def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return [B]: cross-entropy against soft labels that sum to 1."""
-    return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
+    """Return [...]: cross-entropy against soft labels that sum to 1."""
+    return -(target * F.log_softmax(logits, dim=-1)).sum(dim=-1)
+
+
+def bag_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return [G]: cross-entropy of the mean posterior of a bag [G, S, C] against its mean soft label.
+
+    A label of the bag as a whole: a segment that speaks against it costs little while others speak for it.
+    """
+    log_mean = torch.logsumexp(F.log_softmax(logits, dim=-1), dim=1) - math.log(logits.shape[1])
+    return -(target.mean(dim=1) * log_mean).sum(dim=-1)
 
 
 def squared_error(logits: Tensor, target: Tensor) -> Tensor:
-    """Return [B]: mean squared error of the posterior, bounded where a soft label is wrong."""
-    return (F.softmax(logits, dim=1) - target).square().mean(dim=1)
+    """Return [...]: mean squared error of the posterior, bounded where a soft label is wrong."""
+    return (F.softmax(logits, dim=-1) - target).square().mean(dim=-1)
 
 
 def consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:

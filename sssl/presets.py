@@ -49,6 +49,7 @@ PAPER = Preset(
         epochs=1,
         ema=0.0,
         warmup_mixup=False,
+        warmup_bag=1,
         lambda_noisy=1.0,
         lambda_consistency=1.0,
         lambda_prior=1.0,

@@ -39,6 +39,15 @@ def test_a_loud_segment_of_a_quiet_track_is_less_consistent_than_its_neighbours(
     assert found[3] < found[[0, 1, 2, 4, 5]].min() - 5
 
 
+def test_short_tracks_do_not_look_strange_by_their_length(catalog):
+    """The fewer others, the less is known of a track: a right segment of it speaks less for itself, never against."""
+    levels, track = catalog
+    kept = (track % 2 == 0) | (np.arange(len(track)) % SEGMENTS < 2)
+    found = consistency(levels[kept], track[kept])
+    long, short = found[track[kept] % 2 == 0], found[track[kept] % 2 == 1]
+    assert 0 < short.mean() < long.mean()
+
+
 def test_the_only_segment_of_a_track_cannot_be_compared(catalog):
     levels, track = catalog
     alone = np.append(track, TRACKS)
@@ -57,6 +66,7 @@ def test_parts_add_up_to_the_catalog_exactly_in_any_order(catalog):
         backward = backward + part
     whole = band_moments(levels, track)
     assert forward.segments == backward.segments == whole.segments
+    assert forward.tracks == backward.tracks == whole.tracks == TRACKS
     for name in ("total", "outer", "track_outer"):
         np.testing.assert_array_equal(getattr(forward, name), getattr(backward, name))
         np.testing.assert_allclose(getattr(forward, name), getattr(whole, name), rtol=1e-4)
@@ -65,4 +75,5 @@ def test_parts_add_up_to_the_catalog_exactly_in_any_order(catalog):
 def test_too_few_segments_to_know_the_bands_give_no_model(catalog):
     levels, track = catalog
     assert fit_track_model(band_moments(levels[: BANDS - 1], track[: BANDS - 1])) is None
+    assert fit_track_model(band_moments(levels, np.arange(len(levels)))) is None
     assert fit_track_model(None) is None

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,20 @@ def test_soft_cross_entropy_of_hard_labels_is_cross_entropy():
     target = torch.tensor([0, 1, 2, 3, 0, 1])
     ours = losses.soft_cross_entropy(logits(), F.one_hot(target, 4).float())
     torch.testing.assert_close(ours, F.cross_entropy(logits(), target, reduction="none"))
+
+
+def test_a_bag_of_one_segment_has_the_cross_entropy_of_the_segment():
+    each, target = logits(), logits(seed=1).softmax(dim=1)
+    bags = losses.bag_cross_entropy(each.unsqueeze(1), target.unsqueeze(1))
+    torch.testing.assert_close(bags, losses.soft_cross_entropy(each, target))
+
+
+def test_a_segment_that_speaks_against_the_label_costs_its_bag_less_than_it_costs_alone():
+    """Three segments sure of the label and one sure of another: the mean posterior is three quarters."""
+    each = torch.tensor([[[9.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]]])
+    target = torch.tensor([1.0, 0.0]).expand(1, 4, 2)
+    assert losses.bag_cross_entropy(each, target).item() == pytest.approx(-math.log(0.75), abs=1e-3)
+    assert losses.soft_cross_entropy(each, target).mean() > 2
 
 
 def test_squared_error_is_zero_at_the_target_and_bounded():

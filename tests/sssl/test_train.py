@@ -5,7 +5,7 @@ import torch
 
 import sssl.train
 from sssl.config import ConfigError
-from sssl.data import Corpus
+from sssl.data import Corpus, deal_bags
 from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump
 from sssl.train import (
@@ -55,24 +55,41 @@ def undisturbed(finished):
 
 
 def test_an_epoch_has_every_row_that_carries_weight_once(corpus, finished):
-    batches = list(corpus.epoch(None, 16, seed=1))
+    batches = list(corpus.epoch(None, 16, 1, seed=1))
     weighted = finished.read_table(corpus.labels, ["weight"])["weight"].to_numpy() > 0
-    assert sum(len(batch.weight) for batch in batches) == corpus.rows(None) == weighted.sum()
+    assert sum(len(batch.weight) for batch in batches) == corpus.bags(None, 1) == weighted.sum()
     mean = torch.cat([b.log_mel.float().mean((1, 2)) for b in batches]).sort().values
-    again = torch.cat([b.log_mel.float().mean((1, 2)) for b in corpus.epoch(None, 16, seed=2)]).sort().values
+    again = torch.cat([b.log_mel.float().mean((1, 2)) for b in corpus.epoch(None, 16, 1, seed=2)]).sort().values
     torch.testing.assert_close(mean, again)
+
+
+def test_a_bag_is_of_one_track_and_each_row_is_in_one():
+    track = torch.tensor([7, 7, 7, 7, 7, 5, 5, 9])
+    bags = deal_bags(track, 2, torch.Generator().manual_seed(0))
+    assert bags.shape == (5, 2)  # 3 of the first track, one row of which is there twice, 1 and 1
+    assert (track[bags[:, 0]] == track[bags[:, 1]]).all()
+    assert bags.unique().tolist() == list(range(8))
+    assert (bags[:, 0] == bags[:, 1]).sum() == 1  # the track of a single segment
+    order = deal_bags(track, 1, torch.Generator().manual_seed(0))
+    assert sorted(order.flatten().tolist()) == list(range(8))
+
+
+def test_an_epoch_of_bags_has_as_many_as_were_counted(corpus):
+    batches = list(corpus.epoch(0, 16, 4, seed=1))
+    assert sum(len(batch.weight) for batch in batches) == 4 * corpus.bags(0, 4)
+    assert all((b.track.view(-1, 4) == b.track.view(-1, 4)[:, :1]).all() for b in batches)
 
 
 def test_a_member_never_sees_its_fold(corpus):
     for member in range(3):
-        folds = torch.cat([batch.fold for batch in corpus.epoch(member, 16, seed=0)])
+        folds = torch.cat([batch.fold for batch in corpus.epoch(member, 16, 1, seed=0)])
         assert member not in folds
-        assert len(folds) == corpus.rows(member) > 0
+        assert len(folds) == corpus.bags(member, 1) > 0
 
 
 def test_parts_that_do_not_fit_into_memory_are_read_again(corpus):
     streamed = replace(corpus, cache_bytes=0)
-    for a, b in zip(corpus.epoch(0, 16, seed=3), streamed.epoch(0, 16, seed=3), strict=True):
+    for a, b in zip(corpus.epoch(0, 16, 4, seed=3), streamed.epoch(0, 16, 4, seed=3), strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
