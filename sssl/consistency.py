@@ -98,8 +98,8 @@ def fit_track_model(moments: BandMoments | None) -> TrackModel | None:
     overall = moments.outer / moments.segments - np.outer(mean, mean)
     within = (moments.outer - moments.track_outer) / (moments.segments - moments.tracks)
     scale = np.sqrt(np.maximum(np.diag(overall), 1e-6))
-    within, overall = within / np.outer(scale, scale) + _RIDGE * np.eye(len(mean)), overall / np.outer(scale, scale)
-    between, factors = linalg.eigh(overall - within, within)
+    within, between = (covariance / np.outer(scale, scale) for covariance in (within, overall - within))
+    between, factors = linalg.eigh(between, within + _RIDGE * np.eye(len(mean)))
     return TrackModel(mean, factors / scale[:, None], np.maximum(between, 0.0))
 
 

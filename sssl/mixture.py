@@ -1,4 +1,4 @@
-"""Two-component Gaussian mixtures over losses, fitted on histograms: small, mergeable, the same whoever counts.
+"""Two-component mixtures of Gaussians over losses, fitted on histograms: small, mergeable, the same whoever counts.
 
 A loss lives on one of two axes. `loss` is -log p of the inherited label, as in the paper. `logit` is log((1-p)/p), a
 monotone function of it on which the losses of correct labels are close to normal; on the loss axis their long right
@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 Floats = NDArray[np.float64]
 Axis = Literal["loss", "logit"]
@@ -57,16 +58,22 @@ def histogram(loss: Floats, axis: Axis) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Component:
-    """One Gaussian of a mixture, on the mixture's axis."""
+    """One Gaussian of a mixture, on the mixture's axis; `core_share` of its weight may be in a narrower one of the same
+    mean."""
 
     weight: float
     mean: float
     std: float
+    core_share: float = 0.0
+    core_std: float = 1.0
 
     def log_density(self, x: Floats) -> Floats:
         """Return the log of weight times density at x."""
-        z = (x - self.mean) / self.std
-        return np.asarray(np.log(max(self.weight, 1e-12)) - 0.5 * z * z - np.log(self.std) - 0.5 * np.log(2 * np.pi))
+        wide = _log_normal(x, self.mean, self.std)
+        if self.core_share:
+            core = np.log(self.core_share) + _log_normal(x, self.mean, self.core_std)
+            wide = np.logaddexp(core, np.log(max(1 - self.core_share, 1e-12)) + wide)
+        return np.asarray(np.log(max(self.weight, 1e-12)) + wide)
 
 
 @dataclass(frozen=True)
@@ -77,14 +84,24 @@ class Mixture:
     confident: Component
     noisy: Component | None
 
+    def log_density(self, x: Floats) -> Floats:
+        """Return the log of the density at x."""
+        confident = self.confident.log_density(x)
+        return confident if self.noisy is None else np.logaddexp(confident, self.noisy.log_density(x))
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were fitted."""
+        if self.confident.core_share:
+            return 4 if self.noisy is None else 6
+        return 2 if self.noisy is None else 5
+
     def clean_probability(self) -> Floats:
         """Return by bin [BINS] the posterior of the confident component: 1 everywhere if it is the only one."""
         if self.noisy is None:
             return np.ones(BINS)
         x = centers(self.axis)
-        return np.exp(
-            self.confident.log_density(x) - np.logaddexp(self.confident.log_density(x), self.noisy.log_density(x))
-        )
+        return np.exp(self.confident.log_density(x) - self.log_density(x))
 
     def shifted(self, by: float) -> Mixture:
         """Return the mixture moved along its axis."""
@@ -124,17 +141,15 @@ def quantile_bin(counts: Floats, quantile: float) -> int:
     return int(np.searchsorted(np.cumsum(counts), counts.sum() * quantile))
 
 
-def fit_one(counts: Floats, axis: Axis) -> Component:
+def fit_one(counts: Floats, axis: Axis) -> Mixture:
     """Fit one Gaussian to a histogram."""
-    x, total = centers(axis), counts.sum()
-    mean = float((counts * x).sum() / total)
-    return Component(1.0, mean, max(float(np.sqrt((counts * (x - mean) ** 2).sum() / total)), _MIN_STD))
+    return Mixture(axis, _weighted(counts, centers(axis), counts.sum()), None)
 
 
 def fit_two(counts: Floats, axis: Axis) -> Mixture:
     """Fit two Gaussians to a histogram by expectation maximisation: from two halves and from a body with a tail, which
     end in different optima where the second component is small. The likelier one counts."""
-    cumulative, one = np.cumsum(counts) / counts.sum(), fit_one(counts, axis)
+    cumulative, one = np.cumsum(counts) / counts.sum(), fit_one(counts, axis).confident
     starts = [
         [
             Component(weight, float(centers(axis)[np.searchsorted(cumulative, quantile)]), one.std)
@@ -160,15 +175,50 @@ def _maximize(counts: Floats, axis: Axis, low: Component, high: Component) -> tu
     return before, Mixture(axis, *sorted((low, high), key=lambda component: component.mean))
 
 
-def prefers_two(counts: Floats, mixture: Mixture, min_separation: float) -> bool:
+def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
+    """Fit a confident component of two Gaussians with one mean to a histogram, and, with two components, a noisy one as
+    wide as the wider of them.
+
+    Losses of right labels peak more and reach further to both sides than one Gaussian does. Between two Gaussians of
+    any width the likeliest split is then often one of narrow and wide rather than of low and high. Most labels are
+    taken to be right: the confident component starts at the median.
+    """
+    x, total, before = centers(axis), counts.sum(), -np.inf
+    median, high = (x[quantile_bin(counts, quantile)] for quantile in (0.5, 0.95))
+    std = fit_one(counts, axis).confident.std
+    # Core, reach, noisy.
+    weight = np.array([[0.5, 0.5, 0.0], [0.45, 0.45, 0.1]][components - 1])
+    mean, variance = np.array([median, median, high]), np.array([std / 2, std, std]) ** 2
+    for _ in range(_MAX_ITERATIONS):
+        with np.errstate(divide="ignore"):  # a weight of 0
+            log_each = np.log(weight)[:, None] + _log_normal(x, mean[:, None], np.sqrt(variance)[:, None])
+        either = logsumexp(log_each, axis=0)
+        now = float((counts * either).sum() / total)
+        if now - before < _TOLERANCE:
+            break
+        before, mass = now, counts * np.exp(log_each - either)
+        share = np.maximum(mass.sum(axis=1), 1e-9)
+        mean[:2] = (mass[:2] @ x / variance[:2]).sum() / (share[:2] / variance[:2]).sum()
+        mean[2] = mass[2] @ x / share[2]
+        squares = (mass * (x - mean[:, None]) ** 2).sum(axis=1)
+        variance[0], variance[1:] = squares[0] / share[0], squares[1:].sum() / share[1:].sum()
+        weight, variance = mass.sum(axis=1) / total, np.maximum(variance, _MIN_STD**2)
+    core, reach, noisy = (float(w) for w in weight)
+    core_std, std = (float(v) for v in np.sqrt(variance[:2]))
+    confident = Component(core + reach, float(mean[0]), std, core / (core + reach), core_std)
+    if components == 1 or mean[2] <= mean[0]:
+        return Mixture(axis, replace(confident, weight=1.0), None)
+    return Mixture(axis, confident, Component(noisy, float(mean[2]), std))
+
+
+def prefers_two(counts: Floats, one: Mixture, two: Mixture, min_separation: float) -> bool:
     """Decide whether two components are there: better by BIC than one, apart, and neither of them a sliver."""
-    if mixture.noisy is None or min(mixture.noisy.weight, mixture.confident.weight) < 0.01:
+    if two.noisy is None or min(two.noisy.weight, two.confident.weight) < 0.01:
         return False
-    x, total = centers(mixture.axis), counts.sum()
-    one = (counts * fit_one(counts, mixture.axis).log_density(x)).sum()
-    two = (counts * np.logaddexp(mixture.confident.log_density(x), mixture.noisy.log_density(x))).sum()
-    penalty = 0.5 * (5 - 2) * np.log(total)
-    return bool(two - one > penalty and mixture.separation > min_separation)
+    x = centers(two.axis)
+    gain = (counts * (two.log_density(x) - one.log_density(x))).sum()
+    penalty = 0.5 * (two.parameters - one.parameters) * np.log(counts.sum())
+    return bool(gain > penalty and two.separation > min_separation)
 
 
 def monotone(clean_probability: Floats) -> Floats:
@@ -176,6 +226,11 @@ def monotone(clean_probability: Floats) -> Floats:
     peak = int(np.argmax(clean_probability))
     held = np.concatenate([np.full(peak, clean_probability[peak]), clean_probability[peak:]])
     return np.minimum.accumulate(held)
+
+
+def _log_normal(x: Floats, mean: Floats | float, std: Floats | float) -> Floats:
+    """Return the log density of a normal distribution at x."""
+    return np.asarray(-0.5 * ((x - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi))
 
 
 def _weighted(mass: Floats, x: Floats, total: float) -> Component:

@@ -37,12 +37,14 @@ PAPER = Preset(
     relabel=RelabelConfig(
         evidence=EvidenceConfig(consistency=0.0, neighbours=False),
         axis="loss",
+        peaked=False,
         clip_quantile=0.0,
         per_class_prior=None,
         min_separation=None,
         min_agreement=None,
         monotone=False,
         max_noisy_share=None,
+        noisy_weight=1.0,
     ),
     train=TrainConfig(
         cross_fit=False,

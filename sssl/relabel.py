@@ -32,23 +32,27 @@ class RelabelConfig:
     """Sharpening of soft labels: p^(1/T) / sum; 1 leaves them as they are."""
     axis: mix.Axis = "logit"
     """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
+    peaked: bool = True
+    """Let the losses of right labels peak more and reach further than one Gaussian does, and give the noisy component
+    the same reach; otherwise two Gaussians of any width, as in the paper."""
     clip_quantile: float = 0.005
     """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
-    per_class_prior: float | None = 1000.0
+    per_class_prior: float | None = 300.0
     """Move the mixture to where each class's easy segments lie, for classes are not equally hard: half of the way for a
     class of so many segments, all of it for a large one; none: one mixture for all."""
     min_separation: float | None = 1.5
     """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split. Only
     asked where the sound of tracks does not tell."""
-    min_agreement: float | None = 0.25
+    min_agreement: float | None = 0.2
     """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
     loss and inconsistency. Where labels are right both are noise of different origin. None: `min_separation` alone."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""
     max_noisy_share: float | None = 0.4
     """Call at most this share of a class's segments noisy, those with the highest loss; none: no cap."""
-    noisy_weight: float = 1.0
-    """Weight of noisy segments in training; 0 sets them aside."""
+    noisy_weight: float = 0.0
+    """Weight of noisy segments in training, labelled with what the model thinks of them; 0 sets them aside, for a weak
+    model would learn its own mistakes."""
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
@@ -169,14 +173,13 @@ def loss_histograms(
 
 
 def _fit(counts: Floats, config: RelabelConfig, agreement: float | None) -> mix.Mixture:
-    fitted = mix.fit_two(counts, config.axis)
-    if agreement is not None and config.min_agreement is not None:
-        two = agreement >= config.min_agreement
+    if config.peaked:
+        one, two = (mix.fit_peaked(counts, config.axis, components) for components in (1, 2))
     else:
-        two = config.min_separation is None or mix.prefers_two(counts, fitted, config.min_separation)
-    if two:
-        return fitted
-    return mix.Mixture(config.axis, mix.fit_one(counts, config.axis), None)
+        one, two = mix.fit_one(counts, config.axis), mix.fit_two(counts, config.axis)
+    if agreement is not None and config.min_agreement is not None:
+        return two if agreement >= config.min_agreement else one
+    return two if config.min_separation is None or mix.prefers_two(counts, one, two, config.min_separation) else one
 
 
 def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:

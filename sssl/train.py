@@ -327,8 +327,8 @@ class _Trainer:
         alpha = config.mixup_alpha if self.round or config.warmup_mixup else 0.0
         soft_label = losses.smooth(batch.target, config.label_smoothing)
         weight = batch.weight * (batch.target @ self.class_weight)
-        bags = (column.unflatten(0, (-1, self.bag)) for column in (view(log_mel, config.augment), soft_label))
-        mixed, target = losses.mixup(*bags, alpha)
+        bags = view(log_mel, config.augment).unflatten(0, (-1, self.bag))
+        mixed, target = losses.mixup(bags, soft_label.unflatten(0, (-1, self.bag)), alpha)
         logits = self.network(mixed.flatten(0, 1))
         by_bag = logits.unflatten(0, (-1, self.bag))
         noisy_loss = config.lambda_noisy * ramp * losses.squared_error(by_bag, target).flatten()

@@ -22,8 +22,23 @@ def test_the_two_components_are_found_again():
 def test_two_components_are_preferred_only_where_they_are():
     one = counts(normal(-2, 1.5, 10_000))
     two = counts(np.concatenate([normal(-3, 1, 7000), normal(2, 0.8, 3000, 1)]))
-    assert not mix.prefers_two(one, mix.fit_two(one, "logit"), min_separation=2.0)
-    assert mix.prefers_two(two, mix.fit_two(two, "logit"), min_separation=2.0)
+    for fits in (
+        lambda counts: (mix.fit_one(counts, "logit"), mix.fit_two(counts, "logit")),
+        lambda counts: [mix.fit_peaked(counts, "logit", components) for components in (1, 2)],
+    ):
+        assert not mix.prefers_two(one, *fits(one), min_separation=2.0)
+        assert mix.prefers_two(two, *fits(two), min_separation=2.0)
+
+
+def test_losses_with_a_peak_and_long_tails_are_not_split_into_narrow_and_wide():
+    body = np.concatenate([normal(-1, 0.4, 5000), normal(-1, 1.4, 4000, 1)])
+    wrong = normal(3, 1.2, 1000, 2)
+    histogram = counts(np.append(body, wrong))
+    assert mix.fit_two(histogram, "logit").noisy.weight > 0.35
+    fitted = mix.fit_peaked(histogram, "logit", 2)
+    assert fitted.noisy.weight == pytest.approx(0.1, abs=0.02)
+    assert (fitted.confident.mean, fitted.noisy.mean) == pytest.approx((-1, 3), abs=0.2)
+    assert (fitted.confident.core_std, fitted.confident.std) == pytest.approx((0.4, 1.4), abs=0.1)
 
 
 def test_one_absurd_loss_does_not_move_the_fit():
