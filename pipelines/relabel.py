@@ -112,14 +112,14 @@ def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
     """Count the segments of train tracks by partition, and from which class to which their labels moved."""
     trained = {track.track_id for track in tracks if track.split == "train"}
     counts: Counter[str] = Counter(segments=len(labels))
-    columns = ("track_id", "partition", "inherited_label", "label", "weight")
-    for track_id, partition, inherited, label, weight in zip(*(labels[c].to_pylist() for c in columns), strict=True):
+    columns = ("track_id", "partition", "inherited_label", "label")
+    for track_id, partition, inherited, label in zip(*(labels[c].to_pylist() for c in columns), strict=True):
         if partition in ("unlabelled", "locked"):
             counts[partition] += 1
         elif track_id in trained:
             counts[partition] += 1
             counts[f"{partition}/{inherited}"] += 1
-            counts["relabelled"] += label != inherited and weight > 0
+            counts["relabelled"] += label != inherited
             counts[f"flow/{inherited}/{label}"] += 1
     return counts
 

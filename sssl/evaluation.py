@@ -211,7 +211,7 @@ def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
     accepted = last_accepted(store, learned)
     manifest = learned.get("labels", accepted.round)
     table = store.read_table(manifest)
-    labels = table.select(["track_id", "inherited_label", "label", "weight"]).to_pandas()
+    labels = table.select(["track_id", "inherited_label", "label"]).to_pandas()
     splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
     if manifest.stage != "prune" and splits:
         table = store.read_table(splits[0])
@@ -240,7 +240,6 @@ def suspicion_rank(table: pa.Table) -> pd.Series:
 def label_metrics(labels: pd.DataFrame) -> Metrics:
     """Return how well suspicion ranks segments whose inherited label is wrong, and what relabelling did."""
     wrong, moved = labels["inherited_label"] != labels["true_label"], labels["label"] != labels["inherited_label"]
-    moved &= labels["weight"] > 0
     ranked = labels["suspicion"].notna()
     both = wrong[ranked].nunique() == 2
     suspicion = labels["suspicion"][ranked]

@@ -118,7 +118,7 @@ def test_only_withheld_tracks_with_a_posterior_and_a_known_truth_are_measured():
 
 def labels(**columns):
     given = {"inherited_label": ["Q1"] * 4, "label": ["Q1"] * 4, "true_label": ["Q1", "Q1", "Q2", "Q2"]}
-    return pd.DataFrame(given | {"weight": [1.0] * 4, "suspicion": [0.1, 0.2, 0.3, 0.4]} | columns)
+    return pd.DataFrame(given | {"suspicion": [0.1, 0.2, 0.3, 0.4]} | columns)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,6 @@ def test_where_nothing_is_wrong_there_is_nothing_to_rank():
 def test_relabelling_counts_as_wrong_where_the_label_was_right():
     found = label_metrics(labels(label=["Q2", "Q1", "Q2", "Q1"]))
     assert (found["relabelled_wrongly"], found["relabelled_rightly"]) == (0.25, 0.25)
-    assert label_metrics(labels(label=["Q2"] * 4, weight=[0.0] * 4))["relabelled_wrongly"] == 0.0
 
 
 def test_calibrated_confidence_has_no_error_and_overconfidence_its_excess():
