@@ -222,7 +222,10 @@ class Round:
         _REALS, "Mean loss of the confident component, by mixture.", unit="nat", example=[0.25, 0.5]
     )
     confident_std: list[float] = column(
-        _REALS, "Standard deviation of the confident component, by mixture.", unit="nat", example=[0.25, 0.25]
+        _REALS,
+        "Standard deviation of the confident component (of its wider Gaussian, if two), by mixture.",
+        unit="nat",
+        example=[0.25, 0.25],
     )
     noisy_mean: list[float] = column(
         _REALS, "Mean loss of the noisy component, by mixture.", unit="nat", example=[2.5, 2.75]

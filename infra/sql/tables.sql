@@ -86,7 +86,7 @@ CREATE TABLE IF NOT EXISTS `rounds` (
   `components` INT64 OPTIONS (description = "Components of the loss mixture: 1 means nothing to split."),
   `mixture_class` ARRAY<STRING> OPTIONS (description = "Class of each fitted mixture, `*` for all classes; order of the next four columns."),
   `confident_mean` ARRAY<FLOAT64> OPTIONS (description = "Mean loss of the confident component, by mixture. [nat]"),
-  `confident_std` ARRAY<FLOAT64> OPTIONS (description = "Standard deviation of the confident component, by mixture. [nat]"),
+  `confident_std` ARRAY<FLOAT64> OPTIONS (description = "Standard deviation of the confident component (of its wider Gaussian, if two), by mixture. [nat]"),
   `noisy_mean` ARRAY<FLOAT64> OPTIONS (description = "Mean loss of the noisy component, by mixture. [nat]"),
   `noisy_std` ARRAY<FLOAT64> OPTIONS (description = "Standard deviation of the noisy component, by mixture. [nat]"),
   `noisy_share` ARRAY<FLOAT64> OPTIONS (description = "Weight of the noisy component, by mixture."),
