@@ -55,7 +55,8 @@ def moved_between(source: Source, earlier: int, later: int) -> Floats:
     """Count how many segments of train tracks moved from a label to a label [C, C] between two rounds."""
     found = source.rows(
         "select a.label as old, b.label as new, count(*) as n "
-        "from labels a join labels b using (track_id, segment_index) join catalog using (track_id) where a.round = ? and b.round = ? and split = 'train' "
+        "from labels a join labels b using (track_id, segment_index) join catalog using (track_id) "
+        "where a.round = ? and b.round = ? and split = 'train' "
         "and a.label is not null and b.label is not null group by all",
         *(earlier, later),
     )

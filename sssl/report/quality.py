@@ -19,7 +19,7 @@ def context(source: Source) -> Context:
     scores = source.snapshot.get("scores", source.accepted.round)
     matrices = [
         {"what": what, "which": which, **_matrix(confusion_of(table.summary, split, source.classes))}
-        for what, table in (("Mean posterior", scores), ("Song classifier", songs))
+        for what, table in (("Song classifier", songs), ("Mean posterior", scores))
         for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
     ]
     edges, counts = source.histogram("confidence", "songs", 1.0, 20)
