@@ -29,7 +29,8 @@ from sssl.metrics import Bin, wilson
 from sssl.mixture import BINS, Component, centers
 
 Floats = NDArray[np.float64]
-Bands = dict[str, list[tuple[float, float, str | None]]]
+Block = tuple[float, float, str | None]
+Bands = dict[str, list[Block]]
 P = ParamSpec("P")
 
 CLASS_COLORS = ("#e69f00", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#7f7f7f")
@@ -68,6 +69,7 @@ _SIZE, _SMALL = (440, 230), (260, 190)  # pixels of a plot, two or four abreast;
 _LARGE = (440, 330)  # as high as two small ones
 _STRETCH = 1.2  # the most that a plot grows to fill its column
 _MAX_COLUMNS = 1000  # of a spectrogram: what a screen shows of a track, however long it is
+_MAX_STEPS = 300  # of a posterior, and blocks of a band: more cannot be told apart
 _BARS = 48  # of a histogram of losses
 _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 _STRIP = 160  # pixels of a timeline in a table
@@ -377,9 +379,11 @@ def _draw_spectrogram(axes: Axes, view: TrackView, end_s: float) -> None:
 
 
 def _draw_posterior(axes: Axes, view: TrackView) -> None:
-    """Stack the classes' probabilities, a step a segment."""
-    times = np.append(view.start_s, view.start_s[-1] + view.segment_s)
-    top = np.cumsum(view.posterior, axis=1)
+    """Stack the classes' probabilities, a step a segment; in long tracks a step shows the mean of several."""
+    firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
+    counts = np.diff(np.append(firsts, len(view.start_s)))
+    times = np.append(view.start_s[firsts], view.start_s[-1] + view.segment_s)
+    top = np.cumsum(np.add.reduceat(view.posterior, firsts) / counts[:, None], axis=1)
     floor = np.zeros(len(times))
     for c in range(view.posterior.shape[1]):
         ceiling = np.append(top[:, c], top[-1, c])
@@ -391,10 +395,24 @@ def _draw_posterior(axes: Axes, view: TrackView) -> None:
     axes.spines[:].set_visible(False)
 
 
+def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequence[Block]:
+    """Return a band's entries, or, where there are more than a screen shows, what it would show of them."""
+    if len(entries) <= _MAX_STEPS:
+        return entries
+    starts, ends = (np.array([entry[side] for entry in entries]) for side in (0, 1))
+    edges = np.linspace(start_s, end_s, _MAX_STEPS + 1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    at = np.searchsorted(starts, middle, side="right") - 1
+    covered = (at >= 0) & (middle < ends[at])
+    shown = [(entries[i][2], inside) for i, inside in zip(at, covered, strict=True)]
+    runs = [(key, [x for x, _ in run]) for key, run in groupby(enumerate(shown), key=lambda column: column[1])]
+    return [(float(edges[x[0]]), float(edges[x[-1] + 1]), name) for (name, inside), x in runs if inside]
+
+
 def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: float) -> None:
     character_s = (end_s - float(view.start_s[0])) / 115  # about the width of a character
     for row, entries in enumerate(view.bands.values()):
-        for start, stop, name in entries:
+        for start, stop, name in blocks_of(entries, float(view.start_s[0]), end_s):
             color = color_of(classes.index(name)) if name in classes else _THEME["muted" if name else "noisy"]
             axes.broken_barh([(start, stop - start)], (row + 0.12, 0.76), facecolors=color, edgecolor=_THEME["surface"])
             text = _short(name) if name and name in classes else ""
