@@ -10,6 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import A4, DESKTOP, PHONE, opened
 from reports import Page, make_folder, read, sections
 
+from sssl.evaluation import METRICS, render
+
 LARGE = 10_000
 QUICK_MS = 2000
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
@@ -103,3 +105,13 @@ def test_what_is_shown_has_a_limit(large_path, report_path):
     plots = [sum(value == "plot" for name, value in page.attributes if name == "class") for page in (large, small)]
     assert plots[0] <= plots[1] + 5
     assert large_path.stat().st_size < 3_000_000
+
+
+@pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
+def test_axe_finds_no_violation_in_a_comparison_of_methods(browser, tmp_path, size, scheme):
+    metrics = {metric.name: {"mean": 0.5, "standard_error": 0.01} for metric in METRICS}
+    (tmp_path / "evaluation.html").write_text(render({"ce": metrics, "guarded": metrics}, {"folds": 5, "seeds": 3}))
+    with opened(browser, tmp_path / "evaluation.html", SIZES[size], scheme) as found:
+        results = Axe().run(found.page)
+        assert found.complaints == []
+    assert results.violations_count == 0, results.generate_report()
