@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from schemas import Round
@@ -74,5 +76,10 @@ def _clock(seconds: float | None) -> str:
     return "—" if seconds is None else plots.clock(seconds)
 
 
+def _code(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text)))  # noqa: S704 -- escaped
+
+
 _NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
-FILTERS = {**_NUMBERS, "hours": _hours, "clock": _clock}
+FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, "hours": _hours, "clock": _clock, "code": _code}

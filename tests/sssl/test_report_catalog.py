@@ -29,3 +29,7 @@ def test_durations_reach_to_the_longest_track_unless_there_are_many(report_folde
 def test_failed_tracks_come_back_only_if_asked_for(report_html):
     assert "--retry retryable" in text_of(report_html)
     assert "tries again" not in text_of(report_html)
+
+
+def test_what_to_type_is_set_as_code(report_html):
+    assert "Grant read access, then <code>--retry retryable</code>." in report_html
