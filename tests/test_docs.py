@@ -1,4 +1,4 @@
-"""What docs/ shows in SQL and Python runs, on an output like the demo's."""
+"""What README and docs/ show in commands, SQL and Python runs, on an output like the demo's."""
 
 import os
 import re
@@ -74,11 +74,14 @@ def blocks(page, *languages):
 
 
 def lines_of(page):
-    """Yield the command lines of a page; a block without a language may also show a folder."""
-    for block in blocks(page, "", "sh"):
-        lines = block.replace("\\\n", " ").splitlines()
-        if any(line.startswith(("sssl ", "make ", ". ", "pip ", "$")) for line in lines):
-            yield from filter(None, lines)
+    """Yield the command lines of a page."""
+    for block in blocks(page, ""):
+        if not shows_a_folder(block):
+            yield from filter(None, block.replace("\\\n", " ").splitlines())
+
+
+def shows_a_folder(block):
+    return re.match(r"\w+/\n", block)
 
 
 def run_elsewhere(line):
@@ -142,6 +145,7 @@ def test_every_block_is_of_a_kind_that_is_tested():
     kinds = {kind for page in PAGES for kind in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)}
     assert kinds <= {"sql", "python", "csv"}
     assert [page.name for page in PAGES if list(blocks(page, "sql"))] == ["queries.md"]
+    assert {page.name for page in PAGES if any(map(shows_a_folder, blocks(page, "")))} == {"datasets.md"}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if list(lines_of(page))], ids=lambda page: page.name)
