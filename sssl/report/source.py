@@ -78,7 +78,7 @@ def _clock(seconds: float | None) -> str:
 
 def _code(text: str) -> Markup:
     """Set what stands between backticks as code."""
-    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", escape(text)))  # noqa: S704 -- escaped
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
 
 
 _NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
