@@ -35,7 +35,11 @@ GOBIN=$(CURDIR)/$(TOOLS) go install $(1)
 endef
 
 test: $(STAMP)  ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest -m "not cloud"
+	$(BIN)/python -m pytest -m "not cloud and not browser"
+
+test-browser: $(STAMP)  ## look at the report in a real browser (needs Chromium)
+	@command -v chromium || { echo "chromium is missing: apt-get install chromium"; exit 1; }
+	$(BIN)/python -m pytest -m browser
 
 test-cloud: $(STAMP) tools  ## run the tests on object storage and on an engine outside the process (needs Go)
 	$(BIN)/python -m pytest -m cloud
@@ -53,6 +57,9 @@ docs: $(STAMP)  ## write the generated docs and the BigQuery DDL
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
 	$(BIN)/python tests/queries.py $(DEMO)
 
+notebook: $(STAMP)  ## run docs/notebook.ipynb on $(DEMO), keep what it shows
+	$(BIN)/python tests/notebook.py $(DEMO)
+
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
 
@@ -65,4 +72,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-cloud tools check docs queries fuzz bench constraints clean
+.PHONY: help install demo test test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean

@@ -30,6 +30,14 @@ _REASONS_INTRO = """# Reason codes
 Generated from `schemas/reasons.py`. `ledger.reason` is one of these codes, or null where all is well. `partial` tracks
 have segments and are labelled; `failed` ones have none. A track that would be `partial` but has no segment left is `failed`.
 
+```
+sssl sql --output out "select track_id, reason, detail from ledger where reason is not null"
+sssl run --catalog catalog.csv --output out --retry reason=missing
+```
+
+A rerun decodes a track again if its file or the settings changed, without being asked. `--retry retryable` also takes those
+for which the same file may succeed, `--retry failed` all failed ones. `sssl explain` tells the story of one track.
+
 | code | status | retryable | meaning | what to do |
 |---|---|---|---|---|"""
 

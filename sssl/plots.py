@@ -29,7 +29,8 @@ from sssl.metrics import Bin, wilson
 from sssl.mixture import BINS, Component, centers
 
 Floats = NDArray[np.float64]
-Bands = dict[str, list[tuple[float, float, str | None]]]
+Block = tuple[float, float, str | None]
+Bands = dict[str, list[Block]]
 P = ParamSpec("P")
 
 CLASS_COLORS = ("#e69f00", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#f0e442", "#7f7f7f")
@@ -68,6 +69,7 @@ _SIZE, _SMALL = (440, 230), (260, 190)  # pixels of a plot, two or four abreast;
 _LARGE = (440, 330)  # as high as two small ones
 _STRETCH = 1.2  # the most that a plot grows to fill its column
 _MAX_COLUMNS = 1000  # of a spectrogram: what a screen shows of a track, however long it is
+_MAX_STEPS = 300  # of a posterior, and blocks of a band: more cannot be told apart
 _BARS = 48  # of a histogram of losses
 _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 _STRIP = 160  # pixels of a timeline in a table
@@ -176,28 +178,25 @@ def spread(values: Floats, gap: float, high: float = 1.0) -> Floats:
 
 
 @drawn
-def flow(counts: Floats, classes: Sequence[str]) -> Figure:
-    """Draw how labels moved, inherited on the left and learned on the right; what stayed is pale."""
-    figure = Figure(figsize=_inches(_SIZE[0], 300))
-    axes = figure.add_axes((0.22, 0.02, 0.56, 0.88))
+def flow(steps: Sequence[Floats], stops: Sequence[str], classes: Sequence[str]) -> Figure:
+    """Draw how labels moved from stop to stop, a matrix [C, C] a step; what stayed is pale."""
+    figure = Figure(figsize=_inches(_SIZE[0] + 140 * (len(steps) - 1), 300))
+    axes = figure.add_axes((0.22 / len(steps), 0.02, 1 - 0.44 / len(steps), 0.88))
     axes.axis("off")
-    gap = 0.04 * counts.sum()
-    left, right = (_stack(counts.sum(axis=axis), gap) for axis in (1, 0))
-    out, into = left.copy(), right.copy()
-    for i, j in np.ndindex(*counts.shape):
-        y0, y1, height = float(out[i]), float(into[j]), float(counts[i, j])
-        axes.add_patch(_ribbon(y0, y1, height, color_of(i), 0.3 if i == j else 0.85))
-        out[i] += counts[i, j]
-        into[j] += counts[i, j]
-    for c, name in enumerate(classes):
-        for x, y, total, side in ((0.0, left, counts[c].sum(), "right"), (1.0, right, counts[:, c].sum(), "left")):
-            axes.bar(x, total, 0.02, y[c], color=color_of(c))
-            shift = -0.03 if side == "right" else 0.03
-            axes.text(x + shift, y[c] + total / 2, f"{_short(name)}\n{total:,.0f}", ha=side, va="center", fontsize=11)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(counts.sum() + gap * len(classes), 0)
-    figure.text(0.22, 0.94, "inherited", ha="center", color=_THEME["muted"])
-    figure.text(0.78, 0.94, "after the round", ha="center", color=_THEME["muted"])
+    columns = [steps[0].sum(axis=1), *(counts.sum(axis=0) for counts in steps)]
+    gap = 0.04 * max(totals.sum() for totals in columns)
+    for x, counts in enumerate(steps):
+        _draw_step(axes, counts, x, gap)
+    for x, (totals, title) in enumerate(zip(columns, stops, strict=True)):
+        axes.bar(
+            np.full(len(totals), x), totals, 0.02, _stack(totals, gap), color=[color_of(c) for c in range(len(totals))]
+        )
+        axes.text(x, -gap, title, ha="center", color=_THEME["muted"])
+    for x, totals, side, shift in ((0, columns[0], "right", -0.03), (len(steps), columns[-1], "left", 0.03)):
+        for name, total, y in zip(classes, totals, _stack(totals, gap), strict=True):
+            axes.text(x + shift, y + total / 2, f"{_short(name)}\n{total:,.0f}", ha=side, va="center", fontsize=11)
+    axes.set_xlim(0, len(steps))
+    axes.set_ylim(max(totals.sum() for totals in columns) + gap * len(classes), 0)
     return figure
 
 
@@ -277,10 +276,17 @@ def strip(timeline: Sequence[dict[str, Any]], classes: Sequence[str]) -> Markup:
     middle = start_s + (np.arange(_STRIP) + 0.5) / _STRIP * (ends[-1] - start_s)
     shown = [classes.index(timeline[i]["label"]) for i in np.searchsorted(ends, middle, side="right")]
     runs = [(c, [x for x, _ in run]) for c, run in groupby(enumerate(shown), key=lambda pixel: pixel[1])]
-    blocks = "".join(f'<path fill="{color_of(c)}" d="M{x[0]} 0h{len(x)}v14h-{len(x)}z"/>' for c, x in runs)
+    blocks = "".join(_block(classes[c], color_of(c), x[0], len(x)) for c, x in runs)
     words = escape(in_words(timeline))
     tag = f'<svg class="strip" role="img" aria-label="{words}" viewBox="0 0 {_STRIP} 14">'
     return Markup(f"{tag}<title>{words}</title>{blocks}</svg>")  # noqa: S704 -- escaped above
+
+
+def _block(name: str, color: str, x: int, width: int) -> str:
+    """Draw a stretch of a strip, with its class by name where there is room: not everybody can go by colours."""
+    path = f'<path fill="{color}" d="M{x} 0h{width}v14h-{width}z"/>'
+    fits = width > 7 * len(name) + 4
+    return path + (f'<text x="{x + width / 2}" y="11" fill="{ink_on(color)}">{escape(name)}</text>' if fits else "")
 
 
 def in_words(timeline: Sequence[dict[str, Any]], most: int = 6) -> str:
@@ -309,18 +315,20 @@ def _stack(totals: Floats, gap: float) -> Floats:
     return np.asarray(np.concatenate([[0.0], np.cumsum(totals + gap)[:-1]]))
 
 
-def _ribbon(y0: float, y1: float, height: float, color: str, alpha: float) -> PathPatch:
-    corners = [
-        (0.01, y0),
-        (0.5, y0),
-        (0.5, y1),
-        (0.99, y1),
-        (0.99, y1 + height),
-        (0.5, y1 + height),
-        (0.5, y0 + height),
-        (0.01, y0 + height),
-        (0.01, y0),
-    ]
+def _draw_step(axes: Axes, counts: Floats, x: int, gap: float) -> None:
+    out, into = (_stack(counts.sum(axis=axis), gap) for axis in (1, 0))
+    for i, j in np.ndindex(*counts.shape):
+        y0, y1, height = float(out[i]), float(into[j]), float(counts[i, j])
+        axes.add_patch(_ribbon(x, y0, y1, height, color_of(i), 0.3 if i == j else 0.85))
+        out[i] += counts[i, j]
+        into[j] += counts[i, j]
+
+
+def _ribbon(x: int, y0: float, y1: float, height: float, color: str, alpha: float) -> PathPatch:
+    left, middle, right = x + 0.01, x + 0.5, x + 0.99
+    upper = [(left, y0), (middle, y0), (middle, y1), (right, y1)]
+    lower = [(at, y + height) for at, y in reversed(upper)]
+    corners = [*upper, *lower, (left, y0)]
     curve = [Path.CURVE4] * 3
     path = Path(corners, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
     return PathPatch(path, facecolor=color, alpha=alpha, linewidth=0)
@@ -371,9 +379,11 @@ def _draw_spectrogram(axes: Axes, view: TrackView, end_s: float) -> None:
 
 
 def _draw_posterior(axes: Axes, view: TrackView) -> None:
-    """Stack the classes' probabilities, a step a segment."""
-    times = np.append(view.start_s, view.start_s[-1] + view.segment_s)
-    top = np.cumsum(view.posterior, axis=1)
+    """Stack the classes' probabilities, a step a segment; in long tracks a step shows the mean of several."""
+    firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
+    counts = np.diff(np.append(firsts, len(view.start_s)))
+    times = np.append(view.start_s[firsts], view.start_s[-1] + view.segment_s)
+    top = np.cumsum(np.add.reduceat(view.posterior, firsts) / counts[:, None], axis=1)
     floor = np.zeros(len(times))
     for c in range(view.posterior.shape[1]):
         ceiling = np.append(top[:, c], top[-1, c])
@@ -385,10 +395,24 @@ def _draw_posterior(axes: Axes, view: TrackView) -> None:
     axes.spines[:].set_visible(False)
 
 
+def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequence[Block]:
+    """Return a band's entries, or, where there are more than a screen shows, what it would show of them."""
+    if len(entries) <= _MAX_STEPS:
+        return entries
+    starts, ends = (np.array([entry[side] for entry in entries]) for side in (0, 1))
+    edges = np.linspace(start_s, end_s, _MAX_STEPS + 1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    at = np.searchsorted(starts, middle, side="right") - 1
+    covered = (at >= 0) & (middle < ends[at])
+    shown = [(entries[i][2], inside) for i, inside in zip(at, covered, strict=True)]
+    runs = [(key, [x for x, _ in run]) for key, run in groupby(enumerate(shown), key=lambda column: column[1])]
+    return [(float(edges[x[0]]), float(edges[x[-1] + 1]), name) for (name, inside), x in runs if inside]
+
+
 def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: float) -> None:
     character_s = (end_s - float(view.start_s[0])) / 115  # about the width of a character
     for row, entries in enumerate(view.bands.values()):
-        for start, stop, name in entries:
+        for start, stop, name in blocks_of(entries, float(view.start_s[0]), end_s):
             color = color_of(classes.index(name)) if name in classes else _THEME["muted" if name else "noisy"]
             axes.broken_barh([(start, stop - start)], (row + 0.12, 0.76), facecolors=color, edgecolor=_THEME["surface"])
             text = _short(name) if name and name in classes else ""

@@ -4,6 +4,7 @@ import os
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import browser as chromium_browser
 import gcs
 import numpy as np
 import pytest
@@ -92,7 +93,16 @@ def cloud():
         yield storage
 
 
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium."""
+    with chromium_browser.chromium() as opened:
+        yield opened
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if {"cloud", "prism"} & set(item.fixturenames):
             item.add_marker("cloud")
+        if "browser" in item.fixturenames:
+            item.add_marker("browser")

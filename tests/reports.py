@@ -24,7 +24,7 @@ from sssl.store import Manifest, Snapshot, Store
 
 CLASSES = ("calm & slow", "happy <3", "never")
 CUT = MelConfig(mels=8, segment_s=3.0, hop_s=3.0)
-PARTS, TRACKS_PER_PART = 2, 14
+TRACKS, TRACKS_PER_PART = 28, 14
 HALF = SongConfig(abstain_below=0.5)
 SCRIPT = "<script>alert(1)</script>"
 DEFECTS = {
@@ -38,20 +38,20 @@ DEFECTS = {
 }
 
 
-def catalog_rows(held_out):
+def catalog_rows(held_out, tracks=TRACKS, per_part=TRACKS_PER_PART, uri="/nowhere/{}.flac"):
     """Tracks of two classes by turns; the third class never occurs. One of them is called like a script."""
-    names = [f"track-{i:02d}" for i in range(PARTS * TRACKS_PER_PART - 1)] + [SCRIPT]
+    names = [f"track-{i:02d}" for i in range(tracks - 1)] + [SCRIPT]
     return [
         Catalog(
             track_id=name,
-            uri=f"/nowhere/{i}.flac",
+            uri=uri.format(i),
             label=CLASSES[i % 2],
-            split="test" if held_out and i % 4 < 2 and i < 24 else "train",
+            split="test" if held_out and i % 4 < 2 and i % TRACKS < 24 else "train",
             group_id=name,
             fold=0,
             expected_s=None,
             locked=False,
-            part=i // TRACKS_PER_PART,
+            part=i // per_part,
             source_fingerprint=None,
         )
         for i, name in enumerate(sorted(names))
@@ -115,15 +115,22 @@ def score(store, snapshot, round, accuracy, settings):
 
 
 def make_folder(
-    root, accuracies, held_out=True, defects=True, separation=None, settings=GUARDED.train, song_config=HALF
+    root,
+    accuracies,
+    held_out=True,
+    defects=True,
+    separation=None,
+    settings=GUARDED.train,
+    song_config=HALF,
+    **of_catalog,
 ):
     """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy."""
     store = Store.open(str(root), create=True)
-    rows = catalog_rows(held_out)
+    rows = catalog_rows(held_out, **of_catalog)
     catalog = commit_catalog(store, rows, CatalogConfig(classes=CLASSES))
     job = Job.of(store, "segment", ("segments", "ledger"), {"cut": asdict(CUT), "toolchain": {}}, [catalog])
     receipts = []
-    for part in range(PARTS):
+    for part in range(rows[-1].part + 1):
         tracks = [row for row in rows if row.part == part]
         cuts = [cut_of(track, i, defects) for i, track in enumerate(tracks)]
         receipts.append(segment.write_part(job, part, tracks, [cut.ledger for cut in cuts], segments_table(cuts, CUT)))

@@ -1,7 +1,9 @@
-"""What docs/ shows in SQL and Python runs, on an output like the demo's."""
+"""What README and docs/ show in commands, SQL and Python runs, on an output like the demo's."""
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,15 +13,27 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from conftest import RATE_HZ, music
+from conftest import FAST, RATE_HZ, music
 from queries import PAGE, queries, refreshed
 
 import sssl
-from pipelines.cli import main
+from pipelines.cli import COMMANDS, main
 from schemas import TABLES
 from sssl.sql import connect
 
-DOCS = PAGE.parent
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(PAGE.parent.glob("*.md"))]
+ELSEWHERE = {
+    "make demo": "Makefile::demo",
+    "make test": "Makefile::test",
+    ". .venv/bin/activate": "Makefile::install",
+    "sssl evaluate": "tests/pipelines/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
+    "sssl import": "tests/pipelines/test_import.py::test_the_printed_command_is_one_that_runs",
+    "sssl run --catalog gs://": "tests/pipelines/test_object_storage.py::test_a_bucket_gets_the_same_tables_as_a_disk",
+    "sssl score": "tests/pipelines/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process",
+}
+"""Commands that are not run here, by how they start, with what runs them."""
+OTHERS_FLAGS = ("--backend-store-uri", "--direct_running_mode", "--direct_num_workers")
 QUERIES = list(queries(PAGE.read_text()))
 DOUBLED, MISLABELLED = "Which tracks are the same recording twice?", "Which labels look wrong at their source?"
 NONE_HERE = {DOUBLED, MISLABELLED}  # the small catalog of the tests has neither
@@ -31,17 +45,48 @@ def connection(finished):
 
 
 @pytest.fixture
-def folder(finished, tmp_path, monkeypatch):
-    """A folder with an output called `demo` and a song, as the docs assume it."""
-    (tmp_path / "demo").symlink_to(finished.root)
+def folder(finished, catalog, tmp_path, monkeypatch):
+    """A folder with outputs, a catalog, songs and labels under the names that the docs use."""
+    for name in ("demo", "out"):
+        shutil.copytree(finished.root, tmp_path / name)
+    for name in ("before", "after"):
+        (tmp_path / name).symlink_to(finished.root)
+    (tmp_path / "audio").symlink_to(Path(catalog).parent / "audio")
+    shutil.copy(catalog, tmp_path)
+    (tmp_path / "labels.csv").write_text("track_id,label\nQ1_0,Q1\n")
+    moods = Path(catalog).read_text().replace("Q1\n", "bright\n").replace("Q3\n", "dark\n").splitlines(keepends=True)
+    (tmp_path / "moods.csv").write_text("".join(row for row in moods if not re.search(",Q\\d$", row)))
     soundfile.write(tmp_path / "song.mp3", music("Q2", 9.0, seed=5), RATE_HZ)
     (tmp_path / "notes.txt").write_text("not music\n" * 100)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def on_our_tracks(sql):
-    return sql.replace("track001", "Q1_0")
+def on_our_tracks(text):
+    return text.replace("track001", "Q1_0").replace("track002", "Q2_1")
+
+
+def blocks(page, *languages):
+    """Yield the fenced blocks of a page that are in one of some languages."""
+    for language, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        if language in languages:
+            yield text
+
+
+def lines_of(page):
+    """Yield the command lines of a page."""
+    for block in blocks(page, ""):
+        if not shows_a_folder(block):
+            yield from filter(None, block.replace("\\\n", " ").splitlines())
+
+
+def shows_a_folder(block):
+    return re.match(r"\w+/\n", block)
+
+
+def run_elsewhere(line):
+    """Return the test that a command is run by, if it is not run here."""
+    return next((test for start, test in ELSEWHERE.items() if line.startswith(start)), None)
 
 
 def test_there_are_queries_for_a_dozen_questions_and_more():
@@ -96,11 +141,52 @@ def test_only_outputs_are_written(connection):
     assert tables.sub("", refreshed(page, connection)) == tables.sub("", page)
 
 
-@pytest.mark.parametrize("name", ["queries.md", "python.md"])
-def test_python_of_the_docs_runs(name, folder):
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
-    assert blocks
-    code = "\n".join(blocks)
+def test_every_block_is_of_a_kind_that_is_tested():
+    kinds = {kind for page in PAGES for kind in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)}
+    assert kinds <= {"sql", "python", "csv"}
+    assert [page.name for page in PAGES if list(blocks(page, "sql"))] == ["queries.md"]
+    assert {page.name for page in PAGES if any(map(shows_a_folder, blocks(page, "")))} == {"datasets.md"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list(lines_of(page))], ids=lambda page: page.name)
+def test_commands_of_the_docs_run(page, folder, capfd):
+    for line in map(on_our_tracks, lines_of(page)):
+        if run_elsewhere(line):
+            continue
+        program, *args = shlex.split(line, comments=True)
+        assert program == "sssl", line
+        quick = [*FAST, "--rounds", "1"] if args[0] == "run" else []
+        assert main([args[0], *quick, *args[1:]]) == 0, f"{line}\n{capfd.readouterr().err}"
+
+
+@pytest.mark.parametrize(("start", "test"), ELSEWHERE.items())
+def test_what_is_run_elsewhere_is_there_and_in_the_docs(start, test):
+    assert any(line.startswith(start) for page in PAGES for line in lines_of(page))
+    file, _, name = test.partition("::")
+    assert re.search(
+        rf"^{name}\b" if file == "Makefile" else rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE
+    )
+
+
+def test_every_flag_in_the_docs_is_one(capsys):
+    known = set(OTHERS_FLAGS)
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        known |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    for page in PAGES:
+        assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text())) <= known, page.name
+
+
+def test_links_between_the_docs_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if list(blocks(page, "python"))], ids=lambda page: page.name)
+def test_python_of_the_docs_runs(page, folder):
+    code = "\n".join(blocks(page, "python"))
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | PYTHONPATH
     )
@@ -148,8 +234,6 @@ def test_a_damaged_file_is_labelled_with_a_warning(finished, folder):
 
 
 def test_an_opened_output_stays_as_it_was(finished, tmp_path):
-    import shutil
-
     root = shutil.copytree(finished.root, tmp_path / "out")
     output = sssl.open(root)
     before = output.songs()

@@ -59,3 +59,31 @@ def test_a_reliability_curve_can_be_drawn_of_bins_that_are_all_right_or_all_wron
     drawn = plots.reliability("name", "alt", [Bin(10, 0.4, 0.0), Bin(10, 0.9, 1.0)])
     assert ">confidence</text>" in drawn
     assert ">share that is right</text>" in drawn
+
+
+def test_a_band_of_few_entries_is_drawn_as_it_is():
+    entries = [(0.0, 3.0, "a"), (6.0, 9.0, None)]
+    assert plots.blocks_of(entries, 0.0, 9.0) == entries
+
+
+def test_a_band_of_many_entries_keeps_its_long_stretches_and_gaps():
+    many = [(float(s), s + 3.0, "a") for s in range(0, 6000, 3)]
+    late = [(9000.0, 12000.0, "b")]
+    blocks = plots.blocks_of(many + late, 0.0, 12000.0)
+    assert [name for _, _, name in blocks] == ["a", "b"]
+    for (start, end, _), (expected_start, expected_end) in zip(blocks, ((0, 6000), (9000, 12000)), strict=True):
+        assert (start, end) == pytest.approx((expected_start, expected_end), abs=12000 / 300)
+
+
+def test_a_track_of_three_hours_is_drawn_with_as_many_shapes_as_a_screen_shows():
+    n = 3600
+    rng = np.random.default_rng(0)
+    log_mel = np.full((n, 4, 2), -40, np.float16)
+    log_mel[:, 0] = -20
+    bands = {"timeline": [(3.0 * i, 3.0 * i + 3, CLASSES[rng.integers(3)]) for i in range(n)]}
+    posterior = rng.dirichlet(np.ones(3), n)
+    drawn = plots.track(
+        "x", "alt", plots.TrackView(np.arange(n) * 3.0, log_mel, posterior, bands, 3.0, 16000, 512), CLASSES
+    )
+    assert drawn.count("<path") < 2 * plots._MAX_STEPS
+    assert len(drawn) < 400_000

@@ -79,7 +79,7 @@ def test_the_summary_says_what_the_tables_say(report_folder, report_html):
 
 def test_settings_that_differ_from_the_preset_are_named(report_folder, report_html):
     named = ["min_agreement None", "min_separation None"]
-    assert report.nearest_preset(report.Source.of(*report_folder)) == ("guarded", named)
+    assert report.summary.nearest_preset(report.Source.of(*report_folder)) == ("guarded", named)
 
 
 def test_a_run_without_held_out_tracks_or_failures_or_rounds(tmp_path):

@@ -1,0 +1,46 @@
+"""What a reader of the report can listen to: audio files on this machine, by links relative to the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from urllib.parse import quote
+
+PLAYABLE = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
+"""Suffixes of what browsers play."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of neighbouring segments that inherited a label and learned another."""
+
+    start_s: float
+    end_s: float
+    inherited: str
+    learned: str
+
+    @property
+    def fragment(self) -> str:
+        """The stretch as a media fragment of a link (W3C, Media Fragments URI 1.0)."""
+        return f"#t={self.start_s:.1f},{self.end_s:.1f}"
+
+
+def link(root: str | None, uri: str) -> str | None:
+    """Link from a page in the folder `root` to a file, None if one of them is not on this machine or not playable."""
+    path = uri.removeprefix("file://")
+    if root is None or "://" in path or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
+        return None
+    return quote(os.path.relpath(path, root))
+
+
+def passages(segments: Iterable[tuple[float, str | None, str | None]], distance_s: float, most: int) -> list[Passage]:
+    """Find the longest stretches of segments (start, inherited, learned) that changed their label, in time order."""
+    found: list[Passage] = []
+    for (old, new), run in groupby(segments, key=lambda segment: segment[1:]):
+        starts = [start for start, _, _ in run]
+        if old and new and old != new:
+            found.append(Passage(starts[0], starts[-1] + distance_s, old, new))
+    longest = sorted(found, key=lambda passage: passage.start_s - passage.end_s)[:most]
+    return sorted(longest, key=lambda passage: passage.start_s)

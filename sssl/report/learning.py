@@ -1,0 +1,107 @@
+"""What each round split, relabelled and gained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import Round
+from sssl import mixture, plots
+from sssl.report.source import Context, Floats, Source
+
+SHOWN_STOPS = 3  # rounds in a flow of labels
+
+
+def context(source: Source) -> Context:
+    """What each round split, relabelled and gained."""
+    rounds, counts = source.rounds, {m.round: m.summary for m in source.snapshot.of("labels")}
+    numbers, accepted = [row.round for row in rounds], [row.accepted for row in rounds]
+    accuracy = {
+        "held-out tracks": [row.heldout_accuracy for row in rounds],
+        "train tracks": [row.train_accuracy for row in rounds],
+    }
+    confident = {name: [_confident_share(counts[r], name) for r in numbers] for name in source.classes}
+    alt = "Confident share by class and round"
+    split_rounds = [row for row in rounds if counts[row.round].get("mixture")]
+    main = source.accepted if source.accepted in split_rounds else rounds[-1]
+    splits = [_split_of(source, row, counts[row.round], large=row == main) for row in split_rounds]
+    return {
+        "rounds": rounds,
+        "interval_level": source.snapshot.of("rounds")[-1].config["interval_level"],
+        "accuracy": plots.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
+        "confident": plots.by_round("confident", alt, numbers, confident, source.colors, accepted),
+        "splits": sorted(splits, key=lambda split: not split["by_class"]),
+        "flow": _flow(source, counts) if source.accepted.round else None,
+    }
+
+
+def _flow(source: Source, counts: dict[int | None, Context]) -> Context:
+    """Draw where labels went, from the inherited ones over the accepted rounds, the last few of them."""
+    stops = [row.round for row in source.rounds if row.accepted and row.round][-SHOWN_STOPS:]
+    first = flow_of(counts[stops[0]], source.classes)
+    steps = [first, *(moved_between(source, *pair) for pair in pairwise(stops))]
+    whole = flow_of(counts[source.accepted.round], source.classes)
+    changed = (
+        f"{whole.sum() - np.trace(whole):,.0f} of {whole.sum():,.0f} segments do not have the label they inherited"
+    )
+    names = ["inherited", *(f"round {stop}" for stop in stops)]
+    return {"whole": whole, "plot": plots.flow("flow", f"Flow of labels: {changed}", steps, names, source.classes)}
+
+
+def moved_between(source: Source, earlier: int, later: int) -> Floats:
+    """Count how many segments of train tracks moved from a label to a label [C, C] between two rounds."""
+    found = source.rows(
+        "select a.label as old, b.label as new, count(*) as n "
+        "from labels a join labels b using (track_id, segment_index) join catalog using (track_id) "
+        "where a.round = ? and b.round = ? and split = 'train' "
+        "and a.label is not null and b.label is not null group by all",
+        *(earlier, later),
+    )
+    return flow_of({f"flow/{row['old']}/{row['new']}": row["n"] for row in found}, source.classes)
+
+
+def _confident_share(counts: Context, name: str) -> float | None:
+    confident, noisy = (counts.get(f"{partition}/{name}", 0) for partition in ("confident", "noisy"))
+    return confident / (confident + noisy) if confident + noisy else None
+
+
+def _split_of(source: Source, row: Round, summary: Context, large: bool) -> Context:
+    """Draw the losses of a round with the mixtures that split them; those of the large one also by class."""
+    fitted = {m["class"]: m for m in summary["mixture"]}
+    common = fitted["*"]
+    losses = loss_counts(source, row.round, common["axis"])
+    of, alt = f"loss{row.round}", f"Losses of round {row.round}, confident and noisy, with the fitted mixture"
+    return {
+        "round": row,
+        "mixture": common,
+        "evidence": summary["evidence"],
+        "plot": plots.loss_histogram(of, alt, losses.sum(axis=0), common, large),
+        "by_class": [
+            (name, plots.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
+            for c, name in enumerate(source.classes)
+            if large and losses[c].any()
+        ],
+    }
+
+
+def loss_counts(source: Source, round: int, axis: mixture.Axis) -> NDArray[np.int64]:
+    """Count the losses that a round was split on: [C, 2, BINS] by inherited label and partition (confident, noisy)."""
+    found = source.connection.sql(
+        "select list_position(?, l.inherited_label) - 1 as c, l.partition = 'noisy' as noisy, l.loss::double as loss "
+        "from labels l join catalog using (track_id) where l.round = ? and split = 'train' "
+        "and l.partition in ('confident', 'noisy') and l.loss is not null",
+        params=[list(source.classes), round],
+    )
+    counts = np.zeros((len(source.classes), 2, mixture.BINS), np.int64)
+    for batch in found.to_arrow_reader(1 << 16):
+        c, noisy, loss = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
+        np.add.at(counts, (c, noisy.astype(int), mixture.bin_of(mixture.to_axis(loss, axis), axis)), 1)
+    return counts
+
+
+def flow_of(counts: Context, classes: Sequence[str]) -> Floats:
+    """Return how many segments moved from an inherited label to a label [C, C], from a labels table's counts."""
+    return np.array([[counts.get(f"flow/{old}/{new}", 0) for new in classes] for old in classes], dtype=np.float64)

@@ -1,0 +1,70 @@
+"""Confusion matrices of the accepted scores and of the song classifier, and whether a confidence keeps its word."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sssl import plots
+from sssl.judge import confusion_of
+from sssl.metrics import Bin, quality, reliability
+from sssl.report.source import Context, Floats, Source
+from sssl.songs import Threshold, bins_for
+
+FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
+
+
+def context(source: Source) -> Context:
+    """Confusion matrices of the accepted scores and of the song classifier, and the confidence of songs."""
+    songs = source.snapshot.get("songs")
+    scores = source.snapshot.get("scores", source.accepted.round)
+    matrices = [
+        {"what": what, "which": which, **_matrix(confusion_of(table.summary, split, source.classes))}
+        for what, table in (("Song classifier", songs), ("Mean posterior", scores))
+        for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
+    ]
+    edges, counts = source.histogram("confidence", "songs", 1.0, 20)
+    threshold = Threshold(**songs.summary["threshold"]).abstain_below
+    alt = "Histogram of the songs' confidence; songs below the threshold abstain"
+    return {
+        "matrices": [matrix for matrix in matrices if matrix["quality"].tracks],
+        "held_out": source.rows(
+            "select abstained, count(*) as tracks, avg(confidence) as confidence, avg((s.label = c.label)::int) as "
+            "accuracy from songs s join catalog c using (track_id) where split = 'test' group by all order by all"
+        ),
+        "confidence": plots.histogram(
+            "confidence", alt, edges, counts, "confidence", 1.0 if threshold is None else threshold
+        ),
+        "reliability": reliability_curve(source),
+    }
+
+
+def reliability_curve(source: Source) -> Context | None:
+    """Draw whether confidences keep their word: for held-out tracks, where these are too few for train tracks that were
+    left out of the fit, and not at all where those are too few as well."""
+    held_out = source.connection.sql(
+        "select s.confidence::double as confidence, s.label = c.label as correct "
+        "from songs s join catalog c using (track_id) where split = 'test' order by track_id"
+    ).fetchnumpy()
+    confidence, correct = held_out["confidence"], held_out["correct"]
+    bins = reliability(confidence, correct, bins_for(len(confidence)))
+    of_held_out = len(confidence) >= FEWEST_FOR_CURVE
+    if not of_held_out:
+        bins = [Bin(**found) for found in source.snapshot.get("songs").summary["reliability"]]
+    tracks = sum(found.tracks for found in bins)
+    if tracks < FEWEST_FOR_CURVE:
+        return None
+    said = ", ".join(f"{b.accuracy:.0%} right at a confidence of {b.confidence:.0%}" for b in bins)
+    return {
+        "of_held_out": of_held_out,
+        "tracks": tracks,
+        "bins": len(bins),
+        "plot": plots.reliability("reliability", f"Reliability curve: {said}", bins),
+    }
+
+
+def _matrix(confusion: Floats) -> Context:
+    hits, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        precision, recall = hits / predicted, hits / true
+        f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
+    return {"counts": confusion, "quality": quality(confusion), "precision": precision, "recall": recall, "f1": f1}

@@ -1,0 +1,85 @@
+"""What a report is made from, and how its numbers are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from schemas import Round
+from sssl import plots
+from sssl.rounds import last_accepted, read_rounds
+from sssl.sql import connect
+from sssl.store import Snapshot, Store
+
+Floats = NDArray[np.float64]
+Context = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The published tables of an output folder, by SQL and by manifest."""
+
+    store: Store
+    snapshot: Snapshot
+    connection: duckdb.DuckDBPyConnection
+    classes: tuple[str, ...]
+    rounds: list[Round]
+    accepted: Round
+
+    @classmethod
+    def of(cls, store: Store, snapshot: Snapshot) -> Source:
+        classes = tuple(snapshot.get("catalog").summary["classes"])
+        rounds, accepted = read_rounds(store, snapshot), last_accepted(store, snapshot)
+        return cls(store, snapshot, connect(store, snapshot), classes, rounds, accepted)
+
+    @property
+    def colors(self) -> list[str]:
+        return [plots.color_of(c) for c in range(len(self.classes))]
+
+    def rows(self, sql: str, *values: Any) -> list[Context]:
+        """Run a query and return its rows by column name."""
+        result = self.connection.execute(sql, list(values))
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def histogram(self, column: str, table: str, high: float, bins: int) -> tuple[Floats, Floats]:
+        """Count a column between 0 and a value; what lies beyond goes to the last bin."""
+        counts = np.zeros(bins)
+        sql = f"select least(floor({column} * ?), ?)::int as bin, count(*) as n from {table} group by bin"
+        for row in self.rows(sql, bins / high, bins - 1):
+            counts[row["bin"]] = row["n"]
+        return np.linspace(0.0, high, bins + 1), counts
+
+
+def stopped(row: Round) -> bool:
+    """Say whether a round had nothing to split, so that nothing was trained."""
+    return row.round > 0 and not row.noisy
+
+
+def _said(pattern: str) -> Callable[[float | None], str]:
+    return lambda value: "—" if value is None or np.isnan(value) else pattern.format(value)
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _clock(seconds: float | None) -> str:
+    return "—" if seconds is None else plots.clock(seconds)
+
+
+def _code(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
+
+
+_NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
+FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, "hours": _hours, "clock": _clock, "code": _code}

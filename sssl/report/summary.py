@@ -1,0 +1,68 @@
+"""What was labelled, how good it is, what self-learning did and what failed, in numbers and words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import numpy as np
+
+from sssl.judge import confusion_of
+from sssl.metrics import quality, wilson
+from sssl.presets import PRESETS
+from sssl.report.source import Context, Source, stopped
+from sssl.songs import Threshold
+
+
+def context(source: Source) -> Context:
+    """What came out, in numbers."""
+    (found,) = source.rows(
+        "select (select count(*) from catalog) tracks, (select count(*) from songs) labelled, "
+        "(select count(*) from songs where abstained) abstained, "
+        "(select coalesce(sum(decoded_s), 0) from ledger) decoded_s, "
+        "(select count(*) from ledger where status = 'failed') failed, "
+        "(select count(*) from ledger where status = 'partial') partial"
+    )
+    segments, songs, accepted = source.snapshot.get("segments"), source.snapshot.get("songs"), source.accepted
+    split = accepted.confident + accepted.noisy
+    scores, train = (source.snapshot.get(table, accepted.round) for table in ("scores", "models"))
+    by_song, by_mean = (confusion_of(table.summary, "test", source.classes) for table in (songs, scores))
+    song_quality = quality(by_song)
+    max_drop = source.snapshot.of("rounds")[-1].config["max_drop"]
+    preset, differences = nearest_preset(source)
+    return found | {
+        "segments": segments.rows,
+        "segment_s": segments.config["cut"]["segment_s"],
+        "threshold": Threshold(**songs.summary["threshold"]),
+        "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
+        "warm_up": source.rounds[0],
+        "accepted": accepted,
+        "noisy_share": accepted.noisy / split if split else None,
+        "song_quality": song_quality,
+        "mean_quality": quality(by_mean),
+        "gained": int(np.trace(by_song) - np.trace(by_mean)),
+        "selected": max_drop is not None and any(row.round and not stopped(row) for row in source.rounds),
+        "interval": wilson(song_quality.accuracy, song_quality.tracks) if song_quality.accuracy is not None else None,
+        "made_at": songs.created_at,
+        "train": train.config,
+        "cross_fitted": train.config["cross_fit"] and source.snapshot.get("catalog").summary["folds"] > 1,
+        "preset": preset,
+        "differences": differences,
+    }
+
+
+def nearest_preset(source: Source) -> tuple[str, list[str]]:
+    """Name the preset that a run's settings are nearest to, and each setting in which they differ from it."""
+    tables = {"relabel": "labels", "train": "models", "score": "scores", "judge": "rounds"}
+    used = {stage: source.snapshot.of(table)[-1].config for stage, table in tables.items()}
+    differing = {name: list(_differences(used, asdict(preset))) for name, preset in PRESETS.items()}
+    nearest = min(differing, key=lambda name: len(differing[name]))
+    return nearest, differing[nearest]
+
+
+def _differences(used: Context, wanted: Context) -> Iterator[str]:
+    for name, value in sorted(used.items()):
+        if isinstance(value, dict):
+            yield from _differences(value, wanted.get(name) or {})
+        elif name not in wanted or wanted[name] != value:
+            yield f"{name} {value}"

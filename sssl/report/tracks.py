@@ -1,0 +1,91 @@
+"""A few tracks to look at and to listen to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sssl import plots
+from sssl.features import MelConfig
+from sssl.report import audio
+from sssl.report.source import Context, Floats, Source
+from sssl.store import Manifest
+
+SHOWN_TRACKS = 6
+SHOWN_PASSAGES = 3  # of a track
+
+_EXAMPLES = {
+    "largest share of noisy segments": "select track_id from accepted_labels join catalog using (track_id) "
+    "where split = 'train' group by track_id having count_if(partition = 'noisy') > 0 "
+    "order by count(*) >= 4 desc, count_if(partition = 'noisy') / count(*) desc, count(*) desc, track_id limit 6",
+    "least confident": "select track_id from songs order by segments >= 4 desc, confidence, track_id limit 6",
+    "most confident": "select track_id from songs order by segments >= 4 desc, confidence desc, track_id limit 6",
+}
+
+
+def chosen_tracks(source: Source) -> dict[str, str]:
+    """Choose the tracks to show, with what each of them is an example of."""
+    examples = {why: [row["track_id"] for row in source.rows(sql)] for why, sql in _EXAMPLES.items()}
+    each = SHOWN_TRACKS // max(1, sum(map(bool, examples.values())))
+    chosen: dict[str, str] = {}
+    for why, track_ids in examples.items():
+        chosen |= dict.fromkeys([track_id for track_id in track_ids if track_id not in chosen][:each], why)
+    return chosen
+
+
+def context(source: Source, truth: str | None) -> list[Context]:
+    """Draw a few tracks: spectrogram, posterior, timeline, noisy segments and, if known, true sections."""
+    sections = pd.read_csv(truth, dtype={"track_id": str, "true_label": str}) if truth else None
+    return [
+        {"why": why, **_shown_track(source, track_id, f"track{number}", sections)}
+        for number, (track_id, why) in enumerate(chosen_tracks(source).items())
+    ]
+
+
+def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFrame | None) -> Context:
+    (song,) = source.rows(
+        "select s.*, c.uri, c.label as inherited, c.split, c.part from songs s join catalog c using (track_id) "
+        "where track_id = ?",
+        track_id,
+    )
+    rows = source.rows(
+        "select s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as inherited, l.label as learned "
+        "from accepted_scores s join accepted_labels l using (track_id, segment_index) where track_id = ? "
+        "order by segment_index",
+        track_id,
+    )
+    manifest, unknown = source.snapshot.get("segments"), [np.nan] * len(source.classes)
+    cut = MelConfig(**manifest.config["cut"])
+    start_s, log_mel = _segments(source, manifest, song["part"], track_id)
+    posterior = np.array([row["probabilities"] or unknown for row in rows], dtype=np.float64)
+    noisy_s = [float(start) for start, row in zip(start_s, rows, strict=True) if row["noisy"]]
+    bands = _bands(song, noisy_s, cut.start_distance_s, sections)
+    view = plots.TrackView(start_s, log_mel, posterior, bands, cut.segment_s, cut.rate_hz, cut.frame_hop)
+    alt = f"Spectrogram, posterior and timeline: {plots.in_words(song['timeline'])}"
+    changes = [(float(start), row["inherited"], row["learned"]) for start, row in zip(start_s, rows, strict=True)]
+    return {
+        "song": song,
+        "noisy": len(noisy_s),
+        "plot": plots.track(name, alt, view, source.classes),
+        "audio": audio.link(source.store.local_path, song["uri"]),
+        "passages": audio.passages(changes, cut.start_distance_s, SHOWN_PASSAGES),
+    }
+
+
+def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.DataFrame | None) -> plots.Bands:
+    bands: plots.Bands = {"timeline": [(e["start_s"], e["end_s"], e["label"]) for e in song["timeline"]]}
+    if sections is not None:
+        own = sections[sections["track_id"] == song["track_id"]]
+        bands["truth"] = list(zip(own["start_s"], own["end_s"], own["true_label"], strict=True))
+    if noisy_s:
+        bands["noisy"] = [(start, start + distance_s, None) for start in noisy_s]
+    return bands
+
+
+def _segments(source: Source, manifest: Manifest, part: int, track_id: str) -> tuple[Floats, NDArray[np.float16]]:
+    """Read the starts [N] and spectrograms [N, mels, frames] of one track."""
+    with source.store.fs.open(source.store.url(manifest.files[part].path), "rb") as file:
+        table = pq.read_table(file, columns=["start_s", "log_mel"], filters=[("track_id", "=", track_id)])
+    return table["start_s"].to_numpy().astype(np.float64), table["log_mel"].combine_chunks().to_numpy_ndarray()
