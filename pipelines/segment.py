@@ -27,8 +27,9 @@ from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Catalog, Ledger, Segment, Status, columns, to_arrow
-from sssl.catalog import CatalogConfig, Dealt, commit_catalog, read_catalog
+from sssl.catalog import commit_catalog, read_catalog
 from sssl.cut import CutTrack, cut_track, ledger_counts, ledger_row, segments_table, toolchain
+from sssl.deal import CatalogConfig, Dealt
 from sssl.features import MelConfig
 from sssl.gate import GateConfig
 from sssl.isolate import Failure, IsolatedPool, Limits
@@ -117,14 +118,15 @@ class CutPart(beam.DoFn):
 
     def _start(self, ref: PartRef) -> _Started:
         tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
-        todo = [track for track in tracks if before.cause(track, self._settings.again) is not Cause.UNCHANGED]
+        causes = before.causes(tracks, self._settings.again)
+        todo = [track for track, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
         cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
         return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
 
     def _finish(self, started: _Started) -> Receipt:
         part, tracks, before, todo, results = started
         if not todo and before.holds(tracks):
-            ledger = [before.known[track.track_id].entry for track in tracks]
+            ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, ledger_counts(tracks, ledger))
         cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings.cut))
@@ -141,7 +143,7 @@ def merge(
     """Put together a part's ledger and segments, in the order of tracks, from new cuts and from what was there."""
     new = {cut.ledger.track_id: cut for cut in cuts}
     kept = [track.track_id for track in tracks if track.track_id not in new]
-    ledger = [new[t].ledger if t in new else before.known[t].entry for t in (track.track_id for track in tracks)]
+    ledger = [new[t].ledger if t in new else before.ledger[t] for t in (track.track_id for track in tracks)]
     segments = segments_table(cuts, config)
     if kept:
         segments = pa.concat_tables([segments, of_tracks(before.segments(), kept)])
@@ -160,7 +162,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
         ErrorRatioExceeded: too many tracks failed.
     """
 
-    def read(dealt: Dealt) -> list[Catalog]:
+    def read(dealt: Dealt) -> pa.Table:
         return read_catalog(config.catalog, config.labels, config.settings.deal, dealt, taken_down(store))
 
     return run_on(store, snapshot, read, config.settings, beam_args)
@@ -169,27 +171,27 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
 def run_on(
     store: Store,
     snapshot: Snapshot,
-    read: Callable[[Dealt], list[Catalog]],
+    read: Callable[[Dealt], pa.Table],
     settings: Settings,
     beam_args: Sequence[str],
 ) -> Snapshot:
-    """Run the stage on the rows that `read` returns, given the catalog as it was dealt before.
+    """Run the stage on the catalog that `read` returns, given the catalog as it was dealt before.
 
     Raises:
         ErrorRatioExceeded: too many tracks failed.
     """
     previous = Previous.of(store, snapshot, settings.of_rows())
     dealt = previous.dealt()
-    rows = read(dealt)
-    causes = previous.causes(rows, dealt, settings.again)
-    console.print(f"{len(rows)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
-    catalog = commit_catalog(store, rows, settings.deal)
+    tracks = read(dealt)
+    causes = previous.causes(tracks, dealt, settings.again)
+    console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
+    catalog = commit_catalog(store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
         snapshot = _cut(store, snapshot, catalog, previous, settings, beam_args)
-    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(rows)
+    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(tracks)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
-            f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
+            f"{failed:.0%} of {len(tracks)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
             + reasons_of(snapshot.get("ledger")),
             snapshot,
         )

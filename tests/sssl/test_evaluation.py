@@ -3,7 +3,8 @@ import pandas as pd
 import pytest
 
 from schemas import Catalog
-from sssl.catalog import CatalogConfig, CatalogError
+from sssl.catalog import CatalogError
+from sssl.deal import CatalogConfig
 from sssl.evaluation import (
     METHODS,
     METRICS,
