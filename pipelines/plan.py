@@ -12,7 +12,7 @@ from rich.table import Table
 from pipelines.flags import complain, parse
 from pipelines.previous import Previous
 from pipelines.progress import printed
-from pipelines.segment import Config as SegmentConfig
+from pipelines.settings import Config as SegmentConfig
 from sssl.catalog import CatalogError, read_tracks, with_fingerprints
 from sssl.plan import Cause
 from sssl.store import Snapshot, Store, StoreError

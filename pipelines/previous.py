@@ -13,12 +13,11 @@ import pyarrow.compute as pc
 from pipelines.io import read_manifest
 from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from sssl.catalog import read_dealt, read_part
-from sssl.deal import Dealt, whole
-from sssl.plan import KNOWN, AgainConfig, Cause, causes_of, count_causes
+from sssl.deal import Dealt
+from sssl.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
 from sssl.store import PartFile, Snapshot, Store
 
 TABLES = ("segments", "ledger")
-_OF_LEDGER = ("track_id", "status", "reason", "retryable")
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,11 @@ class Previous:
         """Count the tracks of a catalog by why they will be decoded."""
         known = _nothing_known()
         if self.refs:
-            ledger = self.store.read_table(read_manifest(self.store, self.refs["ledger"]), list(_OF_LEDGER))
+            # The ledger has a file a part: a catalog of millions is planned without it where that is possible.
+            asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
+            ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None
             known = known_tracks(dealt.tracks, ledger)
         return count_causes(tracks, known, self.config_changed, again)
-
-
-def known_tracks(tracks: pa.Table, ledger: pa.Table) -> pa.Table:
-    """Return a catalog with what the ledger says of each track, as far as it decides what is decoded again."""
-    place = pc.index_in(whole(tracks["track_id"]), whole(ledger["track_id"]))
-    entries = {name: whole(ledger[name]).take(place) for name in _OF_LEDGER if name != "track_id"}
-    return pa.table({name: entries[name] if name in entries else tracks[name] for name in KNOWN})
 
 
 def _nothing_known() -> pa.Table:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -25,51 +25,20 @@ from pipelines.flags import parse, split_beam_args
 from pipelines.io import ErrorRatioExceeded, Job, PartRef
 from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console
+from pipelines.settings import Config as Config
+from pipelines.settings import Settings as Settings
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from schemas import Catalog, Ledger, Segment, Status, columns, to_arrow
+from schemas import Catalog, Ledger, Status, to_arrow
 from sssl.catalog import commit_catalog, read_catalog
-from sssl.cut import CutTrack, cut_track, ledger_counts, ledger_row, segments_table, toolchain
-from sssl.deal import CatalogConfig, Dealt
+from sssl.cut import CutTrack, cut_track, ledger_row, segments_table
+from sssl.deal import Dealt
 from sssl.features import MelConfig
-from sssl.gate import GateConfig
-from sssl.isolate import Failure, IsolatedPool, Limits
-from sssl.plan import AgainConfig, Cause
+from sssl.isolate import Failure, IsolatedPool
+from sssl.ledger import ledger_counts
+from sssl.plan import Cause
 from sssl.score import cores
 from sssl.store import Manifest, Receipt, Snapshot, Store
 from sssl.takedown import taken_down
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the stage."""
-
-    deal: CatalogConfig = field(default_factory=CatalogConfig)
-    cut: MelConfig = field(default_factory=MelConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
-    again: AgainConfig = field(default_factory=AgainConfig)
-    limits: Limits = field(default_factory=Limits)
-    processes: int | None = None
-    """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
-    max_error_ratio: float = 0.5
-    """Fail the run, after the ledger is committed, if a larger share of the tracks failed."""
-
-    def of_rows(self) -> dict[str, Any]:
-        """Return what decides the rows of a track."""
-        names = [column.name for column in columns(Segment)]
-        return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain(), "columns": names}
-
-
-@dataclass(frozen=True)
-class Config:
-    """Cut every track of a catalog into segments."""
-
-    catalog: str
-    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any fsspec URL."""
-    output: str
-    """Output folder; a local path or any fsspec URL."""
-    labels: str | None = None
-    """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
-    settings: Settings = field(default_factory=Settings)
 
 
 def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import reduce
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,10 +42,15 @@ class AgainConfig:
         expected = f"failed, retryable or reason=CODE with one of {', '.join(REASONS)}"
         require(self.retry in (None, "failed", "retryable", *reasons), "retry", self.retry, expected)
 
+    @property
+    def asks_ledger(self) -> bool:
+        """Whether it matters what became of a track."""
+        return self.retry is not None and not self.force
+
     def wanted(self, known: pa.Table) -> pa.Array:
         """Return which known tracks are to be decoded again although they did not change."""
         if self.retry is None:
-            return pa.array([False]).take(pa.array([0] * len(known)))
+            return pa.array(np.zeros(len(known), bool))
         if self.retry == "failed":
             return whole(pc.equal(known["status"], "failed"))
         if self.retry == "retryable":
@@ -52,23 +58,31 @@ class AgainConfig:
         return whole(pc.fill_null(pc.equal(known["reason"], self.retry.removeprefix("reason=")), False))
 
 
-KNOWN = ("track_id", "uri", "source_fingerprint", "expected_s", "status", "reason", "retryable")
-"""Columns of catalog and ledger that a known track is judged by."""
-
-_SOURCE = ("uri", "source_fingerprint", "expected_s")
-"""What decides what comes out of decoding a track, and how that is judged."""
+KNOWN = ("track_id", "uri", "source_fingerprint", "expected_s")
+"""Columns of the catalog that a known track is judged by; with `--retry` those of OF_LEDGER, too."""
+OF_LEDGER = ("track_id", "status", "reason", "retryable")
+_SOURCE = KNOWN[1:]
 _AT_ONCE = 1 << 20
 
 
-def causes_of(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> pa.Array:
-    """Decide for each track [N] of a catalog why it is decoded, if it is; `known` has the columns KNOWN."""
+def known_tracks(tracks: pa.Table, ledger: pa.Table | None) -> pa.Table:
+    """Return known tracks with what decides whether they are decoded again."""
+    columns = {name: tracks[name] for name in KNOWN}
+    if ledger is not None:
+        place = pc.index_in(whole(tracks["track_id"]), whole(ledger["track_id"]))
+        columns |= {name: whole(ledger[name]).take(place) for name in OF_LEDGER[1:]}
+    return pa.table(columns)
+
+
+def causes_of(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> pa.DictionaryArray:
+    """Decide for each track [N] of a catalog why it is decoded, if it is; `known` is as `known_tracks` makes it."""
     place = pc.index_in(whole(tracks["track_id"]), whole(known["track_id"]))
-    if again.force or config_changed:
-        otherwise = pa.scalar(Cause.CONFIG if config_changed else Cause.FORCED)
+    if config_changed or again.force:
+        otherwise = _code(Cause.CONFIG if config_changed else Cause.FORCED)
     else:
-        otherwise = pc.if_else(again.wanted(known).take(place), Cause.RETRY, Cause.UNCHANGED)
-    cause = pc.if_else(_changed(tracks, known, place), Cause.SOURCE, otherwise)
-    return pc.if_else(place.is_null(), Cause.NEW, cause)
+        otherwise = pc.if_else(again.wanted(known).take(place), _code(Cause.RETRY), _code(Cause.UNCHANGED))
+    cause = pc.if_else(_changed(tracks, known, place), _code(Cause.SOURCE), otherwise)
+    return pa.DictionaryArray.from_arrays(pc.if_else(place.is_null(), _code(Cause.NEW), cause), list(Cause))
 
 
 def count_causes(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> Counter[Cause]:
@@ -76,6 +90,10 @@ def count_causes(tracks: pa.Table, known: pa.Table, config_changed: bool, again:
     counts = pc.value_counts(causes_of(tracks, known, config_changed, again)).to_pylist()
     causes = Counter({Cause(count["values"]): count["counts"] for count in counts})
     return causes + Counter({Cause.GONE: len(known) - (len(tracks) - causes[Cause.NEW])})
+
+
+def _code(cause: Cause) -> pa.Scalar:
+    return pa.scalar(list(Cause).index(cause), pa.int8())
 
 
 def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from schemas import TABLES, Ledger, columns
 from sssl.catalog import commit_catalog, read_dealt, rows_of
-from sssl.cut import ledger_counts
+from sssl.ledger import ledger_counts
 from sssl.store import Manifest, PartFile, Snapshot, Store, StoreError, generation_name
 
 _FILE = "takedown.json"
