@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import torch
 import tyro
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
@@ -49,7 +48,7 @@ from sssl.estimate import (
     read_prices,
 )
 from sssl.presets import GUARDED, Preset, PresetName
-from sssl.score import cores
+from sssl.score import cores, device
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, StoreError
 from sssl.tracking import Untracked
@@ -192,7 +191,7 @@ def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]
             wall_s=by_stage[stage],
             cpu_s=cpu_by_stage[stage],
             cores=cores(),
-            gpus=int(torch.cuda.is_available() and stage in _ON_GPU),
+            gpus=int(device() == "cuda" and stage in _ON_GPU),
             workers=config.workers if stage in _ON_ALL_MACHINES else 1,
         )
         for stage in by_stage

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import fsspec
-import torch
 import tyro
 
 from pipelines.command import preset_of, stage
@@ -20,7 +19,7 @@ from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump, load, model_id
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted
-from sssl.score import cores
+from sssl.score import cores, device
 from sssl.store import Manifest, Snapshot, Store, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
 from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train
@@ -84,7 +83,7 @@ def run(
             round=config.round,
             folder=f"models/{generation}",
             start=start,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device(),
         )
         members = training.spec.members
         with bar(f"train {config.round}", members * training.epochs) as update:

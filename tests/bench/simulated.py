@@ -8,6 +8,7 @@ import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
 AT_ONCE = 1_000_000
@@ -16,7 +17,7 @@ AT_ONCE = 1_000_000
 def write_catalog(path, tracks):
     """Write a CSV or Parquet catalog: five tracks an artist, a label on every tenth, ids and paths as long as usual."""
     schema = pa.schema([(name, pa.string()) for name in ("track_id", "uri", "label", "group_id")])
-    writer = pa.csv.CSVWriter(path, schema) if path.endswith(".csv") else pq.ParquetWriter(path, schema)
+    writer = csv.CSVWriter(path, schema) if path.endswith(".csv") else pq.ParquetWriter(path, schema)
     with writer:
         for start in range(0, tracks, AT_ONCE):
             writer.write_table(make(start, min(start + AT_ONCE, tracks), schema))
