@@ -383,10 +383,8 @@ def _tell(config: Config, tracks: int, estimate: Estimate, prices: Prices) -> No
     rounds = f"{config.method.rounds} round{'s' * (config.method.rounds != 1)}"
     title = f"{tracks} tracks, {rounds}, on {config.workers} x {cores()} cores; from trials on {config.tracks} tracks"
     hours = {name: [getattr(stage, column) for column in _COLUMNS] for name, stage in estimate.stages.items()}
-    hours["all"] = [estimate.total(column) for column in _COLUMNS]
     _print(title, ["hours", "wall", "CPU", "vCPU", "GPU"], hours)
-    sizes = {name: [size / GIB] for name, size in estimate.table_bytes.items()} | {"all": [estimate.stored_gib()]}
-    _print("tables", ["", "GiB"], sizes)
+    _print("tables", ["", "GiB"], {name: [size / GIB] for name, size in estimate.table_bytes.items()})
     money = {name: [price] for name, price in estimate.money(prices).items()}
     _print(f"prices as of {prices.as_of}", ["", prices.currency], money)
     printed.print(_COVERS, soft_wrap=True)
@@ -395,18 +393,17 @@ def _tell(config: Config, tracks: int, estimate: Estimate, prices: Prices) -> No
 
 
 def _print(title: str, headings: list[str], rows: Mapping[str, list[Draws]]) -> None:
+    """Print estimates, their sums, and the intervals of the sums."""
     table = Table(headings[0], title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     for name, cells in rows.items():
-        table.add_row(name, *map(_said, cells))
+        table.add_row(name, *(f"{cell[0]:.3g}" for cell in cells))
+    sums = [Interval.of(np.sum(column, axis=0)) for column in zip(*rows.values(), strict=True)]
+    table.add_section()
+    for name, of_sum in (("all", "value"), ("at least", "low"), ("at most", "high")):
+        table.add_row(name, *(f"{getattr(found, of_sum):.3g}" for found in sums))
     printed.print(table)
-
-
-def _said(draws: Draws) -> str:
-    """Say an estimate in three digits with its interval in two."""
-    found = Interval.of(draws)
-    return "-" if found.high == 0 else f"{found.value:.3g} [{found.low:.2g}, {found.high:.2g}]"
 
 
 def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipelines.previous import Previous
 from pipelines.progress import printed
 from pipelines.settings import Config as SegmentConfig
 from sssl.catalog import CatalogError, read_tracks, with_fingerprints
-from sssl.plan import Cause
+from sssl.plan import KNOWN, Cause
 from sssl.store import Snapshot, Store, StoreError
 from sssl.takedown import taken_down
 
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         store, published = _published(config.output)
         previous = Previous.of(store, published, settings.of_rows())
-        dealt = previous.dealt()
+        dealt = previous.dealt(list(KNOWN))
         tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store))
         if previous.refs:  # a first run decodes all there is
             tracks = with_fingerprints(tracks)

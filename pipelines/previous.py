@@ -73,9 +73,11 @@ class Previous:
         known = known_tracks(to_arrow(Catalog, read_part(self.store, catalog, part)), ledger)
         return PartBefore(self.store, self.config_changed, known, ledger_rows(ledger), files)
 
-    def dealt(self) -> Dealt:
-        """Read the whole catalog as it was dealt."""
-        return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"])) if self.refs else Dealt()
+    def dealt(self, columns: list[str] | None = None) -> Dealt:
+        """Read the whole catalog, or some columns of it, as it was dealt."""
+        return (
+            read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns) if self.refs else Dealt()
+        )
 
     def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
         """Count the tracks of a catalog by why they will be decoded."""

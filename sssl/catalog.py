@@ -182,10 +182,10 @@ def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
     return held_out
 
 
-def read_dealt(store: Store, catalog: Manifest) -> Dealt:
-    """Read a committed catalog with the config it was dealt by."""
+def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None) -> Dealt:
+    """Read a committed catalog, or some columns of it, with the config it was dealt by."""
     config = CatalogConfig(**(catalog.config | {"classes": tuple(catalog.config["classes"])}))
-    return Dealt(store.read_table(catalog), config)
+    return Dealt(store.read_table(catalog, columns), config)
 
 
 def class_counts(tracks: pa.Table) -> Counter[str]:
