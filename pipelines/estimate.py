@@ -9,8 +9,8 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,12 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines import judge, relabel, report, score, segment, songs, train
+from pipelines import segment
 from pipelines.command import preset_of
 from pipelines.flags import complain, parse
 from pipelines.progress import console, printed, silenced
-from schemas import Catalog, to_arrow
+from pipelines.trials import BY_TRACK, LABELLED_PER_CLASS, Method, Took, Trial, try_stages
+from schemas import Catalog
 from sssl.catalog import CatalogError, read_tracks, rows_of, with_fingerprints
 from sssl.config import ConfigError, require
 from sssl.deal import Dealt, deal
@@ -37,38 +38,31 @@ from sssl.estimate import (
     LEVEL,
     Draws,
     Estimate,
-    Floats,
     Interval,
     Outlook,
     Prices,
     StageTime,
     Trials,
     Wanted,
-    Work,
     read_prices,
 )
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.score import cores, device
 from sssl.songs import SongConfig
-from sssl.store import Snapshot, Store, StoreError
-from sssl.tracking import Untracked
+from sssl.store import Store, StoreError
 from sssl.train import TrainError
 
 _ON_GPU = ("train", "score")
 _ON_ALL_MACHINES = ("segment", "relabel", "score", "songs")
-_BY_TRACK = ("catalog", "ledger")
 _SHARES = (4, 4, 4, 4, 2, 1)
 """A trial on each quarter of the sample, on a half and on the whole."""
 _PARTS_OF_WHOLE = 12
-_EPOCHS = 2
 _COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h")
 _COVERS = (
     f"Intervals ({LEVEL:.0%}) cover which tracks were drawn and how much the trials differed. They don't cover another "
     "machine or load, other prices, and tracks with labels that are longer than others. All rounds are counted, though "
     "one that finds nothing to split costs next to nothing. vCPU-hours are wall hours times cores, as they are billed."
 )
-_LABELLED_PER_CLASS = 3
-"""Tracks of a class that a trial needs: one to hold out, two to train on in different folds."""
 
 
 @dataclass(frozen=True)
@@ -100,33 +94,14 @@ class Config:
     songs: SongConfig = field(default_factory=SongConfig)
 
     def __post_init__(self) -> None:
-        least = max(_SHARES) * _LABELLED_PER_CLASS * len(self.segment.deal.classes)
+        least = max(_SHARES) * LABELLED_PER_CLASS * len(self.segment.deal.classes)
         require(self.tracks >= least, "tracks", self.tracks, f"{least} or more with these classes")
         require(self.workers > 0, "workers", self.workers, "1 or more")
 
     @property
-    def rounds(self) -> range:
-        """Rounds of a trial: the warm-up and one that stands for all later ones."""
-        return range(min(self.method.rounds, 1) + 1)
-
-    @property
-    def members(self) -> int:
-        return self.segment.deal.folds if self.method.train.cross_fit else 1
-
-
-Took = dict[str, tuple[Work, float]]
-"""The work that something was, and what it took, by title: a stage or table, with its round if it has rounds."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What the stages took on a few tracks, and what their tables hold."""
-
-    wall_s: Took
-    cpu_s: Took
-    table_bytes: Took
-    track_audio_s: Floats
-    track_segments: Floats
+    def tried(self) -> Method:
+        """What a trial tries."""
+        return Method(self.segment, self.method, self.songs)
 
 
 def run(config: Config) -> Estimate:
@@ -199,88 +174,6 @@ def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]
     return Estimate(times, _added_up(table_bytes))
 
 
-def try_stages(config: Config, tracks: list[Catalog], parts: int, output: str, *, first: bool = False) -> Trial:
-    """Run all stages on a few tracks, dealt into so many parts, as `sssl run` does; the `first` trial logs to MLflow.
-
-    Raises:
-        CatalogError: too few of the tracks can be decoded.
-    """
-    store, meter = Store.open(output, create=True), _Meter()
-    dealing = replace(config.segment.deal, tracks_per_part=ceil(len(tracks) / parts))
-    settings = replace(config.segment, deal=dealing, max_error_ratio=1.0)
-    bare = [replace(track, label=None, split=None, group_id=track.track_id, locked=False) for track in tracks]
-    with meter.of("segment"):
-        snapshot = segment.run_on(
-            store, Snapshot(), lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings, ()
-        )
-    labelled = to_arrow(Catalog, with_any_label(bare, _segments_of(store, snapshot), dealing.classes))
-    snapshot = segment.run_on(
-        store, snapshot, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings, ()
-    )
-    # As if there were something to split, and for as long as it takes to time an epoch.
-    relabelling = replace(config.method.relabel, min_separation=None, min_agreement=None)
-    training = replace(config.method.train, init=None, warmup_epochs=_EPOCHS, epochs=_EPOCHS, patience=None)
-    for round in config.rounds:
-        with meter.of(f"relabel {round}"):
-            snapshot = relabel.run(store, snapshot, relabel.Config(output, round, settings=relabelling), ())
-        with meter.of(f"train {round}"):
-            mlflow_uri = f"sqlite:///{store.local_path}/mlflow.db" if first and store.local_path else None
-            tracker = None if mlflow_uri else Untracked()
-            trained = train.Config(output, round, settings=training, mlflow_uri=mlflow_uri)
-            snapshot = train.run(store, snapshot, trained, (), tracker)
-        with meter.of(f"score {round}"):
-            snapshot = score.run(store, snapshot, score.Config(output, round, settings=config.method.score), ())
-        with meter.of(f"judge {round}"):
-            snapshot = judge.run(store, snapshot, judge.Config(output, round, settings=config.method.judge))
-    with meter.of("songs"):
-        snapshot = songs.run(store, snapshot, songs.Config(output, config.songs), ())
-    with meter.of("report"):
-        report.run(store, snapshot, report.Config(output))
-    return _trial(config, store, snapshot, meter)
-
-
-def with_any_label(tracks: list[Catalog], segments: Mapping[str, int], classes: Sequence[str]) -> list[Catalog]:
-    """Give tracks that have segments a label, each class in turn: what training costs does not depend on what labels
-    say, and a small sample of a catalog may lack some.
-
-    Raises:
-        CatalogError: there are too few.
-    """
-    usable = [track.track_id for track in tracks if segments[track.track_id]]
-    least = len(classes) * _LABELLED_PER_CLASS
-    if len(usable) < least:
-        raise CatalogError(
-            f"{len(usable)} of {len(tracks)} tracks of a piece of the sample gave segments, expected {least} or more: "
-            "give more --tracks, or see in the ledger of `sssl segment` what is wrong with them"
-        )
-    label = {track_id: classes[number % len(classes)] for number, track_id in enumerate(usable)}
-    return [replace(track, label=label.get(track.track_id)) for track in tracks]
-
-
-def tree_cpu_s() -> float:
-    """Return the CPU seconds of this process and of its descendants, those that have ended included."""
-    this = psutil.Process()
-    total = 0.0
-    for process in [this, *this.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])  # user, system, and both of children that were waited for
-    return total
-
-
-class _Meter:
-    """Wall and CPU seconds by stage."""
-
-    def __init__(self) -> None:
-        self.wall_s: dict[str, float] = {}
-        self.cpu_s: dict[str, float] = {}
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        wall_s, cpu_s = time.monotonic(), tree_cpu_s()
-        yield
-        self.wall_s[stage], self.cpu_s[stage] = time.monotonic() - wall_s, tree_cpu_s() - cpu_s
-
-
 def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial]:
     """Try the stages on pieces of the sample; twice on the first, since everything is slower once."""
     pieces = []
@@ -291,45 +184,14 @@ def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial
         console.print(f"trial {number} of {len(pieces)}: {len(piece)} tracks")
         parts = _PARTS_OF_WHOLE if len(piece) == len(pieces[-1]) else 1
         with silenced():
-            yield try_stages(config, piece, parts, f"{root.rstrip('/')}/{number}", first=number == 0)
-
-
-def _segments_of(store: Store, snapshot: Snapshot) -> dict[str, int]:
-    ledger = store.read_table(snapshot.get("ledger"), ["track_id", "segments"])
-    return dict(zip(ledger["track_id"].to_pylist(), ledger["segments"].to_pylist(), strict=True))
-
-
-def _trial(config: Config, store: Store, snapshot: Snapshot, meter: _Meter) -> Trial:
-    ledger = store.read_table(snapshot.get("ledger"), ["track_id", "decoded_s", "segments"]).to_pandas()
-    catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas().set_index("track_id")
-    segments, audio_s = ledger["segments"].to_numpy(float), ledger["decoded_s"].to_numpy(float)
-    trained, scored = _passes(config, catalog["split"][ledger["track_id"]].to_numpy() == "train")
-    parts = snapshot.get("catalog").summary["parts"]
-    units = {"segment": audio_s.sum(), "train": segments @ trained * _EPOCHS, "score": segments @ scored}
-    units |= dict.fromkeys(_BY_TRACK, len(segments))
-
-    def with_work(title: str, took: float) -> tuple[Work, float]:
-        return Work(1, parts, float(units.get(title.split()[0], segments.sum()))), took
-
-    sizes = {_title(m.table, m.round): sum(file.bytes for file in m.files.values()) for m in snapshot.manifests}
-    wall_s, cpu_s, table_bytes = (
-        {title: with_work(title, took) for title, took in measured.items()}
-        for measured in (meter.wall_s, meter.cpu_s, sizes)
-    )
-    return Trial(wall_s, cpu_s, table_bytes, audio_s, segments)
-
-
-def _passes(config: Config, is_train: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Return for each track by how many members its segments are trained on, and scored."""
-    by_all = config.members if config.method.score.average_members else 1
-    return np.where(is_train, max(1, config.members - 1), 0.0), np.where(is_train, 1.0, by_all)
+            yield try_stages(config.tried, piece, parts, f"{root.rstrip('/')}/{number}", first=number == 0)
 
 
 def _stages_wanted(config: Config, is_train: NDArray[np.bool_]) -> dict[str, Wanted]:
-    trained, scored = (float(passes.mean()) for passes in _passes(config, is_train))
+    trained, scored = (float(passes.mean()) for passes in config.tried.passes(is_train))
     epochs = (config.method.train.warmup_epochs, config.method.train.epochs)
     wanted = {"segment": Wanted(1, "audio_s", 1)}
-    for round in config.rounds:
+    for round in config.tried.rounds:
         rounds = config.method.rounds if round else 1
         wanted[f"relabel {round}"] = wanted[f"judge {round}"] = Wanted(rounds, "segments", rounds)
         wanted[f"train {round}"] = Wanted(rounds, "segments", rounds * trained * epochs[round])
@@ -341,12 +203,8 @@ def _tables_wanted(config: Config, trial: Trial) -> dict[str, Wanted]:
     wanted = {}
     for title in trial.table_bytes:
         rounds = config.method.rounds if title.endswith(" 1") else 1
-        wanted[title] = Wanted(rounds, "tracks" if title in _BY_TRACK else "segments", rounds)
+        wanted[title] = Wanted(rounds, "tracks" if title in BY_TRACK else "segments", rounds)
     return wanted
-
-
-def _title(name: str, round: int | None) -> str:
-    return name if round is None else f"{name} {round}"
 
 
 def _added_up(by_title: Mapping[str, Draws]) -> dict[str, Draws]:
