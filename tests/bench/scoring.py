@@ -25,7 +25,7 @@ from pipelines.settings import Settings
 from schemas import Catalog, Status, to_arrow
 from sssl.catalog import commit_catalog
 from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
-from sssl.deal import Dealt, deal
+from sssl.deal import CatalogConfig, Dealt, deal
 from sssl.models import Model, ModelSpec, dump, load, model_id
 from sssl.score import ScoreConfig, device
 from sssl.store import Manifest, Snapshot, Store
@@ -44,8 +44,8 @@ class Speed:
 
 
 def make(root, tracks):
-    """Commit segments of noise, 4 min a track, and a model of random weights."""
-    store, settings = Store.open(root, create=True), Settings()
+    """Commit segments of noise, 4 min a track, in parts as a large catalog has them, and a model of random weights."""
+    store, settings = Store.open(root, create=True), Settings(deal=CatalogConfig(tracks_per_part=32))
     rows = [
         Catalog(f"t{i:06d}", "/nowhere", settings.deal.classes[i % 4], "train", f"t{i:06d}", 0, None, False, 0, None)
         for i in range(tracks)

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from schemas import Catalog, to_arrow
-from sssl.catalog import CatalogError, commit_catalog, read_part, rows_of
+from sssl.catalog import CatalogError, commit_catalog, fingerprint, read_part, rows_of, with_fingerprints
 from sssl.catalog import read_catalog as read_table
 from sssl.deal import CatalogConfig, Dealt
 from sssl.store import Store
@@ -200,3 +200,45 @@ def test_ids_that_are_numbers_in_parquet_are_text(tmp_path):
     labels = write(tmp_path / "l.csv", "track_id,label\n7,Q3\n")
     rows = read_catalog(str(tmp_path / "c.parquet"), labels, CONFIG)
     assert {row.track_id: row.label for row in rows} == {"7": "Q3", "8": None}
+
+
+def test_files_found_by_a_listing_have_the_fingerprints_that_they_have_alone(tmp_path):
+    (tmp_path / "many").mkdir()
+    (tmp_path / "few").mkdir()
+    uris = [f"{tmp_path}/many/{n}.wav" for n in range(300)] + [f"{tmp_path}/few/{n}.wav" for n in range(5)]
+    for n, uri in enumerate(uris[:-1]):
+        if n != 7:
+            (tmp_path / uri).write_bytes(b"x" * n)
+    uris += [f"{tmp_path}/nowhere/{n}.wav" for n in range(300)] + [f"file://{tmp_path}/few/1.wav"]
+    rows = [Catalog(f"t{n}", uri, None, None, "", 0, None, False, 0, None) for n, uri in enumerate(uris)]
+    found = with_fingerprints(to_arrow(Catalog, rows))["source_fingerprint"].to_pylist()
+    assert found == [fingerprint(uri) for uri in uris]
+    assert [n for n, of_file in enumerate(found) if of_file is None] == [7, *range(304, 605)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("track_id,uri\nt1,/a.wav,Q1\n", "cannot read .*Expected 2 columns, got 3"),
+        ("track_id,uri,uri\nt1,/a.wav,/b.wav\n", "column uri appears more than once"),
+    ],
+)
+def test_a_table_that_may_be_read_in_two_ways_is_refused(tmp_path, text, message):
+    with pytest.raises(CatalogError, match=message):
+        read_catalog(write(tmp_path / "c.csv", text), None, CONFIG)
+
+
+def test_a_track_labelled_twice_is_refused(tmp_path):
+    (tmp_path / "one.mp3").touch()
+    labels = write(tmp_path / "labels.csv", "track_id,label\none,Q1\none.mp3,Q2\n")
+    with pytest.raises(CatalogError, match=r"track 'one\.mp3' is named more than once"):
+        read_catalog(str(tmp_path), labels, CONFIG)
+
+
+def test_seconds_and_flags_may_be_numbers(tmp_path):
+    columns = {"track_id": ["a", "b"], "uri": ["/a", "/b"], "expected_s": [3.25, None], "locked": [True, False]}
+    pd.DataFrame(columns).to_parquet(tmp_path / "c.parquet")
+    rows = {
+        row.track_id: (row.expected_s, row.locked) for row in read_catalog(str(tmp_path / "c.parquet"), None, CONFIG)
+    }
+    assert rows == {"a": (3.25, True), "b": (None, False)}
