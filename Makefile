@@ -65,6 +65,11 @@ fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them 
 
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py
+	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
+
+bench-scale: $(STAMP)  ## measure how cost grows with the catalog, and whether sssl estimate is right
+	PYTHONPATH=tests $(BIN)/python tests/bench/growth.py
+	PYTHONPATH=tests $(BIN)/python tests/bench/estimate.py
 
 constraints: $(STAMP)  ## pin what is installed now
 	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
@@ -72,4 +77,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean
+.PHONY: help install demo test test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale

@@ -14,6 +14,7 @@ from types import ModuleType
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
     "plan": "say what a run would decode and why",
+    "estimate": "say what a run would take in hours, storage and money",
     "import": "make a catalog of a published data set: 4Q, PMEmo, EmoMusic, DEAM",
     "segment": "decode tracks and cut them into log-mel segments",
     "relabel": "split segments into confident and noisy, write a round's labels",

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.execute import beam_options
+from pipelines.execute import JobFailed, beam_options
 from pipelines.flags import complain
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
@@ -78,10 +78,13 @@ def stage(
         complain(error)
         return 3
     except BaseException as error:
-        if not _interrupted(error):
-            raise
-        console.print("stopped; the same command goes on from here")
-        return 130
+        if _interrupted(error):
+            console.print("stopped; the same command goes on from here")
+            return 130
+        if isinstance(error, JobFailed):
+            complain(error)
+            return 1
+        raise
     return 0
 
 

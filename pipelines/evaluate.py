@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import pandas as pd
+import pyarrow as pa
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
@@ -21,10 +22,11 @@ from pipelines.command import stage
 from pipelines.flags import parse, split_beam_args
 from pipelines.progress import console, printed
 from pipelines.run import learn, rounds
-from schemas import Catalog
+from schemas import Catalog, to_arrow
 from sssl import evaluation
-from sssl.catalog import CatalogConfig, CatalogError, Dealt, deal, read_catalog, read_dealt
+from sssl.catalog import CatalogError, read_catalog, read_dealt, rows_of
 from sssl.config import require
+from sssl.deal import CatalogConfig, Dealt, deal
 from sssl.evaluation import METHODS, METRICS, Fold, Method, MethodName, Outcome
 from sssl.features import MelConfig
 from sssl.planting import Planting, draw, write_planted
@@ -127,7 +129,7 @@ def set_up(store: Store, published: Snapshot, config: Config, beam_args: Sequenc
     if not published.manifests:
         store.publish(base)  # so that a grown catalog finds what is decoded
     segments = store.read_table(base.get("segments"), ["track_id", "start_s"]).to_pandas()
-    rows = read_dealt(store, base.get("catalog")).rows
+    rows = rows_of(read_dealt(store, base.get("catalog")).tracks)
     usable = set(segments["track_id"])
     # Without segments there is nothing to hold out or to learn from.
     rows = [row if row.track_id in usable else replace(row, label=None, split=None) for row in rows]
@@ -142,7 +144,7 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
     """Commit the tables of a fold: the catalog without the labels it withholds, and segments with what is planted."""
     store, config, settings = bench.store, bench.config, bench.config.settings()
     rows, held_out = evaluation.withhold(bench.rows, config.folds, number, seed, settings.deal)
-    snapshot = segment.run_on(store, bench.base, lambda _dealt: rows, settings, bench.beam_args)
+    snapshot = segment.run_on(store, bench.base, lambda _dealt: to_arrow(Catalog, rows), settings, bench.beam_args)
     truth = bench.segments["true_label"].to_numpy(dtype=object)
     if config.plant:
         planting = Planting(config.plant, config.plant_span, seed)
@@ -217,10 +219,10 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
     console.print(f"result: {store.url('evaluation.html')}, {store.url('evaluation.json')}", soft_wrap=True)
 
 
-def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: Dealt) -> list[Catalog]:
-    rows = read_catalog(config.catalog, config.labels, dealing, dealt, taken_down(store))
-    labelled = [row for row in rows if row.label is not None]
-    if not labelled:
+def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: Dealt) -> pa.Table:
+    tracks = read_catalog(config.catalog, config.labels, dealing, dealt, taken_down(store))
+    labelled = tracks.filter(tracks["label"].is_valid())
+    if not len(labelled):
         raise CatalogError(f"{config.catalog}: no track has a label, and nothing else can be held out")
     return deal(labelled, dealing, dealt)  # again, so that few labels in a large catalog don't fill few rows a part
 

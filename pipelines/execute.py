@@ -17,6 +17,11 @@ DEFAULT_RUNNER = "FnApiRunner"
 """Beam's in-process runner by name: `DirectRunner` would first try to download another one."""
 
 _IN_PROCESS = {"FnApiRunner", "BundleBasedDirectRunner"}
+LOGGER = logging.getLogger(__name__)
+
+
+class JobFailed(Exception):
+    """An engine outside this process gave a job up; parts that were finished stay finished."""
 
 
 def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequence[str]) -> list[Manifest]:
@@ -24,6 +29,7 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
 
     Raises:
         StoreError: the pipeline ended without committing.
+        JobFailed: the engine gave it up.
     """
     committed = job.committed()
     if committed is not None:
@@ -34,11 +40,26 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
     with watch(job):
         pipeline = beam.Pipeline(options=beam_options(beam_args))
         build(pipeline)
-        pipeline.run().wait_until_finish()
+        _run(pipeline, job, beam_args)
     committed = job.committed()
     if committed is None:
         raise StoreError(f"{job.stage}: the pipeline ended without committing {', '.join(job.tables)}")
     return committed
+
+
+def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:
+    try:
+        pipeline.run().wait_until_finish()
+    except Exception as error:
+        # In this process an error is our own, and its traceback says where. Any other engine wraps what went wrong
+        # there in an error of its kind (RuntimeError, DataflowRuntimeException, RpcError).
+        if in_process(beam_args):
+            raise
+        LOGGER.info("%s failed", title(job), exc_info=True)
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        said = " ... ".join(dict.fromkeys((lines[0], lines[-1])))
+        hint = "the same command goes on from the parts that are done; SSSL_LOG=INFO shows all that the engine said"
+        raise JobFailed(f"{title(job)}: the job failed: {said}; {hint}") from error
 
 
 def beam_options(beam_args: Sequence[str]) -> PipelineOptions:

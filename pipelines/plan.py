@@ -12,9 +12,9 @@ from rich.table import Table
 from pipelines.flags import complain, parse
 from pipelines.previous import Previous
 from pipelines.progress import printed
-from pipelines.segment import Config as SegmentConfig
-from sssl.catalog import CatalogError, read_catalog
-from sssl.plan import Cause
+from pipelines.settings import Config as SegmentConfig
+from sssl.catalog import CatalogError, read_tracks, with_fingerprints
+from sssl.plan import KNOWN, Cause
 from sssl.store import Snapshot, Store, StoreError
 from sssl.takedown import taken_down
 
@@ -29,12 +29,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         store, published = _published(config.output)
         previous = Previous.of(store, published, settings.of_rows())
-        dealt = previous.dealt()
-        rows = read_catalog(config.catalog, config.labels, settings.deal, dealt, taken_down(store))
+        dealt = previous.dealt(list(KNOWN))
+        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store))
+        if previous.refs:  # a first run decodes all there is
+            tracks = with_fingerprints(tracks)
     except (CatalogError, StoreError) as error:
         complain(error)
         return 1
-    causes = previous.causes(rows, dealt, settings.again)
+    causes = previous.causes(tracks, dealt, settings.again)
     table = Table("tracks", "cause", "what happens")
     for cause, count in causes.most_common():
         table.add_row(f"{count}", cause, _OUTCOME[cause])

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.io import read_manifest
-from schemas import Catalog, Ledger
-from sssl.catalog import Dealt, read_dealt, read_part
-from sssl.plan import AgainConfig, Cause, Known, cause_of
+from schemas import Catalog, Ledger, arrow_schema, to_arrow
+from sssl.catalog import read_dealt, read_part
+from sssl.deal import Dealt
+from sssl.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
 from sssl.store import PartFile, Snapshot, Store
 
 TABLES = ("segments", "ledger")
@@ -25,16 +26,18 @@ class PartBefore:
 
     store: Store
     config_changed: bool
-    known: dict[str, Known] = field(default_factory=dict)
+    known: pa.Table = field(default_factory=lambda: _nothing_known())
+    ledger: dict[str, Ledger] = field(default_factory=dict)
     files: dict[str, PartFile] = field(default_factory=dict)
 
-    def cause(self, track: Catalog, again: AgainConfig) -> Cause:
-        """Decide why a track is decoded, if it is."""
-        return cause_of(track, self.known.get(track.track_id), self.config_changed, again)
+    def causes(self, tracks: Sequence[Catalog], again: AgainConfig) -> list[Cause]:
+        """Decide for each track why it is decoded, if it is."""
+        found = causes_of(to_arrow(Catalog, tracks), self.known, self.config_changed, again)
+        return [Cause(cause) for cause in found.to_pylist()]
 
     def holds(self, tracks: Sequence[Catalog]) -> bool:
         """Whether the files hold these tracks and no others."""
-        return bool(self.files) and set(self.known) == {track.track_id for track in tracks}
+        return bool(self.files) and set(self.ledger) == {track.track_id for track in tracks}
 
     def segments(self) -> pa.Table:
         """Read the part's segments."""
@@ -66,24 +69,29 @@ class Previous:
         if part >= catalog.summary["parts"]:
             return PartBefore(self.store, self.config_changed)
         files = {table: manifest.files[part] for table, manifest in zip(TABLES, tables, strict=True)}
-        ledger = ledger_rows(self.store.read_part(files["ledger"]))
-        known = {track.track_id: Known(track, ledger[track.track_id]) for track in read_part(self.store, catalog, part)}
-        return PartBefore(self.store, self.config_changed, known, files)
+        ledger = self.store.read_part(files["ledger"])
+        known = known_tracks(to_arrow(Catalog, read_part(self.store, catalog, part)), ledger)
+        return PartBefore(self.store, self.config_changed, known, ledger_rows(ledger), files)
 
-    def dealt(self) -> Dealt:
-        """Read the whole catalog as it was dealt."""
-        return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"])) if self.refs else Dealt()
-
-    def causes(self, tracks: Iterable[Catalog], dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
-        """Count the tracks of a catalog by why they will be decoded."""
-        ledger = {}
-        if self.refs:
-            ledger = ledger_rows(self.store.read_table(read_manifest(self.store, self.refs["ledger"])))
-        known = {track.track_id: Known(track, ledger[track.track_id]) for track in dealt.rows}
-        counts = Counter(
-            cause_of(track, known.pop(track.track_id, None), self.config_changed, again) for track in tracks
+    def dealt(self, columns: list[str] | None = None) -> Dealt:
+        """Read the whole catalog, or some columns of it, as it was dealt."""
+        return (
+            read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns) if self.refs else Dealt()
         )
-        return counts + Counter({Cause.GONE: len(known)})
+
+    def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
+        """Count the tracks of a catalog by why they will be decoded."""
+        known = _nothing_known()
+        if self.refs:
+            # The ledger has a file a part: a catalog of millions is planned without it where that is possible.
+            asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
+            ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None
+            known = known_tracks(dealt.tracks, ledger)
+        return count_causes(tracks, known, self.config_changed, again)
+
+
+def _nothing_known() -> pa.Table:
+    return known_tracks(arrow_schema(Catalog).empty_table(), arrow_schema(Ledger).empty_table())
 
 
 def ledger_rows(table: pa.Table) -> dict[str, Ledger]:

@@ -32,6 +32,16 @@ _COLUMNS = (
 
 
 @contextmanager
+def silenced() -> Iterator[None]:
+    """Say nothing of what happens until the block ends."""
+    console.quiet = True
+    try:
+        yield
+    finally:
+        console.quiet = False
+
+
+@contextmanager
 def bar(name: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """Show progress; the yielded function sets how much is done and a remark behind it.
 

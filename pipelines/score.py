@@ -5,13 +5,15 @@ sssl score --output OUTPUT --round R [flags] [-- beam options]
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import numpy as np
-import torch
+import pyarrow as pa
 import tyro
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from numpy.typing import NDArray
@@ -21,12 +23,17 @@ from pipelines.execute import in_process, run_job
 from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from sssl.models import Model, load
+from sssl.config import require
+from sssl.models import load
 from sssl.presets import PresetName
-from sssl.score import Room, ScoreConfig, cores, folds_of, posteriors, score_counts, scores_table
+from sssl.score import Room, ScoreConfig, cores, device, folds_of, posteriors, score_counts, scores_table
 from sssl.store import Receipt, Snapshot, Store
 
 Posteriors = tuple[PartRef, NDArray[np.float32]]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_PARTS_AT_ONCE = 4
+"""Parts that a worker takes at once, to read one while it scores another."""
 
 
 @dataclass(frozen=True)
@@ -42,43 +49,80 @@ class Config:
     settings: ScoreConfig = field(default_factory=ScoreConfig)
     threads: int | None = None
     """Threads a worker; default: one a core where Beam runs in this process, else one."""
+    large_model: bool = False
+    """Load the model once a machine instead of once a worker process, of which Dataflow starts one a vCPU."""
+    model_copies: int | None = None
+    """Load it exactly so many times a machine."""
+
+    def __post_init__(self) -> None:
+        copies = self.model_copies
+        require(copies is None or copies > 0, "model_copies", copies, "1 or more")
 
 
-class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
-    """RunInference over parts: a worker loads the model once, reads a part's tensors and returns posteriors."""
+class PartScorer:
+    """A model on its device, which scores parts. Processes may share it, so it takes and returns little."""
 
     def __init__(self, job: Job, settings: ScoreConfig, threads: int) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=1)  # a part is a batch of batches already
         self._job, self._settings, self._threads = job, settings, threads
         self._room = Room(settings.score_batch)
+        self._model = load(job.store.read_bytes(job.input("models").files[0].path), device())
 
-    def load_model(self) -> Model:
-        model = self._job.input("models")
-        return load(self._job.store.read_bytes(model.files[0].path), _device())
+    def posteriors(self, refs: Sequence[PartRef]) -> list[NDArray[np.float32]]:
+        """Return the posteriors of each part's segments; a part is read while the one before is scored."""
+        return [self._score(ref, segments) for ref, segments in zip(refs, ahead(self._read, refs), strict=True)]
 
-    def run_inference(
-        self, batch: Sequence[PartRef], model: Model, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[Posteriors]:
-        del inference_args  # part of the interface; our settings come with the handler
-        for ref in batch:
-            yield ref, self._posteriors(ref, model)
+    def _read(self, ref: PartRef) -> pa.Table:
+        return self._job.read(ref, "segments", ["track_id", "log_mel"])
 
-    def get_metrics_namespace(self) -> str:
-        return "sssl-score"
-
-    def _posteriors(self, ref: PartRef, model: Model) -> NDArray[np.float32]:
-        segments = self._job.read(ref, "segments", ["track_id", "log_mel"])
+    def _score(self, ref: PartRef, segments: pa.Table) -> NDArray[np.float32]:
         if not len(segments):
             return np.empty((0, len(self._job.classes)), np.float32)
         folds = folds_of(segments["track_id"].to_pylist(), self._job.tracks(ref), self._settings)
         log_mel = segments["log_mel"].combine_chunks().to_numpy_ndarray()
-        return posteriors(model, log_mel, folds, self._settings, _device(), self._threads, self._room)
+        return posteriors(self._model, log_mel, folds, self._settings, device(), self._threads, self._room)
 
 
-def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, threads: int) -> None:
+def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Load items in a thread, one of them ahead of whoever takes them."""
+    with ThreadPoolExecutor(1) as thread:
+        loading: deque[Future[Result]] = deque()
+        for item in items:
+            loading.append(thread.submit(load, item))
+            if len(loading) > 1:
+                yield loading.popleft().result()
+        while loading:
+            yield loading.popleft().result()
+
+
+class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
+    """RunInference over parts: a worker loads the model once, reads parts' tensors and returns posteriors."""
+
+    def __init__(self, job: Job, config: Config, threads: int) -> None:
+        super().__init__(
+            min_batch_size=1,
+            max_batch_size=_PARTS_AT_ONCE,
+            large_model=config.large_model,
+            model_copies=config.model_copies,
+        )
+        self._job, self._settings, self._threads = job, config.settings, threads
+
+    def load_model(self) -> PartScorer:
+        return PartScorer(self._job, self._settings, self._threads)
+
+    def run_inference(
+        self, batch: Sequence[PartRef], model: PartScorer, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Posteriors]:
+        del inference_args  # part of the interface; our settings come with the handler
+        return zip(batch, model.posteriors(batch), strict=True)
+
+    def get_metrics_namespace(self) -> str:
+        return "sssl-score"
+
+
+def build(root: beam.Pipeline, job: Job, config: Config, threads: int) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
-    scored = parts.todo | RunInference(PartModelHandler(job, settings, threads)) | beam.Map(write_scores, job)
+    scored = parts.todo | RunInference(PartModelHandler(job, config, threads)) | beam.Map(write_scores, job)
     (parts.done, scored) | CommitParts(job)
 
 
@@ -96,12 +140,8 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", config.round)]
     job = Job.of(store, "score", ("scores",), asdict(config.settings), inputs, config.round)
     threads = config.threads or (cores() if in_process(beam_args) else 1)
-    (scores,) = run_job(job, lambda root: build(root, job, config.settings, threads), beam_args)
+    (scores,) = run_job(job, lambda root: build(root, job, config, threads), beam_args)
     return snapshot.add(scores)
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
@@ -25,50 +25,20 @@ from pipelines.flags import parse, split_beam_args
 from pipelines.io import ErrorRatioExceeded, Job, PartRef
 from pipelines.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.progress import console
+from pipelines.settings import Config as Config
+from pipelines.settings import Settings as Settings
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from schemas import Catalog, Ledger, Segment, Status, columns, to_arrow
-from sssl.catalog import CatalogConfig, Dealt, commit_catalog, read_catalog
-from sssl.cut import CutTrack, cut_track, ledger_counts, ledger_row, segments_table, toolchain
+from schemas import Catalog, Ledger, Status, to_arrow
+from sssl.catalog import commit_catalog, read_catalog
+from sssl.cut import CutTrack, cut_track, ledger_row, segments_table
+from sssl.deal import Dealt
 from sssl.features import MelConfig
-from sssl.gate import GateConfig
-from sssl.isolate import Failure, IsolatedPool, Limits
-from sssl.plan import AgainConfig, Cause
+from sssl.isolate import Failure, IsolatedPool
+from sssl.ledger import ledger_counts
+from sssl.plan import Cause
 from sssl.score import cores
 from sssl.store import Manifest, Receipt, Snapshot, Store
 from sssl.takedown import taken_down
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of the stage."""
-
-    deal: CatalogConfig = field(default_factory=CatalogConfig)
-    cut: MelConfig = field(default_factory=MelConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
-    again: AgainConfig = field(default_factory=AgainConfig)
-    limits: Limits = field(default_factory=Limits)
-    processes: int | None = None
-    """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
-    max_error_ratio: float = 0.5
-    """Fail the run, after the ledger is committed, if a larger share of the tracks failed."""
-
-    def of_rows(self) -> dict[str, Any]:
-        """Return what decides the rows of a track."""
-        names = [column.name for column in columns(Segment)]
-        return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain(), "columns": names}
-
-
-@dataclass(frozen=True)
-class Config:
-    """Cut every track of a catalog into segments."""
-
-    catalog: str
-    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any fsspec URL."""
-    output: str
-    """Output folder; a local path or any fsspec URL."""
-    labels: str | None = None
-    """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
-    settings: Settings = field(default_factory=Settings)
 
 
 def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
@@ -117,14 +87,15 @@ class CutPart(beam.DoFn):
 
     def _start(self, ref: PartRef) -> _Started:
         tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
-        todo = [track for track in tracks if before.cause(track, self._settings.again) is not Cause.UNCHANGED]
+        causes = before.causes(tracks, self._settings.again)
+        todo = [track for track, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
         cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
         return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
 
     def _finish(self, started: _Started) -> Receipt:
         part, tracks, before, todo, results = started
         if not todo and before.holds(tracks):
-            ledger = [before.known[track.track_id].entry for track in tracks]
+            ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, ledger_counts(tracks, ledger))
         cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings.cut))
@@ -141,7 +112,7 @@ def merge(
     """Put together a part's ledger and segments, in the order of tracks, from new cuts and from what was there."""
     new = {cut.ledger.track_id: cut for cut in cuts}
     kept = [track.track_id for track in tracks if track.track_id not in new]
-    ledger = [new[t].ledger if t in new else before.known[t].entry for t in (track.track_id for track in tracks)]
+    ledger = [new[t].ledger if t in new else before.ledger[t] for t in (track.track_id for track in tracks)]
     segments = segments_table(cuts, config)
     if kept:
         segments = pa.concat_tables([segments, of_tracks(before.segments(), kept)])
@@ -160,7 +131,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
         ErrorRatioExceeded: too many tracks failed.
     """
 
-    def read(dealt: Dealt) -> list[Catalog]:
+    def read(dealt: Dealt) -> pa.Table:
         return read_catalog(config.catalog, config.labels, config.settings.deal, dealt, taken_down(store))
 
     return run_on(store, snapshot, read, config.settings, beam_args)
@@ -169,27 +140,27 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
 def run_on(
     store: Store,
     snapshot: Snapshot,
-    read: Callable[[Dealt], list[Catalog]],
+    read: Callable[[Dealt], pa.Table],
     settings: Settings,
     beam_args: Sequence[str],
 ) -> Snapshot:
-    """Run the stage on the rows that `read` returns, given the catalog as it was dealt before.
+    """Run the stage on the catalog that `read` returns, given the catalog as it was dealt before.
 
     Raises:
         ErrorRatioExceeded: too many tracks failed.
     """
     previous = Previous.of(store, snapshot, settings.of_rows())
     dealt = previous.dealt()
-    rows = read(dealt)
-    causes = previous.causes(rows, dealt, settings.again)
-    console.print(f"{len(rows)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
-    catalog = commit_catalog(store, rows, settings.deal)
+    tracks = read(dealt)
+    causes = previous.causes(tracks, dealt, settings.again)
+    console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
+    catalog = commit_catalog(store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
         snapshot = _cut(store, snapshot, catalog, previous, settings, beam_args)
-    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(rows)
+    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(tracks)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
-            f"{failed:.0%} of {len(rows)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
+            f"{failed:.0%} of {len(tracks)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
             + reasons_of(snapshot.get("ledger")),
             snapshot,
         )

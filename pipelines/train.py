@@ -1,6 +1,7 @@
 """Train the model of a round on the round's labels, logged in MLflow. Plain PyTorch; the only stage without Beam.
 
 sssl train --output OUTPUT --round R [flags]
+torchrun --nproc-per-node GPUS -m pipelines.cli train --output OUTPUT --round R [flags]
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
 import fsspec
-import torch
 import tyro
 
 from pipelines.command import preset_of, stage
@@ -19,11 +20,12 @@ from pipelines.progress import bar
 from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump, load, model_id
 from sssl.presets import PresetName
+from sssl.ranks import ALONE, Ranks, joined
 from sssl.rounds import last_accepted
-from sssl.score import cores
+from sssl.score import cores, device
 from sssl.store import Manifest, Snapshot, Store, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
-from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train
+from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train, train_share
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def run(
     config: Config,
     _beam_args: Sequence[str] = (),
     tracker: Tracker | Untracked | None = None,
+    ranks: Ranks = ALONE,
 ) -> Snapshot:
     """Run the stage and return the snapshot with the round's model.
 
@@ -84,7 +87,7 @@ def run(
             round=config.round,
             folder=f"models/{generation}",
             start=start,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=device(),
         )
         members = training.spec.members
         with bar(f"train {config.round}", members * training.epochs) as update:
@@ -94,7 +97,7 @@ def run(
                 update(next(finished), f"loss {epoch.loss:.3f}")
                 log.log({f"member{epoch.member}_train_loss": epoch.loss}, step=epoch.epoch)
 
-            model = train(training, _processes(config, training), on_epoch)
+            model = train(training, _processes(config, training, ranks), on_epoch, ranks)
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
         for table, manifest in inputs.items():
@@ -154,13 +157,25 @@ def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> 
     )
 
 
-def _processes(config: Config, training: Training) -> int:
+def follow(config: Config, ranks: Ranks) -> None:
+    """Train members for the first of the processes, which runs the stage, until it says that nothing is left."""
+    while (training := ranks.told()) is not None:
+        train_share(training, _processes(config, training, ranks), ranks, report=lambda: None)
+        ranks.wait()
+
+
+def _processes(config: Config, training: Training, ranks: Ranks) -> int:
     # Members would only share a GPU, so they take turns on it.
-    return 1 if training.device == "cuda" else min(config.processes or cores(), training.spec.members)
+    mine = max(1, (config.processes or cores()) // ranks.count_here)
+    return 1 if training.device != "cpu" else min(mine, training.spec.members)
 
 
 def main(argv: Sequence[str]) -> int:
     flags, beam_args = split_beam_args(argv)
     name, preset = preset_of(flags)
     config = parse(Config, flags, "train", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.train)
-    return stage(config, run, beam_args)
+    with joined() as ranks:
+        if ranks.rank == 0:
+            return stage(config, partial(run, ranks=ranks), beam_args)
+        follow(config, ranks)
+    return 0

@@ -1,26 +1,29 @@
-"""The user's catalog: read, checked, and dealt into parts, splits and folds."""
+"""The user's catalog: read, checked, dealt and committed; in columns, since it may have millions of rows."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from math import ceil
+from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import fsspec
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from schemas import Catalog, arrow_schema, to_arrow
-from sssl.config import require
-from sssl.store import Manifest, PartFile, Store, digest_of
+from schemas import Catalog, arrow_schema
+from sssl.deal import CatalogConfig, Dealt, deal, whole
+from sssl.store import Manifest, PartFile, Store
 
 LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
@@ -43,52 +46,28 @@ AUDIO_SUFFIXES = (
 )
 
 
+_COLUMNS = ("track_id", "uri", "label", "split", "group_id", "expected_s", "locked")
+_MANY_OF_A_FOLDER = 256
+"""So many files of a folder are cheaper to look up by a listing, which an object store gives 1000 at a time."""
+_AT_ONCE = 8
+_ROWS_AT_ONCE = 1 << 20
+
+
+_NOTHING_DEALT = Dealt()
+
+
 class CatalogError(Exception):
     """A catalog that cannot be used; the message says which row or column and what was expected."""
-
-
-@dataclass(frozen=True)
-class CatalogConfig:
-    """How the catalog is read and dealt."""
-
-    classes: tuple[str, ...] = ("Q1", "Q2", "Q3", "Q4")
-    """The emotion classes, in the order that probabilities are written in (Russell quadrants by default)."""
-    folds: int = 4
-    """Cross-fitting folds: a model has one member a fold, which never sees the tracks it scores."""
-    test_share: float = 0.2
-    """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
-    tracks_per_part: int | None = None
-    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep their size."""
-
-    def __post_init__(self) -> None:
-        require(len(set(self.classes)) == len(self.classes) > 1, "classes", self.classes, "two or more, each once")
-        require(self.folds > 1, "folds", self.folds, "2 or more (`--no-cross-fit` trains a single model)")
-        require(0 <= self.test_share < 1, "test_share", self.test_share, "a share from 0 to below 1")
-        per_part = self.tracks_per_part
-        require(per_part is None or per_part > 0, "tracks_per_part", per_part, "1 or more")
-
-
-@dataclass(frozen=True)
-class Dealt:
-    """The catalog as an earlier run dealt it."""
-
-    rows: Sequence[Catalog] = ()
-    config: CatalogConfig = CatalogConfig()
-
-    def groups(self, config: CatalogConfig) -> list[Catalog]:
-        """Return the rows whose split and fold stand under a config: all or none."""
-        mine, other = ((c.classes, c.folds, c.test_share) for c in (self.config, config))
-        return list(self.rows) if mine == other else []
 
 
 def read_catalog(
     catalog: str,
     labels: str | None,
     config: CatalogConfig,
-    before: Dealt = Dealt(),
+    before: Dealt = _NOTHING_DEALT,
     leave_out: Container[str] = frozenset(),
-) -> list[Catalog]:
-    """Read a CSV, a Parquet file, a folder or a glob of audio as catalog rows, sorted by part and id.
+) -> pa.Table:
+    """Read a CSV, a Parquet file, a folder or a glob of audio as a catalog, sorted by part and id.
 
     Args:
         catalog: path or fsspec URL of a table with `track_id` and `uri` (and optional `label`, `split`, `group_id`,
@@ -101,97 +80,63 @@ def read_catalog(
     Raises:
         CatalogError: a column is missing, an id is doubled, a class is unknown, or there is no track at all.
     """
+    return with_fingerprints(deal(read_tracks(catalog, labels, config, leave_out), config, before))
+
+
+def read_tracks(
+    catalog: str, labels: str | None, config: CatalogConfig, leave_out: Container[str] = frozenset()
+) -> pa.Table:
+    """Read a catalog as `read_catalog` does, without asking the storage for any file; nothing is dealt yet.
+
+    Raises:
+        CatalogError: as there.
+    """
     table = _read_table(catalog) if catalog.endswith((".csv", ".parquet")) else _list_audio(catalog)
     _check_ids(table, catalog)
     if labels is not None:
         table = _join_labels(table, _read_table(labels), labels)
-    _check_columns(table, catalog, config.classes)
-    rows = [_row(record) for record in table.to_dict("records") if _hash(str(record["track_id"])) not in leave_out]
-    if not rows:
+    _check_values(table, catalog, "label", config.classes, "give the class set by --classes")
+    _check_values(table, catalog, "split", ("train", "test"), "leave the cell empty for train")
+    _check_groups(table, catalog)
+    tracks = _typed(table)
+    if leave_out:
+        tracks = tracks.filter(pa.array([_hash(track_id) not in leave_out for track_id in _texts(tracks["track_id"])]))
+    if not len(tracks):
         raise CatalogError(f"{catalog}: every track was taken down")
-    return with_fingerprints(deal(rows, config, before))
-
-
-def deal(rows: Sequence[Catalog], config: CatalogConfig, before: Dealt) -> list[Catalog]:
-    """Give each track its part, split and fold: by a hash of ids, so that the order of the catalog does not matter.
-
-    Groups of a class are dealt in turn, so each fold and the held-out split get their share of each class. Tracks and
-    groups that were dealt `before` stay where they are, so that their work can be reused and the held-out tracks stay
-    held out; new tracks fill the last part up, then new ones.
-    """
-    known = {row.track_id: row for row in before.rows}
-    settled = before.groups(config)
-    parts = _deal_parts(rows, known, config.tracks_per_part or min(32, max(1, ceil(len(rows) / 16))))
-    by_group: dict[str, list[Catalog]] = defaultdict(list)
-    for row in rows:
-        by_group[row.group_id].append(row)
-    splits = {row.group_id: row.split for row in settled if row.split is not None}
-    if any(row.split is not None for row in rows):
-        held_out = {row.group_id for row in rows if row.split == "test"}
-        split_of = {row.track_id: row.split or "train" for row in rows}
-    else:
-        held_out = _held_out_groups(by_group, splits, config.test_share)
-        split_of = {row.track_id: "test" if row.group_id in held_out else "train" for row in rows}
-    folds = {row.group_id: row.fold for row in settled}
-    for same_side in (set(by_group) - held_out, held_out):
-        _deal_folds({group: by_group[group] for group in same_side}, config.folds, folds)
-    dealt = [
-        replace(
-            row,
-            part=parts[row.track_id],
-            fold=folds[row.group_id],
-            split=split_of[row.track_id] if row.label is not None else None,
-        )
-        for row in rows
-    ]
-    return sorted(dealt, key=lambda row: (row.part, row.track_id))
-
-
-def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]:
-    """Deal groups into folds, class by class; each `salt` gives another deal. Returns the fold by group id."""
-    by_group: dict[str, list[Catalog]] = defaultdict(list)
-    for row in rows:
-        by_group[row.group_id].append(row)
-    dealt: dict[str, int] = {}
-    _deal_folds(by_group, folds, dealt, salt)
-    return dealt
+    return tracks
 
 
 def fingerprint(uri: str) -> str | None:
     """Identify a file as its storage does: etag or hash, else size and mtime; None if it can't be read."""
     try:
         fs, path = fsspec.core.url_to_fs(uri)
-        info = fs.info(path)
+        return _fingerprint(fs.info(path))
     except Exception:  # noqa: BLE001
         # Whatever is wrong with the file is found, and named, by the worker that opens it.
         return None
-    for name in ("etag", "ETag", "md5Hash", "crc32c"):
-        if info.get(name):
-            return f"{name.lower()}:{info[name]}"
-    return f"size:{info.get('size')} mtime:{info.get('mtime') or info.get('LastModified') or info.get('updated')}"
 
 
-def with_fingerprints(rows: list[Catalog]) -> list[Catalog]:
-    """Look up the fingerprint of each track's file."""
+def with_fingerprints(tracks: pa.Table) -> pa.Table:
+    """Look up the fingerprint of each track's file, many files of a folder by one listing of it."""
+    uris = whole(tracks["uri"])
+    pieces = _by_folder(uris)
     with ThreadPoolExecutor(32) as pool:
-        prints = list(pool.map(fingerprint, [row.uri for row in rows]))
-    return [replace(row, source_fingerprint=found) for row, found in zip(rows, prints, strict=True)]
+        found = list(pool.map(lambda rows: _fingerprints(uris.take(pa.array(rows))), pieces))
+    back = np.argsort(np.concatenate(pieces), kind="stable")
+    at = tracks.schema.get_field_index("source_fingerprint")
+    return tracks.set_column(at, tracks.schema.field(at), pa.concat_arrays(found).take(pa.array(back)))
 
 
-def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> Manifest:
-    """Commit the catalog table: a row group a part, so that a worker reads just its own."""
-    by_part: dict[int, list[Catalog]] = defaultdict(list)
-    for row in rows:
-        by_part[row.part].append(row)
-    generation = digest_of([[asdict(row) for row in rows], asdict(config)])[:12]
+def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig) -> Manifest:
+    """Commit a dealt catalog: a row group a part, so that a worker reads just its own."""
+    generation = _digest(tracks, config)[:12]
     committed = store.manifest("catalog", generation)
     if committed is not None:
         return committed
-    parts = rows[-1].part + 1  # one whose tracks are all gone stays, as an empty row group
+    parts = tracks["part"][-1].as_py() + 1  # one whose tracks are all gone stays, as an empty row group
+    starts = np.searchsorted(tracks["part"].to_numpy(), np.arange(parts + 1))
     files = {
-        first // PARTS_PER_FILE: _write_file(
-            store, generation, first, [by_part[p] for p in range(first, min(first + PARTS_PER_FILE, parts))]
-        )
+        first // PARTS_PER_FILE: _write_file(store, generation, first, tracks, starts[first:][: PARTS_PER_FILE + 1])
         for first in range(0, parts, PARTS_PER_FILE)
     }
     return store.commit(
@@ -205,13 +150,18 @@ def commit_catalog(store: Store, rows: list[Catalog], config: CatalogConfig) -> 
             files=files,
             summary={
                 "parts": parts,
-                "tracks": len(rows),
+                "tracks": len(tracks),
                 "classes": list(config.classes),
                 "folds": config.folds,
-                **{f"labelled/{name}": count for name, count in sorted(class_counts(rows).items())},
+                **{f"labelled/{name}": count for name, count in sorted(class_counts(tracks).items())},
             },
         )
     )
+
+
+def rows_of(tracks: pa.Table) -> list[Catalog]:
+    """Return a catalog, or a piece of one, as rows."""
+    return [Catalog(**record) for record in tracks.to_pylist()]
 
 
 def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
@@ -219,7 +169,7 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     file = catalog.files[part // PARTS_PER_FILE]
     with store.open_file(file.path) as source:
         group = pq.ParquetFile(source).read_row_group(part % PARTS_PER_FILE)
-    return [Catalog(**record) for record in group.to_pylist()]
+    return rows_of(group)
 
 
 def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
@@ -228,203 +178,272 @@ def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
     for _, file in sorted(catalog.files.items()):
         with store.fs.open(store.url(file.path), "rb") as source:
             rows = pq.read_table(source, filters=[("split", "==", "test")])
-        held_out += [Catalog(**record) for record in rows.to_pylist()]
+        held_out += rows_of(rows)
     return held_out
 
 
-def read_dealt(store: Store, catalog: Manifest) -> Dealt:
-    """Read a committed catalog with the config it was dealt by."""
-    rows = [Catalog(**record) for record in store.read_table(catalog).to_pylist()]
-    return Dealt(rows, CatalogConfig(**(catalog.config | {"classes": tuple(catalog.config["classes"])})))
+def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None) -> Dealt:
+    """Read a committed catalog, or some columns of it, with the config it was dealt by."""
+    config = CatalogConfig(**(catalog.config | {"classes": tuple(catalog.config["classes"])}))
+    return Dealt(store.read_table(catalog, columns), config)
 
 
-def class_counts(rows: Iterable[Catalog]) -> Counter[str]:
+def class_counts(tracks: pa.Table) -> Counter[str]:
     """Count the labelled tracks of each class."""
-    return Counter(row.label for row in rows if row.label is not None)
+    counts = pc.value_counts(tracks["label"].drop_null()).to_pylist()
+    return Counter({count["values"]: count["counts"] for count in counts})
 
 
-def _write_file(store: Store, generation: str, first: int, groups: list[list[Catalog]]) -> PartFile:
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(buffer, arrow_schema(Catalog), compression="zstd") as writer:
-        for group in groups:
-            writer.write_table(to_arrow(Catalog, group), row_group_size=max(1, len(group)))
+def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
+    """SHA-256 of the rows and the config as JSON, row by row: all of it would not fit into memory."""
+    found = hashlib.sha256(b"[[")
+    for number, record in enumerate(_records(tracks)):
+        found.update(b"," * (number > 0) + _json(record))
+    found.update(b"]," + _json(asdict(config)) + b"]")
+    return found.hexdigest()
+
+
+def _records(tracks: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE // 16):
+        yield from batch.to_pylist()
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[str]:
+    for start in range(0, len(column), _ROWS_AT_ONCE // 16):
+        yield from column.slice(start, _ROWS_AT_ONCE // 16).to_pylist()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _write_file(store: Store, generation: str, first: int, tracks: pa.Table, starts: Any) -> PartFile:
+    """Write the parts from `first` on as row groups; part n has the rows from starts[n] to below starts[n + 1]."""
+    buffer, schema = io.BytesIO(), arrow_schema(Catalog)
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for start, end in pairwise(starts.tolist()):
+            group = tracks.slice(start, end - start).cast(schema).combine_chunks()
+            writer.write_table(group, row_group_size=max(1, len(group)))
     path = f"catalog/{generation}/part-{first // PARTS_PER_FILE:05d}.parquet"
-    return store.write_file(path, buffer.getvalue(), sum(map(len, groups)))
+    return store.write_file(path, buffer.getvalue(), int(starts[-1] - starts[0]))
+
+
+def _by_folder(uris: pa.Array) -> list[NDArray[np.int64]]:
+    """Return the rows of `uris` in pieces: all of a folder with many of them, else a few."""
+    folder = pc.replace_substring_regex(uris, "[^/]*$", "")
+    # A chain like zip://a.wav::/music.zip has no folder.
+    codes = pc.if_else(pc.match_substring(uris, "::"), uris, folder).dictionary_encode().indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    folders = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1)
+    few = [rows for rows in folders if len(rows) < _MANY_OF_A_FOLDER]
+    pieces = [rows for rows in folders if len(rows) >= _MANY_OF_A_FOLDER]
+    if few:
+        rest = np.concatenate(few)
+        pieces += [rest[start : start + _AT_ONCE] for start in range(0, len(rest), _AT_ONCE)]
+    return pieces
+
+
+def _fingerprints(uris: pa.Array) -> pa.Array:
+    texts = uris.to_pylist()
+    listed = _listed(texts[0].rpartition("/")[0]) if len(texts) >= _MANY_OF_A_FOLDER else {}
+    found = [None] * len(texts) if listed is None else [listed.get(uri) or fingerprint(uri) for uri in texts]
+    return pa.array(found, pa.string())
+
+
+def _listed(folder: str) -> dict[str, str] | None:
+    """Return the fingerprints of a folder's files by URI, as far as its storage lists them; None: no such folder."""
+    try:
+        fs, path = fsspec.core.url_to_fs(f"{folder}/")
+        infos = fs.ls(path, detail=True, refresh=True)
+    except FileNotFoundError:
+        return None
+    except Exception:  # noqa: BLE001
+        # Storages that list nothing can be asked for each file.
+        return {}
+    return {f"{folder}/{i['name'].rpartition('/')[2]}": _fingerprint(i) for i in infos if i.get("size") is not None}
+
+
+def _fingerprint(info: dict[str, Any]) -> str:
+    for name in ("etag", "ETag", "md5Hash", "crc32c"):
+        if info.get(name):
+            return f"{name.lower()}:{info[name]}"
+    return f"size:{info.get('size')} mtime:{info.get('mtime') or info.get('LastModified') or info.get('updated')}"
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _group_class(rows: list[Catalog]) -> str:
-    """Return the most common label of a group, '' for a group without any."""
-    counts = class_counts(rows)
-    return min(counts, key=lambda name: (-counts[name], name)) if counts else ""
-
-
-def _groups_by_class(by_group: dict[str, list[Catalog]], salt: str = "") -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for group in sorted(by_group, key=lambda group: _hash(salt + group)):
-        groups[_group_class(by_group[group])].append(group)
-    return groups
-
-
-def _deal_parts(rows: Sequence[Catalog], known: dict[str, Catalog], size: int) -> dict[str, int]:
-    """Return the part of each track."""
-    parts = {row.track_id: known[row.track_id].part for row in rows if row.track_id in known}
-    part = max((row.part for row in known.values()), default=0)
-    room = size - sum(found == part for found in parts.values())
-    for track_id in sorted({row.track_id for row in rows} - set(parts), key=_hash):
-        if room <= 0:
-            part, room = part + 1, size
-        parts[track_id], room = part, room - 1
-    return parts
-
-
-def _held_out_groups(by_group: dict[str, list[Catalog]], splits: dict[str, str], share: float) -> set[str]:
-    """Hold out the share of each class's groups, those held out before first, leaving at least one to train on."""
-    held_out = {group for group in by_group if splits.get(group) == "test"}
-    for name, groups in _groups_by_class(by_group).items():
-        wanted = min(round(len(groups) * share), len(groups) - 1) if name else 0
-        missing = wanted - sum(group in held_out for group in groups)
-        held_out |= set([group for group in groups if group not in splits][: max(0, missing)])
-    return held_out
-
-
-def _deal_folds(by_group: dict[str, list[Catalog]], folds: int, dealt: dict[str, int], salt: str = "") -> None:
-    """Add to `dealt` the fold of each group that has none: the one with the fewest groups of its class, then of all."""
-    total = Counter(dealt[group] for group in by_group if group in dealt)
-    for _, groups in sorted(_groups_by_class(by_group, salt).items()):
-        own = Counter(dealt[group] for group in groups if group in dealt)
-        for group in groups:
-            if group not in dealt:
-                fold = min(range(folds), key=lambda fold: (own[fold], total[fold], fold))
-                dealt[group] = fold
-                own[fold] += 1
-                total[fold] += 1
-
-
-def _read_table(url: str) -> pd.DataFrame:
+def _read_table(url: str) -> pa.Table:
+    """Read a CSV or Parquet file; what is text with us is text."""
     try:
         with fsspec.open(url, "rb") as file:
-            if url.endswith(".parquet"):
-                table = pq.read_table(file).to_pandas()
-                return table.astype({name: str for name in ("track_id", "group_id") if name in table})
-            # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
-            return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""])
-    except (
-        FileNotFoundError,
-        PermissionError,
-        pa.ArrowInvalid,
-        pd.errors.ParserError,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-    ) as error:
+            table = pq.read_table(file) if url.endswith(".parquet") else _read_csv(file)
+        for at, name in enumerate(table.column_names):
+            if name in _COLUMNS and name not in ("expected_s", "locked"):
+                table = table.set_column(at, name, table[at].cast(pa.string()))
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise CatalogError(f"cannot read {url}: {error}") from error
+    pa.default_memory_pool().release_unused()  # a third of the table's size is left from decoding it
+    doubled = [name for name in _COLUMNS if table.column_names.count(name) > 1]
+    if doubled:
+        raise CatalogError(f"{url}: column {doubled[0]} appears more than once")
+    return table
 
 
-def _list_audio(url: str) -> pd.DataFrame:
+def _read_csv(file: Any) -> pa.Table:
+    # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(_COLUMNS, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    return pa.csv.read_csv(file, parse_options=pa.csv.ParseOptions(newlines_in_values=True), convert_options=convert)
+
+
+def _list_audio(url: str) -> pa.Table:
     fs, path = fsspec.core.url_to_fs(url)
     is_glob = any(sign in path for sign in "*?[") and not fs.isdir(path)
     found = fs.glob(path) if is_glob else fs.find(path)
     files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
     base = path.split("*")[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
-    return pd.DataFrame(
-        {"track_id": [file[len(base) + 1 :] for file in files], "uri": [fs.unstrip_protocol(file) for file in files]},
-        dtype=str,
-    )
+    ids, uris = [file[len(base) + 1 :] for file in files], [fs.unstrip_protocol(file) for file in files]
+    return pa.table({"track_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
 
 
-def _join_labels(table: pd.DataFrame, labels: pd.DataFrame, url: str) -> pd.DataFrame:
-    if "track_id" not in labels:
-        raise CatalogError(f"{url}: column track_id is missing; it has {', '.join(labels.columns)}")
-    doubled = labels["track_id"][labels["track_id"].duplicated()]
-    if len(doubled):
-        raise CatalogError(f"{url}: track_id {doubled.iloc[0]!r} appears more than once")
-    known = set(table["track_id"])
-    stems: dict[str, list[str]] = defaultdict(list)
-    for track_id in known:
-        stems[track_id.rsplit(".", 1)[0]].append(track_id)
-    named = labels["track_id"].map(lambda given: [given] if given in known else stems.get(given, []))
-    doubtful = next((given for given, ids in zip(labels["track_id"], named, strict=True) if len(ids) > 1), None)
-    if doubtful is not None:
-        raise CatalogError(f"{url}: {doubtful!r} may be {' or '.join(sorted(stems[doubtful]))}: give the whole name")
-    fits = named.str.len() == 1
-    if not fits.any():
-        example, expected = min(labels["track_id"], default=""), min(known, default="")
+def _join_labels(table: pa.Table, labels: pa.Table, url: str) -> pa.Table:
+    """Put what `labels` say in the place of what the catalog says."""
+    if "track_id" not in labels.column_names:
+        raise CatalogError(f"{url}: column track_id is missing; it has {', '.join(labels.column_names)}")
+    _check_unique(labels["track_id"], url)
+    places = _places(whole(table["track_id"]), whole(labels["track_id"]), url)
+    label_of = pc.index_in(pa.array(np.arange(len(table)), places.type), places)
+    for name in [name for name in labels.column_names if name != "track_id"]:
+        given = whole(labels[name]).take(label_of)
+        if name in table.column_names:
+            given = pc.coalesce(given, whole(table[name]).cast(given.type))
+            table = table.drop_columns(name)
+        table = table.append_column(name, given)
+    return table
+
+
+def _places(track_ids: pa.Array, given: pa.Array, url: str) -> pa.Array:
+    """Return the row of the track that each id of a labels file means: by the whole id, else without its suffix."""
+    places = pc.index_in(given, track_ids)
+    if places.null_count:
+        stems, others = pc.replace_substring_regex(track_ids, r"\.[^.]*$", ""), given.filter(places.is_null())
+        _check_one_each(stems.filter(pc.is_in(stems, others)), track_ids, stems, url)
+        places = pc.coalesce(places, pc.index_in(given, stems))
+    fits = places.is_valid()
+    if places.null_count == len(places):
+        example, expected = pc.min(given).as_py() or "", pc.min(track_ids).as_py()
         raise CatalogError(f"{url}: no track_id fits a file, e.g. {example!r}; ids are paths like {expected!r}")
-    if not fits.all():
-        LOGGER.warning("%s: %d of %d ids are not in the catalog", url, (~fits).sum(), len(fits))
-    given = labels[fits].assign(track_id=named[fits].str[0]).set_index("track_id")
-    joined = given.combine_first(table.set_index("track_id")).reindex(table["track_id"])
-    return joined.reset_index()
+    if places.null_count:
+        LOGGER.warning("%s: %d of %d ids are not in the catalog", url, places.null_count, len(places))
+    twice = _first_doubled(places.filter(fits))
+    if twice is not None:
+        name = track_ids[twice].as_py()
+        raise CatalogError(f"{url}: track {name!r} is named more than once, with and without its suffix")
+    return places
 
 
-def _check_ids(table: pd.DataFrame, url: str) -> None:
+def _check_one_each(found: pa.Array, track_ids: pa.Array, stems: pa.Array, url: str) -> None:
+    doubtful = _first_doubled(found)
+    if doubtful is not None:
+        names = track_ids.filter(pc.equal(stems, doubtful)).to_pylist()
+        raise CatalogError(f"{url}: {doubtful!r} may be {' or '.join(sorted(names))}: give the whole name")
+
+
+def _first_doubled(values: pa.Array | pa.ChunkedArray) -> Any:
+    """Return the least value that comes more than once, None if there is none; by sorting, since sets of millions of
+    texts take twice the memory of the texts."""
+    texts = whole(values) if isinstance(values, pa.ChunkedArray) else values
+    order = pc.array_sort_indices(texts)
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        ordered = texts.take(order.slice(start, _ROWS_AT_ONCE + 1))  # one more: the next piece's first
+        at = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
+        if at >= 0:
+            return ordered[at].as_py()
+    return None
+
+
+def _check_unique(track_ids: pa.ChunkedArray, url: str) -> None:
+    doubled = _first_doubled(track_ids)
+    if doubled is not None:
+        times = pc.sum(pc.equal(track_ids, doubled)).as_py()
+        raise CatalogError(f"{url}: track_id {doubled!r} appears more than once ({times} times)")
+
+
+def _check_ids(table: pa.Table, url: str) -> None:
     for name in ("track_id", "uri"):
-        if name not in table:
-            raise CatalogError(f"{url}: column {name} is missing; it has {', '.join(table.columns) or 'no columns'}")
-        if table[name].isna().any():
-            raise CatalogError(f"{url}: row {int(table[name].isna().argmax()) + 1} has no {name}")
-    if table.empty:
+        if name not in table.column_names:
+            has = ", ".join(table.column_names) or "no columns"
+            raise CatalogError(f"{url}: column {name} is missing; it has {has}")
+        if table[name].null_count:
+            raise CatalogError(f"{url}: row {pc.index(table[name].is_null(), True).as_py() + 1} has no {name}")
+    if not len(table):
         raise CatalogError(f"{url}: no tracks; expected a table with rows, or a folder or glob with audio files")
-    doubled = table["track_id"][table["track_id"].duplicated()]
-    if len(doubled):
+    _check_unique(table["track_id"], url)
+
+
+def _check_groups(table: pa.Table, url: str) -> None:
+    if not {"split", "group_id"} <= set(table.column_names):
+        return
+    sides = pa.table({"group": table["group_id"], "split": pc.fill_null(table["split"], "train")})
+    doubled = _first_doubled(sides.group_by(["group", "split"]).aggregate([])["group"].drop_null())
+    if doubled is not None:
+        raise CatalogError(f"{url}: group {doubled!r} has tracks in train and in test: give it one split")
+
+
+def _check_values(table: pa.Table, url: str, name: str, allowed: tuple[str, ...], hint: str) -> None:
+    if name not in table.column_names:
+        return
+    wrong = pc.invert(pc.is_in(table[name], pa.array([*allowed, None], pa.string())))
+    first = pc.index(wrong, True).as_py()
+    if first >= 0:
+        track_id, value = table["track_id"][first].as_py(), table[name][first].as_py()
         raise CatalogError(
-            f"{url}: track_id {doubled.iloc[0]!r} appears more than once ({len(doubled)} doubled in all)"
+            f"{url}: track {track_id!r} has {name} {value!r}, expected one of {', '.join(allowed)}: {hint}"
         )
 
 
-def _check_columns(table: pd.DataFrame, url: str, classes: tuple[str, ...]) -> None:
-    _check_values(table, url, "label", classes, "give the class set by --classes")
-    _check_values(table, url, "split", ("train", "test"), "leave the cell empty for train")
-    _check_groups(table, url)
+def _typed(table: pa.Table) -> pa.Table:
+    """Return a table that was checked in the columns of a catalog."""
+    count = len(table)
+    given = {name: table[name] for name in _COLUMNS if name in table.column_names}
+    group_id = pc.coalesce(given["group_id"], given["track_id"]) if "group_id" in given else given["track_id"]
+    zeros, nothing = pa.array(np.zeros(count, np.int32)), pa.nulls(count, pa.string())
+    made = {
+        "group_id": group_id,
+        "expected_s": _seconds(given.get("expected_s", nothing), given["track_id"]),
+        "locked": _flags(given.get("locked", nothing), given["track_id"]),
+        "fold": zeros,
+        "part": zeros,
+        "source_fingerprint": nothing,
+    }
+    return pa.table({"label": nothing, "split": nothing} | given | made, schema=arrow_schema(Catalog))
 
 
-def _check_groups(table: pd.DataFrame, url: str) -> None:
-    if "split" in table and "group_id" in table:
-        sides = table.assign(split=table["split"].fillna("train")).groupby("group_id")["split"].nunique()
-        if (sides > 1).any():
-            raise CatalogError(f"{url}: group {sides.idxmax()!r} has tracks in train and in test: give it one split")
-
-
-def _check_values(table: pd.DataFrame, url: str, name: str, allowed: tuple[str, ...], hint: str) -> None:
-    given = table[name].dropna() if name in table else pd.Series(dtype=str)
-    wrong = given[~given.astype(str).isin(allowed)]
-    if len(wrong):
-        track_id = table["track_id"][wrong.index[0]]
-        raise CatalogError(
-            f"{url}: track {track_id!r} has {name} {wrong.iloc[0]!r}, expected one of {', '.join(allowed)}: {hint}"
-        )
-
-
-def _row(record: dict[Any, Any]) -> Catalog:
-    given = {name: value for name, value in record.items() if not pd.isna(value)}
-    track_id = str(given["track_id"])
-    return Catalog(
-        track_id=track_id,
-        uri=str(given["uri"]),
-        label=str(given["label"]) if "label" in given else None,
-        split=given.get("split"),
-        group_id=str(given.get("group_id", track_id)),
-        fold=0,
-        expected_s=_seconds(given.get("expected_s"), track_id),
-        locked=_flag(given.get("locked", "false"), track_id),
-        part=0,
-        source_fingerprint=None,
-    )
-
-
-def _seconds(value: Any, track_id: str) -> float | None:
+def _seconds(given: pa.ChunkedArray, track_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    text = pc.utf8_trim_whitespace(given) if pa.types.is_string(given.type) else given
     try:
-        # As the table will give it back.
-        return None if value is None else float(np.float32(value))
+        seconds = pc.cast(text, pa.float64())
+    except pa.ArrowInvalid:
+        seconds = pa.array([_number(*pair) for pair in zip(given.to_pylist(), track_ids.to_pylist(), strict=True)])
+    # Single precision, as the table will give it back.
+    return pc.if_else(pc.is_nan(seconds), None, seconds).cast(pa.float32(), safe=False)
+
+
+def _number(value: Any, track_id: str) -> float | None:
+    try:
+        return None if value is None else float(value)
     except ValueError:
         raise CatalogError(f"track {track_id!r} has expected_s {value!r}, expected seconds as a number") from None
 
 
-def _flag(value: Any, track_id: str) -> bool:
-    text = str(value).strip().lower()
-    if text not in ("true", "false", "1", "0", "yes", "no"):
-        raise CatalogError(f"track {track_id!r} has locked {value!r}, expected true or false")
-    return text in ("true", "1", "yes")
+def _flags(given: pa.ChunkedArray, track_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    text = given.cast(pa.string())
+    meaning = {value: str(value).strip().lower() for value in text.unique().to_pylist() if value is not None}
+    for value, word in meaning.items():
+        if word not in ("true", "false", "1", "0", "yes", "no"):
+            track_id = track_ids[pc.index(text, value).as_py()].as_py()
+            raise CatalogError(f"track {track_id!r} has locked {value!r}, expected true or false")
+    return pc.is_in(text, pa.array([v for v, word in meaning.items() if word in ("true", "1", "yes")], pa.string()))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import BinaryIO, NamedTuple, cast
 
 import fsspec
@@ -132,24 +130,6 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
 def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:
     storage = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
     return pa.ExtensionArray.from_storage(type, storage)
-
-
-def ledger_counts(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Counter[str]:
-    """Count what a part's ledger says; sums over parts are meaningful."""
-    counts: Counter[str] = Counter(tracks=len(ledger), segments=sum(entry.segments for entry in ledger))
-    for track, entry in zip(tracks, ledger, strict=True):
-        counts[f"status/{entry.status}"] += 1
-        counts["decoded_s"] += entry.decoded_s  # type: ignore[assignment]
-        if entry.reason:
-            counts[f"reason/{entry.reason}"] += 1
-        if entry.segments and track.label and track.split == "train":
-            counts[f"trainable/{track.label}/{track.fold}"] += 1
-    return counts
-
-
-def toolchain() -> dict[str, str]:
-    """Return the versions that decide what comes out of a file."""
-    return {name: version(name) for name in ("av", "soundfile", "soxr", "torchaudio")}
 
 
 @contextmanager

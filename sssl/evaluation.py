@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from schemas import Catalog
-from sssl.catalog import CatalogConfig, CatalogError, deal_folds
+from sssl.catalog import CatalogError
+from sssl.deal import CatalogConfig, deal_folds
 from sssl.evidence import column
 from sssl.html import template
 from sssl.metrics import reliability

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from pebble import ProcessExpired, ProcessPool
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -81,6 +80,8 @@ def _set_up(memory_mb: int | None) -> None:
     """Prepare a process of the pool: it dies with its parent, uses one torch thread, and keeps to its memory limit."""
     # If we are killed the fork server goes, and with it, by this, a process that hangs in a decoder.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    import torch  # here, so that whoever only wants the limits need not load it
+
     torch.set_num_threads(1)  # the pool is the parallelism; torch's own threads would fight it
     if memory_mb is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[5])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ from sssl.augment import rolled
 from sssl.models import Model
 
 Floats = NDArray[np.float64]
+_STREAMS = 2
+"""Threads that a GPU is fed by, at least."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +55,25 @@ def posteriors(
     device: str,
     threads: int,
     room: Room | None = None,
+    dtype: torch.dtype | None = None,
 ) -> NDArray[np.float32]:
     """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for its track's fold; by
     the mean of all members where the fold is -1.
 
     Batches run on `threads` Python threads with one torch thread each: the numbers do not depend on how many there
     are, as they would if torch split a sum. A segment that the model fails on is a row of NaN; a batch without any
-    other is the model's failure, and raises. `room` is kept by the caller from one call to the next.
+    other is the model's failure, and raises. `room` is kept by the caller from one call to the next; `dtype` is what
+    the networks compute in, by default what is best on the device.
+
+    On a GPU each thread has a stream, so that one copies its batch while another computes.
     """
     found = np.full((len(log_mel), len(model.spec.classes)), np.nan, np.float32)
-    room = room or Room(config.score_batch)
+    room, dtype = room or Room(config.score_batch), dtype or dtype_of(device)
     batches = list(_batches(np.where(folds < 0, -1, folds % model.spec.members), room.segments))
 
     def forward(members: Sequence[torch.nn.Module], rows: NDArray[np.int64]) -> None:
-        found[rows] = np.mean([_forward(m, log_mel[rows], config.views, device) for m in members], axis=0)
+        x = _on_device(log_mel[rows], device)
+        found[rows] = np.mean([_forward(m, x, config.views, dtype) for m in members], axis=0)
 
     def run(batch: tuple[int, NDArray[np.int64]]) -> None:
         member, rows = batch
@@ -74,7 +82,8 @@ def posteriors(
         if len(failures) == len(rows):
             raise failures[0]
 
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    threads = max(threads, _STREAMS) if device == "cuda" else threads
+    with ThreadPoolExecutor(threads, initializer=_set_up, initargs=(device, itertools.count())) as pool:
         list(pool.map(run, batches))
     return found
 
@@ -139,6 +148,17 @@ def by_track(scores: pa.Table) -> dict[str, Floats]:
     return {track_id: np.array(rows) for track_id, rows in grouped.items()}
 
 
+def device() -> str:
+    """Return the device that this process scores and trains on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def dtype_of(device: str) -> torch.dtype:
+    """Return what networks compute in: bfloat16 on a GPU that has it, single precision on a CPU, whose results are the
+    same on every machine that way."""
+    return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
 def cores() -> int:
     """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -175,8 +195,32 @@ def _in_halves(forward: Callable[[NDArray[np.int64]], None], rows: NDArray[np.in
     return [failure for half in np.array_split(rows, 2) for failure in _in_pieces(forward, half, room)]
 
 
+def _set_up(device: str, numbers: Iterator[int]) -> None:
+    """Prepare a thread: one torch thread, and on a GPU a stream of its own, the same from call to call."""
+    torch.set_num_threads(1)
+    if device == "cuda":
+        stream = _stream(next(numbers))
+        stream.wait_stream(torch.cuda.default_stream())  # the weights may still be on their way
+        torch.cuda.set_stream(stream)
+
+
+@cache
+def _stream(number: int) -> torch.cuda.Stream:
+    del number  # what tells one from another
+    return torch.cuda.Stream()
+
+
+def _on_device(log_mel: NDArray[np.float16], device: str) -> torch.Tensor:
+    """Copy a batch, in half precision and from pinned memory where that lets it happen beside other work."""
+    batch = torch.from_numpy(log_mel)
+    if device == "cuda":
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True).float()
+
+
 @torch.inference_mode()
-def _forward(member: torch.nn.Module, log_mel: NDArray[np.float16], views: int, device: str) -> NDArray[np.float32]:
-    x = torch.from_numpy(log_mel).to(device).float()
-    mean = torch.stack([member(rolled(x, v, views)).softmax(dim=1) for v in range(views)]).mean(dim=0)
+def _forward(member: torch.nn.Module, x: torch.Tensor, views: int, dtype: torch.dtype) -> NDArray[np.float32]:
+    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        logits = [member(rolled(x, v, views)) for v in range(views)]
+    mean = torch.stack([view.float().softmax(dim=1) for view in logits]).mean(dim=0)
     return np.asarray(mean.cpu().numpy())

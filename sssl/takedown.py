@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import TABLES, Ledger, columns
-from sssl.catalog import commit_catalog, read_dealt
-from sssl.cut import ledger_counts
+from sssl.catalog import commit_catalog, read_dealt, rows_of
+from sssl.ledger import ledger_counts
 from sssl.store import Manifest, PartFile, Snapshot, Store, StoreError, generation_name
 
 _FILE = "takedown.json"
@@ -45,20 +45,22 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     Raises:
         StoreError: no track would be left.
     """
-    before, gone = read_dealt(store, snapshot.get("catalog")), set(track_ids)
-    rows = [row for row in before.rows if row.track_id not in gone]
-    if not rows:
+    before, gone = read_dealt(store, snapshot.get("catalog")), pa.array(sorted(set(track_ids)), pa.string())
+    is_gone = pc.is_in(before.tracks["track_id"], gone)
+    tracks = before.tracks.filter(pc.invert(is_gone))
+    if not len(tracks):
         raise StoreError("no track would be left: delete the output folder instead")
-    if len(rows) == len(before.rows):
+    if len(tracks) == len(before.tracks):
         return snapshot
-    catalog, ledger = snapshot.get("catalog"), snapshot.get("ledger")
+    assert before.config is not None  # it was read with the catalog
+    catalog, ledger, rows = snapshot.get("catalog"), snapshot.get("ledger"), rows_of(tracks)
     entries = {record["track_id"]: Ledger(**record) for record in store.read_table(ledger).to_pylist()}
     rewriting = _Rewriting(
         store,
-        gone=pa.array(sorted(gone), pa.string()),
-        parts={row.part for row in before.rows if row.track_id in gone},
+        gone=gone,
+        parts=set(before.tracks["part"].filter(is_gone).to_pylist()),
         counts=dict(ledger_counts(rows, [entries[row.track_id] for row in rows])),
-        made={catalog.ref: commit_catalog(store, rows, before.config)},
+        made={catalog.ref: commit_catalog(store, tracks, before.config)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
     while waiting:

@@ -23,6 +23,7 @@ from sssl.data import Corpus, Examples
 from sssl.isolate import Failure, IsolatedPool, Limits
 from sssl.models import Model, ModelSpec, load
 from sssl.networks import FRONT_ENDS
+from sssl.ranks import ALONE, Ranks
 from sssl.store import Manifest, Store, digest_of
 
 
@@ -127,7 +128,7 @@ class Epoch(NamedTuple):
     left_out_loss: float | None = None
 
 
-def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None]) -> Model:
+def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None], ranks: Ranks = ALONE) -> Model:
     """Train the members of a model, `processes` at a time with a torch thread each, going on from their checkpoints.
 
     One thread a member is faster than all threads on one member, does not stall on a busy machine, and gives the same
@@ -136,25 +137,39 @@ def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None])
     Raises:
         TrainError: no row to train on, or a process died.
     """
+    reported: set[tuple[int, int]] = set()
+
+    def report() -> None:
+        for epoch in _finished_epochs(training):
+            if (epoch.member, epoch.epoch) not in reported:
+                reported.add((epoch.member, epoch.epoch))
+                on_epoch(epoch)
+
+    ranks.tell(training)
+    train_share(training, processes, ranks, report)
+    ranks.wait()
+    report()
+    return Model(training.spec, [_member(training, k) for k in range(training.spec.members)])
+
+
+def train_share(training: Training, processes: int, ranks: Ranks, report: Callable[[], None]) -> None:
+    """Train the members that fall to this process; `report` is called now and then.
+
+    Raises:
+        TrainError: no row to train on, or a process died.
+    """
+    mine = replace(training, device=ranks.device())
     pool = IsolatedPool(processes, Limits(timeout_s=None, memory_mb=None), preload="sssl.train")
     try:
-        running = [pool.submit(partial(train_member, training), k) for k in range(training.spec.members)]
-        reported: set[tuple[int, int]] = set()
-        while True:
-            waiting = wait(running, timeout=0.5).not_done
-            for epoch in _finished_epochs(training):
-                if (epoch.member, epoch.epoch) not in reported:
-                    reported.add((epoch.member, epoch.epoch))
-                    on_epoch(epoch)
-            if not waiting:
-                break
+        running = [pool.submit(partial(train_member, mine), k) for k in ranks.share(training.spec.members)]
+        while wait(running, timeout=0.5).not_done:
+            report()
         for future in running:
             outcome = pool.result(future)
             if isinstance(outcome, Failure):
                 raise TrainError(f"a training process died: {outcome.detail}")
     finally:
         pool.close()
-    return Model(training.spec, [_member(training, k) for k in range(training.spec.members)])
 
 
 def train_member(training: Training, member: int) -> None:

@@ -9,10 +9,11 @@ import pandas as pd
 
 from pipelines import judge, relabel, segment, songs
 from pipelines.io import Job
-from schemas import Catalog, Status
+from schemas import Catalog, Status, to_arrow
 from sssl import report
-from sssl.catalog import CatalogConfig, commit_catalog
+from sssl.catalog import commit_catalog
 from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.deal import CatalogConfig
 from sssl.features import MelConfig
 from sssl.judge import JudgeConfig
 from sssl.presets import GUARDED
@@ -127,7 +128,7 @@ def make_folder(
     """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy."""
     store = Store.open(str(root), create=True)
     rows = catalog_rows(held_out, **of_catalog)
-    catalog = commit_catalog(store, rows, CatalogConfig(classes=CLASSES))
+    catalog = commit_catalog(store, to_arrow(Catalog, rows), CatalogConfig(classes=CLASSES))
     job = Job.of(store, "segment", ("segments", "ledger"), {"cut": asdict(CUT), "toolchain": {}}, [catalog])
     receipts = []
     for part in range(rows[-1].part + 1):

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "make demo": "Makefile::demo",
     "make test": "Makefile::test",
     ". .venv/bin/activate": "Makefile::install",
+    "sssl estimate": "tests/pipelines/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
     "sssl evaluate": "tests/pipelines/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
     "sssl import": "tests/pipelines/test_import.py::test_the_printed_command_is_one_that_runs",
     "sssl run --catalog gs://": "tests/pipelines/test_object_storage.py::test_a_bucket_gets_the_same_tables_as_a_disk",

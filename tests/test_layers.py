@@ -34,7 +34,7 @@ def test_imports_point_one_way(path):
     assert not forbidden, f"{here} must not import {', '.join(sorted(forbidden))}"
 
 
-@pytest.mark.parametrize("command", ["sql", "tables", "explain", "diff", "export"])
+@pytest.mark.parametrize("command", ["sql", "tables", "explain", "diff", "export", "plan"])
 def test_commands_that_only_look_start_without_torch_and_beam(command):
     code = f"import sys, pipelines.{command}; sys.exit(bool({{'torch', 'apache_beam'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -67,14 +67,15 @@ def load_with_av(path, sr):
 def plain(catalog, output):
     """Our own functions in a loop, without Beam and without isolation."""
     from schemas import Ledger, to_arrow
-    from sssl.catalog import CatalogConfig, read_catalog
+    from sssl.catalog import read_catalog, rows_of
     from sssl.cut import cut_track, segments_table
+    from sssl.deal import CatalogConfig
     from sssl.features import MelConfig
     from sssl.gate import GateConfig
     from sssl.store import Store
 
     store, mel, gate = Store.open(output, create=True), MelConfig(), GateConfig()
-    tracks = read_catalog(catalog, None, CatalogConfig())
+    tracks = rows_of(read_catalog(catalog, None, CatalogConfig()))
     for part, of_part in itertools.groupby(tracks, key=attrgetter("part")):
         cuts = [cut_track(track, mel, gate) for track in of_part]
         store.write_part("segments", "plain", part, segments_table(cuts, mel))

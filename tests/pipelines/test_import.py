@@ -10,7 +10,8 @@ from data_sets import MAKERS, make_4q, make_emomusic, make_pmemo
 from pipelines import run
 from pipelines.cli import main
 from pipelines.flags import parse
-from sssl.catalog import CatalogConfig, read_catalog
+from sssl.catalog import read_catalog, rows_of
+from sssl.deal import CatalogConfig
 from sssl.store import Store
 from sssl.truth import true_labels
 
@@ -57,7 +58,7 @@ def test_a_missing_file_is_missing_in_the_ledger_and_an_unannotated_one_has_segm
     ledger = {row["track_id"]: row for row in store.read_table(snapshot.get("ledger")).to_pylist()}
     assert ledger["MT0000000003"]["reason"] == "missing"
     assert ledger["MT0000000005"]["segments"] > 0
-    labels = {row.track_id: row.label for row in read_catalog(str(catalog), None, CatalogConfig())}
+    labels = {row.track_id: row.label for row in rows_of(read_catalog(str(catalog), None, CatalogConfig()))}
     assert labels["MT0000000003"] == "Q3"
     assert labels["MT0000000005"] is None
 
@@ -80,7 +81,7 @@ def test_the_printed_command_is_one_that_runs(name, task, tmp_path, capsys):
     program, command, *flags = printed_command(capsys)
     assert (program, command) == ("sssl", "run")
     config = parse(run.Config, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING)
-    rows = read_catalog(config.catalog, config.labels, config.segment.deal)
+    rows = rows_of(read_catalog(config.catalog, config.labels, config.segment.deal))
     assert {row.label for row in rows} - {None} <= set(config.segment.deal.classes)
     assert (config.truth is None) == (name == "4q")
     assert config.truth is None or set(pd.read_csv(config.truth)["true_label"]) <= set(config.segment.deal.classes)
@@ -92,7 +93,7 @@ def test_the_split_of_the_set_is_the_split_of_the_run(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "train 3, test 2" in told
     assert "never train on one" in told
-    rows = read_catalog(str(catalog), None, CatalogConfig())
+    rows = rows_of(read_catalog(str(catalog), None, CatalogConfig()))
     assert {row.track_id: row.split for row in rows} == {
         "2": "train",
         "3": "train",

@@ -3,11 +3,21 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from schemas import Catalog
-from sssl.catalog import CatalogConfig, CatalogError, Dealt, commit_catalog, read_catalog, read_part
+from schemas import Catalog, to_arrow
+from sssl.catalog import CatalogError, commit_catalog, fingerprint, read_part, rows_of, with_fingerprints
+from sssl.catalog import read_catalog as read_table
+from sssl.deal import CatalogConfig, Dealt
 from sssl.store import Store
 
 CONFIG = CatalogConfig()
+
+
+def read_catalog(catalog, labels, config, before=()):
+    return rows_of(read_table(catalog, labels, config, Dealt(to_arrow(Catalog, before), CONFIG)))
+
+
+def commit(store, rows):
+    return commit_catalog(store, to_arrow(Catalog, rows), CONFIG)
 
 
 def write(path, text):
@@ -99,7 +109,7 @@ def test_a_given_split_is_kept_and_never_dealt(tmp_path):
 def test_parts_are_read_back_row_by_row(tmp_path):
     rows = read_catalog(many(tmp_path, 50), None, CatalogConfig(tracks_per_part=8))
     store = Store.open(str(tmp_path / "out"), create=True)
-    manifest = commit_catalog(store, rows, CONFIG)
+    manifest = commit(store, rows)
     read = [row for part in range(manifest.summary["parts"]) for row in read_part(store, manifest, part)]
     assert read == rows
     assert all(isinstance(row, Catalog) for row in read)
@@ -110,11 +120,11 @@ def test_a_changed_file_makes_another_generation(tmp_path):
     audio.write_bytes(b"1")
     rows = read_catalog(write(tmp_path / "c.csv", f"track_id,uri\na,{audio}\n"), None, CONFIG)
     store = Store.open(str(tmp_path / "out"), create=True)
-    before = commit_catalog(store, rows, CONFIG).generation
-    assert commit_catalog(store, rows, CONFIG).generation == before
+    before = commit(store, rows).generation
+    assert commit(store, rows).generation == before
     audio.write_bytes(b"22")
     rows = read_catalog(write(tmp_path / "c.csv", f"track_id,uri\na,{audio}\n"), None, CONFIG)
-    assert commit_catalog(store, rows, CONFIG).generation != before
+    assert commit(store, rows).generation != before
 
 
 def places(rows):
@@ -123,13 +133,13 @@ def places(rows):
 
 def test_tracks_that_were_dealt_before_stay_where_they_are(tmp_path):
     first = read_catalog(many(tmp_path, 64, pairs=True), None, CONFIG)
-    more = read_catalog(many(tmp_path, 96, pairs=True), None, CONFIG, Dealt(first, CONFIG))
+    more = read_catalog(many(tmp_path, 96, pairs=True), None, CONFIG, first)
     assert places(first).items() <= places(more).items()
     new = [row for row in more if row.track_id not in places(first)]
     assert {row.part for row in new}.isdisjoint(row.part for row in first[:-4])
     assert len({row.group_id for row in more if row.split == "test"}) == 4 * round(12 * 0.2)
     assert max(Counter(row.fold for row in more).values()) - min(Counter(row.fold for row in more).values()) <= 8
-    again = read_catalog(many(tmp_path, 96, pairs=True), None, CONFIG, Dealt(more, CONFIG))
+    again = read_catalog(many(tmp_path, 96, pairs=True), None, CONFIG, more)
     assert again == more
 
 
@@ -139,9 +149,9 @@ def test_a_part_whose_tracks_are_gone_stays_empty(tmp_path):
     left = write(
         tmp_path / "left.csv", "track_id,uri,label\n" + "".join(f"{r.track_id},{r.uri},{r.label}\n" for r in kept)
     )
-    rows = read_catalog(left, None, CatalogConfig(tracks_per_part=4), Dealt(first, CONFIG))
+    rows = read_catalog(left, None, CatalogConfig(tracks_per_part=4), first)
     store = Store.open(str(tmp_path / "out"), create=True)
-    manifest = commit_catalog(store, rows, CONFIG)
+    manifest = commit(store, rows)
     assert manifest.summary["parts"] == 10
     assert read_part(store, manifest, 3) == []
     assert read_part(store, manifest, 4) == [row for row in rows if row.part == 4]
@@ -150,7 +160,7 @@ def test_a_part_whose_tracks_are_gone_stays_empty(tmp_path):
 def test_another_number_of_folds_deals_the_folds_anew_and_keeps_the_parts(tmp_path):
     catalog = many(tmp_path, 60)
     first = read_catalog(catalog, None, CONFIG)
-    rows = read_catalog(catalog, None, CatalogConfig(folds=5), Dealt(first, CONFIG))
+    rows = read_catalog(catalog, None, CatalogConfig(folds=5), first)
     assert {row.track_id: row.part for row in rows} == {row.track_id: row.part for row in first}
     assert {row.fold for row in rows} == {0, 1, 2, 3, 4}
 
@@ -190,3 +200,45 @@ def test_ids_that_are_numbers_in_parquet_are_text(tmp_path):
     labels = write(tmp_path / "l.csv", "track_id,label\n7,Q3\n")
     rows = read_catalog(str(tmp_path / "c.parquet"), labels, CONFIG)
     assert {row.track_id: row.label for row in rows} == {"7": "Q3", "8": None}
+
+
+def test_files_found_by_a_listing_have_the_fingerprints_that_they_have_alone(tmp_path):
+    (tmp_path / "many").mkdir()
+    (tmp_path / "few").mkdir()
+    uris = [f"{tmp_path}/many/{n}.wav" for n in range(300)] + [f"{tmp_path}/few/{n}.wav" for n in range(5)]
+    for n, uri in enumerate(uris[:-1]):
+        if n != 7:
+            (tmp_path / uri).write_bytes(b"x" * n)
+    uris += [f"{tmp_path}/nowhere/{n}.wav" for n in range(300)] + [f"file://{tmp_path}/few/1.wav"]
+    rows = [Catalog(f"t{n}", uri, None, None, "", 0, None, False, 0, None) for n, uri in enumerate(uris)]
+    found = with_fingerprints(to_arrow(Catalog, rows))["source_fingerprint"].to_pylist()
+    assert found == [fingerprint(uri) for uri in uris]
+    assert [n for n, of_file in enumerate(found) if of_file is None] == [7, *range(304, 605)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("track_id,uri\nt1,/a.wav,Q1\n", "cannot read .*Expected 2 columns, got 3"),
+        ("track_id,uri,uri\nt1,/a.wav,/b.wav\n", "column uri appears more than once"),
+    ],
+)
+def test_a_table_that_may_be_read_in_two_ways_is_refused(tmp_path, text, message):
+    with pytest.raises(CatalogError, match=message):
+        read_catalog(write(tmp_path / "c.csv", text), None, CONFIG)
+
+
+def test_a_track_labelled_twice_is_refused(tmp_path):
+    (tmp_path / "one.mp3").touch()
+    labels = write(tmp_path / "labels.csv", "track_id,label\none,Q1\none.mp3,Q2\n")
+    with pytest.raises(CatalogError, match=r"track 'one\.mp3' is named more than once"):
+        read_catalog(str(tmp_path), labels, CONFIG)
+
+
+def test_seconds_and_flags_may_be_numbers(tmp_path):
+    columns = {"track_id": ["a", "b"], "uri": ["/a", "/b"], "expected_s": [3.25, None], "locked": [True, False]}
+    pd.DataFrame(columns).to_parquet(tmp_path / "c.parquet")
+    rows = {
+        row.track_id: (row.expected_s, row.locked) for row in read_catalog(str(tmp_path / "c.parquet"), None, CONFIG)
+    }
+    assert rows == {"a": (3.25, True), "b": (None, False)}

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from schemas import Catalog
-from sssl.catalog import CatalogConfig, CatalogError
+from sssl.catalog import CatalogError
+from sssl.deal import CatalogConfig
 from sssl.evaluation import (
     METHODS,
     METRICS,

@@ -2,9 +2,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from schemas import Catalog
-from sssl.catalog import CatalogConfig, commit_catalog, read_held_out
+from schemas import Catalog, to_arrow
+from sssl.catalog import commit_catalog, read_held_out
 from sssl.config import ConfigError
+from sssl.deal import CatalogConfig
 from sssl.judge import (
     Change,
     Comparison,
@@ -222,7 +223,7 @@ def committed(tmp_path):
         for part in range(6)
         for name in CLASSES
     ]
-    catalog = commit_catalog(store, rows, CatalogConfig(classes=CLASSES))
+    catalog = commit_catalog(store, to_arrow(Catalog, rows), CatalogConfig(classes=CLASSES))
 
     def scores(round, p):
         files = {}

@@ -6,7 +6,7 @@ import torch
 from schemas import Catalog
 from sssl.features import MelConfig
 from sssl.models import Model, ModelSpec
-from sssl.score import Room, ScoreConfig, folds_of, posteriors, score_counts, scores_table
+from sssl.score import Room, ScoreConfig, dtype_of, folds_of, posteriors, score_counts, scores_table
 
 CLASSES = ("Q1", "Q2")
 SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)
@@ -51,6 +51,19 @@ def test_scores_do_not_depend_on_the_number_of_threads(model):
     x, folds = log_mel(50), np.arange(50) % 3
     one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), "cpu", threads=n) for n in (1, 3))
     np.testing.assert_array_equal(one, three)
+
+
+def test_half_precision_gives_about_the_same_posteriors(model):
+    x, folds = log_mel(40), np.arange(40) % 3 - 1
+    single, half = (
+        posteriors(model, x, folds, ScoreConfig(), "cpu", 1, dtype=dtype) for dtype in (None, torch.bfloat16)
+    )
+    np.testing.assert_allclose(half, single, atol=0.01)
+    assert not np.array_equal(half, single)
+
+
+def test_a_cpu_computes_in_single_precision():
+    assert dtype_of("cpu") == torch.float32
 
 
 class Fussy(torch.nn.Module):

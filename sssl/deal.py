@@ -1,0 +1,213 @@
+"""Where tracks go: part, split and fold, dealt by a hash of ids, so that the order of the catalog does not matter.
+
+In columns: a catalog of ten million tracks is dealt in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas import Catalog, arrow_schema
+from sssl.config import require
+
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class CatalogConfig:
+    """How the catalog is read and dealt."""
+
+    classes: tuple[str, ...] = ("Q1", "Q2", "Q3", "Q4")
+    """The emotion classes, in the order that probabilities are written in (Russell quadrants by default)."""
+    folds: int = 4
+    """Cross-fitting folds: a model has one member a fold, which never sees the tracks it scores."""
+    test_share: float = 0.2
+    """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
+    tracks_per_part: int | None = None
+    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep their size."""
+
+    def __post_init__(self) -> None:
+        require(len(set(self.classes)) == len(self.classes) > 1, "classes", self.classes, "two or more, each once")
+        require(self.folds > 1, "folds", self.folds, "2 or more (`--no-cross-fit` trains a single model)")
+        require(0 <= self.test_share < 1, "test_share", self.test_share, "a share from 0 to below 1")
+        per_part = self.tracks_per_part
+        require(per_part is None or per_part > 0, "tracks_per_part", per_part, "1 or more")
+
+    def part_size(self, tracks: int) -> int:
+        """Return how many tracks of a catalog go into a part."""
+        return self.tracks_per_part or min(32, max(1, ceil(tracks / 16)))
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """The catalog as an earlier run dealt it; without its config only parts stand."""
+
+    tracks: pa.Table = field(default_factory=lambda: arrow_schema(Catalog).empty_table())
+    config: CatalogConfig | None = None
+
+    def groups(self, config: CatalogConfig) -> pa.Table:
+        """Return the tracks whose split and fold stand under a config: all or none."""
+        if self.config is None:
+            return self.tracks.slice(0, 0)
+        mine, other = ((c.classes, c.folds, c.test_share) for c in (self.config, config))
+        return self.tracks if mine == other else self.tracks.slice(0, 0)
+
+
+def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
+    """Give each track its part, split and fold; return the catalog sorted by part and id.
+
+    Groups of a class are dealt in turn, so each fold and the held-out split get their share of each class. Tracks and
+    groups that were dealt `before` stay where they are, so that their work can be reused and the held-out tracks stay
+    held out; new tracks fill the last part up, then new ones.
+    """
+    groups, settled = _groups(tracks), before.groups(config)
+    known_split, known_fold = _known_splits(groups, settled), _known(groups, settled, "fold")
+    is_test = _equals(tracks["split"], "test")
+    if tracks["split"].null_count < len(tracks):
+        held_out = np.zeros(len(groups.ids), bool)
+        held_out[groups.of_track[is_test]] = True
+    else:
+        held_out = _hold_out(groups, known_split, config.test_share)
+        is_test = held_out[groups.of_track]
+    fold = known_fold.copy()
+    for side in (~held_out, held_out):
+        _deal_folds(groups, side, config.folds, fold)
+    split = pc.if_else(tracks["label"].is_valid(), pc.if_else(pa.array(is_test), "test", "train"), None)
+    placed = {"split": split, "fold": fold[groups.of_track], "part": _deal_parts(tracks, before.tracks, config)}
+    for name, values in placed.items():
+        at = tracks.schema.get_field_index(name)
+        tracks = tracks.set_column(at, tracks.schema.field(at), pa.array(values).cast(tracks.schema.field(at).type))
+    return tracks.sort_by([("part", "ascending"), ("track_id", "ascending")])
+
+
+def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]:
+    """Deal groups into folds, class by class; each `salt` gives another deal. Returns the fold by group id."""
+    given = [(row.group_id, row.label) for row in rows]
+    columns = ([group for group, _ in given], [label for _, label in given])
+    groups = _groups(pa.table([pa.array(column, pa.string()) for column in columns], ["group_id", "label"]), salt)
+    fold = np.full(len(groups.ids), _NONE)
+    _deal_folds(groups, np.ones(len(groups.ids), bool), folds, fold)
+    return dict(zip(groups.ids.to_pylist(), fold.tolist(), strict=True))
+
+
+class _Groups(NamedTuple):
+    """The groups of a catalog [G]: their ids, their places in the order of hashes, the class of each (the place of its
+    most common label in the order of names, -1 without any), and the group of each track [N]."""
+
+    ids: pa.Array
+    order: Ints
+    class_of: Ints
+    of_track: Ints
+
+    def by_class(self, chosen: Mask) -> list[tuple[int, Ints]]:
+        """List the classes, -1 first, with the chosen groups of each in the order of hashes."""
+        ordered = self.order[chosen[self.order]]
+        return [(name, ordered[self.class_of[ordered] == name]) for name in np.unique(self.class_of[ordered]).tolist()]
+
+
+def _groups(tracks: pa.Table, salt: str = "") -> _Groups:
+    encoded = whole(tracks["group_id"]).dictionary_encode()
+    of_track = encoded.indices.to_numpy(zero_copy_only=False)
+    order = np.argsort(hashes(encoded.dictionary, salt), kind="stable")
+    return _Groups(encoded.dictionary, order, _classes(tracks["label"], of_track, len(encoded.dictionary)), of_track)
+
+
+def _classes(label: pa.ChunkedArray, of_track: Ints, groups: int) -> Ints:
+    names = pa.array(sorted(label.drop_null().unique().to_pylist()), pa.string())
+    codes = pc.fill_null(pc.index_in(label, names), _NONE).to_numpy()
+    labelled = codes >= 0
+    pairs, counts = np.unique(of_track[labelled] * np.int64(len(names)) + codes[labelled], return_counts=True)
+    group, code = np.divmod(pairs, max(1, len(names)))
+    best = np.lexsort((code, -counts, group))
+    found, first = np.unique(group[best], return_index=True)
+    class_of = np.full(groups, _NONE)
+    class_of[found] = code[best][first]
+    return class_of
+
+
+def hashes(texts: pa.Array, salt: str = "") -> NDArray[np.uint64]:
+    """Return the first eight bytes of the SHA-256 of each text, as a number."""
+    found = bytearray()
+    for start in range(0, len(texts), 1 << 16):
+        for text in texts.slice(start, 1 << 16).to_pylist():
+            found += hashlib.sha256((salt + text).encode()).digest()[:8]
+    return np.frombuffer(found, ">u8").astype(np.uint64)
+
+
+def _known(groups: _Groups, settled: pa.Table, name: str) -> Ints:
+    """Return what groups [G] have in a column of what was dealt before, -1 where nothing."""
+    at = pc.index_in(groups.ids, whole(settled["group_id"]))
+    return np.asarray(pc.fill_null(whole(settled[name]).take(at), _NONE).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _known_splits(groups: _Groups, settled: pa.Table) -> Ints:
+    """Return 1 for groups [G] that were held out before, 0 for those that were trained on, -1 for others."""
+    split = settled.filter(settled["split"].is_valid())
+    is_test = pc.equal(split["split"], "test").cast(pa.int32())
+    return _known(groups, pa.table({"group_id": split["group_id"], "is_test": is_test}), "is_test")
+
+
+def _hold_out(groups: _Groups, known: Ints, share: float) -> Mask:
+    """Hold out the share of each class's groups, those held out before first, leaving at least one to train on."""
+    held_out = known == 1
+    for name, own in groups.by_class(np.ones(len(groups.ids), bool)):
+        wanted = min(round(len(own) * share), len(own) - 1) if name != _NONE else 0
+        missing = wanted - int(held_out[own].sum())
+        held_out[own[known[own] == _NONE][: max(0, missing)]] = True
+    return held_out
+
+
+def _deal_folds(groups: _Groups, chosen: Mask, folds: int, fold: Ints) -> None:
+    """Set the fold of each chosen group that has none: the one with the fewest groups of its class, then of all."""
+    total = np.bincount(fold[chosen & (fold >= 0)], minlength=folds)
+    for _, own in groups.by_class(chosen):
+        counts = np.bincount(fold[own][fold[own] >= 0], minlength=folds)
+        new = own[fold[own] < 0]
+        fold[new] = _least_first(len(new), counts, total)
+        total += np.bincount(fold[new], minlength=folds)
+
+
+def _least_first(count: int, own: Ints, total: Ints) -> Ints:
+    """Deal `count` cards, each to the one with the fewest of their own, then of all."""
+    heap = sorted(zip(own.tolist(), total.tolist(), range(len(own)), strict=True))
+    dealt = np.empty(count, np.int64)
+    for card in range(count):
+        mine, all, fold = heap[0]
+        dealt[card] = fold
+        heapq.heapreplace(heap, (mine + 1, all + 1, fold))
+    return dealt
+
+
+def _deal_parts(tracks: pa.Table, before: pa.Table, config: CatalogConfig) -> Ints:
+    """Return the part of each track."""
+    size, ids = config.part_size(len(tracks)), whole(tracks["track_id"])
+    known = whole(before["part"]).take(pc.index_in(ids, whole(before["track_id"])))
+    part = np.asarray(pc.fill_null(known, _NONE).to_numpy(zero_copy_only=False), np.int64)
+    last = pc.max(before["part"]).as_py() or 0
+    room = max(0, size - int(np.count_nonzero(part == last)))
+    new = np.flatnonzero(part == _NONE)
+    new = new[np.argsort(hashes(ids.take(pa.array(new))), kind="stable")]
+    # The first `room` of them go into the last part, the others into new ones.
+    part[new] = last + np.maximum(0, np.arange(len(new)) - room + size) // size
+    return part
+
+
+def _equals(column: pa.ChunkedArray, value: str) -> Mask:
+    return np.asarray(pc.fill_null(pc.equal(column, value), False).to_numpy())
+
+
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array, which takes and look-ups are quickest on."""
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)

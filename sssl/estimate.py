@@ -1,0 +1,231 @@
+"""What a run would cost: unit costs of its stages, fitted to trials on a sample, times the work of a catalog.
+
+The cost of a stage, and the size of a table, is taken for a sum of three: once a run, once a part, and once a unit of
+what it grows with. Trials of different size and number of parts tell the three apart.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import date
+from importlib.resources import files
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+from scipy.stats import norm, t
+
+from sssl.config import ConfigError, require
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+Draws = NDArray[np.float64]
+"""A number with its uncertainty [1 + D]: the estimate, then what it may be as well. Draws of one `Outlook` add up."""
+
+LEVEL = 0.95
+_UPPER = (1 + LEVEL) / 2
+DRAWS = 1000
+_MISFIT = 0.02
+"""Standard error, as a share, of the assumption that costs are such sums: tables of a few rows fit the trials exactly,
+and yet are a little larger or smaller with other ids and labels."""
+GIB = float(1 << 30)
+_HOUR_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What is paid for; in `currency`, as of a day."""
+
+    currency: str
+    as_of: date
+    vcpu_hour: float
+    gpu_hour: float
+    storage_gib_month: float
+
+
+def read_prices(url: str | None) -> Prices:
+    """Read a price file (TOML), by default the example that comes with the program.
+
+    Raises:
+        ConfigError: it is not a price file; the message says what is expected.
+    """
+    try:
+        if url is None:
+            given = tomllib.loads(files("sssl").joinpath("prices.toml").read_text())
+        else:
+            with fsspec.open(url, "rb") as file:
+                given = tomllib.load(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--prices {url}: {error}; expected a TOML file like sssl/prices.toml") from error
+    expected = {field.name for field in fields(Prices)}
+    names = ", ".join(sorted(expected ^ set(given)))
+    require(given.keys() == expected, "prices", url, f"exactly {', '.join(sorted(expected))} (see {names})")
+    for name in sorted(expected - {"currency", "as_of"}):
+        require(_is_price(given[name]), "prices", url, f"{name} as a number, 0 or more, not {given[name]!r}")
+    require(isinstance(given["currency"], str), "prices", url, "currency as text")
+    require(isinstance(given["as_of"], date), "prices", url, "as_of as a date, like 2026-11-21")
+    return Prices(**given)
+
+
+def _is_price(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run, or a table, is charged for: runs of a stage, parts over all of them, and units."""
+
+    runs: float
+    parts: float
+    units: float
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trials of a stage, or sizes of a table: the work [M, 3] of each (see `Work`) and what it took [M]."""
+
+    work: Floats
+    took: Floats
+
+    @classmethod
+    def of(cls, trials: Sequence[tuple[Work, float]]) -> Trials:
+        """Collect trials; the order has to be the same for all stages."""
+        work = np.array([(w.runs, w.parts, w.units) for w, _ in trials], dtype=float)
+        return cls(work, np.array([took for _, took in trials], dtype=float))
+
+    def fit(self) -> Floats:
+        """Return the costs [3] of a run, a part and a unit: none below zero, least squares of relative errors."""
+        return _fit(self.work, self.took)
+
+    def relative_errors(self) -> Floats:
+        """Return the errors [M] of the fit, as shares; widened by what the fit takes out of them, and since they are so
+        few (Student's t)."""
+        costs = self.fit()
+        predicted = self.work @ costs
+        free = max(1, len(self.took) - int(np.count_nonzero(costs)))
+        errors = np.where(predicted > 0, self.took / np.where(predicted > 0, predicted, 1) - 1, 0.0)
+        return errors * np.sqrt(len(errors) / free) * t.ppf(_UPPER, free) / norm.ppf(_UPPER)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to predict: `runs` of a stage over a catalog, and the units in all of them for a unit of `driver`."""
+
+    runs: float
+    driver: str
+    factor: float
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A catalog of `tracks` in `parts`, and what each track of a random sample of it has of each driver [N]."""
+
+    tracks: int
+    parts: int
+    sample: Mapping[str, Floats]
+    seed: int = 0
+
+    def predict(self, trials: Mapping[str, Trials], wanted: Mapping[str, Wanted]) -> dict[str, Draws]:
+        """Predict what each stage will take.
+
+        A draw takes other tracks (a bootstrap of the sample), other measurements (residual bootstrap of the fit), and
+        errs for the whole run as one trial did. It does so alike for all stages, since a busy minute hits them alike.
+        """
+        rng = np.random.default_rng(self.seed)
+        trial_count = len(next(iter(trials.values())).took)
+        others = [np.arange(trial_count), *rng.integers(trial_count, size=(DRAWS, trial_count))]
+        means = self._means(rng)
+        last = rng.integers(trial_count, size=DRAWS)
+        return {name: self._one(trials[name], want, others, means[want.driver], last) for name, want in wanted.items()}
+
+    def _means(self, rng: np.random.Generator) -> dict[str, Draws]:
+        count = len(next(iter(self.sample.values())))
+        rows = rng.integers(count, size=(DRAWS, count))
+        return {name: np.array([each.mean(), *each[rows].mean(axis=1)]) for name, each in self.sample.items()}
+
+    def _one(self, trials: Trials, want: Wanted, others: list[Rows], mean: Draws, last: Rows) -> Draws:
+        errors, predicted = trials.relative_errors(), trials.work @ trials.fit()
+        refits = [_fit(trials.work, predicted * _at_least_some(1 + errors[rows])) for rows in others[1:]]
+        costs = np.array([trials.fit(), *refits])
+        units = self.tracks * mean * want.factor
+        total = want.runs * (costs[:, 0] + costs[:, 1] * self.parts) + costs[:, 2] * units
+        return total * np.array([1.0, *_at_least_some(1 + errors[last])])
+
+
+def _at_least_some(share: Floats) -> Floats:
+    return np.maximum(share, 0.1)
+
+
+def _fit(work: Floats, took: Floats) -> Floats:
+    scale = np.maximum(work.max(axis=0), 1e-12)
+    weight = 1 / np.maximum(took, 1e-9)
+    return nnls(work / scale * weight[:, None], took * weight)[0] / scale
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, draws: Draws) -> Interval:
+        """Return the estimate with the middle 95 % of its draws."""
+        low, high = np.quantile(draws[1:], [1 - _UPPER, _UPPER])
+        return cls(float(draws[0]), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """What a stage takes: wall time, CPU time, on machines of so many `cores` and, if it uses them, GPUs."""
+
+    wall_s: Draws
+    cpu_s: Draws
+    cores: int
+    gpus: int = 0
+    workers: int = 1
+
+    @property
+    def wall_h(self) -> Draws:
+        return self.wall_s / self.workers / _HOUR_S
+
+    @property
+    def cpu_h(self) -> Draws:
+        return self.cpu_s / _HOUR_S
+
+    @property
+    def vcpu_h(self) -> Draws:
+        """vCPU-hours as they are billed, busy or not."""
+        return self.wall_s * self.cores / _HOUR_S
+
+    @property
+    def gpu_h(self) -> Draws:
+        return self.wall_s * self.gpus / _HOUR_S
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would take, by stage, and leave behind, by table."""
+
+    stages: dict[str, StageTime]
+    table_bytes: dict[str, Draws]
+
+    def total(self, name: str) -> Draws:
+        """Add up `wall_h`, `cpu_h`, `vcpu_h` or `gpu_h` over the stages."""
+        return np.sum([getattr(stage, name) for stage in self.stages.values()], axis=0)
+
+    def stored_gib(self) -> Draws:
+        return np.sum(list(self.table_bytes.values()), axis=0) / GIB
+
+    def money(self, prices: Prices) -> dict[str, Draws]:
+        """Return what is to pay for vCPUs, GPUs and a month of storage."""
+        return {
+            "vCPUs": self.total("vcpu_h") * prices.vcpu_hour,
+            "GPUs": self.total("gpu_h") * prices.gpu_hour,
+            "storage a month": self.stored_gib() * prices.storage_gib_month,
+        }

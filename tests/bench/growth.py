@@ -1,0 +1,117 @@
+"""How cost grows with the catalog: segment and score at 1, 4 and 16 times the tracks, and a plan of millions.
+
+python tests/bench/growth.py [--tracks 16] [--planned 10000000]
+
+Each run is a process of its own. What the second and third size cost more than the one before, by the hours that came
+on top, should not change; nor should the peak memory of the process, which with Beam's own runner is driver and worker.
+"""
+
+import argparse
+import csv
+import os
+import sys
+import tempfile
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import simulated
+import soundfile
+from material import synthesize
+from rich.console import Console
+from scoring import SEGMENTS_A_TRACK, make
+from usage import Usage, measure
+
+from sssl import demo
+
+ROOT = Path(__file__).parents[2]
+ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
+SSSL = [sys.executable, "-m", "pipelines.cli"]
+TIMES = (1, 4, 16)
+MAX_CHANGE, MAX_PLAN_S, MAX_PLAN_MB = 0.10, 120, 2000
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@dataclass(frozen=True)
+class Size:
+    hours: float
+    usage: Usage
+
+
+def marginals(sizes):
+    """Return the CPU seconds of each hour that a size has on top of the one before."""
+    return [(b.usage.cpu_s - a.usage.cpu_s) / (b.hours - a.hours) for a, b in pairwise(sizes)]
+
+
+def segment_sizes(folder, tracks, minutes):
+    """Segment a catalog that lists the same few files over and over under other ids."""
+    files = []
+    for n, track in enumerate(demo.plan_tracks(4, seed=3)):
+        files.append(folder / f"{n}.ogg")
+        soundfile.write(files[-1], synthesize(track, round(60 * minutes)), 44_100)
+    for times in TIMES:
+        with (catalog := folder / f"x{times}.csv").open("w", newline="") as file:
+            rows = [(f"t{n:06d}", files[n % len(files)]) for n in range(tracks * times)]
+            csv.writer(file).writerows([("track_id", "uri"), *rows])
+        command = [*SSSL, "segment", "--catalog", str(catalog), "--output", str(folder / f"out{times}")]
+        yield Size(tracks * times * minutes / 60, measure(command, ENV))
+
+
+def score_sizes(folder, tracks):
+    """Score segments of noise."""
+    for times in TIMES:
+        store, snapshot = make(str(folder / f"score{times}"), tracks * times)
+        store.publish(snapshot)
+        hours = tracks * times * SEGMENTS_A_TRACK * 3 / 3600
+        yield Size(hours, measure([*SSSL, "score", "--output", store.root, "--round", "0"], ENV))
+
+
+def plans(folder, tracks):
+    """Plan a catalog as Parquet and as CSV, before anything ran."""
+    for suffix in ("parquet", "csv"):
+        catalog = str(folder / f"planned.{suffix}")
+        simulated.write_catalog(catalog, tracks)
+        yield suffix, measure([*SSSL, "plan", "--catalog", catalog, "--output", str(folder / "nothing-yet")], ENV)
+
+
+def tell(stage, sizes):
+    for times, size in zip(TIMES, sizes, strict=True):
+        usage = size.usage
+        console.print(
+            f"{stage:<8}{times:>3} x {size.hours:7.2f} h {usage.cpu_s:8.1f} CPU s {usage.wall_s:8.1f} s"
+            f" {usage.peak_mb:7.0f} MB"
+        )
+    first, second = marginals(sizes)
+    peaks = [size.usage.peak_mb for size in sizes]
+    for name, change in (("CPU s/h", second / first - 1), ("peak memory", peaks[-1] / peaks[0] - 1)):
+        console.print(
+            f"{stage}, {name}: {change:+.0%} from the smallest to the largest, {verdict(change <= MAX_CHANGE)}"
+        )
+
+
+def verdict(met):
+    return "[green]met[/]" if met else "[red]missed[/]"
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--tracks", type=int, default=32, help="tracks of the smallest catalog; default %(default)s")
+    parser.add_argument("--minutes", type=float, default=2.0, help="length of a track; default %(default)s")
+    parser.add_argument("--planned", type=int, default=10_000_000, help="tracks to plan; default %(default)s")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="sssl-bench-") as name:
+        folder = Path(name)
+        tell("segment", list(segment_sizes(folder, args.tracks, args.minutes)))
+        tell("score", list(score_sizes(folder, args.tracks)))
+        for suffix, usage in plans(folder, args.planned):
+            met = verdict(usage.wall_s <= MAX_PLAN_S and usage.peak_mb <= MAX_PLAN_MB)
+            console.print(
+                f"plan of {args.planned} tracks in {suffix}: {usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, "
+                f"{usage.peak_mb:.0f} MB: {met}"
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,149 @@
+"""What the scoring stage costs beside a plain torch loop over the same Parquet, on the device that is there.
+
+python tests/bench/scoring.py [--tracks 256] [--rounds 3] [--threads 1]
+
+The two run by turns in one process, so that a busy minute of the machine hits them alike; the best turn of each counts.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from rich.console import Console
+
+from pipelines import score, segment
+from pipelines.io import Job
+from pipelines.progress import silenced
+from pipelines.settings import Settings
+from schemas import Catalog, Status, to_arrow
+from sssl.catalog import commit_catalog
+from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.deal import CatalogConfig, Dealt, deal
+from sssl.models import Model, ModelSpec, dump, load, model_id
+from sssl.score import ScoreConfig, device
+from sssl.store import Manifest, Snapshot, Store
+
+SEGMENTS_A_TRACK = 80
+BAR = {"cpu": 0.85, "cuda": 0.8}
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Segments a second of CPU time and of wall time."""
+
+    cpu: float
+    wall: float
+
+
+def make(root, tracks):
+    """Commit segments of noise, 4 min a track, in parts as a large catalog has them, and a model of random weights."""
+    store, settings = Store.open(root, create=True), Settings(deal=CatalogConfig(tracks_per_part=32))
+    rows = [
+        Catalog(f"t{i:06d}", "/nowhere", settings.deal.classes[i % 4], "train", f"t{i:06d}", 0, None, False, 0, None)
+        for i in range(tracks)
+    ]
+    catalog = commit_catalog(store, deal(to_arrow(Catalog, rows), settings.deal, Dealt()), settings.deal)
+    job = Job.of(store, "segment", ("segments", "ledger"), settings.of_rows(), [catalog])
+    receipts = []
+    for ref in job.list_parts():
+        own = job.tracks(ref)
+        cuts = [cut_of(track, settings.cut) for track in own]
+        ledger = [cut.ledger for cut in cuts]
+        receipts.append(segment.write_part(job, ref.part, own, ledger, segments_table(cuts, settings.cut)))
+    snapshot = Snapshot((catalog,))
+    for manifest in job.commit(receipts):
+        snapshot = snapshot.add(manifest)
+    return store, snapshot.add(commit_model(store, snapshot, settings))
+
+
+def cut_of(track, mel):
+    log_mel = np.random.default_rng(len(track.track_id)).normal(-40, 10, (SEGMENTS_A_TRACK, *mel.shape))
+    log_mel = log_mel.astype(np.float16)
+    index, level = np.arange(SEGMENTS_A_TRACK, dtype=np.int32), np.full(SEGMENTS_A_TRACK, -20, np.float32)
+    row = ledger_row(track, Status.OK, None, None, segments=SEGMENTS_A_TRACK)
+    return CutTrack(
+        replace(row, decoded_s=mel.segment_s * SEGMENTS_A_TRACK), _Cut(index, log_mel, level, log_mel.mean(axis=2))
+    )
+
+
+def commit_model(store, snapshot, settings):
+    torch.manual_seed(0)
+    spec = ModelSpec("cnn", settings.deal.classes, settings.cut, settings.deal.folds)
+    data = dump(Model(spec, [spec.build().eval() for _ in range(spec.members)]))
+    file = store.write_file("models/bench/model.safetensors", data, rows=spec.members)
+    parents = tuple(sorted(snapshot.get(table).ref for table in ("catalog", "segments")))
+    return store.commit(Manifest("models", "bench", "train", 0, {}, parents, {0: file}, {"model_id": model_id(data)}))
+
+
+def by_loop(store, snapshot, batch):
+    """Score as one would in a notebook: read a file, move it to the device, batch after batch."""
+    model = load(store.read_bytes(snapshot.get("models", 0).files[0].path), device())
+    found = []
+    with torch.inference_mode():
+        for part, file in sorted(snapshot.get("segments").files.items()):
+            log_mel = pq.read_table(store.url(file.path), columns=["log_mel"])["log_mel"].combine_chunks()
+            member = model.members[part % len(model.members)]
+            batches = torch.from_numpy(log_mel.to_numpy_ndarray()).split(batch)
+            found += [member(rows.to(device()).float()).softmax(dim=1).cpu() for rows in batches]
+    return len(torch.cat(found))
+
+
+def by_stage(store, snapshot, settings, threads):
+    shutil.rmtree(Path(store.root, "scores"), ignore_errors=True)
+    with silenced():
+        made = score.run(store, snapshot, score.Config(store.root, 0, settings=settings, threads=threads), ())
+    return made.get("scores", 0).rows
+
+
+def timed(work, *args):
+    wall_s, cpu_s = time.perf_counter(), time.process_time()
+    segments = work(*args)
+    return Speed(segments / (time.process_time() - cpu_s), segments / (time.perf_counter() - wall_s))
+
+
+def best(speeds):
+    return Speed(max(speed.cpu for speed in speeds), max(speed.wall for speed in speeds))
+
+
+def compare(tracks, rounds, threads, batch):
+    """Return the speeds of loop and stage."""
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory(prefix="sssl-bench-") as root:
+        store, snapshot = make(f"{root}/out", tracks)
+        settings = ScoreConfig(score_batch=batch)
+        loop, stage = [], []
+        for _ in range(rounds + 1):
+            loop.append(timed(by_loop, store, snapshot, batch))
+            stage.append(timed(by_stage, store, snapshot, settings, threads))
+    return best(loop[1:]), best(stage[1:])  # whatever comes first pays for what is slow once
+
+
+def main(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--tracks", type=int, default=256, help="of 4 min; default %(default)s")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each; default %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each; default %(default)s")
+    parser.add_argument("--batch", type=int, default=ScoreConfig.score_batch, help="segments; default %(default)s")
+    args = parser.parse_args(argv)
+    loop, stage = compare(args.tracks, args.rounds, args.threads, args.batch)
+    name = torch.cuda.get_device_name() if device() == "cuda" else "cpu"
+    console.print(f"{args.tracks * SEGMENTS_A_TRACK} segments on {name}, segments/s by CPU time, by wall time")
+    for title, speed in (("plain torch loop", loop), ("sssl score", stage)):
+        console.print(f"{title:<18}{speed.cpu:8.0f}{speed.wall:8.0f}")
+    for title, ratio in (("CPU", stage.cpu / loop.cpu), ("wall", stage.wall / loop.wall)):
+        met = "met" if ratio >= BAR[device()] else "missed"
+        console.print(f"stage / loop, {title:<5}{ratio:5.2f}  bar >= {BAR[device()]}  {met}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

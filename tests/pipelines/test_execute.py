@@ -1,0 +1,26 @@
+import pytest
+
+from pipelines.cli import main
+
+
+@pytest.fixture
+def segment(tmp_path):
+    (tmp_path / "catalog.csv").write_text(f"track_id,uri\na,{tmp_path}/a.wav\n")
+
+    def run(runner):
+        folders = ["--catalog", str(tmp_path / "catalog.csv"), "--output", str(tmp_path / "out")]
+        return main(["segment", *folders, "--", f"--runner={runner}"])
+
+    return run
+
+
+def test_a_job_that_fails_on_an_engine_is_a_message(segment, capsys):
+    assert segment("failing_engine.Failing") == 1
+    said = capsys.readouterr().err
+    assert "segment: the job failed: Pipeline job-001 failed: bundle failed ... OSError: x; the same command" in said
+    assert "Traceback" not in said
+
+
+def test_ctrl_c_while_an_engine_works_is_no_failure(segment, capsys):
+    assert segment("failing_engine.Stopped") == 130
+    assert "stopped; the same command goes on from here" in capsys.readouterr().err
