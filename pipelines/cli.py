@@ -29,11 +29,12 @@ COMMANDS = {
     "explain": "tell the story of one track, from its file to its label",
     "diff": "say what changed between two output folders or two rounds",
     "rollback": "publish the tables as of an earlier round",
+    "mlflow-sync": "send MLflow what it missed while its server was away",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }
 
-_MODULES = {"import": "importers"}  # no module can have a keyword for a name
+_MODULES = {"import": "importers", "mlflow-sync": "mlflow_sync"}  # names that no module can have
 
 
 def module_of(command: str) -> ModuleType:
@@ -44,7 +45,7 @@ def module_of(command: str) -> ModuleType:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="sssl",
         description=f"Emotion labels for whole music catalogs.\n\ncommands:\n{commands}",

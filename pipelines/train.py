@@ -21,7 +21,7 @@ from sssl.models import ModelSpec, dump, load, model_id
 from sssl.presets import PresetName
 from sssl.rounds import last_accepted
 from sssl.score import cores
-from sssl.store import Manifest, Snapshot, Store, generation_name
+from sssl.store import Manifest, Snapshot, Store, digest_of, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
 from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train
 
@@ -69,7 +69,10 @@ def run(
         return snapshot.add(committed)
 
     check(snapshot, settings)
-    tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(settings))
+    if tracker is None:
+        tracker = Tracker(store, config.mlflow_uri, digest_of([store.root, "train", generation])[:12], asdict(settings))
+        with tracker.whole():
+            return run(store, snapshot, config, tracker=tracker)
     start = inputs["models"].files[0].path if config.round else None
     if init is not None:
         start = store.write_file(f"models/{generation}/init.safetensors", init, rows=0).path
@@ -92,13 +95,14 @@ def run(
 
             def on_epoch(epoch: Epoch) -> None:
                 update(next(finished), f"loss {epoch.loss:.3f}")
-                log.log({f"member{epoch.member}_train_loss": epoch.loss}, step=epoch.epoch)
+                losses = {"train_loss": epoch.loss, "left_out_loss": epoch.left_out_loss}
+                log.log({f"member{epoch.member}_{name}": loss for name, loss in losses.items()}, step=epoch.epoch)
 
             model = train(training, _processes(config, training), on_epoch)
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
-        for table, manifest in inputs.items():
-            log.tag(f"sssl.input.{table}", f"{manifest.ref} sha256:{manifest.digest}")
+        for manifest in inputs.values():
+            log.read(manifest, store.url(f"{manifest.ref}/manifest.json"))
     file = store.write_file(f"models/{generation}/model.safetensors", data, rows=members)
     manifest = Manifest(
         table="models",

@@ -76,6 +76,23 @@ def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
     return store.url("report.html")
 
 
+def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
+    """Draw the plots that show no single track, as SVG by name: nothing in them that a takedown would have to reach."""
+    source = Source.of(store, snapshot)
+    learned = learning(source, [plots.color_of(c) for c in range(len(source.classes))])
+    quality = song_and_score_quality(source)
+    curve = quality["reliability"]
+    found = {
+        "accuracy_by_round": learned["accuracy"],
+        "confident_share_by_round": learned["confident"],
+        "label_flow": learned["flow_plot"],
+        "song_confidence": quality["confidence"],
+        "reliability": curve and curve["plot"],
+        **{f"losses_round_{split['round'].round}": split["plot"] for split in learned["splits"]},
+    }
+    return {name: plots.standalone(plot) for name, plot in found.items() if plot}
+
+
 def render(source: Source, truth: str | None) -> str:
     """Return the report as HTML."""
     colors = [plots.color_of(c) for c in range(len(source.classes))]
