@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import Catalog, arrow_schema, to_arrow
+from schemas import Catalog, arrow_schema, conform, to_arrow, version_of
 from sssl.config import require
-from sssl.store import Manifest, PartFile, Store, digest_of
+from sssl.store import Manifest, PartFile, Store, check_version, digest_of
 
 LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
@@ -218,7 +218,9 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     """Read the catalog rows of one part."""
     file = catalog.files[part // PARTS_PER_FILE]
     with store.open_file(file.path) as source:
-        group = pq.ParquetFile(source).read_row_group(part % PARTS_PER_FILE)
+        parquet = pq.ParquetFile(source)
+        check_version(version_of(parquet.schema_arrow), file.path)
+        group = conform(parquet.read_row_group(part % PARTS_PER_FILE))
     return [Catalog(**record) for record in group.to_pylist()]
 
 
@@ -228,6 +230,8 @@ def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
     for _, file in sorted(catalog.files.items()):
         with store.fs.open(store.url(file.path), "rb") as source:
             rows = pq.read_table(source, filters=[("split", "==", "test")])
+        check_version(version_of(rows.schema), file.path)
+        rows = conform(rows)
         held_out += [Catalog(**record) for record in rows.to_pylist()]
     return held_out
 
@@ -329,6 +333,7 @@ def _list_audio(url: str) -> pd.DataFrame:
     found = fs.glob(path) if is_glob else fs.find(path)
     files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
     base = path.split("*")[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
+    files = [file for file in files if "/." not in file[len(base) :]]  # hidden ones, left by a kill or a file manager
     return pd.DataFrame(
         {"track_id": [file[len(base) + 1 :] for file in files], "uri": [fs.unstrip_protocol(file) for file in files]},
         dtype=str,
@@ -356,6 +361,9 @@ def _join_labels(table: pd.DataFrame, labels: pd.DataFrame, url: str) -> pd.Data
     if not fits.all():
         LOGGER.warning("%s: %d of %d ids are not in the catalog", url, (~fits).sum(), len(fits))
     given = labels[fits].assign(track_id=named[fits].str[0]).set_index("track_id")
+    if given.index.has_duplicates:
+        twice = given.index[given.index.duplicated()]
+        raise CatalogError(f"{url}: track_id {twice[0]!r} has two rows, with its suffix and without")
     joined = given.combine_first(table.set_index("track_id")).reindex(table["track_id"])
     return joined.reset_index()
 
@@ -383,7 +391,8 @@ def _check_columns(table: pd.DataFrame, url: str, classes: tuple[str, ...]) -> N
 
 def _check_groups(table: pd.DataFrame, url: str) -> None:
     if "split" in table and "group_id" in table:
-        sides = table.assign(split=table["split"].fillna("train")).groupby("group_id")["split"].nunique()
+        labelled = table[table["label"].notna()] if "label" in table else table[:0]  # others are on neither side
+        sides = labelled.assign(split=labelled["split"].fillna("train")).groupby("group_id")["split"].nunique()
         if (sides > 1).any():
             raise CatalogError(f"{url}: group {sides.idxmax()!r} has tracks in train and in test: give it one split")
 

@@ -190,3 +190,28 @@ def test_ids_that_are_numbers_in_parquet_are_text(tmp_path):
     labels = write(tmp_path / "l.csv", "track_id,label\n7,Q3\n")
     rows = read_catalog(str(tmp_path / "c.parquet"), labels, CONFIG)
     assert {row.track_id: row.label for row in rows} == {"7": "Q3", "8": None}
+
+
+def test_hidden_files_are_no_tracks(tmp_path):
+    (tmp_path / "music" / ".trash").mkdir(parents=True)
+    for name in ("one.mp3", "._one.mp3", ".one.sssl-1.mp3", ".trash/two.mp3"):
+        (tmp_path / "music" / name).touch()
+    for catalog in (tmp_path / "music", tmp_path / "music" / "*.mp3"):
+        assert [row.track_id for row in read_catalog(str(catalog), None, CONFIG)] == ["one.mp3"]
+
+
+def test_two_labels_of_one_file_are_refused(tmp_path):
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.mp3").touch()
+    labels = write(tmp_path / "labels.csv", "track_id,label\na,Q1\na.mp3,Q2\n")
+    with pytest.raises(CatalogError, match=r"track_id 'a.mp3' has two rows, with its suffix and without"):
+        read_catalog(str(tmp_path / "music"), labels, CONFIG)
+
+
+def test_an_artist_s_unlabelled_tracks_are_on_neither_side(tmp_path):
+    header = "track_id,uri,label,split,group_id\n"
+    text = f"{header}t1,/a.wav,Q1,test,artist\nt2,/b.wav,,,artist\nt3,/c.wav,Q2,,other\n"
+    rows = {row.track_id: row for row in read_catalog(write(tmp_path / "c.csv", text), None, CONFIG)}
+    assert [rows[i].split for i in ("t1", "t2", "t3")] == ["test", None, "train"]
+    with pytest.raises(CatalogError, match="group 'artist' has tracks in train and in test"):
+        read_catalog(write(tmp_path / "d.csv", text.replace("t2,/b.wav,,,", "t2,/b.wav,Q1,,")), None, CONFIG)
