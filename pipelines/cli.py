@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.basicConfig(level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
-    return int(module_of(command).main(args[1:]))
+    try:
+        return int(module_of(command).main(args[1:]))
+    except KeyboardInterrupt:
+        return 130  # amid its imports, or a command that only looks
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from sssl.report import figures
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
 from sssl.tracking import Tracker, Untracked, server_of, without_secrets
+from sssl.train import check_size
 from sssl.truth import read_sections
 
 
@@ -45,6 +46,9 @@ class Config:
     """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never trained on."""
     mlflow_uri: str | None = None
     """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
+
+    def __post_init__(self) -> None:
+        check_size(self.method.train.model, self.segment.cut)
 
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 
 import fsspec
 import torch
@@ -23,7 +24,7 @@ from sssl.rounds import last_accepted
 from sssl.score import cores
 from sssl.store import Manifest, Snapshot, Store, digest_of, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
-from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train
+from sssl.train import Epoch, TrainConfig, TrainError, Training, check_size, check_trainable, train
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def run(
         return snapshot.add(committed)
 
     check(snapshot, settings)
+    check_size(settings.model, MelConfig(**inputs["segments"].config["cut"]))
     if tracker is None:
         tracker = Tracker(store, config.mlflow_uri, digest_of([store.root, "train", generation])[:12], asdict(settings))
         with tracker.whole():
@@ -131,6 +133,7 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
     check_trainable(by_fold, settings.cross_fit)
 
 
+@lru_cache(maxsize=1)  # `sssl run` names them before it trains; what it named is what it starts from
 def read_weights(url: str) -> bytes:
     """Read a model file of ours from a path or any fsspec URL.
 
