@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from schemas import TABLES
 from sssl.mirror import Copy, Untold
 from sssl.record import FOLDER, Record, RunRecord, read_records
 from sssl.store import Manifest, Store, StoreError, digest_of
@@ -102,9 +103,10 @@ class RoundLog:
         self._line.send()
 
     def read(self, manifest: Manifest, uri: str) -> None:
-        """Log a table that is read, with the URI of its manifest."""
+        """Log what is read, a table or a model, with the URI of its manifest."""
         self._run.tags[f"sssl.input.{manifest.table}"] = f"{manifest.ref} sha256:{manifest.digest}"
-        self._run.dataset(manifest, without_secrets(uri))
+        if manifest.table in TABLES:
+            self._run.dataset(manifest, without_secrets(uri))
         self._line.send()
 
 

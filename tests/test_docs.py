@@ -96,7 +96,7 @@ def test_only_outputs_are_written(connection):
     assert tables.sub("", refreshed(page, connection)) == tables.sub("", page)
 
 
-@pytest.mark.parametrize("name", ["queries.md", "python.md"])
+@pytest.mark.parametrize("name", ["queries.md", "python.md", "mlflow.md"])
 def test_python_of_the_docs_runs(name, folder):
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), re.DOTALL)
     assert blocks
