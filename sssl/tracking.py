@@ -81,7 +81,7 @@ class Tracker:
             yield
         except BaseException:
             run.finish("FAILED")
-            self._line.keep()
+            self._line.keep(again=False)  # who stops a run does not wait for a dead server
             raise
         run.finish("FINISHED")
         self._line.keep()
@@ -133,10 +133,10 @@ class _Line:
         self._copy: Copy | None = None
         self._dead = False
 
-    def keep(self) -> None:
-        """Write the record, then send it, also to a server that did not answer before."""
+    def keep(self, *, again: bool = True) -> None:
+        """Write the record, then send it, `again` also to a server that did not answer before."""
         self._record.save(self._store)
-        self._dead = False
+        self._dead = self._dead and not again
         self.send()
 
     def send(self) -> None:

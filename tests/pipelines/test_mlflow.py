@@ -54,12 +54,11 @@ def store(tmp_path):
 
 @contextlib.contextmanager
 def current(uri):
-    before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)  # and out of the environment
 
 
 def runs_of(uri, store):
