@@ -104,9 +104,15 @@ class Copy:
         client = mlflow.MlflowClient(tracking_uri=self._server or f"sqlite:///{self._store.local_path}/mlflow.db")
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = client.get_experiment_by_name(name)
-        artifacts = None if self._server else f"{self._store.root}/mlflow"
-        self._experiment = found.experiment_id if found else client.create_experiment(name, artifacts)
+        self._experiment = found.experiment_id if found else client.create_experiment(name, self._artifacts())
         self._client = client
+
+    def _artifacts(self) -> str | None:
+        """Return where artifacts go: beside a database, which by itself would take the working folder."""
+        if self._server is None:
+            return f"{self._store.root}/mlflow"
+        _, of_file, path = self._server.partition("sqlite:///")
+        return os.path.join(os.path.dirname(os.path.abspath(path)), "mlflow") if of_file else None
 
     def _send_run(self, name: str, run: RunRecord) -> None:
         if name not in self._known:

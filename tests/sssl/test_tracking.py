@@ -67,6 +67,15 @@ def test_a_restart_goes_on_in_the_same_run(tmp_path):
     assert parent.data.params == {"a": "1", "nested.b": "2"}
 
 
+def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    tracker = Tracker(Store.open(str(tmp_path / "o"), create=True), f"sqlite:///{tmp_path}/a.db", "key", {})
+    tracker.files({"plots/a.svg": b"<svg/>"})
+    assert [path.read_text() for path in (tmp_path / "mlflow").rglob("a.svg")] == ["<svg/>"]
+    assert not list((tmp_path / "work").iterdir())
+
+
 def test_a_remote_output_needs_a_server():
     with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
         Tracker(Store("memory://o"), None, "key", {})
