@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -121,11 +122,13 @@ def test_a_track_is_taken_down_from_a_bucket(in_bucket, bucket):
     assert {rows for _, rows in left} == {0}
 
 
-def test_two_outputs_in_buckets_are_compared(in_bucket, bucket, capsys):
-    copy = Store(f"{bucket}/copy")
-    for path in in_bucket.find(""):
-        copy.write_bytes(path, in_bucket.read_bytes(path))
-    assert main(["diff", in_bucket.root, copy.root, "--format", "json"]) == 0
+def test_two_outputs_in_buckets_are_compared(bucket, capsys):
+    golden = Store(str(Path(__file__).parents[1] / "golden" / "v1"))
+    copies = [Store(f"{bucket}/{name}") for name in ("before", "after")]
+    for copy in copies:
+        for path in golden.find(""):
+            copy.write_bytes(path, golden.read_bytes(path))
+    assert main(["diff", *(copy.root for copy in copies), "--format", "json"]) == 0
     (songs,) = json.loads(capsys.readouterr().out)["songs in both"]
     assert songs["songs"] == songs["same_label"] > 0
 
