@@ -30,11 +30,12 @@ COMMANDS = {
     "explain": "tell the story of one track, from its file to its label",
     "diff": "say what changed between two output folders or two rounds",
     "rollback": "publish the tables as of an earlier round",
+    "mlflow-sync": "send MLflow what it missed while its server was away",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }
 
-_MODULES = {"import": "importers"}  # no module can have a keyword for a name
+_MODULES = {"import": "importers", "mlflow-sync": "mlflow_sync"}  # names that no module can have
 
 
 def module_of(command: str) -> ModuleType:
@@ -45,7 +46,7 @@ def module_of(command: str) -> ModuleType:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = "\n".join(f"  {name:<9} {text}" for name, text in COMMANDS.items())
+    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="sssl",
         description=f"Emotion labels for whole music catalogs.\n\ncommands:\n{commands}",
@@ -58,7 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.basicConfig(level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
-    return int(module_of(command).main(args[1:]))
+    try:
+        return int(module_of(command).main(args[1:]))
+    except KeyboardInterrupt:
+        return 130  # amid its imports, or a command that only looks
 
 
 if __name__ == "__main__":

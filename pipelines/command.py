@@ -15,6 +15,7 @@ from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
 from sssl import lease
 from sssl.catalog import CatalogError
+from sssl.config import ConfigError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import Snapshot, Store, StoreError
 from sssl.train import TrainError
@@ -71,7 +72,7 @@ def stage(
             if made is not None:
                 _tell_withdrawn(published, made)
                 store.publish(made)
-    except (CatalogError, StoreError, TrainError) as error:
+    except (CatalogError, ConfigError, StoreError, TrainError) as error:
         complain(error)
         return 1
     except ErrorRatioExceeded as error:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import duckdb
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
             found = between_rounds(stores[0], *config.rounds, config.limit)
         else:
             found = between_runs(stores[0], stores[1], config.limit)
-    except StoreError as error:
+    except (StoreError, duckdb.Error) as error:
         complain(error)
         return 1
     if config.format == "json":

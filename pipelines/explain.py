@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from pipelines.flags import complain, parse
+from pipelines.flags import complain, parse, require_local
 from pipelines.progress import printed
 from schemas import REASONS, Score
 from sssl.plots import clock, color_of, ink_on
@@ -35,6 +35,9 @@ class Config:
     """Also draw the track into this file: spectrogram, posterior, timeline and noisy segments."""
     all_segments: bool = False
     """List every segment; by default those that agree with the track's label are only counted."""
+
+    def __post_init__(self) -> None:
+        require_local("png", self.png)
 
 
 def facts(story: Story) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 sssl export --output OUTPUT --format csv|parquet --to FILE
 sssl export --output OUTPUT --format jams|id3 --to FOLDER
 
-What is exported is a copy: a later takedown does not reach it.
+What is exported is a copy: a later takedown does not reach it. Exit code 1 says that no song was written.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.flags import complain, parse
+from pipelines.flags import complain, parse, require_local
 from pipelines.progress import console
 from sssl.config import require
 from sssl.export import Exported, write_csv, write_jams, write_parquet, write_tags
@@ -38,6 +38,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require(not self.in_place or self.format == "id3", "in_place", self.in_place, "--format id3")
+        require_local("to", self.to)
         expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
         require((self.to is None) == self.in_place, "to", self.to, expected)
 
@@ -62,4 +63,4 @@ def main(argv: Sequence[str]) -> int:
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(exported.left_out.values()).most_common())
     rest = f"; {len(exported.left_out)} tracks left out: {reasons}" if reasons else ""
     console.print(f"{exported.songs} songs written to {config.to or 'their files'}{rest}", soft_wrap=True, markup=False)
-    return 0
+    return 0 if exported.songs else 1

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import tyro
 
 from pipelines.progress import console
-from sssl.config import ConfigError
+from sssl.config import ConfigError, require
 
 ConfigT = TypeVar("ConfigT")
 
@@ -34,6 +34,11 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
     except ConfigError as error:
         complain(error)
         raise SystemExit(2) from error
+
+
+def require_local(name: str, path: str | None) -> None:
+    """Refuse a URL where a file is written by a program that knows local paths only."""
+    require(path is None or "://" not in path, name, path, "a path on this machine, to be copied from there")
 
 
 def complain(error: Exception) -> None:

@@ -5,14 +5,19 @@ sssl report --output OUTPUT [--truth sections.csv]
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipelines.command import stage
-from pipelines.flags import parse
+from pipelines.flags import complain, parse
 from pipelines.progress import console
+from sssl.catalog import CatalogError
 from sssl.report import write_report
 from sssl.store import Snapshot, Store
+from sssl.tracking import without_secrets
+
+_MADE_WITH = "report.json"
 
 
 @dataclass(frozen=True)
@@ -26,8 +31,23 @@ class Config:
 
 
 def run(store: Store, snapshot: Snapshot, config: Config) -> None:
-    """Write the report and say where."""
+    """Write the report and say where; what it was measured against is remembered, but for a URL with a secret."""
+    truth = config.truth
+    if truth and "://" not in truth:
+        truth = os.path.abspath(truth)
+    known = truth if truth and without_secrets(truth) == truth else None
+    store.write_json(_MADE_WITH, {"truth": known})
     console.print(f"report: {write_report(store, snapshot, config.truth)}", soft_wrap=True)
+
+
+def again(store: Store, snapshot: Snapshot) -> None:
+    """Write the report as it was written last, without true sections if those are gone."""
+    truth = (store.read_json_if_any(_MADE_WITH) or {}).get("truth")
+    try:
+        run(store, snapshot, Config(store.root, truth))
+    except CatalogError as error:
+        complain(error)
+        run(store, snapshot, Config(store.root))
 
 
 def main(argv: Sequence[str]) -> int:

@@ -55,7 +55,10 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     settings = SongConfig(**{field.name: used[field.name] for field in fields(SongConfig) if field.name in used})
     earlier = songs.run(store, as_of(store, snapshot, config.round), songs.Config(config.output, settings), beam_args)
     store.publish(earlier)
-    report.run(store, earlier, report.Config(config.output, config.truth))
+    if config.truth:
+        report.run(store, earlier, report.Config(config.output, config.truth))
+    else:
+        report.again(store, earlier)
     console.print(f"round {config.round} is in use; `sssl run --rounds {config.round}` keeps it so", soft_wrap=True)
     return earlier
 

@@ -16,11 +16,14 @@ from pipelines import judge, relabel, report, score, segment, songs, train
 from pipelines.command import preset_of, stage
 from pipelines.flags import parse, split_beam_args
 from schemas import Round
+from sssl.labeller import Recipe
 from sssl.models import model_id
 from sssl.presets import GUARDED, Preset, PresetName
+from sssl.report import figures
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store, digest_of
 from sssl.tracking import Tracker, Untracked, server_of, without_secrets
+from sssl.train import check_size
 from sssl.truth import read_sections
 
 
@@ -44,6 +47,9 @@ class Config:
     mlflow_uri: str | None = None
     """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
+    def __post_init__(self) -> None:
+        check_size(self.method.train.model, self.segment.cut)
+
 
 def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
@@ -57,7 +63,8 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
     _publish(store, segmented, published)
     train.check(segmented, config.method.train)
     method = replace(config.method, train=replace(config.method.train, init=named))
-    params = asdict(replace(config, mlflow_uri=None, method=method))  # URLs may carry passwords and signatures
+    # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
+    params = asdict(replace(config, output=store.root, mlflow_uri=None, method=method))
     key = digest_of([segmented.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
     with tracker.whole():
@@ -66,6 +73,9 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
             _publish(store, snapshot, published)
         snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
         store.publish(snapshot)
+        recipe = Recipe.of(store, snapshot)
+        tracker.model(recipe.weights, recipe.settings)
+        tracker.files({f"plots/{name}.svg": data for name, data in figures(store, snapshot).items()})
         report.run(store, snapshot, report.Config(config.output, config.truth))
         tracker.log({"tracks_labelled": snapshot.get("songs").rows})
         # Named, not copied: a takedown could not reach into a tracking server.

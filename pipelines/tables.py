@@ -5,12 +5,12 @@ sssl tables --output OUTPUT [--duckdb FILE]
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.flags import complain, parse
+from pipelines.flags import complain, parse, require_local
+from sssl.files import replacing
 from sssl.sql import connect
 from sssl.store import Snapshot, Store, StoreError
 
@@ -23,6 +23,9 @@ class Config:
     """Output folder."""
     duckdb: str | None = None
     """Also write a DuckDB database with the tables as views, for other clients. It shows what is published now."""
+
+    def __post_init__(self) -> None:
+        require_local("duckdb", self.duckdb)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,6 +48,5 @@ def main(argv: Sequence[str]) -> int:
 
 def _write_database(store: Store, snapshot: Snapshot, path: Path) -> None:
     """Write a new database in the place of an older one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    connect(store, snapshot, str(temporary)).close()
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        connect(store, snapshot, str(temporary)).close()

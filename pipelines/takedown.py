@@ -50,7 +50,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
     console.print(f"{len(track_ids)} ids taken down, {deleted} files deleted")
     if snapshot.of("songs"):
-        report.run(store, snapshot, report.Config(config.output))
+        report.again(store, snapshot)
     elif store.exists("report.html"):
         store.delete("report.html")
     if snapshot.of("catalog"):

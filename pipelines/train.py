@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import fsspec
 import tyro
@@ -23,9 +23,9 @@ from sssl.presets import PresetName
 from sssl.ranks import ALONE, Ranks, joined
 from sssl.rounds import last_accepted
 from sssl.score import cores, device
-from sssl.store import Manifest, Snapshot, Store, generation_name
+from sssl.store import Manifest, Snapshot, Store, digest_of, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
-from sssl.train import Epoch, TrainConfig, TrainError, Training, check_trainable, train, train_share
+from sssl.train import Epoch, TrainConfig, TrainError, Training, check_size, check_trainable, train, train_share
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,11 @@ def run(
         return snapshot.add(committed)
 
     check(snapshot, settings)
-    tracker = tracker or Tracker(store, config.mlflow_uri, f"train-{generation}", asdict(settings))
+    check_size(settings.model, MelConfig(**inputs["segments"].config["cut"]))
+    if tracker is None:
+        tracker = Tracker(store, config.mlflow_uri, digest_of([store.root, "train", generation])[:12], asdict(settings))
+        with tracker.whole():
+            return run(store, snapshot, config, tracker=tracker)
     start = inputs["models"].files[0].path if config.round else None
     if init is not None:
         start = store.write_file(f"models/{generation}/init.safetensors", init, rows=0).path
@@ -95,13 +99,14 @@ def run(
 
             def on_epoch(epoch: Epoch) -> None:
                 update(next(finished), f"loss {epoch.loss:.3f}")
-                log.log({f"member{epoch.member}_train_loss": epoch.loss}, step=epoch.epoch)
+                losses = {"train_loss": epoch.loss, "left_out_loss": epoch.left_out_loss}
+                log.log({f"member{epoch.member}_{name}": loss for name, loss in losses.items()}, step=epoch.epoch)
 
             model = train(training, _processes(config, training, ranks), on_epoch, ranks)
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
-        for table, manifest in inputs.items():
-            log.tag(f"sssl.input.{table}", f"{manifest.ref} sha256:{manifest.digest}")
+        for manifest in inputs.values():
+            log.read(manifest, store.url(f"{manifest.ref}/manifest.json"))
     file = store.write_file(f"models/{generation}/model.safetensors", data, rows=members)
     manifest = Manifest(
         table="models",
@@ -130,6 +135,7 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
     check_trainable(by_fold, settings.cross_fit)
 
 
+@lru_cache(maxsize=1)  # `sssl run` names them before it trains; what it named is what it starts from
 def read_weights(url: str) -> bytes:
     """Read a model file of ours from a path or any fsspec URL.
 

@@ -21,9 +21,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from schemas import Catalog, arrow_schema
+from schemas import Catalog, arrow_schema, conform, version_of
 from sssl.deal import CatalogConfig, Dealt, deal, whole
-from sssl.store import Manifest, PartFile, Store
+from sssl.store import Manifest, PartFile, Store, check_version
 
 LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
@@ -168,7 +168,9 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     """Read the catalog rows of one part."""
     file = catalog.files[part // PARTS_PER_FILE]
     with store.open_file(file.path) as source:
-        group = pq.ParquetFile(source).read_row_group(part % PARTS_PER_FILE)
+        parquet = pq.ParquetFile(source)
+        check_version(version_of(parquet.schema_arrow), file.path)
+        group = conform(parquet.read_row_group(part % PARTS_PER_FILE))
     return rows_of(group)
 
 
@@ -178,7 +180,8 @@ def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
     for _, file in sorted(catalog.files.items()):
         with store.fs.open(store.url(file.path), "rb") as source:
             rows = pq.read_table(source, filters=[("split", "==", "test")])
-        held_out += rows_of(rows)
+        check_version(version_of(rows.schema), file.path)
+        held_out += rows_of(conform(rows))
     return held_out
 
 
@@ -305,6 +308,7 @@ def _list_audio(url: str) -> pa.Table:
     found = fs.glob(path) if is_glob else fs.find(path)
     files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
     base = path.split("*")[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
+    files = [file for file in files if "/." not in file[len(base) :]]  # hidden ones, left by a kill or a file manager
     ids, uris = [file[len(base) + 1 :] for file in files], [fs.unstrip_protocol(file) for file in files]
     return pa.table({"track_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
 
@@ -387,7 +391,8 @@ def _check_ids(table: pa.Table, url: str) -> None:
 def _check_groups(table: pa.Table, url: str) -> None:
     if not {"split", "group_id"} <= set(table.column_names):
         return
-    sides = pa.table({"group": table["group_id"], "split": pc.fill_null(table["split"], "train")})
+    labelled = table.filter(table["label"].is_valid()) if "label" in table.column_names else table.slice(0, 0)
+    sides = pa.table({"group": labelled["group_id"], "split": pc.fill_null(labelled["split"], "train")})
     doubled = _first_doubled(sides.group_by(["group", "split"]).aggregate([])["group"].drop_null())
     if doubled is not None:
         raise CatalogError(f"{url}: group {doubled!r} has tracks in train and in test: give it one split")

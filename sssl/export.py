@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +15,8 @@ import pyarrow.parquet as pq
 
 from schemas import Catalog, Ledger, Song, arrow_schema
 from sssl import __version__
-from sssl.catalog import read_part
+from sssl.catalog import fingerprint, read_part
+from sssl.files import remove_leftovers, replacing
 from sssl.store import Snapshot, Store, StoreError
 
 _LEFT_OUT_FILE = "left_out.csv"
@@ -61,7 +59,7 @@ def write_csv(store: Store, snapshot: Snapshot, to: str) -> Exported:
     """Write a row a song: uri, label, confidence, a probability a class, and the timeline as JSON."""
     schema = _song_schema(snapshot, pa.string())
     exported = Exported()
-    with _replacing(Path(to)) as path, pyarrow.csv.CSVWriter(path, schema) as writer:
+    with replacing(Path(to)) as path, pyarrow.csv.CSVWriter(path, schema) as writer:
         for part in labelled_parts(store, snapshot, exported):
             writer.write_table(_song_table(part, schema, _as_json))
             exported.songs += len(part)
@@ -72,7 +70,7 @@ def write_parquet(store: Store, snapshot: Snapshot, to: str) -> Exported:
     """Write the same rows with the timeline as a list of structs."""
     schema = _song_schema(snapshot, arrow_schema(Song).field("timeline").type)
     exported = Exported()
-    with _replacing(Path(to)) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with replacing(Path(to)) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in labelled_parts(store, snapshot, exported):
             writer.write_table(_song_table(part, schema, lambda song: song.timeline))
             exported.songs += len(part)
@@ -96,7 +94,7 @@ def write_jams(store: Store, snapshot: Snapshot, to: str) -> Exported:
     classes = snapshot.get("catalog").summary["classes"]
 
     def write(labelled: Labelled, path: Path) -> None:
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             jams_of(jams, labelled, classes).save(str(temporary), strict=True, fmt="jams")
 
     return _write_files(store, snapshot, Path(to), lambda _: ".jams", write, abstained=True)
@@ -146,7 +144,11 @@ def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: b
     def write(labelled: Labelled, path: Path) -> None:
         if to is not None and path in music:
             raise ValueError("it would overwrite the catalog's own file")
-        with _replacing(path) as temporary:
+        if to is None:
+            remove_leftovers(path)
+            if fingerprint(labelled.track.uri) != labelled.entry.source_fingerprint:
+                raise ValueError("changed since it was labelled, by tags or otherwise: the next run labels it again")
+        with replacing(path) as temporary:
             _fetch(labelled.track.uri, temporary)
             tag(temporary, labelled.song.label, _fields(labelled.song))
 
@@ -243,21 +245,6 @@ def _local(uri: str) -> Path:
 def _fetch(uri: str, path: Path) -> None:
     fs, source = fsspec.core.url_to_fs(uri)
     fs.get_file(source, str(path))
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place after the block, unless the block raises."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    if path.exists():
-        shutil.copymode(path, temporary)
-    os.replace(temporary, path)
 
 
 def _song_schema(snapshot: Snapshot, timeline: pa.DataType) -> pa.Schema:

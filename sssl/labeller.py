@@ -64,24 +64,55 @@ def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:
     return _load(store, tuple(manifest.ref for manifest in snapshot.manifests))
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """What a labeller is made from: the path of its weights in the store, and settings that JSON can hold."""
+
+    weights: str
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, store: Store, snapshot: Snapshot) -> Recipe:
+        """Collect the recipe of the model of the last accepted round.
+
+        Raises:
+            StoreError: the folder has no songs yet.
+        """
+        songs, segments = snapshot.get("songs"), snapshot.get("segments")
+        accepted = last_accepted(store, snapshot)
+        settings = {
+            "cut": segments.config["cut"],
+            "gate": segments.config["gate"],
+            "score": snapshot.get("scores", accepted.round).config,
+            "songs": songs.config,
+            "song_model": {name: songs.summary[name] for name in ("classifier", "threshold", "reliability")},
+            "classes": snapshot.get("catalog").summary["classes"],
+            "round": accepted.round,
+            "model_id": accepted.model_id,
+        }
+        return cls(snapshot.get("models", accepted.round).files[0].path, settings)
+
+
+def make_labeller(weights: bytes, settings: dict[str, Any]) -> Labeller:
+    """Make a labeller from the content of a model file and the settings of its recipe."""
+    mel = _config(MelConfig, settings["cut"])
+    maker = SongMaker(
+        SongModel.of_summary(settings["song_model"]),
+        _config(SongConfig, settings["songs"]),
+        tuple(settings["classes"]),
+        mel.segment_s,
+        settings["round"],
+        settings["model_id"],
+    )
+    gate, score = _config(GateConfig, settings["gate"]), _config(ScoreConfig, settings["score"])
+    return Labeller(load(weights), mel, gate, score, maker)
+
+
 @lru_cache(maxsize=4)
 def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
     found = [store.manifest(*ref.split("/")) for ref in refs]
-    snapshot = Snapshot(tuple(manifest for manifest in found if manifest is not None))
-    songs, segments = snapshot.get("songs"), snapshot.get("segments")
-    accepted = last_accepted(store, snapshot)
-    model = load(store.read_bytes(snapshot.get("models", accepted.round).files[0].path))
-    mel = _config(MelConfig, segments.config["cut"])
-    maker = SongMaker(
-        SongModel.of_summary(songs.summary),
-        _config(SongConfig, songs.config),
-        tuple(snapshot.get("catalog").summary["classes"]),
-        mel.segment_s,
-        accepted.round,
-        accepted.model_id,
-    )
-    score = _config(ScoreConfig, snapshot.get("scores", accepted.round).config)
-    return Labeller(model, mel, _config(GateConfig, segments.config["gate"]), score, maker)
+    recipe = Recipe.of(store, Snapshot(tuple(manifest for manifest in found if manifest is not None)))
+    return make_labeller(store.read_bytes(recipe.weights), recipe.settings)
 
 
 def _config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:

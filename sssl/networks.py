@@ -92,6 +92,12 @@ FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
     "attention": AttentionCNN,
 }
 """Front-ends by the name that `--model` takes; each is called with the number of mel bands."""
+_HALVED = {"cnn": 4, "attention": 4}  # how often its pooling halves a spectrogram; a strided convolution leaves one
+
+
+def smallest_side(model: str) -> int:
+    """Return how many mel bands, and frames, a front-end needs at least."""
+    return int(2 ** _HALVED.get(model, 0))
 
 
 class _Residual(nn.Module):

@@ -37,6 +37,7 @@ CLASS_COLORS = ("#e69f00", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9"
 """Okabe and Ito's palette, safe for colour-blind readers; the order gives Russell's quadrants their usual hues."""
 
 _THEME = {name: f"#01010{i}" for i, name in enumerate(("ink", "muted", "rule", "surface", "accent", "noisy"))}
+_LIGHT = dict(zip(_THEME, ("#1d2126", "#5b636d", "#dcdcd8", "#ffffff", "#2f5d8c", "#b0306a"), strict=True))
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sssl",
@@ -440,3 +441,14 @@ def _inline(svg: str, name: str, alt: str) -> str:
         f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view_box[1]}" '
         f'style="max-width: {float(width) * _STRETCH:.0f}px">{body}'
     )
+
+
+def standalone(plot: Markup) -> bytes:
+    """Make a plot of the page a file of its own, in the page's light colours."""
+    svg = str(plot).replace(
+        'class="plot"', 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    )
+    svg = svg.replace('style="', 'style="background: var(--surface); font-family: sans-serif; ', 1)
+    for variable, color in _LIGHT.items():
+        svg = svg.replace(f"var(--{variable})", color)
+    return svg.encode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -67,7 +68,10 @@ def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duc
 def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
     """Create the views of a snapshot in the connection's current schema."""
     if store.local_path is None:
-        connection.register_filesystem(_listed(store, snapshot))
+        fs = _listed(store, snapshot)
+        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        if not connection.filesystem_is_registered(protocol):
+            connection.register_filesystem(fs)
     for name, table in TABLES.items():
         manifests = snapshot.of(name)
         if manifests:
@@ -97,17 +101,17 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     tables = [name for name in by_track if store.find(name)]
     return " union all ".join(
         f"select '{name}' as table_name, count(*) as rows_left "
-        f"from read_parquet({_quote(store.url(name))} || '/*/*.parquet') where track_id in ({ids})"
+        f"from read_parquet({_quote(_no_glob(store.url(name)) + '/*/*.parquet')}) where track_id in ({ids})"
         for name in tables
     )
 
 
 def _listed(store: Store, snapshot: Snapshot) -> fsspec.AbstractFileSystem:
-    """Return a file system that remembers one listing of each committed folder.
+    """Return a file system that remembers one listing of each committed folder, the same one for all outputs there.
 
     DuckDB asks for the size and date of each file again and again, and committed files never change.
     """
-    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True, skip_instance_cache=True)[0]
+    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True)[0]
     paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
     for folder in sorted({path.rsplit("/", 1)[0] for path in paths}):
         fs.ls(store.url(folder))
@@ -166,6 +170,10 @@ def _file_rows(store: Store, m: Manifest) -> list[dict[str, Any]]:
     return [
         {**of, "part": part, **asdict(file), "path": store.url(file.path)} for part, file in sorted(m.files.items())
     ]
+
+
+def _no_glob(path: str) -> str:
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
 def _quote(text: str) -> str:

@@ -4,6 +4,7 @@
     O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
     O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
     O/<table>/<generation>/manifest.json         written last: the table is committed
+    O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.record
     O/latest.json                                the generations that belong together, flipped atomically
     O/latest/00000008.json                       the same on an object store, one a command: see sssl.lease
 
@@ -16,11 +17,11 @@ import hashlib
 import io
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, BinaryIO
 
 # Objects are all we need; what this would add asks a second service about each bucket.
@@ -33,6 +34,7 @@ import pyarrow.parquet as pq
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
 from sssl import __version__
+from sssl.files import replacing
 
 
 class _ReadAhead(fsspec.caching.ReadAheadCache):  # type: ignore[misc]
@@ -187,8 +189,9 @@ class Store:
     pointer: str = LATEST
 
     def __post_init__(self) -> None:
-        if "://" not in self.root:
-            object.__setattr__(self, "root", os.path.abspath(self.root))
+        local = self.root.removeprefix("file://")
+        if "://" not in local:
+            object.__setattr__(self, "root", os.path.abspath(local))
 
     @classmethod
     def open(cls, root: str, *, create: bool = False) -> Store:
@@ -246,26 +249,25 @@ class Store:
     def read_bytes(self, path: str) -> bytes:
         return bytes(self.fs.cat_file(self.url(path)))
 
-    def write_bytes(self, path: str, data: bytes) -> None:
-        """Write a file so that readers see all of it or nothing, also if we are killed."""
+    def write_bytes(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one, and all that was
+        written before it, also if the power fails."""
         if self.local_path is None:
             # An object appears whole when its upload ends. In one request, which can be sent again: an upload in pieces
             # whose last answer gets lost is over, and whether it says so is up to the store.
             self.fs.pipe_file(self.url(path), data, chunksize=len(data) + 1)
             return
-        target = self.url(path)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        temporary = f"{target}.{uuid.uuid4().hex}.tmp"
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, target)
+        if durable:
+            os.sync()  # once a table: to wait for the disk at each of its small files takes longer than some stages do
+        with replacing(Path(self.url(path)), durable=durable) as temporary:
+            temporary.write_bytes(data)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write a file unless there is one; say whether it is ours. An object store decides between two that try."""
         if self.local_path is not None:
             if self.exists(path):
                 return False
-            self.write_bytes(path, data)
+            self.write_bytes(path, data, durable=True)
             return True
         try:
             self.fs.pipe_file(self.url(path), data, mode="create")
@@ -333,8 +335,19 @@ class Store:
 
     def receipt(self, table: str, generation: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
-        found = self.read_json_if_any(f"{table}/{generation}/receipts/{part:05d}.json")
-        return None if found is None else _receipt(found)
+        try:
+            found = self.read_json_if_any(f"{table}/{generation}/receipts/{part:05d}.json")
+        except ValueError:
+            return None  # empty, as a power failure leaves a file
+        receipt = None if found is None else _receipt(found)
+        return receipt if receipt and self._are_whole(receipt.files.values()) else None
+
+    def _are_whole(self, files: Iterable[PartFile]) -> bool:
+        """Whether files have their sizes; an object is whole or not there."""
+        if self.local_path is not None:
+            paths = [(self.url(file.path), file.bytes) for file in files]
+            return all(os.path.exists(path) and os.path.getsize(path) == size for path, size in paths)
+        return True
 
     # Commits
 
@@ -377,7 +390,8 @@ class Store:
         Raises:
             StoreError: another command took the folder over; readers see what that one publishes.
         """
-        self.write_json(self.pointer, {"tables": [manifest.ref for manifest in snapshot.manifests]})
+        refs = [manifest.ref for manifest in snapshot.manifests]
+        self.write_bytes(self.pointer, json_bytes({"tables": refs}), durable=True)
         if self.newest_pointer() != self.pointer:
             raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")
 

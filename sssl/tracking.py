@@ -1,4 +1,8 @@
-"""MLflow: a parent run for a run of the method, a child for each round. The only file that imports mlflow."""
+"""MLflow: a parent run for a run of the method, a child for each round.
+
+A run writes what it has to say into its record (sssl/record.py) and sends what a server does not have yet. A server
+that is away is told at the next round, or by `sssl mlflow-sync`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from sssl.store import Store, StoreError
+from schemas import TABLES
+from sssl.mirror import Copy, Untold
+from sssl.record import FOLDER, Record, RunRecord, read_records
+from sssl.store import Manifest, Store, StoreError, digest_of
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-EXPERIMENT = "sssl"
+LOGGER = logging.getLogger(__name__)
+_GOES_ON = "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is missing there"
 
 
 class Tracker:
@@ -23,78 +29,85 @@ class Tracker:
     """
 
     def __init__(self, store: Store, uri: str | None, key: str, params: Mapping[str, Any]) -> None:
-        import mlflow
-
-        # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         server = server_of(store, uri)
-        self._client = mlflow.MlflowClient(tracking_uri=server or f"sqlite:///{store.local_path}/mlflow.db")
-        found = self._client.get_experiment_by_name(EXPERIMENT)
-        artifacts = None if server else f"{store.root}/mlflow"
-        self._experiment = found.experiment_id if found else self._client.create_experiment(EXPERIMENT, artifacts)
-        self._parent = self._run({"sssl.key": key, "sssl.output": without_secrets(store.root)}, f"run {key}")
-        self._log_params(self._parent, params)
+        self._store = store
+        self._record = Record.open(store, key, {"sssl.key": key, "sssl.output": without_secrets(store.root)})
+        self._line = _Line(store, self._record, server)
+        self._begin(self._record.whole, params)
 
     @contextmanager
     def round(self, round: int, params: Mapping[str, Any]) -> Iterator[RoundLog]:
         """Log a round as a child run; it is marked failed if the block raises."""
-        tags = {"mlflow.parentRunId": self._parent, "sssl.round": str(round)}
-        run_id = self._run(tags, f"round {round}")
-        self._log_params(run_id, params)
-        try:
-            yield RoundLog(self._client, run_id)
-        except BaseException:
-            self._client.set_terminated(run_id, "FAILED")
-            raise
-        self._client.set_terminated(run_id, "FINISHED")
+        run = self._record.round(round)
+        self._begin(run, params)
+        with self._finishing(run):
+            yield RoundLog(run, self._line)
 
     def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Log metrics of the whole run."""
-        RoundLog(self._client, self._parent).log(metrics, step)
+        RoundLog(self._record.whole, self._line).log(metrics, step)
 
     def tag(self, name: str, value: str) -> None:
         """Set a tag of the whole run."""
-        RoundLog(self._client, self._parent).tag(name, value)
+        RoundLog(self._record.whole, self._line).tag(name, value)
+
+    def model(self, weights: str, settings: Mapping[str, Any]) -> None:
+        """Log and register the model of the run: the path of its weights in the store, and what goes with them."""
+        self._record.model = {"weights": weights, "settings": dict(settings), "digest": digest_of(settings)}
+        self._line.send()
+
+    def files(self, contents: Mapping[str, bytes]) -> None:
+        """Log files of the whole run, by their path among its artifacts."""
+        for path, data in contents.items():
+            kept = f"{FOLDER}/{self._record.key}/{path}"
+            self._store.write_bytes(kept, data)
+            self._record.whole.files[path] = kept
+        self._line.send()
 
     @contextmanager
     def whole(self) -> Iterator[None]:
         """Mark the whole run finished after the block, failed if the block raises."""
+        with self._finishing(self._record.whole):
+            yield
+
+    def _begin(self, run: RunRecord, params: Mapping[str, Any]) -> None:
+        run.params = {name: str(value) for name, value in _flatten(params)} | run.params
+        run.status, run.ended_ms = "RUNNING", None
+        self._line.keep()
+
+    @contextmanager
+    def _finishing(self, run: RunRecord) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            self._client.set_terminated(self._parent, "FAILED")
+            run.finish("FAILED")
+            self._line.keep(again=False)  # who stops a run does not wait for a dead server
             raise
-        self._client.set_terminated(self._parent, "FINISHED")
-
-    def _run(self, tags: dict[str, str], name: str) -> str:
-        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items() if tag != "sssl.output")
-        for run in self._client.search_runs([self._experiment], query):
-            self._client.update_run(run.info.run_id, "RUNNING")
-            return str(run.info.run_id)
-        return str(self._client.create_run(self._experiment, tags=tags, run_name=name).info.run_id)
-
-    def _log_params(self, run_id: str, params: Mapping[str, Any]) -> None:
-        known = self._client.get_run(run_id).data.params
-        for name, value in _flatten(params):
-            if name not in known:
-                self._client.log_param(run_id, name, value)
+        run.finish("FINISHED")
+        self._line.keep()
 
 
 class RoundLog:
     """Where a round's numbers go."""
 
-    def __init__(self, client: Any, run_id: str) -> None:
-        self._client, self._run_id = client, run_id
+    def __init__(self, run: RunRecord, line: _Line) -> None:
+        self._run, self._line = run, line
 
     def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Log metrics at a step, leaving out those that could not be measured."""
-        for name, value in metrics.items():
-            if value is not None:
-                self._client.log_metric(self._run_id, name, float(value), step=step)
+        self._run.log(metrics, step)
+        self._line.send()
 
     def tag(self, name: str, value: str) -> None:
-        self._client.set_tag(self._run_id, name, value)
+        self._run.tags[name] = without_secrets(value)
+        self._line.send()
+
+    def read(self, manifest: Manifest, uri: str) -> None:
+        """Log what is read, a table or a model, with the URI of its manifest."""
+        self._run.tags[f"sssl.input.{manifest.table}"] = f"{manifest.ref} sha256:{manifest.digest}"
+        if manifest.table in TABLES:
+            self._run.dataset(manifest, without_secrets(uri))
+        self._line.send()
 
 
 class Untracked:
@@ -108,6 +121,50 @@ class Untracked:
     def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None: ...
 
     def tag(self, name: str, value: str) -> None: ...
+
+    def read(self, manifest: Manifest, uri: str) -> None: ...
+
+
+class _Line:
+    """The way from a record to a server; what nobody answers to stays in the record, and the run goes on."""
+
+    def __init__(self, store: Store, record: Record, server: str | None) -> None:
+        self._store, self._record, self._server = store, record, server
+        self._copy: Copy | None = None
+        self._dead = False
+
+    def keep(self, *, again: bool = True) -> None:
+        """Write the record, then send it, `again` also to a server that did not answer before."""
+        self._record.save(self._store)
+        self._dead = self._dead and not again
+        self.send()
+
+    def send(self) -> None:
+        """Send what the server does not have yet, unless it did not answer since the record was last written."""
+        if self._dead:
+            return
+        try:
+            self._copy = self._copy or Copy(self._store, self._record, self._server)
+            self._copy.send()
+        except Untold as error:
+            # What of an unanswered request arrived is looked up when there is an answer again.
+            self._dead, self._copy = True, None
+            where = without_secrets(self._server or self._store.root)
+            LOGGER.warning(_GOES_ON, where, error, self._store.root)
+
+
+def sync(store: Store, uri: str | None) -> int:
+    """Send what a server does not have yet of the runs into an output folder; return how many things those were.
+
+    Raises:
+        Untold: the server is away, or refuses.
+    """
+    server, sent = server_of(store, uri), 0
+    for record in read_records(store):
+        copy = Copy(store, record, server)
+        copy.send()
+        sent += copy.sent
+    return sent
 
 
 def server_of(store: Store, uri: str | None) -> str | None:

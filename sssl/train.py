@@ -20,9 +20,10 @@ from sssl import losses
 from sssl.augment import AugmentConfig, view
 from sssl.config import require
 from sssl.data import Corpus, Examples
+from sssl.features import MelConfig
 from sssl.isolate import Failure, IsolatedPool, Limits
 from sssl.models import Model, ModelSpec, load
-from sssl.networks import FRONT_ENDS
+from sssl.networks import FRONT_ENDS, smallest_side
 from sssl.ranks import ALONE, Ranks
 from sssl.store import Manifest, Store, digest_of
 
@@ -233,6 +234,17 @@ def cpu_seconds(store: Store, model: Manifest) -> float:
     names = fnmatch.filter(store.names(model.ref), "member*.json")
     histories = [store.read_json(f"{model.ref}/{name}") for name in names]
     return sum(Epoch(*done).cpu_s for history in histories for done in history)
+
+
+def check_size(model: str, cut: MelConfig) -> None:
+    """Check that segments are large enough for a front-end.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    (mels, frames), least = cut.shape, smallest_side(model)
+    require(mels >= least, "mels", mels, f"{least} or more for --model {model}")
+    require(frames >= least, "segment_s", cut.segment_s, f"{least} frames or more for --model {model}, not {frames}")
 
 
 def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:

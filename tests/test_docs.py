@@ -30,6 +30,7 @@ ELSEWHERE = {
     "sssl estimate": "tests/pipelines/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
     "sssl evaluate": "tests/pipelines/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
     "sssl import": "tests/pipelines/test_import.py::test_the_printed_command_is_one_that_runs",
+    "sssl mlflow-sync": "tests/pipelines/test_mlflow.py::test_a_run_is_copied_to_another_server_once",
     "sssl run --catalog gs://": "tests/pipelines/test_object_storage.py::test_a_bucket_gets_the_same_tables_as_a_disk",
     "sssl score": "tests/pipelines/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process",
 }

@@ -14,7 +14,7 @@ from sssl.report.source import FILTERS, Source, stopped
 from sssl.store import Snapshot, Store
 from sssl.truth import wrong_segments
 
-__all__ = ["Source", "render", "write_report"]
+__all__ = ["Source", "figures", "render", "write_report"]
 
 
 def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
@@ -25,6 +25,22 @@ def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
     """
     store.write_bytes("report.html", render(Source.of(store, snapshot), truth).encode())
     return store.url("report.html")
+
+
+def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
+    """Draw the plots that show no single track, as SVG by name: nothing in them that a takedown would have to reach."""
+    source = Source.of(store, snapshot)
+    learned, good = learning.context(source), quality.context(source)
+    flow, curve = learned["flow"], good["reliability"]
+    found = {
+        "accuracy_by_round": learned["accuracy"],
+        "confident_share_by_round": learned["confident"],
+        "label_flow": flow and flow["plot"],
+        "song_confidence": good["confidence"],
+        "reliability": curve and curve["plot"],
+        **{f"losses_round_{split['round'].round}": split["plot"] for split in learned["splits"]},
+    }
+    return {name: plots.standalone(plot) for name, plot in found.items() if plot}
 
 
 def render(source: Source, truth: str | None) -> str:

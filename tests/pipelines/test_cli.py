@@ -1,5 +1,9 @@
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -184,3 +188,45 @@ def test_ctrl_c_in_a_pipeline_ends_with_130(catalog, tmp_path, capsys, monkeypat
     monkeypatch.setattr("pipelines.segment.merge", interrupt)
     assert run(["segment", "--catalog", catalog, "--output", str(tmp_path / "o")]) == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["export", "--format", "csv", "--to", "gs://bucket/songs.csv"],
+        ["explain", "--track-id", "a", "--png", "gs://bucket/a.png"],
+        ["tables", "--duckdb", "gs://bucket/tables.duckdb"],
+    ],
+)
+def test_a_url_is_refused_where_only_a_path_can_be_written(args, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run([args[0], "--output", "o", *args[1:]]) == 2
+    assert "expected a path on this machine" in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--mels", "15"], "--mels 15: expected 16 or more for --model cnn"),
+        (["--mels", "8", "--model", "attention"], "--mels 8: expected 16 or more for --model attention"),
+        (["--segment-s", "0.3"], "--segment-s 0.3: expected 16 frames or more for --model cnn, not 10"),
+    ],
+)
+def test_segments_too_small_for_the_model_are_refused_at_once(flags, message, tmp_path, capsys):
+    assert run(["run", "--catalog", "c.csv", "--output", str(tmp_path / "o"), *flags]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "o").exists()
+
+
+def test_ctrl_c_amid_the_imports_ends_quietly_with_130():
+    command = [sys.executable, "-m", "pipelines.cli", "run", "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "pyarrow" not in maps.read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said

@@ -124,3 +124,19 @@ def test_a_table_is_printed_a_question(finished, capsys):
     out = capsys.readouterr().out
     assert [line for line in out.splitlines() if line.startswith("verdicts")]
     assert "heldout_accuracy" in out
+
+
+def test_two_outputs_on_one_object_store_are_compared(finished, capsys):
+    urls = ["memory://before", "memory://after"]
+    for store in map(Store, urls):
+        for path in finished.find(""):
+            store.write_bytes(path, finished.read_bytes(path))
+    assert diff(capsys, *urls) == diff(capsys, finished.root, finished.root)
+
+
+def test_a_table_that_cannot_be_read_ends_the_diff_with_its_reason(finished, tmp_path, capsys):
+    broken = Store.open(str(shutil.copytree(finished.root, tmp_path / "out")))
+    for file in broken.latest().get("songs").files.values():
+        broken.delete(file.path)
+    assert main(["diff", finished.root, broken.root]) == 1
+    assert "error: " in capsys.readouterr().err

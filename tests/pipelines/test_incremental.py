@@ -207,6 +207,21 @@ def test_a_run_after_a_takedown_leaves_the_tracks_out(reduced, catalog, capfd):
     assert "22 tracks: 22 unchanged" in capfd.readouterr().err
 
 
+def test_a_takedown_keeps_the_true_sections_of_the_report(finished, tmp_path, monkeypatch, capsys):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    (tmp_path / "truth.csv").write_text("track_id,start_s,end_s,true_label\nQ1_0,0,10,Q1\nQ1_1,0,10,Q1\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "--output", output, "--truth", "truth.csv"]) == 0
+    monkeypatch.chdir("/")
+    page = tmp_path / "out" / "report.html"
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
+    assert 'id="truth"' in page.read_text()
+    (tmp_path / "truth.csv").unlink()
+    assert main(["takedown", "--output", output, "--track-id", "Q2_1"]) == 0
+    assert 'id="truth"' not in page.read_text()
+    assert f"cannot read {tmp_path}/truth.csv" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_takedown_can_be_taken_back(delivery):
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0", "--undo"]) == 0

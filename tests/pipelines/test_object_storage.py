@@ -1,7 +1,9 @@
 """Catalog, audio and output in buckets: the same tables as on a disk, also if the storage fails now and then."""
 
+import json
 import os
 import signal
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -118,6 +120,17 @@ def test_a_track_is_taken_down_from_a_bucket(in_bucket, bucket):
     left = connect(copy, copy.latest()).sql(rows_on_disk(copy, ["Q1_0"])).fetchall()
     assert len(left) == 6
     assert {rows for _, rows in left} == {0}
+
+
+def test_two_outputs_in_buckets_are_compared(bucket, capsys):
+    golden = Store(str(Path(__file__).parents[1] / "golden" / "v1"))
+    copies = [Store(f"{bucket}/{name}") for name in ("before", "after")]
+    for copy in copies:
+        for path in golden.find(""):
+            copy.write_bytes(path, golden.read_bytes(path))
+    assert main(["diff", *(copy.root for copy in copies), "--format", "json"]) == 0
+    (songs,) = json.loads(capsys.readouterr().out)["songs in both"]
+    assert songs["songs"] == songs["same_label"] > 0
 
 
 def test_a_bucket_needs_a_tracking_server_before_any_work(bucket, gs_catalog, capsys):

@@ -1,8 +1,12 @@
+import io
 import re
 import shutil
 
+import fsspec
 import pytest
 import torch
+from conftest import FAST
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.cli import main
 from sssl.data import Corpus
@@ -88,8 +92,6 @@ def test_the_music_is_learned(finished):
 
 
 def test_a_second_run_does_no_work_and_changes_nothing(finished, catalog, capfd):
-    from conftest import FAST
-
     def written():
         return {
             path: finished.fs.created(path) for path in finished.fs.find(finished.root) if path.endswith(".parquet")
@@ -103,8 +105,6 @@ def test_a_second_run_does_no_work_and_changes_nothing(finished, catalog, capfd)
 
 
 def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
-    from conftest import FAST
-
     flags = dict(zip(FAST[::2], FAST[1::2], strict=True))
     output = str(tmp_path / "out")
 
@@ -138,6 +138,35 @@ def test_training_starts_from_given_weights_named_by_their_content(finished, tmp
         torch.testing.assert_close(dict(one.named_parameters()), dict(other.named_parameters()))
 
 
+def test_a_whole_run_starts_from_given_weights_which_it_reads_once(finished, catalog, tmp_path):
+    """They lie where a second look finds nothing; and another place with the same weights is the same run."""
+    output, read = str(tmp_path / "out"), []
+    given = finished.latest().get("models", 1)
+    weights = finished.read_bytes(given.files[0].path)
+
+    class Once(MemoryFileSystem):
+        protocol = "once"
+
+        def _open(self, path, *args, **kwargs):
+            read.append(path)
+            return io.BytesIO(weights)
+
+    fsspec.register_implementation("once", Once, clobber=True)
+    flags = ["--rounds", "0", "--warmup-epochs", "1", "--learning-rate", "1e-9", "--weight-decay", "0"]
+    for name in ("here", "there"):
+        args = ["--catalog", catalog, "--output", output, *FAST[:4], "--init", f"once://{name}?sig=SECRET1"]
+        assert main(["run", *args, *flags, "--batch-size", "8"]) == 0
+        assert len(read) == 1
+        read.clear()
+    store = Store.open(output)
+    (trained,) = store.latest().of("models")
+    assert trained.config["init"] == given.summary["model_id"]
+    assert len([name for name in store.names("tracking") if name.endswith(".json")]) == 1
+    before, after = (load(data) for data in (weights, store.read_bytes(trained.files[0].path)))
+    for one, other in zip(before.members, after.members, strict=True):
+        torch.testing.assert_close(dict(one.named_parameters()), dict(other.named_parameters()))
+
+
 def test_weights_that_are_none_of_ours_are_refused(finished, tmp_path, capsys):
     (tmp_path / "weights.pt").write_bytes(b"something else entirely")
     for name, why in [("weights.pt", "not a model file of this program"), ("gone.pt", "No such file")]:
@@ -146,8 +175,6 @@ def test_weights_that_are_none_of_ours_are_refused(finished, tmp_path, capsys):
 
 
 def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path):
-    from conftest import FAST
-
     output = str(tmp_path / "out")
     beam = ["--", "--direct_runner_bundle_repeat=1"]
     assert main(["run", "--catalog", catalog, "--output", output, *FAST, *beam]) == 0
@@ -156,8 +183,6 @@ def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path
 
 
 def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(finished, catalog, tmp_path):
-    from conftest import FAST
-
     output = str(shutil.copytree(finished.root, tmp_path / "out"))
     assert main(["run", "--catalog", catalog, "--output", output, *FAST, "--min-separation", "100"]) == 0
     store = Store.open(output)

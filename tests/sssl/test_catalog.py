@@ -242,3 +242,18 @@ def test_seconds_and_flags_may_be_numbers(tmp_path):
         row.track_id: (row.expected_s, row.locked) for row in read_catalog(str(tmp_path / "c.parquet"), None, CONFIG)
     }
     assert rows == {"a": (3.25, True), "b": (None, False)}
+def test_hidden_files_are_no_tracks(tmp_path):
+    (tmp_path / "music" / ".trash").mkdir(parents=True)
+    for name in ("one.mp3", "._one.mp3", ".one.sssl-1.mp3", ".trash/two.mp3"):
+        (tmp_path / "music" / name).touch()
+    for catalog in (tmp_path / "music", tmp_path / "music" / "*.mp3"):
+        assert [row.track_id for row in read_catalog(str(catalog), None, CONFIG)] == ["one.mp3"]
+
+
+def test_an_artist_s_unlabelled_tracks_are_on_neither_side(tmp_path):
+    header = "track_id,uri,label,split,group_id\n"
+    text = f"{header}t1,/a.wav,Q1,test,artist\nt2,/b.wav,,,artist\nt3,/c.wav,Q2,,other\n"
+    rows = {row.track_id: row for row in read_catalog(write(tmp_path / "c.csv", text), None, CONFIG)}
+    assert [rows[i].split for i in ("t1", "t2", "t3")] == ["test", None, "train"]
+    with pytest.raises(CatalogError, match="group 'artist' has tracks in train and in test"):
+        read_catalog(write(tmp_path / "d.csv", text.replace("t2,/b.wav,,,", "t2,/b.wav,Q1,,")), None, CONFIG)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import av
 import jams
@@ -13,6 +15,7 @@ from audio_files import CONTAINERS, tone, write_audio, write_container
 
 from pipelines.cli import main
 from schemas import Catalog, Ledger, Song, to_arrow
+from sssl.catalog import fingerprint
 from sssl.export import write_tags
 from sssl.sql import connect
 from sssl.store import Manifest, Snapshot, Store, StoreError
@@ -34,7 +37,8 @@ def store_of(folder, uris, abstained=()):
     tables = {
         "catalog": [Catalog(i, str(uri), "Q1", "train", i, 0, None, False, 0, None) for i, uri in uris.items()],
         "ledger": [
-            Ledger(i, "ok", None, False, None, None, 6.0, "pyav", "x", 44100, 1, 2, 0, None) for i, uri in uris.items()
+            Ledger(i, "ok", None, False, None, None, 6.0, "pyav", "x", 44100, 1, 2, 0, fingerprint(str(uri)))
+            for i, uri in uris.items()
         ],
         "songs": [song(i, i in abstained) for i in uris],
     }
@@ -247,6 +251,65 @@ def test_an_interrupted_export_leaves_the_file_of_before(finished, tmp_path, mon
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sssl.export._song_table", killed)
-    with pytest.raises(KeyboardInterrupt):
-        export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv"))
+    assert export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 130
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("songs.csv", "before")]
+
+
+def test_an_older_id3_keeps_its_version_and_all_frames(tmp_path):
+    path = write_container(tmp_path, "mp3")
+    tags = mutagen.id3.ID3()
+    kept = [
+        mutagen.id3.TYER(encoding=1, text=["1999"]), mutagen.id3.TDAT(encoding=1, text=["3112"]),
+        mutagen.id3.TIME(encoding=1, text=["2359"]), mutagen.id3.TORY(encoding=1, text=["1971"]),
+        mutagen.id3.TPE1(encoding=1, text=["A", "B"]), mutagen.id3.RVAD(adjustments=[1, 2]),
+    ]  # fmt: skip
+    for frame in kept:
+        tags.add(frame)
+    tags.save(path, v2_version=3, v23_sep=None)
+    before = mutagen.id3.ID3(path, translate=False)
+    assert export(store_of(tmp_path, {"a": path}), "--format", "id3", "--to", str(tmp_path / "tagged")) == 0
+    after = mutagen.id3.ID3(tmp_path / "tagged" / "a.mp3", translate=False)
+    assert after.version == before.version == (2, 3, 0)
+    assert {name: frame for name, frame in after.items() if name in before} == dict(before)
+    assert len(before) == len(kept)
+    assert after["TXXX:MOOD"].text == ["Q1"]
+
+
+KILLED_IN_THE_BLOCK = """
+import os, sys
+from pathlib import Path
+from sssl.files import replacing
+with replacing(Path(sys.argv[1])) as left:
+    left.write_bytes(Path(sys.argv[1]).read_bytes())
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / "music [1]").mkdir()
+    path = write_container(tmp_path / "music [1]", "flac")
+    store = store_of(tmp_path, {"a": path})
+    subprocess.run([sys.executable, "-c", KILLED_IN_THE_BLOCK, path], check=False)
+    (left,) = [p for p in path.parent.iterdir() if p != path]
+    assert left.name.startswith(".")
+    assert left.suffix == ".flac"
+    assert export(store, "--format", "id3", "--in-place") == 0
+    assert [p.name for p in path.parent.iterdir()] == ["a.flac"]
+
+
+def test_a_file_that_is_not_the_labelled_one_is_not_tagged_in_place(tmp_path):
+    path = write_container(tmp_path, "flac")
+    store = store_of(tmp_path, {"a": path})
+    write_audio(path, tone(1.0), 44100)
+    before = path.read_bytes()
+    found = write_tags(store, published(tmp_path)[0], None, abstained=True)
+    assert found.songs == 0
+    assert "changed since it was labelled" in found.left_out["a"]
+    assert path.read_bytes() == before
+
+
+def test_an_export_that_wrote_no_song_says_so_by_its_exit_code(tmp_path, capsys):
+    store = store_of(tmp_path, {"a": write_container(tmp_path, "flac")}, abstained={"a"})
+    assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged")) == 1
+    assert "0 songs written" in capsys.readouterr().err
+    assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged"), "--with-abstained") == 0

@@ -13,6 +13,7 @@ import pytest
 
 from pipelines.cli import main
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, TABLES, arrow_schema
+from sssl.catalog import read_held_out, read_part
 from sssl.sql import connect
 from sssl.store import Store, StoreError
 
@@ -128,6 +129,20 @@ def test_a_file_of_a_newer_version_is_refused(golden, tmp_path):
     store = Store.open(str(tmp_path / "out"))
     with pytest.raises(StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"):
         store.read_table(store.latest().get("songs"))
+
+
+@pytest.mark.parametrize("read_rows", [lambda store, c: read_part(store, c, 0), read_held_out])
+def test_a_catalog_of_another_version_is_read_by_part_as_it_is_whole(golden, tmp_path, read_rows):
+    path = copy(golden, tmp_path) / "catalog" / "golden" / "part-00000.parquet"
+    store = Store.open(str(tmp_path / "out"))
+    catalog = store.latest().get("catalog")
+    whole = pq.read_table(path)
+    pq.write_table(whole.drop_columns(["expected_s"]), path)
+    assert {row.expected_s for row in read_rows(store, catalog)} <= {None}
+    newer = {b"sssl.schema_version": str(SCHEMA_VERSION + 1).encode()}
+    pq.write_table(whole.replace_schema_metadata(whole.schema.metadata | newer), path)
+    with pytest.raises(StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"):
+        read_rows(store, catalog)
 
 
 def test_every_file_that_a_run_writes_has_its_version_and_docs(finished):

@@ -1,10 +1,13 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from gcsfs.retry import HttpError
 
+from sssl.sql import connect, rows_on_disk
 from sssl.store import Manifest, Receipt, Snapshot, Store, StoreError, generation_name
 
 
@@ -35,7 +38,7 @@ def test_a_killed_write_leaves_no_file_under_the_final_name(store, monkeypatch):
     monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         store.write_bytes("segments/g/part-00000.parquet", b"half")
-    assert not store.exists("segments/g/part-00000.parquet")
+    assert store.names("segments/g") == []
 
 
 @pytest.fixture
@@ -123,3 +126,28 @@ def test_publishing_flips_the_whole_snapshot(store):
     assert store.latest() == snapshot
     assert snapshot.covers(store.latest())
     assert not Snapshot().covers(store.latest())
+
+
+def test_a_file_url_is_a_folder_of_this_machine(tmp_path):
+    store = Store.open(f"file://{tmp_path}/out", create=True)
+    assert store == Store.open(str(tmp_path / "out"))
+    assert store.local_path == str(tmp_path / "out")
+
+
+def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "v1"
+    for name in ("out", "o[u]t*?"):
+        store = Store.open(str(shutil.copytree(golden, tmp_path / name)))
+        track_id = store.read_table(store.latest().get("catalog"))["track_id"][0].as_py()
+        found = dict(connect(store, store.latest()).sql(rows_on_disk(store, [track_id])).fetchall())
+        assert found["catalog"] == 1
+        assert min(found.values()) >= 1
+
+
+@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/receipts/00003.json"])
+def test_a_part_that_a_power_failure_emptied_is_not_done(store, emptied):
+    file = store.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
+    store.write_receipt("segments", "g", Receipt(3, {"segments": file}))
+    assert store.receipt("segments", "g", 3) is not None
+    Path(store.url(emptied)).write_bytes(b"")
+    assert store.receipt("segments", "g", 3) is None

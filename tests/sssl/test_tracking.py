@@ -41,11 +41,11 @@ def test_params_are_the_config_and_inputs_are_named_by_digest(runs, finished):
 
 
 def test_the_report_is_named_not_copied(runs, finished):
-    """A takedown cannot reach into a tracking server."""
+    """A takedown cannot reach into a tracking server; the plots there show no single track."""
     client, found = runs
     (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     assert parent.data.tags["sssl.report"] == finished.url("report.html")
-    assert client.list_artifacts(parent.info.run_id) == []
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["plots"]
 
 
 def interrupted_round(tracker):
@@ -65,6 +65,15 @@ def test_a_restart_goes_on_in_the_same_run(tmp_path):
     assert sorted(run.info.status for run in found) == ["FAILED", "RUNNING"]
     (parent,) = [run for run in found if run.info.status == "RUNNING"]
     assert parent.data.params == {"a": "1", "nested.b": "2"}
+
+
+def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    tracker = Tracker(Store.open(str(tmp_path / "o"), create=True), f"sqlite:///{tmp_path}/a.db", "key", {})
+    tracker.files({"plots/a.svg": b"<svg/>"})
+    assert [path.read_text() for path in (tmp_path / "mlflow").rglob("a.svg")] == ["<svg/>"]
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_a_remote_output_needs_a_server():

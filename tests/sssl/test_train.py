@@ -1,3 +1,4 @@
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -196,6 +197,27 @@ def test_patience_keeps_the_best_epoch(training):
         trainer.network.load_state_dict(member.state_dict())
         trainer.averaged.module.load_state_dict(member.state_dict())
         assert trainer.left_out_loss() == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_a_training_with_patience_that_was_stopped_keeps_the_same_epoch(training, monkeypatch):
+    """Stopped before its best epoch, at it, and after it, where the best weights come from the checkpoint."""
+    torch.set_num_threads(1)
+    wild = replace(CONFIG, warmup_epochs=4, patience=2, ema=0.0, learning_rate=1.0)
+    whole = replace(training, config=wild, spec=replace(SPEC, members=2))
+    expected = dump(train(whole, 1, lambda _: None))
+    write_checkpoint = sssl.train._write_checkpoint
+
+    def stop(*args):
+        write_checkpoint(*args)
+        raise Stop
+
+    stopped = replace(whole, folder=f"{whole.folder}-stopped")
+    monkeypatch.setattr("sssl.train._write_checkpoint", stop)
+    for _ in range(3):
+        with contextlib.suppress(Stop):
+            train_member(stopped, 0)
+    monkeypatch.undo()
+    assert dump(train(stopped, 1, lambda _: None)) == expected
 
 
 def test_patience_needs_a_fold_that_is_left_out():

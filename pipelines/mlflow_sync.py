@@ -1,0 +1,39 @@
+"""Send MLflow what it missed while its server was away.
+
+sssl mlflow-sync --output OUTPUT [--mlflow-uri URI]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.command import stage
+from pipelines.flags import parse
+from pipelines.progress import console
+from sssl.mirror import Untold
+from sssl.store import Snapshot, Store, StoreError
+from sssl.tracking import sync
+
+
+@dataclass(frozen=True)
+class Config:
+    """Send MLflow what it missed of the runs into an output folder; what it has is not sent again."""
+
+    output: str
+    """Output folder of the runs."""
+    mlflow_uri: str | None = None
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
+
+
+def run(store: Store, _snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> None:
+    """Send what is missing and say how much it was."""
+    try:
+        sent = sync(store, config.mlflow_uri)
+    except Untold as error:
+        raise StoreError(f"MLflow: {error}; check --mlflow-uri, and try again when it answers") from error
+    console.print(f"{sent} things sent" if sent else "nothing to send")
+
+
+def main(argv: Sequence[str]) -> int:
+    return stage(parse(Config, argv, "mlflow-sync"), run, ())

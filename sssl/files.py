@@ -1,0 +1,50 @@
+"""Local files written so that readers see all of them or nothing, also if we are killed, or the power fails."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_OURS = ".sssl-"
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place, and its mode, after the block, unless that raises.
+
+    What is not `durable` is still whole or not there after a kill, but may be empty after a power failure.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden, so that nobody takes what a kill leaves behind for music; the suffix says which format to write.
+    temporary = path.with_name(f".{path.stem}{_OURS}{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        if path.exists():
+            shutil.copymode(path, temporary)
+        if durable:
+            _to_disk(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if durable:
+        _to_disk(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what a killed `replacing` left beside `path`; only where nobody else writes to it now."""
+    for leftover in path.parent.glob(f".{glob.escape(path.stem)}{_OURS}*"):
+        leftover.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
