@@ -47,8 +47,9 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## write the generated docs and the BigQuery DDL
+docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata of the Flex Templates
 	$(BIN)/python -m schemas.docs .
+	$(BIN)/python -m pipelines.templates .
 
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
 	$(BIN)/python tests/queries.py $(DEMO)

@@ -23,6 +23,7 @@ from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from sssl.models import Model, load
 from sssl.presets import PresetName
+from sssl.rounds import has_nothing_to_split
 from sssl.score import Room, ScoreConfig, cores, folds_of, posteriors, score_counts, scores_table
 from sssl.store import Receipt, Snapshot, Store
 
@@ -42,6 +43,8 @@ class Config:
     settings: ScoreConfig = field(default_factory=ScoreConfig)
     threads: int | None = None
     """Threads a worker; default: one a core where Beam runs in this process, else one."""
+    accelerator: str | None = None
+    """Accelerator to ask the runner for, on the scoring step only: `type:nvidia-tesla-t4;count:1;install-nvidia-driver`."""
 
 
 class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
@@ -75,10 +78,13 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
         return posteriors(model, log_mel, folds, self._settings, _device(), self._threads, self._room)
 
 
-def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, threads: int) -> None:
+def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, threads: int, accelerator: str | None = None) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
-    scored = parts.todo | RunInference(PartModelHandler(job, settings, threads)) | beam.Map(write_scores, job)
+    infer = RunInference(PartModelHandler(job, settings, threads))
+    if accelerator is not None:
+        infer = infer.with_resource_hints(accelerator=accelerator)
+    scored = parts.todo | infer | beam.Map(write_scores, job)
     (parts.done, scored) | CommitParts(job)
 
 
@@ -92,11 +98,13 @@ def write_scores(scored: Posteriors, job: Job) -> Receipt:
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage and return the snapshot with the round's scores."""
+    """Run the stage and return the snapshot with the round's scores, or as it is if there was nothing new to train on."""
+    if has_nothing_to_split(snapshot, config.round):
+        return snapshot
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", config.round)]
     job = Job.of(store, "score", ("scores",), asdict(config.settings), inputs, config.round)
     threads = config.threads or (cores() if in_process(beam_args) else 1)
-    (scores,) = run_job(job, lambda root: build(root, job, config.settings, threads), beam_args)
+    (scores,) = run_job(job, lambda root: build(root, job, config.settings, threads, config.accelerator), beam_args)
     return snapshot.add(scores)
 
 

@@ -1,0 +1,72 @@
+"""What the launcher of a Dataflow Flex Template starts: a stage's flags and Beam's options, mixed, as `--name=value`.
+
+SSSL_STAGE=segment python -m pipelines.launch --catalog=gs://bucket/catalog.csv --runner=DataflowRunner ...
+
+The launcher knows nothing of a bare `--`, of flags without a value or of values in several words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from typing import Any, get_origin, get_type_hints
+
+from docstring_parser import parse_from_object
+
+from pipelines import cli
+
+@dataclass(frozen=True)
+class Flag:
+    """A flag of a stage, as the fields of its config declare it."""
+
+    name: str
+    type: Any
+    doc: str
+    default: Any
+    """MISSING for a required flag."""
+
+    def words(self, value: str) -> list[str]:
+        """Return the flag and its value as the command line has them."""
+        name = self.name.replace("_", "-")
+        if self.type is bool:
+            return [f"--{name}" if value == "true" else f"--no-{name}"]
+        if get_origin(self.type) is tuple:
+            return [f"--{name}", *value.split()]
+        return [f"--{name}={value}"]
+
+
+def flags_of(config_class: Any) -> Iterator[Flag]:
+    """List the flags of a config, those of its nested configs in their places."""
+    types = get_type_hints(config_class)
+    docs = {param.arg_name: param.description for param in parse_from_object(config_class).params}
+    for field in fields(config_class):
+        if is_dataclass(types[field.name]):
+            yield from flags_of(types[field.name])
+        else:
+            assert field.default_factory is MISSING, f"{field.name}: the default would not show"
+            yield Flag(field.name, types[field.name], " ".join((docs[field.name] or "").split()), field.default)
+
+
+def command_line(stage: str, args: Sequence[str]) -> list[str]:
+    """Sort a launcher's arguments into the command line of a stage."""
+    flags = {flag.name: flag for flag in flags_of(cli.module_of(stage).Config)}
+    ours: list[str] = []
+    beams: list[str] = []
+    for arg in args:
+        name, _, value = arg.removeprefix("--").partition("=")
+        flag = flags.get(name.replace("-", "_"))
+        if flag is None:
+            beams.append(arg)
+        else:
+            ours += flag.words(value)
+    return [stage, *ours, "--", *beams]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return cli.main(command_line(os.environ["SSSL_STAGE"], sys.argv[1:] if argv is None else argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

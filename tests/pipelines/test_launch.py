@@ -1,0 +1,79 @@
+"""The launcher of a Flex Template starts our commands, and the templates' metadata says with what."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.cloud.dataflow_v1beta3.types import TemplateMetadata
+
+from pipelines import launch
+from pipelines.cli import module_of
+from pipelines.launch import command_line, flags_of
+from pipelines.templates import TEMPLATES, metadata
+from sssl.store import Store
+
+INFRA = Path(__file__).parents[2] / "infra"
+
+
+def parameters(stage):
+    return {p["name"]: p for p in json.loads(metadata(stage))["parameters"]}
+
+
+@pytest.mark.parametrize("stage", TEMPLATES)
+def test_the_metadata_of_a_template_is_current(stage):
+    assert (INFRA / "templates" / f"{stage}.json").read_text() == metadata(stage), "run `make docs`"
+
+
+def test_there_is_no_metadata_of_anything_else():
+    assert {path.stem for path in (INFRA / "templates").iterdir()} == set(TEMPLATES)
+
+
+@pytest.mark.parametrize("stage", TEMPLATES)
+def test_dataflow_knows_every_field_of_the_metadata(stage):
+    assert TemplateMetadata.from_json(metadata(stage), ignore_unknown_fields=False).parameters
+
+
+@pytest.mark.parametrize("stage", TEMPLATES)
+def test_a_default_is_what_the_template_would_accept(stage):
+    for flag in flags_of(module_of(stage).Config):
+        parameter = parameters(stage)[flag.name]
+        for regex in parameter.get("regexes", []):
+            assert not parameter["isOptional"] or re.fullmatch(regex, str(flag.default))
+
+
+def test_numbers_are_checked_before_a_launch():
+    (regex,) = parameters("segment")["segment_s"]["regexes"]
+    assert all(re.fullmatch(regex, good) for good in ("3", "0.5", "-60.0", "1e-3"))
+    assert not any(re.fullmatch(regex, bad) for bad in ("", "three", "3 s", "--3", "."))
+
+
+@pytest.mark.parametrize("stage", TEMPLATES)
+def test_no_flag_of_ours_is_an_option_of_beams(stage):
+    beams = set(PipelineOptions([]).get_all_options())
+    assert not beams & {flag.name for flag in flags_of(module_of(stage).Config)}
+
+
+def test_ours_and_beams_are_told_apart_and_values_become_words():
+    args = ["--project=p", "--classes=happy sad", "--force=true", "--on_truncated=reject", "--no_use_public_ips", "--output=o"]
+    assert command_line("segment", args) == [
+        "segment", "--classes", "happy", "sad", "--force", "--on-truncated=reject", "--output=o",
+        "--", "--project=p", "--no_use_public_ips",
+    ]  # fmt: skip
+    assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours", "--"]
+
+
+def test_a_launcher_s_arguments_run_a_stage(catalog, tmp_path, monkeypatch):
+    monkeypatch.setenv("SSSL_STAGE", "segment")
+    output = str(tmp_path / "out")
+    args = [f"--catalog={catalog}", f"--output={output}", "--tracks_per_part=6", "--force=false", "--runner=FnApiRunner"]
+    assert launch.main([*args, "--classes=Q4 Q3 Q2 Q1"]) == 0
+    assert Store.open(output).latest().get("catalog").summary["classes"] == ["Q4", "Q3", "Q2", "Q1"]
+
+
+def test_an_argument_that_nobody_knows_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SSSL_STAGE", "songs")
+    with pytest.raises(SystemExit, match="2"):
+        launch.main([f"--output={tmp_path}", "--abstain_bellow=0.5"])
+    assert "--abstain_bellow" in capsys.readouterr().err
