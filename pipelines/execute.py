@@ -72,7 +72,8 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     given = list(beam_args)
     if not any(arg.split("=")[0] == "--runner" for arg in given):
         given.append(f"--runner={DEFAULT_RUNNER}")
-    return PipelineOptions(given)
+    # Dataflow's runner would send along what it finds in the module that was started, which has nothing of ours.
+    return PipelineOptions([*given, "--no_save_main_session"])
 
 
 def _for_launcher(options: PipelineOptions) -> bool:

@@ -17,6 +17,10 @@ from docstring_parser import parse_from_object
 
 from pipelines import cli
 
+_RENAMED = {"labels": "track_labels"}
+"""Flags that a template has under another name, since the launcher itself gives Beam an option of that name."""
+
+
 @dataclass(frozen=True)
 class Flag:
     """A flag of a stage, as the fields of its config declare it."""
@@ -26,6 +30,11 @@ class Flag:
     doc: str
     default: Any
     """MISSING for a required flag."""
+
+    @property
+    def parameter(self) -> str:
+        """Name of the flag as a template's parameter."""
+        return _RENAMED.get(self.name, self.name)
 
     def words(self, value: str) -> list[str]:
         """Return the flag and its value as the command line has them."""
@@ -51,12 +60,12 @@ def flags_of(config_class: Any) -> Iterator[Flag]:
 
 def command_line(stage: str, args: Sequence[str]) -> list[str]:
     """Sort a launcher's arguments into the command line of a stage."""
-    flags = {flag.name: flag for flag in flags_of(cli.module_of(stage).Config)}
+    flags = {flag.parameter: flag for flag in flags_of(cli.module_of(stage).Config)}
     ours: list[str] = []
     beams: list[str] = []
     for arg in args:
         name, _, value = arg.removeprefix("--").partition("=")
-        flag = flags.get(name.replace("-", "_"))
+        flag = flags.get(name)
         if flag is None:
             beams.append(arg)
         else:

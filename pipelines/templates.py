@@ -31,8 +31,8 @@ def _parameter(flag: Flag) -> dict[str, Any]:
     # No `defaultValue`: the console would send it along, and a preset could no longer set it.
     default = "" if flag.default in (MISSING, None) else f" Default: {_shown(flag.default)}."
     return {
-        "name": flag.name,
-        "label": flag.name.replace("_", " "),
+        "name": flag.parameter,
+        "label": flag.parameter.replace("_", " "),
         "helpText": flag.doc + default,
         "isOptional": flag.default is not MISSING,
         **_kind(flag.type),

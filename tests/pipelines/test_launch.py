@@ -38,7 +38,7 @@ def test_dataflow_knows_every_field_of_the_metadata(stage):
 @pytest.mark.parametrize("stage", TEMPLATES)
 def test_a_default_is_what_the_template_would_accept(stage):
     for flag in flags_of(module_of(stage).Config):
-        parameter = parameters(stage)[flag.name]
+        parameter = parameters(stage)[flag.parameter]
         for regex in parameter.get("regexes", []):
             assert not parameter["isOptional"] or re.fullmatch(regex, str(flag.default))
 
@@ -50,9 +50,9 @@ def test_numbers_are_checked_before_a_launch():
 
 
 @pytest.mark.parametrize("stage", TEMPLATES)
-def test_no_flag_of_ours_is_an_option_of_beams(stage):
+def test_no_parameter_of_ours_is_an_option_of_beams(stage):
     beams = set(PipelineOptions([]).get_all_options())
-    assert not beams & {flag.name for flag in flags_of(module_of(stage).Config)}
+    assert not beams & {flag.parameter for flag in flags_of(module_of(stage).Config)}
 
 
 def test_ours_and_beams_are_told_apart_and_values_become_words():
@@ -60,6 +60,9 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
     assert command_line("segment", args) == [
         "segment", "--classes", "happy", "sad", "--force", "--on-truncated=reject", "--output=o",
         "--", "--project=p", "--no_use_public_ips",
+    ]  # fmt: skip
+    assert command_line("segment", ["--labels=team=mir", "--track_labels=gs://b/l.csv"]) == [
+        "segment", "--labels=gs://b/l.csv", "--", "--labels=team=mir",
     ]  # fmt: skip
     assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours", "--"]
 
