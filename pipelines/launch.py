@@ -70,7 +70,7 @@ def command_line(stage: str, args: Sequence[str]) -> list[str]:
             beams.append(arg)
         else:
             ours += flag.words(value)
-    return [stage, *ours, "--", *beams]
+    return [stage, *ours, *(["--", *beams] if beams else [])]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -113,7 +113,9 @@ def test_the_code_is_in_the_image_and_nothing_is_staged(output, jobs):
     assert dry_run("score", "--output", output, "--round", "0") == 0
     for environment in jobs[0].proto_pipeline.components.environments.values():
         assert environment.urn == environments.DOCKER.urn
-        assert [role_of(artifact) for artifact in environment.dependencies] == ["submission_environment_dependencies.txt"]
+        assert [role_of(artifact) for artifact in environment.dependencies] == [
+            "submission_environment_dependencies.txt"
+        ]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +144,15 @@ def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):
     catalog = Manifest(
         "catalog", "c" * 12, "segment", None, {}, (), {}, {"parts": parts, "classes": ["Q1", "Q2", "Q3", "Q4"]}
     )
-    files = {part: PartFile(f"segments/{'s' * 12}/part-{part:05d}.parquet", 320, 4 << 20, "0" * 64) for part in range(parts)}
+    files = {
+        part: PartFile(f"segments/{'s' * 12}/part-{part:05d}.parquet", 320, 4 << 20, "0" * 64) for part in range(parts)
+    }
     segments = Manifest("segments", "s" * 12, "segment", None, {"cut": {}}, (catalog.ref,), files, {})
     model = replace(catalog, table="models", generation="m" * 12, round=0, summary={"model_id": "m"})
     inputs = [store.commit(manifest) for manifest in (catalog, segments, model)]
     job = Job.of(store, "score", ("scores",), asdict(ScoreConfig()), inputs, 0)
     with pytest.raises(HandedOver, match="once it has run"):
-        run_job(
-            job, lambda root: score.build(root, job, ScoreConfig(), 1, T4), [*TO_DATAFLOW, "--dry_run=True"]
-        )
+        run_job(job, lambda root: score.build(root, job, ScoreConfig(), 1, T4), [*TO_DATAFLOW, "--dry_run=True"])
     request, graph = len(jobs[0].json()), jobs[0].proto_pipeline.ByteSize()
     assert request < 1_000_000
     assert graph < 1_000_000

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from google.cloud.dataflow_v1beta3.types import TemplateMetadata
 
 from pipelines import launch
@@ -56,7 +58,14 @@ def test_no_parameter_of_ours_is_an_option_of_beams(stage):
 
 
 def test_ours_and_beams_are_told_apart_and_values_become_words():
-    args = ["--project=p", "--classes=happy sad", "--force=true", "--on_truncated=reject", "--no_use_public_ips", "--output=o"]
+    args = [
+        "--project=p",
+        "--classes=happy sad",
+        "--force=true",
+        "--on_truncated=reject",
+        "--no_use_public_ips",
+        "--output=o",
+    ]
     assert command_line("segment", args) == [
         "segment", "--classes", "happy", "sad", "--force", "--on-truncated=reject", "--output=o",
         "--", "--project=p", "--no_use_public_ips",
@@ -64,13 +73,19 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
     assert command_line("segment", ["--labels=team=mir", "--track_labels=gs://b/l.csv"]) == [
         "segment", "--labels=gs://b/l.csv", "--", "--labels=team=mir",
     ]  # fmt: skip
-    assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours", "--"]
+    assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours"]
 
 
 def test_a_launcher_s_arguments_run_a_stage(catalog, tmp_path, monkeypatch):
     monkeypatch.setenv("SSSL_STAGE", "segment")
     output = str(tmp_path / "out")
-    args = [f"--catalog={catalog}", f"--output={output}", "--tracks_per_part=6", "--force=false", "--runner=FnApiRunner"]
+    args = [
+        f"--catalog={catalog}",
+        f"--output={output}",
+        "--tracks_per_part=6",
+        "--force=false",
+        "--runner=FnApiRunner",
+    ]
     assert launch.main([*args, "--classes=Q4 Q3 Q2 Q1"]) == 0
     assert Store.open(output).latest().get("catalog").summary["classes"] == ["Q4", "Q3", "Q2", "Q1"]
 
@@ -80,3 +95,49 @@ def test_an_argument_that_nobody_knows_is_refused(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit, match="2"):
         launch.main([f"--output={tmp_path}", "--abstain_bellow=0.5"])
     assert "--abstain_bellow" in capsys.readouterr().err
+
+
+@pytest.fixture
+def template(cloud):
+    """Arguments that a launcher gives beside the parameters, and where it expects the job."""
+    bucket = cloud.make_bucket()
+    job = f"{bucket}/staging/template_launches/1/job_object"
+    args = [
+        "--runner=DataflowRunner", "--project=project-1", "--region=europe-west4", "--job_name=sssl", "--no_auth",
+        f"--temp_location={bucket}/tmp", f"--staging_location={bucket}/staging", f"--template_location={job}",
+        "--sdk_container_image=europe-docker.pkg.dev/p/sssl/worker:1",
+    ]  # fmt: skip
+    return args, Store(bucket), job.removeprefix(f"{bucket}/")
+
+
+def steps_of(bucket):
+    (path,) = (path for path in bucket.find("staging") if path.endswith("pipeline.pb"))
+    graph = beam_runner_api_pb2.Pipeline.FromString(bucket.read_bytes(path))
+    return {t.unique_name.split("/")[0] for t in graph.components.transforms.values() if t.environment_id}
+
+
+def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
+    finished, template, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("SSSL_STAGE", "songs")
+    copy = Store(str(shutil.copytree(finished.root, tmp_path / "out")))
+    args, bucket, job = template
+    parameters = [f"--output={copy.root}", "--abstain_below=0.9"]
+    assert launch.main([*parameters, *args]) == 0
+    assert "job built; once it has run, the same command publishes" in " ".join(capsys.readouterr().err.split())
+    assert bucket.exists(job)
+    assert {"ListParts", "CommitParts"} <= steps_of(bucket)
+    assert copy.latest() == finished.latest()
+    # In the place of Dataflow; it commits, and a second look finds that.
+    assert launch.main([*parameters, "--runner=FnApiRunner"]) == 0
+    assert copy.latest().get("songs").config["abstain_below"] == 0.9
+
+
+def test_a_launcher_gets_a_job_also_when_there_is_nothing_to_do(finished, template, monkeypatch):
+    monkeypatch.setenv("SSSL_STAGE", "songs")
+    args, bucket, job = template
+    before = finished.latest()
+    assert launch.main([f"--output={finished.root}", *args]) == 0
+    assert bucket.exists(job)
+    assert steps_of(bucket) == {"Create"}
+    assert finished.latest() == before
