@@ -1,22 +1,25 @@
-"""What the launcher of a Dataflow Flex Template starts: a stage's flags and Beam's options, mixed, as `--name=value`.
+"""What a container starts, a Flex Template's launcher for one: a stage's flags and Beam's options, mixed.
 
-SSSL_STAGE=segment python -m pipelines.launch --catalog=gs://bucket/catalog.csv --runner=DataflowRunner ...
+SSSL_STAGE=segment sssl-launch --catalog=gs://bucket/catalog.csv --runner=DataflowRunner ...
 
-The launcher knows nothing of a bare `--`, of flags without a value or of values in several words.
+All arguments are `--name=value`: launchers know nothing of a bare `--`, of flags without a value, of values in several
+words. An environment variable may name a secret, `sm://projects/P/secrets/S/versions/latest`, instead of holding it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any, get_origin, get_type_hints
 
 from docstring_parser import parse_from_object
+from google.cloud import secretmanager
 
 from pipelines import cli
 
+_SCHEME = "sm://"
 _RENAMED = {"labels": "track_labels"}
 """Flags that a template has under another name, since the launcher itself gives Beam an option of that name."""
 
@@ -73,7 +76,17 @@ def command_line(stage: str, args: Sequence[str]) -> list[str]:
     return [stage, *ours, *(["--", *beams] if beams else [])]
 
 
+def reveal(environment: MutableMapping[str, str]) -> None:
+    """Put secrets in the place of their names."""
+    named = {name: value.removeprefix(_SCHEME) for name, value in environment.items() if value.startswith(_SCHEME)}
+    if named:
+        client = secretmanager.SecretManagerServiceClient()
+        for name, secret in named.items():
+            environment[name] = client.access_secret_version(name=secret).payload.data.decode()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
+    reveal(os.environ)
     return cli.main(command_line(os.environ["SSSL_STAGE"], sys.argv[1:] if argv is None else argv))
 
 

@@ -44,18 +44,22 @@ class Config:
     threads: int | None = None
     """Threads a worker; default: one a core where Beam runs in this process, else one."""
     accelerator: str | None = None
-    """Accelerator to ask the runner for, on the scoring step only: `type:nvidia-tesla-t4;count:1;install-nvidia-driver`."""
+    """Accelerator that the scoring step, and no other, asks Dataflow for; default: none. For example
+    `type:nvidia-l4;count:1;install-nvidia-driver`."""
 
 
 class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
     """RunInference over parts: a worker loads the model once, reads a part's tensors and returns posteriors."""
 
-    def __init__(self, job: Job, settings: ScoreConfig, threads: int) -> None:
+    def __init__(self, job: Job, settings: ScoreConfig, threads: int, accelerator: str | None = None) -> None:
         super().__init__(min_batch_size=1, max_batch_size=1)  # a part is a batch of batches already
-        self._job, self._settings, self._threads = job, settings, threads
+        self._job, self._settings, self._threads, self._accelerator = job, settings, threads, accelerator
         self._room = Room(settings.score_batch)
 
     def load_model(self) -> Model:
+        if self._accelerator and not torch.cuda.is_available():
+            # Else it would be scored on a CPU, at the price of a GPU.
+            raise RuntimeError(f"--accelerator {self._accelerator}: torch finds no GPU; does the driver fit its CUDA?")
         model = self._job.input("models")
         return load(self._job.store.read_bytes(model.files[0].path), _device())
 
@@ -81,7 +85,7 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, Model]):
 def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, threads: int, accelerator: str | None = None) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
-    infer = RunInference(PartModelHandler(job, settings, threads))
+    infer = RunInference(PartModelHandler(job, settings, threads, accelerator))
     if accelerator is not None:
         infer = infer.with_resource_hints(accelerator=accelerator)
     scored = parts.todo | infer | beam.Map(write_scores, job)
@@ -98,7 +102,7 @@ def write_scores(scored: Posteriors, job: Job) -> Receipt:
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage and return the snapshot with the round's scores, or as it is if there was nothing new to train on."""
+    """Run the stage; return the snapshot with the round's scores, or as it is if there was nothing new to train on."""
     if has_nothing_to_split(snapshot, config.round):
         return snapshot
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", config.round)]

@@ -1,7 +1,7 @@
-"""An interpreter of the part of Google Workflows' language that infra/workflows uses; what it does not know it refuses.
+"""An interpreter of the part of Google Workflows' language that infra/workflows uses; it refuses what it does not know.
 
-The two that exist do not fit: workflows-emulator (PyPI) needs other versions of FastAPI than MLflow does, really sleeps, and
-gives up where `max_delay` should only stop the delay from growing; the ones in Go cannot be handed fakes.
+Those that exist do not fit: workflows-emulator (PyPI) needs another FastAPI than MLflow does, really sleeps, and gives
+up where `max_delay` should only stop the delay from growing; the ones in Go cannot be handed fakes.
 """
 
 import ast
@@ -22,12 +22,12 @@ class WorkflowError(Exception):
         self.value = value
 
 
-class _Next(Exception):  # noqa: N818
+class _Next(Exception):
     def __init__(self, step):
         self.step = step
 
 
-class _Return(Exception):  # noqa: N818
+class _Return(Exception):
     def __init__(self, value):
         self.value = value
 

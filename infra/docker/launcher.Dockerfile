@@ -1,5 +1,5 @@
 # What starts work and what trains. As a Flex Template's launcher it builds the job of one stage, the build argument STAGE;
-# with `sssl` as its command it trains on Vertex AI, and judges and publishes on Cloud Run.
+# with `sssl-launch` as its command it trains on Vertex AI, and judges and publishes on Cloud Run.
 FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00 AS launcher
 
 FROM python:3.11.13-slim-bookworm
@@ -21,11 +21,11 @@ COPY sssl sssl
 COPY pipelines pipelines
 RUN pip install --no-deps . && pip check && sssl train --help > /dev/null
 
-ARG STAGE=segment
-ENV SSSL_STAGE=$STAGE \
-    FLEX_TEMPLATE_PYTHON_PY_FILE=/usr/local/bin/sssl-launch
-
 RUN useradd --create-home --uid 1000 sssl
-USER sssl
+USER 1000
 WORKDIR /home/sssl
+
+ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/usr/local/bin/sssl-launch
+ARG STAGE=segment
+ENV SSSL_STAGE=$STAGE
 ENTRYPOINT ["/opt/google/dataflow/python_template_launcher"]

@@ -76,9 +76,8 @@ class Cloud:
 
     def post(self, url, body, auth):
         self._answer_or_fail(f"POST {url}", auth)
-        start = {
-            "flexTemplates:launch": self._launch, "customJobs": self._train, ":run": self._command, "queries": self._query,
-        }  # fmt: skip
+        start = {"flexTemplates:launch": self._launch, "customJobs": self._train, ":run": self._command}
+        start["queries"] = self._query
         (answer,) = (answer for end, answer in start.items() if url.endswith(end))
         return {"code": 200, "body": json.loads(json.dumps(answer(body)))}
 
@@ -260,7 +259,7 @@ def test_a_job_that_fails_is_started_again_twice(output):
 
 def test_a_job_that_keeps_failing_ends_the_execution(output):
     cloud = Cloud(output, broken={"relabel": 3})
-    with pytest.raises(WorkflowError, match="relabel number-.* ended as JOB_STATE_FAILED"):
+    with pytest.raises(WorkflowError, match=r"relabel number-.* ended as JOB_STATE_FAILED"):
         execute(cloud)
     assert stages(cloud) == ["segment", "relabel", "relabel", "relabel"]
 

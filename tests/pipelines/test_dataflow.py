@@ -4,8 +4,8 @@ import shutil
 from dataclasses import asdict, replace
 
 import pytest
-from apache_beam.portability.common_urns import environments, resource_hints
 from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.portability.common_urns import environments, resource_hints
 from apache_beam.runners.dataflow import dataflow_runner
 from apache_beam.runners.dataflow.internal import apiclient
 
@@ -92,6 +92,11 @@ def test_only_the_scoring_step_asks_for_an_accelerator(output, jobs):
 def test_no_step_asks_for_an_accelerator_by_itself(output, jobs):
     assert dry_run("score", "--output", output, "--round", "0") == 0
     assert set(hints_by_step(jobs[0]).values()) == {""}
+
+
+def test_a_worker_without_the_gpu_that_was_asked_for_does_not_score_on_its_cpu(output, capfd):
+    with pytest.raises(Exception, match="torch finds no GPU"):
+        main(["score", "--output", output, "--round", "0", "--accelerator", T4])
 
 
 def test_options_behind_the_dashes_reach_the_job(output, jobs):

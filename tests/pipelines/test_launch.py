@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
+from google.cloud import secretmanager
 from google.cloud.dataflow_v1beta3.types import TemplateMetadata
+from google.cloud.secretmanager_v1.types import AccessSecretVersionResponse
 
 from pipelines import launch
 from pipelines.cli import module_of
@@ -95,6 +97,19 @@ def test_an_argument_that_nobody_knows_is_refused(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit, match="2"):
         launch.main([f"--output={tmp_path}", "--abstain_bellow=0.5"])
     assert "--abstain_bellow" in capsys.readouterr().err
+
+
+def test_secrets_come_from_their_manager(monkeypatch):
+    name = "projects/p/secrets/s/versions/latest"
+
+    class Client:
+        def access_secret_version(self, name):
+            return AccessSecretVersionResponse(payload={"data": f"value of {name}".encode()})
+
+    monkeypatch.setattr(secretmanager, "SecretManagerServiceClient", Client)
+    environment = {"MLFLOW_TRACKING_URI": f"sm://{name}", "HOME": "/root"}
+    launch.reveal(environment)
+    assert environment == {"MLFLOW_TRACKING_URI": f"value of {name}", "HOME": "/root"}
 
 
 @pytest.fixture
