@@ -11,7 +11,7 @@ import hcl2
 import pytest
 import yaml
 from google.cloud.aiplatform_v1.types import CustomJob
-from google.cloud.dataflow_v1beta3.types import LaunchFlexTemplateRequest
+from google.cloud.dataflow_v1beta3.types import FlexTemplateRuntimeEnvironment, LaunchFlexTemplateRequest
 from workflows import Workflow, WorkflowError
 
 from pipelines.cli import module_of
@@ -290,6 +290,16 @@ def test_terraform_gives_every_setting_that_the_workflow_reads():
     (settings,) = (local["settings"] for local in hcl2.loads(text)["locals"])
     read = set(re.findall(r"settings\.(\w+)", TEXT))
     assert set(settings) == read == set(SETTINGS)
+
+
+def test_dataflow_knows_every_field_of_the_workers_that_terraform_describes():
+    text = (INFRA / "terraform" / "workflow.tf").read_text()
+    for name in ("environment", "gpu_environment"):
+        (block,) = re.findall(rf"^  {name} += .*?^  }}", text, re.MULTILINE | re.DOTALL)
+        fields = re.findall(r"^    (\w+) += ", block, re.MULTILINE)
+        assert len(fields) >= 4
+        snake = {re.sub("([A-Z])", r"_\1", field).lower() for field in fields}
+        assert snake <= set(FlexTemplateRuntimeEnvironment.meta.fields)
 
 
 def test_every_pipeline_and_no_other_stage_is_launched_as_a_template():

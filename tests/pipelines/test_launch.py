@@ -128,7 +128,9 @@ def template(cloud):
 def steps_of(bucket):
     (path,) = (path for path in bucket.find("staging") if path.endswith("pipeline.pb"))
     graph = beam_runner_api_pb2.Pipeline.FromString(bucket.read_bytes(path))
-    return {t.unique_name.split("/")[0] for t in graph.components.transforms.values() if t.environment_id}
+    (root,) = graph.root_transform_ids
+    top = graph.components.transforms[root].subtransforms
+    return {graph.components.transforms[name].unique_name for name in top}
 
 
 def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
