@@ -40,6 +40,11 @@ $(TOOLS)/tofu:
 $(TOOLS)/terraform-provider-google:
 	$(call go_install,github.com/hashicorp/terraform-provider-google@v1.20.1-0.20260828184646-f3721fb45fa3)
 
+# Apart from our packages, whose versions it would change.
+.tools/checkov/bin/checkov:
+	$(PYTHON) -m venv .tools/checkov
+	.tools/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
 # Built from source once; Go's caches make it quick in the next checkout.
 define go_install
 @command -v go >/dev/null || { echo "go is missing: install Go 1.21 or later (it fetches the version it needs)"; exit 1; }
@@ -56,10 +61,11 @@ tools: $(TOOLS)/fake-gcs-server $(TOOLS)/prism  ## build the storage emulator an
 
 # The provider is ours, built from source: `tofu init` would look for it in a registry.
 infra-check: export TF_CLI_CONFIG_FILE = $(CURDIR)/.tools/tofu.rc
-infra-check: $(STAMP) $(TOOLS)/tofu $(TOOLS)/terraform-provider-google  ## check infra/ offline (needs Go, 20 minutes the first time)
+infra-check: $(STAMP) $(TOOLS)/tofu $(TOOLS)/terraform-provider-google .tools/checkov/bin/checkov  ## check infra/ offline (needs Go, 20 minutes the first time)
 	printf 'provider_installation {\n  dev_overrides {\n    "hashicorp/google" = "%s"\n  }\n  direct {}\n}\n' "$(CURDIR)/$(TOOLS)" > $(TF_CLI_CONFIG_FILE)
 	$(TOOLS)/tofu fmt -check -diff -recursive infra/terraform
 	cd infra/terraform && $(CURDIR)/$(TOOLS)/tofu validate && $(CURDIR)/$(TOOLS)/tofu test
+	.tools/checkov/bin/checkov --config-file infra/checkov.yaml
 	$(BIN)/python -m pytest tests/infra tests/pipelines/test_dataflow.py tests/pipelines/test_launch.py -m "not cloud"
 
 check: $(STAMP)  ## lint and types
