@@ -28,6 +28,23 @@ $(TOOLS)/fake-gcs-server:
 $(TOOLS)/prism:
 	$(call go_install,github.com/apache/beam/sdks/v2/go/cmd/prism@v2.77.0)
 
+# `go install` refuses OpenTofu for its replaced HCL, so it is built as a dependency with the same replacement.
+$(TOOLS)/tofu:
+	@command -v go >/dev/null || { echo "go is missing: install Go 1.21 or later (it fetches the version it needs)"; exit 1; }
+	rm -rf .tools/build && mkdir -p .tools/build
+	cd .tools/build && go mod init build \
+	  && go mod edit -replace github.com/hashicorp/hcl/v2@v2.20.1=github.com/opentofu/hcl/v2@v2.20.2-0.20251021132045-587d123c2828 \
+	  && go get github.com/opentofu/opentofu/cmd/tofu@v1.12.6 \
+	  && go build -o $(CURDIR)/$@ github.com/opentofu/opentofu/cmd/tofu
+
+$(TOOLS)/terraform-provider-google:
+	$(call go_install,github.com/hashicorp/terraform-provider-google@v1.20.1-0.20260828184646-f3721fb45fa3)
+
+# Apart from our packages, whose versions it would change.
+.tools/checkov/bin/checkov:
+	$(PYTHON) -m venv .tools/checkov
+	.tools/checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30
+
 # Built from source once; Go's caches make it quick in the next checkout.
 define go_install
 @command -v go >/dev/null || { echo "go is missing: install Go 1.21 or later (it fetches the version it needs)"; exit 1; }
@@ -46,13 +63,23 @@ test-cloud: $(STAMP) tools  ## run the tests on object storage and on an engine 
 
 tools: $(TOOLS)/fake-gcs-server $(TOOLS)/prism  ## build the storage emulator and the Beam engine that the tests use
 
+# The provider is ours, built from source: `tofu init` would look for it in a registry.
+infra-check: export TF_CLI_CONFIG_FILE = $(CURDIR)/.tools/tofu.rc
+infra-check: $(STAMP) $(TOOLS)/tofu $(TOOLS)/terraform-provider-google .tools/checkov/bin/checkov  ## check infra/ offline (needs Go, 20 minutes the first time)
+	printf 'provider_installation {\n  dev_overrides {\n    "hashicorp/google" = "%s"\n  }\n  direct {}\n}\n' "$(CURDIR)/$(TOOLS)" > $(TF_CLI_CONFIG_FILE)
+	$(TOOLS)/tofu fmt -check -diff -recursive infra/terraform
+	cd infra/terraform && $(CURDIR)/$(TOOLS)/tofu validate && $(CURDIR)/$(TOOLS)/tofu test
+	.tools/checkov/bin/checkov --config-file infra/checkov.yaml
+	$(BIN)/python -m pytest tests/infra tests/pipelines/test_dataflow.py tests/pipelines/test_launch.py -m "not cloud"
+
 check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## write the generated docs and the BigQuery DDL
+docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata of the Flex Templates
 	$(BIN)/python -m schemas.docs .
+	$(BIN)/python -m pipelines.templates .
 
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
 	$(BIN)/python tests/queries.py $(DEMO)
@@ -77,4 +104,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale
+.PHONY: help install demo test test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale infra-check

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.execute import JobFailed, beam_options
+from pipelines.execute import HandedOver, JobFailed, beam_options, launch_nothing
 from pipelines.flags import complain
 from pipelines.io import ErrorRatioExceeded
 from pipelines.progress import console
@@ -72,6 +72,9 @@ def stage(
             if made is not None:
                 _tell_withdrawn(published, made)
                 store.publish(made)
+            launch_nothing(beam_args)
+    except HandedOver as message:
+        console.print(str(message), soft_wrap=True)
     except (CatalogError, ConfigError, StoreError, TrainError) as error:
         complain(error)
         return 1

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
 
 from pipelines.io import Job
 from pipelines.progress import console, title, watch
@@ -24,12 +24,17 @@ class JobFailed(Exception):
     """An engine outside this process gave a job up; parts that were finished stay finished."""
 
 
+class HandedOver(Exception):
+    """The job was built and nobody waits for it: it went to a template's launcher, or this is a dry run."""
+
+
 def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequence[str]) -> list[Manifest]:
     """Run the pipeline that `build` wires, unless this very job is committed already; return the job's manifests.
 
     Raises:
         StoreError: the pipeline ended without committing.
         JobFailed: the engine gave it up.
+        HandedOver: the pipeline is for others to run.
     """
     committed = job.committed()
     if committed is not None:
@@ -41,6 +46,8 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         pipeline = beam.Pipeline(options=beam_options(beam_args))
         build(pipeline)
         _run(pipeline, job, beam_args)
+    if pipeline.options.view_as(TestOptions).dry_run or _for_launcher(pipeline.options):
+        raise HandedOver(f"{title(job)}: job built; once it has run, the same command publishes its tables")
     committed = job.committed()
     if committed is None:
         raise StoreError(f"{job.stage}: the pipeline ended without committing {', '.join(job.tables)}")
@@ -62,6 +69,14 @@ def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:
         raise JobFailed(f"{title(job)}: the job failed: {said}; {hint}") from error
 
 
+def launch_nothing(beam_args: Sequence[str]) -> None:
+    """Give a template's launcher, which expects a job whatever happens, one that has nothing to do."""
+    options = beam_options(beam_args)
+    if _for_launcher(options):
+        with beam.Pipeline(options=options) as pipeline:
+            _ = pipeline | beam.Create([None])
+
+
 def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     """Parse Beam's own options, with the in-process runner as default.
 
@@ -78,7 +93,12 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     given = list(beam_args)
     if not any(arg.split("=")[0] == "--runner" for arg in given):
         given.append(f"--runner={DEFAULT_RUNNER}")
-    return PipelineOptions(given)
+    # Dataflow's runner would send along what it finds in the module that was started, which has nothing of ours.
+    return PipelineOptions([*given, "--no_save_main_session"])
+
+
+def _for_launcher(options: PipelineOptions) -> bool:
+    return options.view_as(GoogleCloudOptions).template_location is not None
 
 
 def in_process(beam_args: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from pipelines.progress import console
 from schemas import Round, to_arrow
 from sssl.judge import JudgeConfig, compare_scores, round_row, unsplit_row
 from sssl.presets import PresetName
-from sssl.rounds import last_accepted, read_rounds
+from sssl.rounds import has_nothing_to_split, last_accepted, read_rounds
 from sssl.store import Manifest, Snapshot, Store, generation_name
 
 
@@ -57,11 +57,6 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     return snapshot
 
 
-def has_nothing_to_split(labels: Manifest) -> bool:
-    """Whether a later round's labels are the inherited ones: training on them again would show nothing."""
-    return bool(labels.round) and not labels.summary.get("noisy")
-
-
 def verdict_of(store: Store, snapshot: Snapshot, round: int) -> Round:
     """Return the row of a judged round."""
     return next(row for row in read_rounds(store, snapshot) if row.round == round)
@@ -70,7 +65,7 @@ def verdict_of(store: Store, snapshot: Snapshot, round: int) -> Round:
 def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manifest]:
     labels = snapshot.get("labels", round)
     judged = [] if parent is None else [snapshot.get("rounds", parent.round)]
-    if has_nothing_to_split(labels):
+    if has_nothing_to_split(snapshot, round):
         return [labels, *judged]
     scores = [snapshot.get("scores", r) for r in ([round] if parent is None else [round, parent.round])]
     return [snapshot.get("catalog"), labels, snapshot.get("models", round), *scores, *judged]
@@ -79,7 +74,7 @@ def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manife
 def _row(store: Store, snapshot: Snapshot, parent: Round | None, config: Config) -> Round:
     """Compare the round with its parent and put together its row."""
     labels = snapshot.get("labels", config.round)
-    if parent is not None and has_nothing_to_split(labels):
+    if parent is not None and has_nothing_to_split(snapshot, config.round):
         return unsplit_row(config.round, parent, labels.summary)
     catalog, scores = snapshot.get("catalog"), snapshot.get("scores", config.round)
     comparison = None

@@ -109,10 +109,9 @@ def learn(
     beam_args: Sequence[str],
     tracker: Tracker | Untracked,
 ) -> Snapshot:
-    """Train a round's model on the round's labels, if they say anything new, score with it and judge it."""
-    if not judge.has_nothing_to_split(snapshot.get("labels", round)):
-        snapshot = train.run(store, snapshot, train.Config(output, round, settings=method.train), tracker=tracker)
-        snapshot = score.run(store, snapshot, score.Config(output, round, settings=method.score), beam_args)
+    """Train a round's model on the round's labels, score with it and judge it."""
+    snapshot = train.run(store, snapshot, train.Config(output, round, settings=method.train), tracker=tracker)
+    snapshot = score.run(store, snapshot, score.Config(output, round, settings=method.score), beam_args)
     return judge.run(store, snapshot, judge.Config(output, round, settings=method.judge))
 
 

@@ -26,6 +26,7 @@ from pipelines.transforms import CommitParts, ListParts, SplitDone
 from sssl.config import require
 from sssl.models import load
 from sssl.presets import PresetName
+from sssl.rounds import has_nothing_to_split
 from sssl.score import Room, ScoreConfig, cores, device, folds_of, posteriors, score_counts, scores_table
 from sssl.store import Receipt, Snapshot, Store
 
@@ -53,6 +54,9 @@ class Config:
     """Load the model once a machine instead of once a worker process, of which Dataflow starts one a vCPU."""
     model_copies: int | None = None
     """Load it exactly so many times a machine."""
+    accelerator: str | None = None
+    """Accelerator that the scoring step, and no other, asks Dataflow for; default: none. For example
+    `type:nvidia-l4;count:1;install-nvidia-driver`."""
 
     def __post_init__(self) -> None:
         copies = self.model_copies
@@ -62,7 +66,11 @@ class Config:
 class PartScorer:
     """A model on its device, which scores parts. Processes may share it, so it takes and returns little."""
 
-    def __init__(self, job: Job, settings: ScoreConfig, threads: int) -> None:
+    def __init__(self, job: Job, config: Config, threads: int) -> None:
+        if config.accelerator and device() == "cpu":
+            # Else it would be scored on a CPU, at the price of a GPU.
+            raise RuntimeError(f"--accelerator {config.accelerator}: torch finds no GPU; does the driver fit its CUDA?")
+        settings = config.settings
         self._job, self._settings, self._threads = job, settings, threads
         self._room = Room(settings.score_batch)
         self._model = load(job.store.read_bytes(job.input("models").files[0].path), device())
@@ -104,10 +112,10 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
             large_model=config.large_model,
             model_copies=config.model_copies,
         )
-        self._job, self._settings, self._threads = job, config.settings, threads
+        self._job, self._config, self._threads = job, config, threads
 
     def load_model(self) -> PartScorer:
-        return PartScorer(self._job, self._settings, self._threads)
+        return PartScorer(self._job, self._config, self._threads)
 
     def run_inference(
         self, batch: Sequence[PartRef], model: PartScorer, inference_args: dict[str, Any] | None = None
@@ -122,7 +130,10 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
 def build(root: beam.Pipeline, job: Job, config: Config, threads: int) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
-    scored = parts.todo | RunInference(PartModelHandler(job, config, threads)) | beam.Map(write_scores, job)
+    infer = RunInference(PartModelHandler(job, config, threads))
+    if config.accelerator is not None:
+        infer = infer.with_resource_hints(accelerator=config.accelerator)
+    scored = parts.todo | infer | beam.Map(write_scores, job)
     (parts.done, scored) | CommitParts(job)
 
 
@@ -136,7 +147,9 @@ def write_scores(scored: Posteriors, job: Job) -> Receipt:
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage and return the snapshot with the round's scores."""
+    """Run the stage; return the snapshot with the round's scores, or as it is if there was nothing new to train on."""
+    if has_nothing_to_split(snapshot, config.round):
+        return snapshot
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", config.round)]
     job = Job.of(store, "score", ("scores",), asdict(config.settings), inputs, config.round)
     threads = config.threads or (cores() if in_process(beam_args) else 1)

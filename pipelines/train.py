@@ -21,7 +21,7 @@ from sssl.features import MelConfig
 from sssl.models import ModelSpec, dump, load, model_id
 from sssl.presets import PresetName
 from sssl.ranks import ALONE, Ranks, joined
-from sssl.rounds import last_accepted
+from sssl.rounds import has_nothing_to_split, last_accepted
 from sssl.score import cores, device
 from sssl.store import Manifest, Snapshot, Store, digest_of, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
@@ -53,11 +53,13 @@ def run(
     tracker: Tracker | Untracked | None = None,
     ranks: Ranks = ALONE,
 ) -> Snapshot:
-    """Run the stage and return the snapshot with the round's model.
+    """Run the stage and return the snapshot with the round's model, or as it is if the labels say nothing new.
 
     Raises:
         TrainError: there is nothing, or not enough of a class, to train on.
     """
+    if has_nothing_to_split(snapshot, config.round):
+        return snapshot
     init = None if config.round or config.settings.init is None else read_weights(config.settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
     settings = replace(config.settings, init=None if init is None else model_id(init))

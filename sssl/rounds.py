@@ -11,6 +11,12 @@ def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:
     return [Round(**row) for manifest in snapshot.of("rounds") for row in store.read_table(manifest).to_pylist()]
 
 
+def has_nothing_to_split(snapshot: Snapshot, round: int) -> bool:
+    """Whether a later round's labels are the inherited ones: training on them again would show nothing."""
+    labels = [manifest for manifest in snapshot.of("labels") if manifest.round == round]
+    return round > 0 and bool(labels) and not labels[0].summary.get("noisy")
+
+
 def last_accepted(store: Store, snapshot: Snapshot, before: int | None = None) -> Round:
     """Return the last accepted round (before a given one).
 

@@ -18,6 +18,7 @@ from sssl.features import MelConfig
 from sssl.judge import JudgeConfig
 from sssl.presets import GUARDED
 from sssl.relabel import RelabelConfig
+from sssl.rounds import has_nothing_to_split
 from sssl.score import score_counts, scores_table
 from sssl.songs import SongConfig
 from sssl.sql import connect
@@ -141,7 +142,7 @@ def make_folder(
     for round, accuracy in enumerate(accuracies):
         split = RelabelConfig(min_separation=separation, min_agreement=None)
         snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=split), ())
-        if not judge.has_nothing_to_split(snapshot.get("labels", round)):
+        if not has_nothing_to_split(snapshot, round):
             snapshot = score(store, snapshot, round, accuracy, settings)
         snapshot = judge.run(store, snapshot, judge.Config(store.root, round, settings=JudgeConfig()))
     return store, songs.run(store, snapshot, songs.Config(store.root, song_config), ())

@@ -191,6 +191,9 @@ def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(fin
     assert [m.round for m in snapshot.of("models")] == [0]
     assert snapshot.get("songs").rows == 21
     assert (tmp_path / "out" / "report.html").exists()
+    for stage in ("train", "score"):
+        assert main([stage, "--output", output, "--round", "1"]) == 0
+    assert store.latest() == snapshot
 
 
 def test_sql_prints_tables_csv_and_json(finished, capsys):

@@ -242,6 +242,8 @@ def test_seconds_and_flags_may_be_numbers(tmp_path):
         row.track_id: (row.expected_s, row.locked) for row in read_catalog(str(tmp_path / "c.parquet"), None, CONFIG)
     }
     assert rows == {"a": (3.25, True), "b": (None, False)}
+
+
 def test_hidden_files_are_no_tracks(tmp_path):
     (tmp_path / "music" / ".trash").mkdir(parents=True)
     for name in ("one.mp3", "._one.mp3", ".one.sssl-1.mp3", ".trash/two.mp3"):

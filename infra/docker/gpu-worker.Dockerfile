@@ -1,0 +1,30 @@
+# Dataflow's worker for scoring on NVIDIA GPUs. CUDA comes with torch's packages, the driver from Dataflow, which mounts it
+# where `install-nvidia-driver` is asked for.
+FROM apache/beam_python3.11_sdk:2.77.0 AS beam
+
+FROM python:3.11.13-slim-bookworm
+
+# Beam's boot would make a virtual environment for each worker process.
+ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    OMP_NUM_THREADS=1 \
+    MALLOC_ARENA_MAX=2 \
+    PATH=/usr/local/nvidia/bin:$PATH \
+    LD_LIBRARY_PATH=/usr/local/nvidia/lib64
+
+COPY --from=beam /opt/apache/beam /opt/apache/beam
+
+WORKDIR /opt/sssl
+# The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
+COPY constraints.txt pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+    && pip install --constraint constraints.txt --requirement requirements.txt
+COPY README.md ./
+COPY schemas schemas
+COPY sssl sssl
+COPY pipelines pipelines
+RUN pip install --no-deps . && pip check && sssl score --help > /dev/null
+
+# Root, as Dataflow expects: what it mounts for logs and artifacts belongs to root.
+ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -1,0 +1,31 @@
+# What starts work and what trains. As a Flex Template's launcher it builds the job of one stage, the build argument STAGE;
+# with `sssl-launch` as its command it trains on Vertex AI, and judges and publishes on Cloud Run.
+FROM gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00 AS launcher
+
+FROM python:3.11.13-slim-bookworm
+
+ENV PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    OMP_NUM_THREADS=1
+
+COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/dataflow/python_template_launcher
+
+WORKDIR /opt/sssl
+# The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
+COPY constraints.txt pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+    && pip install --constraint constraints.txt --requirement requirements.txt
+COPY README.md ./
+COPY schemas schemas
+COPY sssl sssl
+COPY pipelines pipelines
+RUN pip install --no-deps . && pip check && sssl train --help > /dev/null
+
+RUN useradd --create-home --uid 1000 sssl
+USER 1000
+WORKDIR /home/sssl
+
+ENV FLEX_TEMPLATE_PYTHON_PY_FILE=/usr/local/bin/sssl-launch
+ARG STAGE=segment
+ENV SSSL_STAGE=$STAGE
+ENTRYPOINT ["/opt/google/dataflow/python_template_launcher"]

@@ -1,0 +1,118 @@
+resource "google_monitoring_notification_channel" "email" {
+  display_name = "SSSL operators"
+  type         = "email"
+  labels       = { email_address = var.alert_email }
+
+  depends_on = [google_project_service.api]
+}
+
+# What `sssl segment` says before it ends with exit code 3.
+resource "google_logging_metric" "error_ratio" {
+  name        = "sssl/too-many-tracks-failed"
+  description = "Runs of the segment stage that ended because more tracks failed than --max-error-ratio allows."
+  filter      = "resource.type=\"cloud_run_job\" AND textPayload:\"--max-error-ratio allows\""
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+locals {
+  alerts = {
+    error_ratio = {
+      name      = "Too many tracks failed"
+      filter    = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.error_ratio.name}\" AND resource.type=\"cloud_run_job\""
+      aligner   = "ALIGN_SUM"
+      threshold = 0
+      help      = "More tracks failed than the run allows, so what was published stands. `sssl sql --output ${local.output} \"select reason, count(*) from ledger group by 1\"` says why (docs/reasons.md)."
+    }
+    failed = {
+      name      = "The nightly run failed"
+      filter    = "metric.type=\"workflows.googleapis.com/finished_execution_count\" AND resource.type=\"workflows.googleapis.com/Workflow\" AND metric.labels.status=\"FAILED\""
+      aligner   = "ALIGN_SUM"
+      threshold = 0
+      help      = "The execution's error names the stage and its job. Start it again once the cause is gone: it goes on where it stopped."
+    }
+    stuck = {
+      name      = "A Dataflow job is stuck"
+      filter    = "metric.type=\"dataflow.googleapis.com/job/elapsed_time\" AND resource.type=\"dataflow_job\""
+      aligner   = "ALIGN_MAX"
+      threshold = var.stuck_after_s
+      help      = "A job has been running for longer than a run should take. Cancel it and start the workflow again: parts that are done stay done."
+    }
+    costly = {
+      name      = "Dataflow uses more workers than planned"
+      filter    = "metric.type=\"dataflow.googleapis.com/job/current_num_vcpus\" AND resource.type=\"dataflow_job\""
+      aligner   = "ALIGN_MAX"
+      threshold = var.max_workers * 8
+      help      = "More vCPUs at once than the largest allowed number of workers should have: look for jobs that the schedule did not start."
+    }
+  }
+}
+
+resource "google_monitoring_alert_policy" "this" {
+  for_each = local.alerts
+
+  display_name          = "SSSL: ${each.value.name}"
+  combiner              = "OR"
+  notification_channels = [google_monitoring_notification_channel.email.id]
+
+  conditions {
+    display_name = each.value.name
+
+    condition_threshold {
+      filter          = each.value.filter
+      comparison      = "COMPARISON_GT"
+      threshold_value = each.value.threshold
+      duration        = "0s"
+
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = each.value.aligner
+      }
+    }
+  }
+
+  documentation {
+    content   = each.value.help
+    mime_type = "text/markdown"
+  }
+}
+
+resource "google_billing_budget" "monthly" {
+  for_each = toset(var.billing_account[*])
+
+  billing_account = each.value
+  display_name    = "SSSL"
+
+  budget_filter {
+    projects = ["projects/${data.google_project.this.number}"]
+  }
+
+  amount {
+    specified_amount {
+      currency_code = var.currency
+      units         = tostring(var.monthly_budget)
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1.0]
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+
+  threshold_rules {
+    threshold_percent = 1.0
+    spend_basis       = "FORECASTED_SPEND"
+  }
+
+  all_updates_rule {
+    monitoring_notification_channels = [google_monitoring_notification_channel.email.id]
+    disable_default_iam_recipients   = false
+  }
+}

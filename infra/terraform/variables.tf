@@ -1,0 +1,135 @@
+variable "project" {
+  description = "Project that everything is made in."
+  type        = string
+}
+
+variable "region" {
+  description = "Region of buckets, workers and training; it needs GPUs of the wanted kind."
+  type        = string
+  default     = "europe-west4"
+}
+
+variable "images" {
+  description = "Tag of the images that Cloud Build made (infra/docker/cloudbuild.yaml); null until there are any."
+  type        = string
+  default     = null
+}
+
+variable "catalog" {
+  description = "Catalog, as `sssl run --catalog` takes it: CSV, Parquet, or a folder of audio in the bucket."
+  type        = string
+}
+
+variable "audio_bucket" {
+  description = "Bucket with the audio, which workers may read; null if it is the output bucket or no bucket."
+  type        = string
+  default     = null
+}
+
+variable "flags" {
+  description = "Flags of stages beside catalog, output and round, by stage: { segment = { tracks_per_part = \"32\" } }."
+  type        = map(map(string))
+  default     = {}
+
+  validation {
+    condition     = alltrue([for stage in keys(var.flags) : contains(["segment", "relabel", "train", "score", "judge", "songs"], stage)])
+    error_message = "Flags can be set for segment, relabel, train, score, judge and songs."
+  }
+}
+
+variable "rounds" {
+  description = "Rounds of self-learning after the warm-up."
+  type        = number
+  default     = 1
+}
+
+variable "schedule" {
+  description = "When to start, in cron's words."
+  type        = string
+  default     = "0 1 * * *"
+}
+
+variable "time_zone" {
+  description = "Time zone of the schedule."
+  type        = string
+  default     = "Etc/UTC"
+}
+
+variable "paused" {
+  description = "Keep the schedule from starting anything."
+  type        = bool
+  default     = false
+}
+
+variable "max_workers" {
+  description = "Most workers of a Dataflow job: the limit of what an hour can cost."
+  type        = number
+  default     = 50
+}
+
+variable "max_gpu_workers" {
+  description = "Most workers of the scoring job; each has a GPU. The region's quota has to allow it."
+  type        = number
+  default     = 8
+}
+
+variable "worker_machine" {
+  description = "Machine of a CPU worker."
+  type        = string
+  default     = "n2-standard-4"
+}
+
+variable "gpu" {
+  description = "GPU for scoring and training: a name for Dataflow, one for Vertex AI, and a machine that can have it. Null: both on CPUs."
+  type = object({
+    dataflow = string
+    vertex   = string
+    machine  = string
+  })
+  default = {
+    dataflow = "type:nvidia-l4;count:1;install-nvidia-driver:5xx"
+    vertex   = "NVIDIA_L4"
+    machine  = "g2-standard-8"
+  }
+}
+
+variable "train_limit_s" {
+  description = "Longest time that a training may take, in seconds."
+  type        = number
+  default     = 86400
+}
+
+variable "keep_days" {
+  description = "Days after which files of launches and temporary files are deleted."
+  type        = number
+  default     = 14
+}
+
+variable "billing_account" {
+  description = "Billing account of the budget; null: no budget."
+  type        = string
+  default     = null
+}
+
+variable "monthly_budget" {
+  description = "What a month may cost before people are told, in units of `currency`."
+  type        = number
+  default     = 500
+}
+
+variable "currency" {
+  description = "Currency of the billing account."
+  type        = string
+  default     = "EUR"
+}
+
+variable "alert_email" {
+  description = "Who is told of failures, stuck jobs and cost."
+  type        = string
+}
+
+variable "stuck_after_s" {
+  description = "Age of a Dataflow job, in seconds, from which it counts as stuck."
+  type        = number
+  default     = 43200
+}

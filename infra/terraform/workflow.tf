@@ -1,0 +1,165 @@
+# Commands that are no pipelines, and publishing. Which stage and with what flags, the workflow says each time.
+resource "google_cloud_run_v2_job" "command" {
+  count = local.deployed
+
+  name                = "sssl-command"
+  location            = var.region
+  deletion_protection = false
+
+  template {
+    template {
+      service_account = google_service_account.role["command"].email
+      timeout         = "86400s" # it waits for a job where the inputs of a stage have changed since its launch
+      max_retries     = 1
+
+      containers {
+        image   = local.image["launcher"]
+        command = ["sssl-launch"]
+
+        resources {
+          limits = { cpu = "4", memory = "16Gi" }
+        }
+      }
+
+      vpc_access {
+        egress = "ALL_TRAFFIC"
+        network_interfaces {
+          network    = google_compute_network.this.id
+          subnetwork = google_compute_subnetwork.workers.id
+        }
+      }
+    }
+  }
+}
+
+resource "google_cloud_run_v2_job_iam_member" "workflow" {
+  count = local.deployed
+
+  name     = google_cloud_run_v2_job.command[0].name
+  location = var.region
+  role     = "roles/run.jobsExecutorWithOverrides"
+  member   = local.member["workflow"]
+}
+
+locals {
+  environment = {
+    serviceAccountEmail       = google_service_account.role["worker"].email
+    subnetwork                = google_compute_subnetwork.workers.self_link
+    ipConfiguration           = "WORKER_IP_PRIVATE"
+    tempLocation              = "gs://${google_storage_bucket.work.name}/tmp"
+    stagingLocation           = "gs://${google_storage_bucket.work.name}/staging"
+    sdkContainerImage         = local.image["cpu-worker"]
+    machineType               = var.worker_machine
+    maxWorkers                = var.max_workers
+    diskSizeGb                = 50
+    launcherMachineType       = "n2-standard-4"
+    additionalUserLabels      = { app = "sssl" }
+    additionalPipelineOptions = ["sdk_location=container"]
+  }
+  gpu_environment = merge({}, [for gpu in var.gpu[*] : {
+    sdkContainerImage = local.image["gpu-worker"]
+    machineType       = gpu.machine
+    maxWorkers        = var.max_gpu_workers
+    # One process has the GPU; its threads feed it.
+    additionalExperiments = ["no_use_multiple_sdk_containers"]
+  }]...)
+
+  # The same for a command that has to run its stage after all.
+  beam = [
+    "--runner=DataflowRunner",
+    "--project=${var.project}",
+    "--region=${var.region}",
+    "--service_account_email=${local.environment.serviceAccountEmail}",
+    "--subnetwork=${local.environment.subnetwork}",
+    "--no_use_public_ips",
+    "--temp_location=${local.environment.tempLocation}",
+    "--staging_location=${local.environment.stagingLocation}",
+    "--sdk_container_image=${local.image["gpu-worker"]}",
+    "--sdk_location=container",
+    "--max_num_workers=${var.max_gpu_workers}",
+    "--disk_size_gb=${local.environment.diskSizeGb}",
+  ]
+
+  # What the workflow goes by. The argument of an execution can override any of it.
+  settings = {
+    project   = var.project
+    region    = var.region
+    bucket    = google_storage_bucket.output.name
+    folder    = "out"
+    output    = local.output
+    templates = "gs://${google_storage_bucket.work.name}/templates"
+    rounds    = var.rounds
+    again     = false
+    dataset   = google_bigquery_dataset.sssl.dataset_id
+    # Not the segments: BigQuery has no half-precision floats.
+    shown           = ["catalog", "ledger", "scores", "labels", "rounds", "songs"]
+    workflow        = "projects/${var.project}/locations/${var.region}/workflows/sssl-nightly"
+    environment     = local.environment
+    gpu_environment = local.gpu_environment
+    beam            = local.beam
+    command_job     = "projects/${var.project}/locations/${var.region}/jobs/sssl-command"
+    trainer_image   = local.image["launcher"]
+    trainer_account = google_service_account.role["trainer"].email
+    trainer_machine = merge(
+      { machineType = "n2-standard-16" },
+      [for gpu in var.gpu[*] : { machineType = gpu.machine, acceleratorType = gpu.vertex, acceleratorCount = 1 }]...
+    )
+    train_limit = "${var.train_limit_s}s"
+    mlflow_uri  = "sm://${google_secret_manager_secret.mlflow_uri.id}/versions/latest"
+
+    segment = merge({ catalog = var.catalog, output = local.output }, lookup(var.flags, "segment", {}))
+    relabel = merge({ output = local.output }, lookup(var.flags, "relabel", {}))
+    train   = merge({ output = local.output }, lookup(var.flags, "train", {}))
+    score = merge(concat(
+      [{ output = local.output }],
+      [for gpu in var.gpu[*] : { accelerator = gpu.dataflow }],
+      [lookup(var.flags, "score", {})],
+    )...)
+    judge = merge({ output = local.output }, lookup(var.flags, "judge", {}))
+    songs = merge({ output = local.output }, lookup(var.flags, "songs", {}))
+  }
+}
+
+resource "google_workflows_workflow" "nightly" {
+  count = local.deployed
+
+  name                    = "sssl-nightly"
+  region                  = var.region
+  description             = "Labels the catalog."
+  service_account         = google_service_account.role["workflow"].id
+  source_contents         = file("${path.module}/../workflows/nightly.yaml")
+  user_env_vars           = { SETTINGS = jsonencode(local.settings) }
+  call_log_level          = "LOG_ERRORS_ONLY"
+  execution_history_level = "EXECUTION_HISTORY_BASIC"
+  deletion_protection     = false
+
+  lifecycle {
+    precondition {
+      condition     = length(jsonencode(local.settings)) < 4096
+      error_message = "The settings do not fit into an environment variable of a workflow: give fewer flags."
+    }
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+resource "google_cloud_scheduler_job" "nightly" {
+  count = local.deployed
+
+  name      = "sssl-nightly"
+  region    = var.region
+  schedule  = var.schedule
+  time_zone = var.time_zone
+  paused    = var.paused
+
+  http_target {
+    http_method = "POST"
+    uri         = "https://workflowexecutions.googleapis.com/v1/${google_workflows_workflow.nightly[0].id}/executions"
+    headers     = { "Content-Type" = "application/json" }
+    body        = base64encode(jsonencode({ argument = "{}" }))
+
+    oauth_token {
+      service_account_email = google_service_account.role["scheduler"].email
+    }
+  }
+}

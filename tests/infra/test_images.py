@@ -1,0 +1,101 @@
+"""What can be known of the images without building them."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.templates import TEMPLATES
+
+REPOSITORY = Path(__file__).parents[2]
+DOCKERFILES = sorted((REPOSITORY / "infra/docker").glob("*.Dockerfile"))
+ROLES = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.stem)
+
+
+def instructions(dockerfile):
+    """List (instruction, arguments) of a Dockerfile."""
+    text = re.sub(r"\\\n", " ", re.sub(r"(?m)^#.*\n", "", dockerfile.read_text()))
+    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line]
+
+
+def of(dockerfile, name):
+    return [arguments for instruction, arguments in instructions(dockerfile) if instruction == name]
+
+
+def test_there_is_an_image_a_role():
+    assert [path.stem for path in DOCKERFILES] == ["cpu-worker", "gpu-worker", "launcher"]
+
+
+@ROLES
+def test_hadolint_finds_nothing(dockerfile):
+    hadolint = Path(sys.executable).parent / "hadolint"
+    found = subprocess.run([hadolint, dockerfile], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+@ROLES
+def test_bases_are_pinned(dockerfile):
+    for base in of(dockerfile, "FROM"):
+        _, tag = base.split()[0].split(":")
+        assert re.search(r"\d+\.\d+\.\d+|\d{8}", tag), base
+
+
+@ROLES
+def test_versions_are_those_that_the_tests_run_with(dockerfile):
+    (install,) = (run for run in of(dockerfile, "RUN") if "--requirement" in run)
+    assert "--constraint constraints.txt" in install
+    beams = [base for base in of(dockerfile, "FROM") if base.startswith("apache/beam")]
+    assert all(base.startswith(f"apache/beam_python3.11_sdk:{version('apache-beam')} ") for base in beams)
+    assert of(dockerfile, "FROM")[-1].startswith("python:3.11.")
+
+
+def test_every_dependency_has_its_version_in_the_constraints():
+    pinned = {line.split("==")[0].lower() for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
+    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {re.split(r"[\[<>=]", name)[0].lower() for name in declared} <= {name.replace("_", "-") for name in pinned}
+
+
+@ROLES
+def test_what_is_copied_is_there_and_is_not_ignored(dockerfile):
+    ignore = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    for copied in of(dockerfile, "COPY"):
+        *sources, _ = copied.split()
+        if not sources[0].startswith("--from="):
+            for source in sources:
+                assert (REPOSITORY / source).exists()
+                assert {f"!{source}", f"!{source}/"} & set(ignore), source
+
+
+def test_the_context_is_the_code_and_nothing_that_a_checkout_gathers():
+    kept = [line[1:].rstrip("/") for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(kept) == sorted(["constraints.txt", "pyproject.toml", "README.md", *packages])
+
+
+@ROLES
+def test_the_code_is_inside(dockerfile):
+    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {f"{package} {package}" for package in packages} <= set(of(dockerfile, "COPY"))
+
+
+def test_what_starts_and_trains_is_not_root():
+    assert of(REPOSITORY / "infra/docker/launcher.Dockerfile", "USER") == ["1000"]
+
+
+def test_the_launcher_starts_a_script_that_the_package_installs():
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
+    environment = " ".join(of(REPOSITORY / "infra/docker/launcher.Dockerfile", "ENV"))
+    assert re.search(r"FLEX_TEMPLATE_PYTHON_PY_FILE=/usr/local/bin/(\S+)", environment)[1] in scripts
+
+
+def test_cloud_build_makes_and_pushes_every_image_and_a_launcher_a_template():
+    build = yaml.safe_load((REPOSITORY / "infra/docker/cloudbuild.yaml").read_text())
+    wanted = [path.stem for path in DOCKERFILES] + [f"launcher-{stage}" for stage in TEMPLATES]
+    assert sorted(build["images"]) == sorted(f"$_REGISTRY/{name}:$_TAG" for name in wanted)
+    script = build["steps"][-1]["args"][-1]
+    assert f"for stage in {' '.join(TEMPLATES)}; do" in script
