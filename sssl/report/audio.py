@@ -14,7 +14,7 @@ PLAYABLE = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
 
 @dataclass(frozen=True)
 class Passage:
-    """A stretch of neighbouring segments that inherited a label and learned another."""
+    """A stretch of neighbouring segments that inherited a label and got another."""
 
     start_s: float
     end_s: float

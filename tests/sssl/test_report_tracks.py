@@ -51,4 +51,4 @@ def test_players_point_at_the_passages_that_changed_their_label(finished, tmp_pa
 
 def test_files_that_are_gone_have_no_player(report_html):
     assert Page(report_html).tags["audio"] == 0
-    assert "learned" in report_html
+    assert ": inherited " in report_html
