@@ -88,7 +88,9 @@ def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
             table.add_row(*map(Text, row))
             shown += 1
     rest = len(story.start_s) - shown
-    table.title = f"segments in round {used.verdict.round}" + (f"; {rest} agree with the label" if rest else "")
+    table.title = f"segments in round {used.verdict.round}" + (
+        f"; {rest} agree with the label in every respect" if rest else ""
+    )
     return table
 
 

@@ -18,6 +18,8 @@ from docstring_parser import parse_from_object
 from google.cloud import secretmanager
 
 from pipelines import cli
+from pipelines.flags import complain
+from sssl.config import ConfigError, require
 
 _SCHEME = "sm://"
 _RENAMED = {"labels": "track_labels"}
@@ -43,7 +45,8 @@ class Flag:
         """Return the flag and its value as the command line has them."""
         name = self.name.replace("_", "-")
         if self.type is bool:
-            return [f"--{name}" if value == "true" else f"--no-{name}"]
+            require(value.lower() in ("true", "false"), self.name, value, "true or false")
+            return [f"--{name}" if value.lower() == "true" else f"--no-{name}"]
         if get_origin(self.type) is tuple:
             return [f"--{name}", *value.split()]
         return [f"--{name}={value}"]
@@ -68,7 +71,7 @@ def command_line(stage: str, args: Sequence[str]) -> list[str]:
     beams: list[str] = []
     for arg in args:
         name, _, value = arg.removeprefix("--").partition("=")
-        flag = flags.get(name)
+        flag = flags.get(name.replace("-", "_"))
         if flag is None:
             beams.append(arg)
         else:
@@ -87,7 +90,12 @@ def reveal(environment: MutableMapping[str, str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     reveal(os.environ)
-    return cli.main(command_line(os.environ["SSSL_STAGE"], sys.argv[1:] if argv is None else argv))
+    try:
+        args = command_line(os.environ["SSSL_STAGE"], sys.argv[1:] if argv is None else argv)
+    except ConfigError as error:
+        complain(error)
+        return 2
+    return cli.main(args)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ class Config:
     output: str
     """Output folder of the songs stage."""
     truth: str | None = None
-    """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections, to measure against."""
+    """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections, to measure against; default: that of the last
+    report."""
 
 
 def run(store: Store, snapshot: Snapshot, config: Config) -> None:
@@ -52,6 +53,9 @@ def again(store: Store, snapshot: Snapshot) -> None:
 
 def main(argv: Sequence[str]) -> int:
     def report(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str]) -> None:
-        run(store, snapshot, config)
+        if config.truth:
+            run(store, snapshot, config)
+        else:
+            again(store, snapshot)
 
     return stage(parse(Config, argv, "report"), report, ())

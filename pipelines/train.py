@@ -78,7 +78,7 @@ def run(
     if tracker is None:
         tracker = Tracker(store, config.mlflow_uri, digest_of([store.root, "train", generation])[:12], asdict(settings))
         with tracker.whole():
-            return run(store, snapshot, config, tracker=tracker)
+            return run(store, snapshot, config, tracker=tracker, ranks=ranks)
     start = inputs["models"].files[0].path if config.round else None
     if init is not None:
         start = store.write_file(f"models/{generation}/init.safetensors", init, rows=0).path

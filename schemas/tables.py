@@ -151,7 +151,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Label:
-    """One row a segment and round: the label that the round's training reads, and why. Written by `relabel`."""
+    """One row a segment and round: its label, its weight in the training, and why. Written by `relabel`."""
 
     NAME: ClassVar[str] = "labels"
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -307,7 +308,7 @@ def _list_audio(url: str) -> pa.Table:
     is_glob = any(sign in path for sign in "*?[") and not fs.isdir(path)
     found = fs.glob(path) if is_glob else fs.find(path)
     files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
-    base = path.split("*")[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
+    base = re.split(r"[*?[]", path)[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
     files = [file for file in files if "/." not in file[len(base) :]]  # hidden ones, left by a kill or a file manager
     ids, uris = [file[len(base) + 1 :] for file in files], [fs.unstrip_protocol(file) for file in files]
     return pa.table({"track_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})

@@ -129,7 +129,7 @@ def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
     What is left of a track is filled up with other rows of it, so that each row is in a bag.
     """
     rows = torch.randperm(len(track), generator=generator)
-    if size == 1:
+    if size == 1 or not len(track):
         return rows.unsqueeze(1)
     rows = rows[torch.argsort(track[rows], stable=True)]
     of_tracks = rows.split(segments_a_track(track).tolist())

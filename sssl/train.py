@@ -147,8 +147,10 @@ def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None],
                 on_epoch(epoch)
 
     ranks.tell(training)
-    train_share(training, processes, ranks, report)
-    ranks.wait()
+    try:
+        train_share(training, processes, ranks, report)
+    finally:
+        ranks.wait()  # the others do, whatever happened here
     report()
     return Model(training.spec, [_member(training, k) for k in range(training.spec.members)])
 

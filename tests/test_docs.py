@@ -37,8 +37,8 @@ ELSEWHERE = {
 """Commands that are not run here, by how they start, with what runs them."""
 OTHERS_FLAGS = ("--backend-store-uri", "--direct_running_mode", "--direct_num_workers")
 QUERIES = list(queries(PAGE.read_text()))
-DOUBLED, MISLABELLED = "Which tracks are the same recording twice?", "Which labels look wrong at their source?"
-NONE_HERE = {DOUBLED, MISLABELLED}  # the small catalog of the tests has neither
+DOUBLED = "Which tracks are the same recording twice?"
+NONE_HERE = {DOUBLED}  # the small catalog of the tests has none
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """An interpreter of the part of Google Workflows' language that infra/workflows uses; it refuses what it does not know.
 
-Those that exist do not fit: workflows-emulator (PyPI) needs another FastAPI than MLflow does, really sleeps, and gives
+Those that exist do not fit: workflows-emulator needs another FastAPI than MLflow does, really sleeps, and gives
 up where `max_delay` should only stop the delay from growing; the ones in Go cannot be handed fakes.
 """
 

@@ -75,7 +75,7 @@ CREATE TABLE IF NOT EXISTS `labels` (
   `reason` STRING NOT NULL OPTIONS (description = "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `no-label`, `no-score`."),
   PRIMARY KEY (`track_id`, `segment_index`, `round`) NOT ENFORCED
 )
-OPTIONS (description = "One row a segment and round: the label that the round's training reads, and why. Written by `relabel`.");
+OPTIONS (description = "One row a segment and round: its label, its weight in the training, and why. Written by `relabel`.");
 
 CREATE TABLE IF NOT EXISTS `rounds` (
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),

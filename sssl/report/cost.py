@@ -5,11 +5,15 @@ from __future__ import annotations
 from sssl.report.source import Context, Source
 from sssl.train import cpu_seconds
 
+# Several may have ended within a second.
+_ORDER = (
+    "max(created_at), coalesce(round, if(stage = 'songs', 1e9, -1)), "
+    "list_position(['relabel', 'train', 'score', 'judge'], stage)"
+)
 _STAGES = (
     "select stage, round, string_agg(table_name, ', ' order by table_name) as tables, sum(bytes) as bytes, "
     "epoch(max(created_at)) - lag(epoch(max(created_at)), 1, epoch(min(created_at))) "
-    "over (order by max(created_at), stage desc) as took_s "
-    "from manifests group by stage, round order by max(created_at), stage desc"
+    f"over (order by {_ORDER}) as took_s from manifests group by stage, round order by {_ORDER}"
 )
 
 

@@ -218,10 +218,10 @@ def test_only_scoring_and_training_have_gpus(output):
     assert train == ("train", command, "NVIDIA_L4", SETTINGS["mlflow_uri"])
 
 
-def test_nothing_runs_after_segment_if_the_songs_still_stand(output):
+def test_if_the_songs_still_stand_only_what_may_have_failed_behind_them_runs(output):
     cloud = Cloud(output)
     assert execute(cloud, again=False) == "nothing new"
-    assert stages(cloud) == ["segment"]
+    assert stages(cloud) == ["segment", "report"]
 
 
 def test_an_execution_leaves_the_work_to_one_that_is_there(output):
@@ -253,8 +253,8 @@ def test_what_is_refused_is_not_sent_again(output):
 def test_a_job_that_fails_is_started_again_twice(output):
     cloud = Cloud(output, broken={"segment": 2})
     assert execute(cloud, again=False) == "nothing new"
-    assert stages(cloud) == ["segment"] * 3
-    assert cloud.slept_s == 60 + 300 + 3 * 3 * 60 + 2 * 20
+    assert stages(cloud) == ["segment"] * 3 + ["report"]
+    assert cloud.slept_s == 60 + 300 + 3 * 3 * 60 + 4 * 20
 
 
 def test_a_job_that_keeps_failing_ends_the_execution(output):

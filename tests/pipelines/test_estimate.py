@@ -38,7 +38,7 @@ def catalog(tmp_path_factory):
 
 
 def estimate(catalog, *flags):
-    return main(["estimate", "--catalog", catalog, "--tracks", "36", "--rounds", "0", *CLASSES, *map(str, flags)])
+    return main(["estimate", "--catalog", catalog, "--tracks", "36", "--rounds", "1", *CLASSES, *map(str, flags)])
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pipelines import launch
 from pipelines.cli import module_of
 from pipelines.launch import command_line, flags_of
 from pipelines.templates import TEMPLATES, metadata
+from sssl.config import ConfigError
 from sssl.store import Store
 
 INFRA = Path(__file__).parents[2] / "infra"
@@ -76,6 +77,9 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
         "segment", "--labels=gs://b/l.csv", "--", "--labels=team=mir",
     ]  # fmt: skip
     assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours"]
+    assert command_line("score", ["--large-model=True"]) == ["score", "--large-model"]
+    with pytest.raises(ConfigError, match="large_model"):
+        command_line("score", ["--large_model=yes"])
 
 
 def test_a_launcher_s_arguments_run_a_stage(catalog, tmp_path, monkeypatch):

@@ -74,6 +74,14 @@ def test_a_folder_becomes_a_catalog_and_takes_labels_by_id_or_stem(tmp_path):
     assert {row.track_id for row in read_catalog(str(tmp_path / "music" / "*.mp3"), None, CONFIG)} == {"one.mp3"}
 
 
+def test_ids_of_a_glob_are_paths_below_what_it_does_not_leave_open(tmp_path):
+    for name in ("a/one.wav", "b/one.wav", "c/one.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    found = read_catalog(f"{tmp_path}/[ab]/*.wav", None, CONFIG)
+    assert sorted(row.track_id for row in found) == ["a/one.wav", "b/one.wav"]
+
+
 def test_labels_that_fit_no_file_are_refused(tmp_path):
     (tmp_path / "one.mp3").touch()
     labels = write(tmp_path / "labels.csv", "track_id,label\nother,Q1\n")

@@ -75,6 +75,11 @@ def test_a_bag_is_of_one_track_and_each_row_is_in_one():
     assert sorted(order.flatten().tolist()) == list(range(8))
 
 
+def test_no_rows_make_no_bag():
+    """As in a group of parts whose labelled tracks are all of the fold that is left out."""
+    assert deal_bags(torch.zeros(0, dtype=torch.int64), 4, torch.Generator()).numel() == 0
+
+
 def test_an_epoch_of_bags_has_as_many_as_were_counted(corpus):
     batches = list(corpus.epoch(0, 16, 4, seed=1))
     assert sum(len(batch.weight) for batch in batches) == 4 * corpus.bags(0, 4)
