@@ -41,8 +41,10 @@ class Config:
     """How to print the result."""
 
     def __post_init__(self) -> None:
-        expected = "one, as in `sssl diff OUTPUT --rounds 0 1`" if self.rounds else "two, or one with --rounds"
-        require(len(self.outputs) == (1 if self.rounds else 2), "output folders", " ".join(self.outputs), expected)
+        expected = "two output folders, or one with --rounds"
+        if self.rounds:
+            expected = "one output folder, as in `sssl diff OUTPUT --rounds 0 1`"
+        require(len(self.outputs) == (1 if self.rounds else 2), "outputs", " ".join(self.outputs), expected)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -28,7 +28,7 @@ Draws = NDArray[np.float64]
 LEVEL = 0.95
 _UPPER = (1 + LEVEL) / 2
 DRAWS = 1000
-_MISFIT = 0.03
+_MISFIT = 0.05
 """Standard error, as a share, of the assumption that costs are such sums: tables of a few rows fit the trials exactly,
 and yet are a little larger or smaller with other ids and labels."""
 GIB = float(1 << 30)

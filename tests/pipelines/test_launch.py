@@ -78,7 +78,7 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
     ]  # fmt: skip
     assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours"]
     assert command_line("score", ["--large-model=True"]) == ["score", "--large-model"]
-    with pytest.raises(ConfigError, match="large_model"):
+    with pytest.raises(ConfigError, match="--large-model"):
         command_line("score", ["--large_model=yes"])
 
 
