@@ -28,7 +28,7 @@ Draws = NDArray[np.float64]
 LEVEL = 0.95
 _UPPER = (1 + LEVEL) / 2
 DRAWS = 1000
-_MISFIT = 0.05
+_MISFIT = 0.02
 """Standard error, as a share, of the assumption that costs are such sums: tables of a few rows fit the trials exactly,
 and yet are a little larger or smaller with other ids and labels."""
 GIB = float(1 << 30)
@@ -133,13 +133,18 @@ class Outlook:
 
         A draw takes other tracks (a bootstrap of the sample), other measurements (residual bootstrap of the fit), and
         errs for the whole run as one trial did. It does so alike for all stages, since a busy minute hits them alike.
+        What the fit leaves out comes on top, for each by itself.
         """
         rng = np.random.default_rng(self.seed)
         trial_count = len(next(iter(trials.values())).took)
         others = [np.arange(trial_count), *rng.integers(trial_count, size=(DRAWS, trial_count))]
         means = self._means(rng)
         last = rng.integers(trial_count, size=DRAWS)
-        return {name: self._one(trials[name], want, others, means[want.driver], last) for name, want in wanted.items()}
+        return {
+            name: self._one(trials[name], want, others, means[want.driver], last)
+            * np.array([1.0, *(1 + rng.normal(0, _MISFIT, DRAWS))])
+            for name, want in wanted.items()
+        }
 
     def _means(self, rng: np.random.Generator) -> dict[str, Draws]:
         count = len(next(iter(self.sample.values())))
