@@ -133,16 +133,16 @@ class Outlook:
 
         A draw takes other tracks (a bootstrap of the sample), other measurements (residual bootstrap of the fit), and
         errs for the whole run as one trial did. It does so alike for all stages, since a busy minute hits them alike.
-        What the fit leaves out comes on top, for each by itself.
+        What the fit leaves out comes on top, alike too.
         """
         rng = np.random.default_rng(self.seed)
         trial_count = len(next(iter(trials.values())).took)
         others = [np.arange(trial_count), *rng.integers(trial_count, size=(DRAWS, trial_count))]
         means = self._means(rng)
         last = rng.integers(trial_count, size=DRAWS)
+        misfit = np.array([1.0, *rng.normal(1.0, _MISFIT, DRAWS)])
         return {
-            name: self._one(trials[name], want, others, means[want.driver], last)
-            * np.array([1.0, *(1 + rng.normal(0, _MISFIT, DRAWS))])
+            name: misfit * self._one(trials[name], want, others, means[want.driver], last)
             for name, want in wanted.items()
         }
 
