@@ -214,10 +214,9 @@ def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
     table = store.read_table(manifest)
     labels = table.select(["track_id", "inherited_label", "label"]).to_pandas()
     splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
-    if manifest.stage != "prune" and splits:
-        table = store.read_table(splits[0])
-    elif manifest.stage != "prune":
-        table = store.read_table(learned.get("scores", accepted.round), ["loss"])
+    if manifest.stage != "prune":
+        (by,) = splits or [learned.get("scores", accepted.round)]
+        table = store.read_table(by)
     suspicion = suspicion_rank(table)
     catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
     is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])

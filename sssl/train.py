@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import ceil
 from typing import Any, NamedTuple
 
 import torch
@@ -298,7 +297,7 @@ class _Trainer:
         )
         # Each group of parts that is shuffled together ends in a batch that may be short.
         a_step = config.batch_size // self.bag
-        steps = self.epochs * (self.bags // a_step + ceil(len(corpus.parts) / corpus.shuffle_parts))
+        steps = self.epochs * (self.bags // a_step + math.ceil(len(corpus.parts) / corpus.shuffle_parts))
         peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, peak, total_steps=steps + 1)
         prior = corpus.prior()
