@@ -7,7 +7,6 @@ Stopped and started again it goes on. It publishes no labels: what readers of th
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -35,7 +34,6 @@ from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store
 from sssl.takedown import taken_down
 from sssl.tracking import Untracked, without_secrets
-from sssl.train import cpu_seconds
 from sssl.truth import read_sections, true_labels
 
 
@@ -105,14 +103,14 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
     if "prune" in config.methods:
         check_installed()
     bench = set_up(store, published, config, beam_args)
-    meter, outcomes = _Meter(store), list[Outcome]()
+    outcomes = list[Outcome]()
     total = config.seeds * config.folds * len(config.methods)
     for seed in range(config.seeds):
         for number in range(config.folds):
             fold = make_fold(bench, seed, number)
             for name in config.methods:
                 console.print(f"{len(outcomes) + 1}/{total}: seed {seed}, fold {number}, {name}")
-                learned, cpu_s = learn_by(bench, fold, METHODS[name], meter)
+                learned, cpu_s = learn_by(bench, fold, METHODS[name])
                 outcomes.append(evaluation.measure(store, learned, fold, name, cpu_s))
     write(store, config, outcomes)
 
@@ -154,41 +152,23 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
     return Fold(seed, number, snapshot, held_out, truth)
 
 
-def learn_by(bench: _Bench, fold: Fold, method: Method, meter: _Meter) -> tuple[Snapshot, float]:
+def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float]:
     """Learn a fold by a method up to the songs; return the tables and the CPU seconds that went into them."""
     store, output = bench.store, bench.config.output
     method = method.with_settings(fold.seed, bench.config.warmup_epochs, bench.config.rounds)
-    cpu_s = 0.0
-    meter.start()
-    learned = rounds(store, fold.snapshot, output, method.preset, bench.beam_args, Untracked())
-    for round, snapshot in enumerate(learned):
-        cpu_s += meter.lap(snapshot, "rounds", round)
+    *_, snapshot = rounds(store, fold.snapshot, output, method.preset, bench.beam_args, Untracked())
+    cpu_s = _cpu_s(snapshot)
     if method.refit is not None:
         snapshot = learn(store, prune(store, snapshot), output, 0, method.refit, bench.beam_args, Untracked())
-        cpu_s += meter.lap(snapshot, "rounds", 0)
+        cpu_s += _cpu_s(snapshot)
     snapshot = songs.run(store, snapshot, songs.Config(output, bench.config.songs), bench.beam_args)
-    return snapshot, cpu_s + meter.lap(snapshot, "songs", None)
+    return snapshot, cpu_s + (snapshot.get("songs").cpu_s or 0.0)
 
 
-class _Meter:
-    """CPU time of what was made, kept beside it: work that is found done, or shared by methods, costs what it cost."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.start()
-
-    def start(self) -> None:
-        self._since_s = time.process_time()
-
-    def lap(self, snapshot: Snapshot, table: str, round: int | None) -> float:
-        """Return the CPU seconds from the last lap to this table, with the training of the round's model."""
-        made, now_s = snapshot.get(table, round), time.process_time()
-        path, spent_s, self._since_s = f"evaluation/{made.ref}.json", now_s - self._since_s, now_s
-        if not self._store.exists(path):
-            models = [model for model in snapshot.of("models") if model.round == round]
-            trained_s = sum(cpu_seconds(self._store, model) for model in models)
-            self._store.write_json(path, {"cpu_s": spent_s + trained_s})
-        return float(self._store.read_json(path)["cpu_s"])
+def _cpu_s(snapshot: Snapshot) -> float:
+    """Return the CPU seconds that learning took; work that methods share counts for each of them."""
+    tables = ("labels", "models", "scores", "rounds")
+    return sum(manifest.cpu_s or 0.0 for table in tables for manifest in snapshot.of(table))
 
 
 def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:

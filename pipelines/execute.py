@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
 
-from pipelines.io import Job
+from pipelines.io import CPU, Job
 from pipelines.progress import console, title, watch
 from sssl.store import Manifest, StoreError
 
@@ -42,6 +42,7 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         return committed
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    CPU.lap()  # what went before, in this process, is not the job's
     with watch(job):
         pipeline = beam.Pipeline(options=beam_options(beam_args))
         build(pipeline)

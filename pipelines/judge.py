@@ -5,6 +5,7 @@ sssl judge --output OUTPUT --round R [flags]
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -40,6 +41,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     generation = generation_name("judge", config.round, asdict(config.settings), inputs)
     rounds = store.manifest("rounds", generation)
     if rounds is None:
+        started_s = time.process_time()
         row = _row(store, snapshot, parent, config)
         manifest = Manifest(
             table="rounds",
@@ -49,7 +51,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
             config=asdict(config.settings),
             parents=tuple(sorted(manifest.ref for manifest in inputs)),
             files={0: store.write_part("rounds", generation, 0, to_arrow(Round, [row]))},
-            summary={"accepted": row.accepted},
+            summary={"accepted": row.accepted, "cpu_s": time.process_time() - started_s},
         )
         rounds = store.commit(manifest)
     snapshot = snapshot.add(rounds)

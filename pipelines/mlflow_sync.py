@@ -12,6 +12,7 @@ from pipelines.command import stage
 from pipelines.flags import parse
 from pipelines.progress import console
 from sssl.mirror import Untold
+from sssl.record import FOLDER
 from sssl.store import Snapshot, Store, StoreError
 from sssl.tracking import sync
 
@@ -28,6 +29,9 @@ class Config:
 
 def run(store: Store, _snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> None:
     """Send what is missing and say how much it was."""
+    if not store.names(FOLDER):
+        console.print(f"no training run is recorded in {store.url(FOLDER)}: nothing to send")
+        return
     try:
         sent = sync(store, config.mlflow_uri)
     except Untold as error:

@@ -25,7 +25,17 @@ from sssl.rounds import has_nothing_to_split, last_accepted
 from sssl.score import cores, device
 from sssl.store import Manifest, Snapshot, Store, digest_of, generation_name
 from sssl.tracking import Tracker, Untracked, without_secrets
-from sssl.train import Epoch, TrainConfig, TrainError, Training, check_size, check_trainable, train, train_share
+from sssl.train import (
+    Epoch,
+    TrainConfig,
+    TrainError,
+    Training,
+    check_size,
+    check_trainable,
+    cpu_seconds,
+    train,
+    train_share,
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ def run(
         config=asdict(settings),
         parents=tuple(sorted(manifest.ref for manifest in inputs.values())),
         files={0: file},
-        summary={"model_id": model_id(data)},
+        summary={"model_id": model_id(data), "cpu_s": cpu_seconds(store, f"models/{generation}")},
     )
     return snapshot.add(store.commit(manifest))
 

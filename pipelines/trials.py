@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from pipelines import judge, relabel, report, score, segment, songs, train
 from schemas import Catalog, to_arrow
 from sssl.catalog import CatalogError
+from sssl.cpu import tree_cpu_s
 from sssl.deal import Dealt, deal
 from sssl.estimate import Floats, Work
 from sssl.presets import Preset
@@ -126,16 +126,6 @@ def with_any_label(tracks: list[Catalog], segments: Mapping[str, int], classes: 
         )
     label = {track_id: classes[number % len(classes)] for number, track_id in enumerate(usable)}
     return [replace(track, label=label.get(track.track_id)) for track in tracks]
-
-
-def tree_cpu_s() -> float:
-    """Return the CPU seconds of this process and of its descendants, those that have ended included."""
-    this = psutil.Process()
-    total = 0.0
-    for process in [this, *this.children(recursive=True)]:
-        with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])  # user, system, and both of children that were waited for
-    return total
 
 
 class _Meter:

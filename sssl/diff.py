@@ -52,7 +52,8 @@ _SEGMENT_LABELS = {
 }
 
 _LABELS = (
-    "(from labels where round = $before) a join (from labels where round = $after) b using (track_id, segment_index)"
+    "(from labels where round = $before) a join (from labels where round = $after) b using (track_id, segment_index) "
+    "join catalog c using (track_id)"
 )
 _GUESSES = (
     "with means as (select track_id, round, i, avg(probabilities[i]) as p "
@@ -62,10 +63,12 @@ _GUESSES = (
 
 _ROUNDS = {
     "verdicts": f"select {_VERDICT} from rounds where round in ($before, $after) order by round = $after",
-    "partitions of segments": "select a.partition as before, b.partition as after, count(*) as segments "
-    f"from {_LABELS} where a.partition <> b.partition group by all order by segments desc, before, after",
-    "labels of segments that changed": "select a.inherited_label as inherited, a.label as before, b.label as after, "
-    f"count(*) as segments from {_LABELS} where a.label <> b.label group by all order by segments desc, before, after",
+    # By split, as the verdicts count segments of train tracks only.
+    "partitions of segments": "select c.split, a.partition as before, b.partition as after, count(*) as segments "
+    f"from {_LABELS} where a.partition <> b.partition group by all order by c.split desc, segments desc, before, after",
+    "labels of segments that changed": "select c.split, a.inherited_label as inherited, a.label as before, "
+    f"b.label as after, count(*) as segments from {_LABELS} where a.label <> b.label "
+    "group by all order by c.split desc, segments desc, before, after",
     "confidence by class": "select inherited_label as class, count(*) as segments, "
     "avg(list_max(a.probabilities)) as before, avg(list_max(b.probabilities)) as after "
     "from (from scores where round = $before) a join (from scores where round = $after) b "

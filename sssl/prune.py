@@ -3,6 +3,7 @@ labels that the warm-up finds wrong are left out of training."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import numpy as np
@@ -55,6 +56,7 @@ def check_installed() -> None:
 
 
 def _commit(store: Store, snapshot: Snapshot, generation: str) -> Manifest:
+    started_s = time.process_time()
     labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
     classes = snapshot.get("catalog").summary["classes"]
     table = store.read_table(labels)
@@ -80,7 +82,7 @@ def _commit(store: Store, snapshot: Snapshot, generation: str) -> Manifest:
             config={"of": labels.ref, "by": scores.ref},
             parents=labels.parents,  # not the scores, which are of the model that the new one replaces
             files=files,
-            summary=labels.summary | partitions,
+            summary=labels.summary | partitions | {"cpu_s": time.process_time() - started_s},
         )
     )
 

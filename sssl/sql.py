@@ -14,7 +14,7 @@ import fsspec
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, columns, table_doc
-from sssl.store import Manifest, Snapshot, Store
+from sssl.store import Manifest, Snapshot, Store, StoreError
 
 ACCEPTED_VIEWS = {
     "accepted_labels": "labels of the last accepted round: what the model in use was trained on",
@@ -34,6 +34,7 @@ _MANIFESTS = pa.schema(
         ("model_id", pa.string()),
         ("folder", pa.string()),
         ("created_at", pa.timestamp("us", "UTC")),
+        ("cpu_s", pa.float64()),
         ("parents", pa.list_(pa.string())),
         ("config", pa.string()),
         ("code_version", pa.string()),
@@ -66,7 +67,11 @@ def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duc
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
-    """Create the views of a snapshot in the connection's current schema."""
+    """Create the views of a snapshot in the connection's current schema.
+
+    Raises:
+        StoreError: a table cannot be read, as its files are damaged, gone, or not what the manifests say.
+    """
     if store.local_path is None:
         fs = _listed(store, snapshot)
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
@@ -75,7 +80,10 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
     for name, table in TABLES.items():
         manifests = snapshot.of(name)
         if manifests:
-            _create_view(connection, store, table, manifests)
+            try:
+                _create_view(connection, store, table, manifests)
+            except duckdb.Error as error:
+                raise StoreError(f"the table {name} of {store.root} cannot be read: {error}") from error
     _create_manifests(connection, store, snapshot)
     for view, doc in ACCEPTED_VIEWS.items():
         name = view.removeprefix("accepted_")
@@ -160,7 +168,7 @@ def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
         "folder": store.url(m.ref),
         "config": json.dumps(m.config, sort_keys=True),
         "created_at": datetime.fromisoformat(m.created_at),
-        **{name: getattr(m, name) for name in ("round", "generation", "rows", "digest", "stage")},
+        **{name: getattr(m, name) for name in ("round", "generation", "rows", "digest", "stage", "cpu_s")},
         **{name: getattr(m, name) for name in ("parents", "code_version", "schema_version")},
     }
 

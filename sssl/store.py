@@ -101,6 +101,11 @@ class Manifest:
         return sum(file.rows for file in self.files.values())
 
     @property
+    def cpu_s(self) -> float | None:
+        """CPU seconds of all processes of the stage; its tables share them. None where they were not measured."""
+        return self.summary.get("cpu_s")
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the full content of all files, in the order of parts."""
         return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
@@ -230,11 +235,12 @@ class Store:
         return bool(self.fs.exists(self.url(path)))
 
     def names(self, folder: str) -> list[str]:
-        """List the file names of a folder, none if it does not exist."""
+        """List the file names of a folder, none if it does not exist, without what is being written at the moment."""
         try:
-            return sorted(name.rsplit("/", 1)[-1] for name in self.fs.ls(self.url(folder), detail=False, refresh=True))
+            found = [path.rsplit("/", 1)[-1] for path in self.fs.ls(self.url(folder), detail=False, refresh=True)]
         except FileNotFoundError:
             return []
+        return sorted(name for name in found if not name.startswith("."))
 
     def find(self, folder: str) -> list[str]:
         """List the paths of all files below a folder, none if it does not exist."""

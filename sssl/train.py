@@ -230,10 +230,10 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
     network.load_state_dict(weights)
 
 
-def cpu_seconds(store: Store, model: Manifest) -> float:
-    """Return the CPU time that the members of a committed model took to train, all their processes together."""
-    names = fnmatch.filter(store.names(model.ref), "member*.json")
-    histories = [store.read_json(f"{model.ref}/{name}") for name in names]
+def cpu_seconds(store: Store, folder: str) -> float:
+    """Return the CPU time that the members of a model took to train, all their processes together."""
+    names = fnmatch.filter(store.names(folder), "member*.json")
+    histories = [store.read_json(f"{folder}/{name}") for name in names]
     return sum(Epoch(*done).cpu_s for history in histories for done in history)
 
 

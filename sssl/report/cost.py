@@ -1,9 +1,8 @@
-"""What the published tables cost: time, training's CPU time, and space, by stage and round."""
+"""What the published tables cost: time, CPU time and space, by stage and round."""
 
 from __future__ import annotations
 
 from sssl.report.source import Context, Source
-from sssl.train import cpu_seconds
 
 # Several may have ended within a second.
 _ORDER = (
@@ -12,25 +11,20 @@ _ORDER = (
 )
 _STAGES = (
     "select stage, round, string_agg(table_name, ', ' order by table_name) as tables, sum(bytes) as bytes, "
+    "max(cpu_s) as cpu_s, "  # the tables of a stage share it
     "epoch(max(created_at)) - lag(epoch(max(created_at)), 1, epoch(min(created_at))) "
     f"over (order by {_ORDER}) as took_s from manifests group by stage, round order by {_ORDER}"
 )
 
 
 def context(source: Source) -> Context:
-    trained_s = {m.round: cpu_seconds(source.store, m) for m in source.snapshot.of("models")}
-    stages = [row | {"cpu_s": _cpu_s(row, trained_s)} for row in source.rows(_STAGES)]
+    stages = source.rows(_STAGES)
     (audio,) = source.rows("select coalesce(sum(decoded_s), 0) / 3600 as hours from ledger")
     return {
         "stages": stages,
         "took_s": sum(row["took_s"] for row in stages),
         "longest_s": max(row["took_s"] for row in stages),
         "bytes": sum(row["bytes"] for row in stages),
-        "trained_s": sum(trained_s.values()),
+        "cpu_s": sum(row["cpu_s"] or 0 for row in stages),
         "hours": audio["hours"],
     }
-
-
-def _cpu_s(stage: Context, trained_s: dict[int | None, float]) -> float | None:
-    """Only training writes down its CPU time, by epoch."""
-    return trained_s.get(stage["round"]) if stage["stage"] == "train" else None

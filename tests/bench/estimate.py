@@ -38,6 +38,11 @@ FLAGS = [
     "None",
     "--min-agreement",
     "None",
+    "--no-peaked",
+    "--tau",
+    "1.0",
+    "--max-noisy-share",
+    "0.4",
 ]
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 

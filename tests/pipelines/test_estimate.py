@@ -99,6 +99,12 @@ def test_a_wrong_price_file_is_misuse_and_nothing_is_tried(catalog, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+def test_a_result_that_could_not_be_written_is_misuse_and_nothing_is_tried(catalog, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        estimate(catalog, "--json", tmp_path / "nowhere" / "estimate.json")
+    assert "expected a file in a folder that exists" in capsys.readouterr().err
+
+
 def test_trials_of_an_earlier_estimate_are_not_taken_for_new_ones(catalog, tmp_path, capsys):
     (tmp_path / "out" / "0").mkdir(parents=True)
     (tmp_path / "out" / "0" / "sssl.json").write_text("{}")

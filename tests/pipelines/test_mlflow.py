@@ -179,6 +179,12 @@ def test_a_sync_after_a_run_that_was_heard_has_nothing_to_send(server, run, capf
     assert runs_of(server, run.store)[1:] == before
 
 
+def test_a_folder_that_nothing_was_trained_in_has_no_run_to_send(tmp_path, capsys):
+    Store.open(str(tmp_path), create=True)
+    assert main(["mlflow-sync", "--output", str(tmp_path), "--mlflow-uri", "http://127.0.0.1:9"]) == 0
+    assert f"no training run is recorded in {tmp_path}/tracking: nothing to send" in capsys.readouterr().err
+
+
 def test_a_run_is_copied_to_another_server_once(server, run, tmp_path):
     with mlflow_server(tmp_path / "other") as other:
         for sent in (True, False):

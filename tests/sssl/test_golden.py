@@ -104,6 +104,14 @@ def test_a_column_that_came_later_is_null_in_sql(without_new_columns, monkeypatc
     assert connection.sql("select detail from ledger").fetchall() == [(None,)] * 2
 
 
+def test_a_table_without_a_column_that_its_version_has_is_refused(without_new_columns, capsys):
+    root = without_new_columns.root
+    assert main(["sql", "--output", root, "select 1"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"the table ledger of {root} cannot be read" in said
+    assert '"detail"' in said
+
+
 def test_a_folder_of_a_newer_version_is_refused(golden, tmp_path, capsys):
     folder = copy(golden, tmp_path)
     (folder / "sssl.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))

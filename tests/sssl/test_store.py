@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from gcsfs.retry import HttpError
 
+from sssl.files import replacing
 from sssl.sql import connect, rows_on_disk
 from sssl.store import Manifest, Receipt, Snapshot, Store, StoreError, generation_name
 
@@ -44,6 +45,14 @@ def test_a_killed_write_leaves_no_file_under_the_final_name(store, monkeypatch):
 @pytest.fixture
 def bucket(cloud):
     return Store.open(f"{cloud.make_bucket()}/out", create=True)
+
+
+def test_what_is_being_written_is_not_listed(store):
+    with replacing(Path(store.url("folder/00000.json"))) as temporary:
+        temporary.write_bytes(b"")
+        assert store.names("folder") == []
+        temporary.write_bytes(b"{}")
+    assert store.names("folder") == ["00000.json"]
 
 
 def test_an_upload_that_fails_leaves_no_object(bucket, cloud):

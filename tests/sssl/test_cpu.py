@@ -1,0 +1,52 @@
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sssl.cpu import CpuClock, tree_cpu_s
+
+SPEND = "import time\nwhile time.process_time() < {}: pass"
+
+
+def spend(seconds):
+    start_s = time.process_time()
+    while time.process_time() - start_s < seconds:
+        pass
+
+
+@pytest.fixture
+def clock():
+    clock = CpuClock()
+    clock.lap()
+    return clock
+
+
+def test_the_first_lap_has_what_the_process_spent_before():
+    spent_s = time.process_time()
+    assert CpuClock().lap() >= spent_s * 0.9
+
+
+def test_sleep_is_not_cpu_time(clock):
+    time.sleep(0.3)
+    assert clock.lap() < 0.2
+
+
+def test_what_a_child_spends_counts_while_it_runs_and_when_it_has_ended(clock):
+    child = subprocess.Popen([sys.executable, "-c", SPEND.format(0.5) + "\nprint(flush=True)\ninput()"],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
+    child.stdout.readline()
+    running_s = clock.lap()
+    child.communicate(b"\n")
+    assert running_s >= 0.45
+    assert running_s + clock.lap() < 1.5
+
+
+def test_each_second_is_handed_out_once_whichever_thread_asks(clock):
+    start_s = tree_cpu_s()
+    with ThreadPoolExecutor(4) as threads:
+        laps = list(threads.map(lambda _: (spend(0.05), clock.lap())[1], range(12)))
+    laps.append(clock.lap())
+    assert sum(laps) == pytest.approx(tree_cpu_s() - start_s, abs=0.1)
+    assert all(lap >= 0 for lap in laps)
