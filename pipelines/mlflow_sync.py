@@ -30,7 +30,7 @@ class Config:
 def run(store: Store, _snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> None:
     """Send what is missing and say how much it was."""
     if not store.names(FOLDER):
-        console.print(f"no training run is recorded in {store.url(FOLDER)}: nothing to send")
+        console.print(f"no training run is recorded in {store.url(FOLDER)}: nothing to send", soft_wrap=True)
         return
     try:
         sent = sync(store, config.mlflow_uri)

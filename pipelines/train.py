@@ -7,7 +7,8 @@ torchrun --nproc-per-node GPUS -m pipelines.cli train --output OUTPUT --round R 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 
@@ -85,41 +86,24 @@ def run(
 
     check(snapshot, settings)
     check_size(settings.model, MelConfig(**inputs["segments"].config["cut"]))
-    if tracker is None:
-        tracker = Tracker(store, config.mlflow_uri, digest_of([store.root, "train", generation])[:12], asdict(settings))
-        with tracker.whole():
-            return run(store, snapshot, config, tracker=tracker, ranks=ranks)
     start = inputs["models"].files[0].path if config.round else None
     if init is not None:
         start = store.write_file(f"models/{generation}/init.safetensors", init, rows=0).path
-    with tracker.round(config.round, asdict(settings)) as log:
-        training = Training(
-            store=store,
-            catalog=inputs["catalog"],
-            segments=inputs["segments"],
-            labels=inputs["labels"],
-            spec=model_spec(inputs["catalog"], inputs["segments"], settings),
-            config=settings,
-            round=config.round,
-            folder=f"models/{generation}",
-            start=start,
-            device=device(),
-        )
-        members = training.spec.members
-        with bar(f"train {config.round}", members * training.epochs) as update:
-            finished = itertools.count(1)
-
-            def on_epoch(epoch: Epoch) -> None:
-                update(next(finished), f"loss {epoch.loss:.3f}")
-                losses = {"train_loss": epoch.loss, "left_out_loss": epoch.left_out_loss}
-                log.log({f"member{epoch.member}_{name}": loss for name, loss in losses.items()}, step=epoch.epoch)
-
-            model = train(training, _processes(config, training, ranks), on_epoch, ranks)
-        data = dump(model)
-        log.tag("sssl.model_id", model_id(data))
-        for manifest in inputs.values():
-            log.read(manifest, store.url(f"{manifest.ref}/manifest.json"))
-    file = store.write_file(f"models/{generation}/model.safetensors", data, rows=members)
+    training = Training(
+        store=store,
+        catalog=inputs["catalog"],
+        segments=inputs["segments"],
+        labels=inputs["labels"],
+        spec=model_spec(inputs["catalog"], inputs["segments"], settings),
+        config=settings,
+        round=config.round,
+        folder=f"models/{generation}",
+        start=start,
+        device=device(),
+    )
+    with nullcontext(tracker) if tracker else _tracked(store, config, generation, settings) as told:
+        data = _train(training, config, told, ranks, inputs.values())
+    file = store.write_file(f"models/{generation}/model.safetensors", data, rows=training.spec.members)
     manifest = Manifest(
         table="models",
         generation=generation,
@@ -131,6 +115,36 @@ def run(
         summary={"model_id": model_id(data), "cpu_s": cpu_seconds(store, f"models/{generation}")},
     )
     return snapshot.add(store.commit(manifest))
+
+
+@contextmanager
+def _tracked(store: Store, config: Config, generation: str, settings: TrainConfig) -> Iterator[Tracker]:
+    """Open a run of MLflow for a stage that runs by itself."""
+    key = digest_of([store.root, "train", generation])[:12]
+    tracker = Tracker(store, config.mlflow_uri, key, asdict(settings))
+    with tracker.whole():
+        yield tracker
+
+
+def _train(
+    training: Training, config: Config, tracker: Tracker | Untracked, ranks: Ranks, inputs: Iterable[Manifest]
+) -> bytes:
+    """Train, telling screen and tracker how it goes; return the model as a file has it."""
+    with tracker.round(config.round, asdict(training.config)) as log:
+        with bar(f"train {config.round}", training.spec.members * training.epochs) as update:
+            finished = itertools.count(1)
+
+            def on_epoch(epoch: Epoch) -> None:
+                update(next(finished), f"loss {epoch.loss:.3f}")
+                losses = {"train_loss": epoch.loss, "left_out_loss": epoch.left_out_loss}
+                log.log({f"member{epoch.member}_{name}": loss for name, loss in losses.items()}, step=epoch.epoch)
+
+            model = train(training, _processes(config, training, ranks), on_epoch, ranks)
+        data = dump(model)
+        log.tag("sssl.model_id", model_id(data))
+        for manifest in inputs:
+            log.read(manifest, training.store.url(f"{manifest.ref}/manifest.json"))
+    return data
 
 
 def check(snapshot: Snapshot, settings: TrainConfig) -> None:
