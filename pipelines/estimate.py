@@ -97,8 +97,9 @@ class Config:
         least = max(_SHARES) * LABELLED_PER_CLASS * len(self.segment.deal.classes)
         require(self.tracks >= least, "tracks", self.tracks, f"{least} or more with these classes")
         require(self.workers > 0, "workers", self.workers, "1 or more")
-        writable = self.json is None or Path(self.json).parent.is_dir()
-        require(writable, "json", self.json, "a file in a folder that exists")
+        if self.json is not None:
+            path = Path(self.json)
+            require(path.parent.is_dir() and not path.is_dir(), "json", self.json, "a file in a folder that exists")
 
     @property
     def tried(self) -> Method:

@@ -7,6 +7,7 @@ Stopped and started again it goes on. It publishes no labels: what readers of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -30,11 +31,13 @@ from sssl.evaluation import METHODS, METRICS, Fold, Method, MethodName, Outcome
 from sssl.features import MelConfig
 from sssl.planting import Planting, draw, write_planted
 from sssl.prune import check_installed, prune
+from sssl.removals import taken_down
 from sssl.songs import SongConfig
 from sssl.store import Snapshot, Store
-from sssl.takedown import taken_down
 from sssl.tracking import Untracked, without_secrets
 from sssl.truth import read_sections, true_labels
+
+_LEARNED = ("labels", "models", "scores", "rounds")
 
 
 @dataclass(frozen=True)
@@ -157,18 +160,18 @@ def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float
     store, output = bench.store, bench.config.output
     method = method.with_settings(fold.seed, bench.config.warmup_epochs, bench.config.rounds)
     *_, snapshot = rounds(store, fold.snapshot, output, method.preset, bench.beam_args, Untracked())
-    cpu_s = _cpu_s(snapshot)
+    cpu_s = _cpu_s(snapshot, *_LEARNED)
     if method.refit is not None:
         snapshot = learn(store, prune(store, snapshot), output, 0, method.refit, bench.beam_args, Untracked())
-        cpu_s += _cpu_s(snapshot)
+        cpu_s += _cpu_s(snapshot, *_LEARNED)
     snapshot = songs.run(store, snapshot, songs.Config(output, bench.config.songs), bench.beam_args)
-    return snapshot, cpu_s + (snapshot.get("songs").cpu_s or 0.0)
+    return snapshot, cpu_s + _cpu_s(snapshot, "songs")
 
 
-def _cpu_s(snapshot: Snapshot) -> float:
-    """Return the CPU seconds that learning took; work that methods share counts for each of them."""
-    tables = ("labels", "models", "scores", "rounds")
-    return sum(manifest.cpu_s or 0.0 for table in tables for manifest in snapshot.of(table))
+def _cpu_s(snapshot: Snapshot, *tables: str) -> float:
+    """Return the CPU seconds that tables took; work that methods share counts for each of them. NaN if unknown."""
+    taken = [manifest.cpu_s for table in tables for manifest in snapshot.of(table)]
+    return math.nan if None in taken else math.fsum(filter(None, taken))
 
 
 def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
 
-from pipelines.io import CPU, Job
+from pipelines.io import Job
 from pipelines.progress import console, title, watch
+from sssl.cpu import CLOCK
 from sssl.store import Manifest, StoreError
 
 DEFAULT_RUNNER = "FnApiRunner"
@@ -42,7 +43,7 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         return committed
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    CPU.lap()  # what went before, in this process, is not the job's
+    CLOCK.lap()  # what went before, in this process, is not the job's
     with watch(job):
         pipeline = beam.Pipeline(options=beam_options(beam_args))
         build(pipeline)

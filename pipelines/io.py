@@ -12,11 +12,8 @@ import pyarrow as pa
 
 from schemas import Catalog
 from sssl.catalog import read_part
-from sssl.cpu import CpuClock
+from sssl.cpu import CLOCK
 from sssl.store import Manifest, PartFile, Receipt, Snapshot, Store, StoreError, generation_name
-
-CPU = CpuClock()
-"""Of this process, which works for one job at a time."""
 
 _ALIGNED = ("segments", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
@@ -117,7 +114,7 @@ class Job:
 
         Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a share of the rest.
         """
-        receipt = Receipt(part, files, {**counts, "cpu_s": CPU.lap()})
+        receipt = Receipt(part, files, {**counts, "cpu_s": CLOCK.lap()})
         self.store.write_receipt(self.tables[-1], self.generation, receipt)
         return receipt
 

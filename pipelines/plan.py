@@ -13,10 +13,10 @@ from pipelines.flags import complain, parse
 from pipelines.previous import Previous
 from pipelines.progress import printed
 from pipelines.settings import Config as SegmentConfig
-from sssl.catalog import CatalogError, read_tracks, with_fingerprints
+from sssl.catalog import CatalogError, class_counts, read_tracks, with_fingerprints
 from sssl.plan import KNOWN, Cause
+from sssl.removals import taken_down
 from sssl.store import Snapshot, Store, StoreError
-from sssl.takedown import taken_down
 
 
 class Config(SegmentConfig):
@@ -41,6 +41,9 @@ def main(argv: Sequence[str]) -> int:
     for cause, count in causes.most_common():
         table.add_row(f"{count}", cause, _OUTCOME[cause])
     printed.print(table)
+    counts = class_counts(tracks)
+    by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
+    printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
     return 0
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -24,11 +23,10 @@ from pipelines.execute import run_job
 from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from schemas import Catalog
 from sssl.consistency import BandMoments, TrackModel, band_levels, band_moments, fit_track_model
 from sssl.evidence import Evidence, Spread, fit_evidence, sum_spread, track_numbers
 from sssl.presets import PresetName
-from sssl.relabel import Floats, RelabelConfig, Split, fit_split, inherit, loss_histograms, relabel
+from sssl.relabel import Floats, RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
 from sssl.rounds import last_accepted
 from sssl.store import Receipt, Snapshot, Store
 
@@ -106,22 +104,6 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evid
     loss, consistency = evidence.losses(scores, _levels(ref, job, evidence.tracks))
     labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
-
-
-def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
-    """Count the segments of train tracks by partition, and from which class to which their labels moved."""
-    trained = {track.track_id for track in tracks if track.split == "train"}
-    counts: Counter[str] = Counter(segments=len(labels))
-    columns = ("track_id", "partition", "inherited_label", "label")
-    for track_id, partition, inherited, label in zip(*(labels[c].to_pylist() for c in columns), strict=True):
-        if partition in ("unlabelled", "locked"):
-            counts[partition] += 1
-        elif track_id in trained:
-            counts[partition] += 1
-            counts[f"{partition}/{inherited}"] += 1
-            counts["relabelled"] += label != inherited
-            counts[f"flow/{inherited}/{label}"] += 1
-    return counts
 
 
 def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:

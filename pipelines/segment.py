@@ -36,9 +36,9 @@ from sssl.features import MelConfig
 from sssl.isolate import Failure, IsolatedPool
 from sssl.ledger import ledger_counts
 from sssl.plan import Cause
+from sssl.removals import taken_down
 from sssl.score import cores
 from sssl.store import Manifest, Receipt, Snapshot, Store
-from sssl.takedown import taken_down
 
 
 def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:

@@ -5,7 +5,6 @@ sssl songs --output OUTPUT [flags] [-- beam options]
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -21,7 +20,17 @@ from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
 from sssl.rounds import last_accepted
 from sssl.score import by_track
-from sssl.songs import STATISTICS, Floats, SongConfig, SongMaker, SongModel, TrainTracks, fit_songs, statistics
+from sssl.songs import (
+    STATISTICS,
+    Floats,
+    SongConfig,
+    SongMaker,
+    SongModel,
+    TrainTracks,
+    fit_songs,
+    song_counts,
+    statistics,
+)
 from sssl.store import Receipt, Snapshot, Store
 
 Labelled = tuple[str, int, str, Floats]
@@ -78,12 +87,8 @@ def write_songs(
     songs = [
         maker.song(track_id, posterior, np.array(starts[track_id])) for track_id, posterior in by_track(scores).items()
     ]
-    counts: Counter[str] = Counter(tracks=len(songs), abstained=sum(song.abstained for song in songs))
-    for track in job.tracks(ref):
-        guess = next((song.label for song in songs if song.track_id == track.track_id), None)
-        if track.label is not None and guess is not None:
-            counts[f"confusion/{track.split}/{track.label}/{guess}"] += 1
-    return job.write(ref.part, {"songs": to_arrow(Song, songs)}, counts)
+    table = to_arrow(Song, songs)
+    return job.write(ref.part, {"songs": table}, song_counts(table, job.tracks(ref)))
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:

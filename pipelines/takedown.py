@@ -16,9 +16,12 @@ from pipelines.command import stage
 from pipelines.flags import parse
 from pipelines.progress import console
 from sssl.catalog import CatalogError
+from sssl.removals import remember
 from sssl.sql import connect, rows_on_disk
 from sssl.store import Snapshot, Store
-from sssl.takedown import delete_unpublished, remember, without
+from sssl.takedown import delete_unpublished, without
+
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
         console.print(f"{len(track_ids)} ids may come back with the next run")
         return snapshot
     if snapshot.of("catalog"):
+        _warn_of_unknown(store, snapshot, track_ids)
         snapshot = without(store, snapshot, track_ids)
         store.publish(snapshot)
     deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
@@ -56,6 +60,15 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     if snapshot.of("catalog"):
         _prove(store, track_ids)
     return snapshot
+
+
+def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: set[str]) -> None:
+    known = set(store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"].to_pylist())
+    unknown = sorted(track_ids - known)
+    if unknown:
+        shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
+        said = f"{len(unknown)} of {len(track_ids)} ids are not in the catalog: {shown}; is the spelling right?"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def _ids_of(path: str | None) -> set[str]:

@@ -4,12 +4,14 @@ from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table
 from schemas.compat import READABLE_VERSIONS, conform, version_of
 from schemas.reasons import REASONS, Reason, Status
 from schemas.tables import TABLES, Catalog, Label, Ledger, Round, Score, Segment, Song
+from schemas.views import VIEWS
 
 __all__ = [
     "READABLE_VERSIONS",
     "REASONS",
     "SCHEMA_VERSION",
     "TABLES",
+    "VIEWS",
     "Catalog",
     "Column",
     "Label",

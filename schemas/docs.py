@@ -10,10 +10,11 @@ from schemas.bigquery import ddl
 from schemas.columns import SCHEMA_VERSION, Column, columns, table_doc
 from schemas.reasons import REASONS
 from schemas.tables import TABLES
+from schemas.views import VIEWS
 
 _TABLES_INTRO = f"""# Tables
 
-Generated from `schemas/tables.py`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
+Generated from `schemas/`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
 `OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
 `sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `scores` and `labels`. Times count
 from the track's start. **Bold** columns are the key.
@@ -22,7 +23,7 @@ Each file says the same of itself: its schema version, its table and, for each c
 Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
 the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
 The path of a file names its generation; the generation's `manifest.json` has the stage, round, configuration, code version and
-parents that made it. In SQL, `manifests` has a row a generation and `files` a row a file.
+parents that made it. `manifests` and `files`, at the end, exist in SQL only.
 """
 
 _REASONS_INTRO = """# Reason codes
@@ -62,7 +63,8 @@ or aiff, of packets that still decode, or of a length that was damaged itself. `
 
 def tables_page() -> str:
     """Return docs/tables.md."""
-    return "\n".join([_TABLES_INTRO, *(_table_section(name, table) for name, table in TABLES.items())])
+    tables = [_table_section(name, table) for name, table in (TABLES | VIEWS).items()]
+    return "\n".join([_TABLES_INTRO, *tables])
 
 
 def reasons_page() -> str:

@@ -1,4 +1,4 @@
-"""CPU time of this process and of those that it started."""
+"""CPU time of this process and of those that it started, as it is written down with what it went into."""
 
 from __future__ import annotations
 
@@ -32,3 +32,7 @@ class CpuClock:
             # A process that was killed and not waited for takes its time along.
             lap_s, self._told_s = max(0.0, now_s - self._told_s), now_s
             return lap_s
+
+
+CLOCK = CpuClock()
+"""Of this process, which works for one stage at a time: each writes down the time since the last lap."""

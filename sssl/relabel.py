@@ -6,6 +6,7 @@ Method: Sun, Zhang, Zhou, Li, "Semi-Supervised Self-Learning Enhanced Music Emot
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -139,6 +140,23 @@ def relabel(
     reason = np.select([unlabelled, locked, unscored, noisy], ["no-label", "locked", "no-score", "high-loss"], kept)
     weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
     return _labels_table(scores, round, classes, inherited, loss, consistency, clean, partition, target, weight, reason)
+
+
+def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
+    """Count the segments of train tracks by partition, and from which class to which their labels moved; sums over
+    parts are meaningful."""
+    trained = {track.track_id for track in tracks if track.split == "train"}
+    counts: Counter[str] = Counter(segments=len(labels))
+    columns = ("track_id", "partition", "inherited_label", "label")
+    for track_id, partition, inherited, label in zip(*(labels[c].to_pylist() for c in columns), strict=True):
+        if partition in ("unlabelled", "locked"):
+            counts[partition] += 1
+        elif track_id in trained:
+            counts[partition] += 1
+            counts[f"{partition}/{inherited}"] += 1
+            counts["relabelled"] += label != inherited
+            counts[f"flow/{inherited}/{label}"] += 1
+    return counts
 
 
 def sharpen(probabilities: Floats, temperature: float) -> Floats:

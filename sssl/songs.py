@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
-from schemas import Song
+from schemas import Catalog, Song
 from sssl.config import require
 from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
@@ -256,6 +259,17 @@ class SongMaker:
             round=self.round,
             model_id=self.model_id,
         )
+
+
+def song_counts(songs: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
+    """Count the songs of a part, and those of labelled tracks as `confusion/<split>/<true>/<predicted>`; sums over
+    parts are meaningful."""
+    guesses = dict(zip(songs["track_id"].to_pylist(), songs["label"].to_pylist(), strict=True))
+    counts: Counter[str] = Counter(tracks=len(songs), abstained=pc.sum(songs["abstained"]).as_py() or 0)
+    for track in tracks:
+        if track.label is not None and track.track_id in guesses:
+            counts[f"confusion/{track.split}/{track.label}/{guesses[track.track_id]}"] += 1
+    return counts
 
 
 def timeline(

@@ -13,46 +13,13 @@ import duckdb
 import fsspec
 import pyarrow as pa
 
-from schemas import SCHEMA_VERSION, TABLES, columns, table_doc
+from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
 from sssl.store import Manifest, Snapshot, Store, StoreError
 
 ACCEPTED_VIEWS = {
     "accepted_labels": "labels of the last accepted round: what the model in use was trained on",
     "accepted_scores": "scores of the last accepted round: what songs are made from",
 }
-
-_MANIFESTS = pa.schema(
-    [
-        ("table_name", pa.string()),
-        ("round", pa.int32()),
-        ("generation", pa.string()),
-        ("rows", pa.int64()),
-        ("files", pa.int64()),
-        ("bytes", pa.int64()),
-        ("digest", pa.string()),
-        ("stage", pa.string()),
-        ("model_id", pa.string()),
-        ("folder", pa.string()),
-        ("created_at", pa.timestamp("us", "UTC")),
-        ("cpu_s", pa.float64()),
-        ("parents", pa.list_(pa.string())),
-        ("config", pa.string()),
-        ("code_version", pa.string()),
-        ("schema_version", pa.int32()),
-    ]
-)
-_FILES = pa.schema(
-    [
-        ("table_name", pa.string()),
-        ("round", pa.int32()),
-        ("generation", pa.string()),
-        ("part", pa.int32()),
-        ("path", pa.string()),
-        ("rows", pa.int64()),
-        ("bytes", pa.int64()),
-        ("sha256", pa.string()),
-    ]
-)
 
 
 def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
@@ -133,7 +100,12 @@ def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: typ
     found = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name = {older})"
     shown = _of_today(connection, table, found) if older else "*"
     connection.execute(f"create view {name} as select {shown} from {found}")
-    connection.execute(f"comment on view {name} is {_quote(table_doc(table))}")
+    _comment(connection, "view", name, table)
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, kind: str, name: str, table: type) -> None:
+    """Put the docs of a table and its columns where SQL shows them."""
+    connection.execute(f"comment on {kind} {name} is {_quote(table_doc(table))}")
     for column in columns(table):
         connection.execute(f"comment on column {name}.{column.name} is {_quote(column.description)}")
 
@@ -149,14 +121,15 @@ def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) ->
 
 
 def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
-    for name, schema, rows in (
-        ("manifests", _MANIFESTS, [_manifest_row(store, manifest) for manifest in snapshot.manifests]),
-        ("files", _FILES, [row for manifest in snapshot.manifests for row in _file_rows(store, manifest)]),
-    ):
-        found = pa.Table.from_pylist(rows, schema=schema)
-        connection.register("found", found)
+    found = {
+        "manifests": [_manifest_row(store, manifest) for manifest in snapshot.manifests],
+        "files": [row for manifest in snapshot.manifests for row in _file_rows(store, manifest)],
+    }
+    for name, rows in found.items():
+        connection.register("found", pa.Table.from_pylist(rows, schema=arrow_schema(VIEWS[name])))
         connection.execute(f"create table {name} as select * from found")
         connection.unregister("found")
+        _comment(connection, "table", name, VIEWS[name])
 
 
 def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:

@@ -367,11 +367,15 @@ class Store:
         return _manifest(value)
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing."""
+        """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing.
+
+        A manifest that has a date, as that of a table made again without some tracks, keeps it.
+        """
         committed = self.manifest(manifest.table, manifest.generation)
         if committed is not None:
             return committed
-        stamped = asdict(manifest) | {"created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        stamped = asdict(manifest) | {"created_at": manifest.created_at or now}
         path = f"{manifest.table}/{manifest.generation}/manifest.json"
         return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, Ledger, Round, Score, Song
+from sssl.removals import hash_id, taken_down
 from sssl.rounds import read_rounds
 from sssl.store import Manifest, Snapshot, Store, StoreError
 
@@ -147,8 +148,6 @@ def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:
         found = tracks.filter(pc.equal(tracks["track_id"], track_id)).to_pylist()
         if found:
             return Catalog(**found[0])
-    from sssl.takedown import hash_id, taken_down  # here, since it brings torch along
-
     if hash_id(track_id) in taken_down(store):
         raise StoreError(f"track {track_id} was taken down")
     example = store.read_part(catalog.files[0], ["track_id"])["track_id"][0].as_py()

@@ -1,46 +1,31 @@
-"""Take tracks out of an output folder: new generations without them, then away with everything else.
-
-The ids themselves are not kept: `takedown.json` holds their SHA-256, so that later runs leave the tracks out.
-"""
+"""Take tracks out of an output folder: new generations without them, then away with everything else."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import TABLES, Ledger, columns
+from schemas import TABLES, Catalog, Ledger, columns
 from sssl.catalog import commit_catalog, read_dealt, rows_of
 from sssl.ledger import ledger_counts
-from sssl.store import Manifest, PartFile, Snapshot, Store, StoreError, generation_name
+from sssl.relabel import label_counts
+from sssl.score import score_counts
+from sssl.songs import song_counts
+from sssl.store import Manifest, Snapshot, Store, StoreError, generation_name
 
-_FILE = "takedown.json"
+Counts = Counter[str]
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
-
-
-def hash_id(track_id: str) -> str:
-    """Return what `takedown.json` keeps of a track id."""
-    return hashlib.sha256(track_id.encode()).hexdigest()
-
-
-def taken_down(store: Store) -> frozenset[str]:
-    """Return the hashes of all ids that were taken down."""
-    return frozenset(store.read_json(_FILE)["sha256_of_track_ids"]) if store.exists(_FILE) else frozenset()
-
-
-def remember(store: Store, track_ids: Iterable[str], *, undo: bool = False) -> None:
-    """Add ids to those that later runs leave out; `undo` lets them come back."""
-    known, given = taken_down(store), frozenset(map(hash_id, track_ids))
-    store.write_json(_FILE, {"sha256_of_track_ids": sorted(known - given if undo else known | given)})
 
 
 def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Snapshot:
     """Commit every table of a snapshot again without some tracks; parts that have none of them keep their files.
 
-    What rounds and summaries say of models that were judged stays as it was judged.
+    What `rounds` says of models that were judged stays as it was judged.
 
     Raises:
         StoreError: no track would be left.
@@ -53,13 +38,13 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     if len(tracks) == len(before.tracks):
         return snapshot
     assert before.config is not None  # it was read with the catalog
-    catalog, ledger, rows = snapshot.get("catalog"), snapshot.get("ledger"), rows_of(tracks)
-    entries = {record["track_id"]: Ledger(**record) for record in store.read_table(ledger).to_pylist()}
+    catalog, leaving = snapshot.get("catalog"), rows_of(before.tracks.filter(is_gone))
     rewriting = _Rewriting(
         store,
-        gone=gone,
-        parts=set(before.tracks["part"].filter(is_gone).to_pylist()),
-        counts=dict(ledger_counts(rows, [entries[row.track_id] for row in rows])),
+        gone=leaving,
+        parts={track.part for track in leaving},
+        classes=catalog.summary["classes"],
+        in_ledger=_ledger_counts(store, snapshot.get("ledger"), leaving),
         made={catalog.ref: commit_catalog(store, tracks, before.config)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
@@ -87,28 +72,54 @@ class _Rewriting:
     """Tables made again without the tracks `gone`, which lie in `parts`; `made` grows, by the refs of the old ones."""
 
     store: Store
-    gone: pa.Array
+    gone: Sequence[Catalog]
     parts: Collection[int]
-    counts: dict[str, float]
+    classes: Sequence[str]
+    in_ledger: Counts
     made: dict[str, Manifest]
 
     def commit(self, old: Manifest) -> None:
         """Commit a table whose parents are made."""
         parents = [self.made[ref] for ref in old.parents]
         generation = generation_name(f"takedown {old.stage}", old.round, {"of": old.ref}, parents)
-        by_track = old.table in _BY_TRACK
-        files = old.files | {part: self._file(old, part, generation) for part in self.parts if by_track}
+        ids, files, left_out = pa.array([track.track_id for track in self.gone]), dict(old.files), []
+        for part in sorted(self.parts) if old.table in _BY_TRACK else ():
+            rows = self.store.read_part(old.files[part])
+            is_gone = pc.is_in(rows["track_id"], ids)
+            files[part] = self.store.write_part(old.table, generation, part, rows.filter(pc.invert(is_gone)))
+            left_out.append(rows.filter(is_gone))
+        counts = self._counts(old.table, pa.concat_tables(left_out)) if left_out else Counts()
         self.made[old.ref] = self.store.commit(
             replace(
                 old,
                 generation=generation,
                 parents=tuple(sorted(parent.ref for parent in parents)),
                 files=files,
-                summary=self.counts if old.table in ("segments", "ledger") else old.summary,
+                summary=_less(old.summary, counts),
             )
         )
 
-    def _file(self, old: Manifest, part: int, generation: str) -> PartFile:
-        rows = self.store.read_part(old.files[part])
-        kept = pc.invert(pc.is_in(rows["track_id"], self.gone))
-        return self.store.write_part(old.table, generation, part, rows.filter(kept))
+    def _counts(self, table: str, rows: pa.Table) -> Counts:
+        """Count the rows that go as they were counted when their table was written."""
+        match table:
+            case "segments" | "ledger":
+                return self.in_ledger
+            case "labels":
+                return label_counts(rows, self.gone)
+            case "scores":
+                return score_counts(rows, self.gone, self.classes)
+            case "songs":
+                return song_counts(rows, self.gone)
+        return Counts()
+
+
+def _ledger_counts(store: Store, ledger: Manifest, tracks: Sequence[Catalog]) -> Counts:
+    rows = store.read_table(ledger)
+    entries = {row["track_id"]: Ledger(**row) for row in rows.to_pylist()}
+    return ledger_counts(tracks, [entries[track.track_id] for track in tracks])
+
+
+def _less(summary: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
+    """Subtract counts; what is counted by name, as `reason/silent`, is not mentioned once there is none of it."""
+    changed = {name: summary[name] - count for name, count in counts.items()}
+    return {name: value for name, value in {**summary, **changed}.items() if value or "/" not in name}

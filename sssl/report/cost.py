@@ -11,7 +11,7 @@ _ORDER = (
 )
 _STAGES = (
     "select stage, round, string_agg(table_name, ', ' order by table_name) as tables, sum(bytes) as bytes, "
-    "max(cpu_s) as cpu_s, "  # the tables of a stage share it
+    "max(cpu_s) as cpu_s, "  # the tables of a job share it, the catalog has none
     "epoch(max(created_at)) - lag(epoch(max(created_at)), 1, epoch(min(created_at))) "
     f"over (order by {_ORDER}) as took_s from manifests group by stage, round order by {_ORDER}"
 )
@@ -25,6 +25,6 @@ def context(source: Source) -> Context:
         "took_s": sum(row["took_s"] for row in stages),
         "longest_s": max(row["took_s"] for row in stages),
         "bytes": sum(row["bytes"] for row in stages),
-        "cpu_s": sum(row["cpu_s"] or 0 for row in stages),
+        "cpu_s": None if any(row["cpu_s"] is None for row in stages) else sum(row["cpu_s"] for row in stages),
         "hours": audio["hours"],
     }

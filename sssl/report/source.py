@@ -20,6 +20,7 @@ from sssl.store import Snapshot, Store
 
 Floats = NDArray[np.float64]
 Context = dict[str, Any]
+_A_MINUTE_S = 60
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,15 @@ def _clock(seconds: float | None) -> str:
     return "—" if seconds is None else plots.clock(seconds)
 
 
+def _seconds(seconds: float | None) -> str:
+    return f"{seconds:.1f} s" if seconds is not None and seconds < _A_MINUTE_S else _clock(seconds)
+
+
 def _code(text: str) -> Markup:
     """Set what stands between backticks as code."""
     return Markup(re.sub(r"`(.+?)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 -- escaped
 
 
 _NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
-FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, "hours": _hours, "clock": _clock, "code": _code}
+_TIMES = {"hours": _hours, "clock": _clock, "seconds": _seconds}
+FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, **_TIMES, "code": _code}

@@ -11,6 +11,12 @@ import soundfile
 from conftest import FAST, RATE_HZ, music, write_catalog
 
 from pipelines.cli import main
+from schemas import Ledger
+from sssl.catalog import read_dealt, rows_of
+from sssl.ledger import ledger_counts
+from sssl.relabel import label_counts
+from sssl.score import score_counts
+from sssl.songs import song_counts
 from sssl.sql import connect
 from sssl.store import Store
 
@@ -200,6 +206,32 @@ def test_takedown_leaves_all_other_rows_as_they_were(reduced, finished):
     assert [m.round for m in reduced.latest().of("scores")] == [0, 1, 2]
 
 
+def test_summaries_after_a_takedown_count_what_is_left(reduced):
+    snapshot = reduced.latest()
+    catalog = snapshot.get("catalog")
+    tracks = rows_of(read_dealt(reduced, catalog).tracks)
+    entries = {row["track_id"]: Ledger(**row) for row in reduced.read_table(snapshot.get("ledger")).to_pylist()}
+    count = {
+        "segments": lambda _rows: ledger_counts(tracks, [entries[track.track_id] for track in tracks]),
+        "ledger": lambda _rows: ledger_counts(tracks, [entries[track.track_id] for track in tracks]),
+        "labels": lambda rows: label_counts(rows, tracks),
+        "scores": lambda rows: score_counts(rows, tracks, catalog.summary["classes"]),
+        "songs": lambda rows: song_counts(rows, tracks),
+    }
+    for manifest in (manifest for manifest in snapshot.manifests if manifest.table in count):
+        expected = {name: n for name, n in count[manifest.table](reduced.read_table(manifest)).items() if n}
+        said = {name: n for name, n in manifest.summary.items() if n and (name in expected or "/" in name)}
+        assert said == pytest.approx(expected), manifest.ref
+
+
+def test_a_takedown_keeps_when_tables_were_made_and_at_what_cost(reduced, finished):
+    now, before = (
+        {(m.table, m.round): (m.created_at, m.cpu_s) for m in store.latest().manifests if m.table != "catalog"}
+        for store in (reduced, finished)
+    )
+    assert now == before
+
+
 def test_a_run_after_a_takedown_leaves_the_tracks_out(reduced, catalog, capfd):
     assert main(["run", "--catalog", catalog, "--output", reduced.root, *FAST]) == 0
     connection = connect(reduced, reduced.latest())
@@ -235,6 +267,11 @@ def test_a_takedown_reaches_what_was_never_published(catalog, tmp_path, capsys):
     (tmp_path / "out" / "latest.json").unlink()  # as a first run that was stopped leaves it
     assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
     assert not list((tmp_path / "out").glob("*/*/*.parquet"))
+
+
+def test_a_takedown_says_which_ids_it_does_not_know(delivery, capsys):
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0", "Q1_O"]) == 0
+    assert "1 of 2 ids are not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
 
 
 def test_a_takedown_of_nothing_is_refused(delivery, capsys):

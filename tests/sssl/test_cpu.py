@@ -3,11 +3,13 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
 import pytest
 
 from sssl.cpu import CpuClock, tree_cpu_s
 
 SPEND = "import time\nwhile time.process_time() < {}: pass"
+ORPHAN = SPEND.format(0.5) + "\ntime.sleep(60)"
 
 
 def spend(seconds):
@@ -43,10 +45,23 @@ def test_what_a_child_spends_counts_while_it_runs_and_when_it_has_ended(clock):
     assert running_s + clock.lap() < 1.5
 
 
-def test_each_second_is_handed_out_once_whichever_thread_asks(clock):
+def test_laps_of_several_threads_add_up_to_what_was_spent(clock):
     start_s = tree_cpu_s()
-    with ThreadPoolExecutor(4) as threads:
-        laps = list(threads.map(lambda _: (spend(0.05), clock.lap())[1], range(12)))
-    laps.append(clock.lap())
-    assert sum(laps) == pytest.approx(tree_cpu_s() - start_s, abs=0.1)
-    assert all(lap >= 0 for lap in laps)
+    with ThreadPoolExecutor(8) as threads:
+        laps = list(threads.map(lambda _: clock.lap(), range(400)))
+    assert sum(laps) == pytest.approx(tree_cpu_s() - start_s, rel=0.2)
+
+
+def test_what_leaves_the_tree_of_processes_makes_no_lap_negative(clock):
+    orphaned = f"subprocess.Popen([sys.executable, '-c', {ORPHAN!r}], stdout=subprocess.DEVNULL)"
+    program = f"import subprocess, sys\nprint({orphaned}.pid)\ninput()"
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    orphan = psutil.Process(int(child.stdout.readline()))
+    while sum(orphan.cpu_times()[:2]) < 0.3:
+        time.sleep(0.05)
+    clock.lap()
+    child.communicate("\n")
+    try:
+        assert clock.lap() >= 0
+    finally:
+        orphan.kill()

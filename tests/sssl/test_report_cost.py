@@ -22,7 +22,8 @@ def test_the_cpu_time_of_training_is_that_of_its_epochs(finished):
 
 def test_each_stage_took_cpu_time(finished):
     stages = cost.context(Source.of(finished, finished.latest()))["stages"]
-    assert min(row["cpu_s"] for row in stages) > 0
+    assert min(row["cpu_s"] for row in stages) >= 0  # a judge may take less than a tick
+    assert min(row["cpu_s"] for row in stages if row["stage"] != "judge") > 0
 
 
 def test_each_stage_has_a_row_of_cost(report_html):

@@ -1,0 +1,73 @@
+"""What `sssl sql` shows beside the tables: the generations that they consist of, and their files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar
+
+import pyarrow as pa
+
+from schemas.columns import column
+
+_TEXT = pa.string()
+_INT = pa.int32()
+_LARGE = pa.int64()
+_TABLE = "Name of the table."
+_ROUND = "Round of self-learning; null for tables that have none."
+_GENERATION = "Name of the generation: a digest of what made it."
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One row a published generation: what it consists of, what made it, from what. Read from its `manifest.json`."""
+
+    NAME: ClassVar[str] = "manifests"
+
+    table_name: str = column(_TEXT, _TABLE, key=True, example="labels")
+    round: int | None = column(_INT, _ROUND, nullable=True, key=True, example=1)
+    generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
+    rows: int = column(_LARGE, "Rows in all files.", example=907)
+    files: int = column(_LARGE, "Number of files.", example=15)
+    bytes: int = column(_LARGE, "Size of all files.", unit="bytes", example=140000)
+    digest: str = column(_TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a")
+    stage: str = column(_TEXT, "Stage that made it.", example="relabel")
+    model_id: str | None = column(_TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d")
+    folder: str = column(_TEXT, "Where its files lie.", example="out/labels/106ab09c1840")
+    created_at: datetime = column(
+        pa.timestamp("us", "UTC"), "When it was committed, in UTC.", example="2026-11-21T20:15:00+00:00"
+    )
+    cpu_s: float | None = column(
+        pa.float64(),
+        "CPU time of the processes that made it, without the program's own start; the tables of a job share it. Where "
+        "tracks were reused, that of the last run. Null for the catalog, and where it was not measured.",
+        unit="s",
+        nullable=True,
+        example=1.3,
+    )
+    parents: list[str] = column(
+        pa.list_(_TEXT), "What it was made from, as `table/generation`.", example=["catalog/c31f24b13b57"]
+    )
+    config: str = column(_TEXT, "Settings of the stage as JSON.", example='{"tau": 0.5}')
+    code_version: str = column(_TEXT, "Version of the program.", example="0.1.0")
+    schema_version: int = column(_INT, "Schema version of its files.", example=1)
+
+
+@dataclass(frozen=True)
+class File:
+    """One row a file of a published generation."""
+
+    NAME: ClassVar[str] = "files"
+
+    table_name: str = column(_TEXT, _TABLE, example="labels")
+    round: int | None = column(_INT, _ROUND, nullable=True, example=1)
+    generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
+    part: int = column(_INT, "Part of the catalog that it holds; of the catalog itself, number of the file.", example=3)
+    path: str = column(_TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/part-00003.parquet")
+    rows: int = column(_LARGE, "Rows.", example=60)
+    bytes: int = column(_LARGE, "Size.", unit="bytes", example=9400)
+    sha256: str = column(_TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
+
+
+VIEWS: dict[str, type] = {view.NAME: view for view in (Manifest, File)}
+"""By name."""
