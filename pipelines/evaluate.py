@@ -171,7 +171,7 @@ def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float
 def _cpu_s(snapshot: Snapshot, *tables: str) -> float:
     """Return the CPU seconds that tables took; work that methods share counts for each of them. NaN if unknown."""
     taken = [manifest.cpu_s for table in tables for manifest in snapshot.of(table)]
-    return math.nan if None in taken else math.fsum(filter(None, taken))
+    return math.fsum(math.nan if cpu_s is None else cpu_s for cpu_s in taken)
 
 
 def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipelines import report
 from pipelines.command import stage
 from pipelines.flags import parse
 from pipelines.progress import console
 from sssl.catalog import CatalogError
-from sssl.removals import remember
+from sssl.removals import hash_id, remember, taken_down
 from sssl.sql import connect, rows_on_disk
 from sssl.store import Snapshot, Store
 from sssl.takedown import delete_unpublished, without
@@ -43,12 +45,13 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     track_ids = set(config.track_id) | _ids_of(config.file)
     if not track_ids:
         raise CatalogError("no track to take down: give --track-id or --file")
+    new_ids = sorted(track_id for track_id in track_ids if hash_id(track_id) not in taken_down(store))
     remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
     if config.undo:
         console.print(f"{len(track_ids)} ids may come back with the next run")
         return snapshot
     if snapshot.of("catalog"):
-        _warn_of_unknown(store, snapshot, track_ids)
+        _warn_of_unknown(store, snapshot, new_ids)
         snapshot = without(store, snapshot, track_ids)
         store.publish(snapshot)
     deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
@@ -62,9 +65,10 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     return snapshot
 
 
-def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: set[str]) -> None:
-    known = set(store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"].to_pylist())
-    unknown = sorted(track_ids - known)
+def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str]) -> None:
+    known = store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"]
+    ids = pa.array(track_ids, pa.string())
+    unknown = ids.filter(pc.invert(pc.is_in(ids, known.combine_chunks()))).to_pylist()
     if unknown:
         shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
         said = f"{len(unknown)} of {len(track_ids)} ids are not in the catalog: {shown}; is the spelling right?"

@@ -103,18 +103,18 @@ def run(
     )
     with nullcontext(tracker) if tracker else _tracked(store, config, generation, settings) as told:
         data = _train(training, config, told, ranks, inputs.values())
-    file = store.write_file(f"models/{generation}/model.safetensors", data, rows=training.spec.members)
-    manifest = Manifest(
-        table="models",
-        generation=generation,
-        stage="train",
-        round=config.round,
-        config=asdict(settings),
-        parents=tuple(sorted(manifest.ref for manifest in inputs.values())),
-        files={0: file},
-        summary={"model_id": model_id(data), "cpu_s": cpu_seconds(store, f"models/{generation}")},
-    )
-    return snapshot.add(store.commit(manifest))
+        file = store.write_file(f"models/{generation}/model.safetensors", data, rows=training.spec.members)
+        manifest = Manifest(
+            table="models",
+            generation=generation,
+            stage="train",
+            round=config.round,
+            config=asdict(settings),
+            parents=tuple(sorted(manifest.ref for manifest in inputs.values())),
+            files={0: file},
+            summary={"model_id": model_id(data), "cpu_s": cpu_seconds(store, f"models/{generation}")},
+        )
+        return snapshot.add(store.commit(manifest))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ _GENERATION = "Name of the generation: a digest of what made it."
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ManifestRow:
     """One row a published generation: what it consists of, what made it, from what. Read from its `manifest.json`."""
 
     NAME: ClassVar[str] = "manifests"
@@ -35,7 +35,9 @@ class Manifest:
     model_id: str | None = column(_TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d")
     folder: str = column(_TEXT, "Where its files lie.", example="out/labels/106ab09c1840")
     created_at: datetime = column(
-        pa.timestamp("us", "UTC"), "When it was committed, in UTC.", example="2026-11-21T20:15:00+00:00"
+        pa.timestamp("us", "UTC"),
+        "When its rows were made, in UTC; a takedown keeps it.",
+        example="2026-11-21T20:15:00+00:00",
     )
     cpu_s: float | None = column(
         pa.float64(),
@@ -54,7 +56,7 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class File:
+class FileRow:
     """One row a file of a published generation."""
 
     NAME: ClassVar[str] = "files"
@@ -69,5 +71,5 @@ class File:
     sha256: str = column(_TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
 
 
-VIEWS: dict[str, type] = {view.NAME: view for view in (Manifest, File)}
+VIEWS: dict[str, type] = {view.NAME: view for view in (ManifestRow, FileRow)}
 """By name."""

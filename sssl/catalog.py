@@ -128,8 +128,8 @@ def with_fingerprints(tracks: pa.Table) -> pa.Table:
     return tracks.set_column(at, tracks.schema.field(at), pa.concat_arrays(found).take(pa.array(back)))
 
 
-def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig) -> Manifest:
-    """Commit a dealt catalog: a row group a part, so that a worker reads just its own."""
+def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, made_at: str | None = None) -> Manifest:
+    """Commit a dealt catalog: a row group a part, so that a worker reads just its own; dated as `Store.commit` does."""
     generation = _digest(tracks, config)[:12]
     committed = store.manifest("catalog", generation)
     if committed is not None:
@@ -156,7 +156,8 @@ def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig) -> Man
                 "folds": config.folds,
                 **{f"labelled/{name}": count for name, count in sorted(class_counts(tracks).items())},
             },
-        )
+        ),
+        made_at,
     )
 
 

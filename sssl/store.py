@@ -366,16 +366,16 @@ class Store:
         check_version(value["schema_version"], path)  # first: a newer one may have fields that we do not know
         return _manifest(value)
 
-    def commit(self, manifest: Manifest) -> Manifest:
+    def commit(self, manifest: Manifest, made_at: str | None = None) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing.
 
-        A manifest that has a date, as that of a table made again without some tracks, keeps it.
+        Its date is now, or `made_at` (ISO 8601) for rows that are older.
         """
         committed = self.manifest(manifest.table, manifest.generation)
         if committed is not None:
             return committed
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        stamped = asdict(manifest) | {"created_at": manifest.created_at or now}
+        stamped = asdict(manifest) | {"created_at": made_at or now}
         path = f"{manifest.table}/{manifest.generation}/manifest.json"
         return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
 

@@ -25,7 +25,7 @@ _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track
 def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Snapshot:
     """Commit every table of a snapshot again without some tracks; parts that have none of them keep their files.
 
-    What `rounds` says of models that were judged stays as it was judged.
+    What was judged and fitted stays as it was: verdicts, mixtures, the song classifier and its threshold.
 
     Raises:
         StoreError: no track would be left.
@@ -44,8 +44,8 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         gone=leaving,
         parts={track.part for track in leaving},
         classes=catalog.summary["classes"],
-        in_ledger=_ledger_counts(store, snapshot.get("ledger"), leaving),
-        made={catalog.ref: commit_catalog(store, tracks, before.config)},
+        in_ledger=_ledger_counts(store, snapshot.get("ledger"), rows_of(tracks)),
+        made={catalog.ref: commit_catalog(store, tracks, before.config, catalog.created_at)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
     while waiting:
@@ -88,22 +88,27 @@ class _Rewriting:
             is_gone = pc.is_in(rows["track_id"], ids)
             files[part] = self.store.write_part(old.table, generation, part, rows.filter(pc.invert(is_gone)))
             left_out.append(rows.filter(is_gone))
-        counts = self._counts(old.table, pa.concat_tables(left_out)) if left_out else Counts()
         self.made[old.ref] = self.store.commit(
             replace(
                 old,
                 generation=generation,
                 parents=tuple(sorted(parent.ref for parent in parents)),
                 files=files,
-                summary=_less(old.summary, counts),
-            )
+                summary=self._summary(old, left_out),
+            ),
+            old.created_at,
         )
 
+    def _summary(self, old: Manifest, left_out: list[pa.Table]) -> dict[str, Any]:
+        """Return a table's summary as if the rows that go had never been counted."""
+        if old.table in ("segments", "ledger"):
+            # Anew: a retry in vain leaves the segments of an earlier ledger.
+            return {name: value for name, value in old.summary.items() if name == "cpu_s"} | dict(self.in_ledger)
+        return _less(old.summary, self._counts(old.table, pa.concat_tables(left_out))) if left_out else old.summary
+
     def _counts(self, table: str, rows: pa.Table) -> Counts:
-        """Count the rows that go as they were counted when their table was written."""
+        """Count rows as they were counted when their table was written."""
         match table:
-            case "segments" | "ledger":
-                return self.in_ledger
             case "labels":
                 return label_counts(rows, self.gone)
             case "scores":
@@ -114,12 +119,12 @@ class _Rewriting:
 
 
 def _ledger_counts(store: Store, ledger: Manifest, tracks: Sequence[Catalog]) -> Counts:
-    rows = store.read_table(ledger)
-    entries = {row["track_id"]: Ledger(**row) for row in rows.to_pylist()}
+    entries = {row["track_id"]: Ledger(**row) for row in store.read_table(ledger).to_pylist()}
     return ledger_counts(tracks, [entries[track.track_id] for track in tracks])
 
 
 def _less(summary: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
-    """Subtract counts; what is counted by name, as `reason/silent`, is not mentioned once there is none of it."""
-    changed = {name: summary[name] - count for name, count in counts.items()}
+    """Subtract counts; what is counted by name, as `confusion/...`, is not mentioned once there is none of it."""
+    # Rounded, as sums of losses leave a residue; not below 0, whatever an earlier version counted.
+    changed = {name: max(0, round(summary.get(name, 0) - count, 9)) for name, count in counts.items()}
     return {name: value for name, value in {**summary, **changed}.items() if value or "/" not in name}

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from pipelines.cli import main
+from sssl.cpu import tree_cpu_s
 from sssl.store import Store
 
 
@@ -36,7 +37,8 @@ def test_a_job_is_not_charged_for_what_this_process_did_before(finished, tmp_pat
     for receipt in (tmp_path / "out" / "songs").glob("*/receipts/*"):
         receipt.unlink()
     spent_s = time.process_time()
-    while time.process_time() < spent_s + 3:
+    while time.process_time() < spent_s + 1:
         pass
+    before_s = tree_cpu_s()
     assert main(["songs", "--output", store.root]) == 0
-    assert 0 < store.latest().get("songs").cpu_s < 3
+    assert 0 < store.latest().get("songs").cpu_s <= tree_cpu_s() - before_s
