@@ -45,7 +45,8 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     track_ids = set(config.track_id) | _ids_of(config.file)
     if not track_ids:
         raise CatalogError("no track to take down: give --track-id or --file")
-    new_ids = sorted(track_id for track_id in track_ids if hash_id(track_id) not in taken_down(store))
+    known = taken_down(store)
+    new_ids = sorted(track_id for track_id in track_ids if hash_id(track_id) not in known)
     remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
     if config.undo:
         console.print(f"{len(track_ids)} ids may come back with the next run")

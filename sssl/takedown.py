@@ -69,7 +69,8 @@ def delete_unpublished(store: Store) -> int:
 
 @dataclass(frozen=True)
 class _Rewriting:
-    """Tables made again without the tracks `gone`, which lie in `parts`; `made` grows, by the refs of the old ones."""
+    """Tables made again without the tracks `gone`, which lie in `parts`; `in_ledger` counts those that stay, and `made`
+    grows, by the refs of the old ones."""
 
     store: Store
     gone: Sequence[Catalog]
@@ -101,21 +102,19 @@ class _Rewriting:
 
     def _summary(self, old: Manifest, left_out: list[pa.Table]) -> dict[str, Any]:
         """Return a table's summary as if the rows that go had never been counted."""
-        if old.table in ("segments", "ledger"):
-            # Anew: a retry in vain leaves the segments of an earlier ledger.
-            return {name: value for name, value in old.summary.items() if name == "cpu_s"} | dict(self.in_ledger)
-        return _less(old.summary, self._counts(old.table, pa.concat_tables(left_out))) if left_out else old.summary
-
-    def _counts(self, table: str, rows: pa.Table) -> Counts:
-        """Count rows as they were counted when their table was written."""
-        match table:
+        match old.table:
+            case "segments" | "ledger":
+                # Anew: a retry in vain leaves the segments of an earlier ledger.
+                return {name: value for name, value in old.summary.items() if name == "cpu_s"} | dict(self.in_ledger)
             case "labels":
-                return label_counts(rows, self.gone)
+                counts = label_counts(pa.concat_tables(left_out), self.gone)
             case "scores":
-                return score_counts(rows, self.gone, self.classes)
+                counts = score_counts(pa.concat_tables(left_out), self.gone, self.classes)
             case "songs":
-                return song_counts(rows, self.gone)
-        return Counts()
+                counts = song_counts(pa.concat_tables(left_out), self.gone)
+            case _:
+                return old.summary
+        return _less(old.summary, counts)
 
 
 def _ledger_counts(store: Store, ledger: Manifest, tracks: Sequence[Catalog]) -> Counts:

@@ -99,9 +99,10 @@ def test_a_wrong_price_file_is_misuse_and_nothing_is_tried(catalog, tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_that_could_not_be_written_is_misuse_and_nothing_is_tried(catalog, tmp_path, capsys):
+@pytest.mark.parametrize("path", ["nowhere/estimate.json", "."])
+def test_a_result_that_could_not_be_written_is_misuse_and_nothing_is_tried(path, catalog, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        estimate(catalog, "--json", tmp_path / "nowhere" / "estimate.json")
+        estimate(catalog, "--json", tmp_path / path)
     assert "expected a file in a folder that exists" in capsys.readouterr().err
 
 
