@@ -1,4 +1,4 @@
-"""Aggregate the segment posteriors of the last accepted round to an emotion and a timeline a track.
+"""Aggregate the segment posteriors of the last accepted round, and the sound, to an emotion and a timeline a track.
 
 sssl songs --output OUTPUT [flags] [-- beam options]
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
+import pandas as pd
 
 from pipelines.command import stage
 from pipelines.execute import run_job
@@ -18,8 +19,9 @@ from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
+from sssl.mel import MelConfig
+from sssl.relabel import posteriors
 from sssl.rounds import last_accepted
-from sssl.score import by_track
 from sssl.songs import (
     STATISTICS,
     Floats,
@@ -31,9 +33,8 @@ from sssl.songs import (
     song_counts,
     statistics,
 )
+from sssl.sound import sound_of, sound_width
 from sssl.store import Receipt, Snapshot, Store
-
-Labelled = tuple[str, int, str, Floats]
 
 
 @dataclass(frozen=True)
@@ -45,48 +46,65 @@ class Config:
     settings: SongConfig = field(default_factory=SongConfig)
 
 
-def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
+class Labelled(NamedTuple):
+    """A train track to fit to: its label's index, its group and its statistics [2 C + K]."""
+
+    track_id: str
+    label: int
+    group: str
+    statistics: Floats
+
+
+class Scored(NamedTuple):
+    """The segments of a track that have a posterior: [N, C], sound [N, K] and start [N]."""
+
+    posterior: Floats
+    sound: Floats
+    start_s: Floats
+
+
+def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, cut: MelConfig) -> None:
     """Wire the pipeline: fit classifier and threshold on train tracks of all parts, then apply them to each part."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     model = (
         parts
-        | beam.FlatMap(labelled_statistics, job)
+        | beam.FlatMap(labelled_statistics, job, cut)
         | beam.combiners.ToList()
         | beam.Map(_fit, len(job.classes), settings)
     )
-    written = states.todo | beam.Map(
-        write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
-    )
+    written = states.todo | beam.Map(write_songs, job, settings, model_id, cut, model=beam.pvalue.AsSingleton(model))
     summary = model | "Summarize" >> beam.Map(SongModel.to_json)
     (states.done, written) | CommitParts(job, summary)
 
 
-def labelled_statistics(ref: PartRef, job: Job) -> list[Labelled]:
-    """Return (track id, label index, group, statistics) of a part's train tracks."""
-    known = {
-        t.track_id: (job.classes.index(t.label), t.group_id)
-        for t in job.tracks(ref)
-        if t.label is not None and t.split == "train"
-    }
-    scored = by_track(job.read(ref, "scores", ["track_id", "probabilities"]))
-    return [(track_id, *known[track_id], statistics(rows)) for track_id, rows in scored.items() if track_id in known]
+def scored_tracks(ref: PartRef, job: Job, cut: MelConfig) -> dict[str, Scored]:
+    """Read a part's tracks that have a posterior, segments in order."""
+    scores = job.read(ref, "scores", ["track_id", "probabilities"])
+    segments = job.read(ref, "segments", ["start_s", "sound_db"])
+    posterior, sound = posteriors(scores, len(job.classes)), sound_of(segments, sound_width(cut.mels))
+    start_s = segments["start_s"].to_numpy().astype(np.float64)
+    rows = pd.Series(np.arange(len(scores)))[np.isfinite(posterior[:, 0])]
+    by_track = rows.groupby(scores["track_id"].to_pandas(), sort=False)
+    return {str(track_id): Scored(posterior[own], sound[own], start_s[own]) for track_id, own in by_track}
+
+
+def labelled_statistics(ref: PartRef, job: Job, cut: MelConfig) -> list[Labelled]:
+    """Return what the fit is told of a part's train tracks."""
+    tracks, scored = job.tracks(ref), scored_tracks(ref, job, cut)
+    return [
+        Labelled(t.track_id, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
+        for t in tracks
+        if t.label is not None and t.split == "train" and (own := scored.get(t.track_id))
+    ]
 
 
 def write_songs(
-    ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, model: SongModel
+    ref: PartRef, job: Job, settings: SongConfig, model_id: str, cut: MelConfig, model: SongModel
 ) -> Receipt:
     """Write the songs of a part."""
-    scores = job.read(ref, "scores", ["track_id", "probabilities"])
-    scores = scores.append_column("start_s", job.read(ref, "segments", ["start_s"])["start_s"])
-    scores = scores.filter(pa.compute.is_valid(scores["probabilities"]))
-    starts: dict[str, list[float]] = {}
-    for track_id, start_s in zip(scores["track_id"].to_pylist(), scores["start_s"].to_pylist(), strict=True):
-        starts.setdefault(track_id, []).append(start_s)
-    maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
-    songs = [
-        maker.song(track_id, posterior, np.array(starts[track_id])) for track_id, posterior in by_track(scores).items()
-    ]
+    maker = SongMaker(model, settings, job.classes, cut.segment_s, job.config["scores_round"], model_id)
+    songs = [maker.song(track_id, *own) for track_id, own in scored_tracks(ref, job, cut).items()]
     table = to_arrow(Song, songs)
     return job.write(ref.part, {"songs": table}, song_counts(table, job.tracks(ref)))
 
@@ -98,17 +116,17 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
     settings = asdict(config.settings) | {"scores_round": accepted.round}
     job = Job.of(store, "songs", ("songs",), settings, inputs)
-    segment_s = segments.config["cut"]["segment_s"]
-    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)
+    cut = MelConfig(**segments.config["cut"])
+    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, cut), beam_args)
     return snapshot.add(songs)
 
 
 def _fit(rows: list[Labelled], classes: int, settings: SongConfig) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
-    ordered = sorted(rows, key=lambda row: row[0])
-    features = np.array([row[3] for row in ordered]).reshape(-1, STATISTICS * classes)
-    labels = np.array([row[1] for row in ordered], np.int64)
-    return fit_songs(TrainTracks(features, labels, [row[2] for row in ordered]), classes, settings)
+    ordered = sorted(rows, key=lambda row: row.track_id)
+    features = np.array([row.statistics for row in ordered]) if ordered else np.empty((0, STATISTICS * classes))
+    labels = np.array([row.label for row in ordered], np.int64)
+    return fit_songs(TrainTracks(features, labels, [row.group for row in ordered]), classes, settings)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -119,6 +119,14 @@ class Segment:
         unit="dB re full scale",
         example=[-29.75, -39.5],
     )
+    sound_db: list[float] | None = column(
+        _REALS,
+        "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over"
+        " the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment.",
+        unit="dB",
+        nullable=True,
+        example=[-29.75, -39.5, 1.75, 1.0, 3.5, 1.75],
+    )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
 from sssl.audio import AudioError, AudioInfo, Decoder
 from sssl.features import MelConfig, level_db, log_mel
 from sssl.gate import Evidence, GateConfig, judge
+from sssl.sound import sound_db, sound_width
 
 _BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
@@ -28,12 +29,14 @@ class UnsupportedUri(Exception):
 
 
 class _Cut(NamedTuple):
-    """Segments of a track: position [N], log-mel [N, mels, frames], level [N] and level by mel band [N, mels] in dB."""
+    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band [N, mels] and sound
+    [N, K] in dB."""
 
     segment_index: NDArray[np.int32]
     log_mel: NDArray[np.float16]
     level_db: NDArray[np.float32]
     band_level_db: NDArray[np.float16]
+    sound_db: NDArray[np.float32]
 
 
 @dataclass
@@ -113,7 +116,7 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     if not usable:
         return schema.empty_table()
     columns = zip(*(cut for _, cut in usable), strict=True)
-    index, mels, levels, band_levels = (np.concatenate(column) for column in columns)
+    index, mels, levels, band_levels, sound = (np.concatenate(column) for column in columns)
     return pa.table(
         {
             "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
@@ -122,6 +125,9 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
             "log_mel": _tensors(mels, tensor),
             "level_db": levels,
             "band_level_db": _tensors(band_levels, bands),
+            "sound_db": pa.FixedSizeListArray.from_arrays(sound.reshape(-1), sound.shape[1]).cast(
+                pa.list_(pa.float32())
+            ),
         },
         schema=schema,
     )
@@ -208,6 +214,7 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
     mels = io.BytesIO()
     indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     band_levels = [np.empty((0, config.mels), np.float16)]
+    sound = [np.empty((0, sound_width(config.mels)), np.float32)]
     seen = 0
     for first, segments in _batches(decoder.blocks(), config):
         finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
@@ -219,9 +226,11 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
             mels.write(tensors.tobytes())
             levels.append(level_db(usable))
             band_levels.append(tensors.mean(axis=2, dtype=np.float32).astype(np.float16))
+            sound.append(sound_db(tensors))
     index = np.concatenate(indices)
     log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
-    return _Cut(index, log_mels, np.concatenate(levels), np.concatenate(band_levels)), seen - len(index)
+    cut = _Cut(index, log_mels, np.concatenate(levels), np.concatenate(band_levels), np.concatenate(sound))
+    return cut, seen - len(index)
 
 
 def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -44,7 +44,7 @@ class Labeller:
             raise Unlabelled(uri, cut.ledger.reason or "", cut.ledger.detail)
         if cut.ledger.reason:
             warnings.warn(f"{uri}: {cut.ledger.reason} ({cut.ledger.detail})", stacklevel=3)
-        index, log_mel = cut.segments.segment_index, cut.segments.log_mel
+        index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
         probabilities = posteriors(self.model, log_mel, folds, self.score, "cpu", threads=1).astype(np.float64)
@@ -52,7 +52,7 @@ class Labeller:
         if not finite.any():
             raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
-        return self.maker.song(uri, probabilities[finite], start_s)
+        return self.maker.song(uri, probabilities[finite], sound[finite].astype(np.float64), start_s)
 
 
 def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:

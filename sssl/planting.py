@@ -20,7 +20,7 @@ from sssl.store import Manifest, Store, generation_name
 Indices = NDArray[np.int64]
 
 _SPAN_SEGMENTS = (3, 8)
-_AUDIO = ["log_mel", "level_db", "band_level_db"]
+_AUDIO = ["log_mel", "level_db", "band_level_db", "sound_db"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Segment posteriors to a track's emotion: statistics, a calibrated linear classifier over them, and a timeline."""
+"""Segment posteriors and sound to a track's emotion: statistics, a calibrated linear classifier over them, and a
+timeline."""
 
 from __future__ import annotations
 
@@ -22,12 +23,13 @@ from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
 Floats = NDArray[np.float64]
 Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]  # rows to fit to, rows left out
-STATISTICS = 2  # a class
+STATISTICS = 2  # a class, of the posteriors
 _FLOOR = 1e-4  # of a posterior: one segment must not decide a track
 _LEFT_OUT_FOLDS = 5
 _FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
 _MOST_BINS = 10
 _EXPONENTS = (0.0, 10.0)
+_ENOUGH = 100  # tracks: with fewer, weights fitted to the sound make probabilities too sure (LOG.md)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class SongConfig:
     """Timeline: centred moving average of the posterior over so many segments, an odd number; 1 turns it off."""
     regularization: float = 0.1
     """How far the song classifier may go beyond the mean posterior: inverse L2 strength (scikit-learn's C)."""
+    sound: bool = True
+    """Let the sound of a track tell its emotion too, beside the posteriors of its segments."""
 
     def __post_init__(self) -> None:
         wanted = self.wanted_precision
@@ -51,15 +55,16 @@ class SongConfig:
         require(self.smooth_segments % 2 == 1, "smooth_segments", self.smooth_segments, "an odd number")
 
 
-def statistics(posterior: Floats) -> Floats:
-    """Summarise a track's segment posteriors [N, C] as features [2 C]: the log of their mean, and the mean of their
-    logs, in which the segments that speak against a class count for more.
+def statistics(posterior: Floats, sound: Floats) -> Floats:
+    """Summarise a track as features [2 C + K]: of its segment posteriors [N, C] the log of their mean, and the mean of
+    their logs, in which the segments that speak against a class count for more; of its sound [N, K] the mean, NaN where
+    no segment has any.
 
-    Both change little when posteriors become smoother, as the mean of several members is; maxima and shares above a
-    threshold change much.
+    What is taken of the posteriors changes little when they become smoother, as the mean of several members is; maxima
+    and shares above a threshold change much.
     """
     log_mean = np.log(np.maximum(posterior.mean(axis=0), _FLOOR))
-    return np.concatenate([log_mean, np.log(np.maximum(posterior, _FLOOR)).mean(axis=0)])
+    return np.concatenate([log_mean, np.log(np.maximum(posterior, _FLOOR)).mean(axis=0), _mean_known(sound)])
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,8 @@ class SongClassifier:
     intercept: tuple[float, ...]
 
     def probabilities(self, features: Floats) -> Floats:
-        """Return the class probabilities [C] of one track's statistics."""
-        x = (features - np.array(self.mean)) / np.array(self.scale)
+        """Return the class probabilities [C] of one track's statistics; of the first of them, if it knows no more."""
+        x = _standardised(features[: len(self.mean)], np.array(self.mean), np.array(self.scale))
         logits = np.array(self.coefficients) @ x + np.array(self.intercept)
         powers = np.exp(logits - logits.max())
         return np.asarray(powers / powers.sum())
@@ -117,7 +122,7 @@ class SongModel:
 
 
 class TrainTracks(NamedTuple):
-    """Tracks to fit to: statistics [N, 2 C], label indices [N] and groups [N]."""
+    """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and groups [N]."""
 
     features: Floats
     labels: NDArray[np.int64]
@@ -203,19 +208,23 @@ def _fit_softmax(features: Floats, labels: NDArray[np.int64], classes: int, conf
     The mean posterior, sharpened or softened by one exponent, is hard to beat with few tracks, so that is what the
     penalty pulls towards; a penalised softmax of scikit-learn would be pulled towards a guess by class shares.
     """
-    mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
-    if len(features):
-        mean, std = features.mean(axis=0), features.std(axis=0)
-        scale = np.where(std > 0, std, 1.0)
-    z, log_mean, truth = (features - mean) / scale, features[:, :classes], np.eye(classes)[labels]
+    if not config.sound:
+        features = features[:, : STATISTICS * classes]
+    mean = _mean_known(features)
+    std = np.sqrt(_mean_known((features - mean) ** 2))
+    mean, scale = np.nan_to_num(mean), np.where(std > 0, std, 1.0)
+    z, log_mean, truth = _standardised(features, mean, scale), features[:, :classes], np.eye(classes)[labels]
+    trust = np.ones(z.shape[1])
+    trust[STATISTICS * classes :] = np.clip(len(features) / _ENOUGH, 0.01, 1.0)
+    penalty = 1 / (config.regularization * np.concatenate([np.ones(classes), np.tile(trust, classes)]))
 
     def penalised_loss(parameters: Floats) -> tuple[float, Floats]:
         exponent, bias, weights = _unpack(parameters, classes)
         log_p = log_softmax(exponent * log_mean + z @ weights.T + bias, axis=1)
         error = np.exp(log_p) - truth
-        loss = -(log_p * truth).sum() + (parameters[1:] ** 2).sum() / (2 * config.regularization)
+        loss = -(log_p * truth).sum() + (penalty * parameters[1:] ** 2).sum() / 2
         by_logit = np.concatenate([error.sum(axis=0), (error.T @ z).ravel()])
-        gradient = np.concatenate([[(error * log_mean).sum()], by_logit + parameters[1:] / config.regularization])
+        gradient = np.concatenate([[(error * log_mean).sum()], by_logit + penalty * parameters[1:]])
         return loss, gradient
 
     start = np.eye(1, 1 + classes * (1 + features.shape[1]))[0]  # the mean posterior as it is
@@ -226,6 +235,19 @@ def _fit_softmax(features: Floats, labels: NDArray[np.int64], classes: int, conf
     weights[:, :classes] += exponent * np.diag(scale[:classes])
     bias = bias + exponent * mean[:classes]
     return SongClassifier(tuple(mean.tolist()), tuple(scale.tolist()), _rows(weights), tuple(bias.tolist()))
+
+
+def _mean_known(values: Floats) -> Floats:
+    """Return the mean [K] over what is not NaN of [N, K]; NaN where nothing is."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
+
+
+def _standardised(features: Floats, mean: Floats, scale: Floats) -> Floats:
+    """Scale features [..., K]; what is not known counts as the mean."""
+    z = (features - mean) / scale
+    return np.where(np.isfinite(z), z, 0.0)
 
 
 def _unpack(parameters: Floats, classes: int) -> tuple[float, Floats, Floats]:
@@ -244,9 +266,9 @@ class SongMaker:
     round: int
     model_id: str
 
-    def song(self, track_id: str, posterior: Floats, start_s: Floats) -> Song:
-        """Make the row of a track from its finite posteriors [N, C] and their segments' starts [N]."""
-        probabilities = self.model.classifier.probabilities(statistics(posterior))
+    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats) -> Song:
+        """Make the row of a track from its finite posteriors [N, C] and their segments' sound [N, K] and starts [N]."""
+        probabilities = self.model.classifier.probabilities(statistics(posterior, sound))
         peak = int(probabilities.argmax())
         return Song(
             track_id=track_id,

@@ -3,6 +3,8 @@ import re
 import shutil
 
 import fsspec
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from conftest import FAST
@@ -194,6 +196,21 @@ def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(fin
     for stage in ("train", "score"):
         assert main([stage, "--output", output, "--round", "1"]) == 0
     assert store.latest() == snapshot
+
+
+def test_segments_that_schema_version_1_wrote_need_no_decoding_and_give_songs_without_sound(finished, tmp_path):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    store = Store.open(output)
+    for file in store.latest().get("segments").files.values():
+        older = pq.read_table(f"{output}/{file.path}").drop_columns(["sound_db"])
+        older = older.replace_schema_metadata({**older.schema.metadata, b"sssl.schema_version": b"1"})
+        pq.write_table(older, f"{output}/{file.path}")
+
+    def probabilities(*flags):
+        assert main(["songs", "--output", output, "--regularization", "0.2", *flags]) == 0
+        return np.stack(store.read_table(store.latest().get("songs"))["probabilities"].to_pylist())
+
+    np.testing.assert_allclose(probabilities(), probabilities("--no-sound"), atol=1e-6)
 
 
 def test_sql_prints_tables_csv_and_json(finished, capsys):

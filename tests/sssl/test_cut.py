@@ -14,6 +14,7 @@ from sssl.cut import _open, cut_track, segments_table
 from sssl.features import MelConfig
 from sssl.gate import GateConfig
 from sssl.isolate import Failure, IsolatedPool, Limits
+from sssl.sound import sound_db, sound_of, sound_width
 
 CONFIG, GATE = MelConfig(), GateConfig()
 RATE_HZ = 16_000
@@ -125,6 +126,13 @@ def test_band_levels_are_the_means_of_the_tensor(cut):
     mels, levels = (table[name].combine_chunks().to_numpy_ndarray() for name in ("log_mel", "band_level_db"))
     assert levels.shape == mels.shape[:2]
     np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
+
+
+def test_sound_is_that_of_the_tensor(cut):
+    table = segments_table([cut(noise(7))], CONFIG)
+    described = sound_db(table["log_mel"].combine_chunks().to_numpy_ndarray())
+    assert described.shape == (2, sound_width(CONFIG.mels))
+    np.testing.assert_allclose(sound_of(table, sound_width(CONFIG.mels)), described, atol=1e-5)
 
 
 def test_a_clipped_track_is_partial_and_says_how_much(cut):

@@ -88,6 +88,7 @@ def segments(tmp_path):
                 "log_mel": tensors(mel, tensor),
                 "level_db": pa.array(index, pa.float32()),
                 "band_level_db": tensors(mel.reshape(5, 6)[:, :2].reshape(-1), bands),
+                "sound_db": [[float(number)] for number in index],
             },
             schema=arrow_schema(Segment, log_mel=tensor, band_level_db=bands),
         )
@@ -103,7 +104,8 @@ def test_planted_audio_lies_where_the_draw_says_and_nothing_else_changes(segment
     before, after = store.read_table(original), store.read_table(planted)
     mels = np.concatenate([part.to_numpy_ndarray() for part in after["log_mel"].chunks])
     bands = np.concatenate([part.to_numpy_ndarray() for part in after["band_level_db"].chunks])
-    assert mels[:, 0, 0].tolist() == bands[:, 0].tolist() == after["level_db"].to_pylist() == source.tolist()
+    sound = [values[0] for values in after["sound_db"].to_pylist()]
+    assert mels[:, 0, 0].tolist() == bands[:, 0].tolist() == after["level_db"].to_pylist() == sound == source.tolist()
     for name in ("track_id", "segment_index", "start_s"):
         assert after[name].equals(before[name])
     assert after.schema.equals(before.schema, check_metadata=True)

@@ -22,15 +22,20 @@ def posterior(peaks, confidence=0.8):
     return rows
 
 
+def of_posteriors(rows):
+    """Statistics of a track whose sound nobody looked at."""
+    return statistics(rows, np.empty((len(rows), 0)))
+
+
 def test_statistics_of_one_segment_are_the_segment():
-    log_mean, mean_log = statistics(np.array([[0.7, 0.2, 0.1]])).reshape(2, 3)
+    log_mean, mean_log = of_posteriors(np.array([[0.7, 0.2, 0.1]])).reshape(2, 3)
     np.testing.assert_allclose(np.exp(log_mean), [0.7, 0.2, 0.1])
     np.testing.assert_allclose(mean_log, log_mean)
 
 
 def test_statistics_do_not_depend_on_the_order_of_segments():
     rows = posterior([0, 1, 1, 2])
-    np.testing.assert_allclose(statistics(rows), statistics(rows[::-1]))
+    np.testing.assert_allclose(of_posteriors(rows), of_posteriors(rows[::-1]))
 
 
 def tracks_of(features, labels, groups=None):
@@ -47,7 +52,7 @@ def labelled(count=300, seed=0):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, count)
     peaks = [np.where(rng.random(8) < 0.6, label, rng.integers(0, 3, 8)) for label in labels]
-    return np.array([statistics(posterior(p)) for p in peaks]), labels
+    return np.array([of_posteriors(posterior(p)) for p in peaks]), labels
 
 
 def test_the_classifier_learns_and_its_probabilities_are_calibrated():
@@ -73,10 +78,75 @@ def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)
     even, split = np.tile([0.45, 0.45, 0.1], (8, 1)), np.tile([[0.89, 0.01, 0.1], [0.01, 0.89, 0.1]], (4, 1))
-    features = np.array([statistics([even, split][label]) for label in labels])
+    features = np.array([of_posteriors([even, split][label]) for label in labels])
     np.testing.assert_allclose(features[:, :3], features[:1, :3].repeat(300, axis=0))
     classifier = fitted(features, labels, 3)
     assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) == 1
+
+
+def with_sound(count, told, seed=0):
+    """Tracks of which every other has the posteriors of some track, and one of three numbers of the sound tells the
+    label as far as `told` standard deviations go."""
+    features, labels = labelled(count, seed)
+    rng = np.random.default_rng(seed)
+    features[::2] = features[rng.permutation(count)[::2]]
+    sound = rng.normal(0, 1, (count, 3)) + told * labels[:, None] * [0, 1, 0]
+    return np.concatenate([features, sound], axis=1), labels
+
+
+def right_share(classifier, features, labels):
+    return np.mean([classifier.probabilities(row).argmax() for row in features] == labels)
+
+
+def test_the_sound_is_used_where_it_tells_more():
+    tracks, new = with_sound(300, told=3), with_sound(1000, told=3, seed=1)
+    deaf = fit_classifier(tracks_of(*tracks), 3, SongConfig(sound=False))[0]
+    assert right_share(fitted(*tracks), *new) > right_share(deaf, *new) + 0.05
+    assert len(deaf.mean) == 6
+
+
+def test_sound_that_tells_nothing_does_no_harm():
+    tracks, new = with_sound(300, told=0), with_sound(1000, told=0, seed=1)
+    deaf = fit_classifier(tracks_of(*tracks), 3, SongConfig(sound=False))[0]
+    assert right_share(fitted(*tracks), *new) > right_share(deaf, *new) - 0.02
+
+
+def test_few_tracks_trust_the_sound_less():
+    """Of 12 tracks much of the sound seems to tell the label by chance; 48 numbers would make it sure."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(12) % 3
+    features = np.concatenate([np.full((12, 6), np.log(1 / 3)), rng.normal(0, 1, (12, 48))], axis=1)
+    new = np.concatenate([np.full((200, 6), np.log(1 / 3)), rng.normal(0, 1, (200, 48))], axis=1)
+    few = fitted(features, labels)
+    many = fitted(np.tile(features, (9, 1)), np.tile(labels, 9))
+    sure, surer = (np.mean([c.probabilities(row).max() for row in new]) for c in (few, many))
+    assert sure < 0.45 < surer
+
+
+def test_a_track_whose_sound_is_not_known_has_average_sound():
+    features, labels = with_sound(300, told=3)
+    classifier = fitted(features, labels)
+    unknown, average = features[0].copy(), features[0].copy()
+    unknown[6:], average[6:] = np.nan, features[:, 6:].mean(axis=0)
+    np.testing.assert_allclose(classifier.probabilities(unknown), classifier.probabilities(average))
+    new, known = with_sound(1000, told=3, seed=1), right_share(classifier, *with_sound(1000, told=3, seed=1))
+    features[::2, 6:] = np.nan
+    assert right_share(fitted(features, labels), *new) == pytest.approx(known, abs=0.03)
+    features[:, 6:] = np.nan
+    np.testing.assert_array_equal(np.array(fitted(features, labels).coefficients)[:, 6:], 0)
+
+
+def test_the_sound_of_a_track_is_the_mean_of_what_is_known_of_its_segments():
+    sound = np.array([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]])
+    np.testing.assert_array_equal(statistics(posterior([0, 1, 1]), sound)[6:], [2.0, 3.0])
+    assert np.isnan(statistics(posterior([0, 1, 1]), sound * np.nan)[6:]).all()
+
+
+def test_a_classifier_from_before_there_was_sound_still_labels():
+    features, labels = labelled()
+    classifier = fitted(features, labels)
+    longer = np.concatenate([features[0], [1.0, 2.0]])
+    np.testing.assert_array_equal(classifier.probabilities(longer), classifier.probabilities(features[0]))
 
 
 def test_two_classes_one_class_and_no_track_work_too():
@@ -87,7 +157,7 @@ def test_two_classes_one_class_and_no_track_work_too():
     assert np.mean(right) > 0.85
     for count in (5, 0):
         few = fitted(features[labels == 0][:count], labels[labels == 0][:count])
-        assert few.probabilities(statistics(posterior([2, 2, 1]))).argmax() == 2
+        assert few.probabilities(of_posteriors(posterior([2, 2, 1]))).argmax() == 2
 
 
 def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():

@@ -1,0 +1,37 @@
+"""What a segment sounds like, whatever a model thinks of it: three statistics of each group of mel bands.
+
+A network that learns from some hundred labelled tracks does not learn all that such plain features tell (LOG.md has the
+measurement). They stand in the tradition of Tzanetakis and Cook, "Musical genre classification of audio signals", 2002.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_GROUPS = 16  # of neighbouring mel bands, which say much the same
+_STATISTICS = 3
+
+
+def sound_width(mels: int) -> int:
+    """Return how many numbers describe a segment of so many mel bands."""
+    return _STATISTICS * min(_GROUPS, mels)
+
+
+def sound_db(log_mel: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Describe log-mel spectrograms [N, mels, frames] in dB as [N, K]: by group of bands the mean level, then the
+    standard deviation over the frames, then the mean step from a frame to the next, each as the mean of the bands."""
+    mel = log_mel.astype(np.float32)
+    frames_apart = np.abs(np.diff(mel, axis=2)) if mel.shape[2] > 1 else np.zeros_like(mel)
+    by_band = (mel.mean(axis=2), mel.std(axis=2), frames_apart.mean(axis=2))
+    groups = np.array_split(np.arange(mel.shape[1]), min(_GROUPS, mel.shape[1]))
+    return np.stack([bands[:, group].mean(axis=1) for bands in by_band for group in groups], axis=1)
+
+
+def sound_of(segments: pa.Table, width: int) -> NDArray[np.float64]:
+    """Return the column `sound_db` of a segments table as [N, width], NaN where it is null."""
+    column = segments["sound_db"].combine_chunks()
+    sound = np.full((len(column), width), np.nan)
+    sound[column.is_valid().to_numpy(zero_copy_only=False)] = column.drop_null().flatten().to_numpy().reshape(-1, width)
+    return sound
