@@ -214,9 +214,9 @@ def _fit_softmax(features: Floats, labels: NDArray[np.int64], classes: int, conf
     std = np.sqrt(_mean_known((features - mean) ** 2))
     mean, scale = np.nan_to_num(mean), np.where(std > 0, std, 1.0)
     z, log_mean, truth = _standardised(features, mean, scale), features[:, :classes], np.eye(classes)[labels]
-    trust = np.ones(z.shape[1])
-    trust[STATISTICS * classes :] = np.clip(len(features) / _ENOUGH, 0.01, 1.0)
-    penalty = 1 / (config.regularization * np.concatenate([np.ones(classes), np.tile(trust, classes)]))
+    strength = np.full(features.shape[1], config.regularization)
+    strength[STATISTICS * classes :] *= min(1.0, max(len(features), 1) / _ENOUGH)
+    penalty = 1 / np.concatenate([np.full(classes, config.regularization), np.tile(strength, classes)])
 
     def penalised_loss(parameters: Floats) -> tuple[float, Floats]:
         exponent, bias, weights = _unpack(parameters, classes)
