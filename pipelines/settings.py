@@ -13,6 +13,8 @@ from sssl.isolate import Limits
 from sssl.mel import MelConfig
 from sssl.plan import AgainConfig
 
+_OF_THE_TENSOR = ("sound_db",)  # came later, and is made of the log-mel where it is missing: no reason to decode again
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -30,7 +32,7 @@ class Settings:
 
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
-        names = [column.name for column in columns(Segment)]
+        names = [column.name for column in columns(Segment) if column.name not in _OF_THE_TENSOR]
         return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain(), "columns": names}
 
 

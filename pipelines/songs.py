@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import pandas as pd
 
 from pipelines.command import stage
 from pipelines.execute import run_job
@@ -19,7 +18,6 @@ from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
-from sssl.mel import MelConfig
 from sssl.relabel import posteriors
 from sssl.rounds import last_accepted
 from sssl.songs import (
@@ -33,20 +31,20 @@ from sssl.songs import (
     song_counts,
     statistics,
 )
-from sssl.sound import sound_of, sound_width
+from sssl.sound import sound_db, sound_of
 from sssl.store import Receipt, Snapshot, Store
 
 
 @dataclass(frozen=True)
 class Config:
-    """Aggregate segment posteriors to an emotion and a timeline a track."""
+    """Aggregate segment posteriors, and the sound, to an emotion and a timeline a track."""
 
     output: str
     """Output folder of the score stage."""
     settings: SongConfig = field(default_factory=SongConfig)
 
 
-class Labelled(NamedTuple):
+class TrainTrack(NamedTuple):
     """A train track to fit to: its label's index, its group and its statistics [2 C + K]."""
 
     track_id: str
@@ -63,48 +61,61 @@ class Scored(NamedTuple):
     start_s: Floats
 
 
-def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, cut: MelConfig) -> None:
+def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
     """Wire the pipeline: fit classifier and threshold on train tracks of all parts, then apply them to each part."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     model = (
         parts
-        | beam.FlatMap(labelled_statistics, job, cut)
+        | beam.FlatMap(train_tracks, job, settings)
         | beam.combiners.ToList()
         | beam.Map(_fit, len(job.classes), settings)
     )
-    written = states.todo | beam.Map(write_songs, job, settings, model_id, cut, model=beam.pvalue.AsSingleton(model))
+    written = states.todo | beam.Map(
+        write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
+    )
     summary = model | "Summarize" >> beam.Map(SongModel.to_json)
     (states.done, written) | CommitParts(job, summary)
 
 
-def scored_tracks(ref: PartRef, job: Job, cut: MelConfig) -> dict[str, Scored]:
+def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
     """Read a part's tracks that have a posterior, segments in order."""
     scores = job.read(ref, "scores", ["track_id", "probabilities"])
-    segments = job.read(ref, "segments", ["start_s", "sound_db"])
-    posterior, sound = posteriors(scores, len(job.classes)), sound_of(segments, sound_width(cut.mels))
-    start_s = segments["start_s"].to_numpy().astype(np.float64)
-    rows = pd.Series(np.arange(len(scores)))[np.isfinite(posterior[:, 0])]
-    by_track = rows.groupby(scores["track_id"].to_pandas(), sort=False)
-    return {str(track_id): Scored(posterior[own], sound[own], start_s[own]) for track_id, own in by_track}
+    # Appended rather than read beside it: tables of different length are refused.
+    rows = scores.append_column("start_s", job.read(ref, "segments", ["start_s"])["start_s"]).to_pandas()
+    posterior, start_s = posteriors(scores, len(job.classes)), rows["start_s"].to_numpy(np.float64)
+    sound = read_sound(ref, job) if settings.sound else np.empty((len(rows), 0))
+    by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
+    return {
+        str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
+    }
 
 
-def labelled_statistics(ref: PartRef, job: Job, cut: MelConfig) -> list[Labelled]:
+def read_sound(ref: PartRef, job: Job) -> Floats:
+    """Read the sound [N, K] of a part's segments, or make it of their log-mel where it was no column yet."""
+    segments = job.read(ref, "segments", ["sound_db"])
+    if not segments["sound_db"].null_count:
+        return sound_of(segments)
+    log_mel = job.read(ref, "segments", ["log_mel"])["log_mel"].combine_chunks()
+    return sound_db(log_mel.to_numpy_ndarray()).astype(np.float64)
+
+
+def train_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[TrainTrack]:
     """Return what the fit is told of a part's train tracks."""
-    tracks, scored = job.tracks(ref), scored_tracks(ref, job, cut)
+    scored = scored_tracks(ref, job, settings)
     return [
-        Labelled(t.track_id, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
-        for t in tracks
+        TrainTrack(t.track_id, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
+        for t in job.tracks(ref)
         if t.label is not None and t.split == "train" and (own := scored.get(t.track_id))
     ]
 
 
 def write_songs(
-    ref: PartRef, job: Job, settings: SongConfig, model_id: str, cut: MelConfig, model: SongModel
+    ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, model: SongModel
 ) -> Receipt:
     """Write the songs of a part."""
-    maker = SongMaker(model, settings, job.classes, cut.segment_s, job.config["scores_round"], model_id)
-    songs = [maker.song(track_id, *own) for track_id, own in scored_tracks(ref, job, cut).items()]
+    maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
+    songs = [maker.song(track_id, *own) for track_id, own in scored_tracks(ref, job, settings).items()]
     table = to_arrow(Song, songs)
     return job.write(ref.part, {"songs": table}, song_counts(table, job.tracks(ref)))
 
@@ -116,12 +127,12 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
     settings = asdict(config.settings) | {"scores_round": accepted.round}
     job = Job.of(store, "songs", ("songs",), settings, inputs)
-    cut = MelConfig(**segments.config["cut"])
-    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, cut), beam_args)
+    segment_s = segments.config["cut"]["segment_s"]
+    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)
     return snapshot.add(songs)
 
 
-def _fit(rows: list[Labelled], classes: int, settings: SongConfig) -> SongModel:
+def _fit(rows: list[TrainTrack], classes: int, settings: SongConfig) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row.track_id)
     features = np.array([row.statistics for row in ordered]) if ordered else np.empty((0, STATISTICS * classes))

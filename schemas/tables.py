@@ -122,7 +122,8 @@ class Segment:
     sound_db: list[float] | None = column(
         _REALS,
         "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over"
-        " the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment.",
+        " the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment, whose"
+        " log-mel then tells it.",
         unit="dB",
         nullable=True,
         example=[-29.75, -39.5, 1.75, 1.0, 3.5, 1.75],

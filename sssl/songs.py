@@ -29,12 +29,13 @@ _LEFT_OUT_FOLDS = 5
 _FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
 _MOST_BINS = 10
 _EXPONENTS = (0.0, 10.0)
+_FARTHEST = 3.0  # standard deviations of the sound of train tracks
 _ENOUGH = 100  # tracks: with fewer, weights fitted to the sound make probabilities too sure (LOG.md)
 
 
 @dataclass(frozen=True)
 class SongConfig:
-    """How segment posteriors become a song's emotion."""
+    """How segment posteriors and sound become a song's emotion."""
 
     abstain_below: float = 0.5
     """Abstain below this confidence."""
@@ -57,14 +58,13 @@ class SongConfig:
 
 def statistics(posterior: Floats, sound: Floats) -> Floats:
     """Summarise a track as features [2 C + K]: of its segment posteriors [N, C] the log of their mean, and the mean of
-    their logs, in which the segments that speak against a class count for more; of its sound [N, K] the mean, NaN where
-    no segment has any.
+    their logs, in which the segments that speak against a class count for more; of its sound [N, K] the mean.
 
     What is taken of the posteriors changes little when they become smoother, as the mean of several members is; maxima
     and shares above a threshold change much.
     """
     log_mean = np.log(np.maximum(posterior.mean(axis=0), _FLOOR))
-    return np.concatenate([log_mean, np.log(np.maximum(posterior, _FLOOR)).mean(axis=0), _mean_known(sound)])
+    return np.concatenate([log_mean, np.log(np.maximum(posterior, _FLOOR)).mean(axis=0), sound.mean(axis=0)])
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class SongClassifier:
 
     def probabilities(self, features: Floats) -> Floats:
         """Return the class probabilities [C] of one track's statistics; of the first of them, if it knows no more."""
-        x = _standardised(features[: len(self.mean)], np.array(self.mean), np.array(self.scale))
+        known, classes = features[: len(self.mean)], len(self.intercept)
+        x = _standardised(known, np.array(self.mean), np.array(self.scale), classes)
         logits = np.array(self.coefficients) @ x + np.array(self.intercept)
         powers = np.exp(logits - logits.max())
         return np.asarray(powers / powers.sum())
@@ -208,12 +209,11 @@ def _fit_softmax(features: Floats, labels: NDArray[np.int64], classes: int, conf
     The mean posterior, sharpened or softened by one exponent, is hard to beat with few tracks, so that is what the
     penalty pulls towards; a penalised softmax of scikit-learn would be pulled towards a guess by class shares.
     """
-    if not config.sound:
-        features = features[:, : STATISTICS * classes]
-    mean = _mean_known(features)
-    std = np.sqrt(_mean_known((features - mean) ** 2))
-    mean, scale = np.nan_to_num(mean), np.where(std > 0, std, 1.0)
-    z, log_mean, truth = _standardised(features, mean, scale), features[:, :classes], np.eye(classes)[labels]
+    mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    if len(features):
+        mean, std = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(std > 0, std, 1.0)
+    z, log_mean, truth = _standardised(features, mean, scale, classes), features[:, :classes], np.eye(classes)[labels]
     strength = np.full(features.shape[1], config.regularization)
     strength[STATISTICS * classes :] *= min(1.0, max(len(features), 1) / _ENOUGH)
     penalty = 1 / np.concatenate([np.full(classes, config.regularization), np.tile(strength, classes)])
@@ -237,17 +237,12 @@ def _fit_softmax(features: Floats, labels: NDArray[np.int64], classes: int, conf
     return SongClassifier(tuple(mean.tolist()), tuple(scale.tolist()), _rows(weights), tuple(bias.tolist()))
 
 
-def _mean_known(values: Floats) -> Floats:
-    """Return the mean [K] over what is not NaN of [N, K]; NaN where nothing is."""
-    known = np.isfinite(values)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(known, values, 0.0).sum(axis=0) / known.sum(axis=0))
-
-
-def _standardised(features: Floats, mean: Floats, scale: Floats) -> Floats:
-    """Scale features [..., K]; what is not known counts as the mean."""
-    z = (features - mean) / scale
-    return np.where(np.isfinite(z), z, 0.0)
+def _standardised(features: Floats, mean: Floats, scale: Floats, classes: int) -> Floats:
+    """Scale features [..., 2 C + K], the sound to a bounded range: music unlike all train tracks, of another sample
+    rate say, would get any label with certainty."""
+    z = np.asarray((features - mean) / scale)
+    z[..., STATISTICS * classes :] = np.clip(z[..., STATISTICS * classes :], -_FARTHEST, _FARTHEST)
+    return z
 
 
 def _unpack(parameters: Floats, classes: int) -> tuple[float, Floats, Floats]:
@@ -257,7 +252,7 @@ def _unpack(parameters: Floats, classes: int) -> tuple[float, Floats, Floats]:
 
 @dataclass(frozen=True)
 class SongMaker:
-    """All that turns the segment posteriors of a track into its row of `songs`."""
+    """All that turns the segment posteriors and the sound of a track into its row of `songs`."""
 
     model: SongModel
     settings: SongConfig

@@ -19,19 +19,18 @@ def sound_width(mels: int) -> int:
     return _STATISTICS * min(_GROUPS, mels)
 
 
-def sound_db(log_mel: NDArray[np.float16]) -> NDArray[np.float32]:
+def sound_db(log_mel: NDArray[np.floating]) -> NDArray[np.float32]:
     """Describe log-mel spectrograms [N, mels, frames] in dB as [N, K]: by group of bands the mean level, then the
     standard deviation over the frames, then the mean step from a frame to the next, each as the mean of the bands."""
     mel = log_mel.astype(np.float32)
-    frames_apart = np.abs(np.diff(mel, axis=2)) if mel.shape[2] > 1 else np.zeros_like(mel)
-    by_band = (mel.mean(axis=2), mel.std(axis=2), frames_apart.mean(axis=2))
+    step = np.abs(np.diff(mel, axis=2)) if mel.shape[2] > 1 else np.zeros_like(mel)
+    by_band = np.stack([mel.mean(axis=2), mel.std(axis=2), step.mean(axis=2)], axis=1)  # [N, 3, mels]
     groups = np.array_split(np.arange(mel.shape[1]), min(_GROUPS, mel.shape[1]))
-    return np.stack([bands[:, group].mean(axis=1) for bands in by_band for group in groups], axis=1)
+    sums = np.add.reduceat(by_band, [group[0] for group in groups], axis=2)
+    return (sums / [len(group) for group in groups]).reshape(len(mel), -1).astype(np.float32)
 
 
-def sound_of(segments: pa.Table, width: int) -> NDArray[np.float64]:
-    """Return the column `sound_db` of a segments table as [N, width], NaN where it is null."""
+def sound_of(segments: pa.Table) -> NDArray[np.float64]:
+    """Return the column `sound_db` of a segments table as [N, K]."""
     column = segments["sound_db"].combine_chunks()
-    sound = np.full((len(column), width), np.nan)
-    sound[column.is_valid().to_numpy(zero_copy_only=False)] = column.drop_null().flatten().to_numpy().reshape(-1, width)
-    return sound
+    return column.flatten().to_numpy().astype(np.float64).reshape(len(column), -1) if len(column) else np.empty((0, 0))

@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS `segments` (
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `start_s` FLOAT64 NOT NULL OPTIONS (description = "Where the segment starts. [s]"),
   `level_db` FLOAT64 NOT NULL OPTIONS (description = "RMS level of the segment's mono waveform. [dB re full scale]"),
-  `sound_db` ARRAY<FLOAT64> OPTIONS (description = "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment. [dB]"),
+  `sound_db` ARRAY<FLOAT64> OPTIONS (description = "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment, whose log-mel then tells it. [dB]"),
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
 OPTIONS (description = "One row a segment of a usable track: its log-mel spectrogram. Written by `segment`.");

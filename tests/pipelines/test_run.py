@@ -4,6 +4,7 @@ import shutil
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -14,6 +15,7 @@ from pipelines.cli import main
 from sssl.data import Corpus
 from sssl.models import load
 from sssl.rounds import last_accepted, read_rounds
+from sssl.sound import sound_width
 from sssl.sql import connect
 from sssl.store import Store
 
@@ -198,19 +200,40 @@ def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(fin
     assert store.latest() == snapshot
 
 
-def test_segments_that_schema_version_1_wrote_need_no_decoding_and_give_songs_without_sound(finished, tmp_path):
-    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+def songs_of(output, *flags):
+    """Probabilities [tracks, C] of songs made anew, and how many statistics their classifier weighs."""
+    assert main(["songs", "--output", output, "--regularization", "0.2", *flags]) == 0
     store = Store.open(output)
+    songs = store.latest().get("songs")
+    return np.stack(store.read_table(songs)["probabilities"].to_pylist()), len(songs.summary["classifier"]["mean"])
+
+
+def test_songs_go_by_their_sound_too(finished, tmp_path):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    (heard, more), (deaf, few) = songs_of(output), songs_of(output, "--no-sound")
+    assert np.abs(heard - deaf).max() > 0.01
+    assert more == few + sound_width(64)
+
+
+def test_segments_that_schema_version_1_wrote_need_no_decoding_to_be_heard(finished, catalog, tmp_path):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    wanted, _ = songs_of(output)
+    older = str(shutil.copytree(finished.root, tmp_path / "older"))
+    store = Store.open(older)
     for file in store.latest().get("segments").files.values():
-        older = pq.read_table(f"{output}/{file.path}").drop_columns(["sound_db"])
-        older = older.replace_schema_metadata({**older.schema.metadata, b"sssl.schema_version": b"1"})
-        pq.write_table(older, f"{output}/{file.path}")
+        table = pq.read_table(f"{older}/{file.path}").drop_columns(["sound_db"])
+        table = table.replace_schema_metadata({**table.schema.metadata, b"sssl.schema_version": b"1"})
+        pq.write_table(table, f"{older}/{file.path}")
+    found, _ = songs_of(older)
+    np.testing.assert_allclose(found, wanted, atol=1e-4)
 
-    def probabilities(*flags):
-        assert main(["songs", "--output", output, "--regularization", "0.2", *flags]) == 0
-        return np.stack(store.read_table(store.latest().get("songs"))["probabilities"].to_pylist())
 
-    np.testing.assert_allclose(probabilities(), probabilities("--no-sound"), atol=1e-6)
+def test_scores_and_segments_that_do_not_belong_together_are_refused(finished, tmp_path):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    file = Store.open(output).latest().get("segments").files[0]
+    pq.write_table(pq.read_table(f"{output}/{file.path}").slice(1), f"{output}/{file.path}")
+    with pytest.raises(pa.ArrowInvalid, match="length must match"):
+        songs_of(output)
 
 
 def test_sql_prints_tables_csv_and_json(finished, capsys):

@@ -132,7 +132,7 @@ def test_sound_is_that_of_the_tensor(cut):
     table = segments_table([cut(noise(7))], CONFIG)
     described = sound_db(table["log_mel"].combine_chunks().to_numpy_ndarray())
     assert described.shape == (2, sound_width(CONFIG.mels))
-    np.testing.assert_allclose(sound_of(table, sound_width(CONFIG.mels)), described, atol=1e-5)
+    np.testing.assert_allclose(sound_of(table), described, atol=1e-5)
 
 
 def test_a_clipped_track_is_partial_and_says_how_much(cut):

@@ -28,9 +28,9 @@ def test_any_shape_has_its_width(mels, frames):
     assert np.isfinite(described).all()
 
 
-def test_segments_of_an_older_schema_have_none():
-    column = pa.array([[1.0, 2.0, 3.0], None, [4.0, 5.0, 6.0]], pa.list_(pa.float32()))
-    for sliced, rows in ((column, [0, 1, 2]), (column[1:], [1, 2]), (column[1:2], [1]), (column[:0], [])):
-        sound = sound_of(pa.table({"sound_db": sliced}), 3)
-        wanted = np.array([[1, 2, 3], [np.nan] * 3, [4, 5, 6]])[rows]
-        np.testing.assert_array_equal(sound, wanted)
+def test_the_column_is_read_as_a_matrix_whatever_its_chunks():
+    column = pa.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], pa.list_(pa.float32()))
+    for chunks, rows in (([column], [0, 1, 2]), ([column[1:]], [1, 2]), ([column[:1], column[2:]], [0, 2])):
+        sound = sound_of(pa.table({"sound_db": pa.chunked_array(chunks)}))
+        np.testing.assert_array_equal(sound, np.arange(1.0, 10.0).reshape(3, 3)[rows])
+    assert len(sound_of(pa.table({"sound_db": column[:0]}))) == 0
