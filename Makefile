@@ -82,7 +82,7 @@ docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata o
 	$(BIN)/python -m pipelines.templates .
 
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
-	$(BIN)/python tests/queries.py $(DEMO)
+	PYTHONPATH=. $(BIN)/python tests/queries.py $(DEMO)
 
 notebook: $(STAMP)  ## run docs/notebook.ipynb on $(DEMO), keep what it shows
 	$(BIN)/python tests/notebook.py $(DEMO)
