@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 2
-"""Raised whenever a reader of the previous version could misread a file of this one."""
+"""Raised with every change of a table. It is part of each generation's name, so the stages of a new version run anew, on
+what an older one decoded."""
 
 
 @dataclasses.dataclass(frozen=True)
