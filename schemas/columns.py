@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 2
-"""Raised with every change of a table. It is part of each generation's name, so the stages of a new version run anew, on
-what an older one decoded."""
+"""Raised with every change of a table. It is part of each generation's name, so the stages of a new version run anew,
+on what an older one decoded."""
 
 
 @dataclasses.dataclass(frozen=True)

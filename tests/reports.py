@@ -21,6 +21,7 @@ from sssl.relabel import RelabelConfig
 from sssl.rounds import has_nothing_to_split
 from sssl.score import score_counts, scores_table
 from sssl.songs import SongConfig
+from sssl.sound import sound_db
 from sssl.sql import connect
 from sssl.store import Manifest, Snapshot, Store
 
@@ -71,7 +72,7 @@ def cut_of(track, seed, defects):
     status = Status.PARTIAL if reason else Status.OK
     row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
     levels = np.full(segments, -20, np.float32), log_mel.mean(axis=2)
-    cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, *levels)
+    cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, *levels, sound_db(log_mel))
     return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut)
 
 

@@ -28,6 +28,7 @@ from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
 from sssl.deal import CatalogConfig, Dealt, deal
 from sssl.models import Model, ModelSpec, dump, load, model_id
 from sssl.score import ScoreConfig, device
+from sssl.sound import sound_db
 from sssl.store import Manifest, Snapshot, Store
 
 SEGMENTS_A_TRACK = 80
@@ -69,9 +70,8 @@ def cut_of(track, mel):
     log_mel = log_mel.astype(np.float16)
     index, level = np.arange(SEGMENTS_A_TRACK, dtype=np.int32), np.full(SEGMENTS_A_TRACK, -20, np.float32)
     row = ledger_row(track, Status.OK, None, None, segments=SEGMENTS_A_TRACK)
-    return CutTrack(
-        replace(row, decoded_s=mel.segment_s * SEGMENTS_A_TRACK), _Cut(index, log_mel, level, log_mel.mean(axis=2))
-    )
+    cut = _Cut(index, log_mel, level, log_mel.mean(axis=2), sound_db(log_mel))
+    return CutTrack(replace(row, decoded_s=mel.segment_s * SEGMENTS_A_TRACK), cut)
 
 
 def commit_model(store, snapshot, settings):
