@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from gcsfs.retry import HttpError
 
+from schemas import SCHEMA_VERSION
 from sssl.files import replacing
 from sssl.sql import connect, rows_on_disk
 from sssl.store import Manifest, Receipt, Snapshot, Store, StoreError, generation_name
@@ -28,7 +29,7 @@ def test_a_folder_that_is_not_an_output_folder_is_refused(tmp_path):
 
 def test_another_schema_version_is_refused(store, tmp_path):
     (tmp_path / "out" / "sssl.json").write_text(json.dumps({"schema_version": 99}))
-    with pytest.raises(StoreError, match="schema version 99, this program reads and writes 1"):
+    with pytest.raises(StoreError, match=f"schema version 99, this program reads and writes {SCHEMA_VERSION}"):
         Store.open(store.root, create=True)
 
 
