@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
 from pipelines.command import stage
 from pipelines.execute import run_job
@@ -81,19 +82,19 @@ def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, se
 def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
     """Read a part's tracks that have a posterior, segments in order."""
     scores = job.read(ref, "scores", ["track_id", "probabilities"])
-    # Appended rather than read beside it: tables of different length are refused.
-    rows = scores.append_column("start_s", job.read(ref, "segments", ["start_s"])["start_s"]).to_pandas()
+    segments = job.read(ref, "segments", ["start_s", "sound_db"] if settings.sound else ["start_s"])
+    # Appended rather than looked at beside it: tables of different length are refused.
+    rows = scores.select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
     posterior, start_s = posteriors(scores, len(job.classes)), rows["start_s"].to_numpy(np.float64)
-    sound = read_sound(ref, job) if settings.sound else np.empty((len(rows), 0))
+    sound = known_sound(segments, ref, job) if settings.sound else np.empty((len(rows), 0))
     by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
     return {
         str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
     }
 
 
-def read_sound(ref: PartRef, job: Job) -> Floats:
-    """Read the sound [N, K] of a part's segments, or make it of their log-mel where it was no column yet."""
-    segments = job.read(ref, "segments", ["sound_db"])
+def known_sound(segments: pa.Table, ref: PartRef, job: Job) -> Floats:
+    """Return the sound [N, K] of a part's segments, made of their log-mel where it was no column yet."""
     if not segments["sound_db"].null_count:
         return sound_of(segments)
     log_mel = job.read(ref, "segments", ["log_mel"])["log_mel"].combine_chunks()
