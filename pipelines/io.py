@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from schemas import Catalog
 from sssl.catalog import read_part
 from sssl.cpu import CLOCK
+from sssl.sound import sound_db, sound_of
 from sssl.store import Manifest, PartFile, Receipt, Snapshot, Store, StoreError, generation_name
 
 _ALIGNED = ("segments", "scores")
@@ -99,6 +102,13 @@ class Job:
     def read(self, ref: PartRef, table: str, columns: list[str] | None = None) -> pa.Table:
         """Read a part of an input table."""
         return self.store.read_part(ref.files[table], columns)
+
+    def sound(self, ref: PartRef, segments: pa.Table) -> NDArray[np.float64]:
+        """Return the sound [N, K] of a part's segments, made of their log-mel where it was no column yet."""
+        if not segments["sound_db"].null_count:
+            return sound_of(segments)
+        log_mel = self.read(ref, "segments", ["log_mel"])["log_mel"].combine_chunks()
+        return sound_db(log_mel.to_numpy_ndarray()).astype(np.float64)
 
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""

@@ -23,15 +23,18 @@ from pipelines.execute import run_job
 from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
-from sssl.consistency import BandMoments, TrackModel, band_levels, band_moments, fit_track_model
-from sssl.evidence import Evidence, Spread, fit_evidence, sum_spread, track_numbers
+from sssl.columns import Floats, track_numbers
+from sssl.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
+from sssl.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
 from sssl.presets import PresetName
-from sssl.relabel import Floats, RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
+from sssl.relabel import RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
 from sssl.rounds import last_accepted
 from sssl.store import Receipt, Snapshot, Store
+from sssl.temperature import fit_temperature
 
 _KEY = ["track_id", "segment_index"]
-_BANDS = ["track_id", "band_level_db"]
+_DESCRIBED = ("temperature", "unit", "neighbours", "agreement", "in_parts")  # of the evidence, in the manifest
+_SOUND = ["track_id", "band_level_db", "sound_db"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,16 @@ def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
     if job.round == 0:
         (states.done, states.todo | beam.Map(inherit_part, job)) | CommitParts(job)
         return
-    bands = parts | beam.Map(sum_bands, job, settings) | "AddBands" >> beam.CombineGlobally(_add)
-    model = beam.pvalue.AsSingleton(bands | beam.Map(fit_track_model))
-    spread = parts | beam.Map(sum_spreads, job, settings, model) | "AddSpreads" >> beam.CombineGlobally(_add)
-    evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, model, settings.evidence))
-    losses = parts | beam.Map(count_losses, job, settings, evidence) | "AddLosses" >> beam.CombineGlobally(_add)
-    split = losses | beam.Map(_fit_split, settings, evidence)
+    losses = parts | beam.Map(sum_part_losses, job, settings) | "AddLosses" >> beam.CombineGlobally(_add)
+    temperature = beam.pvalue.AsSingleton(losses | beam.Map(fit_temperature))
+    sounds = parts | beam.Map(sum_sounds, job, settings) | "AddSounds" >> beam.CombineGlobally(_add)
+    model = beam.pvalue.AsSingleton(sounds | beam.Map(fit_track_model))
+    spread = (
+        parts | beam.Map(sum_spreads, job, settings, temperature, model) | "AddSpreads" >> beam.CombineGlobally(_add)
+    )
+    evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, temperature, model, settings.evidence))
+    counts = parts | beam.Map(count_losses, job, settings, evidence) | "AddCounts" >> beam.CombineGlobally(_add)
+    split = counts | beam.Map(_fit_split, settings, evidence)
     relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
     (states.done, relabelled) | CommitParts(job, split | "Summarize" >> beam.Map(summarize, job, evidence))
 
@@ -72,28 +79,35 @@ def inherit_part(ref: PartRef, job: Job) -> Receipt:
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
 
 
-def sum_bands(ref: PartRef, job: Job, settings: RelabelConfig) -> BandMoments | None:
+def sum_part_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> Floats | None:
+    """Return what a part tells about how sure the model may be; None if it is not asked."""
+    return sum_losses(_segments(ref, job)) if _is_asked(settings) else None
+
+
+def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments | None:
     """Return what a part tells about the sound of train tracks; None if it tells, or is asked, nothing."""
     train = [track.track_id for track in job.tracks(ref) if track.label is not None and track.split == "train"]
     if not train or not settings.evidence.consistency:
         return None
-    segments = job.read(ref, "segments", _BANDS)
-    segments = segments.filter(pc.is_in(segments["track_id"], pa.array(train)))
-    return band_moments(band_levels(segments), track_numbers(segments)) if len(segments) else None
-
-
-def sum_spreads(ref: PartRef, job: Job, settings: RelabelConfig, model: TrackModel | None) -> Spread | None:
-    """Return what a part tells about the scale of the evidence; None if it is not asked."""
-    if model is None and not settings.evidence.neighbours:
+    segments = job.read(ref, "segments", _SOUND)
+    of_train = pc.is_in(segments["track_id"], pa.array(train))
+    if not pc.any(of_train).as_py():
         return None
-    scores = job.read(ref, "scores", ["track_id", "loss"])
-    return sum_spread(scores, _levels(ref, job, model), job.tracks(ref), model)
+    sound = track_sound(segments, job.sound(ref, segments))[of_train.to_numpy()]
+    return sound_moments(sound, track_numbers(segments.filter(of_train)))
+
+
+def sum_spreads(
+    ref: PartRef, job: Job, settings: RelabelConfig, temperature: float, model: TrackModel | None
+) -> Spread | None:
+    """Return what a part tells about the scale of the evidence; None if it is not asked."""
+    return sum_spread(_segments(ref, job, model), temperature, model) if _is_asked(settings) else None
 
 
 def count_losses(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence) -> NDArray[np.int64]:
     """Return the loss histograms [C, BINS] of a part."""
-    scores = job.read(ref, "scores", ["track_id", "loss"])
-    loss, _ = evidence.losses(scores, _levels(ref, job, evidence.tracks))
+    loss, _ = evidence.losses(_segments(ref, job, evidence.tracks))
+    scores = job.read(ref, "scores", ["track_id"])
     return loss_histograms(scores, loss, job.tracks(ref), job.classes, settings.axis)
 
 
@@ -101,7 +115,7 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evid
     """Write the labels of a part under a fitted split."""
     tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
     assert round is not None
-    loss, consistency = evidence.losses(scores, _levels(ref, job, evidence.tracks))
+    loss, consistency = evidence.losses(_segments(ref, job, evidence.tracks))
     labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
 
@@ -121,7 +135,7 @@ def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
     return {
         "components": 1 if split.common.noisy is None else 2,
         "mixture": described,
-        "evidence": {name: getattr(evidence, name) for name in ("consistency", "neighbours", "agreement")},
+        "evidence": {name: getattr(evidence, name) for name in _DESCRIBED},
     }
 
 
@@ -137,13 +151,22 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     return snapshot.add(labels)
 
 
-def _levels(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
-    """Read the band levels of a part if a model asks for them."""
-    return None if model is None else band_levels(job.read(ref, "segments", _BANDS))
+def _is_asked(settings: RelabelConfig) -> bool:
+    return bool(settings.evidence.consistency) or settings.evidence.neighbours
+
+
+def _segments(ref: PartRef, job: Job, model: TrackModel | None = None) -> Segments:
+    """Read the scored segments of a part, with their sound if a model asks for it."""
+    scores = job.read(ref, "scores", ["track_id", "probabilities", "loss"])
+    sound = None
+    if model is not None:
+        segments = job.read(ref, "segments", _SOUND)
+        sound = track_sound(segments, job.sound(ref, segments))
+    return Segments.of(scores, job.tracks(ref), job.classes, sound)
 
 
 def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:
-    return fit_split(histograms, settings, evidence.agreement)
+    return fit_split(histograms, settings, evidence.in_parts)
 
 
 def _add(sums: Iterable[Any]) -> Any:

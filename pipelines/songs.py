@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 
 from pipelines.command import stage
 from pipelines.execute import run_job
@@ -19,7 +18,7 @@ from pipelines.flags import parse, split_beam_args
 from pipelines.io import Job, PartRef
 from pipelines.transforms import CommitParts, ListParts, SplitDone
 from schemas import Song, to_arrow
-from sssl.relabel import posteriors
+from sssl.columns import posteriors
 from sssl.rounds import last_accepted
 from sssl.songs import (
     STATISTICS,
@@ -32,7 +31,6 @@ from sssl.songs import (
     song_counts,
     statistics,
 )
-from sssl.sound import sound_db, sound_of
 from sssl.store import Receipt, Snapshot, Store
 
 
@@ -86,19 +84,11 @@ def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Sco
     # Appended rather than looked at beside it: tables of different length are refused.
     rows = scores.select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
     posterior, start_s = posteriors(scores, len(job.classes)), rows["start_s"].to_numpy(np.float64)
-    sound = known_sound(segments, ref, job) if settings.sound else np.empty((len(rows), 0))
+    sound = job.sound(ref, segments) if settings.sound else np.empty((len(rows), 0))
     by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
     return {
         str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
     }
-
-
-def known_sound(segments: pa.Table, ref: PartRef, job: Job) -> Floats:
-    """Return the sound [N, K] of a part's segments, made of their log-mel where it was no column yet."""
-    if not segments["sound_db"].null_count:
-        return sound_of(segments)
-    log_mel = job.read(ref, "segments", ["log_mel"])["log_mel"].combine_chunks()
-    return sound_db(log_mel.to_numpy_ndarray()).astype(np.float64)
 
 
 def train_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[TrainTrack]:

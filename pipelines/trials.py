@@ -88,7 +88,8 @@ def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *
     # As if there were something to split, and for as long as it takes to time an epoch.
     relabelling = replace(
         method.preset.relabel,
-        min_separation=None, min_agreement=None, peaked=False, tau=1.0, max_noisy_share=0.4, noisy_weight=1.0,
+        evidence=replace(method.preset.relabel.evidence, min_agreement=None),
+        min_separation=None, peaked=False, tau=1.0, max_noisy_share=0.4, noisy_weight=1.0,
     )  # fmt: skip
     training = replace(method.preset.train, init=None, warmup_epochs=_EPOCHS, epochs=_EPOCHS, patience=None)
     for round in method.rounds:

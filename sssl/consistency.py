@@ -1,10 +1,10 @@
 """Whether a segment sounds like the rest of its track.
 
 A label is about the track as a whole. A segment that does not belong with the others (another section, a jingle,
-applause) is less likely to share it, whatever a classifier thinks of either. Sound is the mean level of each mel band;
-belonging is a log likelihood ratio under the two-covariance model of speaker verification (Brümmer and de Villiers,
-"The speaker partitioning problem", 2010): the band levels of a track vary around its mean by one covariance, those of
-the whole catalog by another.
+applause) is less likely to share it, whatever a classifier thinks of either. Sound is the mean level of each mel band,
+and how levels move; belonging is a log likelihood ratio under the two-covariance model of speaker verification (Brümmer
+and de Villiers, "The speaker partitioning problem", 2010): the sound of a track varies around its mean by one
+covariance, that of the whole catalog by another.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import linalg
 
-Floats = NDArray[np.float64]
+from sssl.columns import Floats, on_grid
+from sssl.sound import without_levels
 
 _FLOOR_DB = -80.0  # what lies below is the noise of codecs and the lack of it
-_RIDGE = 0.1  # of the variance of a band: bands are correlated, and few tracks say little about how
+_RIDGE = 0.1  # of the variance: bands are correlated, and few tracks say little about how
 
 
 @dataclass(frozen=True)
-class BandMoments:
-    """Sums over segments with band levels x [M], and over tracks with their mean m and n segments; they add up."""
+class SoundMoments:
+    """Sums over segments with sound x [M], and over tracks with their mean m and n segments; they add up."""
 
     segments: float
     tracks: float
@@ -32,8 +33,8 @@ class BandMoments:
     outer: Floats  # [M, M]: sum of x x'
     track_outer: Floats  # [M, M]: sum of n m m'
 
-    def __add__(self, other: BandMoments) -> BandMoments:
-        return BandMoments(
+    def __add__(self, other: SoundMoments) -> SoundMoments:
+        return SoundMoments(
             self.segments + other.segments,
             self.tracks + other.tracks,
             self.total + other.total,
@@ -42,44 +43,40 @@ class BandMoments:
         )
 
 
-def band_levels(segments: pa.Table) -> Floats:
-    """Return the band levels [N, M] of a segments table."""
-    column = segments["band_level_db"]
-    if not len(column):
-        return np.empty((0, *column.type.shape))
-    return np.asarray(column.combine_chunks().to_numpy_ndarray(), dtype=np.float64)
+def track_sound(segments: pa.Table, sound: Floats) -> Floats:
+    """Return what tracks are known by [N, M]: the level of each mel band of a segments table, and from its sound
+    [N, K] how much the levels of groups of bands vary and step."""
+    levels = segments["band_level_db"].combine_chunks()
+    if not len(levels):
+        return np.empty((0, 0))
+    floored = np.maximum(levels.to_numpy_ndarray().astype(np.float64), _FLOOR_DB)
+    return np.concatenate([floored, without_levels(sound)], axis=1)
 
 
-def band_moments(levels: Floats, track: NDArray[np.int64]) -> BandMoments:
-    """Sum up band levels [N, M] in dB of segments whose tracks are numbered [N]."""
-    x = np.maximum(levels.astype(np.float64), _FLOOR_DB)
-    sums, counts = _sums(x, track)
+def sound_moments(sound: Floats, track: NDArray[np.int64]) -> SoundMoments:
+    """Sum up the sound [N, M] in dB of segments whose tracks are numbered [N]."""
+    sums, counts = _sums(sound, track)
     means = sums / np.maximum(counts, 1)[:, None]
-    added = map(on_grid, (x.sum(axis=0), x.T @ x, (means * counts[:, None]).T @ means))
-    return BandMoments(len(x), int((counts > 0).sum()), *added)
-
-
-def on_grid(sums: Floats) -> Floats:
-    """Round a part's sums so that float64 adds those of all parts without rounding: in any order the same total."""
-    return np.rint(sums * 256) / 256
+    added = map(on_grid, (sound.sum(axis=0), sound.T @ sound, (means * counts[:, None]).T @ means))
+    return SoundMoments(len(sound), int((counts > 0).sum()), *added)
 
 
 @dataclass(frozen=True)
 class TrackModel:
-    """How band levels vary in the catalog and within a track, along factors in which neither is correlated: the
+    """How sound varies in the catalog and within a track, along factors in which neither is correlated: the
     variance around a track's mean is 1, that of the means of tracks is `between`."""
 
     mean: Floats  # [M]
-    factors: Floats  # [M, M]: band levels less their mean, times this, are factors
+    factors: Floats  # [M, M]: sound less its mean, times this, are factors
     between: Floats  # [M]
 
-    def consistency(self, levels: Floats, track: NDArray[np.int64]) -> Floats:
+    def consistency(self, sound: Floats, track: NDArray[np.int64]) -> Floats:
         """Return the log likelihood ratio [N] of segments given the others of their track against any segment; NaN for
         the only segment of a track.
 
         Few others say little about where a track's mean lies, so in short tracks the ratio is closer to 0.
         """
-        x = (np.maximum(levels.astype(np.float64), _FLOOR_DB) - self.mean) @ self.factors
+        x = (sound - self.mean) @ self.factors
         sums, counts = _sums(x, track)
         others = (counts - 1)[track][:, None]
         # The track's mean given the others: normal around `expected`, with variance between / known.
@@ -90,8 +87,8 @@ class TrackModel:
         return np.where(others[:, 0] > 0, ratio, np.nan)
 
 
-def fit_track_model(moments: BandMoments | None) -> TrackModel | None:
-    """Fit the model; None if there are fewer segments than bands, or no two of a track."""
+def fit_track_model(moments: SoundMoments | None) -> TrackModel | None:
+    """Fit the model; None if there are fewer segments than numbers a segment, or no two of a track."""
     if moments is None or moments.segments < len(moments.total) or moments.segments <= moments.tracks:
         return None
     mean = moments.total / moments.segments

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sssl.catalog import read_part
-from sssl.evidence import track_numbers
+from sssl.columns import track_numbers
 from sssl.store import Manifest, Store
 
 

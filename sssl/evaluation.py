@@ -18,12 +18,11 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 
 from schemas import Catalog
 from sssl.catalog import CatalogError
+from sssl.columns import column, posteriors
 from sssl.deal import CatalogConfig, deal_folds
-from sssl.evidence import column
 from sssl.html import template
 from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
-from sssl.relabel import posteriors
 from sssl.rounds import last_accepted
 from sssl.store import Snapshot, Store
 

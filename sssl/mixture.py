@@ -181,13 +181,21 @@ def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
 
     Losses of right labels peak more and reach further to both sides than one Gaussian does. Between two Gaussians of
     any width the likeliest split is then often one of narrow and wide rather than of low and high. Most labels are
-    taken to be right: the confident component starts at the median.
+    taken to be right: the confident component starts at the median. The noisy one starts once as few segments with the
+    highest losses and once as many, which end in different optima where it is small. The likelier one counts.
     """
+    starts = [(0.0, 0.95)] if components == 1 else [(0.1, 0.95), (0.3, 0.85)]
+    return max((_maximize_peaked(counts, axis, *start) for start in starts), key=lambda found: found[0])[1]
+
+
+def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: float) -> tuple[float, Mixture]:
+    """Return the mean log likelihood and the mixture at the optimum next to a start, without a noisy component if that
+    has no weight or lies below the confident one."""
     x, total, before = centers(axis), counts.sum(), -np.inf
-    median, high = (x[quantile_bin(counts, quantile)] for quantile in (0.5, 0.95))
+    median, high = (x[quantile_bin(counts, q)] for q in (0.5, quantile))
     std = fit_one(counts, axis).confident.std
     # Core, reach, noisy.
-    weight = np.array([[0.5, 0.5, 0.0], [0.45, 0.45, 0.1]][components - 1])
+    weight = np.array([(1 - noisy_weight) / 2, (1 - noisy_weight) / 2, noisy_weight])
     mean, variance = np.array([median, median, high]), np.array([std / 2, std, std]) ** 2
     for _ in range(_MAX_ITERATIONS):
         with np.errstate(divide="ignore"):  # a weight of 0
@@ -206,12 +214,12 @@ def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
     core, reach, noisy = (float(w) for w in weight)
     core_std, std = (float(v) for v in np.sqrt(variance[:2]))
     confident = Component(core + reach, float(mean[0]), std, core / (core + reach), core_std)
-    if components == 1 or mean[2] <= mean[0]:
-        return Mixture(axis, replace(confident, weight=1.0), None)
-    return Mixture(axis, confident, Component(noisy, float(mean[2]), std))
+    if not noisy_weight or mean[2] <= mean[0]:
+        return before, Mixture(axis, replace(confident, weight=1.0), None)
+    return before, Mixture(axis, confident, Component(noisy, float(mean[2]), std))
 
 
-def prefers_two(counts: Floats, one: Mixture, two: Mixture, min_separation: float) -> bool:
+def prefers_two(counts: Floats, one: Mixture, two: Mixture, min_separation: float = 0.0) -> bool:
     """Decide whether two components are there: better by BIC than one, apart, and neither of them a sliver."""
     if two.noisy is None or min(two.noisy.weight, two.confident.weight) < 0.01:
         return False
@@ -221,11 +229,11 @@ def prefers_two(counts: Floats, one: Mixture, two: Mixture, min_separation: floa
     return bool(gain > penalty and two.separation > min_separation)
 
 
-def monotone(clean_probability: Floats) -> Floats:
-    """Make a posterior non-increasing in the loss: a wider component must not win on both sides."""
-    peak = int(np.argmax(clean_probability))
-    held = np.concatenate([np.full(peak, clean_probability[peak]), clean_probability[peak:]])
-    return np.minimum.accumulate(held)
+def monotone(clean_probability: Floats, confident_bin: int) -> Floats:
+    """Make a posterior non-increasing in the loss, from the confident component's mean to either side: a wider noisy
+    component must not win on both, and where neither has any mass the posterior says nothing."""
+    easier, harder = clean_probability[: confident_bin + 1], clean_probability[confident_bin:]
+    return np.concatenate([np.maximum.accumulate(easier[::-1])[:0:-1], np.minimum.accumulate(harder)])
 
 
 def _log_normal(x: Floats, mean: Floats | float, std: Floats | float) -> Floats:

@@ -35,13 +35,12 @@ GUARDED = Preset()
 PAPER = Preset(
     rounds=8,  # E = 1: the paper splits every epoch
     relabel=RelabelConfig(
-        evidence=EvidenceConfig(consistency=0.0, neighbours=False),
+        evidence=EvidenceConfig(consistency=0.0, neighbours=False, min_agreement=None),
         axis="loss",
         peaked=False,
         clip_quantile=0.0,
         per_class_prior=None,
         min_separation=None,
-        min_agreement=None,
         monotone=False,
         max_noisy_share=None,
         noisy_weight=1.0,

@@ -10,9 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Label, arrow_schema
+from sssl.columns import Floats, class_indices, column, posteriors
 from sssl.cpu import CLOCK
-from sssl.evidence import column
-from sssl.relabel import Floats, class_indices, posteriors
 from sssl.store import Manifest, Snapshot, Store, generation_name
 from sssl.train import TrainError
 

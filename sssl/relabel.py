@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from sssl import mixture as mix
-from sssl.evidence import EvidenceConfig, column
-
-Floats = NDArray[np.float64]
+from sssl.columns import Floats, class_indices, column, fitted_to, inherited_indices, posteriors
+from sssl.evidence import EvidenceConfig
+from sssl.temperature import sharpen
 
 _EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
 
@@ -44,9 +44,6 @@ class RelabelConfig:
     min_separation: float | None = 1.5
     """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split. Only
     asked where the sound of tracks does not tell."""
-    min_agreement: float | None = 0.2
-    """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
-    loss and inconsistency. Where labels are right both are noise of different origin. None: `min_separation` alone."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""
     max_noisy_share: float | None = 0.4
@@ -75,9 +72,9 @@ class Split:
     by_class: tuple[ClassSplit, ...]
 
 
-def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, agreement: float | None = None) -> Split:
-    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given how much model and sound
-    agree on them, if that is known.
+def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bool | None = None) -> Split:
+    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given whether labels are wrong
+    in parts of tracks, if that is known.
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
@@ -90,7 +87,7 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, agreement: f
         return Split(config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS) for _ in counts))
     offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
     aligned = np.sum([mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)], axis=0)
-    common = _fit(aligned, config, agreement)
+    common = _fit(aligned, config, in_parts)
     by_class = (_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True))
     return Split(config.axis, common, tuple(by_class))
 
@@ -99,7 +96,7 @@ def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str
     """Give each segment its track's label: the labels of round 0."""
     by_id = {track.track_id: track for track in tracks}
     rows = [by_id[track_id] for track_id in segments["track_id"].to_pylist()]
-    inherited = np.array([-1 if row.label is None else classes.index(row.label) for row in rows], dtype=np.int64)
+    inherited = inherited_indices(segments, tracks, classes)
     unlabelled = inherited < 0
     locked = np.array([row.locked for row in rows], dtype=bool) & ~unlabelled
     partition = np.select([unlabelled, locked], ["unlabelled", "locked"], "confident")
@@ -159,44 +156,21 @@ def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
     return counts
 
 
-def sharpen(probabilities: Floats, temperature: float) -> Floats:
-    """Return p^(1/T) / sum by row of [N, C]: lower temperatures move mass to the largest class."""
-    powered = np.power(probabilities, 1.0 / temperature)
-    return np.asarray(powered / powered.sum(axis=1, keepdims=True))
-
-
-def posteriors(scores: pa.Table, classes: int) -> Floats:
-    """Return the posteriors [N, C] of a scores table, NaN where there is none."""
-    listed = scores["probabilities"].to_pylist()
-    return np.array([row or [np.nan] * classes for row in listed], dtype=np.float64).reshape(-1, classes)
-
-
-def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the positions [N] of labels among the classes, -1 where there is none."""
-    position = {name: index for index, name in enumerate(classes)}
-    return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
-
-
 def loss_histograms(
     scores: pa.Table, loss: Floats, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
 ) -> NDArray[np.int64]:
     """Count the losses [N] of a part's train tracks by inherited label [C, BINS]; locked ones say nothing of noise."""
-    used = {
-        t.track_id: classes.index(t.label)
-        for t in tracks
-        if t.label is not None and t.split == "train" and not t.locked
-    }
-    inherited = np.array([used.get(track_id, -1) for track_id in scores["track_id"].to_pylist()], dtype=np.int64)
+    inherited = inherited_indices(scores, fitted_to(tracks), classes)
     return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
 
 
-def _fit(counts: Floats, config: RelabelConfig, agreement: float | None) -> mix.Mixture:
+def _fit(counts: Floats, config: RelabelConfig, in_parts: bool | None) -> mix.Mixture:
     if config.peaked:
         one, two = (mix.fit_peaked(counts, config.axis, components) for components in (1, 2))
     else:
         one, two = mix.fit_one(counts, config.axis), mix.fit_two(counts, config.axis)
-    if agreement is not None and config.min_agreement is not None:
-        return two if agreement >= config.min_agreement else one
+    if in_parts is not None:  # two heaps need not be far apart then, but be there
+        return two if in_parts and mix.prefers_two(counts, one, two) else one
     return two if config.min_separation is None or mix.prefers_two(counts, one, two, config.min_separation) else one
 
 
@@ -211,7 +185,7 @@ def _split_class(own: Floats, common: mix.Mixture, offset: int, config: RelabelC
     fitted = common.shifted(offset * mix.bin_width(config.axis))
     clean = fitted.clean_probability()
     if config.monotone:
-        clean = mix.monotone(clean)
+        clean = mix.monotone(clean, int(mix.bin_of(np.array(fitted.confident.mean), config.axis)))
     return ClassSplit(fitted, clean, _first_allowed(own, config.max_noisy_share))
 
 

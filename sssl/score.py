@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Score, arrow_schema
 from sssl.augment import rolled
+from sssl.columns import Floats, inherited_indices
 from sssl.models import Model
 
-Floats = NDArray[np.float64]
 _STREAMS = 2
 """Threads that a GPU is fed by, at least."""
 
@@ -97,8 +97,7 @@ def scores_table(
     model_id: str,
 ) -> pa.Table:
     """Return the scores of a part, aligned with its segments; a posterior that is not finite is a row with a reason."""
-    labels = {t.track_id: classes.index(t.label) for t in tracks if t.label is not None}
-    inherited = np.array([labels.get(track_id, -1) for track_id in segments["track_id"].to_pylist()], dtype=np.int64)
+    inherited = inherited_indices(segments, tracks, classes)
     bad = np.logical_not(np.isfinite(probabilities).all(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = -np.log(np.clip(probabilities[np.arange(len(inherited)), inherited], 1e-6, 1.0))

@@ -34,3 +34,8 @@ def sound_of(segments: pa.Table) -> NDArray[np.float64]:
     """Return the column `sound_db` of a segments table as [N, K]."""
     column = segments["sound_db"].combine_chunks()
     return column.flatten().to_numpy().astype(np.float64).reshape(len(column), -1) if len(column) else np.empty((0, 0))
+
+
+def without_levels(sound: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the deviations and the steps of a sound [N, K]."""
+    return sound[:, sound.shape[1] // _STATISTICS :]

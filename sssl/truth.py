@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sssl.catalog import CatalogError
-from sssl.evidence import column
+from sssl.columns import column
 from sssl.rounds import last_accepted
 from sssl.store import Snapshot, Store
 

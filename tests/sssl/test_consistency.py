@@ -1,15 +1,16 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from sssl.consistency import band_moments, fit_track_model
+from sssl.consistency import fit_track_model, sound_moments, track_sound
 
 BANDS, TRACKS, SEGMENTS = 16, 40, 12
 
 
 @pytest.fixture(scope="module")
 def catalog():
-    """Band levels [N, M] of tracks that differ more from each other than their segments do; and their numbers [N]."""
+    """The sound [N, M] of tracks that differ more from each other than their segments do; and their numbers [N]."""
     rng = np.random.default_rng(0)
     tracks = rng.normal(-40, 8, (TRACKS, BANDS))
     track = np.repeat(np.arange(TRACKS), SEGMENTS)
@@ -17,7 +18,7 @@ def catalog():
 
 
 def consistency(levels, track):
-    return fit_track_model(band_moments(levels, track)).consistency(levels, track)
+    return fit_track_model(sound_moments(levels, track)).consistency(levels, track)
 
 
 def test_segments_of_another_track_are_inconsistent(catalog):
@@ -58,13 +59,13 @@ def test_the_only_segment_of_a_track_cannot_be_compared(catalog):
 
 def test_parts_add_up_to_the_catalog_exactly_in_any_order(catalog):
     levels, track = catalog
-    parts = [band_moments(levels[track == t], track[track == t] - t) for t in range(TRACKS)]
+    parts = [sound_moments(levels[track == t], track[track == t] - t) for t in range(TRACKS)]
     forward, backward = parts[0], parts[-1]
     for part in parts[1:]:
         forward = forward + part
     for part in parts[-2::-1]:
         backward = backward + part
-    whole = band_moments(levels, track)
+    whole = sound_moments(levels, track)
     assert forward.segments == backward.segments == whole.segments
     assert forward.tracks == backward.tracks == whole.tracks == TRACKS
     for name in ("total", "outer", "track_outer"):
@@ -74,6 +75,28 @@ def test_parts_add_up_to_the_catalog_exactly_in_any_order(catalog):
 
 def test_too_few_segments_to_know_the_bands_give_no_model(catalog):
     levels, track = catalog
-    assert fit_track_model(band_moments(levels[: BANDS - 1], track[: BANDS - 1])) is None
-    assert fit_track_model(band_moments(levels, np.arange(len(levels)))) is None
+    assert fit_track_model(sound_moments(levels[: BANDS - 1], track[: BANDS - 1])) is None
+    assert fit_track_model(sound_moments(levels, np.arange(len(levels)))) is None
     assert fit_track_model(None) is None
+
+
+def test_tracks_are_known_by_floored_levels_and_by_how_levels_move():
+    levels = np.array([[-20.0, -95.0, -40.0, -10.0], [-30.0, -50.0, -60.0, -70.0]], np.float16)
+    segments = pa.table({"band_level_db": pa.FixedShapeTensorArray.from_numpy_ndarray(levels)})
+    sound = np.arange(12.0).reshape(2, 6)  # of two groups: levels, deviations, steps
+    np.testing.assert_array_equal(
+        track_sound(segments, sound), [[-20, -80, -40, -10, 2, 3, 4, 5], [-30, -50, -60, -70, 8, 9, 10, 11]]
+    )
+    assert len(track_sound(segments.slice(0, 0), sound[:0])) == 0
+
+
+def test_segments_of_a_track_that_is_as_loud_but_moves_otherwise_are_inconsistent():
+    rng = np.random.default_rng(0)
+    track = np.repeat(np.arange(TRACKS), SEGMENTS)
+    sound = np.hstack(
+        [rng.normal(-40, 3, (len(track), 4)), rng.normal(5 + 5 * (track % 2)[:, None], 1, (len(track), 4))]
+    )
+    sound[7, 4:] += 5
+    levels_alone, whole = consistency(sound[:, :4], track), consistency(sound, track)
+    assert whole[7] == whole[:SEGMENTS].min() < -5
+    assert levels_alone[7] > -5

@@ -9,6 +9,7 @@ import pytest
 from schemas import Catalog
 from sssl import mixture as mix
 from sssl.evidence import Evidence
+from sssl.evidence import Segments as Scored
 from sssl.presets import GUARDED
 from sssl.relabel import fit_split, loss_histograms, relabel
 from sssl.score import scores_table
@@ -62,7 +63,7 @@ def labels_of(classes, config=DEFAULTS, locked=()):
     scores = scores_table(segments, posterior, tracks, CLASSES, 0, "m")
     # As given: the score stage would not let a loss of 100 or NaN through.
     scores = scores.set_column(scores.schema.names.index("loss"), "loss", pa.array(loss, pa.float32()))
-    loss_to_split, consistency = Evidence().losses(scores, None)
+    loss_to_split, consistency = Evidence().losses(Scored.of(scores, tracks, CLASSES, None))
     split = fit_split(loss_histograms(scores, loss_to_split, tracks, CLASSES, config.axis), config)
     made = relabel(scores, loss_to_split, consistency, tracks, CLASSES, 1, split, config).to_pandas()
     return made.assign(wrong=np.concatenate([own.wrong for own in classes]), given=loss)
@@ -98,17 +99,24 @@ def test_a_single_loss_of_100_changes_nothing():
 
 def test_where_nothing_is_wrong_nothing_is_flagged():
     assert flagged([right(2000, seed=1)]) == (0, 0)
-    assert flagged([right(2000, seed=1)], without(min_separation=None)) == (0, 0)
+    assert flagged([right(2000, seed=1)], without(min_separation=None))[0] > 0.3
     assert flagged([right(2000, seed=1)], without(min_separation=None, peaked=False))[0] > 0.3
+
+
+def test_where_model_and_sound_agree_by_chance_losses_of_one_kind_are_not_split():
+    for seed in range(4):
+        histogram = mix.histogram(right(2000, seed=seed).loss, "logit")[None]
+        assert fit_split(histogram, DEFAULTS, in_parts=True).common.noisy is None
+    both = mix.histogram((right(1700) + wrong(300, 0.0, 0.7)).loss, "logit")[None]
+    assert fit_split(both, DEFAULTS, in_parts=True).common.noisy is not None
 
 
 def test_where_model_and_sound_do_not_agree_nothing_is_split():
     """Losses of two kinds that have nothing to do with how segments sound: hard ones, not wrong ones."""
     histograms = np.stack([mix.histogram(MIXED.loss, "logit"), np.zeros(mix.BINS, int)])
-    alone, agreeing = (fit_split(histograms, DEFAULTS, agreement=value) for value in (0.1, 0.4))
-    assert alone.common.noisy is None
-    assert agreeing.common.noisy is not None
-    assert fit_split(histograms, without(min_agreement=None), agreement=0.1).common.noisy is not None
+    assert fit_split(histograms, DEFAULTS, in_parts=False).common.noisy is None
+    for known in (True, None):
+        assert fit_split(histograms, DEFAULTS, known).common.noisy is not None
 
 
 def test_a_loss_that_is_nan_is_left_out_and_its_segment_set_aside():

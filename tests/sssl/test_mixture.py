@@ -56,9 +56,22 @@ def test_clipping_keeps_the_number_of_losses():
 def test_a_posterior_becomes_monotone_without_losing_its_peak():
     wide_noisy = mix.Mixture("logit", mix.Component(0.5, 0.0, 0.5), mix.Component(0.5, 1.0, 3.0)).clean_probability()
     assert (np.diff(wide_noisy) > 0).any()
-    fixed = mix.monotone(wide_noisy)
+    fixed = mix.monotone(wide_noisy, int(mix.bin_of(np.array(0.0), "logit")))
     assert (np.diff(fixed) <= 0).all()
     assert fixed.max() == wide_noisy.max()
+
+
+def test_a_posterior_between_the_components_tails_says_nothing():
+    """Two components of nearly the same reach: far to the left the confident one wins by nothing, nearer the noisy one
+    does, and what is easiest of all would be called wrong."""
+    confident = mix.Component(0.8, -0.4, 1.1, core_share=1 - 1e-6, core_std=0.4)
+    clean = mix.Mixture("logit", confident, mix.Component(0.2, 1.1, 1.1)).clean_probability()
+    mean, easy = (int(mix.bin_of(np.array(x), "logit")) for x in (-0.4, -2.5))
+    assert clean[easy] < 0.1 < 0.9 < clean[mean]
+    assert clean[0] > 0.99
+    fixed = mix.monotone(clean, mean)
+    assert fixed[easy] >= fixed[mean] == clean[mean]
+    assert (np.diff(fixed) <= 0).all()
 
 
 def test_the_logit_axis_keeps_the_order_of_losses():

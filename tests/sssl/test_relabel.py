@@ -3,9 +3,9 @@ import pyarrow as pa
 import pytest
 
 from schemas import Catalog
-from sssl.evidence import Evidence
+from sssl.evidence import Evidence, Segments
 from sssl.presets import PAPER
-from sssl.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel, sharpen
+from sssl.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel
 from sssl.score import scores_table
 
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
@@ -38,7 +38,7 @@ def run(by_track, tracks, config=GUARDED):
 
 
 def split_and_relabel(scores, tracks, config=GUARDED):
-    loss, consistency = Evidence().losses(scores, None)
+    loss, consistency = Evidence().losses(Segments.of(scores, tracks, CLASSES, None))
     split = fit_split(loss_histograms(scores, loss, tracks, CLASSES, config.axis), config)
     return relabel(scores, loss, consistency, tracks, CLASSES, 1, split, config).to_pandas(), split
 
@@ -138,12 +138,6 @@ def test_without_any_score_nothing_changes():
 def test_targets_are_distributions():
     labels, _ = run({"a": probabilities(700, 300)}, [track("a", "Q1")])
     np.testing.assert_allclose(np.stack(labels["target"]).sum(axis=1), 1.0, atol=1e-6)
-
-
-def test_sharpening_at_one_changes_nothing_and_below_moves_mass_to_the_peak():
-    p = np.array([[0.5, 0.3, 0.2, 0.0]])
-    np.testing.assert_allclose(sharpen(p, 1.0), p)
-    assert sharpen(p, 0.5)[0].tolist() == pytest.approx([25 / 38, 9 / 38, 4 / 38, 0])
 
 
 def test_inherited_labels_are_the_tracks_labels():

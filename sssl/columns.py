@@ -1,0 +1,54 @@
+"""Columns of segment tables as arrays, and sums of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import Catalog
+
+Floats = NDArray[np.float64]
+
+
+def column(table: pa.Table, name: str) -> Floats:
+    """Return a numeric column [N], NaN where it is null."""
+    return np.asarray(table[name].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def track_numbers(table: pa.Table) -> NDArray[np.int64]:
+    """Number the tracks of a table's rows [N] from 0."""
+    return np.asarray(pd.factorize(table["track_id"].to_pandas())[0], dtype=np.int64)
+
+
+def posteriors(scores: pa.Table, classes: int) -> Floats:
+    """Return the posteriors [N, C] of a scores table, NaN where there is none."""
+    listed = scores["probabilities"].combine_chunks()
+    found = np.full((len(listed), classes), np.nan)
+    found[listed.is_valid().to_numpy(zero_copy_only=False)] = listed.flatten().to_numpy().reshape(-1, classes)
+    return found
+
+
+def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the positions [N] of labels among the classes, -1 where there is none."""
+    position = {name: index for index, name in enumerate(classes)}
+    return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
+
+
+def inherited_indices(rows: pa.Table, tracks: Iterable[Catalog], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the positions [N] of the labels that rows have from their tracks, -1 where there is none."""
+    labels = {t.track_id: classes.index(t.label) for t in tracks if t.label is not None}
+    return np.array([labels.get(track_id, -1) for track_id in rows["track_id"].to_pylist()], dtype=np.int64)
+
+
+def fitted_to(tracks: Iterable[Catalog]) -> list[Catalog]:
+    """Return the tracks whose segments tell of wrong labels: trained on, and not known to be right."""
+    return [t for t in tracks if t.label is not None and t.split == "train" and not t.locked]
+
+
+def on_grid(sums: Floats) -> Floats:
+    """Round a part's sums so that float64 adds those of all parts without rounding: in any order the same total."""
+    return np.rint(sums * 256) / 256
