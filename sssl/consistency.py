@@ -4,7 +4,8 @@ A label is about the track as a whole. A segment that does not belong with the o
 applause) is less likely to share it, whatever a classifier thinks of either. Sound is the mean level of each mel band,
 and how levels move; belonging is a log likelihood ratio under the two-covariance model of speaker verification (Brümmer
 and de Villiers, "The speaker partitioning problem", 2010): the sound of a track varies around its mean by one
-covariance, that of the whole catalog by another.
+covariance, that of the whole catalog by another. Both are heavy-tailed, as in Kenny, "Bayesian speaker verification
+with heavy-tailed priors", 2010: under Gaussians all segments of an unusual track would belong to it beyond all bounds.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sssl.columns import Floats, on_grid
 from sssl.sound import without_levels
 
 _FLOOR_DB = -80.0  # what lies below is the noise of codecs and the lack of it
+_FREEDOM = 50.0  # of Student's t, for all numbers of a segment together
 _RIDGE = 0.1  # of the variance: bands are correlated, and few tracks say little about how
 
 
@@ -83,7 +85,7 @@ class TrackModel:
         known = 1 + others * self.between
         expected = self.between / known * (sums[track] - x)
         here, anywhere = 1 + self.between / known, 1 + self.between
-        ratio = 0.5 * (x**2 / anywhere + np.log(anywhere) - (x - expected) ** 2 / here - np.log(here)).sum(axis=1)
+        ratio = _log_density(x - expected, here) - _log_density(x, anywhere)
         return np.where(others[:, 0] > 0, ratio, np.nan)
 
 
@@ -98,6 +100,13 @@ def fit_track_model(moments: SoundMoments | None) -> TrackModel | None:
     within, between = (covariance / np.outer(scale, scale) for covariance in (within, overall - within))
     between, factors = linalg.eigh(between, within + _RIDGE * np.eye(len(mean)))
     return TrackModel(mean, factors / scale[:, None], np.maximum(between, 0.0))
+
+
+def _log_density(x: Floats, variance: Floats) -> Floats:
+    """Return the log density [N] of a multivariate t at x [N, M], but for a constant, given its variances by factor."""
+    squares = (x**2 / variance).sum(axis=1)
+    peak = np.broadcast_to(np.log(variance), x.shape).sum(axis=1)
+    return -0.5 * np.asarray((_FREEDOM + x.shape[1]) * np.log1p(squares / _FREEDOM) + peak)
 
 
 def _sums(x: Floats, track: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

@@ -55,7 +55,7 @@ def _with_settings(preset: Preset, seed: int, warmup_epochs: int | None, rounds:
 
 
 def _warm_up(*, cross_fit: bool, mixup: bool = True, bag: int = 1) -> Preset:
-    train = replace(GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, warmup_bag=bag)
+    train = replace(GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, bag=bag)
     return replace(GUARDED, rounds=0, train=train)
 
 
@@ -65,7 +65,7 @@ METHODS: dict[MethodName, Method] = {
     "paper": Method(PAPER),
     "guarded": Method(GUARDED),
     # By the scores of the warm-up that `guarded` has, which costs nothing more and finds more than a plain one.
-    "prune": Method(_warm_up(cross_fit=True, bag=GUARDED.train.warmup_bag), refit=_warm_up(cross_fit=False)),
+    "prune": Method(_warm_up(cross_fit=True, bag=GUARDED.train.bag), refit=_warm_up(cross_fit=False)),
 }
 
 

@@ -25,13 +25,13 @@ _REACH = 2  # segments to either side that are neighbours
 class EvidenceConfig:
     """What a split goes by beside the loss."""
 
-    consistency: float = 1.0
+    consistency: float = 0.8
     """Nats that a standard deviation of inconsistency counts, of how little a segment sounds like its track; beside
     them stand the model's log odds against the label, calibrated. 0: the loss alone."""
     neighbours: bool = True
     """Let the two segments to either side speak too, as far as neighbours tell anything about each other in this
     catalog: wrong stretches are often longer than a segment."""
-    min_agreement: float | None = 0.25
+    min_agreement: float | None = 0.26
     """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
     loss and inconsistency. Where labels are right both are noise of different origin. None: ask the mixture."""
 

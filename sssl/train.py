@@ -49,9 +49,9 @@ class TrainConfig:
     patience: int | None = None
     """Stop a member after so many epochs without a lower loss on the fold it leaves out, and keep its best epoch; needs
     cross-fitting, and lets the left-out labels choose the epoch. None: all epochs, as the schedule is made for."""
-    warmup_bag: int = 4
-    """Compare the label with the mean posterior of so many segments of a track in round 0: it is the track that has it;
-    1: with the posterior of each segment."""
+    bag: int = 4
+    """Compare the label with the mean posterior of so many segments of a track: it is the track that has it; 1: with
+    the posterior of each segment."""
     batch_size: int = 32
     """Segments a step."""
     learning_rate: float = 2e-3
@@ -81,7 +81,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         require(self.model in FRONT_ENDS, "model", self.model, f"one of {', '.join(FRONT_ENDS)}")
         require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
-        require(0 < self.warmup_bag <= self.batch_size, "warmup_bag", self.warmup_bag, "1 to batch_size")
+        require(0 < self.bag <= self.batch_size, "bag", self.bag, "1 to batch_size")
         require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
@@ -277,9 +277,8 @@ class _Trainer:
         self.epochs, config = training.epochs, training.config
         self.corpus = corpus = Corpus(training.store, training.catalog, training.segments, training.labels)
         self.left_out = member if training.spec.members > 1 else None
-        self.bag = 1 if training.round else config.warmup_bag
-        self.bags = corpus.bags(self.left_out, self.bag)
-        if self.bags * self.bag < 2:
+        self.bags = corpus.bags(self.left_out, config.bag)
+        if self.bags * config.bag < 2:
             raise TrainError(f"nothing to train on: {self.bags} segments carry weight for member {member}")
         torch.manual_seed(self._seed("weights"))
         self.network = training.spec.build().to(self.device)
@@ -296,7 +295,7 @@ class _Trainer:
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         # Each group of parts that is shuffled together ends in a batch that may be short.
-        a_step = config.batch_size // self.bag
+        a_step = config.batch_size // config.bag
         steps = self.epochs * (self.bags // a_step + math.ceil(len(corpus.parts) / corpus.shuffle_parts))
         peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, peak, total_steps=steps + 1)
@@ -311,8 +310,8 @@ class _Trainer:
         torch.manual_seed(self._seed(epoch))
         self.network.train()
         total, seen = 0.0, 0
-        for batch in self.corpus.epoch(self.left_out, self.config.batch_size, self.bag, self._seed(epoch)):
-            ramp = (epoch + seen / (self.bags * self.bag)) / self.epochs
+        for batch in self.corpus.epoch(self.left_out, self.config.batch_size, self.config.bag, self._seed(epoch)):
+            ramp = (epoch + seen / (self.bags * self.config.bag)) / self.epochs
             loss = self._loss(batch.to(self.device), ramp)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -355,12 +354,12 @@ class _Trainer:
         alpha = config.mixup_alpha if self.round or config.warmup_mixup else 0.0
         soft_label = losses.smooth(batch.target, config.label_smoothing)
         weight = batch.weight * (batch.target @ self.class_weight)
-        bags = view(log_mel, config.augment).unflatten(0, (-1, self.bag))
-        mixed, target = losses.mixup(bags, soft_label.unflatten(0, (-1, self.bag)), alpha)
+        bags = view(log_mel, config.augment).unflatten(0, (-1, config.bag))
+        mixed, target = losses.mixup(bags, soft_label.unflatten(0, (-1, config.bag)), alpha)
         logits = self.network(mixed.flatten(0, 1))
-        by_bag = logits.unflatten(0, (-1, self.bag))
+        by_bag = logits.unflatten(0, (-1, config.bag))
         noisy_loss = config.lambda_noisy * ramp * losses.squared_error(by_bag, target).flatten()
-        confident_loss = losses.bag_cross_entropy(by_bag, target).repeat_interleave(self.bag)
+        confident_loss = losses.bag_cross_entropy(by_bag, target).repeat_interleave(config.bag)
         loss = (weight * torch.where(batch.noisy, noisy_loss, confident_loss)).sum() / len(weight)
         loss = loss + config.lambda_prior * losses.prior_divergence(logits, self.prior)
         if config.lambda_consistency and self.round:
