@@ -14,6 +14,7 @@ from sssl import report
 from sssl.catalog import commit_catalog
 from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
 from sssl.deal import CatalogConfig
+from sssl.evidence import EvidenceConfig
 from sssl.features import MelConfig
 from sssl.judge import JudgeConfig
 from sssl.presets import GUARDED
@@ -141,7 +142,7 @@ def make_folder(
     for manifest in job.commit(receipts):
         snapshot = snapshot.add(manifest)
     for round, accuracy in enumerate(accuracies):
-        split = RelabelConfig(min_separation=separation, min_agreement=None)
+        split = RelabelConfig(min_separation=separation, evidence=EvidenceConfig(min_agreement=None))
         snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=split), ())
         if not has_nothing_to_split(snapshot, round):
             snapshot = score(store, snapshot, round, accuracy, settings)

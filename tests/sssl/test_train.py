@@ -56,11 +56,11 @@ def undisturbed(finished):
 
 
 def test_an_epoch_has_every_row_that_carries_weight_once(corpus, finished):
-    batches = list(corpus.epoch(None, 16, 1, seed=1))
+    batches = list(corpus.epoch(None, 500, 1, seed=1))
     weighted = finished.read_table(corpus.labels, ["weight"])["weight"].to_numpy() > 0
     assert sum(len(batch.weight) for batch in batches) == corpus.bags(None, 1) == weighted.sum()
     mean = torch.cat([b.log_mel.float().mean((1, 2)) for b in batches]).sort().values
-    again = torch.cat([b.log_mel.float().mean((1, 2)) for b in corpus.epoch(None, 16, 1, seed=2)]).sort().values
+    again = torch.cat([b.log_mel.float().mean((1, 2)) for b in corpus.epoch(None, 500, 1, seed=2)]).sort().values
     torch.testing.assert_close(mean, again)
 
 
@@ -88,7 +88,7 @@ def test_an_epoch_of_bags_has_as_many_as_were_counted(corpus):
 
 def test_a_member_never_sees_its_fold(corpus):
     for member in range(3):
-        folds = torch.cat([batch.fold for batch in corpus.epoch(member, 16, 1, seed=0)])
+        folds = torch.cat([batch.fold for batch in corpus.epoch(member, 500, 1, seed=0)])
         assert member not in folds
         assert len(folds) == corpus.bags(member, 1) > 0
 
