@@ -18,7 +18,7 @@ from sssl.cpu import CLOCK
 from sssl.sound import sound_db, sound_of
 from sssl.store import Manifest, PartFile, Receipt, Snapshot, Store, StoreError, generation_name
 
-_ALIGNED = ("segments", "scores", "labels")
+_ALIGNED = ("segments", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
 
 

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.command import stage
 from pipelines.execute import run_job
@@ -54,12 +53,11 @@ class TrainTrack(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The segments of a track that have a posterior: [N, C], sound [N, K], start [N], and which are noisy [N]."""
+    """The segments of a track that have a posterior: [N, C], sound [N, K] and start [N]."""
 
     posterior: Floats
     sound: Floats
     start_s: Floats
-    noisy: NDArray[np.bool_]
 
 
 def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
@@ -84,23 +82,20 @@ def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Sco
     scores = job.read(ref, "scores", ["track_id", "probabilities"])
     segments = job.read(ref, "segments", ["start_s", "sound_db"] if settings.sound else ["start_s"])
     # Appended rather than looked at beside it: tables of different length are refused.
-    rows = scores.select(["track_id"]).append_column("start_s", segments["start_s"])
-    rows = rows.append_column("reason", job.read(ref, "labels", ["reason"])["reason"]).to_pandas()
+    rows = scores.select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
     posterior, start_s = posteriors(scores, len(job.classes)), rows["start_s"].to_numpy(np.float64)
     sound = job.sound(ref, segments) if settings.sound else np.empty((len(rows), 0))
-    columns = (posterior, sound, start_s, (rows["reason"] == "high-loss").to_numpy())
     by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
-    return {str(track_id): Scored(*(column[own.index] for column in columns)) for track_id, own in by_track}
+    return {
+        str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
+    }
 
 
 def train_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[TrainTrack]:
-    """Return what the fit is told of a part's train tracks: of noisy segments nothing, unless a track has no others.
-
-    Segments that confident learning pruned count: by the model alone, what it leaves agrees with the model too well.
-    """
+    """Return what the fit is told of a part's train tracks."""
     scored = scored_tracks(ref, job, settings)
     return [
-        TrainTrack(t.track_id, job.classes.index(t.label), t.group_id, _statistics(own))
+        TrainTrack(t.track_id, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
         for t in job.tracks(ref)
         if t.label is not None and t.split == "train" and (own := scored.get(t.track_id))
     ]
@@ -111,8 +106,7 @@ def write_songs(
 ) -> Receipt:
     """Write the songs of a part."""
     maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
-    scored = scored_tracks(ref, job, settings).items()
-    songs = [maker.song(track_id, own.posterior, own.sound, own.start_s) for track_id, own in scored]
+    songs = [maker.song(track_id, *own) for track_id, own in scored_tracks(ref, job, settings).items()]
     table = to_arrow(Song, songs)
     return job.write(ref.part, {"songs": table}, song_counts(table, job.tracks(ref)))
 
@@ -121,18 +115,12 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     """Run the stage and return the snapshot with the songs."""
     accepted = last_accepted(store, snapshot)
     segments = snapshot.get("segments")
-    of_round = (snapshot.get(table, accepted.round) for table in ("scores", "labels"))
-    inputs = [snapshot.get("catalog"), segments, *of_round]
+    inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
     settings = asdict(config.settings) | {"scores_round": accepted.round}
     job = Job.of(store, "songs", ("songs",), settings, inputs)
     segment_s = segments.config["cut"]["segment_s"]
     (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)
     return snapshot.add(songs)
-
-
-def _statistics(own: Scored) -> Floats:
-    kept = ~own.noisy | own.noisy.all()
-    return statistics(own.posterior[kept], own.sound[kept])
 
 
 def _fit(rows: list[TrainTrack], classes: int, settings: SongConfig) -> SongModel:

@@ -170,7 +170,7 @@ class Label:
     inherited_label: str | None = column(_TEXT, "The track's label.", nullable=True, example="Q1")
     loss: float | None = column(
         _REAL,
-        "Loss the split was made on: that of the last accepted round, calibrated, with `consistency` and neighbours.",
+        "Loss the split was made on: that of the last accepted round with `consistency` and neighbours, calibrated.",
         unit="nat",
         nullable=True,
         example=2.25,

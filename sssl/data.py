@@ -57,7 +57,7 @@ class Corpus:
 
     def epoch(self, member: int | None, batch_size: int, bag: int, seed: int) -> Iterator[Examples]:
         """Yield the batches of one epoch in an order given by the seed, without tracks of fold `member`: bags of `bag`
-        segments of a track, one after the other.
+        segments of a track, confident or noisy ones, one after the other.
 
         A last batch of a single row is dropped: batch normalisation cannot train on it.
         """
@@ -66,7 +66,7 @@ class Corpus:
         for start in range(0, len(order), self.shuffle_parts):
             loaded = [_without_fold(self.load(part), member) for part in order[start : start + self.shuffle_parts]]
             rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
-            for bags in deal_bags(rows.track, bag, generator).split(batch_size // bag):
+            for bags in deal_bags(_alike(rows), bag, generator).split(batch_size // bag):
                 if bags.numel() > 1:
                     yield rows.take(bags.flatten())
 
@@ -79,8 +79,8 @@ class Corpus:
 
     def bags(self, member: int | None, bag: int) -> int:
         """Count the bags of an epoch; with one segment a bag its rows."""
-        tracks = (_without_fold(self.load(part), member).track for part in self.parts)
-        return sum(int((-(-segments_a_track(track) // bag)).sum()) for track in tracks)
+        loaded = (_without_fold(self.load(part), member) for part in self.parts)
+        return sum(int((-(-segments_a_track(_alike(rows)) // bag)).sum()) for rows in loaded)
 
     def prior(self) -> Tensor:
         """Return the share of each class [C] among the weighted soft labels."""
@@ -140,6 +140,11 @@ def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
 def segments_a_track(track: Tensor) -> Tensor:
     """Count the rows [T] of each track, in the order of their numbers [N]."""
     return torch.unique(track, return_counts=True)[1]
+
+
+def _alike(rows: Examples) -> Tensor:
+    """Number what may share a bag [N]: a confident segment must not learn what the model thinks of a noisy one."""
+    return rows.track * 2 + rows.noisy
 
 
 def _without_fold(examples: Examples, member: int | None) -> Examples:

@@ -27,7 +27,7 @@ class EvidenceConfig:
 
     consistency: float = 0.8
     """Nats that a standard deviation of inconsistency counts, of how little a segment sounds like its track; beside
-    them stand the model's log odds against the label, calibrated. 0: the loss alone."""
+    them stand the model's log odds against the label, calibrated. 0: what a segment sounds like does not count."""
     neighbours: bool = True
     """Let the two segments to either side speak too, as far as neighbours tell anything about each other in this
     catalog: wrong stretches are often longer than a segment."""
@@ -128,7 +128,7 @@ class Evidence:
         Where labels are wrong in parts of tracks, what the others of its track let expect of a segment says how hard
         the track is, not that the label is wrong here. Elsewhere it is all there is: whole tracks may be wrong.
         """
-        odds = both[:, 0] - expected_beyond(both[:, 0], track, self.mean_odds, self.between)
+        odds = beyond_others(both[:, 0], track, self.mean_odds, self.between)
         inconsistency = self.unit * (both[:, 1] - self.mean_inconsistency)
         return np.asarray(odds + np.where(np.isfinite(inconsistency), inconsistency, 0.0))
 
@@ -161,7 +161,8 @@ def fit_evidence(
         return Evidence()
     mean = sums.total / sums.segments
     variance = np.maximum(sums.squares / sums.segments - mean**2, 1e-12)
-    unit = float(config.consistency / np.sqrt(variance[1])) if tracks is not None else 0.0
+    # At most what a log likelihood ratio says by itself: where all tracks sound alike it is noise.
+    unit = min(float(config.consistency / np.sqrt(variance[1])), 1.0) if tracks is not None else 0.0
     agreement = None if tracks is None else _lower_correlation(sums.own_own, sums.segments)
     in_parts = None
     if agreement is not None and config.min_agreement is not None:
@@ -174,13 +175,14 @@ def fit_evidence(
     return Evidence(tracks, temperature, float(mean[0]), float(mean[1]), unit, between, slope, agreement, in_parts)
 
 
-def expected_beyond(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
-    """Return by how much more than the mean the others of a segment's track let expect [N]: few others say little of a
-    track, whose mean varies by `between` times the variance within."""
+def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
+    """Return values [N] less what the others of their track let expect beyond the mean, in deviations as of long
+    tracks: few others say little of a track, whose mean varies by `between` times the variance within."""
     known = np.isfinite(values)
     beyond = np.where(known, values - mean, 0.0)
     sums, counts = np.bincount(track, beyond), np.bincount(track, known)
-    return np.asarray(between * (sums[track] - beyond) / (1 + between * (counts[track] - known)))
+    ratio = between / (1 + between * (counts[track] - known))
+    return np.asarray(mean + (values - mean - ratio * (sums[track] - beyond)) / np.sqrt(1 + ratio))
 
 
 def _lower_correlation(products: Floats, count: float) -> float:

@@ -182,10 +182,12 @@ def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
     Losses of right labels peak more and reach further to both sides than one Gaussian does. Between two Gaussians of
     any width the likeliest split is then often one of narrow and wide rather than of low and high. Most labels are
     taken to be right: the confident component starts at the median. The noisy one starts once as few segments with the
-    highest losses and once as many, which end in different optima where it is small. The likelier one counts.
+    highest losses and once as many, which end in different optima where it is small. The likelier one that has
+    kept a noisy component counts.
     """
     starts = [(0.0, 0.95)] if components == 1 else [(0.1, 0.95), (0.3, 0.85)]
-    return max((_maximize_peaked(counts, axis, *start) for start in starts), key=lambda found: found[0])[1]
+    found = [_maximize_peaked(counts, axis, *start) for start in starts]
+    return max(found, key=lambda one: (one[1].noisy is not None, one[0]))[1]
 
 
 def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: float) -> tuple[float, Mixture]:

@@ -43,7 +43,7 @@ class RelabelConfig:
     class of so many segments, all of it for a large one; none: one mixture for all."""
     min_separation: float | None = 1.5
     """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split. Only
-    asked where the sound of tracks does not tell."""
+    asked where `min_agreement` is not, or the sound of tracks does not tell."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""
     max_noisy_share: float | None = 0.4

@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS `labels` (
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
   `inherited_label` STRING OPTIONS (description = "The track's label."),
-  `loss` FLOAT64 OPTIONS (description = "Loss the split was made on: that of the last accepted round, calibrated, with `consistency` and neighbours. [nat]"),
+  `loss` FLOAT64 OPTIONS (description = "Loss the split was made on: that of the last accepted round with `consistency` and neighbours, calibrated. [nat]"),
   `consistency` FLOAT64 OPTIONS (description = "Log likelihood ratio that the segment sounds like the rest of its track; low where it does not belong. [nat]"),
   `clean_probability` FLOAT64 OPTIONS (description = "Posterior of the mixture's low-loss component: how likely the inherited label is right."),
   `partition` STRING NOT NULL OPTIONS (description = "`confident`, `noisy`, `locked` or `unlabelled`."),

@@ -78,6 +78,7 @@ def _split_of(source: Source, row: Round, summary: Context, large: bool) -> Cont
         "round": row,
         "mixture": common,
         "evidence": summary["evidence"],
+        "components": summary["components"],
         "plot": plots.loss_histogram(of, alt, losses.sum(axis=0), common, large),
         "by_class": [
             (name, plots.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))

@@ -1,3 +1,6 @@
+import functools
+import operator
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,8 +13,9 @@ from sssl.evidence import (
     Evidence,
     EvidenceConfig,
     Segments,
+    Spread,
     around_in_track,
-    expected_beyond,
+    beyond_others,
     fit_evidence,
     sum_losses,
     sum_spread,
@@ -134,12 +138,41 @@ def test_where_sound_does_not_tell_whole_tracks_may_be_wrong():
     assert np.corrcoef(mean)[0, 1] > 0.95
 
 
-def test_few_others_let_expect_little():
+def test_what_others_let_expect_is_taken_off_and_few_others_let_expect_little():
     """A hundred others with odds 1 above the mean, one such other, none: with as much variance between as within."""
-    track = np.repeat([0, 1, 2], [101, 2, 1])
-    found = expected_beyond(np.full(104, 3.0), track, mean=2.0, between=1.0)
-    np.testing.assert_allclose(found[[0, 101, 103]], [100 / 101, 1 / 2, 0])
-    assert not expected_beyond(np.full(104, 3.0), track, mean=2.0, between=0.0).any()
+    track, values = np.repeat([0, 1, 2], [101, 2, 1]), np.full(104, 3.0)
+    found = beyond_others(values, track, mean=2.0, between=1.0)
+    deviation = np.sqrt([1 + 1 / 101, 1 + 1 / 2, 1 + 1])
+    np.testing.assert_allclose(found[[0, 101, 103]], 2 + np.array([1 / 101, 1 / 2, 1]) / deviation)
+    np.testing.assert_array_equal(beyond_others(values, track, mean=2.0, between=0.0), values)
+
+
+@pytest.mark.parametrize("between", [0.3, 4.0])
+def test_what_is_left_has_the_same_spread_in_tracks_of_any_length(between):
+    rng = np.random.default_rng(0)
+    track = np.repeat(np.arange(9000), np.repeat([1, 2, 20], 3000))
+    values = rng.normal(0, np.sqrt(between), 9000)[track] + rng.normal(0, 1, len(track))
+    left = beyond_others(values, track, mean=0.0, between=between)
+    for tracks in ((0, 3000), (3000, 6000), (6000, 9000)):
+        own = left[(track >= tracks[0]) & (track < tracks[1])]
+        assert own.std() == pytest.approx(1.0, abs=0.05)
+
+
+def test_parts_add_up_to_the_catalog_exactly_in_any_order():
+    segments, _ = catalog(difficulty=0.5)
+    model = fit_track_model(sound_moments(segments.sound, segments.track))
+    parts = [Segments(*(column[segments.track % 7 == part] for column in vars(segments).values())) for part in range(7)]
+    for summed in (sum_losses, lambda part: sum_spread(part, 1.7, model)):
+        forward, backward = (functools.reduce(operator.add, map(summed, some)) for some in (parts, parts[::-1]))
+        for a, b in zip(
+            *(vars(s).values() if isinstance(s, Spread) else [s] for s in (forward, backward)), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_sound_that_tells_nothing_is_not_blown_up():
+    segments = segments_of(made(0), np.random.default_rng(0).normal(-40, 8, (TRACKS * LENGTH, NUMBERS)))
+    assert fitted(segments).unit <= 1.0
 
 
 def test_what_is_missing_leaves_the_rest_to_speak():

@@ -41,6 +41,13 @@ def test_losses_with_a_peak_and_long_tails_are_not_split_into_narrow_and_wide():
     assert (fitted.confident.core_std, fitted.confident.std) == pytest.approx((0.4, 1.4), abs=0.1)
 
 
+def test_a_start_that_loses_its_noisy_component_does_not_stand_for_two():
+    """The likelihood of a noisy component below the confident one is not that of the single one which is left."""
+    histogram = counts(np.concatenate([normal(0, 0.8, 210), normal(-4.6, 0.8, 147, 1), normal(4, 0.8, 47, 2)]))
+    one, two = (mix.fit_peaked(histogram, "logit", components) for components in (1, 2))
+    assert mix.prefers_two(histogram, one, two)
+
+
 def test_one_absurd_loss_does_not_move_the_fit():
     values = np.concatenate([normal(-3, 0.5, 700), normal(1, 0.5, 300, 1)])
     clean = mix.fit_two(mix.clip_quantiles(counts(values), 0.005, 0.995), "logit")

@@ -75,6 +75,20 @@ def test_a_bag_is_of_one_track_and_each_row_is_in_one():
     assert sorted(order.flatten().tolist()) == list(range(8))
 
 
+def test_confident_and_noisy_segments_of_a_track_share_no_bag(corpus):
+    mixed = replace(corpus)
+    rows = corpus.load(corpus.parts[0])
+    noisy = torch.arange(len(rows.weight)) % 3 == 0
+    mixed.load = lambda part: rows._replace(noisy=noisy)
+    mixed.parts = corpus.parts[:1]
+    batches = list(mixed.epoch(None, 16, 4, seed=1))
+    assert sum(len(batch.weight) for batch in batches) == 4 * mixed.bags(None, 4)
+    for batch in batches:
+        by_bag = batch.noisy.view(-1, 4)
+        assert (by_bag == by_bag[:, :1]).all()
+    assert any(batch.noisy.any() for batch in batches)
+
+
 def test_no_rows_make_no_bag():
     """As in a group of parts whose labelled tracks are all of the fold that is left out."""
     assert deal_bags(torch.zeros(0, dtype=torch.int64), 4, torch.Generator()).numel() == 0
