@@ -176,13 +176,13 @@ def fit_evidence(
 
 
 def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
-    """Return values [N] less what the others of their track let expect beyond the mean, in deviations as of long
-    tracks: few others say little of a track, whose mean varies by `between` times the variance within."""
+    """Return values [N] less what the others of their track let expect beyond the mean: few others say little of a
+    track, whose mean varies by `between` times the variance within."""
     known = np.isfinite(values)
     beyond = np.where(known, values - mean, 0.0)
     sums, counts = np.bincount(track, beyond), np.bincount(track, known)
-    ratio = between / (1 + between * (counts[track] - known))
-    return np.asarray(mean + (values - mean - ratio * (sums[track] - beyond)) / np.sqrt(1 + ratio))
+    expected = between * (sums[track] - beyond) / (1 + between * (counts[track] - known))
+    return np.asarray(values - expected)
 
 
 def _lower_correlation(products: Floats, count: float) -> float:
