@@ -23,10 +23,10 @@ from sssl.rounds import last_accepted
 from sssl.songs import (
     STATISTICS,
     Floats,
+    LabelledTracks,
     SongConfig,
     SongMaker,
     SongModel,
-    TrainTracks,
     fit_songs,
     song_counts,
     statistics,
@@ -43,10 +43,11 @@ class Config:
     settings: SongConfig = field(default_factory=SongConfig)
 
 
-class TrainTrack(NamedTuple):
-    """A train track to fit to: its label's index, its group and its statistics [2 C + K]."""
+class LabelledTrack(NamedTuple):
+    """A track to fit to: its split, its label's index, its group and its statistics [2 C + K]."""
 
     track_id: str
+    split: str
     label: int
     group: str
     statistics: Floats
@@ -61,12 +62,12 @@ class Scored(NamedTuple):
 
 
 def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
-    """Wire the pipeline: fit classifier and threshold on train tracks of all parts, then apply them to each part."""
+    """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply them to each part."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     model = (
         parts
-        | beam.FlatMap(train_tracks, job, settings)
+        | beam.FlatMap(labelled_tracks, job, settings)
         | beam.combiners.ToList()
         | beam.Map(_fit, len(job.classes), settings)
     )
@@ -91,13 +92,13 @@ def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Sco
     }
 
 
-def train_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[TrainTrack]:
-    """Return what the fit is told of a part's train tracks."""
+def labelled_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[LabelledTrack]:
+    """Return what the fit is told of a part's labelled tracks."""
     scored = scored_tracks(ref, job, settings)
     return [
-        TrainTrack(t.track_id, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
+        LabelledTrack(t.track_id, t.split, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
         for t in job.tracks(ref)
-        if t.label is not None and t.split == "train" and (own := scored.get(t.track_id))
+        if t.label is not None and t.split is not None and (own := scored.get(t.track_id))
     ]
 
 
@@ -106,9 +107,12 @@ def write_songs(
 ) -> Receipt:
     """Write the songs of a part."""
     maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
-    songs = [maker.song(track_id, *own) for track_id, own in scored_tracks(ref, job, settings).items()]
+    tracks = job.tracks(ref)
+    held_out = {track.track_id for track in tracks if track.split == "test"}
+    scored = scored_tracks(ref, job, settings)
+    songs = [maker.song(track_id, *own, held_out=track_id in held_out) for track_id, own in scored.items()]
     table = to_arrow(Song, songs)
-    return job.write(ref.part, {"songs": table}, song_counts(table, job.tracks(ref)))
+    return job.write(ref.part, {"songs": table}, song_counts(table, tracks))
 
 
 def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
@@ -123,12 +127,18 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     return snapshot.add(songs)
 
 
-def _fit(rows: list[TrainTrack], classes: int, settings: SongConfig) -> SongModel:
+def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row.track_id)
-    features = np.array([row.statistics for row in ordered]) if ordered else np.empty((0, STATISTICS * classes))
-    labels = np.array([row.label for row in ordered], np.int64)
-    return fit_songs(TrainTracks(features, labels, [row.group for row in ordered]), classes, settings)
+    width = len(ordered[0].statistics) if ordered else STATISTICS * classes
+    train, held_out = (_of_split(ordered, split, width) for split in ("train", "test"))
+    return fit_songs(train, held_out, classes, settings)
+
+
+def _of_split(rows: list[LabelledTrack], split: str, width: int) -> LabelledTracks:
+    own = [row for row in rows if row.split == split]
+    features = np.array([row.statistics for row in own]).reshape(len(own), width)
+    return LabelledTracks(features, np.array([row.label for row in own], np.int64), [row.group for row in own])
 
 
 def main(argv: Sequence[str]) -> int:

@@ -85,7 +85,7 @@ class Recipe:
             "gate": segments.config["gate"],
             "score": snapshot.get("scores", accepted.round).config,
             "songs": songs.config,
-            "song_model": {name: songs.summary[name] for name in ("classifier", "threshold", "reliability")},
+            "song_model": SongModel.of_summary(songs.summary).to_json(),
             "classes": snapshot.get("catalog").summary["classes"],
             "round": accepted.round,
             "model_id": accepted.model_id,

@@ -106,9 +106,15 @@ class Threshold:
 
 @dataclass(frozen=True)
 class SongModel:
-    """What is fitted to the train tracks, and how reliable it is on those that were left out."""
+    """What is fitted to labelled tracks, and how reliable it is.
+
+    `classifier` knows the labels of train and of held-out tracks, `held_out_classifier` those of train tracks alone: it
+    is for held-out tracks, so that these go on to show what labels are worth. `threshold` and `reliability` come from
+    train tracks that were left out of the fit.
+    """
 
     classifier: SongClassifier
+    held_out_classifier: SongClassifier
     threshold: Threshold
     reliability: tuple[Bin, ...]
 
@@ -117,12 +123,17 @@ class SongModel:
 
     @classmethod
     def of_summary(cls, summary: dict[str, Any]) -> SongModel:
-        """Read the model back from the manifest of `songs`."""
+        """Read the model back from the manifest of `songs`; older ones had one classifier, fitted to train tracks."""
         bins = tuple(Bin(**values) for values in summary["reliability"])
-        return cls(SongClassifier(**summary["classifier"]), Threshold(**summary["threshold"]), bins)
+        return cls(
+            SongClassifier(**summary["classifier"]),
+            SongClassifier(**summary.get("held_out_classifier", summary["classifier"])),
+            Threshold(**summary["threshold"]),
+            bins,
+        )
 
 
-class TrainTracks(NamedTuple):
+class LabelledTracks(NamedTuple):
     """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and groups [N]."""
 
     features: Floats
@@ -130,21 +141,25 @@ class TrainTracks(NamedTuple):
     groups: Sequence[str]
 
 
-def fit_songs(tracks: TrainTracks, classes: int, config: SongConfig) -> SongModel:
-    """Fit classifier and threshold to train tracks.
+def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, config: SongConfig) -> SongModel:
+    """Fit classifier and threshold to train tracks, and the classifier once more to held-out ones, too: no network
+    trained on them, so their posteriors are like those of new music.
 
     With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees no score
     of a network that knows the label; with a single model its probabilities are too sure. New music is scored by the
     mean of all members, which is right more often than one member: there its probabilities are rather too low. What
     the fit is judged by comes from fits that left out the track's group.
     """
-    classifier, left_out = fit_classifier(tracks, classes, config)
-    confidence, correct = left_out.max(axis=1), left_out.argmax(axis=1) == tracks.labels[: len(left_out)]
+    held_out_classifier, left_out = fit_classifier(train, classes, config)
+    confidence, correct = left_out.max(axis=1), left_out.argmax(axis=1) == train.labels[: len(left_out)]
     threshold = choose_threshold(confidence, correct, config)
-    return SongModel(classifier, threshold, tuple(reliability(confidence, correct, bins_for(len(confidence)))))
+    bins = tuple(reliability(confidence, correct, bins_for(len(confidence))))
+    features = np.concatenate([train.features, held_out.features])
+    labels = np.concatenate([train.labels, held_out.labels])
+    return SongModel(_fit_softmax(features, labels, classes, config), held_out_classifier, threshold, bins)
 
 
-def fit_classifier(tracks: TrainTracks, classes: int, config: SongConfig) -> tuple[SongClassifier, Floats]:
+def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> tuple[SongClassifier, Floats]:
     """Fit the song classifier; return it and its probabilities [N, C] for each track by a fit that left out its group,
     or none [0, C] where all tracks are of one group.
     """
@@ -188,7 +203,7 @@ def _threshold(
     return Threshold(abstain_below, wanted, len(confidence), tracks, right, low)
 
 
-def _splits(tracks: TrainTracks, classes: int) -> Splits:
+def _splits(tracks: LabelledTracks, classes: int) -> Splits:
     """Split tracks into those to fit to and those left out, by group; no split where there is one group."""
     folds = min(_LEFT_OUT_FOLDS, len(set(tracks.groups)))
     if folds < 2:
@@ -197,7 +212,7 @@ def _splits(tracks: TrainTracks, classes: int) -> Splits:
     return list(splitter.split(*tracks))
 
 
-def _fewest_groups(tracks: TrainTracks, classes: int) -> int:
+def _fewest_groups(tracks: LabelledTracks, classes: int) -> int:
     """Return in how many groups the class occurs that occurs in the fewest."""
     pairs = set(zip(tracks.labels.tolist(), tracks.groups, strict=True))
     return min(sum(label == c for label, _ in pairs) for c in range(classes))
@@ -261,9 +276,13 @@ class SongMaker:
     round: int
     model_id: str
 
-    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats) -> Song:
-        """Make the row of a track from its finite posteriors [N, C] and their segments' sound [N, K] and starts [N]."""
-        probabilities = self.model.classifier.probabilities(statistics(posterior, sound))
+    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats, *, held_out: bool = False) -> Song:
+        """Make the row of a track from its finite posteriors [N, C] and their segments' sound [N, K] and starts [N].
+
+        A held-out track's is made by the classifier that does not know its label.
+        """
+        classifier = self.model.held_out_classifier if held_out else self.model.classifier
+        probabilities = classifier.probabilities(statistics(posterior, sound))
         peak = int(probabilities.argmax())
         return Song(
             track_id=track_id,

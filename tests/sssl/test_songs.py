@@ -3,8 +3,10 @@ import pytest
 
 from sssl.config import ConfigError
 from sssl.songs import (
+    LabelledTracks,
     SongConfig,
-    TrainTracks,
+    SongMaker,
+    SongModel,
     bins_for,
     choose_threshold,
     fit_classifier,
@@ -40,7 +42,10 @@ def test_statistics_do_not_depend_on_the_order_of_segments():
 
 def tracks_of(features, labels, groups=None):
     groups = range(len(labels)) if groups is None else groups
-    return TrainTracks(features, labels, [f"g{group}" for group in groups])
+    return LabelledTracks(features, labels, [f"g{group}" for group in groups])
+
+
+NONE = tracks_of(np.empty((0, 6)), np.empty(0, int))
 
 
 def fitted(features, labels, classes=3):
@@ -247,16 +252,41 @@ def test_a_given_threshold_stands_and_says_what_it_is_worth():
 
 def test_a_fit_brings_threshold_and_reliability_of_left_out_tracks():
     features, labels = labelled(200)
-    model = fit_songs(tracks_of(features, labels), 3, SongConfig())
+    model = fit_songs(tracks_of(features, labels), NONE, 3, SongConfig())
     assert model.threshold.left_out_tracks == sum(found.tracks for found in model.reliability) == 200
     assert len(model.reliability) == bins_for(200) == 10
     assert model.threshold.abstain_below is not None
     assert [bins_for(count) for count in (0, 9, 25, 10_000)] == [1, 1, 2, 10]
 
 
+def test_held_out_tracks_teach_only_the_classifier_of_new_music():
+    (features, labels), (more, answers) = labelled(100), labelled(100, seed=1)
+    train = tracks_of(features, labels)
+    alone = fit_songs(train, NONE, 3, SongConfig())
+    model = fit_songs(train, tracks_of(more, answers), 3, SongConfig())
+    assert alone.classifier == alone.held_out_classifier
+    assert (model.held_out_classifier, model.threshold) == (alone.held_out_classifier, alone.threshold)
+    assert model.reliability == alone.reliability
+    assert model.classifier == fitted(np.concatenate([features, more]), np.concatenate([labels, answers]))
+    assert model.classifier != alone.classifier
+    maker = SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
+    segments, sound, start_s = posterior([0, 0, 1]), np.empty((3, 0)), np.array([0.0, 3.0, 6.0])
+    for held_out, classifier in [(True, model.held_out_classifier), (False, model.classifier)]:
+        song = maker.song("t", segments, sound, start_s, held_out=held_out)
+        assert song.probabilities == classifier.probabilities(statistics(segments, sound)).tolist()
+
+
+def test_the_model_of_an_older_manifest_has_one_classifier():
+    model = fit_songs(tracks_of(*labelled(100)), tracks_of(*labelled(50, seed=1)), 3, SongConfig())
+    assert SongModel.of_summary(model.to_json()) == model
+    older = {name: value for name, value in model.to_json().items() if name != "held_out_classifier"}
+    read = SongModel.of_summary(older)
+    assert read.classifier == read.held_out_classifier == model.classifier
+
+
 def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():
     features, labels = labelled(50)
-    model = fit_songs(tracks_of(features, labels, np.zeros(50)), 3, SongConfig(wanted_precision=0.8))
+    model = fit_songs(tracks_of(features, labels, np.zeros(50)), NONE, 3, SongConfig(wanted_precision=0.8))
     assert model.threshold.left_out_tracks == 0
     assert model.threshold.abstains(1.0)
     assert model.reliability == ()
