@@ -5,7 +5,7 @@ sssl explain --output OUTPUT --track-id ID [--png track.png]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,9 +56,13 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
         yield "reason", f"{entry.reason} ({entry.detail or known.meaning}). {known.remedy}"
     if story.song:
         song = story.song
-        shares = ", ".join(f"{name} {p:.2f}" for name, p in zip(story.classes, song.probabilities, strict=True))
         abstained = ", too uncertain to publish without a look" if song.abstained else ""
+        shares = _shares(story, song.probabilities)
         yield "song", f"{song.label} with confidence {song.confidence:.2f}{abstained} ({shares})"
+        if (alone := story.without_sound) is not None:
+            label = story.classes[int(alone.argmax())]
+            still = "still " if label == song.label else ""
+            yield "its sound", f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})"
         yield "made from", f"{song.segments} segments scored in round {song.round} by model {song.model_id}"
 
 
@@ -144,6 +148,10 @@ def main(argv: Sequence[str]) -> int:
         complain(error)
         return 1
     return 0
+
+
+def _shares(story: Story, probabilities: Iterable[float]) -> str:
+    return ", ".join(f"{name} {p:.2f}" for name, p in zip(story.classes, probabilities, strict=True))
 
 
 def _peak(story: Story, score: Score) -> tuple[str, float]:

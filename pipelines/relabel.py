@@ -106,16 +106,16 @@ def sum_spreads(
 
 def count_losses(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence) -> NDArray[np.int64]:
     """Return the loss histograms [C, BINS] of a part."""
-    loss, _ = evidence.losses(_segments(ref, job, evidence.tracks))
-    scores = job.read(ref, "scores", ["track_id"])
-    return loss_histograms(scores, loss, job.tracks(ref), job.classes, settings.axis)
+    segments = _segments(ref, job, evidence.tracks)
+    return loss_histograms(evidence.losses(segments)[0], segments, settings.axis)
 
 
 def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split) -> Receipt:
     """Write the labels of a part under a fitted split."""
     tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
     assert round is not None
-    loss, consistency = evidence.losses(_segments(ref, job, evidence.tracks))
+    segments = Segments.of(scores, tracks, job.classes, _sound(ref, job, evidence.tracks))
+    loss, consistency = evidence.losses(segments)
     labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
     return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
 
@@ -158,11 +158,14 @@ def _is_asked(settings: RelabelConfig) -> bool:
 def _segments(ref: PartRef, job: Job, model: TrackModel | None = None) -> Segments:
     """Read the scored segments of a part, with their sound if a model asks for it."""
     scores = job.read(ref, "scores", ["track_id", "probabilities", "loss"])
-    sound = None
-    if model is not None:
-        segments = job.read(ref, "segments", _SOUND)
-        sound = track_sound(segments, job.sound(ref, segments))
-    return Segments.of(scores, job.tracks(ref), job.classes, sound)
+    return Segments.of(scores, job.tracks(ref), job.classes, _sound(ref, job, model))
+
+
+def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
+    if model is None:
+        return None
+    segments = job.read(ref, "segments", _SOUND)
+    return track_sound(segments, job.sound(ref, segments))
 
 
 def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:

@@ -108,9 +108,9 @@ def write_songs(
     """Write the songs of a part."""
     maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
     tracks = job.tracks(ref)
-    held_out = {track.track_id for track in tracks if track.split == "test"}
+    split = {track.track_id: track.split for track in tracks}
     scored = scored_tracks(ref, job, settings)
-    songs = [maker.song(track_id, *own, held_out=track_id in held_out) for track_id, own in scored.items()]
+    songs = [maker.song(track_id, *own, split[track_id]) for track_id, own in scored.items()]
     table = to_arrow(Song, songs)
     return job.write(ref.part, {"songs": table}, song_counts(table, tracks))
 

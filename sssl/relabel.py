@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from sssl import mixture as mix
-from sssl.columns import Floats, class_indices, column, fitted_to, inherited_indices, posteriors
-from sssl.evidence import EvidenceConfig
+from sssl.columns import Floats, class_indices, column, inherited_indices, posteriors
+from sssl.evidence import EvidenceConfig, Segments
 from sssl.temperature import sharpen
 
 _EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
@@ -156,12 +156,10 @@ def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
     return counts
 
 
-def loss_histograms(
-    scores: pa.Table, loss: Floats, tracks: Sequence[Catalog], classes: Sequence[str], axis: mix.Axis
-) -> NDArray[np.int64]:
-    """Count the losses [N] of a part's train tracks by inherited label [C, BINS]; locked ones say nothing of noise."""
-    inherited = inherited_indices(scores, fitted_to(tracks), classes)
-    return np.stack([mix.histogram(loss[inherited == c], axis) for c in range(len(classes))])
+def loss_histograms(loss: Floats, segments: Segments, axis: mix.Axis) -> NDArray[np.int64]:
+    """Count the losses [N] of a part's segments by inherited label [C, BINS]: of those that evidence is fitted to."""
+    classes = segments.posterior.shape[1]
+    return np.stack([mix.histogram(loss[segments.fitted & (segments.label == c)], axis) for c in range(classes)])
 
 
 def _fit(counts: Floats, config: RelabelConfig, in_parts: bool | None) -> mix.Mixture:

@@ -84,6 +84,16 @@ class SongClassifier:
         powers = np.exp(logits - logits.max())
         return np.asarray(powers / powers.sum())
 
+    @property
+    def hears(self) -> bool:
+        """Whether it weighs a track's sound beside its posteriors."""
+        return len(self.mean) > STATISTICS * len(self.intercept)
+
+    def without_sound(self, posterior: Floats) -> Floats:
+        """Return the class probabilities [C] of a track with such posteriors [N, C] and the sound of an average one."""
+        average = np.array(self.mean)[STATISTICS * len(self.intercept) :]
+        return self.probabilities(statistics(posterior, average[None]))
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -117,6 +127,10 @@ class SongModel:
     held_out_classifier: SongClassifier
     threshold: Threshold
     reliability: tuple[Bin, ...]
+
+    def classifier_for(self, split: str | None) -> SongClassifier:
+        """Return the classifier that labels the tracks of a split, or new music."""
+        return self.held_out_classifier if split == "test" else self.classifier
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -276,13 +290,12 @@ class SongMaker:
     round: int
     model_id: str
 
-    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats, *, held_out: bool = False) -> Song:
-        """Make the row of a track from its finite posteriors [N, C] and their segments' sound [N, K] and starts [N].
+    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats, split: str | None = None) -> Song:
+        """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K] and starts [N].
 
-        A held-out track's is made by the classifier that does not know its label.
+        Its split says which classifier may label it; new music has none.
         """
-        classifier = self.model.held_out_classifier if held_out else self.model.classifier
-        probabilities = classifier.probabilities(statistics(posterior, sound))
+        probabilities = self.model.classifier_for(split).probabilities(statistics(posterior, sound))
         peak = int(probabilities.argmax())
         return Song(
             track_id=track_id,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from schemas import Catalog, Label, Ledger, Round, Score, Song
 from sssl.removals import hash_id, taken_down
 from sssl.rounds import read_rounds
+from sssl.songs import SongModel
 from sssl.store import Manifest, Snapshot, Store, StoreError
 
 Floats = NDArray[np.float64]
@@ -53,10 +54,20 @@ class Story:
     cut: dict[str, Any]
     rounds: list[TrackRound]
     song: Song | None
+    song_model: SongModel | None
 
     @property
     def end_s(self) -> float:
         return self.start_s[-1] + float(self.cut["segment_s"]) if self.start_s else 0.0
+
+    @property
+    def without_sound(self) -> Floats | None:
+        """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
+        if self.song is None or self.song_model is None or self.used is None:
+            return None
+        classifier = self.song_model.classifier_for(self.track.split)
+        posterior = np.array([row.probabilities for row in self.used.scores if row.probabilities is not None])
+        return classifier.without_sound(posterior) if classifier.hears else None
 
     @property
     def used(self) -> TrackRound | None:
@@ -89,6 +100,7 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
             for verdict in read_rounds(store, snapshot)
         ],
         song=Song(**songs[0]) if songs else None,
+        song_model=SongModel.of_summary(snapshot.get("songs").summary) if songs else None,
     )
 
 

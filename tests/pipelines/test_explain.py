@@ -1,6 +1,7 @@
 import dataclasses
 import re
 
+import numpy as np
 import pytest
 
 from pipelines.cli import main
@@ -46,6 +47,16 @@ def test_a_story_leads_from_the_song_to_its_model(finished, sql, noisy_track):
     assert sql("select label, confidence from songs where track_id = ?", noisy_track) == [
         (story.song.label, story.song.confidence)
     ]
+
+
+def test_a_story_tells_what_the_song_would_be_without_its_sound(finished, noisy_track, capsys):
+    story = tell(finished, finished.latest(), noisy_track)
+    assert story.without_sound.sum() == pytest.approx(1)
+    assert np.abs(story.without_sound - story.song.probabilities).max() > 1e-3
+    _, out, _ = explain(finished, capsys, "--track-id", noisy_track)
+    found, label = " ".join(out.split()), story.classes[int(story.without_sound.argmax())]
+    assert f"the average track: {'still ' if story.song.label == label else ''}{label}" in found
+    assert ", ".join(f"{name} {p:.2f}" for name, p in zip(story.classes, story.without_sound, strict=True)) in found
 
 
 def test_explain_names_the_file_the_model_and_each_noisy_segment(finished, sql, noisy_track, capsys):

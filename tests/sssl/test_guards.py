@@ -63,8 +63,9 @@ def labels_of(classes, config=DEFAULTS, locked=()):
     scores = scores_table(segments, posterior, tracks, CLASSES, 0, "m")
     # As given: the score stage would not let a loss of 100 or NaN through.
     scores = scores.set_column(scores.schema.names.index("loss"), "loss", pa.array(loss, pa.float32()))
-    loss_to_split, consistency = Evidence().losses(Scored.of(scores, tracks, CLASSES, None))
-    split = fit_split(loss_histograms(scores, loss_to_split, tracks, CLASSES, config.axis), config)
+    scored = Scored.of(scores, tracks, CLASSES, None)
+    loss_to_split, consistency = Evidence().losses(scored)
+    split = fit_split(loss_histograms(loss_to_split, scored, config.axis), config)
     made = relabel(scores, loss_to_split, consistency, tracks, CLASSES, 1, split, config).to_pandas()
     return made.assign(wrong=np.concatenate([own.wrong for own in classes]), given=loss)
 

@@ -38,8 +38,9 @@ def run(by_track, tracks, config=GUARDED):
 
 
 def split_and_relabel(scores, tracks, config=GUARDED):
-    loss, consistency = Evidence().losses(Segments.of(scores, tracks, CLASSES, None))
-    split = fit_split(loss_histograms(scores, loss, tracks, CLASSES, config.axis), config)
+    segments = Segments.of(scores, tracks, CLASSES, None)
+    loss, consistency = Evidence().losses(segments)
+    split = fit_split(loss_histograms(loss, segments, config.axis), config)
     return relabel(scores, loss, consistency, tracks, CLASSES, 1, split, config).to_pandas(), split
 
 

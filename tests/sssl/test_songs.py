@@ -271,9 +271,23 @@ def test_held_out_tracks_teach_only_the_classifier_of_new_music():
     assert model.classifier != alone.classifier
     maker = SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
     segments, sound, start_s = posterior([0, 0, 1]), np.empty((3, 0)), np.array([0.0, 3.0, 6.0])
-    for held_out, classifier in [(True, model.held_out_classifier), (False, model.classifier)]:
-        song = maker.song("t", segments, sound, start_s, held_out=held_out)
+    by_split = {"test": model.held_out_classifier, "train": model.classifier, None: model.classifier}
+    for split, classifier in by_split.items():
+        song = maker.song("t", segments, sound, start_s, split)
         assert song.probabilities == classifier.probabilities(statistics(segments, sound)).tolist()
+
+
+def test_a_song_without_its_sound_is_one_of_average_sound():
+    rng, labels = np.random.default_rng(0), np.arange(120) % 3
+    rows = [posterior(peaks) for peaks in rng.integers(0, 3, (120, 4))]
+    sounds = np.eye(3)[labels] + rng.normal(0, 0.3, (120, 3))
+    tracks = tracks_of(np.array([statistics(r, s[None]) for r, s in zip(rows, sounds, strict=True)]), labels)
+    classifier = fit_classifier(tracks, 3, SongConfig())[0]
+    alone = classifier.without_sound(rows[0])
+    np.testing.assert_allclose(alone, classifier.probabilities(statistics(rows[0], sounds.mean(axis=0)[None])))
+    assert classifier.probabilities(tracks.features[0])[0] > alone[0] + 0.1
+    assert classifier.hears
+    assert not fitted(*labelled(60)).hears
 
 
 def test_the_model_of_an_older_manifest_has_one_classifier():
