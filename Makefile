@@ -5,6 +5,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 DEMO ?= demo
 STAMP := $(VENV)/.installed
 TOOLS := .tools/bin
+JOBS ?= 2
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,8 +52,9 @@ define go_install
 GOBIN=$(CURDIR)/$(TOOLS) go install $(1)
 endef
 
+# Two processes even where there are more cores: tests start processes of their own, and each wants up to 2 GB.
 test: $(STAMP)  ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest -m "not cloud and not browser"
+	$(BIN)/python -m pytest -m "not cloud and not browser" --numprocesses $(JOBS) --dist worksteal
 
 test-browser: $(STAMP)  ## look at the report in a real browser (needs Chromium)
 	@command -v chromium || { echo "chromium is missing: apt-get install chromium"; exit 1; }

@@ -177,12 +177,15 @@ def fit_evidence(
 
 def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
     """Return values [N] less what the others of their track let expect beyond the mean: few others say little of a
-    track, whose mean varies by `between` times the variance within."""
-    known = np.isfinite(values)
-    beyond = np.where(known, values - mean, 0.0)
-    sums, counts = np.bincount(track, beyond), np.bincount(track, known)
-    expected = between * (sums[track] - beyond) / (1 + between * (counts[track] - known))
-    return np.asarray(values - expected)
+    track, whose mean varies by `between` times the variance within.
+
+    What is left varies the more the fewer others there are; scaled as in a long track, else short ones would be far out
+    more often.
+    """
+    beyond, known = values - mean, np.isfinite(values)
+    others = np.bincount(track, np.where(known, beyond, 0.0))[track] - beyond
+    unknown = between / (1 + between * (np.bincount(track, known)[track] - known))  # variance of the track's own mean
+    return np.asarray(mean + (beyond - unknown * others) / np.sqrt(1 + unknown))
 
 
 def _lower_correlation(products: Floats, count: float) -> float:

@@ -21,6 +21,7 @@ MAX_LOSS = 14.0  # -log(1e-6), rounded up: scores are float32 and clipped well b
 BINS = 1400
 _RANGES: dict[Axis, tuple[float, float]] = {"loss": (0.0, MAX_LOSS), "logit": (-MAX_LOSS, MAX_LOSS)}
 _MIN_STD = 0.05
+_MOST_CORE = 0.9  # of the confident component beside a noisy one
 _MAX_ITERATIONS = 2000
 _TOLERANCE = 1e-9  # nats a segment
 
@@ -180,10 +181,11 @@ def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
     wide as the wider of them.
 
     Losses of right labels peak more and reach further to both sides than one Gaussian does. Between two Gaussians of
-    any width the likeliest split is then often one of narrow and wide rather than of low and high. Most labels are
-    taken to be right: the confident component starts at the median. The noisy one starts once as few segments with the
-    highest losses and once as many, which end in different optima where it is small. The likelier one that has
-    kept a noisy component counts.
+    any width the likeliest split is then often one of narrow and wide rather than of low and high. For the same reason
+    at least a tenth of the confident component reaches as far as the noisy one: free, it shrinks to its core where
+    wrong labels are well apart, and leaves the right ones in between to them. Most labels are taken to be right: the
+    confident component starts at the median. The noisy one starts once as few segments with the highest losses and once
+    as many, which end in different optima where it is small. The likelier one that has kept a noisy component counts.
     """
     starts = [(0.0, 0.95)] if components == 1 else [(0.1, 0.95), (0.3, 0.85)]
     found = [_maximize_peaked(counts, axis, *start) for start in starts]
@@ -213,6 +215,8 @@ def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: 
         squares = (mass * (x - mean[:, None]) ** 2).sum(axis=1)
         variance[0], variance[1:] = squares[0] / share[0], squares[1:].sum() / share[1:].sum()
         weight, variance = mass.sum(axis=1) / total, np.maximum(variance, _MIN_STD**2)
+        if noisy_weight and weight[0] > _MOST_CORE * weight[:2].sum():
+            weight[:2] = weight[:2].sum() * np.array([_MOST_CORE, 1 - _MOST_CORE])
     core, reach, noisy = (float(w) for w in weight)
     core_std, std = (float(v) for v in np.sqrt(variance[:2]))
     confident = Component(core + reach, float(mean[0]), std, core / (core + reach), core_std)

@@ -142,8 +142,17 @@ def test_what_others_let_expect_is_taken_off_and_few_others_let_expect_little():
     """A hundred others with odds 1 above the mean, one such other, none: with as much variance between as within."""
     track, values = np.repeat([0, 1, 2], [101, 2, 1]), np.full(104, 3.0)
     found = beyond_others(values, track, mean=2.0, between=1.0)
-    np.testing.assert_allclose(found[[0, 101, 103]], 2 + np.array([1 / 101, 1 / 2, 1]))
-    np.testing.assert_array_equal(beyond_others(values, track, mean=2.0, between=0.0), values)
+    unknown = np.array([1 / 101, 1 / 2, 1])
+    np.testing.assert_allclose(found[[0, 101, 103]], 2 + unknown / np.sqrt(1 + unknown))
+    np.testing.assert_allclose(beyond_others(values, track, mean=2.0, between=0.0), values)
+
+
+def test_segments_of_short_tracks_are_not_further_out_than_those_of_long_ones():
+    rng, lengths = np.random.default_rng(0), np.repeat([1, 2, 5, 30], 2000)
+    track = np.repeat(np.arange(len(lengths)), lengths)
+    values = rng.normal(0, 2, len(lengths))[track] + rng.normal(0, 1, len(track))
+    found, length = beyond_others(values, track, mean=0.0, between=4.0), lengths[track]
+    assert [found[length == n].std() for n in (1, 2, 5, 30)] == pytest.approx([1, 1, 1, 1], rel=0.05)
 
 
 def test_parts_add_up_to_the_catalog_exactly_in_any_order():

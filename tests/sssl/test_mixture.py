@@ -41,6 +41,24 @@ def test_losses_with_a_peak_and_long_tails_are_not_split_into_narrow_and_wide():
     assert (fitted.confident.core_std, fitted.confident.std) == pytest.approx((0.4, 1.4), abs=0.1)
 
 
+def test_right_labels_between_the_core_and_wrong_ones_are_not_left_to_these(monkeypatch):
+    """Losses of right labels that reach further up than down, as the demo's do."""
+    rng = np.random.default_rng(0)
+    body = -0.7 + 0.4 * np.append(-np.abs(rng.normal(0, 1, 2900)), np.abs(rng.standard_t(4, 2900)))
+    values, is_wrong = np.append(body, normal(2.2, 1.2, 1000)), np.arange(6800) >= 5800
+
+    def found():
+        """Precision and recall."""
+        fitted = mix.fit_peaked(counts(values), "logit", 2)
+        clean = mix.monotone(fitted.clean_probability(), int(mix.bin_of(np.array(fitted.confident.mean), "logit")))
+        noisy = clean[mix.bin_of(values, "logit")] <= 0.5
+        return is_wrong[noisy].mean(), noisy[is_wrong].mean()
+
+    assert found() == pytest.approx((0.9, 0.9), abs=0.03)
+    monkeypatch.setattr(mix, "_MOST_CORE", 1.0)
+    assert found()[0] < 0.86
+
+
 def test_a_start_that_loses_its_noisy_component_does_not_stand_for_two():
     """The likelihood of a noisy component below the confident one is not that of the single one which is left."""
     histogram = counts(np.concatenate([normal(0, 0.8, 210), normal(-4.6, 0.8, 147, 1), normal(4, 0.8, 47, 2)]))
