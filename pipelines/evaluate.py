@@ -71,7 +71,7 @@ class Config:
     cross_folds: int = CatalogConfig.folds
     """Cross-fitting folds inside a training set."""
     test_share: float = CatalogConfig.test_share
-    """Share of the training groups held out to accept rounds by; no method trains on them."""
+    """Share of the training groups held out to accept rounds by; no network trains on them."""
     cut: MelConfig = field(default_factory=MelConfig)
     songs: SongConfig = field(default_factory=SongConfig)
 

@@ -120,7 +120,7 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     accepted = last_accepted(store, snapshot)
     segments = snapshot.get("segments")
     inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
-    settings = asdict(config.settings) | {"scores_round": accepted.round}
+    settings = asdict(config.settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
     job = Job.of(store, "songs", ("songs",), settings, inputs)
     segment_s = segments.config["cut"]["segment_s"]
     (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)

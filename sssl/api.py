@@ -79,15 +79,22 @@ def open(root: str | os.PathLike[str]) -> Output:
     return Output(store, store.latest())
 
 
-def label(model: Output | str | os.PathLike[str], uri: str | os.PathLike[str], fold: int | None = None) -> Song:
+def label(
+    model: Output | str | os.PathLike[str],
+    uri: str | os.PathLike[str],
+    fold: int | None = None,
+    split: str | None = None,
+) -> Song:
     """Label a file as the pipeline would label a new track of the catalog, with the model in use.
 
-    The result is a row of `songs`: `label`, `confidence`, `timeline` and the rest.
+    The result is a row of `songs`: `label`, `confidence`, `timeline` and the rest. What labels new music has learned
+    from all labelled tracks of the catalog; for these pass `fold` and `split`, or read `songs`.
 
     Args:
         model: an opened output folder, or its path or URL.
         uri: a local path or any fsspec URL of audio.
         fold: of a train track, to have it scored by the member that has not seen its label.
+        split: of a held-out track (`test`), to have it labelled by the song classifier that has not seen its label.
 
     Raises:
         StoreError: the folder has no songs yet.
@@ -96,4 +103,4 @@ def label(model: Output | str | os.PathLike[str], uri: str | os.PathLike[str], f
     from sssl.labeller import labeller_of
 
     output = model if isinstance(model, Output) else open(model)
-    return labeller_of(output.store, output.snapshot).label(os.fspath(uri), fold)
+    return labeller_of(output.store, output.snapshot).label(os.fspath(uri), fold, split)

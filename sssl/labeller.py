@@ -33,8 +33,9 @@ class Labeller:
     score: ScoreConfig
     maker: SongMaker
 
-    def label(self, uri: str, fold: int | None) -> Song:
-        """Decode, cut and score a file: with the member for a fold, without one as new music is scored.
+    def label(self, uri: str, fold: int | None = None, split: str | None = None) -> Song:
+        """Decode, cut, score and label a file by what has not seen the labels of a fold and of a split; without them as
+        new music is labelled.
 
         Raises:
             Unlabelled: the file is broken, silent, too short, or gave no usable posterior.
@@ -52,7 +53,7 @@ class Labeller:
         if not finite.any():
             raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
-        return self.maker.song(uri, probabilities[finite], sound[finite].astype(np.float64), start_s)
+        return self.maker.song(uri, probabilities[finite], sound[finite].astype(np.float64), start_s, split)
 
 
 def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:

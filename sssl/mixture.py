@@ -182,10 +182,11 @@ def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
 
     Losses of right labels peak more and reach further to both sides than one Gaussian does. Between two Gaussians of
     any width the likeliest split is then often one of narrow and wide rather than of low and high. For the same reason
-    at least a tenth of the confident component reaches as far as the noisy one: free, it shrinks to its core where
-    wrong labels are well apart, and leaves the right ones in between to them. Most labels are taken to be right: the
-    confident component starts at the median. The noisy one starts once as few segments with the highest losses and once
-    as many, which end in different optima where it is small. The likelier one that has kept a noisy component counts.
+    at least a tenth of the confident component reaches as far as the noisy one, if that is wider than its core: free,
+    it shrinks to its core where wrong labels are well apart, and leaves the right ones in between to them. Most labels
+    are taken to be right: the confident component starts at the median. The noisy one starts once as few segments with
+    the highest losses and once as many, which end in different optima where it is small. The likelier one that has
+    kept a noisy component counts.
     """
     starts = [(0.0, 0.95)] if components == 1 else [(0.1, 0.95), (0.3, 0.85)]
     found = [_maximize_peaked(counts, axis, *start) for start in starts]
@@ -215,7 +216,7 @@ def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: 
         squares = (mass * (x - mean[:, None]) ** 2).sum(axis=1)
         variance[0], variance[1:] = squares[0] / share[0], squares[1:].sum() / share[1:].sum()
         weight, variance = mass.sum(axis=1) / total, np.maximum(variance, _MIN_STD**2)
-        if noisy_weight and weight[0] > _MOST_CORE * weight[:2].sum():
+        if noisy_weight and variance[0] < variance[1] and weight[0] > _MOST_CORE * weight[:2].sum():
             weight[:2] = weight[:2].sum() * np.array([_MOST_CORE, 1 - _MOST_CORE])
     core, reach, noisy = (float(w) for w in weight)
     core_std, std = (float(v) for v in np.sqrt(variance[:2]))

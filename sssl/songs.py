@@ -84,11 +84,6 @@ class SongClassifier:
         powers = np.exp(logits - logits.max())
         return np.asarray(powers / powers.sum())
 
-    @property
-    def hears(self) -> bool:
-        """Whether it weighs a track's sound beside its posteriors."""
-        return len(self.mean) > STATISTICS * len(self.intercept)
-
     def without_sound(self, posterior: Floats) -> Floats:
         """Return the class probabilities [C] of a track with such posteriors [N, C] and the sound of an average one."""
         average = np.array(self.mean)[STATISTICS * len(self.intercept) :]

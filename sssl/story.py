@@ -54,26 +54,19 @@ class Story:
     cut: dict[str, Any]
     rounds: list[TrackRound]
     song: Song | None
-    song_model: SongModel | None
+    without_sound: Floats | None
+    """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
 
     @property
     def end_s(self) -> float:
         return self.start_s[-1] + float(self.cut["segment_s"]) if self.start_s else 0.0
 
     @property
-    def without_sound(self) -> Floats | None:
-        """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
-        if self.song is None or self.song_model is None or self.used is None:
-            return None
-        classifier = self.song_model.classifier_for(self.track.split)
-        posterior = np.array([row.probabilities for row in self.used.scores if row.probabilities is not None])
-        return classifier.without_sound(posterior) if classifier.hears else None
-
-    @property
     def used(self) -> TrackRound | None:
         """The round whose scores the song was made from, else the last accepted one."""
         accepted = [round for round in self.rounds if round.verdict.accepted]
-        return accepted[-1] if accepted else None
+        own = [round for round in accepted if self.song and round.verdict.round == self.song.round]
+        return next(reversed(own or accepted), None)
 
 
 def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
@@ -100,7 +93,7 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
             for verdict in read_rounds(store, snapshot)
         ],
         song=Song(**songs[0]) if songs else None,
-        song_model=SongModel.of_summary(snapshot.get("songs").summary) if songs else None,
+        without_sound=_without_sound(reader, songs[0]["round"]) if songs else None,
     )
 
 
@@ -153,6 +146,15 @@ class _Reader:
     def table(self, table: str, round: int | None, columns: list[str] | None = None) -> pa.Table:
         content = self.store.read_part(self.snapshot.get(table, round).files[self.track.part], columns)
         return content.filter(pc.equal(content["track_id"], self.track.track_id))
+
+
+def _without_sound(reader: _Reader, round: int) -> Floats | None:
+    songs = reader.snapshot.get("songs")
+    if not songs.config.get("sound"):
+        return None
+    found = [row["probabilities"] for row in reader.rows("scores", round, ["track_id", "probabilities"])]
+    posterior = np.array([row for row in found if row is not None])
+    return SongModel.of_summary(songs.summary).classifier_for(reader.track.split).without_sound(posterior)
 
 
 def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:

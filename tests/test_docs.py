@@ -206,14 +206,28 @@ def test_importing_sssl_is_light():
 def test_a_file_of_the_catalog_gets_the_row_that_the_table_has(finished):
     output = sssl.open(finished.root)
     own_fold = "case when split = 'train' then fold end as fold"
-    rows = output.sql(f"select s.*, uri, {own_fold} from songs s join catalog using (track_id) order by 1").to_pylist()
-    for row in rows[::7]:
-        song = sssl.label(output, row["uri"], fold=row["fold"])
+    query = f"select s.*, uri, split, {own_fold} from songs s join catalog using (track_id) order by split, track_id"
+    rows = output.sql(query).to_pylist()
+    some = [row for split in ("train", "test", None) for row in [r for r in rows if r["split"] == split][:2]]
+    assert len(some) == 5
+    for row in some:
+        song = sssl.label(output, row["uri"], row["fold"], row["split"])
         assert (song.label, song.round, song.model_id) == (row["label"], row["round"], row["model_id"])
         assert (song.segments, song.abstained) == (row["segments"], row["abstained"])
         np.testing.assert_allclose(song.probabilities, row["probabilities"], atol=1e-5)
         for entry, expected in zip(song.timeline, row["timeline"], strict=True):
             assert entry == expected | {"confidence": pytest.approx(expected["confidence"], abs=1e-5)}
+
+
+def test_what_labels_new_music_has_learned_from_held_out_tracks(finished):
+    """So these have to be measured by `songs`, or with their split."""
+    output = sssl.open(finished.root)
+    (row,) = output.sql(
+        "select uri, c.label from songs join catalog c using (track_id) where split = 'test' order by track_id limit 1"
+    ).to_pylist()
+    as_new, as_held_out = (sssl.label(output, row["uri"], split=split) for split in (None, "test"))
+    label = finished.latest().get("catalog").summary["classes"].index(row["label"])
+    assert as_new.probabilities[label] > as_held_out.probabilities[label]
 
 
 def test_a_file_that_cannot_be_labelled_has_the_reason_of_its_ledger_row(finished):

@@ -49,6 +49,14 @@ def test_a_story_leads_from_the_song_to_its_model(finished, sql, noisy_track):
     ]
 
 
+def test_a_story_uses_the_round_of_its_song_though_a_later_one_is_accepted(finished, noisy_track):
+    story = tell(finished, finished.latest(), noisy_track)
+    later = dataclasses.replace(story.used, verdict=dataclasses.replace(story.used.verdict, round=9))
+    assert dataclasses.replace(story, rounds=[*story.rounds, later]).used is story.used
+    unsung = dataclasses.replace(story, rounds=[*story.rounds, later], song=None)
+    assert unsung.used is later
+
+
 def test_a_story_tells_what_the_song_would_be_without_its_sound(finished, noisy_track, capsys):
     story = tell(finished, finished.latest(), noisy_track)
     assert story.without_sound.sum() == pytest.approx(1)
