@@ -61,7 +61,7 @@ test-browser: $(STAMP)  ## look at the report in a real browser (needs Chromium)
 	$(BIN)/python -m pytest -m browser
 
 test-cloud: $(STAMP) tools  ## run the tests on object storage and on an engine outside the process (needs Go)
-	$(BIN)/python -m pytest -m cloud
+	$(BIN)/python -m pytest -m cloud --numprocesses $(JOBS) --dist worksteal
 
 tools: $(TOOLS)/fake-gcs-server $(TOOLS)/prism  ## build the storage emulator and the Beam engine that the tests use
 
