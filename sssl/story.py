@@ -54,12 +54,20 @@ class Story:
     cut: dict[str, Any]
     rounds: list[TrackRound]
     song: Song | None
-    without_sound: Floats | None
-    """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
+    song_model: SongModel | None
+    """What made the song, if it goes by sound, too."""
 
     @property
     def end_s(self) -> float:
         return self.start_s[-1] + float(self.cut["segment_s"]) if self.start_s else 0.0
+
+    @property
+    def without_sound(self) -> Floats | None:
+        """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
+        if self.song_model is None or self.used is None:
+            return None
+        posterior = np.array([row.probabilities for row in self.used.scores if row.probabilities is not None])
+        return self.song_model.classifier_for(self.track.split).without_sound(posterior)
 
     @property
     def used(self) -> TrackRound | None:
@@ -93,7 +101,7 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
             for verdict in read_rounds(store, snapshot)
         ],
         song=Song(**songs[0]) if songs else None,
-        without_sound=_without_sound(reader, songs[0]["round"]) if songs else None,
+        song_model=_hearing_model(snapshot.get("songs")) if songs else None,
     )
 
 
@@ -148,13 +156,8 @@ class _Reader:
         return content.filter(pc.equal(content["track_id"], self.track.track_id))
 
 
-def _without_sound(reader: _Reader, round: int) -> Floats | None:
-    songs = reader.snapshot.get("songs")
-    if not songs.config.get("sound"):
-        return None
-    found = [row["probabilities"] for row in reader.rows("scores", round, ["track_id", "probabilities"])]
-    posterior = np.array([row for row in found if row is not None])
-    return SongModel.of_summary(songs.summary).classifier_for(reader.track.split).without_sound(posterior)
+def _hearing_model(songs: Manifest) -> SongModel | None:
+    return SongModel.of_summary(songs.summary) if songs.config.get("sound") else None
 
 
 def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:

@@ -101,6 +101,7 @@ def test_a_single_loss_of_100_changes_nothing():
 def test_where_nothing_is_wrong_nothing_is_flagged():
     assert flagged([right(2000, seed=1)]) == (0, 0)
     assert flagged([right(2000, seed=1)], without(min_separation=None))[0] > 0.3
+    assert flagged([right(2000, seed=1)], without(min_separation=None, peaked=False))[0] > 0.3
 
 
 def test_where_model_and_sound_agree_by_chance_losses_of_one_kind_are_not_split():
