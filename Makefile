@@ -72,7 +72,7 @@ infra-check: $(STAMP) $(TOOLS)/tofu $(TOOLS)/terraform-provider-google .tools/ch
 	$(TOOLS)/tofu fmt -check -diff -recursive infra/terraform
 	cd infra/terraform && $(CURDIR)/$(TOOLS)/tofu validate && $(CURDIR)/$(TOOLS)/tofu test
 	.tools/checkov/bin/checkov --config-file infra/checkov.yaml
-	$(BIN)/python -m pytest tests/infra tests/pipelines/test_dataflow.py tests/pipelines/test_launch.py -m "not cloud"
+	$(BIN)/python -m pytest tests/infra tests/pipelines/beam/test_dataflow.py tests/pipelines/test_launch.py -m "not cloud"
 
 check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .

@@ -35,12 +35,14 @@ COMMANDS = {
     "demo": "make a small catalog of synthesized music and label it",
 }
 
+_STAGES = frozenset({"segment", "relabel", "train", "score", "judge", "songs"})
 _MODULES = {"import": "importers", "mlflow-sync": "mlflow_sync"}  # names that no module can have
 
 
 def module_of(command: str) -> ModuleType:
     """Import the module of a command."""
-    return importlib.import_module(f"pipelines.{_MODULES.get(command, command)}")
+    folder = "stages" if command in _STAGES else "commands"
+    return importlib.import_module(f"pipelines.{folder}.{_MODULES.get(command, command)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from docstring_parser import parse_from_object
 from google.cloud import secretmanager
 
 from pipelines import cli
-from pipelines.flags import complain
+from pipelines.terminal.flags import complain
 from sssl.config import ConfigError, require
 
 _SCHEME = "sm://"

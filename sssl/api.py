@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from schemas import Song
-from sssl.store import Manifest, Snapshot, Store
+from sssl.store.folder import Manifest, Snapshot, Store
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,7 +56,7 @@ class Output:
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """Open the tables in DuckDB, as `sssl sql` does."""
-        from sssl.sql import connect
+        from sssl.store.sql import connect
 
         return connect(self.store, self.snapshot)
 
@@ -100,7 +100,7 @@ def label(
         StoreError: the folder has no songs yet.
         Unlabelled: the file is broken, silent or too short; `reason` says which.
     """
-    from sssl.labeller import labeller_of
+    from sssl.songs.labeller import labeller_of
 
     output = model if isinstance(model, Output) else open(model)
     return labeller_of(output.store, output.snapshot).label(os.fspath(uri), fold, split)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sssl.augment import AugmentConfig
 from sssl.config import require
-from sssl.evidence import EvidenceConfig
-from sssl.judge import JudgeConfig
-from sssl.relabel import RelabelConfig
-from sssl.score import ScoreConfig
-from sssl.train import TrainConfig
+from sssl.labels.acceptance import JudgeConfig
+from sssl.labels.evidence import EvidenceConfig
+from sssl.labels.relabel import RelabelConfig
+from sssl.model.augment import AugmentConfig
+from sssl.model.score import ScoreConfig
+from sssl.model.train import TrainConfig
 
 
 @dataclass(frozen=True)

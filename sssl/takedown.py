@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import TABLES, Catalog, Ledger, columns
-from sssl.catalog import commit_catalog, read_dealt, rows_of
-from sssl.ledger import ledger_counts
-from sssl.relabel import label_counts
-from sssl.score import score_counts
-from sssl.songs import song_counts
-from sssl.store import Manifest, Snapshot, Store, StoreError, generation_name
+from sssl.catalog.ledger import ledger_counts
+from sssl.catalog.read import commit_catalog, read_dealt, rows_of
+from sssl.labels.relabel import label_counts
+from sssl.model.score import score_counts
+from sssl.songs.classifier import song_counts
+from sssl.store.folder import Manifest, Snapshot, Store, StoreError, generation_name
 
 Counts = Counter[str]
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}

@@ -12,7 +12,7 @@ import soundfile
 from reports import make_folder, read, sections
 
 from pipelines.cli import main
-from sssl.store import Store
+from sssl.store.folder import Store
 
 # Before any test: the decoders' processes have the environment that the first of them started in.
 os.environ.update(gcs.ENVIRONMENT)

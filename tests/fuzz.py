@@ -26,9 +26,9 @@ from audio_files import CONTAINERS, DECLARES, LACKS_END_MARK, write_container
 
 from pipelines.cli import main as sssl
 from schemas import REASONS, Status
-from sssl.features import MelConfig
-from sssl.gate import GateConfig
-from sssl.store import Store
+from sssl.audio.features import MelConfig
+from sssl.audio.integrity import GateConfig
+from sssl.store.folder import Store
 
 SOURCE_S = 12.0
 TIMEOUT_S = 20.0  # a whole file takes 0.02 s

@@ -10,8 +10,8 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from sssl.sql import connect
-from sssl.store import Store
+from sssl.store.folder import Store
+from sssl.store.sql import connect
 
 PAGE = Path(__file__).parents[1] / "docs" / "queries.md"
 QUERY = re.compile(

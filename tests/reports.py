@@ -7,24 +7,24 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 
-from pipelines import judge, relabel, segment, songs
-from pipelines.io import Job
+from pipelines.beam.job import Job
+from pipelines.stages import judge, relabel, segment, songs
 from schemas import Catalog, Status, to_arrow
 from sssl import report
-from sssl.catalog import commit_catalog
-from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
-from sssl.deal import CatalogConfig
-from sssl.evidence import EvidenceConfig
-from sssl.features import MelConfig
-from sssl.judge import JudgeConfig
+from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.audio.features import MelConfig
+from sssl.audio.sound import sound_db
+from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.read import commit_catalog
+from sssl.labels.acceptance import JudgeConfig
+from sssl.labels.evidence import EvidenceConfig
+from sssl.labels.relabel import RelabelConfig
+from sssl.model.score import score_counts, scores_table
 from sssl.presets import GUARDED
-from sssl.relabel import RelabelConfig
-from sssl.rounds import has_nothing_to_split
-from sssl.score import score_counts, scores_table
-from sssl.songs import SongConfig
-from sssl.sound import sound_db
-from sssl.sql import connect
-from sssl.store import Manifest, Snapshot, Store
+from sssl.songs.classifier import SongConfig
+from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.rounds import has_nothing_to_split
+from sssl.store.sql import connect
 
 CLASSES = ("calm & slow", "happy <3", "never")
 CUT = MelConfig(mels=8, segment_s=3.0, hop_s=3.0)

@@ -19,7 +19,7 @@ from queries import PAGE, queries, refreshed
 import sssl
 from pipelines.cli import COMMANDS, main
 from schemas import TABLES
-from sssl.sql import connect
+from sssl.store.sql import connect
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(PAGE.parent.glob("*.md"))]
@@ -27,12 +27,14 @@ ELSEWHERE = {
     "make demo": "Makefile::demo",
     "make test": "Makefile::test",
     ". .venv/bin/activate": "Makefile::install",
-    "sssl estimate": "tests/pipelines/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
-    "sssl evaluate": "tests/pipelines/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
-    "sssl import": "tests/pipelines/test_import.py::test_the_printed_command_is_one_that_runs",
-    "sssl mlflow-sync": "tests/pipelines/test_mlflow.py::test_a_run_is_copied_to_another_server_once",
-    "sssl run --catalog gs://": "tests/pipelines/test_object_storage.py::test_a_bucket_gets_the_same_tables_as_a_disk",
-    "sssl score": "tests/pipelines/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process",
+    "sssl estimate": "tests/pipelines/commands/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
+    "sssl evaluate": "tests/pipelines/commands/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
+    "sssl import": "tests/pipelines/commands/test_import.py::test_the_printed_command_is_one_that_runs",
+    "sssl mlflow-sync": "tests/pipelines/commands/test_mlflow.py::test_a_run_is_copied_to_another_server_once",
+    "sssl run --catalog gs://": (
+        "tests/pipelines/beam/test_object_storage.py::test_a_bucket_gets_the_same_tables_as_a_disk"
+    ),
+    "sssl score": "tests/pipelines/beam/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process",
 }
 """Commands that are not run here, by how they start, with what runs them."""
 OTHERS_FLAGS = ("--backend-store-uri", "--direct_running_mode", "--direct_num_workers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas import REASONS
-from sssl import plots
+from sssl.report import plots
 from sssl.report.source import Context, Source
 
 SHOWN_FAILURES = 50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sssl import plots
+from sssl.report import plots
 from sssl.report.source import Context, Source
 
 SHOWN_SONGS = 200

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import Round
-from sssl import mixture, plots
+from sssl.labels import mixture
+from sssl.report import plots
 from sssl.report.source import Context, Floats, Source
 
 SHOWN_STOPS = 3  # rounds in a flow of labels

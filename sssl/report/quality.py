@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sssl import plots
-from sssl.judge import confusion_of
+from sssl.labels.acceptance import confusion_of
 from sssl.metrics import Bin, quality, reliability
+from sssl.report import plots
 from sssl.report.source import Context, Floats, Source
-from sssl.songs import Threshold, bins_for
+from sssl.songs.classifier import Threshold, bins_for
 
 FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
 

@@ -13,10 +13,10 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from schemas import Round
-from sssl import plots
-from sssl.rounds import last_accepted, read_rounds
-from sssl.sql import connect
-from sssl.store import Snapshot, Store
+from sssl.report import plots
+from sssl.store.folder import Snapshot, Store
+from sssl.store.rounds import last_accepted, read_rounds
+from sssl.store.sql import connect
 
 Floats = NDArray[np.float64]
 Context = dict[str, Any]

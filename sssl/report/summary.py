@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import numpy as np
 
-from sssl.judge import confusion_of
+from sssl.labels.acceptance import confusion_of
 from sssl.metrics import quality, wilson
 from sssl.presets import PRESETS
 from sssl.report.source import Context, Source, stopped
-from sssl.songs import Threshold
+from sssl.songs.classifier import Threshold
 
 
 def context(source: Source) -> Context:

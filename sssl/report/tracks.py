@@ -7,11 +7,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sssl import plots
-from sssl.features import MelConfig
-from sssl.report import audio
+from sssl.audio.features import MelConfig
+from sssl.report import audio, plots
 from sssl.report.source import Context, Floats, Source
-from sssl.store import Manifest
+from sssl.store.folder import Manifest
 
 SHOWN_TRACKS = 6
 SHOWN_PASSAGES = 3  # of a track

@@ -19,7 +19,7 @@ from conftest import RATE_HZ, music
 from rich.console import Console
 from usage import measure
 
-from sssl.store import Store
+from sssl.store.folder import Store
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}

@@ -23,7 +23,7 @@ from rich.console import Console
 from scoring import SEGMENTS_A_TRACK, make
 from usage import Usage, measure
 
-from sssl import demo
+from sssl.datasets import synthetic as demo
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}

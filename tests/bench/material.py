@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from audio_files import write_audio
 
-from sssl import demo
+from sssl.datasets import synthetic as demo
 
 RATE_HZ = 44_100
 OPUS_HZ = 48_000

@@ -18,18 +18,18 @@ import pyarrow.parquet as pq
 import torch
 from rich.console import Console
 
-from pipelines import score, segment
-from pipelines.io import Job
-from pipelines.progress import silenced
-from pipelines.settings import Settings
+from pipelines.beam.job import Job
+from pipelines.stages import score, segment
+from pipelines.stages.settings import Settings
+from pipelines.terminal.console import silenced
 from schemas import Catalog, Status, to_arrow
-from sssl.catalog import commit_catalog
-from sssl.cut import CutTrack, _Cut, ledger_row, segments_table
-from sssl.deal import CatalogConfig, Dealt, deal
-from sssl.models import Model, ModelSpec, dump, load, model_id
-from sssl.score import ScoreConfig, device
-from sssl.sound import sound_db
-from sssl.store import Manifest, Snapshot, Store
+from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.audio.sound import sound_db
+from sssl.catalog.assign import CatalogConfig, Dealt, deal
+from sssl.catalog.read import commit_catalog
+from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
+from sssl.model.score import ScoreConfig, device
+from sssl.store.folder import Manifest, Snapshot, Store
 
 SEGMENTS_A_TRACK = 80
 BAR = {"cpu": 0.85, "cuda": 0.8}

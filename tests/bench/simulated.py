@@ -37,10 +37,10 @@ def make(start, end, schema):
 def write_output(catalog, output):
     """Commit the tables of a segment stage that decoded the whole catalog, as far as a plan looks at them: their
     manifests, and the files of the catalog itself."""
-    from pipelines.settings import Settings
-    from sssl.catalog import commit_catalog, read_tracks
-    from sssl.deal import Dealt, deal
-    from sssl.store import Manifest, PartFile, Snapshot, Store
+    from pipelines.stages.settings import Settings
+    from sssl.catalog.assign import Dealt, deal
+    from sssl.catalog.read import commit_catalog, read_tracks
+    from sssl.store.folder import Manifest, PartFile, Snapshot, Store
 
     settings, store = Settings(), Store.open(output, create=True)
     tracks = deal(read_tracks(catalog, None, settings.deal), settings.deal, Dealt())

@@ -67,12 +67,12 @@ def load_with_av(path, sr):
 def plain(catalog, output):
     """Our own functions in a loop, without Beam and without isolation."""
     from schemas import Ledger, to_arrow
-    from sssl.catalog import read_catalog, rows_of
-    from sssl.cut import cut_track, segments_table
-    from sssl.deal import CatalogConfig
-    from sssl.features import MelConfig
-    from sssl.gate import GateConfig
-    from sssl.store import Store
+    from sssl.audio.cut import cut_track, segments_table
+    from sssl.audio.features import MelConfig
+    from sssl.audio.integrity import GateConfig
+    from sssl.catalog.assign import CatalogConfig
+    from sssl.catalog.read import read_catalog, rows_of
+    from sssl.store.folder import Store
 
     store, mel, gate = Store.open(output, create=True), MelConfig(), GateConfig()
     tracks = rows_of(read_catalog(catalog, None, CatalogConfig()))
@@ -92,9 +92,9 @@ def stage(catalog, output, *flags):
 def track(path):
     """One track on its own, as a decoder process has it."""
     from schemas import Catalog
-    from sssl.cut import cut_track, segments_table
-    from sssl.features import MelConfig
-    from sssl.gate import GateConfig
+    from sssl.audio.cut import cut_track, segments_table
+    from sssl.audio.features import MelConfig
+    from sssl.audio.integrity import GateConfig
 
     row = Catalog("track", path, None, None, "track", 0, None, False, 0, None)
     segments_table([cut_track(row, MelConfig(), GateConfig())], MelConfig())

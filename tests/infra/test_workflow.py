@@ -15,10 +15,10 @@ from google.cloud.dataflow_v1beta3.types import FlexTemplateRuntimeEnvironment, 
 from workflows import Workflow, WorkflowError
 
 from pipelines.cli import module_of
-from pipelines.flags import parse, split_beam_args
 from pipelines.launch import command_line
 from pipelines.templates import TEMPLATES, metadata
-from sssl.store import Store
+from pipelines.terminal.flags import parse, split_beam_args
+from sssl.store.folder import Store
 
 INFRA = Path(__file__).parents[2] / "infra"
 TEXT = (INFRA / "workflows" / "nightly.yaml").read_text()

@@ -10,7 +10,7 @@ import pytest
 from conftest import FAST
 
 from pipelines.cli import COMMANDS, main, module_of
-from sssl.store import Store
+from sssl.store.folder import Store
 
 ROW = "track_id,uri,label\n{id},{uri},{label}\n"
 
@@ -185,7 +185,7 @@ def test_ctrl_c_in_a_pipeline_ends_with_130(catalog, tmp_path, capsys, monkeypat
     def interrupt(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.segment.merge", interrupt)
+    monkeypatch.setattr("pipelines.stages.segment.merge", interrupt)
     assert run(["segment", "--catalog", catalog, "--output", str(tmp_path / "o")]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -1,0 +1,1 @@
+"""Beam: a job over parts, its wiring and its execution."""

@@ -1,0 +1,173 @@
+"""What a worker knows of the stage it works for: where inputs lie, what to write, when a part and a table are done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import Catalog
+from sssl.audio.sound import sound_db, sound_of
+from sssl.catalog.read import read_part
+from sssl.runtime.cpu_time import CLOCK
+from sssl.store.folder import Manifest, PartFile, Receipt, Snapshot, Store, StoreError, generation_name
+
+_ALIGNED = ("segments", "scores")
+"""Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
+
+
+class ErrorRatioExceeded(Exception):
+    """More tracks failed than the run allows; the committed `snapshot` says which and why."""
+
+    def __init__(self, message: str, snapshot: Snapshot) -> None:
+        super().__init__(message)
+        self.snapshot = snapshot
+
+
+@dataclass(frozen=True)
+class PartRef:
+    """A part by reference: its number and its file in each input table. Small enough to cross a shuffle."""
+
+    part: int
+    files: dict[str, PartFile]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage's run over all parts of a catalog. It travels to workers, so it holds names and no rows.
+
+    `inputs` are the manifests' refs by table; `tables` are written in their order, the last one holds the receipts.
+    """
+
+    store: Store
+    stage: str
+    tables: tuple[str, ...]
+    generation: str
+    round: int | None
+    config: dict[str, Any]
+    inputs: dict[str, str]
+    parts: int
+    classes: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        store: Store,
+        stage: str,
+        tables: tuple[str, ...],
+        config: dict[str, Any],
+        inputs: Iterable[Manifest],
+        round: int | None = None,
+    ) -> Job:
+        """Set up a job; its generation is named after everything that shapes its rows."""
+        by_table = {manifest.table: manifest for manifest in inputs}
+        catalog = by_table["catalog"]
+        return cls(
+            store,
+            stage,
+            tables,
+            generation_name(stage, round, config, by_table.values()),
+            round,
+            config,
+            {table: manifest.ref for table, manifest in by_table.items()},
+            catalog.summary["parts"],
+            tuple(catalog.summary["classes"]),
+        )
+
+    def input(self, table: str) -> Manifest:
+        """Read the manifest of an input table."""
+        return read_manifest(self.store, self.inputs[table])
+
+    def committed(self) -> list[Manifest] | None:
+        """Return the manifests of this very job if it ran before, None while any is missing."""
+        found = [self.store.manifest(table, self.generation) for table in self.tables]
+        return None if None in found else [manifest for manifest in found if manifest is not None]
+
+    def list_parts(self) -> Iterator[PartRef]:
+        """List all parts, in the pipeline, so that no job request carries them."""
+        files = {table: self.input(table).files for table in self.inputs if table in _ALIGNED}
+        for part in range(self.parts):
+            yield PartRef(part, {table: by_part[part] for table, by_part in files.items()})
+
+    def tracks(self, ref: PartRef) -> list[Catalog]:
+        """Read the catalog rows of a part."""
+        return read_part(self.store, self.input("catalog"), ref.part)
+
+    def read(self, ref: PartRef, table: str, columns: list[str] | None = None) -> pa.Table:
+        """Read a part of an input table."""
+        return self.store.read_part(ref.files[table], columns)
+
+    def sound(self, ref: PartRef, segments: pa.Table) -> NDArray[np.float64]:
+        """Return the sound [N, K] of a part's segments, made of their log-mel where it was no column yet."""
+        if not segments["sound_db"].null_count:
+            return sound_of(segments)
+        log_mel = self.read(ref, "segments", ["log_mel"])["log_mel"].combine_chunks()
+        return sound_db(log_mel.to_numpy_ndarray()).astype(np.float64)
+
+    def receipt(self, part: int) -> Receipt | None:
+        """Return the receipt of a part that a run before this one finished."""
+        return self.store.receipt(self.tables[-1], self.generation, part)
+
+    def write(self, part: int, tables: dict[str, pa.Table], counts: Counter[str]) -> Receipt:
+        """Write a part of each table, then its receipt: from then on the part is done."""
+        files = {table: self.store.write_part(table, self.generation, part, tables[table]) for table in self.tables}
+        return self.finish(part, files, counts)
+
+    def finish(self, part: int, files: dict[str, PartFile], counts: Counter[str]) -> Receipt:
+        """Write the receipt of a part whose files are there, maybe since an earlier generation.
+
+        Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a share of the rest.
+        """
+        receipt = Receipt(part, files, {**counts, "cpu_s": CLOCK.lap()})
+        self.store.write_receipt(self.tables[-1], self.generation, receipt)
+        return receipt
+
+    def commit(self, receipts: Iterable[Receipt], summary: dict[str, Any] | None = None) -> list[Manifest]:
+        """Commit the tables once every part has its receipt; a part that came twice counts once.
+
+        Raises:
+            StoreError: a part is missing.
+        """
+        by_part = {receipt.part: receipt for receipt in receipts}
+        missing = sorted(set(range(self.parts)) - set(by_part))
+        if missing:
+            raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
+        counts = sum_counts(by_part[part].counts for part in sorted(by_part))
+        first = Manifest(
+            table="",
+            generation=self.generation,
+            stage=self.stage,
+            round=self.round,
+            config=self.config,
+            parents=tuple(sorted(self.inputs.values())),
+            files={},
+            summary=counts | (summary or {}),
+        )
+        return [
+            self.store.commit(replace(first, table=table, files={part: r.files[table] for part, r in by_part.items()}))
+            for table in self.tables
+        ]
+
+
+def sum_counts(counts: Iterable[dict[str, float]]) -> dict[str, float]:
+    """Add up counts by name, in the given order (floats add differently in another)."""
+    total: Counter[str] = Counter()
+    for part in counts:
+        for name, value in part.items():
+            total[name] += value  # type: ignore[assignment]
+    return dict(sorted(total.items()))
+
+
+@lru_cache(maxsize=32)
+def read_manifest(store: Store, ref: str) -> Manifest:
+    """Read a committed manifest once a process; it never changes."""
+    manifest = store.manifest(*ref.split("/"))
+    if manifest is None:
+        raise StoreError(f"{ref} is gone from {store.root}: was the folder changed during the run?")
+    return manifest

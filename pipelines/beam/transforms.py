@@ -1,0 +1,55 @@
+"""Wiring that the jobs share. Elements are part references and receipts; tensors never cross a shuffle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from pipelines.beam.job import Job, PartRef
+from sssl.store.folder import Receipt
+
+
+@dataclass
+class ListParts(beam.PTransform):
+    """Parts of a job, spread over the workers."""
+
+    job: Job
+
+    def expand(self, root: beam.Pipeline) -> beam.PCollection[PartRef]:
+        return root | beam.Create([self.job]) | beam.FlatMap(Job.list_parts) | beam.Reshuffle()
+
+
+@dataclass
+class SplitDone(beam.PTransform):
+    """Parts that are still to do (`todo`), and the receipts of those that an earlier run finished (`done`)."""
+
+    job: Job
+
+    def expand(self, parts: beam.PCollection[PartRef]) -> beam.pvalue.DoOutputsTuple:
+        return parts | beam.FlatMap(_todo_or_done, self.job).with_outputs("done", main="todo")
+
+
+@dataclass
+class CommitParts(beam.PTransform):
+    """Commit a job's tables when the receipts of all parts are there; `summary` is a singleton to keep with them."""
+
+    job: Job
+    summary: beam.PCollection | None = None
+
+    def expand(self, receipts: tuple[beam.PCollection[Receipt], ...]) -> beam.PCollection:
+        together = receipts | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
+        summary = {} if self.summary is None else beam.pvalue.AsSingleton(self.summary)
+        return together | beam.Map(_commit, self.job, summary)
+
+
+def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
+    receipt = job.receipt(ref.part)
+    yield ref if receipt is None else beam.pvalue.TaggedOutput("done", receipt)
+
+
+def _commit(keyed: tuple[None, Iterable[Receipt]], job: Job, summary: dict[str, Any]) -> list[str]:
+    _, receipts = keyed
+    return [manifest.ref for manifest in job.commit(receipts, summary)]

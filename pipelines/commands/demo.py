@@ -1,0 +1,91 @@
+"""Make a small catalog of synthesized music, some of it labelled wrong or broken, and label it.
+
+sssl demo [--output demo]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipelines.commands import run
+from pipelines.stages.command import stage
+from pipelines.stages.segment import reasons_of
+from pipelines.terminal.console import bar
+from pipelines.terminal.flags import parse
+from sssl.datasets.synthetic import make_catalog
+from sssl.evaluate.sections import wrong_segments
+from sssl.presets import GUARDED
+from sssl.songs.classifier import SongConfig
+from sssl.store.folder import Snapshot, Store
+from sssl.store.rounds import last_accepted, read_rounds
+
+_QUERIES = (
+    "select status, reason, count(*) as tracks from ledger group by all order by tracks desc",
+    "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10",
+    "select track_id, segment_index, inherited_label, label from accepted_labels where partition = 'noisy' limit 10",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Make a small catalog of synthesized music, some of it labelled wrong or broken, and label it."""
+
+    output: str = "demo"
+    """Folder for the music and for the output."""
+    tracks: int = 56
+    """Tracks to synthesize, four broken files come on top."""
+    warmup_epochs: int = GUARDED.train.warmup_epochs
+    """Epochs of the warm-up."""
+    seed: int = 0
+    """Seed of the music and of training."""
+
+
+def label_demo(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Synthesize the catalog, run the main job on it and print what came out."""
+    folder = Path(config.output, f"music-{config.tracks}-{config.seed}")
+    with bar("synthesize", config.tracks) as update:
+        music = make_catalog(folder, config.tracks, config.seed, lambda done, _total: update(done, ""))
+    training = replace(GUARDED.train, warmup_epochs=config.warmup_epochs, seed=config.seed)
+    job = run.Config(
+        catalog=str(music.catalog),
+        output=config.output,
+        truth=str(music.truth),
+        method=replace(GUARDED, train=training),
+        songs=SongConfig(wanted_precision=0.7),  # some 40 tracks cannot show more, however many are right
+    )
+    snapshot = run.run(store, published, job, beam_args)
+    sys.stdout.write(summary(store, snapshot, config.output, str(music.truth)))
+    return snapshot
+
+
+def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
+    """Say in a few lines what came out, and how to look further."""
+    ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
+    found = wrong_segments(store, snapshot, truth)
+    before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
+    uncertain = int(songs.summary.get("abstained", 0))
+    rows = {
+        "tracks labelled": f"{songs.rows} of {ledger.rows}, {uncertain} too uncertain to publish",
+        "segments": str(snapshot.get("segments").rows),
+        "not clean": reasons_of(ledger),
+        "wrong segments": f"{found.wrong} of {found.segments} planted in train tracks, {found.flagged} flagged "
+        f"(precision {_share(found.precision)}, recall {_share(found.recall)}, AUC {_share(found.auc)})",
+        "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "
+        f"{found.segment_accuracy_after:.3f} after round {after.round}",
+        "held-out accuracy": f"{_share(before.heldout_accuracy)} after the warm-up, "
+        f"{_share(after.heldout_accuracy)} after round {after.round} ({after.heldout_tracks} tracks)",
+    }
+    lines = [f"{name:<18}{value}" for name, value in rows.items()]
+    queries = [f'sssl sql --output {output} "{query}"' for query in _QUERIES]
+    return "\n".join(["", *lines, "", f"report: {store.url('report.html')}", "", *queries, ""])
+
+
+def main(argv: Sequence[str]) -> int:
+    return stage(parse(Config, argv, "demo"), label_demo, (), create=True)
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"

@@ -1,0 +1,81 @@
+"""Say what changed between two output folders, or between two rounds of one.
+
+sssl diff BEFORE AFTER
+sssl diff OUTPUT --rounds 0 1
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import duckdb
+import tyro
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.terminal.console import printed
+from pipelines.terminal.flags import complain, parse
+from sssl.config import require
+from sssl.report.diff import Rows, between_rounds, between_runs
+from sssl.store.folder import Store, StoreError
+
+_FILE_WIDTH = 200
+
+
+@dataclass(frozen=True)
+class Config:
+    """Say what changed between two output folders, or between two rounds of one: songs, labels, quality, settings."""
+
+    outputs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Two output folders, or one with `--rounds`."""
+    rounds: tuple[int, int] | None = None
+    """Compare these two rounds of one output folder."""
+    limit: int = 20
+    """How many of the changed tracks to list."""
+    format: Literal["table", "json"] = "table"
+    """How to print the result."""
+
+    def __post_init__(self) -> None:
+        expected = "two output folders, or one with --rounds"
+        if self.rounds:
+            expected = "one output folder, as in `sssl diff OUTPUT --rounds 0 1`"
+        require(len(self.outputs) == (1 if self.rounds else 2), "outputs", " ".join(self.outputs), expected)
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "diff")
+    try:
+        stores = [Store.open(output) for output in config.outputs]
+        if config.rounds:
+            found = between_rounds(stores[0], *config.rounds, config.limit)
+        else:
+            found = between_runs(stores[0], stores[1], config.limit)
+    except (StoreError, duckdb.Error) as error:
+        complain(error)
+        return 1
+    if config.format == "json":
+        sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: dict[str, Rows]) -> None:
+    screen = printed if printed.is_terminal else Console(width=_FILE_WIDTH, highlight=False)
+    for title, changes in found.items():
+        if not changes:
+            screen.print(f"{title}: none", style="bold")
+            continue
+        table = Table(*changes[0], title=title, title_justify="left", title_style="bold", box=None)
+        for row in changes:
+            table.add_row(*(Text(_cell(value)) for value in row.values()))  # an id may look like markup
+        screen.print(table)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,298 @@
+"""Say what a run would cost: hours, storage and money, each with an interval, from trials on a sample of the catalog.
+
+sssl estimate --catalog CATALOG --tracks N [--prices prices.toml] [--json FILE] [the flags of sssl run]
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import tyro
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from pipelines.commands.trials import BY_TRACK, LABELLED_PER_CLASS, Method, Took, Trial, try_stages
+from pipelines.stages import segment
+from pipelines.stages.command import preset_of
+from pipelines.terminal.console import console, printed, silenced
+from pipelines.terminal.flags import complain, parse
+from schemas import Catalog
+from sssl.catalog.assign import Dealt, deal
+from sssl.catalog.read import CatalogError, read_tracks, rows_of, with_fingerprints
+from sssl.config import ConfigError, require
+from sssl.estimate import (
+    DRAWS,
+    GIB,
+    LEVEL,
+    Draws,
+    Estimate,
+    Interval,
+    Outlook,
+    Prices,
+    StageTime,
+    Trials,
+    Wanted,
+    read_prices,
+)
+from sssl.model.score import cores, device
+from sssl.model.train import TrainError
+from sssl.presets import GUARDED, Preset, PresetName
+from sssl.songs.classifier import SongConfig
+from sssl.store.folder import Store, StoreError
+
+_ON_GPU = ("train", "score")
+_ON_ALL_MACHINES = ("segment", "relabel", "score", "songs")
+_SHARES = (4, 4, 4, 4, 2, 1)
+"""A trial on each quarter of the sample, on a half and on the whole."""
+_PARTS_OF_WHOLE = 12
+_COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h")
+_COVERS = (
+    f"Intervals ({LEVEL:.0%}) cover which tracks were drawn and how much the trials differed. They don't cover another "
+    "machine or load, other prices, and tracks with labels that are longer than others. All rounds are counted, though "
+    "one that finds nothing to split costs next to nothing. vCPU-hours are wall hours times cores, as they are billed."
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Say what a run would cost, from trials on a sample of the catalog; takes as long as labelling some three times as
+    many tracks, on this machine."""
+
+    catalog: str
+    """Catalog as `sssl run` takes it."""
+    tracks: int = 96
+    """Tracks to try it on, drawn at random; more of them narrow the interval."""
+    labels: str | None = None
+    """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
+    output: str | None = None
+    """Folder (a path or any fsspec URL) for the tables of the trials, which stay there; default: a temporary folder.
+    Where the run's own output will lie is best: trials read and write there."""
+    prices: str | None = None
+    """Price file; default: the example prices in sssl/prices.toml."""
+    workers: int = 1
+    """Machines like this one that the run will have; training stays on one."""
+    json: str | None = None
+    """Write all numbers to this file."""
+    sample_seed: int = 0
+    """Seed of the sample."""
+    preset: PresetName = "guarded"
+    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    segment: segment.Settings = field(default_factory=segment.Settings)
+    method: Preset = GUARDED
+    songs: SongConfig = field(default_factory=SongConfig)
+
+    def __post_init__(self) -> None:
+        least = max(_SHARES) * LABELLED_PER_CLASS * len(self.segment.deal.classes)
+        require(self.tracks >= least, "tracks", self.tracks, f"{least} or more with these classes")
+        require(self.workers > 0, "workers", self.workers, "1 or more")
+        if self.json is not None:
+            path = Path(self.json)
+            require(path.parent.is_dir() and not path.is_dir(), "json", self.json, "a file in a folder that exists")
+
+    @property
+    def tried(self) -> Method:
+        """What a trial tries."""
+        return Method(self.segment, self.method, self.songs)
+
+
+def run(config: Config) -> Estimate:
+    """Try the stages on a sample and say what they will take on the whole catalog.
+
+    Raises:
+        CatalogError: the catalog, or its sample, cannot be used.
+        ConfigError: the price file cannot be used.
+    """
+    prices = read_prices(config.prices)
+    start_wall_s, start_cpu_s = time.time() - psutil.Process().create_time(), time.process_time()
+    tracks = deal(read_tracks(config.catalog, config.labels, config.segment.deal), config.segment.deal, Dealt())
+    sample = draw(tracks, config.tracks, config.sample_seed)
+    with _folder(config.output) as root:
+        warm_up, *trials = _try_all(config, sample, root)
+    is_train = np.array(tracks["split"].to_numpy() == "train")
+    estimate = predict(config, is_train, trials)
+    estimate.stages["start"] = StageTime(
+        wall_s=_constant(start_wall_s + _slower(warm_up.wall_s, trials[0].wall_s)),
+        cpu_s=_constant(start_cpu_s + _slower(warm_up.cpu_s, trials[0].cpu_s)),
+        cores=cores(),
+    )
+    _tell(config, len(tracks), estimate, prices)
+    return estimate
+
+
+def draw(tracks: pa.Table, count: int, seed: int) -> list[Catalog]:
+    """Draw tracks at random.
+
+    Raises:
+        CatalogError: there are fewer.
+    """
+    if len(tracks) < count:
+        raise CatalogError(f"the catalog has {len(tracks)} tracks, fewer than --tracks {count}: run it to know")
+    chosen = np.random.default_rng(seed).choice(len(tracks), count, replace=False)
+    return rows_of(with_fingerprints(tracks.take(chosen)))
+
+
+def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]) -> Estimate:
+    """Predict a run over a catalog, of which it is known which tracks are trained on."""
+    largest = max(trials, key=lambda trial: len(trial.track_segments))
+    outlook = Outlook(
+        tracks=len(is_train),
+        parts=ceil(len(is_train) / config.segment.deal.part_size(len(is_train))),
+        sample={
+            "audio_s": largest.track_audio_s,
+            "segments": largest.track_segments,
+            "tracks": np.ones(len(largest.track_segments)),
+        },
+        seed=config.sample_seed,
+    )
+    stages = _stages_wanted(config, is_train)
+    wall_s, cpu_s, table_bytes = (
+        outlook.predict(
+            {title: Trials.of([getattr(trial, what)[title] for trial in trials]) for title in wanted}, wanted
+        )
+        for what, wanted in (("wall_s", stages), ("cpu_s", stages), ("table_bytes", _tables_wanted(config, trials[0])))
+    )
+    by_stage, cpu_by_stage = _added_up(wall_s), _added_up(cpu_s)
+    times = {
+        stage: StageTime(
+            wall_s=by_stage[stage],
+            cpu_s=cpu_by_stage[stage],
+            cores=cores(),
+            gpus=int(device() == "cuda" and stage in _ON_GPU),
+            workers=config.workers if stage in _ON_ALL_MACHINES else 1,
+        )
+        for stage in by_stage
+    }
+    return Estimate(times, _added_up(table_bytes))
+
+
+def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial]:
+    """Try the stages on pieces of the sample; twice on the first, since everything is slower once."""
+    pieces = []
+    for number, share in enumerate(_SHARES):
+        size = len(sample) // share
+        pieces.append(sample[number % share * size :][:size])
+    for number, piece in enumerate([pieces[0], *pieces]):
+        console.print(f"trial {number} of {len(pieces)}: {len(piece)} tracks")
+        parts = _PARTS_OF_WHOLE if len(piece) == len(pieces[-1]) else 1
+        with silenced():
+            yield try_stages(config.tried, piece, parts, f"{root.rstrip('/')}/{number}", first=number == 0)
+
+
+def _stages_wanted(config: Config, is_train: NDArray[np.bool_]) -> dict[str, Wanted]:
+    trained, scored = (float(passes.mean()) for passes in config.tried.passes(is_train))
+    epochs = (config.method.train.warmup_epochs, config.method.train.epochs)
+    wanted = {"segment": Wanted(1, "audio_s", 1)}
+    for round in config.tried.rounds:
+        rounds = config.method.rounds if round else 1
+        wanted[f"relabel {round}"] = wanted[f"judge {round}"] = Wanted(rounds, "segments", rounds)
+        wanted[f"train {round}"] = Wanted(rounds, "segments", rounds * trained * epochs[round])
+        wanted[f"score {round}"] = Wanted(rounds, "segments", rounds * scored)
+    return wanted | dict.fromkeys(("songs", "report"), Wanted(1, "segments", 1))
+
+
+def _tables_wanted(config: Config, trial: Trial) -> dict[str, Wanted]:
+    wanted = {}
+    for title in trial.table_bytes:
+        rounds = config.method.rounds if title.endswith(" 1") else 1
+        wanted[title] = Wanted(rounds, "tracks" if title in BY_TRACK else "segments", rounds)
+    return wanted
+
+
+def _added_up(by_title: Mapping[str, Draws]) -> dict[str, Draws]:
+    """Add up the rounds of a stage or a table."""
+    total: dict[str, Draws] = {}
+    for title, draws in by_title.items():
+        name = title.split()[0]
+        total[name] = total.get(name, 0) + draws
+    return total
+
+
+def _slower(first: Took, again: Took) -> float:
+    """Return what all stages took longer the first time."""
+    return max(0.0, sum(took for _, took in first.values()) - sum(took for _, took in again.values()))
+
+
+def _constant(value: float) -> Draws:
+    return np.full(1 + DRAWS, value)
+
+
+@contextmanager
+def _folder(output: str | None) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="sssl-estimate-") as folder:
+        if output is None:
+            yield folder
+        elif Store(output).find("0"):
+            raise StoreError(f"{output} has the trials of an earlier estimate: choose another --output, or delete it")
+        else:
+            yield output
+
+
+def _tell(config: Config, tracks: int, estimate: Estimate, prices: Prices) -> None:
+    """Print the estimate, and write it down if asked to."""
+    rounds = f"{config.method.rounds} round{'s' * (config.method.rounds != 1)}"
+    title = f"{tracks} tracks, {rounds}, on {config.workers} x {cores()} cores; from trials on {config.tracks} tracks"
+    hours = {name: [getattr(stage, column) for column in _COLUMNS] for name, stage in estimate.stages.items()}
+    _print(title, ["hours", "wall", "CPU", "vCPU", "GPU"], hours)
+    _print("tables", ["", "GiB"], {name: [size / GIB] for name, size in estimate.table_bytes.items()})
+    money = {name: [price] for name, price in estimate.money(prices).items()}
+    _print(f"prices as of {prices.as_of}", ["", prices.currency], money)
+    printed.print(_COVERS, soft_wrap=True)
+    if config.json is not None:
+        Path(config.json).write_text(json.dumps(_numbers(estimate, prices), indent=1))
+
+
+def _print(title: str, headings: list[str], rows: Mapping[str, list[Draws]]) -> None:
+    """Print estimates, their sums, and the intervals of the sums."""
+    table = Table(headings[0], title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in headings[1:]:
+        table.add_column(heading, justify="right")
+    for name, cells in rows.items():
+        table.add_row(name, *(f"{cell[0]:.3g}" for cell in cells))
+    sums = [Interval.of(np.sum(column, axis=0)) for column in zip(*rows.values(), strict=True)]
+    table.add_section()
+    for name, of_sum in (("all", "value"), ("at least", "low"), ("at most", "high")):
+        table.add_row(name, *(f"{getattr(found, of_sum):.3g}" for found in sums))
+    printed.print(table)
+
+
+def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
+    def interval(draws: Draws) -> dict[str, float]:
+        return asdict(Interval.of(draws))
+
+    return {
+        "stages": {
+            name: {column: interval(getattr(stage, column)) for column in _COLUMNS}
+            for name, stage in estimate.stages.items()
+        },
+        "total": {column: interval(estimate.total(column)) for column in _COLUMNS},
+        "table_bytes": {name: interval(size) for name, size in estimate.table_bytes.items()},
+        "money": {name: interval(price) for name, price in estimate.money(prices).items()},
+        "currency": prices.currency,
+        "prices_as_of": prices.as_of.isoformat(),
+    }
+
+
+def main(argv: Sequence[str]) -> int:
+    name, preset = preset_of(argv)
+    config = parse(Config, argv, "estimate", catalog=tyro.MISSING, preset=name, method=preset)
+    try:
+        run(config)
+    except ConfigError as error:
+        complain(error)
+        return 2
+    except (CatalogError, StoreError, TrainError) as error:
+        complain(error)
+        return 1
+    return 0

@@ -1,0 +1,66 @@
+"""Write song labels for other tools.
+
+sssl export --output OUTPUT --format csv|parquet --to FILE
+sssl export --output OUTPUT --format jams|id3 --to FOLDER
+
+What is exported is a copy: a later takedown does not reach it. Exit code 1 says that no song was written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.terminal.console import console
+from pipelines.terminal.flags import complain, parse, require_local
+from sssl.config import require
+from sssl.export.songs import Exported, write_csv, write_jams, write_parquet, write_tags
+from sssl.store.folder import Snapshot, Store, StoreError
+
+
+@dataclass(frozen=True)
+class Config:
+    """Write song labels for other tools: a table, a JAMS file a song, or tags in copies of the music."""
+
+    output: str
+    """Output folder."""
+    format: Literal["csv", "parquet", "jams", "id3"]
+    """csv, parquet: a row a song. jams: an annotation file a song. id3: copies of the music with tags (ID3's `TMOO` and
+    `TXXX`, and what other formats have in their place)."""
+    to: str | None = None
+    """File to write, or folder (jams, id3)."""
+    in_place: bool = False
+    """id3: tag the catalog's own files instead of copies. The next run finds them changed and decodes them again."""
+    with_abstained: bool = False
+    """id3: tag also songs that are too uncertain to publish. The other formats always carry them, marked."""
+
+    def __post_init__(self) -> None:
+        require(not self.in_place or self.format == "id3", "in_place", self.in_place, "--format id3")
+        require_local("to", self.to)
+        expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
+        require((self.to is None) == self.in_place, "to", self.to, expected)
+
+
+def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
+    """Write the songs in the format asked for."""
+    if config.format == "id3":
+        return write_tags(store, snapshot, config.to, abstained=config.with_abstained)
+    assert config.to is not None
+    writers = {"csv": write_csv, "parquet": write_parquet, "jams": write_jams}
+    return writers[config.format](store, snapshot, config.to)
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "export")
+    try:
+        store = Store.open(config.output)
+        exported = write(store, store.latest(), config)
+    except (StoreError, OSError) as error:
+        complain(error)
+        return 1
+    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(exported.left_out.values()).most_common())
+    rest = f"; {len(exported.left_out)} tracks left out: {reasons}" if reasons else ""
+    console.print(f"{exported.songs} songs written to {config.to or 'their files'}{rest}", soft_wrap=True, markup=False)
+    return 0 if exported.songs else 1

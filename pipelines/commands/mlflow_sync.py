@@ -1,0 +1,43 @@
+"""Send MLflow what it missed while its server was away.
+
+sssl mlflow-sync --output OUTPUT [--mlflow-uri URI]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.stages.command import stage
+from pipelines.terminal.console import console
+from pipelines.terminal.flags import parse
+from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.tracking.mlflow_copy import Untold
+from sssl.tracking.record import FOLDER
+from sssl.tracking.tracker import sync
+
+
+@dataclass(frozen=True)
+class Config:
+    """Send MLflow what it missed of the runs into an output folder; what it has is not sent again."""
+
+    output: str
+    """Output folder of the runs."""
+    mlflow_uri: str | None = None
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
+
+
+def run(store: Store, _snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> None:
+    """Send what is missing and say how much it was."""
+    if not store.names(FOLDER):
+        console.print(f"no training run is recorded in {store.url(FOLDER)}: nothing to send", soft_wrap=True)
+        return
+    try:
+        sent = sync(store, config.mlflow_uri)
+    except Untold as error:
+        raise StoreError(f"MLflow: {error}; check --mlflow-uri, and try again when it answers") from error
+    console.print(f"{sent} things sent" if sent else "nothing to send")
+
+
+def main(argv: Sequence[str]) -> int:
+    return stage(parse(Config, argv, "mlflow-sync"), run, ())

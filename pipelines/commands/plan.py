@@ -1,0 +1,61 @@
+"""Say what a run would decode, and why, before anything starts.
+
+sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl segment]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from pipelines.stages.previous import Previous
+from pipelines.stages.settings import Config as SegmentConfig
+from pipelines.terminal.console import printed
+from pipelines.terminal.flags import complain, parse
+from sssl.catalog.plan import KNOWN, Cause
+from sssl.catalog.read import CatalogError, class_counts, read_tracks, with_fingerprints
+from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.store.removals import taken_down
+
+
+class Config(SegmentConfig):
+    """Say how many tracks a run would decode, and why; nothing is decoded or written."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "plan")
+    settings = config.settings
+    try:
+        store, published = _published(config.output)
+        previous = Previous.of(store, published, settings.of_rows())
+        dealt = previous.dealt(list(KNOWN))
+        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store))
+        if previous.refs:  # a first run decodes all there is
+            tracks = with_fingerprints(tracks)
+    except (CatalogError, StoreError) as error:
+        complain(error)
+        return 1
+    causes = previous.causes(tracks, dealt, settings.again)
+    table = Table("tracks", "cause", "what happens")
+    for cause, count in causes.most_common():
+        table.add_row(f"{count}", cause, _OUTCOME[cause])
+    printed.print(table)
+    counts = class_counts(tracks)
+    by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
+    printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
+    return 0
+
+
+_OUTCOME = dict.fromkeys(Cause, "decoded") | {
+    Cause.UNCHANGED: "segments reused",
+    Cause.GONE: "removed from the tables",
+}
+
+
+def _published(output: str) -> tuple[Store, Snapshot]:
+    """Return what is published in a folder that may not exist yet."""
+    store = Store(output)
+    if not store.exists("sssl.json"):
+        return store, Snapshot()
+    return store, Store.open(output).latest()

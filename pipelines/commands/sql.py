@@ -1,0 +1,54 @@
+"""Query the published tables with DuckDB.
+
+sssl sql --output OUTPUT "select ..." [--format table|csv|json]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import duckdb
+import tyro
+
+from pipelines.terminal.flags import complain, parse
+from sssl.store.folder import Store, StoreError
+from sssl.store.sql import connect
+
+
+@dataclass(frozen=True)
+class Config:
+    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs, manifests, and
+    accepted_labels and accepted_scores, which hold the last accepted round only."""
+
+    query: Annotated[str, tyro.conf.Positional]
+    """SQL in DuckDB's dialect."""
+    output: str
+    """Output folder."""
+    format: Literal["table", "csv", "json"] = "table"
+    """How to print the result."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "sql")
+    try:
+        store = Store.open(config.output)
+        result = connect(store, store.latest()).sql(config.query)
+        _print(result, config.format)
+    except (StoreError, duckdb.Error) as error:
+        complain(error)
+        return 1
+    return 0
+
+
+def _print(result: duckdb.DuckDBPyRelation | None, format: str) -> None:
+    if result is None:
+        return
+    if format == "table":
+        result.show(max_rows=1000, max_width=200)
+    elif format == "csv":
+        result.df().to_csv(sys.stdout, index=False)
+    else:
+        sys.stdout.write(result.df().to_json(orient="records") + "\n")

@@ -1,0 +1,173 @@
+"""A trial of all stages on a few tracks: what they take and what their tables hold, for an estimate of a whole run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.commands import report
+from pipelines.stages import judge, relabel, score, segment, songs, train
+from schemas import Catalog, to_arrow
+from sssl.catalog.assign import Dealt, deal
+from sssl.catalog.read import CatalogError
+from sssl.estimate import Floats, Work
+from sssl.presets import Preset
+from sssl.runtime.cpu_time import tree_cpu_s
+from sssl.songs.classifier import SongConfig
+from sssl.store.folder import Snapshot, Store
+from sssl.tracking.tracker import Untracked
+
+BY_TRACK = ("catalog", "ledger")
+"""Tables with a row a track; the others grow with the segments."""
+LABELLED_PER_CLASS = 3
+"""Tracks of a class that a trial needs: one to hold out, two to train on in different folds."""
+_EPOCHS = 2
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is tried: the settings of all stages."""
+
+    segment: segment.Settings
+    preset: Preset
+    songs: SongConfig
+
+    @property
+    def rounds(self) -> range:
+        """Rounds of a trial: the warm-up and one that stands for all later ones."""
+        return range(min(self.preset.rounds, 1) + 1)
+
+    @property
+    def members(self) -> int:
+        return self.segment.deal.folds if self.preset.train.cross_fit else 1
+
+    def passes(self, is_train: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return for each track by how many members its segments are trained on, and scored."""
+        by_all = self.members if self.preset.score.average_members else 1
+        return np.where(is_train, max(1, self.members - 1), 0.0), np.where(is_train, 1.0, by_all)
+
+
+Took = dict[str, tuple[Work, float]]
+"""The work that something was, and what it took, by title: a stage or table, with its round if it has rounds."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the stages took on a few tracks, and what their tables hold."""
+
+    wall_s: Took
+    cpu_s: Took
+    table_bytes: Took
+    track_audio_s: Floats
+    track_segments: Floats
+
+
+def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *, first: bool = False) -> Trial:
+    """Run all stages on a few tracks, dealt into so many parts, as `sssl run` does; the `first` trial logs to MLflow.
+
+    Raises:
+        CatalogError: too few of the tracks can be decoded.
+    """
+    store, meter = Store.open(output, create=True), _Meter()
+    dealing = replace(method.segment.deal, tracks_per_part=ceil(len(tracks) / parts))
+    settings = replace(method.segment, deal=dealing, max_error_ratio=1.0)
+    bare = [replace(track, label=None, split=None, group_id=track.track_id, locked=False) for track in tracks]
+    with meter.of("segment"):
+        snapshot = segment.run_on(
+            store, Snapshot(), lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings, ()
+        )
+    labelled = to_arrow(Catalog, with_any_label(bare, _segments_of(store, snapshot), dealing.classes))
+    snapshot = segment.run_on(
+        store, snapshot, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings, ()
+    )
+    # As if there were something to split, and for as long as it takes to time an epoch.
+    relabelling = replace(
+        method.preset.relabel,
+        evidence=replace(method.preset.relabel.evidence, min_agreement=None),
+        min_separation=None, peaked=False, tau=1.0, max_noisy_share=0.4, noisy_weight=1.0,
+    )  # fmt: skip
+    training = replace(method.preset.train, init=None, warmup_epochs=_EPOCHS, epochs=_EPOCHS, patience=None)
+    for round in method.rounds:
+        with meter.of(f"relabel {round}"):
+            snapshot = relabel.run(store, snapshot, relabel.Config(output, round, settings=relabelling), ())
+        with meter.of(f"train {round}"):
+            mlflow_uri = f"sqlite:///{store.local_path}/mlflow.db" if first and store.local_path else None
+            tracker = None if mlflow_uri else Untracked()
+            trained = train.Config(output, round, settings=training, mlflow_uri=mlflow_uri)
+            snapshot = train.run(store, snapshot, trained, (), tracker)
+        with meter.of(f"score {round}"):
+            snapshot = score.run(store, snapshot, score.Config(output, round, settings=method.preset.score), ())
+        with meter.of(f"judge {round}"):
+            snapshot = judge.run(store, snapshot, judge.Config(output, round, settings=method.preset.judge))
+    with meter.of("songs"):
+        snapshot = songs.run(store, snapshot, songs.Config(output, method.songs), ())
+    with meter.of("report"):
+        report.run(store, snapshot, report.Config(output))
+    return _trial(method, store, snapshot, meter)
+
+
+def with_any_label(tracks: list[Catalog], segments: Mapping[str, int], classes: Sequence[str]) -> list[Catalog]:
+    """Give tracks that have segments a label, each class in turn: what training costs does not depend on what labels
+    say, and a small sample of a catalog may lack some.
+
+    Raises:
+        CatalogError: there are too few.
+    """
+    usable = [track.track_id for track in tracks if segments[track.track_id]]
+    least = len(classes) * LABELLED_PER_CLASS
+    if len(usable) < least:
+        raise CatalogError(
+            f"{len(usable)} of {len(tracks)} tracks of a piece of the sample gave segments, expected {least} or more: "
+            "give more --tracks, or see in the ledger of `sssl segment` what is wrong with them"
+        )
+    label = {track_id: classes[number % len(classes)] for number, track_id in enumerate(usable)}
+    return [replace(track, label=label.get(track.track_id)) for track in tracks]
+
+
+class _Meter:
+    """Wall and CPU seconds by stage."""
+
+    def __init__(self) -> None:
+        self.wall_s: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, stage: str) -> Iterator[None]:
+        wall_s, cpu_s = time.monotonic(), tree_cpu_s()
+        yield
+        self.wall_s[stage], self.cpu_s[stage] = time.monotonic() - wall_s, tree_cpu_s() - cpu_s
+
+
+def _segments_of(store: Store, snapshot: Snapshot) -> dict[str, int]:
+    ledger = store.read_table(snapshot.get("ledger"), ["track_id", "segments"])
+    return dict(zip(ledger["track_id"].to_pylist(), ledger["segments"].to_pylist(), strict=True))
+
+
+def _trial(method: Method, store: Store, snapshot: Snapshot, meter: _Meter) -> Trial:
+    ledger = store.read_table(snapshot.get("ledger"), ["track_id", "decoded_s", "segments"]).to_pandas()
+    catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas().set_index("track_id")
+    segments, audio_s = ledger["segments"].to_numpy(float), ledger["decoded_s"].to_numpy(float)
+    trained, scored = method.passes(catalog["split"][ledger["track_id"]].to_numpy() == "train")
+    parts = snapshot.get("catalog").summary["parts"]
+    units = {"segment": audio_s.sum(), "train": segments @ trained * _EPOCHS, "score": segments @ scored}
+    units |= dict.fromkeys(BY_TRACK, len(segments))
+
+    def with_work(title: str, took: float) -> tuple[Work, float]:
+        return Work(1, parts, float(units.get(title.split()[0], segments.sum()))), took
+
+    sizes = {_title(m.table, m.round): sum(file.bytes for file in m.files.values()) for m in snapshot.manifests}
+    wall_s, cpu_s, table_bytes = (
+        {title: with_work(title, took) for title, took in measured.items()}
+        for measured in (meter.wall_s, meter.cpu_s, sizes)
+    )
+    return Trial(wall_s, cpu_s, table_bytes, audio_s, segments)
+
+
+def _title(name: str, round: int | None) -> str:
+    return name if round is None else f"{name} {round}"

@@ -1,0 +1,115 @@
+"""What all stages do alike: lock the output folder, publish, and turn errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pipelines.beam.execute import HandedOver, JobFailed, beam_options, launch_nothing
+from pipelines.beam.job import ErrorRatioExceeded
+from pipelines.terminal.console import console
+from pipelines.terminal.flags import complain
+from sssl.catalog.read import CatalogError
+from sssl.config import ConfigError
+from sssl.model.train import TrainError
+from sssl.presets import PRESETS, Preset, PresetName
+from sssl.store import lease
+from sssl.store.folder import Snapshot, Store, StoreError
+
+
+def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
+    """Look up `--preset NAME` among the arguments; its values become the defaults of all other flags."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", choices=PRESETS, default="guarded")
+    name = parser.parse_known_args(list(argv))[0].preset
+    return name, PRESETS[name]
+
+
+@contextmanager
+def exclusive(store: Store) -> Iterator[Store]:
+    """Hold the output folder for this process and yield it; a local lock goes with the process, however it ends.
+
+    Raises:
+        StoreError: another process holds it.
+    """
+    folder = store.local_path
+    if folder is None:
+        with lease.held(store, _tell_wait) as ours:
+            yield ours
+        return
+    try:
+        with FileLock(f"{folder}/.lock", timeout=0):
+            yield store
+    except Timeout:
+        raise StoreError(
+            f"another sssl command is writing to {folder}: wait for it, or choose another --output"
+        ) from None
+
+
+def stage(
+    config: Any,
+    run: Callable[[Store, Snapshot, Any, Sequence[str]], Snapshot | None],
+    beam_args: Sequence[str],
+    *,
+    create: bool = False,
+) -> int:
+    """Run a stage on the published tables, publish what it made, and return the exit code."""
+    beam_options(beam_args)
+    try:
+        with exclusive(Store.open(config.output, create=create)) as store:
+            published = store.latest()
+            try:
+                made = run(store, published, config, beam_args)
+            except ErrorRatioExceeded as error:
+                # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
+                if error.snapshot.covers(published):
+                    store.publish(error.snapshot)
+                raise
+            if made is not None:
+                _tell_withdrawn(published, made)
+                store.publish(made)
+            launch_nothing(beam_args)
+    except HandedOver as message:
+        console.print(str(message), soft_wrap=True)
+    except (CatalogError, ConfigError, StoreError, TrainError) as error:
+        complain(error)
+        return 1
+    except ErrorRatioExceeded as error:
+        complain(error)
+        return 3
+    except BaseException as error:
+        if _interrupted(error):
+            console.print("stopped; the same command goes on from here")
+            return 130
+        if isinstance(error, JobFailed):
+            complain(error)
+            return 1
+        raise
+    return 0
+
+
+def _tell_wait(holder: str) -> None:
+    """Say why nothing happens yet."""
+    console.print(f"waiting up to {lease.PATIENCE_S:.0f} s: is {holder} still writing there?", soft_wrap=True)
+
+
+def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:
+    """Say which tables readers lose because they were made from older ones."""
+    kept = {(m.table, m.round) for m in made.manifests}
+    lost = [m.table if m.round is None else f"{m.table} {m.round}" for m in published.manifests]
+    lost = [name for m, name in zip(published.manifests, lost, strict=True) if (m.table, m.round) not in kept]
+    if lost:
+        console.print(f"no longer published, made from what has just changed: {', '.join(lost)}", soft_wrap=True)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error; Beam raises another one from it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or str(error).startswith("KeyboardInterrupt"):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,104 @@
+"""What the last published run of the segment stage left behind, by part: read by workers, and by whoever plans."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.beam.job import read_manifest
+from schemas import Catalog, Ledger, arrow_schema, to_arrow
+from sssl.catalog.assign import Dealt
+from sssl.catalog.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
+from sssl.catalog.read import read_dealt, read_part
+from sssl.store.folder import PartFile, Snapshot, Store
+
+TABLES = ("segments", "ledger")
+
+
+@dataclass(frozen=True)
+class PartBefore:
+    """A part as the last run knew it; all of it is empty if there was none."""
+
+    store: Store
+    config_changed: bool
+    known: pa.Table = field(default_factory=lambda: _nothing_known())
+    ledger: dict[str, Ledger] = field(default_factory=dict)
+    files: dict[str, PartFile] = field(default_factory=dict)
+
+    def causes(self, tracks: Sequence[Catalog], again: AgainConfig) -> list[Cause]:
+        """Decide for each track why it is decoded, if it is."""
+        found = causes_of(to_arrow(Catalog, tracks), self.known, self.config_changed, again)
+        return [Cause(cause) for cause in found.to_pylist()]
+
+    def holds(self, tracks: Sequence[Catalog]) -> bool:
+        """Whether the files hold these tracks and no others."""
+        return bool(self.files) and set(self.ledger) == {track.track_id for track in tracks}
+
+    def segments(self) -> pa.Table:
+        """Read the part's segments."""
+        return self.store.read_part(self.files["segments"])
+
+
+@dataclass(frozen=True)
+class Previous:
+    """The tables of the last run, by their refs: small enough to travel to workers. Without any there was no run."""
+
+    store: Store
+    refs: dict[str, str]
+    config_changed: bool
+
+    @classmethod
+    def of(cls, store: Store, published: Snapshot, config: dict[str, Any]) -> Previous:
+        """Find the tables in what is published; `config` is what decides the rows of this run."""
+        found = {table: published.of(table)[0] for table in ("catalog", *TABLES) if published.of(table)}
+        if len(found) < 3:
+            return cls(store, {}, False)
+        changed = any(found["ledger"].config.get(name) != value for name, value in config.items())
+        return cls(store, {table: manifest.ref for table, manifest in found.items()}, changed)
+
+    def part(self, part: int) -> PartBefore:
+        """Read what is known of a part's tracks."""
+        if not self.refs:
+            return PartBefore(self.store, self.config_changed)
+        catalog, *tables = (read_manifest(self.store, self.refs[table]) for table in ("catalog", *TABLES))
+        if part >= catalog.summary["parts"]:
+            return PartBefore(self.store, self.config_changed)
+        files = {table: manifest.files[part] for table, manifest in zip(TABLES, tables, strict=True)}
+        ledger = self.store.read_part(files["ledger"])
+        known = known_tracks(to_arrow(Catalog, read_part(self.store, catalog, part)), ledger)
+        return PartBefore(self.store, self.config_changed, known, ledger_rows(ledger), files)
+
+    def dealt(self, columns: list[str] | None = None) -> Dealt:
+        """Read the whole catalog, or some columns of it, as it was dealt."""
+        return (
+            read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns) if self.refs else Dealt()
+        )
+
+    def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
+        """Count the tracks of a catalog by why they will be decoded."""
+        known = _nothing_known()
+        if self.refs:
+            # The ledger has a file a part: a catalog of millions is planned without it where that is possible.
+            asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
+            ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None
+            known = known_tracks(dealt.tracks, ledger)
+        return count_causes(tracks, known, self.config_changed, again)
+
+
+def _nothing_known() -> pa.Table:
+    return known_tracks(arrow_schema(Catalog).empty_table(), arrow_schema(Ledger).empty_table())
+
+
+def ledger_rows(table: pa.Table) -> dict[str, Ledger]:
+    """Return the rows of a ledger by track id."""
+    return {record["track_id"]: Ledger(**record) for record in table.to_pylist()}
+
+
+def of_tracks(segments: pa.Table, track_ids: Iterable[str]) -> pa.Table:
+    """Return the segments of some tracks."""
+    return segments.filter(pc.is_in(segments["track_id"], pa.array(track_ids, pa.string())))

@@ -1,0 +1,187 @@
+"""Split segments into confident and noisy by the scores of the last accepted round, and write the round's labels.
+
+sssl relabel --output OUTPUT --round R [flags] [-- beam options]
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tyro
+from numpy.typing import NDArray
+
+from pipelines.beam.execute import run_job
+from pipelines.beam.job import Job, PartRef
+from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.command import preset_of, stage
+from pipelines.terminal.flags import parse, split_beam_args
+from sssl.arrays import Floats, track_numbers
+from sssl.labels.calibration import fit_temperature
+from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
+from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
+from sssl.labels.relabel import RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
+from sssl.presets import PresetName
+from sssl.store.folder import Receipt, Snapshot, Store
+from sssl.store.rounds import last_accepted
+
+_KEY = ["track_id", "segment_index"]
+_DESCRIBED = ("temperature", "unit", "neighbours", "agreement", "in_parts")  # of the evidence, in the manifest
+_SOUND = ["track_id", "band_level_db", "sound_db"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """Split segments into confident and noisy, and write the labels of a round."""
+
+    output: str
+    """Output folder of the segment stage."""
+    round: int
+    """Round to write labels for; 0 gives every segment its track's label."""
+    preset: PresetName = "guarded"
+    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    settings: RelabelConfig = field(default_factory=RelabelConfig)
+
+
+def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
+    """Wire the pipeline: round 0 inherits; later rounds learn on all parts how to read the evidence, fit a mixture to
+    it, then split each part by that."""
+    parts = root | ListParts(job)
+    states = parts | SplitDone(job)
+    if job.round == 0:
+        (states.done, states.todo | beam.Map(inherit_part, job)) | CommitParts(job)
+        return
+    losses = parts | beam.Map(sum_part_losses, job, settings) | "AddLosses" >> beam.CombineGlobally(_add)
+    temperature = beam.pvalue.AsSingleton(losses | beam.Map(fit_temperature))
+    sounds = parts | beam.Map(sum_sounds, job, settings) | "AddSounds" >> beam.CombineGlobally(_add)
+    model = beam.pvalue.AsSingleton(sounds | beam.Map(fit_track_model))
+    spread = (
+        parts | beam.Map(sum_spreads, job, settings, temperature, model) | "AddSpreads" >> beam.CombineGlobally(_add)
+    )
+    evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, temperature, model, settings.evidence))
+    counts = parts | beam.Map(count_losses, job, settings, evidence) | "AddCounts" >> beam.CombineGlobally(_add)
+    split = counts | beam.Map(_fit_split, settings, evidence)
+    relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
+    (states.done, relabelled) | CommitParts(job, split | "Summarize" >> beam.Map(summarize, job, evidence))
+
+
+def inherit_part(ref: PartRef, job: Job) -> Receipt:
+    """Write the inherited labels of a part."""
+    tracks = job.tracks(ref)
+    labels = inherit(job.read(ref, "segments", _KEY), tracks, job.classes)
+    return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
+
+
+def sum_part_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> Floats | None:
+    """Return what a part tells about how sure the model may be; None if it is not asked."""
+    return sum_losses(_segments(ref, job)) if _is_asked(settings) else None
+
+
+def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments | None:
+    """Return what a part tells about the sound of train tracks; None if it tells, or is asked, nothing."""
+    train = [track.track_id for track in job.tracks(ref) if track.label is not None and track.split == "train"]
+    if not train or not settings.evidence.consistency:
+        return None
+    segments = job.read(ref, "segments", _SOUND)
+    of_train = pc.is_in(segments["track_id"], pa.array(train))
+    if not pc.any(of_train).as_py():
+        return None
+    sound = track_sound(segments, job.sound(ref, segments))[of_train.to_numpy()]
+    return sound_moments(sound, track_numbers(segments.filter(of_train)))
+
+
+def sum_spreads(
+    ref: PartRef, job: Job, settings: RelabelConfig, temperature: float, model: TrackModel | None
+) -> Spread | None:
+    """Return what a part tells about the scale of the evidence; None if it is not asked."""
+    return sum_spread(_segments(ref, job, model), temperature, model) if _is_asked(settings) else None
+
+
+def count_losses(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence) -> NDArray[np.int64]:
+    """Return the loss histograms [C, BINS] of a part."""
+    segments = _segments(ref, job, evidence.tracks)
+    return loss_histograms(evidence.losses(segments)[0], segments, settings.axis)
+
+
+def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split) -> Receipt:
+    """Write the labels of a part under a fitted split."""
+    tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
+    assert round is not None
+    segments = Segments.of(scores, tracks, job.classes, _sound(ref, job, evidence.tracks))
+    loss, consistency = evidence.losses(segments)
+    labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
+    return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
+
+
+def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
+    """Describe a fitted split for the manifest: the common mixture as `*`, then one a class; and what it went by."""
+    named = [("*", split.common)] + [(name, own.mixture) for name, own in zip(job.classes, split.by_class, strict=True)]
+    described = [
+        {
+            "class": name,
+            "axis": split.axis,
+            "confident": asdict(m.confident),
+            "noisy": asdict(m.noisy) if m.noisy else {"weight": 0.0, "mean": None, "std": None},
+        }
+        for name, m in named
+    ]
+    return {
+        "components": 1 if split.common.noisy is None else 2,
+        "mixture": described,
+        "evidence": {name: getattr(evidence, name) for name in _DESCRIBED},
+    }
+
+
+def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Run the stage and return the snapshot with the round's labels."""
+    inputs = [snapshot.get("catalog"), snapshot.get("segments")]
+    if config.round:
+        parent = last_accepted(store, snapshot, before=config.round)
+        inputs.append(snapshot.get("scores", parent.round))
+    settings = asdict(config.settings) if config.round else {}
+    job = Job.of(store, "relabel", ("labels",), settings, inputs, config.round)
+    (labels,) = run_job(job, lambda root: build(root, job, config.settings), beam_args)
+    return snapshot.add(labels)
+
+
+def _is_asked(settings: RelabelConfig) -> bool:
+    return bool(settings.evidence.consistency) or settings.evidence.neighbours
+
+
+def _segments(ref: PartRef, job: Job, model: TrackModel | None = None) -> Segments:
+    """Read the scored segments of a part, with their sound if a model asks for it."""
+    scores = job.read(ref, "scores", ["track_id", "probabilities", "loss"])
+    return Segments.of(scores, job.tracks(ref), job.classes, _sound(ref, job, model))
+
+
+def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
+    if model is None:
+        return None
+    segments = job.read(ref, "segments", _SOUND)
+    return track_sound(segments, job.sound(ref, segments))
+
+
+def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:
+    return fit_split(histograms, settings, evidence.in_parts)
+
+
+def _add(sums: Iterable[Any]) -> Any:
+    """Add up what parts return; None of nothing."""
+    given = [one for one in sums if one is not None]
+    return functools.reduce(operator.add, given) if given else None
+
+
+def main(argv: Sequence[str]) -> int:
+    flags, beam_args = split_beam_args(argv)
+    name, preset = preset_of(flags)
+    config = parse(
+        Config, flags, "relabel", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.relabel
+    )
+    return stage(config, run, beam_args)

@@ -1,0 +1,203 @@
+"""Cut every track of a catalog into segments, and write down what became of each.
+
+sssl segment --catalog CATALOG --output OUTPUT [flags] [-- beam options]
+
+A rerun decodes what is new, what changed and what is asked for; the segments of all other tracks are reused.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from functools import partial
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from pipelines.beam.execute import in_process, run_job
+from pipelines.beam.job import ErrorRatioExceeded, Job, PartRef
+from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.command import stage
+from pipelines.stages.previous import TABLES, PartBefore, Previous, of_tracks
+from pipelines.stages.settings import Config as Config
+from pipelines.stages.settings import Settings as Settings
+from pipelines.terminal.console import console
+from pipelines.terminal.flags import parse, split_beam_args
+from schemas import Catalog, Ledger, Status, to_arrow
+from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
+from sssl.audio.features import MelConfig
+from sssl.catalog.assign import Dealt
+from sssl.catalog.ledger import ledger_counts
+from sssl.catalog.plan import Cause
+from sssl.catalog.read import commit_catalog, read_catalog
+from sssl.model.score import cores
+from sssl.runtime.process_pool import Failure, IsolatedPool
+from sssl.store.folder import Manifest, Receipt, Snapshot, Store
+from sssl.store.removals import taken_down
+
+
+def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
+    """Wire the pipeline."""
+    parts = root | ListParts(job) | SplitDone(job)
+    cut = parts.todo | beam.ParDo(CutPart(job, previous, settings, processes))
+    (parts.done, cut) | CommitParts(job)
+
+
+class _Started(NamedTuple):
+    """A part whose tracks are with the decoder processes."""
+
+    part: int
+    tracks: list[Catalog]
+    before: PartBefore
+    todo: list[Catalog]
+    results: list[Future[CutTrack]]
+
+
+class CutPart(beam.DoFn):
+    """Cut the tracks of a part in isolated processes and write its segments and ledger.
+
+    The next part is started before one is waited for, so that no process idles while another has a part's last track.
+    """
+
+    def __init__(self, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
+        self._job, self._previous, self._settings, self._processes = job, previous, settings, processes
+
+    def setup(self) -> None:
+        self._pool = IsolatedPool(self._processes, self._settings.limits, preload="sssl.audio.cut")
+
+    def teardown(self) -> None:
+        self._pool.close()
+
+    def start_bundle(self) -> None:
+        self._started: deque[_Started] = deque()
+
+    def process(self, ref: PartRef) -> Iterator[Receipt]:
+        self._started.append(self._start(ref))
+        if len(self._started) > 1:
+            yield self._finish(self._started.popleft())
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        while self._started:
+            yield GlobalWindows.windowed_value(self._finish(self._started.popleft()))
+
+    def _start(self, ref: PartRef) -> _Started:
+        tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
+        causes = before.causes(tracks, self._settings.again)
+        todo = [track for track, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
+        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
+        return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
+
+    def _finish(self, started: _Started) -> Receipt:
+        part, tracks, before, todo, results = started
+        if not todo and before.holds(tracks):
+            ledger = [before.ledger[track.track_id] for track in tracks]
+            return self._job.finish(part, before.files, ledger_counts(tracks, ledger))
+        cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
+        return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings.cut))
+
+
+def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table) -> Receipt:
+    """Write the segments and the ledger of a part."""
+    return job.write(part, {"segments": segments, "ledger": to_arrow(Ledger, ledger)}, ledger_counts(tracks, ledger))
+
+
+def merge(
+    tracks: list[Catalog], cuts: list[CutTrack], before: PartBefore, config: MelConfig
+) -> tuple[list[Ledger], pa.Table]:
+    """Put together a part's ledger and segments, in the order of tracks, from new cuts and from what was there."""
+    new = {cut.ledger.track_id: cut for cut in cuts}
+    kept = [track.track_id for track in tracks if track.track_id not in new]
+    ledger = [new[t].ledger if t in new else before.ledger[t] for t in (track.track_id for track in tracks)]
+    segments = segments_table(cuts, config)
+    if kept:
+        segments = pa.concat_tables([segments, of_tracks(before.segments(), kept)])
+        position = {track.track_id: place for place, track in enumerate(tracks)}
+        order = pa.array([position[track_id] for track_id in segments["track_id"].to_pylist()], pa.int32())
+        # Stable, so that the segments of a track stay in their order.
+        segments = segments.take(pa.compute.sort_indices(order)).combine_chunks()
+    return ledger, segments
+
+
+def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Run the stage on top of what is published and return the snapshot with its tables.
+
+    Raises:
+        CatalogError: the catalog cannot be used.
+        ErrorRatioExceeded: too many tracks failed.
+    """
+
+    def read(dealt: Dealt) -> pa.Table:
+        return read_catalog(config.catalog, config.labels, config.settings.deal, dealt, taken_down(store))
+
+    return run_on(store, snapshot, read, config.settings, beam_args)
+
+
+def run_on(
+    store: Store,
+    snapshot: Snapshot,
+    read: Callable[[Dealt], pa.Table],
+    settings: Settings,
+    beam_args: Sequence[str],
+) -> Snapshot:
+    """Run the stage on the catalog that `read` returns, given the catalog as it was dealt before.
+
+    Raises:
+        ErrorRatioExceeded: too many tracks failed.
+    """
+    previous = Previous.of(store, snapshot, settings.of_rows())
+    dealt = previous.dealt()
+    tracks = read(dealt)
+    causes = previous.causes(tracks, dealt, settings.again)
+    console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
+    catalog = commit_catalog(store, tracks, settings.deal)
+    if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
+        snapshot = _cut(store, snapshot, catalog, previous, settings, beam_args)
+    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(tracks)
+    if failed > settings.max_error_ratio:
+        raise ErrorRatioExceeded(
+            f"{failed:.0%} of {len(tracks)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
+            + reasons_of(snapshot.get("ledger")),
+            snapshot,
+        )
+    return snapshot
+
+
+def reasons_of(ledger: Manifest) -> str:
+    """List the reasons in a ledger with their counts."""
+    counts = {name.removeprefix("reason/"): n for name, n in ledger.summary.items() if name.startswith("reason/")}
+    return ", ".join(f"{reason} {count:.0f}" for reason, count in sorted(counts.items()))
+
+
+def _cut(
+    store: Store,
+    published: Snapshot,
+    catalog: Manifest,
+    previous: Previous,
+    settings: Settings,
+    beam_args: Sequence[str],
+) -> Snapshot:
+    """Run the pipeline and return the snapshot with its tables."""
+    history = {"previous": previous.refs, "again": asdict(settings.again)} if previous.refs else {}
+    job = Job.of(store, "segment", TABLES, settings.of_rows() | history, [catalog])
+    processes = settings.processes or (cores() if in_process(beam_args) else 1)
+    segments, ledger = run_job(job, lambda root: build(root, job, previous, settings, processes), beam_args)
+    snapshot = published.add(catalog)
+    if snapshot.of("segments") and snapshot.get("segments").digest == segments.digest:
+        return snapshot.add(ledger)  # a retry in vain: all that was made from the segments stands
+    return snapshot.add(segments).add(ledger)
+
+
+def main(argv: Sequence[str]) -> int:
+    flags, beam_args = split_beam_args(argv)
+    return stage(parse(Config, flags, "segment"), run, beam_args, create=True)
+
+
+def _cut_or_failed(track: Catalog, result: CutTrack | Failure) -> CutTrack:
+    if isinstance(result, Failure):
+        return CutTrack(ledger_row(track, Status.FAILED, result.reason, result.detail))
+    return result

@@ -1,0 +1,146 @@
+"""Aggregate the segment posteriors of the last accepted round, and the sound, to an emotion and a timeline a track.
+
+sssl songs --output OUTPUT [flags] [-- beam options]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+import apache_beam as beam
+import numpy as np
+
+from pipelines.beam.execute import run_job
+from pipelines.beam.job import Job, PartRef
+from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.command import stage
+from pipelines.terminal.flags import parse, split_beam_args
+from schemas import Song, to_arrow
+from sssl.arrays import posteriors
+from sssl.songs.classifier import (
+    STATISTICS,
+    Floats,
+    LabelledTracks,
+    SongConfig,
+    SongMaker,
+    SongModel,
+    fit_songs,
+    song_counts,
+    statistics,
+)
+from sssl.store.folder import Receipt, Snapshot, Store
+from sssl.store.rounds import last_accepted
+
+
+@dataclass(frozen=True)
+class Config:
+    """Aggregate segment posteriors, and the sound, to an emotion and a timeline a track."""
+
+    output: str
+    """Output folder of the score stage."""
+    settings: SongConfig = field(default_factory=SongConfig)
+
+
+class LabelledTrack(NamedTuple):
+    """A track to fit to: its split, its label's index, its group and its statistics [2 C + K]."""
+
+    track_id: str
+    split: str
+    label: int
+    group: str
+    statistics: Floats
+
+
+class Scored(NamedTuple):
+    """The segments of a track that have a posterior: [N, C], sound [N, K] and start [N]."""
+
+    posterior: Floats
+    sound: Floats
+    start_s: Floats
+
+
+def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
+    """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply them to each part."""
+    parts = root | ListParts(job)
+    states = parts | SplitDone(job)
+    model = (
+        parts
+        | beam.FlatMap(labelled_tracks, job, settings)
+        | beam.combiners.ToList()
+        | beam.Map(_fit, len(job.classes), settings)
+    )
+    written = states.todo | beam.Map(
+        write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
+    )
+    summary = model | "Summarize" >> beam.Map(SongModel.to_json)
+    (states.done, written) | CommitParts(job, summary)
+
+
+def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
+    """Read a part's tracks that have a posterior, segments in order."""
+    scores = job.read(ref, "scores", ["track_id", "probabilities"])
+    segments = job.read(ref, "segments", ["start_s", "sound_db"] if settings.sound else ["start_s"])
+    # Appended rather than looked at beside it: tables of different length are refused.
+    rows = scores.select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
+    posterior, start_s = posteriors(scores, len(job.classes)), rows["start_s"].to_numpy(np.float64)
+    sound = job.sound(ref, segments) if settings.sound else np.empty((len(rows), 0))
+    by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
+    return {
+        str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
+    }
+
+
+def labelled_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[LabelledTrack]:
+    """Return what the fit is told of a part's labelled tracks."""
+    scored = scored_tracks(ref, job, settings)
+    return [
+        LabelledTrack(t.track_id, t.split, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
+        for t in job.tracks(ref)
+        if t.label is not None and t.split is not None and (own := scored.get(t.track_id))
+    ]
+
+
+def write_songs(
+    ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, model: SongModel
+) -> Receipt:
+    """Write the songs of a part."""
+    maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
+    tracks = job.tracks(ref)
+    split = {track.track_id: track.split for track in tracks}
+    scored = scored_tracks(ref, job, settings)
+    songs = [maker.song(track_id, *own, split[track_id]) for track_id, own in scored.items()]
+    table = to_arrow(Song, songs)
+    return job.write(ref.part, {"songs": table}, song_counts(table, tracks))
+
+
+def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+    """Run the stage and return the snapshot with the songs."""
+    accepted = last_accepted(store, snapshot)
+    segments = snapshot.get("segments")
+    inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
+    settings = asdict(config.settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
+    job = Job.of(store, "songs", ("songs",), settings, inputs)
+    segment_s = segments.config["cut"]["segment_s"]
+    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)
+    return snapshot.add(songs)
+
+
+def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongModel:
+    # Sorted, so that the fit does not depend on the order in which workers finish.
+    ordered = sorted(rows, key=lambda row: row.track_id)
+    width = len(ordered[0].statistics) if ordered else STATISTICS * classes
+    train, held_out = (_of_split(ordered, split, width) for split in ("train", "test"))
+    return fit_songs(train, held_out, classes, settings)
+
+
+def _of_split(rows: list[LabelledTrack], split: str, width: int) -> LabelledTracks:
+    own = [row for row in rows if row.split == split]
+    features = np.array([row.statistics for row in own]).reshape(len(own), width)
+    return LabelledTracks(features, np.array([row.label for row in own], np.int64), [row.group for row in own])
+
+
+def main(argv: Sequence[str]) -> int:
+    flags, beam_args = split_beam_args(argv)
+    return stage(parse(Config, flags, "songs"), run, beam_args)

@@ -1,0 +1,1 @@
+"""Flags, messages and progress on the terminal."""

@@ -1,0 +1,80 @@
+"""What is said on the terminal: messages for people, answers, and the progress of long work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False)
+"""What happens, for people."""
+
+printed = Console(highlight=False)
+"""What was asked for."""
+
+_LINE_EVERY_S = 15.0
+_COLUMNS = (
+    TextColumn("{task.description:<12}"),
+    BarColumn(24),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("eta"),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[remark]}"),
+)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Say nothing of what happens until the block ends."""
+    console.quiet = True
+    try:
+        yield
+    finally:
+        console.quiet = False
+
+
+@contextmanager
+def bar(name: str, total: int) -> Iterator[Callable[[int, str], None]]:
+    """Show progress; the yielded function sets how much is done and a remark behind it.
+
+    A terminal gets a bar with elapsed time and ETA, a log file a line now and then.
+    """
+    if console.is_terminal:
+        with Progress(*_COLUMNS, console=console) as progress:
+            task = progress.add_task(name, total=total, remark="")
+            yield lambda done, remark: progress.update(task, completed=done, remark=remark)
+    else:
+        lines = _Lines(name, total)
+        yield lines.update
+        lines.finish()
+
+
+class _Lines:
+    """Progress as lines of a log."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total, self._started = name, total, time.monotonic()
+        self._due, self._state = self._started + _LINE_EVERY_S, (0, "")
+        self._shown: tuple[int, str] | None = None
+
+    def update(self, done: int, remark: str) -> None:
+        self._state = done, remark
+        if time.monotonic() >= self._due:
+            self._due += _LINE_EVERY_S
+            self._print()
+
+    def finish(self) -> None:
+        if self._shown != self._state:
+            self._print()
+
+    def _print(self) -> None:
+        self._shown = self._state
+        (done, remark), elapsed_s = self._state, time.monotonic() - self._started
+        eta = f", eta {elapsed_s * (self._total - done) / done:.0f} s" if 0 < done < self._total else ""
+        console.print(
+            f"{self._name}: {done}/{self._total} in {elapsed_s:.0f} s{eta}{remark and f' · {remark}'}", soft_wrap=True
+        )

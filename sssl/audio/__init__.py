@@ -1,0 +1,1 @@
+"""From a file to segments: containers, decoding, integrity, log-mel, sound statistics."""

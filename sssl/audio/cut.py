@@ -1,0 +1,266 @@
+"""One track to segments: decode, resample, cut, log-mel, and a ledger row that says what became of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import BinaryIO, NamedTuple, cast
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
+from sssl.audio.decode import AudioError, AudioInfo, Decoder
+from sssl.audio.features import MelConfig, level_db, log_mel
+from sssl.audio.integrity import Evidence, GateConfig, judge
+from sssl.audio.sound import sound_db, sound_width
+
+_BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+_HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
+
+
+class UnsupportedUri(Exception):
+    """A URI that no installed file system reads."""
+
+
+class _Cut(NamedTuple):
+    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band [N, mels] and sound
+    [N, K] in dB."""
+
+    segment_index: NDArray[np.int32]
+    log_mel: NDArray[np.float16]
+    level_db: NDArray[np.float32]
+    band_level_db: NDArray[np.float16]
+    sound_db: NDArray[np.float32]
+
+
+@dataclass
+class CutTrack:
+    """What a track became: its ledger row, and its segments if there are any."""
+
+    ledger: Ledger
+    segments: _Cut | None = None
+
+
+def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
+    """Decode and cut one track. Whatever is wrong with the file becomes a status and a reason, never an exception."""
+    info: AudioInfo | None = None
+    try:
+        with _open(track.uri) as source:
+            decoder = Decoder(source, mel.rate_hz, max_s=gate.max_s)
+            info = decoder.info
+            cut, dropped = _cut(decoder, mel)
+    except AudioError as error:
+        return CutTrack(ledger_row(track, Status.FAILED, error.reason, error.detail, info))
+    # Details leave the URI out: it may carry a signature, and the catalog has it.
+    except FileNotFoundError as error:
+        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_found(error)))
+    except MemoryError:
+        return CutTrack(ledger_row(track, Status.FAILED, "decoder-memory", "out of memory while decoding", info))
+    except OSError as error:
+        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_read(error), info))
+    except UnsupportedUri as error:
+        return CutTrack(ledger_row(track, Status.FAILED, "unsupported-uri", str(error)))
+    except Exception as error:  # noqa: BLE001
+        # What decoders and torch raise has no end; one track must not stop the others.
+        out_of_memory = "allocate memory" in str(error)
+        reason = "decoder-memory" if out_of_memory else "decoder-error"
+        return CutTrack(ledger_row(track, Status.FAILED, reason, f"{type(error).__name__} while decoding", info))
+    found, loudest_db = len(cut.segment_index), float(cut.level_db.max(initial=-np.inf))
+    verdict = judge(Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate)
+    if not verdict.usable:
+        return CutTrack(ledger_row(track, Status.FAILED, verdict.reason, verdict.detail, info))
+    status = Status.PARTIAL if verdict.reason else Status.OK
+    return CutTrack(ledger_row(track, status, verdict.reason, verdict.detail, info, found), cut)
+
+
+def ledger_row(
+    track: Catalog,
+    status: Status,
+    reason: str | None,
+    detail: str | None,
+    info: AudioInfo | None = None,
+    segments: int = 0,
+) -> Ledger:
+    """Make the ledger row of a track."""
+    return Ledger(
+        track_id=track.track_id,
+        status=status,
+        reason=reason,
+        retryable=reason is not None and REASONS[reason].retryable,
+        detail=detail,
+        expected_s=_expected_s(track, info),
+        decoded_s=info.decoded_s if info else 0.0,
+        decoder=info.decoder if info else None,
+        codec=info.codec if info else None,
+        sample_rate_hz=info.sample_rate_hz if info else None,
+        channels=info.channels if info else None,
+        segments=segments,
+        part=track.part,
+        source_fingerprint=track.source_fingerprint,
+    )
+
+
+def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
+    """Put the segments of a part's tracks into one table, in the order of tracks."""
+    tensor, bands = (pa.fixed_shape_tensor(pa.float16(), shape) for shape in (config.shape, config.shape[:1]))
+    # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
+    schema = arrow_schema(Segment, log_mel=tensor, band_level_db=bands)
+    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": repr(config)})
+    usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
+    if not usable:
+        return schema.empty_table()
+    columns = zip(*(cut for _, cut in usable), strict=True)
+    index, mels, levels, band_levels, sound = (np.concatenate(column) for column in columns)
+    return pa.table(
+        {
+            "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
+            "segment_index": index,
+            "start_s": (index * config.start_distance_s).astype(np.float32),
+            "log_mel": _tensors(mels, tensor),
+            "level_db": levels,
+            "band_level_db": _tensors(band_levels, bands),
+            "sound_db": pa.FixedSizeListArray.from_arrays(sound.reshape(-1), sound.shape[1]).cast(
+                pa.list_(pa.float32())
+            ),
+        },
+        schema=schema,
+    )
+
+
+def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
+    return pa.ExtensionArray.from_storage(type, storage)
+
+
+@contextmanager
+def _open(uri: str) -> Iterator[str | BinaryIO]:
+    """Give a local path as it is (decoders read it fastest themselves), anything else as a seekable stream."""
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    if "://" in uri:
+        with _remote(uri) as file:
+            yield file
+    else:
+        os.stat(uri)  # says missing or denied more reliably than any decoder
+        yield uri
+
+
+@contextmanager
+def _remote(uri: str) -> Iterator[BinaryIO]:
+    try:
+        opened = fsspec.open(uri, "rb")
+    except (ImportError, ValueError) as error:
+        scheme = uri.partition("://")[0]
+        raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
+    with _only_os_errors():
+        stream = opened.open()
+    try:
+        yield cast(BinaryIO, _Remote(stream))
+    finally:
+        opened.close()
+
+
+class _Remote:
+    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error, and no damage."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self.tell, self.seek = stream, stream.tell, stream.seek
+
+    def read(self, size: int = -1) -> bytes:
+        with _only_os_errors():
+            return self._stream.read(size)
+
+
+@contextmanager
+def _only_os_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise OSError(f"{type(error).__name__} of the storage client") from error
+
+
+def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
+    """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not there."""
+    cause = error.__cause__
+    status = getattr(cause, "status", None)
+    if status in (401, 403):
+        return "denied", f"the server answered {status}"
+    if cause is not None and not isinstance(cause, FileNotFoundError) and status not in (404, 410):
+        return "unavailable", f"{type(cause).__name__} while opening"
+    return "missing", "no file at the URI"
+
+
+def _why_not_read(error: OSError) -> tuple[str, str]:
+    """Return reason and detail. Google's storage says 401 to who is nobody, and gcsfs has no class for a 403."""
+    if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
+        return "denied", "not allowed to read the URI"
+    cause = error.__cause__ or error
+    if getattr(cause, "code", None) == 401:
+        return "denied", "the storage answered 401: no credentials, or not the right ones"
+    return "unavailable", f"{type(cause).__name__} while reading"
+
+
+def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
+    """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
+    # In one block that grows: small arrays kept between large temporary ones would fragment the heap.
+    mels = io.BytesIO()
+    indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    band_levels = [np.empty((0, config.mels), np.float16)]
+    sound = [np.empty((0, sound_width(config.mels)), np.float32)]
+    seen = 0
+    for first, segments in _batches(decoder.blocks(), config):
+        finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
+        seen = first + len(segments)
+        if len(finite):
+            indices.append((first + finite).astype(np.int32))
+            usable = segments[finite]
+            tensors = log_mel(usable, config)
+            mels.write(tensors.tobytes())
+            levels.append(level_db(usable))
+            band_levels.append(tensors.mean(axis=2, dtype=np.float32).astype(np.float16))
+            sound.append(sound_db(tensors))
+    index = np.concatenate(indices)
+    log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
+    cut = _Cut(index, log_mels, np.concatenate(levels), np.concatenate(band_levels), np.concatenate(sound))
+    return cut, seen - len(index)
+
+
+def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks.
+
+    The segments are views into one buffer: they hold until the next ones are asked for. Arrays of many sizes,
+    allocated between what is kept, would fragment the heap by 100 MB an hour of audio.
+    """
+    length, hop = config.segment_samples, config.hop_samples
+    buffer = np.empty((_BATCH - 1) * hop + max(length, hop), np.float32)
+    first = filled = 0
+    for block in blocks:
+        while len(block):
+            taken = block[: len(buffer) - filled]
+            buffer[filled : filled + len(taken)] = taken
+            filled, block = filled + len(taken), block[len(taken) :]
+            if filled == len(buffer):
+                yield first, _windows(buffer, length, hop)
+                filled -= _BATCH * hop
+                buffer[:filled] = buffer[_BATCH * hop :]
+                first += _BATCH
+    if filled >= length:
+        yield first, _windows(buffer[:filled], length, hop)
+
+
+def _windows(wave: NDArray[np.float32], length: int, hop: int) -> NDArray[np.float32]:
+    return np.lib.stride_tricks.sliding_window_view(wave, length)[::hop]
+
+
+def _expected_s(track: Catalog, info: AudioInfo | None) -> float | None:
+    """Return the longer of what the catalog and the container promise, None if neither does."""
+    promised = (track.expected_s, info.declared_s if info else None)
+    return max((seconds for seconds in promised if seconds is not None), default=None)

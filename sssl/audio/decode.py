@@ -1,0 +1,336 @@
+"""From an audio file to mono float32 samples, a block at a time.
+
+PyAV decodes; libsndfile gets what FFmpeg refuses (it reads some Vorbis files that FFmpeg does not). A catalog has
+files that are cut, damaged or no audio at all, so beside the samples there is an `AudioInfo`: what the container
+declares and what came out of it. Whoever calls compares the two; nothing here decides whether a track is good enough.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, BinaryIO, Final
+
+import av
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import DTypeLike, NDArray
+
+from sssl.audio.containers import declared, peek
+
+Samples = NDArray[np.float32]  # [n], mono
+_Block = tuple[Samples, int]  # samples and their rate in Hz
+
+# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So many at once, but
+# not more than the cache holds between FIFO, downmix and resampler.
+_BLOCK_SAMPLES: Final = 32768
+_HEAD_BYTES: Final = 65536
+
+# Only containers of music: FFmpeg's others take text for subtitles and playlists, and follow the paths in those.
+_CONTAINERS: Final = "aac,ac3,aiff,ape,asf,caf,flac,matroska,webm,mov,mp4,m4a,mp3,ogg,tta,w64,wav,wv"
+
+# A file that starts like this was audio once, even if no decoder can open the rest of it.
+_AUDIO_HEAD: Final = re.compile(
+    rb"ID3|OggS|fLaC|RIFF....WAVE|RF64....WAVE|FORM....AIF[FC]|....ftyp|\x30\x26\xb2\x75\x8e\x66\xcf\x11", re.DOTALL
+)
+# Not mp3: libsndfile fills what is missing of an mp3 with silence, and writes warnings to stderr.
+_SNDFILE_HEAD: Final = re.compile(rb"OggS|fLaC|RIFF|RF64|FORM|caff|riff")
+
+# Damage rarely stops a demuxer twice; an ogg chain whose layout changes stops it at every page.
+_MAX_DEMUXER_FAILURES: Final = 16
+
+_FULL_SCALE: Final = 1.0 - 2.0**-13  # the loudest value of 16 bits, or 24 reduced to them, is a little below 1.0
+
+# FFmpeg's sample format, planar or packed: dtype, full scale, zero.
+_SAMPLE_FORMATS: Final[dict[str, tuple[DTypeLike, float, float]]] = {
+    "u8": (np.uint8, 2.0**7, 2.0**7),
+    "s16": (np.int16, 2.0**15, 0.0),
+    "s32": (np.int32, 2.0**31, 0.0),
+    "s64": (np.int64, 2.0**63, 0.0),
+    "flt": (np.float32, 1.0, 0.0),
+    "dbl": (np.float64, 1.0, 0.0),
+}
+
+
+class AudioError(Exception):
+    """A file gives no usable audio.
+
+    `reason` is a code of `schemas.reasons.REASONS` ("empty-file", "not-audio" or "corrupt"), `detail` what happened.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)  # both, so that it survives pickling
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+@dataclass
+class AudioInfo:
+    """What a file says of itself, and what decoding it found; from `decoded_s` on fields change while blocks are read.
+
+    `declared_s` and `ended` are there to notice that audio is missing. What containers can tell:
+
+    - m4a, flac, aiff, wav, Matroska, wma, WavPack, tta: their headers declare a length that survives a cut. None if
+      the writer could not go back to fill it in (a pipe). An m4a cut before its index can't be opened at all.
+    - mp3: the number of frames in the Xing or Info header. None without one: all else is an estimate by size.
+      Cut anywhere but between two frames, its last frame is not whole: `ended` is False. So is raw AAC.
+    - ogg (Vorbis, Opus): no length in front; the last page has the position and a mark that it is the last.
+      Without the mark the file was cut (or recorded from a stream): `ended` is False and `declared_s` None. Files of
+      several chains declare nothing; their mark is that of the last chain.
+    - ac3, caf and the rest: nothing.
+
+    Encoder delay and padding make `declared_s` differ from `decoded_s` by up to 0.1 s in whole files.
+    """
+
+    decoder: str
+    codec: str | None
+    sample_rate_hz: int
+    channels: int
+    declared_s: float | None
+    ended: bool | None  # an ogg's end mark, or the whole last frame of a raw stream, was found; None: can't tell
+    decoded_s: float = 0.0
+    damaged_packets: int = 0
+    limited: bool = False  # more than `max_s` was there
+    clipped_share: float = 0.0  # of samples of the downmix at or beyond full scale
+    dc_offset: float = 0.0  # mean of the downmix, 1.0 is full scale
+
+
+class Decoder:
+    """Decodes one file to mono at `rate_hz`.
+
+    `source` is a path, or a binary file that can seek and that the caller closes. At most `max_s` seconds are decoded.
+
+    The first block is decoded here: raises AudioError if there is none. What reading raises (OSError) passes through.
+    """
+
+    info: AudioInfo
+
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO, rate_hz: int, max_s: float | None = None) -> None:
+        self._rate_hz = rate_hz
+        self._max_s = max_s
+        self._samples, self._clipped, self._sum = 0, 0, 0.0
+        with contextlib.ExitStack() as resources:
+            if isinstance(source, (str, os.PathLike)):
+                source = resources.enter_context(open(source, "rb"))
+            self.info, self._source_blocks = _open(source, resources)
+            self._resources = resources.pop_all()
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield float32 blocks [n] of at most a few seconds, once; the mean of all channels, LFE included.
+
+        A track of n samples at f Hz gives round(n * rate_hz / f). NaN and infinite samples come through; resampling
+        spreads each over some 0.1 s to either side (soxr filters in blocks). Damaged packets leave no gap: what
+        follows them moves forward.
+        """
+        with self._resources:
+            for source_hz, group in itertools.groupby(self._counted(), key=itemgetter(1)):
+                yield from filter(len, _resample(map(itemgetter(0), group), source_hz, self._rate_hz))
+
+    def _counted(self) -> Iterator[_Block]:
+        for mono, rate_hz in self._source_blocks:
+            if self._max_s is not None:
+                room = max(0, round((self._max_s - self.info.decoded_s) * rate_hz))
+                self.info.limited = len(mono) > room
+                mono = mono[:room]
+            self.info.decoded_s += len(mono) / rate_hz
+            self._measure(mono)
+            yield mono, rate_hz
+            if self.info.limited:
+                return
+
+    def _measure(self, mono: Samples) -> None:
+        """Bring the shares that `AudioInfo` tells up to date; a sample that is not finite spoils only the mean."""
+        self._samples += len(mono)
+        # Extremes cost a tenth of a comparison of all samples, and most blocks have none at full scale.
+        if np.fmax.reduce(mono, initial=0) >= _FULL_SCALE or np.fmin.reduce(mono, initial=0) <= -_FULL_SCALE:
+            self._clipped += int(np.count_nonzero(np.abs(mono) >= _FULL_SCALE))
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._sum += float(mono.sum())
+        count = max(1, self._samples)
+        self.info.clipped_share, self.info.dc_offset = self._clipped / count, self._sum / count
+
+
+def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, Iterator[_Block]]:
+    """The first decoder that gives audio, with its first block decoded."""
+    head = peek(file, 0, _HEAD_BYTES)
+    if not head:
+        raise AudioError("empty-file", "0 bytes")
+    refusals = []
+    for reader in (_FFmpeg, _Sndfile):
+        try:
+            opened = reader(file, head, resources)
+            blocks = opened.blocks()
+            first = next(blocks, None)
+            if first is not None:
+                return opened.info, itertools.chain([first], blocks)
+            refusals.append(AudioError("corrupt", f"{opened.info.codec} stream without a packet that decodes"))
+        except AudioError as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
+
+
+class _Confined:
+    """A file as decoders get it.
+
+    It has no name: FFmpeg would believe a wrong extension. Seeks end within it: damaged headers point anywhere, and
+    what Python raises there would pass for a failure of the storage.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        self.read, self.tell = file.read, file.tell
+        file.seek(0)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
+        return self._file.seek(min(max(0, origin + offset), self._size))
+
+
+class _FFmpeg:
+    """Reads a file with PyAV; ignores all but one audio stream (cover art is a video stream)."""
+
+    def __init__(self, file: BinaryIO, head: bytes, resources: contextlib.ExitStack) -> None:
+        options = {"format_whitelist": _CONTAINERS}
+        try:
+            container = av.open(_Confined(file), "r", metadata_errors="replace", container_options=options)
+        except av.error.FFmpegError as error:
+            reason = "corrupt" if _AUDIO_HEAD.match(head) else "not-audio"
+            raise AudioError(reason, f"FFmpeg: {error.strerror}") from error
+        self._container = resources.enter_context(container)
+        self._stream = _audio_stream(container)
+        codec = self._stream.codec_context
+        codec.thread_count = 1
+        self.info = AudioInfo(
+            f"pyav {av.__version__}",
+            codec.codec.canonical_name,
+            codec.sample_rate,
+            codec.channels,
+            *declared(file, head, container.format.name, codec.sample_rate, _duration_s(container, self._stream)),
+        )
+
+    def blocks(self) -> Iterator[_Block]:
+        """Yield (mono [n], rate in Hz): a new block where the rate, the channels or the sample format change."""
+        for (rate_hz, _, _), frames in itertools.groupby(self._frames(), key=_frame_kind):
+            for frame in _joined(frames):
+                yield _mono(frame), rate_hz
+
+    def _frames(self) -> Iterator[av.AudioFrame]:
+        """Decode packet by packet: damage costs the packets it hits, not the rest of the track."""
+        failures = 0
+        while failures < _MAX_DEMUXER_FAILURES:
+            try:
+                for packet in self._container.demux(self._stream):
+                    try:
+                        frames = packet.decode()
+                    except av.error.FFmpegError:
+                        self.info.damaged_packets += 1
+                    else:
+                        yield from frames
+                return
+            except av.error.FFmpegError:  # from the demuxer, which may go on after the damage
+                self.info.damaged_packets += 1
+                failures += 1
+
+
+class _Sndfile:
+    """Reads a file with libsndfile."""
+
+    def __init__(self, file: BinaryIO, head: bytes, resources: contextlib.ExitStack) -> None:
+        if not _SNDFILE_HEAD.match(head):
+            raise AudioError("not-audio", "not a format left to libsndfile")
+        try:
+            self._sound = resources.enter_context(soundfile.SoundFile(_Confined(file)))
+        except soundfile.LibsndfileError as error:
+            raise AudioError("corrupt", str(error)) from error
+        sound = self._sound
+        self.info = AudioInfo(
+            f"soundfile {soundfile.__version__} {soundfile.__libsndfile_version__}",
+            sound.subtype.lower(),
+            sound.samplerate,
+            sound.channels,
+            *declared(file, head, sound.format.lower(), sound.samplerate, sound.frames / sound.samplerate),
+        )
+
+    def blocks(self) -> Iterator[_Block]:
+        """Yield (mono [n], rate in Hz) up to the end or the first damage."""
+        try:
+            while len(block := self._sound.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
+                yield _downmix(block.T), self._sound.samplerate
+        except soundfile.LibsndfileError:
+            self.info.damaged_packets += 1
+
+
+def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
+    stream = container.streams.best("audio")
+    if not isinstance(stream, av.AudioStream):
+        raise AudioError("not-audio", f"{container.format.name}: no audio stream")
+    if stream.codec_context is None:
+        raise AudioError("corrupt", f"{container.format.name}: no decoder for its audio stream (encrypted?)")
+    return stream
+
+
+def _duration_s(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1e6 if container.duration else None
+
+
+def _frame_kind(frame: av.AudioFrame) -> tuple[int, int, str]:
+    return frame.rate, frame.layout.nb_channels, frame.format.name
+
+
+def _joined(frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Join frames of one kind (the FIFO does not check channels, and crashes) to frames of _BLOCK_SAMPLES."""
+    fifo = av.AudioFifo()
+    for frame in frames:
+        frame.pts = None  # the FIFO refuses gaps
+        fifo.write(frame)
+        if fifo.samples >= _BLOCK_SAMPLES:
+            yield from fifo.read_many(_BLOCK_SAMPLES)
+    yield from fifo.read_many(_BLOCK_SAMPLES, partial=True)
+
+
+def _mono(frame: av.AudioFrame) -> Samples:
+    dtype, full_scale, zero = _SAMPLE_FORMATS[frame.format.name.removesuffix("p")]
+    count = frame.layout.nb_channels
+    # PyAV lists planes that are not there if there are eight channels or more.
+    planes = [np.frombuffer(memoryview(plane), dtype) for plane in frame.planes[:count]]
+    if frame.format.is_planar:
+        return _downmix([plane[: frame.samples] for plane in planes], full_scale, zero)
+    return _downmix(planes[0][: frame.samples * count].reshape(-1, count).T, full_scale, zero)
+
+
+def _downmix(channels: Sequence[NDArray[Any]] | NDArray[Any], full_scale: float = 1.0, zero: float = 0.0) -> Samples:
+    """The mean of channels [C][n], as float32 with 1.0 at full scale.
+
+    FFmpeg's own downmix is not the mean: its stereo comes out 3 dB louder. Here the LFE counts like any channel, as
+    in the tools that made most data sets. Adding whole channels is faster than `np.mean` over their short axis.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is the caller's business
+        mono = channels[0].astype(np.float32)
+        for channel in channels[1:]:
+            mono += channel.astype(np.float32, copy=False)
+        if zero:
+            mono -= zero * len(channels)
+        mono *= 1 / (full_scale * len(channels))
+    return mono
+
+
+def _resample(blocks: Iterable[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)

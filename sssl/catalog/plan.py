@@ -1,0 +1,110 @@
+"""What a run of the segment stage has to decode, and why: decided a track, from what the last run left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import REASONS
+from sssl.catalog.assign import whole
+from sssl.config import require
+
+
+class Cause(StrEnum):
+    """Why a track is decoded; `UNCHANGED` ones are not, `GONE` ones are no longer in the catalog."""
+
+    NEW = "new"
+    SOURCE = "source changed"
+    CONFIG = "config changed"
+    RETRY = "retry"
+    FORCED = "forced"
+    UNCHANGED = "unchanged"
+    GONE = "gone"
+
+
+@dataclass(frozen=True)
+class AgainConfig:
+    """Which tracks to decode again although nothing about them changed."""
+
+    retry: str | None = None
+    """Decode again what failed before: `failed`, `retryable` (where the same file may succeed) or `reason=CODE`."""
+    force: bool = False
+    """Decode every track again."""
+
+    def __post_init__(self) -> None:
+        reasons = [f"reason={code}" for code in REASONS]
+        expected = f"failed, retryable or reason=CODE with one of {', '.join(REASONS)}"
+        require(self.retry in (None, "failed", "retryable", *reasons), "retry", self.retry, expected)
+
+    @property
+    def asks_ledger(self) -> bool:
+        """Whether it matters what became of a track."""
+        return self.retry is not None and not self.force
+
+    def wanted(self, known: pa.Table) -> pa.Array:
+        """Return which known tracks are to be decoded again although they did not change."""
+        if self.retry is None:
+            return pa.array(np.zeros(len(known), bool))
+        if self.retry == "failed":
+            return whole(pc.equal(known["status"], "failed"))
+        if self.retry == "retryable":
+            return whole(known["retryable"])
+        return whole(pc.fill_null(pc.equal(known["reason"], self.retry.removeprefix("reason=")), False))
+
+
+KNOWN = ("track_id", "uri", "source_fingerprint", "expected_s")
+"""Columns of the catalog that a known track is judged by; with `--retry` those of OF_LEDGER, too."""
+OF_LEDGER = ("track_id", "status", "reason", "retryable")
+_SOURCE = KNOWN[1:]
+_AT_ONCE = 1 << 20
+
+
+def known_tracks(tracks: pa.Table, ledger: pa.Table | None) -> pa.Table:
+    """Return known tracks with what decides whether they are decoded again."""
+    columns = {name: tracks[name] for name in KNOWN}
+    if ledger is not None:
+        place = pc.index_in(whole(tracks["track_id"]), whole(ledger["track_id"]))
+        columns |= {name: whole(ledger[name]).take(place) for name in OF_LEDGER[1:]}
+    return pa.table(columns)
+
+
+def causes_of(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> pa.DictionaryArray:
+    """Decide for each track [N] of a catalog why it is decoded, if it is; `known` is as `known_tracks` makes it."""
+    place = pc.index_in(whole(tracks["track_id"]), whole(known["track_id"]))
+    if config_changed or again.force:
+        otherwise = _code(Cause.CONFIG if config_changed else Cause.FORCED)
+    else:
+        otherwise = pc.if_else(again.wanted(known).take(place), _code(Cause.RETRY), _code(Cause.UNCHANGED))
+    cause = pc.if_else(_changed(tracks, known, place), _code(Cause.SOURCE), otherwise)
+    return pa.DictionaryArray.from_arrays(pc.if_else(place.is_null(), _code(Cause.NEW), cause), list(Cause))
+
+
+def count_causes(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> Counter[Cause]:
+    """Count the tracks of a catalog, and the known ones that it lacks, by what becomes of them."""
+    counts = pc.value_counts(causes_of(tracks, known, config_changed, again)).to_pylist()
+    causes = Counter({Cause(count["values"]): count["counts"] for count in counts})
+    return causes + Counter({Cause.GONE: len(known) - (len(tracks) - causes[Cause.NEW])})
+
+
+def _code(cause: Cause) -> pa.Scalar:
+    return pa.scalar(list(Cause).index(cause), pa.int8())
+
+
+def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
+    """Return which tracks have another source than the known ones at their places."""
+    pieces = []
+    for start in range(0, len(tracks), _AT_ONCE):  # in pieces, since what is taken is copied
+        at = place.slice(start, _AT_ONCE)
+        pairs = [(whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE]
+        pieces.append(reduce(pc.or_, [_differ(one, other) for one, other in pairs]))
+    return pa.concat_arrays(pieces)
+
+
+def _differ(one: pa.Array, other: pa.Array) -> pa.Array:
+    return pc.or_(pc.fill_null(pc.not_equal(one, other), False), pc.xor(one.is_null(), other.is_null()))

@@ -1,0 +1,1 @@
+"""Catalogs of published data sets, and the synthesized one of the demo."""

@@ -1,0 +1,1 @@
+"""Methods compared by cross-validation, against planted and annotated sections."""

@@ -1,0 +1,323 @@
+"""Cross-validation of methods: which are compared, what a fold withholds, what is measured, and the summary.
+
+Tracks of the outer fold are in a fold's catalog without their label, as new music is: no stage can learn from them,
+stop by them or accept a round by them. What `guarded` accepts rounds by is held out of the other tracks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+
+from schemas import Catalog
+from sssl.arrays import column, posteriors
+from sssl.catalog.assign import CatalogConfig, deal_folds
+from sssl.catalog.read import CatalogError
+from sssl.html import template
+from sssl.metrics import reliability
+from sssl.presets import GUARDED, PAPER, Preset
+from sssl.store.folder import Snapshot, Store
+from sssl.store.rounds import last_accepted
+
+Floats = NDArray[np.float64]
+Metrics = dict[str, float | None]
+MethodName = Literal["ce", "mixup", "paper", "guarded", "prune"]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to learn from inherited labels."""
+
+    preset: Preset
+    refit: Preset | None = None
+    """Train anew with this on what confident learning leaves of the warm-up's labels; None: no pruning."""
+
+    def with_settings(self, seed: int, warmup_epochs: int | None, rounds: int | None) -> Method:
+        """Return the method with a seed and, where given, other epochs of the warm-up and at most so many rounds."""
+        preset = _with_settings(self.preset, seed, warmup_epochs, rounds)
+        return Method(preset, self.refit and _with_settings(self.refit, seed, warmup_epochs, rounds))
+
+
+def _with_settings(preset: Preset, seed: int, warmup_epochs: int | None, rounds: int | None) -> Preset:
+    epochs = preset.train.warmup_epochs if warmup_epochs is None else warmup_epochs
+    return replace(
+        preset,
+        rounds=preset.rounds if rounds is None else min(preset.rounds, rounds),
+        train=replace(preset.train, seed=seed, warmup_epochs=epochs),
+    )
+
+
+def _warm_up(*, cross_fit: bool, mixup: bool = True, bag: int = 1) -> Preset:
+    train = replace(GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, bag=bag)
+    return replace(GUARDED, rounds=0, train=train)
+
+
+METHODS: dict[MethodName, Method] = {
+    "ce": Method(_warm_up(cross_fit=False, mixup=False)),
+    "mixup": Method(_warm_up(cross_fit=False)),
+    "paper": Method(PAPER),
+    "guarded": Method(GUARDED),
+    # By the scores of the warm-up that `guarded` has, which costs nothing more and finds more than a plain one.
+    "prune": Method(_warm_up(cross_fit=True, bag=GUARDED.train.bag), refit=_warm_up(cross_fit=False)),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the summary."""
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"]
+
+
+METRICS = (
+    Metric("song_accuracy", "song accuracy", "higher"),
+    Metric("song_accuracy_gain", "against the first", "higher"),
+    Metric("song_accuracy_mean_posterior", "by mean posterior", "higher"),
+    Metric("song_macro_f1", "song macro-F1", "higher"),
+    Metric("segment_accuracy", "segment accuracy", "higher"),
+    Metric("wrong_segment_auc", "wrong-segment AUC", "higher"),
+    Metric("wrong_segment_ap", "wrong-segment AP", "higher"),
+    Metric("relabelled_wrongly", "relabelled wrongly", "lower"),
+    Metric("calibration_error", "calibration error", "lower"),
+    Metric("cpu_minutes", "CPU minutes", "lower"),
+)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold to learn and to measure on: its tables, the labels it withholds by track, and the true label of each
+    row of `segments`, None where nobody knows."""
+
+    seed: int
+    number: int
+    snapshot: Snapshot
+    held_out: Mapping[str, str]
+    truth: NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method reached on a fold; `confidence` and `correct` are of the held-out songs, for the calibration."""
+
+    method: str
+    seed: int
+    fold: int
+    metrics: Metrics
+    confidence: Floats
+    correct: NDArray[np.bool_]
+
+
+def check_folds(rows: Sequence[Catalog], folds: int, classes: Sequence[str]) -> None:
+    """Check that every fold can have tracks of every class.
+
+    Raises:
+        CatalogError: a class has too few groups of usable tracks.
+    """
+    for name in classes:
+        groups = len({row.group_id for row in rows if row.label == name})
+        if groups < folds:
+            raise CatalogError(f"class {name} has usable tracks of {groups} groups, expected at least --folds {folds}")
+
+
+def withhold(
+    rows: Sequence[Catalog], folds: int, number: int, seed: int, config: CatalogConfig
+) -> tuple[list[Catalog], dict[str, str]]:
+    """Return the catalog of an outer fold and the labels it withholds by track.
+
+    The other tracks are dealt anew, as a run of its own would: some held out to accept rounds by, all into
+    cross-fitting folds.
+    """
+    outer = deal_folds([row for row in rows if row.label is not None], folds, f"outer {seed} ")
+    withheld = {row.track_id: row.label for row in rows if row.label is not None and outer[row.group_id] == number}
+    known = [row for row in rows if row.label is not None and row.track_id not in withheld]
+    other = [replace(row, label=None, split=None) for row in rows if row.label is None or row.track_id in withheld]
+    salt = f"inner {seed} {number} "
+    held_out = _held_out(known, config.test_share, salt)
+    sides = (
+        other,
+        [replace(row, split="train") for row in known if row.group_id not in held_out],
+        [replace(row, split="test") for row in known if row.group_id in held_out],
+    )
+    dealt = []
+    for side in sides:
+        fold = deal_folds(side, config.folds, salt)
+        dealt += [replace(row, fold=fold[row.group_id]) for row in side]
+    return sorted(dealt, key=lambda row: (row.part, row.track_id)), withheld
+
+
+def _held_out(rows: Sequence[Catalog], share: float, salt: str) -> set[str]:
+    """Return the groups that are held out to accept rounds by: one of as many folds as the share asks for."""
+    if not share:
+        return set()
+    fold = deal_folds(rows, round(1 / share), f"held out {salt}")
+    return {group for group, number in fold.items() if number == 0}
+
+
+def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: float) -> Outcome:
+    """Measure what a method made of a fold: songs and segments of withheld tracks, labels of train tracks."""
+    classes = learned.get("catalog").summary["classes"]
+    accepted = last_accepted(store, learned)
+    songs = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"]).to_pandas()
+    songs = songs[songs["track_id"].isin(fold.held_out)]
+    songs["true_label"] = songs["track_id"].map(fold.held_out)
+    scores = store.read_table(learned.get("scores", accepted.round), ["track_id", "probabilities"])
+    p = posteriors(scores, len(classes))
+    metrics = {
+        "held_out_tracks": len(songs),
+        **song_metrics(songs),
+        **posterior_metrics(scores["track_id"].to_pandas(), p, fold, classes),
+        **label_metrics(train_labels(store, learned, fold)),
+        "cpu_minutes": cpu_s / 60,
+    }
+    correct = (songs["label"] == songs["true_label"]).to_numpy(bool)
+    return Outcome(method, fold.seed, fold.number, metrics, songs["confidence"].to_numpy(float), correct)
+
+
+def song_metrics(songs: pd.DataFrame) -> Metrics:
+    """Return accuracy and macro-F1 over the classes that occur, of songs with `label` and `true_label`."""
+    if songs.empty:
+        return {"song_accuracy": None, "song_macro_f1": None}
+    true, found = songs["true_label"], songs["label"]
+    f1 = f1_score(true, found, labels=sorted(set(true)), average="macro", zero_division=0)
+    return {"song_accuracy": float(accuracy_score(true, found)), "song_macro_f1": float(f1)}
+
+
+def posterior_metrics(track_id: pd.Series, posterior: Floats, fold: Fold, classes: Sequence[str]) -> Metrics:
+    """Return what the posteriors [N, C] say about withheld tracks by themselves, without the song classifier."""
+    names = np.array(classes, dtype=object)
+    own = track_id.isin(fold.held_out).to_numpy() & np.isfinite(posterior).all(axis=1)
+    measured = own & pd.notna(fold.truth)
+    mean = pd.DataFrame(posterior[own]).groupby(track_id[own].to_numpy()).mean()
+    right = names[mean.to_numpy().argmax(axis=1)] == mean.index.map(fold.held_out) if len(mean) else np.zeros(0)
+    hits = names[posterior[measured].argmax(axis=1)] == fold.truth[measured]
+    return {"song_accuracy_mean_posterior": _mean(right), "segment_accuracy": _mean(hits)}
+
+
+def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
+    """Return the labels of train tracks with a known truth, and how suspicious each segment was when they were split.
+
+    Suspicion is a rank, by the clean probability and then the loss of the last accepted round's split, or the first
+    one's if none was accepted; where there is no round, by the model's own loss; after pruning, by cleanlab's quality.
+    """
+    accepted = last_accepted(store, learned)
+    manifest = learned.get("labels", accepted.round)
+    table = store.read_table(manifest)
+    labels = table.select(["track_id", "inherited_label", "label"]).to_pandas()
+    splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
+    if manifest.stage != "prune":
+        (by,) = splits or [learned.get("scores", accepted.round)]
+        table = store.read_table(by)
+    suspicion = suspicion_rank(table)
+    catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
+    is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
+    labels = labels.assign(suspicion=suspicion, true_label=fold.truth)
+    return labels[is_train & labels["true_label"].notna()].reset_index(drop=True)
+
+
+def suspicion_rank(table: pa.Table) -> pd.Series:
+    """Rank the rows [N] of labels or scores from the least to the most suspicious; NaN where nothing is known.
+
+    Where a split found one component all labels are clean with certainty, and the loss alone tells them apart.
+    """
+    signs = {name: sign for name, sign in (("clean_probability", -1), ("loss", 1)) if name in table.column_names}
+    values = pd.DataFrame({name: sign * column(table, name) for name, sign in signs.items()})
+    values = values.dropna(axis=1, how="all")  # pruning knows no loss
+    if not len(values.columns):
+        return pd.Series(np.nan, index=values.index)
+    return values.groupby(list(values.columns)).ngroup().where(values.notna().all(axis=1)).astype(float)
+
+
+def label_metrics(labels: pd.DataFrame) -> Metrics:
+    """Return how well suspicion ranks segments whose inherited label is wrong, and what relabelling did."""
+    wrong, moved = labels["inherited_label"] != labels["true_label"], labels["label"] != labels["inherited_label"]
+    ranked = labels["suspicion"].notna()
+    both = wrong[ranked].nunique() == 2
+    suspicion = labels["suspicion"][ranked]
+    return {
+        "wrong_share": _mean(wrong),
+        "wrong_segment_auc": float(roc_auc_score(wrong[ranked], suspicion)) if both else None,
+        "wrong_segment_ap": float(average_precision_score(wrong[ranked], suspicion)) if both else None,
+        "relabelled_wrongly": _mean(moved & ~wrong),
+        "relabelled_rightly": _mean(moved & wrong & (labels["label"] == labels["true_label"])),
+    }
+
+
+def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> float | None:
+    """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring Calibration in Deep
+    Learning", 2019): the mean distance of confidence and accuracy."""
+    if not len(confidence):
+        return None
+    found = reliability(confidence, correct, bins)
+    return sum(b.tracks * abs(b.confidence - b.accuracy) for b in found) / len(confidence)
+
+
+def tabulate(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Return a row an outcome, with the gain in song accuracy over the first method on the same fold."""
+    rows = pd.DataFrame([{"method": o.method, "seed": o.seed, "fold": o.fold, **o.metrics} for o in outcomes])
+    rows = rows.astype(dict.fromkeys(outcomes[0].metrics, float))
+    gain = rows["song_accuracy"] - rows.groupby(["seed", "fold"])["song_accuracy"].transform("first")
+    rows["song_accuracy_gain"] = gain.where(rows["method"] != outcomes[0].method)
+    return rows
+
+
+def calibration(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Return the calibration error a method and seed, over the songs of all folds: one fold has too few for bins."""
+    rows = []
+    for method, seed in dict.fromkeys((o.method, o.seed) for o in outcomes):
+        own = [o for o in outcomes if (o.method, o.seed) == (method, seed)]
+        confidence, correct = (np.concatenate([getattr(o, name) for o in own]) for name in ("confidence", "correct"))
+        rows.append({"method": method, "seed": seed, "calibration_error": calibration_error(confidence, correct)})
+    return pd.DataFrame(rows).astype({"calibration_error": float})
+
+
+def summarize(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Metrics]]:
+    """Return mean and standard error by method and metric: over seeds and folds, of the calibration over seeds."""
+    summary: dict[str, dict[str, Metrics]] = {}
+    for rows in (tabulate(outcomes), calibration(outcomes)):
+        for metric in METRICS:
+            if metric.name in rows:
+                for method, values in rows.groupby("method", sort=False)[metric.name]:
+                    summary.setdefault(str(method), {})[metric.name] = _mean_and_error(values)
+    return summary
+
+
+def to_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows for JSON, which has no NaN."""
+    records = rows.to_dict("records")
+    return [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in records]
+
+
+def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return the summary as one HTML page."""
+    page = template("evaluate/evaluation.html.jinja", {"said": said})
+    return page.render(summary=summary, metrics=METRICS, facts=facts)
+
+
+def said(value: Mapping[str, float | None]) -> str:
+    """Say mean ± standard error."""
+    mean, error = value["mean"], value["standard_error"]
+    if mean is None:
+        return "—"
+    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
+
+
+def _mean(values: Any) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _mean_and_error(values: pd.Series) -> Metrics:
+    known = values.dropna()
+    return {
+        "mean": float(known.mean()) if len(known) else None,
+        "standard_error": float(known.std() / len(known) ** 0.5) if len(known) > 1 else None,
+        "values": len(known),
+    }

@@ -1,0 +1,126 @@
+"""Noise whose truth is known: segments of train tracks change places with segments of tracks of another label.
+
+An exchange and no copy, so that no segment is there twice, once right and once wrong; and within a cross-fitting fold,
+so that the member that scores a planted segment has not trained on the track it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sssl.store.folder import Manifest, Store, generation_name
+
+Indices = NDArray[np.int64]
+
+_SPAN_SEGMENTS = (3, 8)
+_AUDIO = ["log_mel", "level_db", "band_level_db", "sound_db"]
+
+
+@dataclass(frozen=True)
+class Planting:
+    """How much is planted."""
+
+    share: float
+    """Share of the segments of train tracks that change places."""
+    spans: bool
+    """Exchange stretches of 3 to 8 segments in a row, as wrong sections are, instead of single segments."""
+    seed: int
+
+
+class _Stretch(NamedTuple):
+    """Segments in a row of one track."""
+
+    first: int
+    length: int
+    label: str
+
+
+def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
+    """Return for each row the row whose segment it gets, its own where nothing is planted.
+
+    Args:
+        rows: one a segment, those of a track in a row: `track_id`, `label`, `fold`, and `eligible` for those of train
+            tracks that nobody vouches for.
+        planting: how much. Less is planted where a class has more than half of the segments, and no more than about
+            0.7 in stretches.
+    """
+    source = np.arange(len(rows))
+    for fold, own in rows[rows["eligible"]].groupby("fold"):
+        random = np.random.default_rng([planting.seed, int(str(fold))])
+        stretches = list(_stretches(own, random, planting.spans))
+        random.shuffle(stretches)
+        for a, b, length in _exchanges(stretches, planting.share * len(own)):
+            source[a : a + length], source[b : b + length] = np.arange(b, b + length), np.arange(a, a + length)
+    return source
+
+
+def write_planted(store: Store, segments: Manifest, source: Indices, planting: Planting) -> Manifest:
+    """Commit the segments with the planted ones among them, row by row aligned with the original."""
+    generation = generation_name("plant", None, asdict(planting), [segments])
+    committed = store.manifest("segments", generation)
+    if committed is not None:
+        return committed
+    moved = np.flatnonzero(source != np.arange(len(source)))
+    audio = _rows(store, segments, moved)
+    place = pd.Series(np.arange(len(moved)), index=moved)
+    files, first = {}, 0
+    for part, own in store.iter_parts(segments):
+        wanted = source[first : first + len(own)]
+        planted = np.flatnonzero(wanted != np.arange(first, first + len(own)))
+        take = np.arange(len(own))
+        take[planted] = len(own) + place[wanted[planted]].to_numpy()
+        files[part] = store.write_part("segments", generation, part, _with_audio(own, audio, take))
+        first += len(own)
+    config = segments.config | {"plant": asdict(planting), "of": segments.ref}
+    return store.commit(replace(segments, generation=generation, stage="plant", config=config, files=files))
+
+
+def _stretches(rows: pd.DataFrame, random: np.random.Generator, spans: bool) -> Iterator[_Stretch]:
+    """Cut each track into stretches, the last of which may be short."""
+    for _, track in rows.groupby("track_id", sort=False):
+        first, end = int(track.index[0]), int(track.index[-1]) + 1
+        while first < end:
+            length = min(int(random.integers(*_SPAN_SEGMENTS, endpoint=True)) if spans else 1, end - first)
+            yield _Stretch(first, length, str(track["label"].iloc[0]))
+            first += length
+
+
+def _exchanges(stretches: Iterable[_Stretch], segments: float) -> Iterator[tuple[int, int, int]]:
+    """Pair stretches of different labels in the order given until so many segments are in pairs."""
+    waiting: list[_Stretch] = []  # all of the same label
+    exchanged = 0
+    for stretch in stretches:
+        if exchanged >= segments:
+            return
+        if not waiting or waiting[-1].label == stretch.label:
+            waiting.append(stretch)
+            continue
+        other = waiting.pop()
+        length = min(stretch.length, other.length)
+        exchanged += 2 * length
+        yield stretch.first, other.first, length
+
+
+def _rows(store: Store, segments: Manifest, rows: Indices) -> pa.Table:
+    """Read the audio of some rows of a table, in their order."""
+    found, first = [], 0
+    for _, part in store.iter_parts(segments, _AUDIO):
+        found.append(part.take(rows[(rows >= first) & (rows < first + len(part))] - first))
+        first += len(part)
+    return pa.concat_tables(found)
+
+
+def _with_audio(own: pa.Table, audio: pa.Table, take: Indices) -> pa.Table:
+    """Replace the audio columns of a part by those of `take`, which counts through the part and then `audio`."""
+    both = pa.concat_tables([own.select(_AUDIO), audio]).take(take).combine_chunks()
+    for name in _AUDIO:
+        at = own.schema.get_field_index(name)
+        own = own.set_column(at, own.schema.field(at), both[name])
+    return own

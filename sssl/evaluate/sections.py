@@ -1,0 +1,112 @@
+"""Measuring against sections that a human labelled. Nothing in here is ever trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from sssl.arrays import column
+from sssl.catalog.read import CatalogError
+from sssl.store.folder import Snapshot, Store
+from sssl.store.rounds import last_accepted
+
+
+@dataclass(frozen=True)
+class WrongSegments:
+    """How well wrong segments (their inherited label is not the section's true label) were found, on train tracks.
+
+    `auc` and `average_precision` rank by the loss that the last accepted split was made on; precision and recall are of
+    its noisy partition. None where nothing (or everything) is wrong.
+    """
+
+    segments: int
+    wrong: int
+    flagged: int
+    found: int
+    auc: float | None
+    average_precision: float | None
+    relabelled_right: int
+    relabelled_wrong: int
+    segment_accuracy_before: float
+    segment_accuracy_after: float
+
+    @property
+    def precision(self) -> float | None:
+        return self.found / self.flagged if self.flagged else None
+
+    @property
+    def recall(self) -> float | None:
+        return self.found / self.wrong if self.wrong else None
+
+
+def read_sections(path: str) -> pd.DataFrame:
+    """Read the true label of sections: `track_id`, `start_s`, `end_s`, `true_label`.
+
+    Raises:
+        CatalogError: there is no such table, or it is another one.
+    """
+    try:
+        sections = pd.read_csv(path, dtype={"track_id": str, "true_label": str})
+    except (OSError, ValueError) as error:
+        raise CatalogError(f"cannot read {path}: {error}") from error
+    missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
+    if missing:
+        raise CatalogError(f"{path}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
+    return sections
+
+
+def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) -> pd.Series:
+    """Return the true label of each segment (`track_id`, `start_s`): of the section that covers its middle."""
+    middle = rows.assign(middle_s=rows["start_s"].astype(float) + segment_s / 2, row=np.arange(len(rows)))
+    joined = pd.merge_asof(
+        middle.sort_values("middle_s"),
+        sections.astype({"start_s": float}).sort_values("start_s").rename(columns={"start_s": "section_s"}),
+        left_on="middle_s",
+        right_on="section_s",
+        by="track_id",
+    ).sort_values("row")
+    covered = joined["middle_s"] < joined["end_s"].astype(float)
+    return joined["true_label"].where(covered).set_axis(rows.index)
+
+
+def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSegments:
+    """Measure the last accepted round's split against sections (`track_id`, `start_s`, `end_s`, `true_label`).
+
+    Where only the warm-up was accepted, its scores rank the segments and nothing counts as flagged.
+    """
+    rows = labelled_segments(store, snapshot, truth_csv)
+    wrong, flagged = rows["true_label"] != rows["inherited_label"], rows["partition"] == "noisy"
+    ranked = rows["loss"].notna()
+    both = wrong[ranked].nunique() == 2
+    return WrongSegments(
+        segments=len(rows),
+        wrong=int(wrong.sum()),
+        flagged=int(flagged.sum()),
+        found=int((wrong & flagged).sum()),
+        auc=float(roc_auc_score(wrong[ranked], rows["loss"][ranked])) if both else None,
+        average_precision=float(average_precision_score(wrong[ranked], rows["loss"][ranked])) if both else None,
+        relabelled_right=int((wrong & (rows["label"] == rows["true_label"])).sum()),
+        relabelled_wrong=int((~wrong & (rows["label"] != rows["true_label"])).sum()),
+        segment_accuracy_before=float((rows["inherited_label"] == rows["true_label"]).mean()),
+        segment_accuracy_after=float((rows["label"] == rows["true_label"]).mean()),
+    )
+
+
+def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
+    """Return the train tracks' segments with their true label, those that a section covers."""
+    accepted = last_accepted(store, snapshot).round
+    sections = read_sections(truth_csv)
+    segment_s = snapshot.get("segments").config["cut"]["segment_s"]
+    labels = store.read_table(snapshot.get("labels", accepted))
+    start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()
+    rows = labels.select(["track_id", "segment_index", "inherited_label", "label", "partition"]).to_pandas()
+    # The warm-up was split on nothing, so its own scores stand in.
+    ranking = labels if accepted else store.read_table(snapshot.get("scores", 0), ["loss"])
+    rows = rows.assign(start_s=start, loss=column(ranking, "loss"))
+    catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas()
+    rows = rows[rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])].reset_index(drop=True)
+    rows["true_label"] = true_labels(rows, sections, segment_s)
+    return rows[rows["true_label"].notna()].reset_index(drop=True)

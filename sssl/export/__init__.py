@@ -1,0 +1,1 @@
+"""Song labels in the formats of others."""

@@ -1,0 +1,281 @@
+"""Song labels for other tools: a table, JAMS annotations, or tags in copies of the music."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from schemas import Catalog, Ledger, Song, arrow_schema
+from sssl import __version__
+from sssl.catalog.read import fingerprint, read_part
+from sssl.store.atomic import remove_leftovers, replacing
+from sssl.store.folder import Snapshot, Store, StoreError
+
+_LEFT_OUT_FILE = "left_out.csv"
+_LEFT_OUT = pa.schema([("track_id", pa.string()), ("reason", pa.string())])
+
+
+class Labelled(NamedTuple):
+    """A song with the track that it is the label of."""
+
+    song: Song
+    track: Catalog
+    entry: Ledger
+
+
+@dataclass
+class Exported:
+    """How many songs were written, and why each other track of the catalog was not."""
+
+    songs: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def labelled_parts(store: Store, snapshot: Snapshot, exported: Exported) -> Iterator[list[Labelled]]:
+    """Yield the songs part by part; tracks without one are noted as left out, with their reason in the ledger."""
+    catalog, ledger = snapshot.get("catalog"), snapshot.get("ledger")
+    for part, content in store.iter_parts(snapshot.get("songs")):
+        songs = {row["track_id"]: Song(**row) for row in content.to_pylist()}
+        entries = {row["track_id"]: Ledger(**row) for row in store.read_part(ledger.files[part]).to_pylist()}
+        tracks = read_part(store, catalog, part)
+        missing = [track.track_id for track in tracks if track.track_id not in songs]
+        exported.left_out |= {track_id: entries[track_id].reason or "not scored" for track_id in missing}
+        yield [
+            Labelled(songs[track.track_id], track, entries[track.track_id])
+            for track in tracks
+            if track.track_id in songs
+        ]
+
+
+def write_csv(store: Store, snapshot: Snapshot, to: str) -> Exported:
+    """Write a row a song: uri, label, confidence, a probability a class, and the timeline as JSON."""
+    schema = _song_schema(snapshot, pa.string())
+    exported = Exported()
+    with replacing(Path(to)) as path, pyarrow.csv.CSVWriter(path, schema) as writer:
+        for part in labelled_parts(store, snapshot, exported):
+            writer.write_table(_song_table(part, schema, _as_json))
+            exported.songs += len(part)
+    return exported
+
+
+def write_parquet(store: Store, snapshot: Snapshot, to: str) -> Exported:
+    """Write the same rows with the timeline as a list of structs."""
+    schema = _song_schema(snapshot, arrow_schema(Song).field("timeline").type)
+    exported = Exported()
+    with replacing(Path(to)) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for part in labelled_parts(store, snapshot, exported):
+            writer.write_table(_song_table(part, schema, lambda song: song.timeline))
+            exported.songs += len(part)
+    return exported
+
+
+def write_jams(store: Store, snapshot: Snapshot, to: str) -> Exported:
+    """Write a JAMS file a song (Humphrey et al., "JAMS: a JSON annotated music specification", 2014).
+
+    The label is a `tag_open` over the whole track, with probabilities, round and model in its sandbox; the timeline is
+    a `segment_open`.
+
+    Raises:
+        StoreError: the library is not installed.
+    """
+    try:
+        import jams
+    except ImportError:
+        raise StoreError("the format jams needs its library: pip install 'sssl[export]'") from None
+
+    classes = snapshot.get("catalog").summary["classes"]
+
+    def write(labelled: Labelled, path: Path) -> None:
+        with replacing(path) as temporary:
+            jams_of(jams, labelled, classes).save(str(temporary), strict=True, fmt="jams")
+
+    return _write_files(store, snapshot, Path(to), lambda _: ".jams", write, abstained=True)
+
+
+def jams_of(jams: Any, labelled: Labelled, classes: Iterable[str]) -> Any:
+    """Return the JAMS object of a song."""
+    song, track, entry = labelled
+    duration_s = entry.decoded_s
+    about = jams.AnnotationMetadata(
+        annotation_tools=f"sssl {__version__}", data_source="program", version=song.model_id
+    )
+    label = jams.Annotation("tag_open", annotation_metadata=about, time=0, duration=duration_s)
+    label.append(time=0, duration=duration_s, value=song.label, confidence=song.confidence)
+    label.sandbox.update(
+        abstained=song.abstained,
+        probabilities=dict(zip(classes, song.probabilities, strict=True)),
+        round=song.round,
+        model_id=song.model_id,
+    )
+    timeline = jams.Annotation("segment_open", annotation_metadata=about, time=0, duration=duration_s)
+    for e in _entries(song):
+        timeline.append(
+            time=e["start_s"], duration=e["end_s"] - e["start_s"], value=e["label"], confidence=e["confidence"]
+        )
+    found = jams.JAMS(annotations=[label, timeline])
+    found.file_metadata.title = track.track_id
+    found.file_metadata.duration = duration_s
+    found.file_metadata.identifiers.update(track_id=track.track_id)
+    return found
+
+
+def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: bool) -> Exported:
+    """Tag copies of the music in the folder `to`, or the music itself where that is None.
+
+    Raises:
+        StoreError: the library is not installed.
+    """
+    try:
+        from sssl.export.tags import tag
+    except ImportError:
+        raise StoreError("the format id3 needs mutagen: pip install 'sssl[export]'") from None
+
+    uris = store.read_table(snapshot.get("catalog"), ["uri"])["uri"].to_pylist()
+    music = {Path(uri.removeprefix("file://")).resolve() for uri in uris if "://" not in uri.removeprefix("file://")}
+
+    def write(labelled: Labelled, path: Path) -> None:
+        if to is not None and path in music:
+            raise ValueError("it would overwrite the catalog's own file")
+        if to is None:
+            remove_leftovers(path)
+            if fingerprint(labelled.track.uri) != labelled.entry.source_fingerprint:
+                raise ValueError("changed since it was labelled, by tags or otherwise: the next run labels it again")
+        with replacing(path) as temporary:
+            _fetch(labelled.track.uri, temporary)
+            tag(temporary, labelled.song.label, _fields(labelled.song))
+
+    def suffix_of(labelled: Labelled) -> str:
+        return Path(labelled.track.uri.partition("?")[0]).suffix
+
+    return _write_files(store, snapshot, None if to is None else Path(to), suffix_of, write, abstained)
+
+
+def _write_files(
+    store: Store,
+    snapshot: Snapshot,
+    folder: Path | None,
+    suffix_of: Callable[[Labelled], str],
+    write: Callable[[Labelled, Path], None],
+    abstained: bool,
+) -> Exported:
+    """Write a file a song, named after the track, and `left_out.csv`; without a folder, in the place of the music.
+
+    Raises:
+        StoreError: the folder has files, and none says that an export made them.
+    """
+    exported = Exported()
+    if folder is not None:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _LEFT_OUT_FILE).exists():
+            raise StoreError(f"{folder} has files that are not of an export (no {_LEFT_OUT_FILE}): choose another --to")
+        _write_left_out(folder, exported)
+    written: set[Path] = set()
+
+    def write_one(labelled: Labelled) -> str | None:
+        """Return why a song was not written, if it was not."""
+        if labelled.song.abstained and not abstained:
+            return "abstained"
+        try:
+            path = _local(labelled.track.uri) if folder is None else _place(folder, labelled, suffix_of(labelled))
+            if path in written:
+                return "same file as another track"  # ids like `a` and `a.mp3`
+            write(labelled, path)
+        except Exception as error:  # noqa: BLE001
+            # What storages and tag readers raise has no end; one track must not stop the others.
+            return _why(error)
+        written.add(path)
+        return None
+
+    for part in labelled_parts(store, snapshot, exported):
+        reasons = {labelled.song.track_id: write_one(labelled) for labelled in part}
+        exported.left_out |= {track_id: reason for track_id, reason in reasons.items() if reason}
+    exported.songs = len(written)
+    if folder is not None:
+        _write_left_out(folder, exported)
+    return exported
+
+
+def _write_left_out(folder: Path, exported: Exported) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"track_id": track_id, "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
+    pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / _LEFT_OUT_FILE)
+
+
+def _fields(song: Song) -> dict[str, str]:
+    return {
+        "SSSL_CONFIDENCE": f"{song.confidence:.4f}",
+        "SSSL_TIMELINE": _as_json(song),
+        "SSSL_MODEL": song.model_id,
+        "SSSL_ROUND": str(song.round),
+    }
+
+
+def _why(error: Exception) -> str:
+    """Name the reason of the ledger where there is one."""
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, PermissionError):
+        return "denied"
+    return f"{type(error).__name__}: {error}"
+
+
+def _place(folder: Path, labelled: Labelled, suffix: str) -> Path:
+    """Return the file of a track in a folder; an id with slashes makes folders, none leads out of it."""
+    track_id = labelled.track.track_id
+    path = (folder / (track_id if track_id.endswith(suffix) else track_id + suffix)).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError("its id leads out of the folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _local(uri: str) -> Path:
+    if "://" in uri.removeprefix("file://"):
+        raise ValueError("only local files are tagged in place")
+    return Path(uri.removeprefix("file://")).resolve()  # a link stays a link
+
+
+def _fetch(uri: str, path: Path) -> None:
+    fs, source = fsspec.core.url_to_fs(uri)
+    fs.get_file(source, str(path))
+
+
+def _song_schema(snapshot: Snapshot, timeline: pa.DataType) -> pa.Schema:
+    classes = snapshot.get("catalog").summary["classes"]
+    declared = arrow_schema(Song)
+    first = [declared.field("track_id"), pa.field("uri", pa.string())]
+    plain = [declared.field(name) for name in ("label", "confidence", "abstained")]
+    shares = [pa.field(f"probability_{name}", pa.float32()) for name in classes]
+    made = [declared.field(name) for name in ("segments", "round", "model_id")]
+    return pa.schema([*first, *plain, *shares, *made, pa.field("timeline", timeline)])
+
+
+def _song_table(part: list[Labelled], schema: pa.Schema, timeline: Callable[[Song], Any]) -> pa.Table:
+    shares = [name for name in schema.names if name.startswith("probability_")]
+    rows = [
+        {
+            **{name: getattr(song, name) for name in schema.names if hasattr(song, name)},
+            **dict(zip(shares, song.probabilities, strict=True)),
+            "uri": track.uri,
+            "timeline": timeline(song),
+        }
+        for song, track, _ in part
+    ]
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _entries(song: Song) -> list[dict[str, Any]]:
+    return song.timeline
+
+
+def _as_json(song: Song) -> str:
+    """Write the timeline as JSON, its 32-bit reals without the digits that they do not have."""
+    entries = [{**entry, "confidence": round(entry["confidence"], 4)} for entry in _entries(song)]
+    return json.dumps(entries, separators=(",", ":"))

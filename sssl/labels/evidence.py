@@ -1,0 +1,221 @@
+"""What speaks against a segment's inherited label, as one number in nats: the model, calibrated; how little the segment
+sounds like its track; and what speaks against its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import Catalog
+from sssl.arrays import Floats, column, fitted_to, inherited_indices, on_grid, posteriors, track_numbers
+from sssl.config import require
+from sssl.labels.calibration import log_odds_against, losses_by_temperature
+from sssl.labels.consistency import TrackModel
+from sssl.metrics import Z_95_ONE_SIDED
+
+_REACH = 2  # segments to either side that are neighbours
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """What a split goes by beside the loss."""
+
+    consistency: float = 0.8
+    """Nats that a standard deviation of inconsistency counts, of how little a segment sounds like its track; beside
+    them stand the model's log odds against the label, calibrated. 0: what a segment sounds like does not count."""
+    neighbours: bool = True
+    """Let the two segments to either side speak too, as far as neighbours tell anything about each other in this
+    catalog: wrong stretches are often longer than a segment."""
+    min_agreement: float | None = 0.26
+    """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
+    loss and inconsistency. Where labels are right both are noise of different origin. None: ask the mixture."""
+
+    def __post_init__(self) -> None:
+        require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The scored segments of a part, in order."""
+
+    posterior: Floats  # [N, C], NaN where there is none
+    loss: Floats  # [N], NaN where there is none
+    label: NDArray[np.int64]  # [N]: the inherited one, -1 where there is none
+    track: NDArray[np.int64]  # [N]: a number a track
+    fitted: NDArray[np.bool_]  # [N]: evidence is fitted to it
+    sound: Floats | None  # [N, M], what the track model goes by
+
+    @classmethod
+    def of(cls, scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], sound: Floats | None) -> Segments:
+        """Take what is needed from the scores and the tracks of a part."""
+        return cls(
+            posteriors(scores, len(classes)),
+            column(scores, "loss"),
+            inherited_indices(scores, tracks, classes),
+            track_numbers(scores),
+            inherited_indices(scores, fitted_to(tracks), classes) >= 0,
+            sound,
+        )
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Sums over train segments that evidence is scaled by; they add up. The two quantities are the log odds against the
+    label and the inconsistency, the negative of the log likelihood ratio."""
+
+    segments: float
+    tracks: float
+    total: Floats  # [2]
+    squares: Floats  # [2]
+    own_own: Floats  # [2, 2]: products of the two, both less the track's mean
+    own_around: Floats  # [2, 2]: products of a segment's own and its neighbours' mean, likewise
+    around_around: Floats  # [2, 2]: the same of two neighbours' means
+
+    def __add__(self, other: Spread) -> Spread:
+        return Spread(
+            self.segments + other.segments,
+            self.tracks + other.tracks,
+            self.total + other.total,
+            self.squares + other.squares,
+            self.own_own + other.own_own,
+            self.own_around + other.own_around,
+            self.around_around + other.around_around,
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """How the log odds against a segment's label, its inconsistency and its neighbours become the loss that it is split
+    by."""
+
+    tracks: TrackModel | None = None
+    temperature: float = 1.0
+    """What makes posteriors as sure as they are right."""
+    mean_odds: float = 0.0
+    mean_inconsistency: float = 0.0
+    unit: float = 0.0
+    """Nats a unit of inconsistency."""
+    between: float = 0.0
+    """Variance of the log odds between tracks, in variances within one, where segments are compared with the rest of
+    their track; 0: they are not."""
+    neighbours: float = 0.0
+    """Weight of the neighbours' mean against 1 of the segment's own."""
+    agreement: float | None = None
+    """Correlation of the two quantities among the segments of a track, the lower end of its one-sided 95 % interval:
+    with few segments chance alone makes some. None without a track model."""
+    in_parts: bool | None = None
+    """Whether labels are wrong in parts of tracks: there model and sound agree. None where that is not asked."""
+
+    def losses(self, segments: Segments) -> tuple[Floats, Floats]:
+        """Return the loss [N] to split by and the consistency [N], a log likelihood ratio; NaN where there is none."""
+        if self.tracks is None and not self.neighbours:
+            return segments.loss, np.full(len(segments.loss), np.nan)
+        both = _quantities(segments, self.temperature, self.tracks)
+        against = self._against(both, segments.track)
+        around = around_in_track(against[:, None], segments.track)[:, 0]
+        mixed = (against + self.neighbours * np.where(np.isfinite(around), around, against)) / (1 + self.neighbours)
+        with np.errstate(invalid="ignore"):  # NaN stays NaN
+            return np.logaddexp(0.0, mixed), -both[:, 1]
+
+    def _against(self, both: Floats, track: NDArray[np.int64]) -> Floats:
+        """Add up the two quantities [N, 2] to one [N] in nats; the log odds alone where the other is NaN.
+
+        Where labels are wrong in parts of tracks, what the others of its track let expect of a segment says how hard
+        the track is, not that the label is wrong here. Elsewhere it is all there is: whole tracks may be wrong.
+        """
+        odds = beyond_others(both[:, 0], track, self.mean_odds, self.between)
+        inconsistency = self.unit * (both[:, 1] - self.mean_inconsistency)
+        return np.asarray(odds + np.where(np.isfinite(inconsistency), inconsistency, 0.0))
+
+
+def sum_losses(segments: Segments) -> Floats:
+    """Sum up what the temperature is fitted to."""
+    return losses_by_temperature(segments.posterior[segments.fitted], segments.label[segments.fitted])
+
+
+def sum_spread(segments: Segments, temperature: float, model: TrackModel | None) -> Spread:
+    """Sum up what evidence is scaled by."""
+    both = _quantities(segments, temperature, model)
+    if model is None:
+        both[:, 1] = 0.0
+    around = around_in_track(both, segments.track)
+    counted = segments.fitted & np.isfinite(both).all(axis=1) & np.isfinite(around).all(axis=1)
+    both, around, track = both[counted], around[counted], segments.track[counted]
+    own, near = (x - _mean_by(x, track) for x in (both, around))
+    sums = (both.sum(axis=0), (both**2).sum(axis=0), own.T @ own, own.T @ near, near.T @ near)
+    return Spread(len(both), len(np.unique(track)), *map(on_grid, sums))
+
+
+def fit_evidence(
+    sums: Spread | None, temperature: float, tracks: TrackModel | None, config: EvidenceConfig
+) -> Evidence:
+    """Give inconsistency its unit; compare segments with the rest of their track where labels are wrong in parts of
+    tracks; and give neighbours the weight at which they predict: the slope of a segment's own evidence on its
+    neighbours' mean, both less the mean of the track, at most 1."""
+    if sums is None or not sums.segments:
+        return Evidence()
+    mean = sums.total / sums.segments
+    variance = np.maximum(sums.squares / sums.segments - mean**2, 1e-12)
+    # At most what a log likelihood ratio says by itself: where all tracks sound alike it is noise.
+    unit = min(float(config.consistency / np.sqrt(variance[1])), 1.0) if tracks is not None else 0.0
+    agreement = None if tracks is None else _lower_correlation(sums.own_own, sums.segments)
+    in_parts = None
+    if agreement is not None and config.min_agreement is not None:
+        in_parts = agreement >= config.min_agreement
+    within = sums.own_own[0, 0] / max(sums.segments - sums.tracks, 1)
+    between = float(max(variance[0] / max(within, 1e-12) - 1, 0.0)) if in_parts else 0.0
+    weights = np.array([1.0, unit])
+    predicted, power = weights @ sums.own_around @ weights, weights @ sums.around_around @ weights
+    slope = float(np.clip(predicted / power, 0.0, 1.0)) if config.neighbours and power > 0 else 0.0
+    return Evidence(tracks, temperature, float(mean[0]), float(mean[1]), unit, between, slope, agreement, in_parts)
+
+
+def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
+    """Return values [N] less what the others of their track let expect beyond the mean: few others say little of a
+    track, whose mean varies by `between` times the variance within.
+
+    What is left varies the more the fewer others there are; scaled as in a long track, else short ones would be far out
+    more often.
+    """
+    beyond, known = values - mean, np.isfinite(values)
+    others = np.bincount(track, np.where(known, beyond, 0.0))[track] - beyond
+    unknown = between / (1 + between * (np.bincount(track, known)[track] - known))  # variance of the track's own mean
+    return np.asarray(mean + (beyond - unknown * others) / np.sqrt(1 + unknown))
+
+
+def _lower_correlation(products: Floats, count: float) -> float:
+    """Return the lower end of the interval of a correlation, by Fisher's transformation."""
+    correlation = products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12))
+    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - Z_95_ONE_SIDED / np.sqrt(max(count - 3, 1))
+    return float(np.tanh(z))
+
+
+def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:
+    """Return the mean [N, K] over a segment's neighbours in its track, of what is finite; NaN where nothing is."""
+    known = np.isfinite(values)
+    total, count = np.zeros_like(values), np.zeros_like(values)
+    for shift in range(1, min(_REACH, len(values) - 1) + 1):
+        same = (track[shift:] == track[:-shift])[:, None]
+        for here, there in ((slice(shift, None), slice(None, -shift)), (slice(None, -shift), slice(shift, None))):
+            seen = same & known[there]
+            total[here] += np.where(seen, values[there], 0.0)
+            count[here] += seen
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _quantities(segments: Segments, temperature: float, tracks: TrackModel | None) -> Floats:
+    """Return the log odds against the labels and the inconsistency [N, 2]; NaN where there is none."""
+    inconsistency = np.full(len(segments.label), np.nan)
+    if tracks is not None and segments.sound is not None and len(inconsistency):
+        inconsistency = -tracks.consistency(segments.sound, segments.track)
+    return np.stack([log_odds_against(segments.posterior, segments.label, temperature), inconsistency], axis=1)
+
+
+def _mean_by(values: Floats, track: NDArray[np.int64]) -> Floats:
+    """Return for each row the mean [N, K] of its track."""
+    return np.asarray(pd.DataFrame(values).groupby(track).transform("mean").to_numpy())

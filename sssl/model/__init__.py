@@ -1,0 +1,1 @@
+"""Segment classifiers: networks, examples, training and scoring."""

@@ -1,0 +1,151 @@
+"""Training examples: segments zipped with labels, part by part, row by row; no join and no shuffle on disk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sssl.arrays import track_numbers
+from sssl.catalog.read import read_part
+from sssl.store.folder import Manifest, Store
+
+
+class Examples(NamedTuple):
+    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy [N], fold [N] and a
+    number for the track [N]."""
+
+    log_mel: Tensor
+    target: Tensor
+    weight: Tensor
+    noisy: Tensor
+    fold: Tensor
+    track: Tensor
+
+    def take(self, rows: Tensor) -> Examples:
+        return Examples(*(column[rows] for column in self))
+
+    def to(self, device: str) -> Examples:
+        return Examples(*(column.to(device, non_blocking=True) for column in self))
+
+
+@dataclass
+class Corpus:
+    """The trainable rows of a committed generation of segments and labels.
+
+    Parts are read whole and kept while they fit into `cache_bytes`; an epoch shuffles within `shuffle_parts` parts at
+    a time, since random rows of Parquet cost 20 times as much as row groups in order.
+    """
+
+    store: Store
+    catalog: Manifest
+    segments: Manifest
+    labels: Manifest
+    shuffle_parts: int = 16
+    cache_bytes: int = 2 << 30
+
+    def __post_init__(self) -> None:
+        # A catalog of millions with some hundreds of labelled tracks must not be read whole for them.
+        self.parts = [part for part in sorted(self.labels.files) if self._carries_weight(part)]
+        self._cache: OrderedDict[int, Examples] = OrderedDict()
+        self._cached_bytes = 0
+
+    def epoch(self, member: int | None, batch_size: int, bag: int, seed: int) -> Iterator[Examples]:
+        """Yield the batches of one epoch in an order given by the seed, without tracks of fold `member`: bags of `bag`
+        segments of a track, confident or noisy ones, one after the other.
+
+        A last batch of a single row is dropped: batch normalisation cannot train on it.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        order = [self.parts[i] for i in torch.randperm(len(self.parts), generator=generator)]
+        for start in range(0, len(order), self.shuffle_parts):
+            loaded = [_without_fold(self.load(part), member) for part in order[start : start + self.shuffle_parts]]
+            rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
+            for bags in deal_bags(_alike(rows), bag, generator).split(batch_size // bag):
+                if bags.numel() > 1:
+                    yield rows.take(bags.flatten())
+
+    def fold(self, member: int, batch_size: int) -> Iterator[Examples]:
+        """Yield the rows of fold `member` in batches, in the order of parts."""
+        for part in self.parts:
+            examples = self.load(part)
+            for rows in torch.nonzero(examples.fold == member).squeeze(1).split(batch_size):
+                yield examples.take(rows)
+
+    def bags(self, member: int | None, bag: int) -> int:
+        """Count the bags of an epoch; with one segment a bag its rows."""
+        loaded = (_without_fold(self.load(part), member) for part in self.parts)
+        return sum(int((-(-segments_a_track(_alike(rows)) // bag)).sum()) for rows in loaded)
+
+    def prior(self) -> Tensor:
+        """Return the share of each class [C] among the weighted soft labels."""
+        mass = torch.stack([(e.target * e.weight[:, None]).sum(dim=0) for e in map(self.load, self.parts)]).sum(dim=0)
+        return mass / mass.sum().clamp(min=1e-8)
+
+    def load(self, part: int) -> Examples:
+        """Read the rows of a part that carry weight."""
+        if part in self._cache:
+            return self._cache[part]
+        examples = self._read(part)
+        size = examples.log_mel.nbytes
+        if self._cached_bytes + size <= self.cache_bytes:
+            self._cache[part] = examples
+            self._cached_bytes += size
+        return examples
+
+    def _carries_weight(self, part: int) -> bool:
+        weight = self.store.read_part(self.labels.files[part], ["weight"])["weight"]
+        return bool((weight.to_numpy() > 0).any())
+
+    def _read(self, part: int) -> Examples:
+        labels = self.store.read_part(self.labels.files[part], ["track_id", "target", "weight", "partition"])
+        segments = self.store.read_part(self.segments.files[part], ["track_id", "log_mel"])
+        if not segments["track_id"].equals(labels["track_id"]):
+            raise ValueError(f"part {part}: rows of {self.labels.ref} are not aligned with {self.segments.ref}")
+        folds = {track.track_id: track.fold for track in read_part(self.store, self.catalog, part)}
+        weight = labels["weight"].to_numpy()
+        used = np.flatnonzero(weight > 0)
+        labels = labels.take(used)
+        tensors = segments["log_mel"].combine_chunks().to_numpy_ndarray() if len(segments) else np.empty(0, np.float16)
+        classes = len(self.catalog.summary["classes"])
+        return Examples(
+            log_mel=torch.from_numpy(tensors[used].reshape(-1, *segments.schema.field("log_mel").type.shape)),
+            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, classes),
+            weight=torch.from_numpy(weight[used].copy()),
+            noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),
+            fold=torch.tensor([folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64),
+            track=torch.from_numpy(track_numbers(labels)) + (part << 32),
+        )
+
+
+def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """Deal rows [N] into bags of `size` rows of the same track [G, size], in random order.
+
+    What is left of a track is filled up with other rows of it, so that each row is in a bag.
+    """
+    rows = torch.randperm(len(track), generator=generator)
+    if size == 1 or not len(track):
+        return rows.unsqueeze(1)
+    rows = rows[torch.argsort(track[rows], stable=True)]
+    of_tracks = rows.split(segments_a_track(track).tolist())
+    bags = torch.cat([own[torch.arange(-(-len(own) // size) * size) % len(own)].view(-1, size) for own in of_tracks])
+    return bags[torch.randperm(len(bags), generator=generator)]
+
+
+def segments_a_track(track: Tensor) -> Tensor:
+    """Count the rows [T] of each track, in the order of their numbers [N]."""
+    return torch.unique(track, return_counts=True)[1]
+
+
+def _alike(rows: Examples) -> Tensor:
+    """Number what may share a bag [N]: a confident segment must not learn what the model thinks of a noisy one."""
+    return rows.track * 2 + rows.noisy
+
+
+def _without_fold(examples: Examples, member: int | None) -> Examples:
+    return examples if member is None else examples.take(torch.nonzero(examples.fold != member).squeeze(1))

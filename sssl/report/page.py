@@ -1,0 +1,58 @@
+"""The HTML report of an output folder: one file beside the tables, readable offline.
+
+A module a section: it makes what the template of the same name shows. Counts come from the tables by SQL and from the
+manifests' summaries; of the segments only those of a few shown tracks are read. Every list has a limit, so the page of
+10,000 tracks is as quick as that of 100. The same tables, and the same audio files in place, make the same bytes.
+"""
+
+from __future__ import annotations
+
+from sssl.evaluate.sections import wrong_segments
+from sssl.html import template
+from sssl.report import cost, health, labels, learning, plots, provenance, quality, summary, tracks
+from sssl.report.source import FILTERS, Source, stopped
+from sssl.store.folder import Snapshot, Store
+
+__all__ = ["Source", "figures", "render", "write_report"]
+
+
+def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
+    """Write `report.html` into the output folder and return its path or URL; `truth` is a CSV of true sections.
+
+    Raises:
+        StoreError: a stage up to `songs` has not run yet.
+    """
+    store.write_bytes("report.html", render(Source.of(store, snapshot), truth).encode())
+    return store.url("report.html")
+
+
+def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
+    """Draw the plots that show no single track, as SVG by name: nothing in them that a takedown would have to reach."""
+    source = Source.of(store, snapshot)
+    learned, good = learning.context(source), quality.context(source)
+    flow, curve = learned["flow"], good["reliability"]
+    found = {
+        "accuracy_by_round": learned["accuracy"],
+        "confident_share_by_round": learned["confident"],
+        "label_flow": flow and flow["plot"],
+        "song_confidence": good["confidence"],
+        "reliability": curve and curve["plot"],
+        **{f"losses_round_{split['round'].round}": split["plot"] for split in learned["splits"]},
+    }
+    return {name: plots.standalone(plot) for name, plot in found.items() if plot}
+
+
+def render(source: Source, truth: str | None) -> str:
+    """Return the report as HTML."""
+    return template("report/page.html.jinja", FILTERS, {"stopped": stopped}).render(
+        classes=[(name, color, plots.ink_on(color)) for name, color in zip(source.classes, source.colors, strict=True)],
+        summary=summary.context(source),
+        quality=quality.context(source),
+        learning=learning.context(source),
+        truth=wrong_segments(source.store, source.snapshot, truth) if truth else None,
+        tracks=tracks.context(source, truth),
+        labels=labels.context(source),
+        health=health.context(source),
+        cost=cost.context(source),
+        provenance=provenance.context(source),
+    )

@@ -1,0 +1,171 @@
+"""The story of one track from its file to its label, read from the published tables: only the parts that hold it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas import Catalog, Label, Ledger, Round, Score, Song
+from sssl.songs.classifier import SongModel
+from sssl.store.folder import Manifest, Snapshot, Store, StoreError
+from sssl.store.removals import hash_id, taken_down
+from sssl.store.rounds import read_rounds
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrackRound:
+    """What a judged round made of a track; without scores where nothing was trained in it."""
+
+    verdict: Round
+    labels: list[Label]
+    scores: list[Score]
+
+    @property
+    def relabelled(self) -> int:
+        """Segments whose label differs from the track's."""
+        return sum(row.label is not None and row.label != row.inherited_label for row in self.labels)
+
+    @property
+    def noisy(self) -> int:
+        return sum(row.partition == "noisy" for row in self.labels)
+
+    @property
+    def posterior(self) -> Floats | None:
+        """Mean posterior [C] of the track's segments."""
+        found = [row.probabilities for row in self.scores if row.probabilities is not None]
+        return np.mean(found, axis=0) if found else None
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that the tables know of a track; `start_s` is that of each of its segments."""
+
+    track: Catalog
+    entry: Ledger
+    classes: tuple[str, ...]
+    start_s: list[float]
+    cut: dict[str, Any]
+    rounds: list[TrackRound]
+    song: Song | None
+    song_model: SongModel | None
+    """What made the song, if it goes by sound, too."""
+
+    @property
+    def end_s(self) -> float:
+        return self.start_s[-1] + float(self.cut["segment_s"]) if self.start_s else 0.0
+
+    @property
+    def without_sound(self) -> Floats | None:
+        """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
+        if self.song_model is None or self.used is None:
+            return None
+        posterior = np.array([row.probabilities for row in self.used.scores if row.probabilities is not None])
+        return self.song_model.classifier_for(self.track.split).without_sound(posterior)
+
+    @property
+    def used(self) -> TrackRound | None:
+        """The round whose scores the song was made from, else the last accepted one."""
+        accepted = [round for round in self.rounds if round.verdict.accepted]
+        own = [round for round in accepted if self.song and round.verdict.round == self.song.round]
+        return next(reversed(own or accepted), None)
+
+
+def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
+    """Read the story of a track.
+
+    Raises:
+        StoreError: the track is not in the catalog; the message says what its ids look like.
+    """
+    track = _find(store, snapshot.get("catalog"), track_id)
+    reader = _Reader(store, snapshot, track)
+    songs = reader.rows("songs", None)
+    return Story(
+        track=track,
+        entry=Ledger(**reader.rows("ledger", None)[0]),
+        classes=tuple(snapshot.get("catalog").summary["classes"]),
+        start_s=[row["start_s"] for row in reader.rows("segments", None, ["track_id", "start_s"])],
+        cut=snapshot.get("segments").config["cut"],
+        rounds=[
+            TrackRound(
+                verdict,
+                [Label(**row) for row in reader.rows("labels", verdict.round)],
+                [Score(**row) for row in reader.rows("scores", verdict.round)],
+            )
+            for verdict in read_rounds(store, snapshot)
+        ],
+        song=Song(**songs[0]) if songs else None,
+        song_model=_hearing_model(snapshot.get("songs")) if songs else None,
+    )
+
+
+def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
+    """Draw a labelled track as PNG: spectrogram, posterior, timeline and noisy segments.
+
+    Raises:
+        StoreError: the track has no segments or no song, so that there is nothing to draw.
+    """
+    from sssl.report.plots import Bands, TrackView, track_png
+
+    if story.song is None or story.used is None:
+        raise StoreError(f"track {story.track.track_id} is not labelled: there is no timeline to draw")
+    column = _Reader(store, snapshot, story.track).table("segments", None, ["track_id", "log_mel"])["log_mel"]
+    unknown = [np.nan] * len(story.classes)
+    entries = cast("list[dict[str, Any]]", story.song.timeline)
+    bands: Bands = {"timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]}
+    hop_s = float(story.cut["hop_s"] or story.cut["segment_s"])
+    noisy = [row.partition == "noisy" for row in story.used.labels]
+    if any(noisy):
+        bands["noisy"] = [
+            (start, start + hop_s, None) for start, flagged in zip(story.start_s, noisy, strict=True) if flagged
+        ]
+    view = TrackView(
+        start_s=np.array(story.start_s),
+        log_mel=column.combine_chunks().to_numpy_ndarray(),
+        posterior=np.array([row.probabilities or unknown for row in story.used.scores]),
+        bands=bands,
+        segment_s=float(story.cut["segment_s"]),
+        rate_hz=story.cut["rate_hz"],
+        frame_hop=story.cut["frame_hop"],
+    )
+    return track_png(view, story.classes)
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the rows of one track from the part that holds it."""
+
+    store: Store
+    snapshot: Snapshot
+    track: Catalog
+
+    def rows(self, table: str, round: int | None, columns: list[str] | None = None) -> list[dict[str, Any]]:
+        """Return rows as dicts, none where the table (of the round) is not there."""
+        if not any(manifest.round == round for manifest in self.snapshot.of(table)):
+            return []
+        return list(self.table(table, round, columns).to_pylist())
+
+    def table(self, table: str, round: int | None, columns: list[str] | None = None) -> pa.Table:
+        content = self.store.read_part(self.snapshot.get(table, round).files[self.track.part], columns)
+        return content.filter(pc.equal(content["track_id"], self.track.track_id))
+
+
+def _hearing_model(songs: Manifest) -> SongModel | None:
+    return SongModel.of_summary(songs.summary) if songs.config.get("sound") else None
+
+
+def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:
+    for _, tracks in store.iter_parts(catalog):
+        found = tracks.filter(pc.equal(tracks["track_id"], track_id)).to_pylist()
+        if found:
+            return Catalog(**found[0])
+    if hash_id(track_id) in taken_down(store):
+        raise StoreError(f"track {track_id} was taken down")
+    example = store.read_part(catalog.files[0], ["track_id"])["track_id"][0].as_py()
+    raise StoreError(f"no track {track_id!r} in the catalog; its ids look like {example!r}")

@@ -1,0 +1,121 @@
+"""Labelling a file as the pipeline labels a track of its catalog, with a published model."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+
+from schemas import Catalog, Song
+from sssl.api import Unlabelled
+from sssl.audio.cut import cut_track
+from sssl.audio.features import MelConfig
+from sssl.audio.integrity import GateConfig
+from sssl.model.ensemble import Model, load
+from sssl.model.score import ScoreConfig, posteriors
+from sssl.songs.classifier import SongConfig, SongMaker, SongModel
+from sssl.store.folder import Snapshot, Store
+from sssl.store.rounds import last_accepted
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class Labeller:
+    """The model of the last accepted round, with the settings that its catalog was cut, scored and labelled with."""
+
+    model: Model
+    mel: MelConfig
+    gate: GateConfig
+    score: ScoreConfig
+    maker: SongMaker
+
+    def label(self, uri: str, fold: int | None = None, split: str | None = None) -> Song:
+        """Decode, cut, score and label a file by what has not seen the labels of a fold and of a split; without them as
+        new music is labelled.
+
+        Raises:
+            Unlabelled: the file is broken, silent, too short, or gave no usable posterior.
+        """
+        cut = cut_track(Catalog(uri, uri, None, None, uri, 0, None, False, 0, None), self.mel, self.gate)
+        if cut.segments is None:
+            raise Unlabelled(uri, cut.ledger.reason or "", cut.ledger.detail)
+        if cut.ledger.reason:
+            warnings.warn(f"{uri}: {cut.ledger.reason} ({cut.ledger.detail})", stacklevel=3)
+        index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
+        own = fold if fold is not None else -1 if self.score.average_members else 0
+        folds = np.full(len(index), own)
+        probabilities = posteriors(self.model, log_mel, folds, self.score, "cpu", threads=1).astype(np.float64)
+        finite = np.isfinite(probabilities).all(axis=1)
+        if not finite.any():
+            raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")
+        start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
+        return self.maker.song(uri, probabilities[finite], sound[finite].astype(np.float64), start_s, split)
+
+
+def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:
+    """Load what labels a file, once a snapshot.
+
+    Raises:
+        StoreError: the folder has no songs yet.
+    """
+    return _load(store, tuple(manifest.ref for manifest in snapshot.manifests))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a labeller is made from: the path of its weights in the store, and settings that JSON can hold."""
+
+    weights: str
+    settings: dict[str, Any]
+
+    @classmethod
+    def of(cls, store: Store, snapshot: Snapshot) -> Recipe:
+        """Collect the recipe of the model of the last accepted round.
+
+        Raises:
+            StoreError: the folder has no songs yet.
+        """
+        songs, segments = snapshot.get("songs"), snapshot.get("segments")
+        accepted = last_accepted(store, snapshot)
+        settings = {
+            "cut": segments.config["cut"],
+            "gate": segments.config["gate"],
+            "score": snapshot.get("scores", accepted.round).config,
+            "songs": songs.config,
+            "song_model": SongModel.of_summary(songs.summary).to_json(),
+            "classes": snapshot.get("catalog").summary["classes"],
+            "round": accepted.round,
+            "model_id": accepted.model_id,
+        }
+        return cls(snapshot.get("models", accepted.round).files[0].path, settings)
+
+
+def make_labeller(weights: bytes, settings: dict[str, Any]) -> Labeller:
+    """Make a labeller from the content of a model file and the settings of its recipe."""
+    mel = _config(MelConfig, settings["cut"])
+    maker = SongMaker(
+        SongModel.of_summary(settings["song_model"]),
+        _config(SongConfig, settings["songs"]),
+        tuple(settings["classes"]),
+        mel.segment_s,
+        settings["round"],
+        settings["model_id"],
+    )
+    gate, score = _config(GateConfig, settings["gate"]), _config(ScoreConfig, settings["score"])
+    return Labeller(load(weights), mel, gate, score, maker)
+
+
+@lru_cache(maxsize=4)
+def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
+    found = [store.manifest(*ref.split("/")) for ref in refs]
+    recipe = Recipe.of(store, Snapshot(tuple(manifest for manifest in found if manifest is not None)))
+    return make_labeller(store.read_bytes(recipe.weights), recipe.settings)
+
+
+def _config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
+    """Read a config back from a manifest, which may hold more."""
+    return config_class(**{f.name: values[f.name] for f in fields(config_class) if f.name in values})  # type: ignore[arg-type]

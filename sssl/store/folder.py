@@ -1,0 +1,415 @@
+"""An output folder: part files written once, manifests that commit them, and the `latest` pointer that readers follow.
+
+    O/sssl.json                                  what this folder is, and its schema version
+    O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
+    O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
+    O/<table>/<generation>/manifest.json         written last: the table is committed
+    O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.record
+    O/latest.json                                the generations that belong together, flipped atomically
+    O/latest/00000008.json                       the same on an object store, one a command: see sssl.lease
+
+A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# Objects are all we need; what this would add asks a second service about each bucket.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+import fsspec
+import fsspec.caching
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
+from sssl import __version__
+from sssl.store.atomic import replacing
+
+
+class _ReadAhead(fsspec.caching.ReadAheadCache):  # type: ignore[misc]
+    """In the place of gcsfs' default, whose background reads are left behind, with a message each, on closing."""
+
+    name = "adaptive"
+
+    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int, **_of_background: int) -> None:
+        super().__init__(blocksize, fetcher, size)
+
+
+fsspec.caching.register_cache(_ReadAhead, clobber=True)
+
+LATEST = "latest.json"
+EPOCHS = "latest"
+
+
+class StoreError(Exception):
+    """An output folder that cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """One committed file of a table; `path` is relative to the output folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that a part is done: its files by table, and what was counted; counts add up over parts."""
+
+    part: int
+    files: dict[str, PartFile]
+    counts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a committed table consists of and what it was made from."""
+
+    table: str
+    generation: str
+    stage: str
+    round: int | None
+    config: dict[str, Any]
+    parents: tuple[str, ...]
+    files: dict[int, PartFile]
+    summary: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    code_version: str = __version__
+    created_at: str = ""
+
+    @property
+    def ref(self) -> str:
+        """Name of this table's generation, as children list it among their parents."""
+        return f"{self.table}/{self.generation}"
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files.values())
+
+    @property
+    def cpu_s(self) -> float | None:
+        """CPU seconds of all processes of the stage; its tables share them. None where they were not measured."""
+        return self.summary.get("cpu_s")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the full content of all files, in the order of parts."""
+        return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a JSON value as the store writes it."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_version(version: int | None, what: str) -> None:
+    """Refuse what was written under a schema version that we do not read.
+
+    Raises:
+        StoreError: so it was; the message says what to do about it.
+    """
+    if version in READABLE_VERSIONS:
+        return
+    newer = version is not None and version > SCHEMA_VERSION
+    other = "" if newer else "choose another --output, or "
+    raise StoreError(
+        f"{what} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
+        f"{other}use the program version that wrote it{' or a later one' * newer}"
+    )
+
+
+def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
+    """Name the generation that a stage makes from its config and the full content of its parents."""
+    content = sorted([parent.ref, parent.digest] for parent in parents)
+    return digest_of([SCHEMA_VERSION, stage, round, config, content])[:12]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Generations that belong together: every parent of a member is a member too."""
+
+    manifests: tuple[Manifest, ...] = ()
+
+    def add(self, manifest: Manifest) -> Snapshot:
+        """Put `manifest` in the place of its predecessor; what was made from the predecessor goes with it."""
+        kept = [m for m in self.manifests if (m.table, m.round) != (manifest.table, manifest.round)] + [manifest]
+        while True:
+            refs = {m.ref for m in kept}
+            consistent = [m for m in kept if refs.issuperset(m.parents)]
+            if len(consistent) == len(kept):
+                return Snapshot(tuple(sorted(kept, key=lambda m: (m.table, m.round or 0))))
+            kept = consistent
+
+    def only(self, *tables: str) -> Snapshot:
+        """Leave out all other tables."""
+        return Snapshot(tuple(m for m in self.manifests if m.table in tables))
+
+    def covers(self, other: Snapshot) -> bool:
+        """Whether every table (and round) of `other` is here: publishing this takes nothing from a reader."""
+        return {(m.table, m.round) for m in other.manifests} <= {(m.table, m.round) for m in self.manifests}
+
+    def of(self, table: str) -> list[Manifest]:
+        """List the manifests of a table, one a round where it has rounds."""
+        return [m for m in self.manifests if m.table == table]
+
+    def get(self, table: str, round: int | None = None) -> Manifest:
+        """Return the one manifest of a table (and round).
+
+        Raises:
+            StoreError: it is not committed; the message says which command makes it.
+        """
+        found = [m for m in self.of(table) if m.round == round]
+        if not found:
+            of_round = "" if round is None else f" of round {round}"
+            raise StoreError(
+                f"table {table}{of_round} is not committed yet: run the stage that writes it first (see `sssl --help`)"
+            )
+        return found[0]
+
+
+@dataclass(frozen=True)
+class Store:
+    """The output folder at `root`, a local path or any fsspec URL; who holds it publishes to `pointer`."""
+
+    root: str
+    pointer: str = LATEST
+
+    def __post_init__(self) -> None:
+        local = self.root.removeprefix("file://")
+        if "://" not in local:
+            object.__setattr__(self, "root", os.path.abspath(local))
+
+    @classmethod
+    def open(cls, root: str, *, create: bool = False) -> Store:
+        """Open an output folder, made by `create` where there is none.
+
+        Raises:
+            StoreError: nothing there, not an output folder, one of another schema version, or no access.
+        """
+        store = cls(root)
+        try:
+            if not store.exists("sssl.json"):
+                if not create:
+                    raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
+                store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
+            version = store.read_json("sssl.json").get("schema_version")
+        except OSError as error:
+            raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
+        check_version(version, root)
+        return store
+
+    @property
+    def fs(self) -> fsspec.AbstractFileSystem:
+        # Others write to the folder too: a listing that is kept would hide it.
+        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)[0]
+
+    @property
+    def local_path(self) -> str | None:
+        """The folder's path if it lies on this machine."""
+        return None if "://" in self.root else self.root
+
+    def url(self, path: str) -> str:
+        """Return the full path or URL of a path relative to the folder."""
+        return f"{self.root.rstrip('/')}/{path}"
+
+    def exists(self, path: str) -> bool:
+        return bool(self.fs.exists(self.url(path)))
+
+    def names(self, folder: str) -> list[str]:
+        """List the file names of a folder, none if it does not exist, without what is being written at the moment."""
+        try:
+            found = [path.rsplit("/", 1)[-1] for path in self.fs.ls(self.url(folder), detail=False, refresh=True)]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in found if not name.startswith("."))
+
+    def find(self, folder: str) -> list[str]:
+        """List the paths of all files below a folder, none if it does not exist."""
+        base = self.fs._strip_protocol(self.root).rstrip("/") + "/"
+        return sorted(path.removeprefix(base) for path in self.fs.find(self.url(folder), refresh=True))
+
+    def delete(self, path: str) -> None:
+        """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""
+        with suppress(FileNotFoundError):
+            self.fs.rm_file(self.url(path))
+
+    def read_bytes(self, path: str) -> bytes:
+        return bytes(self.fs.cat_file(self.url(path)))
+
+    def write_bytes(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one, and all that was
+        written before it, also if the power fails."""
+        if self.local_path is None:
+            # An object appears whole when its upload ends. In one request, which can be sent again: an upload in pieces
+            # whose last answer gets lost is over, and whether it says so is up to the store.
+            self.fs.pipe_file(self.url(path), data, chunksize=len(data) + 1)
+            return
+        if durable:
+            os.sync()  # once a table: to wait for the disk at each of its small files takes longer than some stages do
+        with replacing(Path(self.url(path)), durable=durable) as temporary:
+            temporary.write_bytes(data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file unless there is one; say whether it is ours. An object store decides between two that try."""
+        if self.local_path is not None:
+            if self.exists(path):
+                return False
+            self.write_bytes(path, data, durable=True)
+            return True
+        try:
+            self.fs.pipe_file(self.url(path), data, mode="create")
+        except FileExistsError:
+            # A request that was sent again, its answer lost, meets its own object.
+            return self.read_bytes(path) == data
+        return True
+
+    def read_json(self, path: str) -> Any:
+        return json.loads(self.read_bytes(path))
+
+    def read_json_if_any(self, path: str) -> Any:
+        """Return the content of a file, None if there is no such file."""
+        try:
+            return self.read_json(path)
+        except FileNotFoundError:
+            return None
+
+    def write_json(self, path: str, value: Any) -> None:
+        self.write_bytes(path, json_bytes(value))
+
+    # Parts
+
+    def write_part(self, table: str, generation: str, part: int, content: pa.Table) -> PartFile:
+        """Write one part of a table as Parquet; row groups of 256 rows so that a reader can stream them."""
+        buffer = io.BytesIO()
+        dictionary = [f.name for f in content.schema if pa.types.is_string(f.type)]
+        pq.write_table(
+            content,
+            buffer,
+            row_group_size=256,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary,
+        )
+        return self.write_file(f"{table}/{generation}/part-{part:05d}.parquet", buffer.getvalue(), len(content))
+
+    def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
+        self.write_bytes(path, data)
+        return PartFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
+
+    def open_file(self, path: str) -> BinaryIO:
+        """Open a file to read pieces of it."""
+        return self.fs.open(self.url(path), "rb")
+
+    def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
+        with self.open_file(file.path) as source:
+            parquet = pq.ParquetFile(source, pre_buffer=True)
+            check_version(version_of(parquet.schema_arrow), file.path)
+            there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+            return conform(parquet.read(columns=there), columns)
+
+    def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+        """Read a whole table; for the small ones."""
+        return pa.concat_tables(self.read_part(file, columns) for _, file in sorted(manifest.files.items()))
+
+    def iter_parts(self, manifest: Manifest, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+        for part, file in sorted(manifest.files.items()):
+            yield part, self.read_part(file, columns)
+
+    # Receipts
+
+    def write_receipt(self, table: str, generation: str, receipt: Receipt) -> None:
+        self.write_json(f"{table}/{generation}/receipts/{receipt.part:05d}.json", asdict(receipt))
+
+    def receipt(self, table: str, generation: str, part: int) -> Receipt | None:
+        """Return the receipt of a part that is done, None while it is not."""
+        try:
+            found = self.read_json_if_any(f"{table}/{generation}/receipts/{part:05d}.json")
+        except ValueError:
+            return None  # empty, as a power failure leaves a file
+        receipt = None if found is None else _receipt(found)
+        return receipt if receipt and self._are_whole(receipt.files.values()) else None
+
+    def _are_whole(self, files: Iterable[PartFile]) -> bool:
+        """Whether files have their sizes; an object is whole or not there."""
+        if self.local_path is not None:
+            paths = [(self.url(file.path), file.bytes) for file in files]
+            return all(os.path.exists(path) and os.path.getsize(path) == size for path, size in paths)
+        return True
+
+    # Commits
+
+    def manifest(self, table: str, generation: str) -> Manifest | None:
+        """Return the manifest of a committed generation, None if it is not committed."""
+        path = f"{table}/{generation}/manifest.json"
+        value = self.read_json_if_any(path)
+        if value is None:
+            return None
+        check_version(value["schema_version"], path)  # first: a newer one may have fields that we do not know
+        return _manifest(value)
+
+    def commit(self, manifest: Manifest, made_at: str | None = None) -> Manifest:
+        """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing.
+
+        Its date is now, or `made_at` (ISO 8601) for rows that are older.
+        """
+        committed = self.manifest(manifest.table, manifest.generation)
+        if committed is not None:
+            return committed
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        stamped = asdict(manifest) | {"created_at": made_at or now}
+        path = f"{manifest.table}/{manifest.generation}/manifest.json"
+        return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
+
+    def newest_pointer(self) -> str:
+        """Return the pointer that readers follow."""
+        epochs = [name for name in self.names(EPOCHS) if name.endswith(".json")]
+        return f"{EPOCHS}/{epochs[-1]}" if epochs else LATEST
+
+    def published_refs(self, pointer: str) -> list[str]:
+        """Return the generations that a pointer names, none before the first."""
+        found = self.read_json_if_any(pointer)
+        return [] if found is None else list(found["tables"])
+
+    def latest(self) -> Snapshot:
+        """Return the published snapshot, empty before the first one."""
+        found = [self.manifest(*ref.split("/")) for ref in self.published_refs(self.newest_pointer())]
+        return Snapshot(tuple(manifest for manifest in found if manifest is not None))
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Flip the `latest` pointer: readers see exactly these generations.
+
+        Raises:
+            StoreError: another command took the folder over; readers see what that one publishes.
+        """
+        refs = [manifest.ref for manifest in snapshot.manifests]
+        self.write_bytes(self.pointer, json_bytes({"tables": refs}), durable=True)
+        if self.newest_pointer() != self.pointer:
+            raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")
+
+
+def _receipt(value: dict[str, Any]) -> Receipt:
+    return Receipt(value["part"], {table: PartFile(**file) for table, file in value["files"].items()}, value["counts"])
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    files = {int(part): PartFile(**file) if isinstance(file, dict) else file for part, file in value["files"].items()}
+    return Manifest(**(value | {"files": files, "parents": tuple(value["parents"])}))

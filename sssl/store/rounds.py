@@ -1,0 +1,29 @@
+"""The rounds of a snapshot, read back."""
+
+from __future__ import annotations
+
+from schemas import Round
+from sssl.store.folder import Snapshot, Store, StoreError
+
+
+def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:
+    """Read the rows of all judged rounds, in order."""
+    return [Round(**row) for manifest in snapshot.of("rounds") for row in store.read_table(manifest).to_pylist()]
+
+
+def has_nothing_to_split(snapshot: Snapshot, round: int) -> bool:
+    """Whether a later round's labels are the inherited ones: training on them again would show nothing."""
+    labels = [manifest for manifest in snapshot.of("labels") if manifest.round == round]
+    return round > 0 and bool(labels) and not labels[0].summary.get("noisy")
+
+
+def last_accepted(store: Store, snapshot: Snapshot, before: int | None = None) -> Round:
+    """Return the last accepted round (before a given one).
+
+    Raises:
+        StoreError: none was judged yet.
+    """
+    accepted = [row for row in read_rounds(store, snapshot) if row.accepted and (before is None or row.round < before)]
+    if not accepted:
+        raise StoreError("no accepted round yet: run relabel, train, score and judge with --round 0 first")
+    return accepted[-1]

@@ -1,0 +1,161 @@
+"""The committed tables as DuckDB views, with the docs of schemas/ as comments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import fsspec
+import pyarrow as pa
+
+from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
+from sssl.store.folder import Manifest, Snapshot, Store, StoreError
+
+ACCEPTED_VIEWS = {
+    "accepted_labels": "labels of the last accepted round: what the model in use was trained on",
+    "accepted_scores": "scores of the last accepted round: what songs are made from",
+}
+
+
+def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
+    """Open a new database, in memory or in a file, with a view of each table of a snapshot.
+
+    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only), `manifests`
+    (one row a committed generation: what made it, from what) and `files` (one row a file).
+    """
+    connection = duckdb.connect(database)
+    create_views(connection, store, snapshot)
+    return connection
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
+    """Create the views of a snapshot in the connection's current schema.
+
+    Raises:
+        StoreError: a table cannot be read, as its files are damaged, gone, or not what the manifests say.
+    """
+    if store.local_path is None:
+        fs = _listed(store, snapshot)
+        protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
+        if not connection.filesystem_is_registered(protocol):
+            connection.register_filesystem(fs)
+    for name, table in TABLES.items():
+        manifests = snapshot.of(name)
+        if manifests:
+            try:
+                _create_view(connection, store, table, manifests)
+            except duckdb.Error as error:
+                raise StoreError(f"the table {name} of {store.root} cannot be read: {error}") from error
+    _create_manifests(connection, store, snapshot)
+    for view, doc in ACCEPTED_VIEWS.items():
+        name = view.removeprefix("accepted_")
+        if snapshot.of("rounds") and snapshot.of(name):
+            connection.execute(
+                f"create view {view} as select * from {name} "
+                "where round = (select max(round) from rounds where accepted)"
+            )
+            connection.execute(f"comment on view {view} is {_quote(doc)}")
+
+
+def rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: Any) -> list[dict[str, Any]]:
+    """Run a query with the named parameters that it uses and return its rows by column name."""
+    result = connection.execute(sql, {name: value for name, value in values.items() if f"${name}" in sql})
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+
+def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
+    """Return SQL that counts the rows of tracks by table in every Parquet file of the folder, published or not."""
+    ids = ", ".join(map(_quote, track_ids))
+    by_track = [name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))]
+    tables = [name for name in by_track if store.find(name)]
+    return " union all ".join(
+        f"select '{name}' as table_name, count(*) as rows_left "
+        f"from read_parquet({_quote(_no_glob(store.url(name)) + '/*/*.parquet')}) where track_id in ({ids})"
+        for name in tables
+    )
+
+
+def _listed(store: Store, snapshot: Snapshot) -> fsspec.AbstractFileSystem:
+    """Return a file system that remembers one listing of each committed folder, the same one for all outputs there.
+
+    DuckDB asks for the size and date of each file again and again, and committed files never change.
+    """
+    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True)[0]
+    paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
+    for folder in sorted({path.rsplit("/", 1)[0] for path in paths}):
+        fs.ls(store.url(folder))
+    return fs
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
+    files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.files.items())]
+    name = manifests[0].table
+    older = any(manifest.schema_version < SCHEMA_VERSION for manifest in manifests)
+    found = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name = {older})"
+    shown = _of_today(connection, table, found) if older else "*"
+    connection.execute(f"create view {name} as select {shown} from {found}")
+    _comment(connection, "view", name, table)
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, kind: str, name: str, table: type) -> None:
+    """Put the docs of a table and its columns where SQL shows them."""
+    connection.execute(f"comment on {kind} {name} is {_quote(table_doc(table))}")
+    for column in columns(table):
+        connection.execute(f"comment on column {name}.{column.name} is {_quote(column.description)}")
+
+
+def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) -> str:
+    """List today's columns; those that no file has, since all are of older schema versions, are null."""
+    there = connection.sql(f"from {found}").columns
+    missing = pa.schema([(c.name, c.type) for c in columns(table) if c.nullable and c.name not in there]).empty_table()
+    types = dict(
+        zip(missing.column_names, connection.from_arrow(missing).types if len(missing.schema) else [], strict=True)
+    )
+    return ", ".join(c.name if c.name in there else f"null::{types[c.name]} as {c.name}" for c in columns(table))
+
+
+def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
+    found = {
+        "manifests": [_manifest_row(store, manifest) for manifest in snapshot.manifests],
+        "files": [row for manifest in snapshot.manifests for row in _file_rows(store, manifest)],
+    }
+    for name, rows in found.items():
+        connection.register("found", pa.Table.from_pylist(rows, schema=arrow_schema(VIEWS[name])))
+        connection.execute(f"create table {name} as select * from found")
+        connection.unregister("found")
+        _comment(connection, "table", name, VIEWS[name])
+
+
+def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
+    return {
+        "table_name": m.table,
+        "files": len(m.files),
+        "bytes": sum(file.bytes for file in m.files.values()),
+        "model_id": m.summary.get("model_id"),
+        "folder": store.url(m.ref),
+        "config": json.dumps(m.config, sort_keys=True),
+        "created_at": datetime.fromisoformat(m.created_at),
+        **{name: getattr(m, name) for name in ("round", "generation", "rows", "digest", "stage", "cpu_s")},
+        **{name: getattr(m, name) for name in ("parents", "code_version", "schema_version")},
+    }
+
+
+def _file_rows(store: Store, m: Manifest) -> list[dict[str, Any]]:
+    of = {"table_name": m.table, "round": m.round, "generation": m.generation}
+    return [
+        {**of, "part": part, **asdict(file), "path": store.url(file.path)} for part, file in sorted(m.files.items())
+    ]
+
+
+def _no_glob(path: str) -> str:
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,311 @@
+"""Records of runs on an MLflow server. The only file that imports mlflow, beside the one that MLflow loads
+(sssl/tracking/pyfunc.py)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import schemas
+from sssl.store.folder import Store
+from sssl.tracking.record import Dataset, Record, RunRecord
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+# It prints where a run is to be seen with the user and password of the URL that it was given.
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# By itself MLflow asks a dead server for minutes; a training would wait as long, each time it has something to say.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+
+LOGGER = logging.getLogger(__name__)
+EXPERIMENT = "sssl"
+MODEL = "sssl"
+_MODEL_NEEDS = (
+    "av",
+    "fsspec",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "soundfile",
+    "soxr",
+    "torch",
+    "torchaudio",
+)
+_MOST_METRICS, _MOST_NAMES = 1000, 100  # MLflow's limits of a request
+
+Item = TypeVar("Item")
+
+
+class Untold(Exception):
+    """A server that could not be told; the message says why, without what may be secret."""
+
+
+@dataclass
+class _Known:
+    """What a server has of a run."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str]
+    params: set[str] = field(default_factory=set)
+    metrics: set[tuple[str, int]] = field(default_factory=set)
+    datasets: set[tuple[str, str]] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+
+
+class Copy:
+    """A record on a server, None for the database in the output folder; `sent` counts what was not there yet."""
+
+    def __init__(self, store: Store, record: Record, server: str | None) -> None:
+        self._store, self._record, self._server = store, record, server
+        self._client: Any = None
+        self._experiment = ""
+        self._known: dict[str, _Known] = {}
+        self._model = ""
+        self.sent = 0
+
+    def send(self) -> None:
+        """Send what is missing.
+
+        Raises:
+            Untold: the server is away, or refuses.
+        """
+        try:
+            self._connect()
+            for name, run in self._record.runs.items():
+                self._send_run(name, run)
+            self._send_model()
+        except Exception as error:
+            # What comes out of HTTP, databases and MLflow has no end, and none of it may end a training.
+            raise Untold(_why(error)) from error
+
+    def _connect(self) -> None:
+        if self._client is not None:
+            return
+        import mlflow
+
+        # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        client = mlflow.MlflowClient(tracking_uri=self._server or f"sqlite:///{self._store.local_path}/mlflow.db")
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        found = client.get_experiment_by_name(name)
+        self._experiment = found.experiment_id if found else client.create_experiment(name, self._artifacts())
+        self._client = client
+
+    def _artifacts(self) -> str | None:
+        """Return where artifacts go: beside a database, which by itself would take the working folder."""
+        if self._server is None:
+            return f"{self._store.root}/mlflow"
+        _, of_file, path = self._server.partition("sqlite:///")
+        return os.path.join(os.path.dirname(os.path.abspath(path)), "mlflow") if of_file else None
+
+    def _send_run(self, name: str, run: RunRecord) -> None:
+        if name not in self._known:
+            self._known[name] = self._find(name, run) or self._create(name, run)
+        known = self._known[name]
+        self._send_names(known, run)
+        self._send_metrics(known, run)
+        self._send_datasets(known, [d for d in run.datasets if (d.name, d.digest) not in known.datasets])
+        for path in sorted(run.files.keys() - known.files):
+            self._send_file(known, path, run.files[path])
+        if known.status != run.status:
+            self._send_status(known, run)
+
+    def _tags(self, name: str) -> dict[str, str]:
+        """Return the tags that a run is found by."""
+        parent = {"mlflow.parentRunId": self._known[""].run_id} if name else {}
+        return {"sssl.run": self._record.id, "sssl.round": name, **parent}
+
+    def _find(self, name: str, run: RunRecord) -> _Known | None:
+        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in self._tags(name).items())
+        for found in self._client.search_runs([self._experiment], query):
+            run_id, data = found.info.run_id, found.data
+            measured = [self._client.get_metric_history(run_id, metric) for metric in data.metrics]
+            inputs = found.inputs.dataset_inputs if found.inputs else []
+            folders = {os.path.dirname(path) for path in run.files}
+            listed = [file.path for folder in folders for file in self._client.list_artifacts(run_id, folder)]
+            return _Known(
+                run_id,
+                found.info.status,
+                dict(data.tags),
+                set(data.params),
+                {(m.key, m.step) for history in measured for m in history},
+                {(given.dataset.name, _full_digest(given.dataset)) for given in inputs},
+                set(listed),
+            )
+        return None
+
+    def _create(self, name: str, run: RunRecord) -> _Known:
+        tags = self._tags(name)
+        made = self._client.create_run(self._experiment, run.started_ms, tags, run.name)
+        self.sent += 1
+        return _Known(made.info.run_id, made.info.status, tags)
+
+    def _send_names(self, known: _Known, run: RunRecord) -> None:
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(name, value) for name, value in run.params.items() if name not in known.params]
+        tags = [RunTag(name, value) for name, value in run.tags.items() if known.tags.get(name) != value]
+        for values in _batches(params, _MOST_NAMES):
+            self._client.log_batch(known.run_id, params=values)
+        for marks in _batches(tags, _MOST_NAMES):
+            self._client.log_batch(known.run_id, tags=marks)
+        known.params |= run.params.keys()
+        known.tags |= run.tags
+        self.sent += len(params) + len(tags)
+
+    def _send_metrics(self, known: _Known, run: RunRecord) -> None:
+        from mlflow.entities import Metric
+
+        for some in _batches([at for at in run.metrics if at not in known.metrics], _MOST_METRICS):
+            rows = [(name, step, *run.metrics[name, step]) for name, step in some]
+            metrics = [Metric(name, value, at_ms, step) for name, step, value, at_ms in rows]
+            self._client.log_batch(known.run_id, metrics=metrics)
+            known.metrics.update(some)
+            self.sent += len(some)
+
+    def _send_datasets(self, known: _Known, datasets: Sequence[Dataset]) -> None:
+        from mlflow.entities import DatasetInput, InputTag
+
+        if datasets:
+            tags = [InputTag("mlflow.data.context", "training")]
+            self._client.log_inputs(known.run_id, [DatasetInput(_dataset(dataset), tags) for dataset in datasets])
+            known.datasets.update((dataset.name, dataset.digest) for dataset in datasets)
+            self.sent += len(datasets)
+
+    def _send_file(self, known: _Known, path: str, kept: str) -> None:
+        with TemporaryDirectory() as folder:
+            file = Path(folder, os.path.basename(path))
+            file.write_bytes(self._store.read_bytes(kept))
+            self._client.log_artifact(known.run_id, str(file), os.path.dirname(path))
+        known.files.add(path)
+        self.sent += 1
+
+    def _send_status(self, known: _Known, run: RunRecord) -> None:
+        if run.ended_ms is None:
+            self._client.update_run(known.run_id, run.status)
+        else:
+            self._client.set_terminated(known.run_id, run.status, run.ended_ms)
+        known.status = run.status
+        self.sent += 1
+
+    def _send_model(self) -> None:
+        """Log the model and register it, unless the same one is registered."""
+        model = self._record.model
+        if model is None or self._model == model["digest"]:
+            return
+        if not self._store.exists(model["weights"]):
+            LOGGER.warning("the model of run %s is no longer in %s", self._record.key, self._store.root)
+            return
+        tag = "sssl.model"
+        if not self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model['digest']}'"):
+            with TemporaryDirectory() as folder:
+                logged = self._log_model(Path(folder), model)
+            self._register(logged, {tag: model["digest"], "sssl.run": self._record.id})
+            self.sent += 1
+        self._model = model["digest"]
+
+    def _log_model(self, folder: Path, model: Mapping[str, Any]) -> Any:
+        from mlflow.entities import LoggedModelOutput
+
+        run_id = self._known[""].run_id
+        made = self._client.create_logged_model(self._experiment, MODEL, run_id, params=self._record.whole.params)
+        (folder / "weights").write_bytes(self._store.read_bytes(model["weights"]))
+        (folder / "settings").write_text(json.dumps(model["settings"]))
+        _save_model(folder, made, run_id)
+        self._client.log_model_artifacts(made.model_id, str(folder / "model"))
+        self._client.finalize_logged_model(made.model_id, "READY")
+        self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
+        return made
+
+    def _register(self, logged: Any, tags: dict[str, str]) -> None:
+        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+        if not self._client.search_registered_models(f"name = '{MODEL}'"):
+            self._client.create_registered_model(MODEL, description="Emotion labels of songs, by sssl")
+        # By its place: MLflow would look its name up on the server that is the process' own.
+        made = self._client.create_model_version(
+            MODEL, logged.artifact_location, self._known[""].run_id, tags, model_id=logged.model_id
+        )
+        versions = json.dumps([{"name": MODEL, "version": made.version}])
+        self._client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: versions})
+
+
+def _why(error: BaseException) -> str:
+    """Say what is behind an error; a message with a URL in it may have a password in it."""
+    if "://" not in str(error):
+        return str(error)
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return type(error).__name__
+
+
+def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def _dataset(dataset: Dataset) -> Any:
+    from mlflow.entities import Dataset as Entity
+
+    scheme = dataset.uri.partition("://")[0] if "://" in dataset.uri else "local"
+    # MLflow's own digest is of the first rows, ours of all; it has room for 36 characters.
+    profile = json.dumps({"rows": dataset.rows, "sha256": dataset.digest})
+    return Entity(dataset.name, dataset.digest[:36], scheme, json.dumps({"uri": dataset.uri}), profile=profile)
+
+
+def _full_digest(entity: Any) -> str:
+    return str(json.loads(entity.profile)["sha256"])
+
+
+def _save_model(folder: Path, logged: Any, run_id: str) -> None:
+    """Save the model into `model` of a folder, which has its `weights` and `settings`."""
+    import mlflow.pyfunc
+    import pandas as pd
+    from mlflow.models import Model
+
+    here = Path(__file__).parent
+    ours = [here.parent, Path(schemas.__file__).parent]
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        mlflow_model=Model(
+            artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
+        ),
+        python_model=here / "pyfunc.py",
+        artifacts={name: str(folder / name) for name in ("weights", "settings")},
+        # Our own packages are on no index; what else it needs is named, for MLflow would find out by running it.
+        code_paths=[str(folder) for folder in ours],
+        pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _MODEL_NEEDS],
+        signature=_signature(),
+        input_example=pd.DataFrame({"path": ["song.mp3"]}),
+    )
+    for cache in (folder / "model").rglob("__pycache__"):
+        shutil.rmtree(cache)
+
+
+def _signature() -> Any:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array, Object, Property
+
+    names = {"start_s": "double", "end_s": "double", "label": "string", "confidence": "double"}
+    entry = Object([Property(name, DataType[kind]) for name, kind in names.items()])
+    shown = {"label": DataType.string, "confidence": DataType.double, "abstained": DataType.boolean}
+    outputs = [ColSpec(kind, name, required=False) for name, kind in (shown | {"timeline": Array(entry)}).items()]
+    outputs += [ColSpec(DataType.string, "reason", required=False)]
+    path = ColSpec(DataType.string, "path")
+    return ModelSignature(Schema([path]), Schema([path, *outputs]))

@@ -1,0 +1,203 @@
+"""MLflow: a parent run for a run of the method, a child for each round.
+
+A run writes what it has to say into its record (sssl/tracking/record.py) and sends what a server does not have yet. A
+server that is away is told at the next round, or by `sssl mlflow-sync`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from schemas import TABLES
+from sssl.store.folder import Manifest, Store, StoreError, digest_of
+from sssl.tracking.mlflow_copy import Copy, Untold
+from sssl.tracking.record import FOLDER, Record, RunRecord, read_records
+
+LOGGER = logging.getLogger(__name__)
+_GOES_ON = "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is missing there"
+
+
+class Tracker:
+    """One run of the method in MLflow, found again by its key after a restart.
+
+    Raises:
+        StoreError: the output lies on an object store, which cannot hold MLflow's database, and no server is given.
+    """
+
+    def __init__(self, store: Store, uri: str | None, key: str, params: Mapping[str, Any]) -> None:
+        server = server_of(store, uri)
+        self._store = store
+        self._record = Record.open(store, key, {"sssl.key": key, "sssl.output": without_secrets(store.root)})
+        self._line = _Line(store, self._record, server)
+        self._begin(self._record.whole, params)
+
+    @contextmanager
+    def round(self, round: int, params: Mapping[str, Any]) -> Iterator[RoundLog]:
+        """Log a round as a child run; it is marked failed if the block raises."""
+        run = self._record.round(round)
+        self._begin(run, params)
+        with self._finishing(run):
+            yield RoundLog(run, self._line)
+
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log metrics of the whole run."""
+        RoundLog(self._record.whole, self._line).log(metrics, step)
+
+    def tag(self, name: str, value: str) -> None:
+        """Set a tag of the whole run."""
+        RoundLog(self._record.whole, self._line).tag(name, value)
+
+    def model(self, weights: str, settings: Mapping[str, Any]) -> None:
+        """Log and register the model of the run: the path of its weights in the store, and what goes with them."""
+        self._record.model = {"weights": weights, "settings": dict(settings), "digest": digest_of(settings)}
+        self._line.send()
+
+    def files(self, contents: Mapping[str, bytes]) -> None:
+        """Log files of the whole run, by their path among its artifacts."""
+        for path, data in contents.items():
+            kept = f"{FOLDER}/{self._record.key}/{path}"
+            self._store.write_bytes(kept, data)
+            self._record.whole.files[path] = kept
+        self._line.send()
+
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Mark the whole run finished after the block, failed if the block raises."""
+        with self._finishing(self._record.whole):
+            yield
+
+    def _begin(self, run: RunRecord, params: Mapping[str, Any]) -> None:
+        run.params = {name: str(value) for name, value in _flatten(params)} | run.params
+        run.status, run.ended_ms = "RUNNING", None
+        self._line.keep()
+
+    @contextmanager
+    def _finishing(self, run: RunRecord) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            run.finish("FAILED")
+            self._line.keep(again=False)  # who stops a run does not wait for a dead server
+            raise
+        run.finish("FINISHED")
+        self._line.keep()
+
+
+class RoundLog:
+    """Where a round's numbers go."""
+
+    def __init__(self, run: RunRecord, line: _Line) -> None:
+        self._run, self._line = run, line
+
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
+        """Log metrics at a step, leaving out those that could not be measured."""
+        self._run.log(metrics, step)
+        self._line.send()
+
+    def tag(self, name: str, value: str) -> None:
+        self._run.tags[name] = without_secrets(value)
+        self._line.send()
+
+    def read(self, manifest: Manifest, uri: str) -> None:
+        """Log what is read, a table or a model, with the URI of its manifest."""
+        self._run.tags[f"sssl.input.{manifest.table}"] = f"{manifest.ref} sha256:{manifest.digest}"
+        if manifest.table in TABLES:
+            self._run.dataset(manifest, without_secrets(uri))
+        self._line.send()
+
+
+class Untracked:
+    """Stands in for a tracker, and for the log of a round, where nothing is to be logged."""
+
+    @contextmanager
+    def round(self, round: int, params: Mapping[str, Any]) -> Iterator[Untracked]:
+        del round, params  # part of the interface
+        yield self
+
+    def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None: ...
+
+    def tag(self, name: str, value: str) -> None: ...
+
+    def read(self, manifest: Manifest, uri: str) -> None: ...
+
+
+class _Line:
+    """The way from a record to a server; what nobody answers to stays in the record, and the run goes on."""
+
+    def __init__(self, store: Store, record: Record, server: str | None) -> None:
+        self._store, self._record, self._server = store, record, server
+        self._copy: Copy | None = None
+        self._dead = False
+
+    def keep(self, *, again: bool = True) -> None:
+        """Write the record, then send it, `again` also to a server that did not answer before."""
+        self._record.save(self._store)
+        self._dead = self._dead and not again
+        self.send()
+
+    def send(self) -> None:
+        """Send what the server does not have yet, unless it did not answer since the record was last written."""
+        if self._dead:
+            return
+        try:
+            self._copy = self._copy or Copy(self._store, self._record, self._server)
+            self._copy.send()
+        except Untold as error:
+            # What of an unanswered request arrived is looked up when there is an answer again.
+            self._dead, self._copy = True, None
+            where = without_secrets(self._server or self._store.root)
+            LOGGER.warning(_GOES_ON, where, error, self._store.root)
+
+
+def sync(store: Store, uri: str | None) -> int:
+    """Send what a server does not have yet of the runs into an output folder; return how many things those were.
+
+    Raises:
+        Untold: the server is away, or refuses.
+    """
+    server, sent = server_of(store, uri), 0
+    for record in read_records(store):
+        copy = Copy(store, record, server)
+        copy.send()
+        sent += copy.sent
+    return sent
+
+
+def server_of(store: Store, uri: str | None) -> str | None:
+    """Return the tracking server to use, by default MLFLOW_TRACKING_URI; None: a database in the output folder.
+
+    Raises:
+        StoreError: there is no server, and the output folder is not on this machine.
+    """
+    server = uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if server is None and store.local_path is None:
+        raise StoreError(
+            f"{store.root} cannot hold MLflow's database: give --mlflow-uri (or MLFLOW_TRACKING_URI) a server, "
+            "or a database on this machine, sqlite:////path/mlflow.db"
+        )
+    return server
+
+
+def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", without_secrets(value) if isinstance(value, str) else value
+
+
+def without_secrets(url: str) -> str:
+    """Leave out of a URL what may be secret: user and password, and the query, where signatures are."""
+    return "::".join(map(_without_secrets, url.split("::")))
+
+
+def _without_secrets(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -1,0 +1,165 @@
+"""Jobs as they would go to Dataflow, built by our commands without any network."""
+
+import shutil
+from dataclasses import asdict, replace
+
+import pytest
+from apache_beam.portability.api import beam_runner_api_pb2
+from apache_beam.portability.common_urns import environments, resource_hints
+from apache_beam.runners.dataflow import dataflow_runner
+from apache_beam.runners.dataflow.internal import apiclient
+
+from pipelines.beam.execute import HandedOver, run_job
+from pipelines.beam.job import Job
+from pipelines.cli import main
+from pipelines.stages import score
+from sssl.store.folder import Manifest, PartFile, Store
+
+IMAGE, ACCOUNT = "europe-docker.pkg.dev/p/sssl/worker-gpu:1", "worker@p.iam.gserviceaccount.com"
+SUBNET = "https://www.googleapis.com/compute/v1/projects/p/regions/europe-west4/subnetworks/sssl"
+T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+TO_DATAFLOW = [
+    "--runner=DataflowRunner", "--project=p", "--region=europe-west4", "--temp_location=gs://b/tmp",
+    f"--sdk_container_image={IMAGE}", "--sdk_location=container", f"--service_account_email={ACCOUNT}",
+    "--no_use_public_ips", f"--subnetwork={SUBNET}", "--disk_size_gb=50", "--max_num_workers=200",
+    "--machine_type=n1-standard-4", "--experiments=no_use_multiple_sdk_containers",
+    "--dataflow_service_options=enable_preflight_validation=false", "--label=team=mir",
+]  # fmt: skip
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The jobs that Beam built, described in full, as they are right before they are sent."""
+    built = []
+    # Looks into the bucket, to warn of its soft deletion.
+    monkeypatch.setattr("apache_beam.options.pipeline_options.GoogleCloudOptions.validate", lambda self, validator: [])
+    run_pipeline = dataflow_runner.DataflowRunner.run_pipeline
+
+    def keep(self, *args, **kwargs):
+        result = run_pipeline(self, *args, **kwargs)
+        self.job.proto.environment = apiclient.Environment(
+            packages=[],
+            options=self.job.options,
+            environment_version="8",
+            proto_pipeline_staged_url="gs://b/tmp/pipeline.pb",
+            proto_pipeline=self.job.proto_pipeline,
+        ).proto
+        built.append(self.job)
+        return result
+
+    monkeypatch.setattr(dataflow_runner.DataflowRunner, "run_pipeline", keep)
+    return built
+
+
+@pytest.fixture
+def output(finished, tmp_path):
+    """A finished output of which the scores of round 0, and what was made from them, are gone."""
+    folder = str(shutil.copytree(finished.root, tmp_path / "out"))
+    for table in ("scores", "songs"):
+        shutil.rmtree(f"{folder}/{table}")
+    return folder
+
+
+def dry_run(*command):
+    return main([*command, "--", *TO_DATAFLOW, "--dry_run=True"])
+
+
+def role_of(artifact):
+    """Return the name that a file is staged under."""
+    return beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
+
+
+def hints_by_step(job):
+    """Return the accelerator that each step of our pipeline asks for."""
+    components = job.proto_pipeline.components
+    asked = {
+        name: environment.resource_hints.get(resource_hints.ACCELERATOR.urn, b"").decode()
+        for name, environment in components.environments.items()
+    }
+    return {t.unique_name: asked[t.environment_id] for t in components.transforms.values() if t.environment_id}
+
+
+def test_only_the_scoring_step_asks_for_an_accelerator(output, jobs):
+    assert dry_run("score", "--output", output, "--round", "0", "--accelerator", T4) == 0
+    (job,) = jobs
+    asking = {step for step, hint in hints_by_step(job).items() if hint}
+    assert asking == {step for step in hints_by_step(job) if step.startswith("RunInference")}
+    assert any(step.endswith("BeamML_RunInference") for step in asking)
+    assert set(hints_by_step(job).values()) == {"", T4}
+
+
+def test_no_step_asks_for_an_accelerator_by_itself(output, jobs):
+    assert dry_run("score", "--output", output, "--round", "0") == 0
+    assert set(hints_by_step(jobs[0]).values()) == {""}
+
+
+def test_a_worker_without_the_gpu_that_was_asked_for_does_not_score_on_its_cpu(output, capfd):
+    with pytest.raises(Exception, match="torch finds no GPU"):
+        main(["score", "--output", output, "--round", "0", "--accelerator", T4])
+
+
+def test_options_behind_the_dashes_reach_the_job(output, jobs):
+    assert dry_run("score", "--output", output, "--round", "0", "--accelerator", T4) == 0
+    environment = jobs[0].proto.environment
+    (pool,) = environment.worker_pools
+    assert environment.service_account_email == ACCOUNT
+    assert environment.service_options == ["enable_preflight_validation=false"]
+    assert "no_use_multiple_sdk_containers" in environment.experiments
+    assert "use_multiple_sdk_containers" not in environment.experiments
+    assert pool.ip_configuration.name == "WORKER_IP_PRIVATE"
+    assert (pool.subnetwork, pool.machine_type, pool.disk_size_gb) == (SUBNET, "n1-standard-4", 50)
+    assert pool.autoscaling_settings.max_num_workers == 200
+    assert {image.container_image for image in pool.sdk_harness_container_images} == {IMAGE}
+    assert jobs[0].proto.labels == {"team": "mir"}
+
+
+def test_the_code_is_in_the_image_and_nothing_is_staged(output, jobs):
+    assert dry_run("score", "--output", output, "--round", "0") == 0
+    for environment in jobs[0].proto_pipeline.components.environments.values():
+        assert environment.urn == environments.DOCKER.urn
+        assert [role_of(artifact) for artifact in environment.dependencies] == [
+            "submission_environment_dependencies.txt"
+        ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("segment", "--catalog", "{catalog}", "--output", "{new}"),
+        ("relabel", "--round", "1", "--tau", "0.9", "--output", "{output}"),
+        ("songs", "--output", "{finished}", "--abstain-below", "0.2"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_each_pipeline_becomes_a_batch_job(command, finished, catalog, tmp_path, jobs):
+    copy = str(shutil.copytree(finished.root, tmp_path / "copy"))
+    places = {"catalog": catalog, "new": str(tmp_path / "new"), "output": copy, "finished": copy}
+    before = Store(copy).latest()
+    assert dry_run(*(word.format(**places) for word in command)) == 0
+    assert jobs[0].proto.type_.name == "JOB_TYPE_BATCH"
+    assert set(hints_by_step(jobs[0]).values()) == {""}
+    assert Store(copy).latest() == before
+
+
+def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):
+    rows, per_part = 5_000_000, 32
+    parts = rows // per_part
+    store = Store.open(str(tmp_path / "out"), create=True)
+    catalog = Manifest(
+        "catalog", "c" * 12, "segment", None, {}, (), {}, {"parts": parts, "classes": ["Q1", "Q2", "Q3", "Q4"]}
+    )
+    files = {
+        part: PartFile(f"segments/{'s' * 12}/part-{part:05d}.parquet", 320, 4 << 20, "0" * 64) for part in range(parts)
+    }
+    segments = Manifest("segments", "s" * 12, "segment", None, {"cut": {}}, (catalog.ref,), files, {})
+    model = replace(catalog, table="models", generation="m" * 12, round=0, summary={"model_id": "m"})
+    inputs = [store.commit(manifest) for manifest in (catalog, segments, model)]
+    config = score.Config(store.root, 0, accelerator=T4)
+    job = Job.of(store, "score", ("scores",), asdict(config.settings), inputs, 0)
+    with pytest.raises(HandedOver, match="once it has run"):
+        run_job(job, lambda root: score.build(root, job, config, 1), [*TO_DATAFLOW, "--dry_run=True"])
+    request, graph = len(jobs[0].json()), jobs[0].proto_pipeline.ByteSize()
+    assert request < 1_000_000
+    assert graph < 1_000_000
+    assert len(str(job)) < 2_000
+    assert sum(1 for _ in job.list_parts()) == parts

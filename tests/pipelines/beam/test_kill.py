@@ -1,0 +1,109 @@
+"""kill -9 in the middle of each stage, run again: the same tables as undisturbed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import FAST
+
+from sssl.store.folder import Store
+
+# A stage is in its middle when its first part (or epoch) is done and its table is not committed.
+FIRST_SIGN = {
+    "segment": "ledger/*/receipts/*.json",
+    "relabel": "labels/*/receipts/*.json",
+    "train": "models/*/member*.pt",
+    "score": "scores/*/receipts/*.json",
+    "songs": "songs/*/receipts/*.json",
+}
+
+
+KILLS = int(os.environ.get("SSSL_KILLS", "4"))
+
+
+def start(catalog, output, stage="run", flags=FAST):
+    command = [sys.executable, "-m", "pipelines.cli", stage, "--catalog", catalog, "--output", str(output), *flags]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+
+
+def children(pid):
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def descendants(pid):
+    return [pid for child in children(pid) for pid in [child, *descendants(child)]]
+
+
+def alive(pids):
+    states = [Path(f"/proc/{pid}/stat") for pid in pids]
+    return [path for path in states if path.exists() and path.read_text().split()[2] != "Z"]
+
+
+def wait_for(condition, timeout_s=120, interval_s=0.001):
+    limit = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < limit, "timed out"
+        time.sleep(interval_s)
+    return found
+
+
+@pytest.mark.parametrize("stage", FIRST_SIGN)
+def test_a_run_killed_in_its_middle_ends_with_the_same_tables(stage, finished, catalog, tmp_path):
+    output = tmp_path / "out"
+    process = start(catalog, output)
+    sign = wait_for(lambda: next(output.glob(FIRST_SIGN[stage]), None))
+    helpers = descendants(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    generation = sign.parent.parent if sign.suffix == ".json" else sign.parent
+    assert not (generation / "manifest.json").exists(), "killed too late to show anything"
+    wait_for(lambda: not alive(helpers), timeout_s=20, interval_s=0.1)
+
+    again = start(catalog, output)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == os.EX_OK, errors.decode()
+    mine, undisturbed = Store.open(str(output)).latest(), finished.latest()
+    assert {m.ref: m.digest for m in mine.manifests} == {m.ref: m.digest for m in undisturbed.manifests}
+
+
+def test_two_commands_on_one_output_do_not_mix(finished, catalog, tmp_path):
+    output = tmp_path / "out"
+    process = start(catalog, output)
+    wait_for(lambda: next(output.glob(FIRST_SIGN["segment"]), None))
+    second = start(catalog, output)
+    _, errors = second.communicate(timeout=60)
+    process.kill()
+    process.wait()
+    assert second.returncode == 1
+    assert b"another sssl command is writing to" in errors
+
+
+def digests(output):
+    return {m.table: m.digest for m in Store.open(str(output)).latest().manifests}
+
+
+def test_segment_killed_at_random_moments_ends_with_the_same_tables(finished, catalog, tmp_path):
+    undisturbed = {table: finished.latest().get(table).digest for table in ("catalog", "segments", "ledger")}
+    moments, attempt, flags = random.Random(0), 0, FAST[:4]
+    for _ in range(KILLS):
+        output = tmp_path / f"out{attempt}"
+        process = start(catalog, output, "segment", flags)
+        assert b"tracks: " in process.stderr.readline()
+        time.sleep(moments.uniform(0, 2.0))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if (output / "latest.json").exists():
+            assert digests(output) == undisturbed
+            attempt += 1
+    output = tmp_path / f"out{attempt}"
+    again = start(catalog, output, "segment", flags)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == os.EX_OK, errors.decode()
+    assert digests(output) == undisturbed

@@ -1,0 +1,149 @@
+import json
+import shutil
+
+import pytest
+
+from pipelines.cli import main
+from sssl.store.folder import Store
+from sssl.store.sql import connect
+
+
+@pytest.fixture(scope="module")
+def sql(finished):
+    connection = connect(finished, finished.latest())
+    return lambda query: connection.execute(query).fetchall()
+
+
+@pytest.fixture(scope="module")
+def earlier(finished, tmp_path_factory):
+    """The same output as of the warm-up."""
+    output = str(shutil.copytree(finished.root, tmp_path_factory.mktemp("earlier") / "out"))
+    assert main(["rollback", "--output", output, "--round", "0"]) == 0
+    return Store.open(output)
+
+
+def diff(capsys, *args):
+    capsys.readouterr()
+    assert main(["diff", *args, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_an_output_does_not_differ_from_itself(finished, capsys):
+    found = diff(capsys, finished.root, finished.root)
+    songs = found.pop("songs in both")[0]
+    assert (songs["songs"], songs["same_label"], songs["other_label"]) == (21, 21, 0)
+    assert found.pop("catalog") == [
+        {"in_both": 24, "only_before": 0, "only_after": 0, "other_label": 0, "other_source": 0}
+    ]
+    before, after = found.pop("rounds in use")
+    assert before | {"of": "after"} == after
+    assert set(map(len, found.values())) == {0}
+
+
+def test_runs_differ_in_the_songs_that_joining_them_says(finished, earlier, capsys):
+    found = diff(capsys, earlier.root, finished.root, "--limit", "100")
+    now, then = (
+        dict(connect(store, store.latest()).execute("select track_id, label from songs").fetchall())
+        for store in (finished, earlier)
+    )
+    changed = {track_id: (then[track_id], now[track_id]) for track_id in now if then[track_id] != now[track_id]}
+    listed = found["songs that changed, surest first"]
+    assert {row["track_id"]: (row["before"], row["after"]) for row in listed} == changed
+    assert sum(row["songs"] for row in found["song labels that changed"]) == len(changed)
+    assert [row["round"] for row in found["rounds in use"]] == [0, 2]
+
+
+def test_runs_differ_in_the_labels_that_self_learning_changed(finished, earlier, sql, capsys):
+    found = diff(capsys, earlier.root, finished.root)["labels of segments that changed"]
+    assert [(row["before"], row["after"], row["segments"]) for row in found] == sql(
+        "select inherited_label, label, count(*) n from accepted_labels where label <> inherited_label "
+        "group by all order by n desc, 1, 2"
+    )
+    assert found
+
+
+def test_other_settings_are_told_by_stage(finished, catalog, tmp_path, capsys):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    assert main(["songs", "--output", output, "--smooth-segments", "5"]) == 0
+    found = diff(capsys, finished.root, output)
+    assert found["settings that differ"] == [
+        {"stage": "songs", "setting": "smooth_segments", "before": "3", "after": "5"}
+    ]
+    assert found["songs in both"][0]["other_label"] == 0
+
+
+def test_rounds_differ_in_the_segments_that_their_labels_say(finished, sql, capsys):
+    found = diff(capsys, finished.root, "--rounds", "0", "2")
+    moved = [(*map(row.get, ("split", "inherited", "after")), row["segments"])
+             for row in found["labels of segments that changed"]]  # fmt: skip
+    assert sorted(moved) == sql(
+        "select split, inherited_label, l.label, count(*) from labels l join catalog using (track_id) "
+        "where round = 2 and l.label <> inherited_label group by all order by all"
+    )
+    assert [row["round"] for row in found["verdicts"]] == [0, 2]
+
+
+def test_what_became_noisy_on_train_tracks_is_what_the_verdicts_count(finished, capsys):
+    found = diff(capsys, finished.root, "--rounds", "0", "1")
+    moved = [row for row in found["partitions of segments"] if (row["split"], row["after"]) == ("train", "noisy")]
+    assert sum(row["segments"] for row in moved) == found["verdicts"][1]["noisy"] > 0
+
+
+def test_rounds_differ_in_the_tracks_whose_mean_posterior_moved(finished, capsys):
+    import numpy as np
+
+    from sssl.model.score import by_track
+
+    found = diff(capsys, finished.root, "--rounds", "0", "2", "--limit", "100")
+    peaks = [
+        {track_id: int(rows.mean(axis=0).argmax()) for track_id, rows in by_track(finished.read_table(table)).items()}
+        for table in (finished.latest().get("scores", round) for round in (0, 2))
+    ]
+    labelled = {t for t in peaks[0] if peaks[0][t] != peaks[1][t]}
+    assert {row["track_id"] for row in found["tracks whose mean posterior peaks elsewhere"]} == labelled
+    confidence = np.array([row["after"] for row in found["confidence by class"]])
+    assert ((confidence > 0.25) & (confidence <= 1)).all()
+
+
+def test_what_cannot_be_compared_is_refused(finished, tmp_path, capsys):
+    Store.open(str(tmp_path / "empty"), create=True)
+    for args, message in (
+        ([finished.root, "--rounds", "0", "7"], "no round 7"),
+        ([finished.root, str(tmp_path / "empty")], "publishes no songs"),
+        ([finished.root, str(tmp_path)], "is not an output folder"),
+    ):
+        assert main(["diff", *args]) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(SystemExit, match="2"):
+        main(["diff", finished.root])
+    assert "expected two output folders, or one with --rounds" in " ".join(capsys.readouterr().err.split())
+
+
+def test_ids_that_look_like_markup_are_printed_as_they_are(capsys):
+    from pipelines.commands.diff import _print
+
+    _print({"songs": [{"track_id": "Song [live] [/]"}]})
+    assert "Song [live] [/]" in capsys.readouterr().out
+
+
+def test_a_table_is_printed_a_question(finished, capsys):
+    assert main(["diff", finished.root, "--rounds", "0", "1"]) == 0
+    out = capsys.readouterr().out
+    assert [line for line in out.splitlines() if line.startswith("verdicts")]
+    assert "heldout_accuracy" in out
+
+
+def test_two_outputs_on_one_object_store_are_compared(finished, capsys):
+    urls = ["memory://before", "memory://after"]
+    for store in map(Store, urls):
+        for path in finished.find(""):
+            store.write_bytes(path, finished.read_bytes(path))
+    assert diff(capsys, *urls) == diff(capsys, finished.root, finished.root)
+
+
+def test_a_table_that_cannot_be_read_ends_the_diff_with_its_reason(finished, tmp_path, capsys):
+    broken = Store.open(str(shutil.copytree(finished.root, tmp_path / "out")))
+    for file in broken.latest().get("songs").files.values():
+        broken.delete(file.path)
+    assert main(["diff", finished.root, broken.root]) == 1
+    assert "error: " in capsys.readouterr().err

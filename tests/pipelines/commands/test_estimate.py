@@ -1,0 +1,113 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE_HZ, music
+
+from pipelines.cli import main
+from sssl.store.folder import Store
+
+CLASSES = ["--classes", "Q1", "Q2"]
+TRACKS = 72
+PRICES = """
+currency = "EUR"
+as_of = 2026-01-31
+vcpu_hour = 3.0
+gpu_hour = 5.0
+storage_gib_month = 7.0
+"""
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    """Tracks of 3 to 12 s in two codecs, a fifth of them without a label, some broken."""
+    folder, rng = tmp_path_factory.mktemp("music"), np.random.default_rng(1)
+    rows = []
+    for n in range(TRACKS):
+        path = folder / f"t{n:03d}.{('wav', 'ogg')[n % 2]}"
+        if n % 12:
+            soundfile.write(path, music(("Q1", "Q2")[n % 2], rng.uniform(3.2, 12), seed=n), RATE_HZ)
+        else:
+            path.write_text("not music")
+        rows.append((path.stem, path, ("Q1", "Q2")[n % 2] if n % 5 else ""))
+    with (folder / "catalog.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("track_id", "uri", "label"), *rows])
+    return str(folder / "catalog.csv")
+
+
+def estimate(catalog, *flags):
+    return main(["estimate", "--catalog", catalog, "--tracks", "36", "--rounds", "1", *CLASSES, *map(str, flags)])
+
+
+@pytest.fixture(scope="module")
+def numbers(catalog, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("estimate")
+    (folder / "prices.toml").write_text(PRICES)
+    flags = ["--prices", folder / "prices.toml", "--json", folder / "estimate.json", "--workers", "4"]
+    assert estimate(catalog, *flags) == 0
+    return json.loads((folder / "estimate.json").read_text())
+
+
+def test_the_bytes_of_the_tables_lie_in_their_intervals(numbers, catalog, tmp_path):
+    output = str(tmp_path / "out")
+    assert main(["segment", "--catalog", catalog, "--output", output, *CLASSES]) == 0
+    for manifest in Store.open(output).latest().manifests:
+        predicted = numbers["table_bytes"][manifest.table]
+        found = sum(file.bytes for file in manifest.files.values())
+        assert predicted["low"] <= found <= predicted["high"], manifest.table
+
+
+def test_money_follows_from_hours_and_prices(numbers):
+    cores = numbers["total"]["vcpu_h"]["value"]
+    stored = sum(size["value"] for size in numbers["table_bytes"].values()) / (1 << 30)
+    assert numbers["money"]["vCPUs"]["value"] == pytest.approx(3 * cores)
+    assert numbers["money"]["storage a month"]["value"] == pytest.approx(7 * stored)
+    assert (numbers["currency"], numbers["prices_as_of"]) == ("EUR", "2026-01-31")
+
+
+def test_every_stage_takes_time_and_every_total_is_their_sum(numbers):
+    stages = numbers["stages"]
+    assert {"segment", "relabel", "train", "score", "judge", "songs", "report", "start"} == stages.keys()
+    assert stages["segment"]["cpu_h"]["value"] > 0
+    for name, total in numbers["total"].items():
+        assert total["value"] == pytest.approx(sum(stage[name]["value"] for stage in stages.values()))
+        assert total["low"] <= total["high"]
+
+
+def test_workers_share_what_the_engine_runs_and_training_stays_on_one_machine(numbers):
+    shared = {name: stage["vcpu_h"]["value"] / stage["wall_h"]["value"] for name, stage in numbers["stages"].items()}
+    assert shared["segment"] == pytest.approx(4 * shared["train"])
+
+
+def test_a_sample_too_small_to_train_on_is_refused(catalog, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", "--catalog", catalog, "--tracks", "20", *CLASSES])
+    assert "--tracks 20: expected 24 or more with these classes" in capsys.readouterr().err
+
+
+def test_more_tracks_than_there_are_is_refused(catalog, capsys):
+    assert main(["estimate", "--catalog", catalog, "--tracks", "100", *CLASSES]) == 1
+    assert "the catalog has 72 tracks, fewer than --tracks 100" in capsys.readouterr().err
+
+
+def test_a_wrong_price_file_is_misuse_and_nothing_is_tried(catalog, tmp_path, capsys):
+    (tmp_path / "prices.toml").write_text("vcpu_hour = 1")
+    assert estimate(catalog, "--prices", tmp_path / "prices.toml", "--output", tmp_path / "out") == 2
+    assert "expected exactly as_of, currency" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", ["nowhere/estimate.json", "."])
+def test_a_result_that_could_not_be_written_is_misuse_and_nothing_is_tried(path, catalog, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        estimate(catalog, "--json", tmp_path / path)
+    assert "expected a file in a folder that exists" in capsys.readouterr().err
+
+
+def test_trials_of_an_earlier_estimate_are_not_taken_for_new_ones(catalog, tmp_path, capsys):
+    (tmp_path / "out" / "0").mkdir(parents=True)
+    (tmp_path / "out" / "0" / "sssl.json").write_text("{}")
+    assert estimate(catalog, "--output", tmp_path / "out") == 1
+    assert "has the trials of an earlier estimate" in capsys.readouterr().err

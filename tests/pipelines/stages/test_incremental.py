@@ -1,0 +1,301 @@
+"""Re-deliveries: only what is new, changed or asked for is decoded, and tracks that must go are gone everywhere."""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import FAST, RATE_HZ, music, write_catalog
+
+from pipelines.cli import main
+from schemas import Ledger
+from sssl.catalog.ledger import ledger_counts
+from sssl.catalog.read import read_dealt, rows_of
+from sssl.labels.relabel import label_counts
+from sssl.model.score import score_counts
+from sssl.report import cost
+from sssl.report.page import Source
+from sssl.songs.classifier import song_counts
+from sssl.store.folder import Store
+from sssl.store.sql import connect
+
+PARTS = ["--tracks-per-part", "4", "--max-error-ratio", "1"]
+
+
+@pytest.fixture
+def delivery(tmp_path):
+    """A catalog of 8 tracks of 6 s and 4 that fail, segmented; with the means to change it and to look."""
+    return Delivery(tmp_path)
+
+
+class Delivery:
+    def __init__(self, folder):
+        self.catalog = write_catalog(folder, tracks_per_class=2, seconds=6.0)
+        self.audio = folder / "audio"
+        self.output = str(folder / "out")
+        assert self.segment() == 0
+
+    def segment(self, *flags):
+        return main(["segment", "--catalog", self.catalog, "--output", self.output, *PARTS, *flags])
+
+    def rows(self):
+        with open(self.catalog, newline="") as file:
+            return list(csv.reader(file))
+
+    def write(self, rows):
+        with open(self.catalog, "w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    def add(self, track_id, label="Q1"):
+        soundfile.write(self.audio / f"{track_id}.wav", music(label, 6.0, seed=7), RATE_HZ)
+        self.write([*self.rows(), (track_id, self.audio / f"{track_id}.wav", label)])
+
+    def sql(self, query):
+        store = Store.open(self.output)
+        return connect(store, store.latest()).sql(query).fetchall()
+
+    def files(self, table="segments"):
+        return {file.path for file in Store.open(self.output).latest().get(table).files.values()}
+
+    def plan(self, capsys, *flags):
+        capsys.readouterr()
+        assert main(["plan", "--catalog", self.catalog, "--output", self.output, *PARTS, *flags]) == 0
+        lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        return {cause.strip(): int(count) for _, count, cause, *_ in lines}
+
+
+def test_nothing_changed_means_nothing_is_done(delivery, capsys):
+    before = Store.open(delivery.output).latest()
+    assert delivery.plan(capsys) == {"unchanged": 12}
+    assert delivery.segment() == 0
+    assert Store.open(delivery.output).latest() == before
+
+
+def test_only_new_tracks_are_decoded(delivery, capsys):
+    before, files = delivery.sql("select * from ledger"), delivery.files()
+    delivery.add("late")
+    assert delivery.plan(capsys) == {"unchanged": 12, "new": 1}
+    assert delivery.segment() == 0
+    assert set(before) < set(delivery.sql("select * from ledger"))
+    assert delivery.sql("select count(*) from segments where track_id = 'late'") == [(2,)]
+    assert len(delivery.files() & files) == len(files)
+
+
+def test_a_changed_source_is_decoded_again_and_its_neighbours_are_not(delivery, capsys):
+    tensors = "select track_id, segment_index, log_mel from segments where track_id != 'Q1_0' order by all"
+    before, others = delivery.sql("select * from ledger where track_id != 'Q1_0'"), delivery.sql(tensors)
+    soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
+    untouched = next(delivery.audio.glob("Q2_0*"))
+    os.chmod(untouched, 0)
+    assert delivery.plan(capsys) == {"unchanged": 11, "source changed": 1}
+    assert delivery.segment() == 0
+    assert delivery.sql("select segments from ledger where track_id = 'Q1_0'") == [(3,)]
+    assert set(delivery.sql("select * from ledger where track_id != 'Q1_0'")) == set(before)
+    assert delivery.sql(tensors) == others
+
+
+def test_an_updated_output_equals_a_new_one(delivery, tmp_path):
+    delivery.add("late")
+    soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
+    delivery.write([row for row in delivery.rows() if row[0] != "Q2_1"])
+    assert delivery.segment() == 0
+    updated = {t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)}
+    segments = delivery.sql("select * from segments order by track_id, segment_index")
+    delivery.output = str(tmp_path / "new")
+    assert delivery.segment() == 0
+    assert {t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)} == updated
+    assert delivery.sql("select * from segments order by track_id, segment_index") == segments
+
+
+def test_rows_stay_in_the_order_of_tracks_and_segments(delivery):
+    soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
+    delivery.add("late")
+    assert delivery.segment() == 0
+    store = Store.open(delivery.output)
+    for _, rows in store.iter_parts(store.latest().get("segments"), ["track_id", "segment_index"]):
+        keys = list(zip(*rows.to_pydict().values(), strict=True))
+        assert keys == sorted(keys)
+
+
+def test_tracks_that_left_the_catalog_leave_the_tables(delivery, capsys):
+    delivery.write([row for row in delivery.rows() if row[0] != "Q1_0"])
+    assert delivery.plan(capsys) == {"unchanged": 11, "gone": 1}
+    assert delivery.segment() == 0
+    for table in ("catalog", "ledger", "segments"):
+        assert delivery.sql(f"select count(*) from {table} where track_id = 'Q1_0'") == [(0,)]
+    assert delivery.sql("select count(*) from ledger") == [(11,)]
+
+
+def test_new_labels_alone_decode_nothing(delivery, capsys):
+    files = delivery.files()
+    delivery.write([[*row[:2], "Q4" if row[0] == "Q1_0" else row[2]] for row in delivery.rows()])
+    assert delivery.plan(capsys) == {"unchanged": 12}
+    assert delivery.segment() == 0
+    assert delivery.files() == files
+    assert delivery.sql("select label from catalog where track_id = 'Q1_0'") == [("Q4",)]
+
+
+def test_another_config_decodes_everything(delivery, capsys):
+    assert delivery.plan(capsys, "--mels", "32") == {"config changed": 12}
+    assert delivery.segment("--mels", "32") == 0
+    assert len(delivery.sql("select log_mel from segments limit 1")[0][0]) == 32 * 94
+
+
+def test_retry_takes_what_it_names(delivery, capsys):
+    assert delivery.plan(capsys, "--retry", "failed") == {"unchanged": 9, "retry": 3}
+    assert delivery.plan(capsys, "--retry", "retryable") == {"unchanged": 11, "retry": 1}
+    assert delivery.plan(capsys, "--retry", "reason=silent") == {"unchanged": 11, "retry": 1}
+    assert delivery.plan(capsys, "--force") == {"forced": 12}
+    with pytest.raises(SystemExit, match="2"):
+        delivery.plan(capsys, "--retry", "reason=sillent")
+    assert "expected failed, retryable or reason=CODE" in capsys.readouterr().err
+
+
+def test_a_retry_in_vain_leaves_what_was_made_from_the_segments(delivery):
+    before = Store.open(delivery.output).latest()
+    assert delivery.segment("--retry", "failed") == 0
+    after = Store.open(delivery.output).latest()
+    assert after.get("segments") == before.get("segments")
+    assert after.get("ledger").ref != before.get("ledger").ref
+    assert after.get("ledger").digest == before.get("ledger").digest
+
+
+def test_a_missing_file_that_arrives_is_decoded_without_asking(delivery, capsys):
+    soundfile.write(delivery.audio / "missing.wav", music("Q1", 6.0, seed=1), RATE_HZ)
+    assert delivery.plan(capsys) == {"unchanged": 11, "source changed": 1}
+    assert delivery.segment() == 0
+    assert delivery.sql("select status from ledger where track_id = 'missing'") == [("ok",)]
+
+
+def test_plan_needs_no_output_and_writes_none(delivery, tmp_path, capsys):
+    delivery.output = str(tmp_path / "nowhere")
+    assert delivery.plan(capsys) == {"new": 12}
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.fixture(scope="module")
+def reduced(finished, catalog, tmp_path_factory):
+    """A finished output from which two tracks, one of them named in a file, were taken down."""
+    folder = tmp_path_factory.mktemp("reduced")
+    output = str(shutil.copytree(finished.root, folder / "out"))
+    (folder / "ids.csv").write_text("track_id\nQ2_1\n")
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0", "--file", str(folder / "ids.csv")]) == 0
+    return Store.open(output)
+
+
+def test_takedown_leaves_no_row_in_any_file(reduced):
+    import duckdb
+
+    for table in ("catalog", "ledger", "segments", "labels", "scores", "songs"):
+        rows = duckdb.sql(
+            f"select distinct track_id from read_parquet('{reduced.root}/{table}/*/*.parquet')"
+        ).fetchall()
+        assert {track_id for (track_id,) in rows}.isdisjoint({"Q1_0", "Q2_1"})
+        assert rows
+    # Nor in anything else: the report, manifests, MLflow's folder.
+    pages = [path for path in Path(reduced.root).rglob("*") if path.suffix in (".html", ".json", ".csv")]
+    assert [path.name for path in pages if "Q1_0" in path.read_text()] == []
+
+
+def test_takedown_leaves_all_other_rows_as_they_were(reduced, finished):
+    now, before = connect(reduced, reduced.latest()), connect(finished, finished.latest())
+    for table in ("ledger", "segments", "labels", "scores", "songs"):
+        query = f"select * from {table} where track_id not in ('Q1_0', 'Q2_1') order by all"
+        assert now.sql(query).fetchall() == before.sql(query).fetchall()
+    assert [m.round for m in reduced.latest().of("scores")] == [0, 1, 2]
+
+
+def test_summaries_after_a_takedown_count_what_is_left(reduced):
+    snapshot = reduced.latest()
+    catalog = snapshot.get("catalog")
+    tracks = rows_of(read_dealt(reduced, catalog).tracks)
+    entries = {row["track_id"]: Ledger(**row) for row in reduced.read_table(snapshot.get("ledger")).to_pylist()}
+    count = {
+        "segments": lambda _rows: ledger_counts(tracks, [entries[track.track_id] for track in tracks]),
+        "ledger": lambda _rows: ledger_counts(tracks, [entries[track.track_id] for track in tracks]),
+        "labels": lambda rows: label_counts(rows, tracks),
+        "scores": lambda rows: score_counts(rows, tracks, catalog.summary["classes"]),
+        "songs": lambda rows: song_counts(rows, tracks),
+    }
+    for manifest in (manifest for manifest in snapshot.manifests if manifest.table in count):
+        counted = count[manifest.table](reduced.read_table(manifest))
+        names = counted.keys() | {name for name in manifest.summary if "/" in name}
+        said = {name: manifest.summary.get(name, 0) for name in names}
+        assert said == pytest.approx({name: counted[name] for name in names}), manifest.ref
+
+
+def test_a_takedown_keeps_when_tables_were_made_and_at_what_cost(reduced, finished):
+    now, before = (
+        {(m.table, m.round): (m.created_at, m.cpu_s) for m in store.latest().manifests} for store in (reduced, finished)
+    )
+    assert now == before
+    now, before = (cost.context(Source.of(store, store.latest())) for store in (reduced, finished))
+    assert [stage["took_s"] for stage in now["stages"]] == [stage["took_s"] for stage in before["stages"]]
+
+
+def test_a_run_after_a_takedown_leaves_the_tracks_out(reduced, catalog, capfd):
+    assert main(["run", "--catalog", catalog, "--output", reduced.root, *FAST]) == 0
+    connection = connect(reduced, reduced.latest())
+    assert connection.sql("select count(*) from catalog where track_id in ('Q1_0', 'Q2_1')").fetchall() == [(0,)]
+    assert "22 tracks: 22 unchanged" in capfd.readouterr().err
+
+
+def test_a_takedown_keeps_the_true_sections_of_the_report(finished, tmp_path, monkeypatch, capsys):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    (tmp_path / "truth.csv").write_text("track_id,start_s,end_s,true_label\nQ1_0,0,10,Q1\nQ1_1,0,10,Q1\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "--output", output, "--truth", "truth.csv"]) == 0
+    monkeypatch.chdir("/")
+    page = tmp_path / "out" / "report.html"
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
+    assert 'id="truth"' in page.read_text()
+    (tmp_path / "truth.csv").unlink()
+    assert main(["takedown", "--output", output, "--track-id", "Q2_1"]) == 0
+    assert 'id="truth"' not in page.read_text()
+    assert f"cannot read {tmp_path}/truth.csv" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_takedown_can_be_taken_back(delivery):
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0", "--undo"]) == 0
+    assert delivery.segment() == 0
+    assert delivery.sql("select status from ledger where track_id = 'Q1_0'") == [("ok",)]
+
+
+def test_a_takedown_reaches_what_was_never_published(catalog, tmp_path, capsys):
+    output = str(tmp_path / "out")
+    assert main(["segment", "--catalog", catalog, "--output", output, *FAST[:4]]) == 0
+    (tmp_path / "out" / "latest.json").unlink()  # as a first run that was stopped leaves it
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
+    assert not list((tmp_path / "out").glob("*/*/*.parquet"))
+
+
+def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(delivery, capsys):
+    command = ["takedown", "--output", delivery.output, "--track-id", "Q1_0", "Q1_O"]
+    assert main(command) == 0
+    assert "1 of 2 ids are not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "spelling" not in capsys.readouterr().err
+
+
+def test_a_takedown_after_a_retry_in_vain_counts_by_the_ledger_of_now(delivery):
+    store = Store.open(delivery.output)
+    before = store.latest()
+    assert delivery.segment("--max-dc-offset", "0.0") == 0
+    assert store.latest().get("segments").digest == before.get("segments").digest
+    assert store.latest().get("ledger").digest != before.get("ledger").digest
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
+    snapshot = store.latest()
+    segments, ledger = (snapshot.get(table).summary for table in ("segments", "ledger"))
+    assert {name: segments[name] for name in ledger if name != "cpu_s"} == {
+        name: n for name, n in ledger.items() if name != "cpu_s"
+    }
+
+
+def test_a_takedown_of_nothing_is_refused(delivery, capsys):
+    assert main(["takedown", "--output", delivery.output]) == 1
+    assert "give --track-id or --file" in capsys.readouterr().err
+    np.testing.assert_equal(delivery.sql("select count(*) from ledger"), [(12,)])

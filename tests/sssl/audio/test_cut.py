@@ -1,0 +1,233 @@
+import socket
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import fsspec
+import numpy as np
+import pytest
+import soundfile
+
+from schemas import Catalog
+from sssl.audio.cut import _open, cut_track, segments_table
+from sssl.audio.decode import Decoder
+from sssl.audio.features import MelConfig
+from sssl.audio.integrity import GateConfig
+from sssl.audio.sound import sound_db, sound_of, sound_width
+from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+
+CONFIG, GATE = MelConfig(), GateConfig()
+RATE_HZ = 16_000
+
+
+def noise(seconds, seed=0):
+    return np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * RATE_HZ)).astype(np.float32)
+
+
+def track(uri, expected_s=None):
+    return Catalog("t", str(uri), None, None, "t", 0, expected_s, False, 7, "print")
+
+
+@pytest.fixture
+def cut(tmp_path):
+    def run(wave, config=CONFIG, gate=GATE, expected_s=None, subtype="FLOAT"):
+        soundfile.write(tmp_path / "a.wav", wave, RATE_HZ, subtype=subtype)
+        return cut_track(track(tmp_path / "a.wav", expected_s), config, gate)
+
+    return run
+
+
+def test_the_tail_shorter_than_a_segment_is_dropped(cut):
+    done = cut(noise(10))
+    assert (done.ledger.status, done.ledger.reason, done.ledger.segments) == ("ok", None, 3)
+    assert done.segments.log_mel.shape == (3, *CONFIG.shape)
+    assert done.ledger.decoded_s == pytest.approx(10)
+    assert (done.ledger.part, done.ledger.source_fingerprint) == (7, "print")
+
+
+def test_long_tracks_are_cut_as_one_though_read_in_blocks(cut):
+    wave = noise(200)
+    done = cut(wave)
+    assert done.segments.segment_index.tolist() == list(range(66))
+    alone = cut(wave[60 * 3 * RATE_HZ : 61 * 3 * RATE_HZ])
+    np.testing.assert_array_equal(done.segments.log_mel[60], alone.segments.log_mel[0])
+
+
+def test_segments_may_overlap(cut):
+    wave = noise(60)
+    done = cut(wave, MelConfig(hop_s=1.0))
+    assert done.ledger.segments == 58
+    plain = cut(wave)
+    np.testing.assert_array_equal(done.segments.log_mel[::3], plain.segments.log_mel)
+    assert segments_table([done], MelConfig(hop_s=1.0))["start_s"].to_pylist() == list(range(58))
+
+
+def test_segments_may_leave_gaps(cut):
+    wave = noise(200)
+    done = cut(wave, MelConfig(hop_s=9.0))
+    np.testing.assert_array_equal(done.segments.log_mel, cut(wave).segments.log_mel[::3])
+
+
+def test_a_track_shorter_than_a_segment_is_too_short(cut):
+    ledger = cut(noise(2)).ledger
+    assert (ledger.status, ledger.reason, ledger.detail) == ("failed", "too-short", "decoded 2.0 s, a segment is 3.0 s")
+
+
+def test_a_track_shorter_than_the_catalog_promises_is_truncated(cut):
+    ledger = cut(noise(10), expected_s=30).ledger
+    assert (ledger.status, ledger.reason, ledger.detail) == ("partial", "truncated", "decoded 10.0 of 30.0 s")
+    assert cut(noise(10), expected_s=10.5).ledger.status == "ok"
+
+
+def test_a_silent_track_is_rejected(cut):
+    done = cut(noise(10) * 1e-4)
+    assert (done.ledger.status, done.ledger.reason) == ("failed", "silent")
+    assert len(segments_table([done], CONFIG)) == 0
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38, -1e20])
+def test_segments_that_are_not_finite_are_dropped_and_the_others_keep_their_place(cut, value):
+    wave = noise(30)
+    wave[4 * 3 * RATE_HZ + RATE_HZ] = value
+    done = cut(wave)
+    assert (done.ledger.status, done.ledger.reason) == ("partial", "non-finite")
+    assert done.segments.segment_index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert np.isfinite(done.segments.log_mel.astype(np.float32)).all()
+
+
+def test_a_track_over_the_limit_is_cut_there(cut):
+    ledger = cut(noise(30), gate=GateConfig(max_s=12.0)).ledger
+    assert (ledger.status, ledger.reason, ledger.segments) == ("partial", "too-long", 4)
+
+
+def test_a_missing_file_is_a_row(tmp_path):
+    ledger = cut_track(track(tmp_path / "none.mp3"), CONFIG, GATE).ledger
+    assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", "missing", True)
+
+
+def test_a_file_behind_a_url_is_read(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(10), RATE_HZ)
+    here = cut_track(track(tmp_path / "a.flac"), CONFIG, GATE)
+    for url in (f"file://{tmp_path}/a.flac", f"local://{tmp_path}/a.flac"):
+        there = cut_track(track(url), CONFIG, GATE)
+        np.testing.assert_array_equal(there.segments.log_mel, here.segments.log_mel)
+
+
+def test_the_tensor_column_has_its_shape_and_parameters(cut):
+    done = cut(noise(9))
+    table = segments_table([done, done], CONFIG)
+    assert table["log_mel"].type.shape == list(CONFIG.shape)
+    np.testing.assert_array_equal(table["log_mel"].combine_chunks().to_numpy_ndarray()[3:], done.segments.log_mel)
+    assert b"rate_hz=16000" in table.schema.metadata[b"sssl.log_mel"]
+
+
+def test_band_levels_are_the_means_of_the_tensor(cut):
+    table = segments_table([cut(noise(7))], CONFIG)
+    mels, levels = (table[name].combine_chunks().to_numpy_ndarray() for name in ("log_mel", "band_level_db"))
+    assert levels.shape == mels.shape[:2]
+    np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
+
+
+def test_sound_is_that_of_the_tensor(cut):
+    table = segments_table([cut(noise(7))], CONFIG)
+    described = sound_db(table["log_mel"].combine_chunks().to_numpy_ndarray())
+    assert described.shape == (2, sound_width(CONFIG.mels))
+    np.testing.assert_allclose(sound_of(table), described, atol=1e-5)
+
+
+def test_a_clipped_track_is_partial_and_says_how_much(cut):
+    wave = np.clip(noise(30) * 4, -1, 1)
+    done = cut(wave)
+    assert (done.ledger.status, done.ledger.reason, done.ledger.segments) == ("partial", "clipped", 10)
+    share = np.mean(np.abs(wave) >= 1)
+    assert done.ledger.detail == f"{share:.1%} of the samples at full scale"
+    assert cut(noise(30) * 3.2).ledger.reason is None
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.05])
+def test_a_dc_offset_is_found_on_either_side(cut, offset):
+    assert cut(noise(30) + offset).ledger.reason == "dc-offset"
+
+
+def test_what_the_policy_rejects_fails_with_its_reason_and_no_segments(cut):
+    wave = np.clip(noise(30) * 4, -1, 1) + 0.05
+    wave[RATE_HZ] = np.nan
+    kept = cut(wave)
+    assert (kept.ledger.status, kept.ledger.reason, kept.ledger.segments) == ("partial", "non-finite", 9)
+    assert "of the samples at full scale" in kept.ledger.detail
+    done = cut(wave, gate=GateConfig(on_clipped="reject"))
+    assert (done.ledger.status, done.ledger.reason, done.segments) == ("failed", "clipped", None)
+
+
+@pytest.mark.parametrize(
+    ("flag", "seconds", "expected_s", "max_s"), [("truncated", 10, 30, 60), ("too_long", 30, None, 12)]
+)
+def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expected_s, max_s):
+    gate = GateConfig(max_s=max_s, **{f"on_{flag}": "reject"})
+    ledger = cut(noise(seconds), gate=gate, expected_s=expected_s).ledger
+    assert (ledger.status, ledger.reason, ledger.segments) == ("failed", flag.replace("_", "-"), 0)
+
+
+@pytest.mark.parametrize(("answer", "reason"), [("401", "denied"), ("403", "denied"), ("418", "unavailable")])
+def test_what_a_bucket_refuses_is_a_row_to_try_again(answer, reason, cloud):
+    uri = f"{cloud.make_bucket()}/a.wav"
+    fsspec.core.url_to_fs(uri)[0].pipe_file(uri, b"audio")
+    with cloud.failing(1.0, kinds=[answer]):
+        ledger = cut_track(track(uri), CONFIG, GATE).ledger
+    assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", reason, True)
+
+
+def test_a_bucket_that_fails_in_the_middle_of_a_track_is_no_damage(cloud, tmp_path):
+    uri = f"{cloud.make_bucket()}/a.wav"
+    soundfile.write(tmp_path / "a.wav", noise(600), RATE_HZ)
+    fsspec.core.url_to_fs(uri)[0].put_file(str(tmp_path / "a.wav"), uri)
+    with _open(uri) as source:
+        decoder = Decoder(source, RATE_HZ)
+        with cloud.failing(1.0, kinds=["418"]), pytest.raises(OSError, match="HttpError of the storage client"):
+            list(decoder.blocks())
+
+
+def test_a_uri_that_nothing_reads_is_a_row_that_says_so(tmp_path):
+    for uri in ("xyz://host/a.mp3", "s3://bucket/a.mp3"):
+        ledger = cut_track(track(uri), CONFIG, GATE).ledger
+        assert (ledger.status, ledger.reason) == ("failed", "unsupported-uri")
+
+
+def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
+    soundfile.write(tmp_path / "a.flac", noise(600), RATE_HZ)
+    pool = IsolatedPool(1, Limits(memory_mb=12), preload="sssl.audio.cut")
+    try:
+        (result,) = pool.map(partial(cut_track, mel=CONFIG, gate=GATE), [track(tmp_path / "a.flac")])
+    finally:
+        pool.close()
+    assert (result.reason if isinstance(result, Failure) else result.ledger.reason) == "decoder-memory"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self):
+        self.send_error(int(self.path.strip("/")))
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "missing"), (403, "denied"), (401, "denied"), (503, "unavailable")]
+)
+def test_what_a_server_answers_decides_the_reason(status, reason):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        ledger = cut_track(track(f"http://127.0.0.1:{server.server_port}/{status}"), CONFIG, GATE).ledger
+        server.shutdown()
+    assert ledger.reason == reason
+
+
+def test_a_server_that_is_not_there_is_unavailable():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert cut_track(track(f"http://127.0.0.1:{port}/a.mp3"), CONFIG, GATE).ledger.reason == "unavailable"

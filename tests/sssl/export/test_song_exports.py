@@ -1,0 +1,315 @@
+"""Song labels in other tools' formats: read back by those tools' own libraries, the user's files untouched."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import av
+import jams
+import mutagen
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from audio_files import CONTAINERS, tone, write_audio, write_container
+
+from pipelines.cli import main
+from schemas import Catalog, Ledger, Song, to_arrow
+from sssl.catalog.read import fingerprint
+from sssl.export.songs import write_tags
+from sssl.store.folder import Manifest, Snapshot, Store, StoreError
+from sssl.store.sql import connect
+
+UNTAGGABLE = {"aac", "matroska"}
+TIMELINE = [
+    {"start_s": 0.0, "end_s": 3.0, "label": "Q1", "confidence": 0.75},
+    {"start_s": 3.0, "end_s": 6.0, "label": "Q3", "confidence": 0.5},
+]
+
+
+def song(track_id, abstained=False):
+    return Song(track_id, "Q1", 0.75, [0.75, 0.25], abstained, 2, TIMELINE, 1, "abcdef")
+
+
+def store_of(folder, uris, abstained=()):
+    """An output folder that labels the tracks (id to uri)."""
+    store = Store.open(str(folder / "out"), create=True)
+    tables = {
+        "catalog": [Catalog(i, str(uri), "Q1", "train", i, 0, None, False, 0, None) for i, uri in uris.items()],
+        "ledger": [
+            Ledger(i, "ok", None, False, None, None, 6.0, "pyav", "x", 44100, 1, 2, 0, fingerprint(str(uri)))
+            for i, uri in uris.items()
+        ],
+        "songs": [song(i, i in abstained) for i in uris],
+    }
+    snapshot = Snapshot()
+    for name, rows in tables.items():
+        file = store.write_part(name, "g", 0, to_arrow(type(rows[0]), rows))
+        summary = {"parts": 1, "classes": ["Q1", "Q3"]}
+        snapshot = snapshot.add(store.commit(Manifest(name, "g", "test", None, {}, (), {0: file}, summary)))
+    store.publish(snapshot)
+    return store
+
+
+def export(store, *flags):
+    return main(["export", "--output", store.root, *flags])
+
+
+def tags_of(path):
+    """All tags of a file as text, by the end of their names in upper case."""
+    tags = mutagen.File(path).tags or {}
+    values = {name: value[0] if isinstance(value, list) else value for name, value in dict(tags).items()}
+    texts = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in values.items()}
+    return {name.split(":")[-1].upper().removeprefix("WM/").replace("TMOO", "MOOD"): t for name, t in texts.items()}
+
+
+def samples(path):
+    with av.open(str(path)) as container:
+        return np.concatenate([frame.to_ndarray().ravel() for frame in container.decode(audio=0)])
+
+
+@pytest.fixture(scope="module")
+def songs(finished):
+    connection = connect(finished, finished.latest())
+    query = "select s.*, uri, decoded_s from songs s join catalog using (track_id) join ledger using (track_id)"
+    return {row["track_id"]: row for row in connection.sql(query).to_arrow_table().to_pylist()}
+
+
+def test_csv_has_a_row_a_song_with_its_probabilities_and_timeline(finished, songs, tmp_path, capsys):
+    assert export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 0
+    with (tmp_path / "songs.csv").open(newline="") as file:
+        rows = {row["track_id"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == songs.keys()
+    for track_id, row in rows.items():
+        found = songs[track_id]
+        assert (row["label"], row["uri"], row["model_id"]) == (found["label"], found["uri"], found["model_id"])
+        shares = [float(row[f"probability_Q{i}"]) for i in (1, 2, 3, 4)]
+        assert shares == pytest.approx(found["probabilities"])
+        assert [e["label"] for e in json.loads(row["timeline"])] == [e["label"] for e in found["timeline"]]
+    assert "21 songs written" in capsys.readouterr().err
+
+
+def test_parquet_has_the_same_rows_and_the_columns_docs(finished, songs, tmp_path):
+    assert export(finished, "--format", "parquet", "--to", str(tmp_path / "songs.parquet")) == 0
+    table = pq.read_table(tmp_path / "songs.parquet")
+    assert {row["track_id"]: row["timeline"] for row in table.to_pylist()} == {
+        track_id: row["timeline"] for track_id, row in songs.items()
+    }
+    assert table.schema.field("confidence").metadata[b"doc"]
+
+
+def test_tracks_that_failed_are_left_out_by_name_of_their_reason(finished, tmp_path, capsys):
+    assert export(finished, "--format", "jams", "--to", str(tmp_path)) == 0
+    assert "3 tracks left out" in " ".join(capsys.readouterr().err.split())
+    with (tmp_path / "left_out.csv").open(newline="") as file:
+        assert dict(tuple(row.values()) for row in csv.DictReader(file)) == {
+            "text": "not-audio",
+            "silent": "silent",
+            "missing": "missing",
+        }
+
+
+def test_jams_files_are_valid_and_say_what_the_table_says(finished, songs, tmp_path):
+    assert export(finished, "--format", "jams", "--to", str(tmp_path)) == 0
+    assert {path.stem for path in tmp_path.glob("*.jams")} == songs.keys()
+    for track_id, row in songs.items():
+        found = jams.load(str(tmp_path / f"{track_id}.jams"))
+        assert found.validate()
+        assert found.file_metadata.duration == pytest.approx(row["decoded_s"])
+        (label,), (timeline,) = found.search(namespace="tag_open"), found.search(namespace="segment_open")
+        assert [(o.value, o.confidence) for o in label.data] == [(row["label"], pytest.approx(row["confidence"]))]
+        assert label.sandbox.model_id == row["model_id"]
+        assert [(o.time, o.time + o.duration, o.value) for o in timeline.data] == [
+            (e["start_s"], e["end_s"], e["label"]) for e in row["timeline"]
+        ]
+
+
+@pytest.mark.parametrize("container", sorted(CONTAINERS.keys() - UNTAGGABLE))
+def test_a_copy_is_tagged_and_sounds_like_the_original(container, tmp_path):
+    path = write_container(tmp_path, container)
+    before, heard = path.read_bytes(), samples(path)
+    store = store_of(tmp_path, {"a": path})
+    assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged")) == 0
+    assert path.read_bytes() == before
+    copy = tmp_path / "tagged" / path.name
+    np.testing.assert_array_equal(samples(copy), heard)
+    tags = tags_of(copy)
+    assert tags["MOOD"] == "Q1"
+    assert (tags["SSSL_CONFIDENCE"], tags["SSSL_MODEL"], tags["SSSL_ROUND"]) == ("0.7500", "abcdef", "1")
+    assert json.loads(tags["SSSL_TIMELINE"]) == TIMELINE
+
+
+@pytest.mark.parametrize("container", sorted(UNTAGGABLE))
+def test_a_format_without_tags_is_left_out_and_no_copy_stays(container, tmp_path):
+    path = write_container(tmp_path, container)
+    found = write_tags(store_of(tmp_path, {"a": path}), *published(tmp_path), abstained=True)
+    assert found.songs == 0
+    assert "tag" in found.left_out["a"].lower()
+    assert [p.name for p in (tmp_path / "tagged").iterdir()] == ["left_out.csv"]
+
+
+def published(folder):
+    return Store.open(str(folder / "out")).latest(), str(folder / "tagged")
+
+
+def test_tags_that_were_there_stay(tmp_path):
+    path = write_container(tmp_path, "mp3")
+    audio = mutagen.File(path)
+    audio.tags.add(mutagen.id3.TIT2(text=["A Title"]))
+    audio.save()
+    export(store_of(tmp_path, {"a": path}), "--format", "id3", "--to", str(tmp_path / "tagged"))
+    assert tags_of(tmp_path / "tagged" / "a.mp3")["TIT2"] == "A Title"
+
+
+def test_uncertain_songs_are_tagged_on_request_only(tmp_path):
+    store = store_of(tmp_path, {"a": write_container(tmp_path, "flac")}, abstained={"a"})
+    assert write_tags(store, *published(tmp_path), abstained=False).left_out == {"a": "abstained"}
+    assert write_tags(store, *published(tmp_path), abstained=True).songs == 1
+
+
+def test_files_are_tagged_in_place_on_request_only(tmp_path):
+    path = write_container(tmp_path, "flac")
+    path.chmod(0o640)
+    store = store_of(tmp_path, {"a": path})
+    assert export(store, "--format", "id3", "--in-place") == 0
+    assert tags_of(path)["MOOD"] == "Q1"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.flac", "out"]
+
+
+def test_copies_never_take_the_place_of_the_originals(tmp_path):
+    """Nor of another track's: ids may be the file names of each other."""
+    music = tmp_path / "music"
+    music.mkdir()
+    (music / "left_out.csv").touch()
+    paths = {"a": write_audio(music / "b.wav", tone(1.0), 44100), "b": write_audio(music / "a.wav", tone(2.0), 44100)}
+    before = {path: path.read_bytes() for path in paths.values()}
+    found = write_tags(store_of(tmp_path, paths), published(tmp_path)[0], str(music), abstained=True)
+    assert found.left_out == dict.fromkeys("ab", "ValueError: it would overwrite the catalog's own file")
+    assert {path: path.read_bytes() for path in paths.values()} == before
+
+
+def test_a_folder_with_files_that_no_export_made_is_refused(tmp_path):
+    path = write_container(tmp_path, "flac")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.flac").write_bytes(b"not in the catalog")
+    store = store_of(tmp_path, {"a": path})
+    with pytest.raises(StoreError, match="has files that are not of an export"):
+        write_tags(store, published(tmp_path)[0], str(tmp_path / "mine"), abstained=True)
+    assert (tmp_path / "mine" / "a.flac").read_bytes() == b"not in the catalog"
+    for _ in range(2):  # into its own folder again
+        assert write_tags(store, *published(tmp_path), abstained=True).songs == 1
+
+
+def test_a_link_that_is_tagged_in_place_stays_a_link(tmp_path):
+    path = write_container(tmp_path, "flac")
+    link = tmp_path / "link.flac"
+    link.symlink_to(path)
+    assert write_tags(store_of(tmp_path, {"a": link}), published(tmp_path)[0], None, abstained=True).songs == 1
+    assert link.is_symlink()
+    assert tags_of(path)["MOOD"] == "Q1"
+
+
+def test_ids_make_folders_but_never_lead_out_of_the_target(tmp_path):
+    path = write_audio(tmp_path / "x.wav", tone(1.0), 44100)
+    store = store_of(tmp_path, {"album/one.wav": path, "../out-of-it": path, "/tmp/absolute": path, "album/one": path})
+    found = write_tags(store, *published(tmp_path), abstained=True)
+    assert (tmp_path / "tagged" / "album" / "one.wav").exists()
+    assert found.songs == 1
+    assert found.left_out == {
+        "../out-of-it": "ValueError: its id leads out of the folder",
+        "/tmp/absolute": "ValueError: its id leads out of the folder",
+        "album/one": "same file as another track",
+    }
+
+
+def test_a_file_that_is_gone_is_left_out_and_the_others_are_written(tmp_path):
+    path = write_container(tmp_path, "flac")
+    store = store_of(tmp_path, {"gone": tmp_path / "gone.flac", "a": path})
+    found = write_tags(store, *published(tmp_path), abstained=True)
+    assert (found.songs, found.left_out) == (1, {"gone": "missing"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format", "csv"], "expected a file or folder to write"),
+        (["--format", "csv", "--in-place"], "expected --format id3"),
+        (["--format", "id3", "--in-place", "--to", "x"], "expected nothing beside --in-place"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(flags, message, finished, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        export(finished, *flags)
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_interrupted_export_leaves_the_file_of_before(finished, tmp_path, monkeypatch):
+    (tmp_path / "songs.csv").write_text("before")
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sssl.export.songs._song_table", killed)
+    assert export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 130
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("songs.csv", "before")]
+
+
+def test_an_older_id3_keeps_its_version_and_all_frames(tmp_path):
+    path = write_container(tmp_path, "mp3")
+    tags = mutagen.id3.ID3()
+    kept = [
+        mutagen.id3.TYER(encoding=1, text=["1999"]), mutagen.id3.TDAT(encoding=1, text=["3112"]),
+        mutagen.id3.TIME(encoding=1, text=["2359"]), mutagen.id3.TORY(encoding=1, text=["1971"]),
+        mutagen.id3.TPE1(encoding=1, text=["A", "B"]), mutagen.id3.RVAD(adjustments=[1, 2]),
+    ]  # fmt: skip
+    for frame in kept:
+        tags.add(frame)
+    tags.save(path, v2_version=3, v23_sep=None)
+    before = mutagen.id3.ID3(path, translate=False)
+    assert export(store_of(tmp_path, {"a": path}), "--format", "id3", "--to", str(tmp_path / "tagged")) == 0
+    after = mutagen.id3.ID3(tmp_path / "tagged" / "a.mp3", translate=False)
+    assert after.version == before.version == (2, 3, 0)
+    assert {name: frame for name, frame in after.items() if name in before} == dict(before)
+    assert len(before) == len(kept)
+    assert after["TXXX:MOOD"].text == ["Q1"]
+
+
+KILLED_IN_THE_BLOCK = """
+import os, sys
+from pathlib import Path
+from sssl.store.atomic import replacing
+with replacing(Path(sys.argv[1])) as left:
+    left.write_bytes(Path(sys.argv[1]).read_bytes())
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / "music [1]").mkdir()
+    path = write_container(tmp_path / "music [1]", "flac")
+    store = store_of(tmp_path, {"a": path})
+    subprocess.run([sys.executable, "-c", KILLED_IN_THE_BLOCK, path], check=False)
+    (left,) = [p for p in path.parent.iterdir() if p != path]
+    assert left.name.startswith(".")
+    assert left.suffix == ".flac"
+    assert export(store, "--format", "id3", "--in-place") == 0
+    assert [p.name for p in path.parent.iterdir()] == ["a.flac"]
+
+
+def test_a_file_that_is_not_the_labelled_one_is_not_tagged_in_place(tmp_path):
+    path = write_container(tmp_path, "flac")
+    store = store_of(tmp_path, {"a": path})
+    write_audio(path, tone(1.0), 44100)
+    before = path.read_bytes()
+    found = write_tags(store, published(tmp_path)[0], None, abstained=True)
+    assert found.songs == 0
+    assert "changed since it was labelled" in found.left_out["a"]
+    assert path.read_bytes() == before
+
+
+def test_an_export_that_wrote_no_song_says_so_by_its_exit_code(tmp_path, capsys):
+    store = store_of(tmp_path, {"a": write_container(tmp_path, "flac")}, abstained={"a"})
+    assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged")) == 1
+    assert "0 songs written" in capsys.readouterr().err
+    assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged"), "--with-abstained") == 0

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from sssl.audio.features import MelConfig
+from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
+from sssl.model.networks import FRONT_ENDS
+
+
+def spec(architecture="cnn", members=2):
+    return ModelSpec(architecture, ("Q1", "Q2", "Q3", "Q4"), MelConfig(), members)
+
+
+def model(seed=0, **kwargs):
+    torch.manual_seed(seed)
+    made = spec(**kwargs)
+    return Model(made, [made.build().eval() for _ in range(made.members)])
+
+
+@pytest.mark.parametrize("architecture", FRONT_ENDS)
+@pytest.mark.parametrize("cut", [MelConfig(), MelConfig(segment_s=5.0, mels=96)])
+def test_every_architecture_takes_any_segment(architecture, cut):
+    member = ModelSpec(architecture, ("a", "b", "c"), cut, 1).build().eval()
+    assert member(torch.randn(2, *cut.shape)).shape == (2, 3)
+
+
+def test_a_model_survives_its_file():
+    before = model()
+    after = load(dump(before))
+    assert after.spec == before.spec
+    x = torch.randn(3, *before.spec.cut.shape)
+    for one, other in zip(before.members, after.members, strict=True):
+        torch.testing.assert_close(one(x), other(x))
+
+
+def test_the_same_weights_have_the_same_name():
+    assert model_id(dump(model(0))) == model_id(dump(model(0)))
+    assert model_id(dump(model(0))) != model_id(dump(model(1)))
+
+
+def test_a_foreign_file_is_refused():
+    with pytest.raises(ValueError, match="not a model file of this program"):
+        load(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")

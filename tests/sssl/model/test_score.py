@@ -1,0 +1,162 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from schemas import Catalog
+from sssl.audio.features import MelConfig
+from sssl.model.ensemble import Model, ModelSpec
+from sssl.model.score import Room, ScoreConfig, dtype_of, folds_of, posteriors, score_counts, scores_table
+
+CLASSES = ("Q1", "Q2")
+SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)
+
+
+def track(track_id, label, split="train"):
+    return Catalog(track_id, "", label, split if label else None, track_id, 0, None, False, 0, None)
+
+
+def log_mel(rows):
+    return np.random.default_rng(0).normal(-30, 10, (rows, *SPEC.cut.shape)).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return Model(SPEC, [SPEC.build().eval() for _ in range(2)])
+
+
+def test_the_member_that_did_not_see_the_fold_scores(model):
+    x, folds = log_mel(10), np.array([0, 1] * 5)
+    found = posteriors(model, x, folds, ScoreConfig(), "cpu", threads=1)
+    for member in (0, 1):
+        alone = model.members[member](torch.from_numpy(x[folds == member]).float()).softmax(1).detach().numpy()
+        np.testing.assert_allclose(found[folds == member], alone, atol=1e-5)
+
+
+def test_all_members_score_what_none_trained_on(model):
+    x = log_mel(10)
+    found = posteriors(model, x, np.full(10, -1), ScoreConfig(), "cpu", threads=1)
+    each = [posteriors(model, x, np.full(10, fold), ScoreConfig(), "cpu", threads=1) for fold in (0, 1)]
+    np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_only_train_tracks_are_left_to_one_member():
+    tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
+    assert folds_of(["a", "a", "b", "c"], tracks, ScoreConfig()).tolist() == [0, 0, -1, -1]
+    assert folds_of(["a", "b", "c"], tracks, ScoreConfig(average_members=False)).tolist() == [0, 0, 0]
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(model):
+    x, folds = log_mel(50), np.arange(50) % 3
+    one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), "cpu", threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one, three)
+
+
+def test_half_precision_gives_about_the_same_posteriors(model):
+    x, folds = log_mel(40), np.arange(40) % 3 - 1
+    single, half = (
+        posteriors(model, x, folds, ScoreConfig(), "cpu", 1, dtype=dtype) for dtype in (None, torch.bfloat16)
+    )
+    np.testing.assert_allclose(half, single, atol=0.01)
+    assert not np.array_equal(half, single)
+
+
+def test_a_cpu_computes_in_single_precision():
+    assert dtype_of("cpu") == torch.float32
+
+
+class Fussy(torch.nn.Module):
+    """Fails as told: on segments that hold the mark, or on batches of more than `room` segments."""
+
+    def __init__(self, member, mark=None, room=None):
+        super().__init__()
+        self.member, self.mark, self.room, self.batches = member, mark, room, []
+
+    def forward(self, x):
+        self.batches.append(len(x))
+        if self.mark is not None and (x[:, 0, 0] == self.mark).any():
+            raise RuntimeError("segment with the mark")
+        if self.room is not None and len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.member(x)
+
+
+def fussy(model, **faults):
+    return Model(model.spec, [Fussy(member, **faults) for member in model.members])
+
+
+def test_a_segment_that_the_model_fails_on_costs_one_row(model):
+    x, folds = log_mel(96), np.zeros(96, int)
+    x[41, 0, 0] = 7
+    expected = posteriors(model, x, folds, ScoreConfig(), "cpu", 2)
+    found = posteriors(fussy(model, mark=7), x, folds, ScoreConfig(), "cpu", 2)
+    others = np.arange(96) != 41
+    assert np.isnan(found[41]).all()
+    np.testing.assert_allclose(found[others], expected[others], atol=1e-6)
+
+
+def test_a_segment_that_is_not_finite_costs_one_row(model):
+    x = log_mel(96)
+    x[41, 3, 5] = np.nan
+    found = posteriors(model, x, np.zeros(96, int), ScoreConfig(), "cpu", 2)
+    assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [41]
+
+
+def test_a_model_that_fails_on_every_segment_is_no_row_but_an_error(model):
+    x = log_mel(8)
+    x[:, 0, 0] = 7
+    with pytest.raises(RuntimeError, match="segment with the mark"):
+        posteriors(fussy(model, mark=7), x, np.zeros(8, int), ScoreConfig(), "cpu", 1)
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_next_ones_are_small_from_the_start(model):
+    x, folds, tight, room = log_mel(64), np.zeros(64, int), fussy(model, room=10), Room(32)
+    expected = posteriors(model, x, folds, ScoreConfig(), "cpu", 1)
+    for _ in range(2):
+        found = posteriors(tight, x, folds, ScoreConfig(), "cpu", 1, room)
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert room.segments == 8
+    assert [size for size in tight.members[0].batches if size > 10] == [32, 16]
+
+
+def test_a_single_segment_that_does_not_fit_is_an_error(model):
+    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
+        posteriors(fussy(model, room=0), log_mel(4), np.zeros(4, int), ScoreConfig(), "cpu", 1)
+
+
+def test_views_average_rotations(model):
+    x, folds = log_mel(4), np.zeros(4, int)
+    half = np.roll(x, x.shape[2] // 2, axis=2)
+    plain, rotated = (posteriors(model, v, folds, ScoreConfig(), "cpu", 1) for v in (x, half))
+    both = posteriors(model, x, folds, ScoreConfig(views=2), "cpu", 1)
+    np.testing.assert_allclose(both, (plain + rotated) / 2, atol=1e-6)
+
+
+def segments(ids):
+    return pa.table({"track_id": ids, "segment_index": pa.array(range(len(ids)), pa.int32())})
+
+
+def test_a_posterior_that_is_not_finite_is_a_row_with_a_reason():
+    p = np.array([[0.25, 0.75], [np.nan, 0.5]], np.float32)
+    rows = scores_table(segments(["a", "a"]), p, [track("a", "Q1")], CLASSES, 1, "m").to_pylist()
+    assert rows[0]["loss"] == pytest.approx(-np.log(0.25))
+    assert (rows[0]["reason"], rows[1]["reason"]) == (None, "non-finite")
+    assert rows[1]["probabilities"] is None
+    assert rows[1]["loss"] is None
+
+
+def test_a_track_without_a_label_has_no_loss():
+    table = scores_table(segments(["a"]), np.array([[0.5, 0.5]], np.float32), [track("a", None)], CLASSES, 1, "m")
+    assert table["loss"].to_pylist() == [None]
+
+
+def test_counts_judge_tracks_by_their_mean_posterior():
+    p = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
+    tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
+    scores = scores_table(segments(["a", "a", "b", "c"]), p, tracks, CLASSES, 1, "m")
+    counts = score_counts(scores, tracks, CLASSES)
+    assert counts["confusion/train/Q1/Q1"] == 1
+    assert counts["confusion/test/Q1/Q2"] == 1
+    assert counts["loss/test"] == pytest.approx(-np.log(0.2))
+    assert sum(value for name, value in counts.items() if name.startswith("confusion")) == 2

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+from reports import Page, read, text_of
+
+from sssl.evaluate.sections import wrong_segments
+
+
+def test_truth_is_measured(report_folder, report_truth, report_html):
+    found = wrong_segments(*report_folder, report_truth)
+    values = {row[0]: row[1] for row in Page(report_html).rows if len(row) == 3}
+    assert values["ROC AUC of the loss"] == f"{found.auc:.3f}"
+    assert values["Precision of the noisy partition"] == f"{found.precision:.1%}"
+    assert values["Recall of the noisy partition"] == f"{found.recall:.1%}"
+    assert values["Wrong segments put right"] == str(found.relabelled_right)
+    assert values["Right segments made wrong"] == str(found.relabelled_wrong)
+    assert values["Segment accuracy before"] == f"{found.segment_accuracy_before:.1%}"
+    assert values["Segment accuracy after"] == f"{found.segment_accuracy_after:.1%}"
+
+
+def test_the_cost_of_relabelling_is_told_with_its_gain(report_folder, report_truth, report_html):
+    found = wrong_segments(*report_folder, report_truth)
+    net = found.relabelled_right - found.relabelled_wrong
+    assert found.relabelled_wrong > 0
+    assert net / found.segments == pytest.approx(found.segment_accuracy_after - found.segment_accuracy_before)
+    closer = {
+        1: "the labels are closer to the truth",
+        -1: "the labels are further from the truth",
+        0: "nothing was gained",
+    }
+    assert f"made {found.relabelled_wrong} right ones wrong: {closer[np.sign(net)]}" in text_of(report_html)
+    assert "These true labels were never used in training" in text_of(report_html)
+
+
+def test_without_truth_nothing_is_said_about_it(report_folder):
+    html = read(report_folder)
+    assert "Against true sections" not in html
+    assert "ROC AUC" not in html

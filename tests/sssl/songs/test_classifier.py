@@ -1,0 +1,345 @@
+import numpy as np
+import pytest
+
+from sssl.config import ConfigError
+from sssl.songs.classifier import (
+    LabelledTracks,
+    SongConfig,
+    SongMaker,
+    SongModel,
+    bins_for,
+    choose_threshold,
+    fit_classifier,
+    fit_songs,
+    statistics,
+    timeline,
+)
+
+CLASSES = ("Q1", "Q2", "Q3")
+
+
+def posterior(peaks, confidence=0.8):
+    rows = np.full((len(peaks), 3), (1 - confidence) / 2)
+    rows[np.arange(len(peaks)), peaks] = confidence
+    return rows
+
+
+def of_posteriors(rows):
+    """Statistics of a track whose sound nobody looked at."""
+    return statistics(rows, np.empty((len(rows), 0)))
+
+
+def test_statistics_of_one_segment_are_the_segment():
+    log_mean, mean_log = of_posteriors(np.array([[0.7, 0.2, 0.1]])).reshape(2, 3)
+    np.testing.assert_allclose(np.exp(log_mean), [0.7, 0.2, 0.1])
+    np.testing.assert_allclose(mean_log, log_mean)
+
+
+def test_statistics_do_not_depend_on_the_order_of_segments():
+    rows = posterior([0, 1, 1, 2])
+    np.testing.assert_allclose(of_posteriors(rows), of_posteriors(rows[::-1]))
+
+
+def tracks_of(features, labels, groups=None):
+    groups = range(len(labels)) if groups is None else groups
+    return LabelledTracks(features, labels, [f"g{group}" for group in groups])
+
+
+NONE = tracks_of(np.empty((0, 6)), np.empty(0, int))
+
+
+def fitted(features, labels, classes=3):
+    return fit_classifier(tracks_of(features, labels), classes, SongConfig())[0]
+
+
+def labelled(count=300, seed=0):
+    """Tracks of 8 segments of which 60 % peak at the track's class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, count)
+    peaks = [np.where(rng.random(8) < 0.6, label, rng.integers(0, 3, 8)) for label in labels]
+    return np.array([of_posteriors(posterior(p)) for p in peaks]), labels
+
+
+def test_the_classifier_learns_and_its_probabilities_are_calibrated():
+    classifier = fitted(*labelled())
+    features, labels = labelled(2000, seed=1)
+    p = np.array([classifier.probabilities(row) for row in features])
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    right = p.argmax(axis=1) == labels
+    assert right.mean() > 0.85
+    assert abs(p.max(axis=1).mean() - right.mean()) < 0.05
+
+
+def test_few_tracks_cannot_make_the_label_worse_than_the_mean_posterior():
+    features, labels = labelled(20)
+    classifier = fitted(features, labels)
+    tested, true = labelled(500, seed=1)
+    right = [classifier.probabilities(row).argmax() for row in tested] == true
+    assert right.mean() >= (tested[:, :3].argmax(axis=1) == true).mean() - 0.01
+
+
+def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
+    """Tracks of equal mean posterior whose class shows in whether some segments speak against it."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300)
+    even, split = np.tile([0.45, 0.45, 0.1], (8, 1)), np.tile([[0.89, 0.01, 0.1], [0.01, 0.89, 0.1]], (4, 1))
+    features = np.array([of_posteriors([even, split][label]) for label in labels])
+    np.testing.assert_allclose(features[:, :3], features[:1, :3].repeat(300, axis=0))
+    classifier = fitted(features, labels, 3)
+    assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) == 1
+
+
+def with_sound(count, told, seed=0):
+    """Tracks of which every other has the posteriors of some track, and one of three numbers of the sound tells the
+    label as far as `told` standard deviations go."""
+    features, labels = labelled(count, seed)
+    rng = np.random.default_rng(seed)
+    features[::2] = features[rng.permutation(count)[::2]]
+    sound = rng.normal(0, 1, (count, 3)) + told * labels[:, None] * [0, 1, 0]
+    return np.concatenate([features, sound], axis=1), labels
+
+
+def right_share(classifier, features, labels):
+    return np.mean([classifier.probabilities(row).argmax() for row in features] == labels)
+
+
+def test_the_sound_is_used_where_it_tells_more():
+    tracks, new = with_sound(300, told=3), with_sound(1000, told=3, seed=1)
+    deaf = fitted(tracks[0][:, :6], tracks[1])
+    assert right_share(fitted(*tracks), *new) > right_share(deaf, *new) + 0.05
+
+
+def test_sound_that_tells_nothing_does_no_harm():
+    tracks, new = with_sound(300, told=0), with_sound(1000, told=0, seed=1)
+    deaf = fitted(tracks[0][:, :6], tracks[1])
+    assert right_share(fitted(*tracks), *new) > right_share(deaf, *new) - 0.02
+
+
+def test_few_tracks_trust_the_sound_less():
+    """Of 12 tracks much of the sound seems to tell the label by chance; 48 numbers would make it sure."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(12) % 3
+    features = np.concatenate([np.full((12, 6), np.log(1 / 3)), rng.normal(0, 1, (12, 48))], axis=1)
+    new = np.concatenate([np.full((200, 6), np.log(1 / 3)), rng.normal(0, 1, (200, 48))], axis=1)
+    few = fitted(features, labels)
+    assert np.mean([few.probabilities(row).max() for row in new]) < 0.45
+
+
+def test_music_unlike_all_train_tracks_gets_no_certain_label_from_its_sound():
+    """Such as another sample rate makes, in whose upper bands train tracks had nothing: there the sound says little."""
+    features, labels = with_sound(300, told=0)
+    sound = np.random.default_rng(0).normal(-99, 0.1, (300, 16)) + 0.05 * labels[:, None]
+    features = np.concatenate([features[:, :6], sound], axis=1)
+    far = np.concatenate([of_posteriors(posterior([2] * 8)), np.full(16, -40.0)])
+    probabilities = fitted(features, labels).probabilities(far)
+    border = np.concatenate([far[:6], features[:, 6:].mean(axis=0) + 3 * features[:, 6:].std(axis=0)])
+    np.testing.assert_allclose(probabilities, fitted(features, labels).probabilities(border))
+
+
+def test_the_sound_of_a_track_is_the_mean_of_its_segments():
+    np.testing.assert_array_equal(statistics(posterior([0, 1]), np.array([[1.0, 2.0], [3.0, 4.0]]))[6:], [2.0, 3.0])
+
+
+def test_a_classifier_from_before_there_was_sound_still_labels():
+    features, labels = labelled()
+    classifier = fitted(features, labels)
+    longer = np.concatenate([features[0], [1.0, 2.0]])
+    np.testing.assert_array_equal(classifier.probabilities(longer), classifier.probabilities(features[0]))
+
+
+def test_two_classes_one_class_and_no_track_work_too():
+    features, labels = labelled()
+    both = features[labels < 2][:, np.arange(6) % 3 < 2]
+    two = fitted(both, labels[labels < 2], 2)
+    right = [two.probabilities(row).argmax() for row in both] == labels[labels < 2]
+    assert np.mean(right) > 0.85
+    for count in (5, 0):
+        few = fitted(features[labels == 0][:count], labels[labels == 0][:count])
+        assert few.probabilities(of_posteriors(posterior([2, 2, 1]))).argmax() == 2
+
+
+def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
+    """Statistics that tell nothing: what the fit says of its own tracks looks good, of others it is chance."""
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(0, 1, (90, 6)), rng.integers(0, 3, 90)
+    features[:, :3] = np.log(1 / 3)
+    _, left_out = fit_classifier(tracks_of(features, labels), 3, SongConfig())
+    np.testing.assert_allclose(left_out.sum(axis=1), 1)
+    assert np.log(left_out[np.arange(90), labels]).mean() == pytest.approx(np.log(1 / 3), abs=0.02)
+
+
+def test_a_group_is_left_out_as_a_whole():
+    """Statistics that tell the artist, and two artists a class: known tracks of an artist would give it away."""
+    artist = np.repeat(np.arange(24), 6)
+    labels, features = artist % 12, np.full((144, 24), np.log(1 / 12))
+    features[:, 12:] = np.random.default_rng(0).normal(0, 3, (24, 12))[artist]
+    free = SongConfig(regularization=100.0)
+    _, together = fit_classifier(tracks_of(features, labels, artist), 12, free)
+    _, apart = fit_classifier(tracks_of(features, labels), 12, free)
+    assert (apart.argmax(axis=1) == labels).mean() > 0.7
+    assert (together.argmax(axis=1) == labels).mean() < 0.3
+
+
+# The threshold
+
+
+def outcomes(count, seed=0):
+    """Calibrated confidences and whether they are right."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.3, 1.0, count)
+    return confidence, rng.random(count) < confidence
+
+
+@pytest.mark.parametrize("wanted", [0.7, 0.8, 0.9])
+def test_songs_above_the_threshold_are_right_as_often_as_wanted(wanted):
+    """On new songs, but for one catalog in twenty: that is what the interval allows."""
+    confidence, correct = outcomes(20_000, seed=999)
+    kept = []
+    for seed in range(100):
+        threshold = choose_threshold(*outcomes(300, seed), SongConfig(wanted_precision=wanted))
+        kept.append([not threshold.abstains(value) for value in confidence])
+    missed = [any(above) and correct[above].mean() < wanted for above in kept]
+    assert np.mean(missed) < 0.1
+    assert np.mean(kept) > 0.1
+
+
+def test_the_threshold_falls_as_tracks_add_up_and_rises_with_what_is_wanted():
+    few, many = (choose_threshold(*outcomes(count), SongConfig(wanted_precision=0.8)) for count in (200, 20_000))
+    assert many.abstain_below < few.abstain_below
+    # Calibrated and uniform: those above t are right with (1 + t) / 2.
+    assert many.abstain_below == pytest.approx(0.6, abs=0.03)
+    strict = choose_threshold(*outcomes(20_000), SongConfig(wanted_precision=0.9))
+    assert strict.abstain_below == pytest.approx(0.8, abs=0.03)
+
+
+def test_the_evidence_for_a_threshold_is_kept():
+    confidence, correct = outcomes(2000)
+    found = choose_threshold(confidence, correct, SongConfig(wanted_precision=0.8))
+    above = confidence >= found.abstain_below
+    assert (found.left_out_tracks, found.tracks_above, found.right_above) == (2000, above.sum(), correct[above].sum())
+    assert 0.8 <= found.precision_low < found.right_above / found.tracks_above
+    assert found.abstains(found.abstain_below - 1e-9)
+    assert not found.abstains(found.abstain_below)
+
+
+def test_where_nothing_shows_the_wanted_precision_all_songs_abstain():
+    for confidence, correct in (
+        outcomes(8),
+        (np.full(500, 0.99), np.arange(500) % 2 == 0),
+        (np.empty(0), np.empty(0, bool)),
+    ):
+        found = choose_threshold(confidence, correct, SongConfig(wanted_precision=0.9))
+        assert (found.abstain_below, found.tracks_above, found.precision_low) == (None, 0, None)
+        assert found.abstains(1.0)
+
+
+def test_tracks_of_equal_confidence_stand_or_fall_together():
+    """All 30 tracks at one confidence are right, then 30 at another are wrong: their order must not matter."""
+    confidence, correct = np.repeat([0.9, 0.6], 30), np.arange(60) < 30
+    for order in (np.arange(60), np.arange(60)[::-1]):
+        found = choose_threshold(confidence[order], correct[order], SongConfig(wanted_precision=0.8))
+        assert (found.abstain_below, found.tracks_above, found.right_above) == (0.9, 30, 30)
+        mixed = choose_threshold(np.full(60, 0.9), correct[order], SongConfig(wanted_precision=0.8))
+        assert mixed.abstain_below is None
+
+
+def test_a_given_threshold_stands_and_says_what_it_is_worth():
+    confidence, correct = outcomes(2000)
+    found = choose_threshold(confidence, correct, SongConfig(abstain_below=0.5))
+    assert (found.abstain_below, found.wanted_precision) == (0.5, None)
+    assert found.right_above == correct[confidence >= 0.5].sum()
+
+
+def test_a_fit_brings_threshold_and_reliability_of_left_out_tracks():
+    features, labels = labelled(200)
+    model = fit_songs(tracks_of(features, labels), NONE, 3, SongConfig())
+    assert model.threshold.left_out_tracks == sum(found.tracks for found in model.reliability) == 200
+    assert len(model.reliability) == bins_for(200) == 10
+    assert model.threshold.abstain_below is not None
+    assert [bins_for(count) for count in (0, 9, 25, 10_000)] == [1, 1, 2, 10]
+
+
+def test_held_out_tracks_teach_only_the_classifier_of_new_music():
+    (features, labels), (more, answers) = labelled(100), labelled(100, seed=1)
+    train = tracks_of(features, labels)
+    alone = fit_songs(train, NONE, 3, SongConfig())
+    model = fit_songs(train, tracks_of(more, answers), 3, SongConfig())
+    assert alone.classifier == alone.held_out_classifier
+    assert (model.held_out_classifier, model.threshold) == (alone.held_out_classifier, alone.threshold)
+    assert model.reliability == alone.reliability
+    assert model.classifier == fitted(np.concatenate([features, more]), np.concatenate([labels, answers]))
+    assert model.classifier != alone.classifier
+    maker = SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
+    segments, sound, start_s = posterior([0, 0, 1]), np.empty((3, 0)), np.array([0.0, 3.0, 6.0])
+    by_split = {"test": model.held_out_classifier, "train": model.classifier, None: model.classifier}
+    for split, classifier in by_split.items():
+        song = maker.song("t", segments, sound, start_s, split)
+        assert song.probabilities == classifier.probabilities(statistics(segments, sound)).tolist()
+
+
+def test_a_song_without_its_sound_is_one_of_average_sound():
+    rng, labels = np.random.default_rng(0), np.arange(120) % 3
+    rows = [posterior(peaks) for peaks in rng.integers(0, 3, (120, 4))]
+    sounds = np.eye(3)[labels] + rng.normal(0, 0.3, (120, 3))
+    tracks = tracks_of(np.array([statistics(r, s[None]) for r, s in zip(rows, sounds, strict=True)]), labels)
+    classifier = fit_classifier(tracks, 3, SongConfig())[0]
+    alone = classifier.without_sound(rows[0])
+    np.testing.assert_allclose(alone, classifier.probabilities(statistics(rows[0], sounds.mean(axis=0)[None])))
+    assert classifier.probabilities(tracks.features[0])[0] > alone[0] + 0.1
+
+
+def test_the_model_of_an_older_manifest_has_one_classifier():
+    model = fit_songs(tracks_of(*labelled(100)), tracks_of(*labelled(50, seed=1)), 3, SongConfig())
+    assert SongModel.of_summary(model.to_json()) == model
+    older = {name: value for name, value in model.to_json().items() if name != "held_out_classifier"}
+    read = SongModel.of_summary(older)
+    assert read.classifier == read.held_out_classifier == model.classifier
+
+
+def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():
+    features, labels = labelled(50)
+    model = fit_songs(tracks_of(features, labels, np.zeros(50)), NONE, 3, SongConfig(wanted_precision=0.8))
+    assert model.threshold.left_out_tracks == 0
+    assert model.threshold.abstains(1.0)
+    assert model.reliability == ()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"wanted_precision": 80}, "--wanted-precision 80: expected a share between 0 and 1"),
+        ({"smooth_segments": 4}, "--smooth-segments 4: expected an odd number"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        SongConfig(**setting)
+
+
+# The timeline
+
+
+def test_the_smoothed_posterior_is_the_mean_over_the_segments_around_fewer_at_the_ends():
+    rows = np.array([[1.0, 0, 0], [0.4, 0.6, 0], [0.1, 0.9, 0], [0.1, 0.9, 0]])
+    (first, second) = timeline(rows, np.arange(4) * 3.0, 3.0, CLASSES, smooth_segments=3)
+    assert (first["label"], first["end_s"]) == ("Q1", 6.0)
+    assert first["confidence"] == pytest.approx(np.mean([(1 + 0.4) / 2, (1 + 0.4 + 0.1) / 3]))
+    assert second["confidence"] == pytest.approx(np.mean([(0.6 + 0.9 + 0.9) / 3, 0.9]))
+
+
+def test_a_timeline_joins_neighbours_and_covers_the_track():
+    start_s = np.arange(6) * 3.0
+    entries = timeline(posterior([0, 0, 0, 1, 1, 1]), start_s, 3.0, CLASSES, smooth_segments=1)
+    assert [(e["start_s"], e["end_s"], e["label"]) for e in entries] == [(0, 9, "Q1"), (9, 18, "Q2")]
+    assert entries[0]["confidence"] == pytest.approx(0.8)
+
+
+def test_smoothing_removes_a_single_stray_segment():
+    start_s = np.arange(7) * 3.0
+    entries = timeline(posterior([0, 0, 0, 1, 0, 0, 0]), start_s, 3.0, CLASSES, smooth_segments=3)
+    assert [e["label"] for e in entries] == ["Q1"]
+
+
+def test_a_gap_in_the_segments_is_a_gap_in_the_timeline():
+    entries = timeline(posterior([0, 1]), np.array([0.0, 9.0]), 3.0, CLASSES, smooth_segments=1)
+    assert [(e["start_s"], e["end_s"]) for e in entries] == [(0, 3), (9, 12)]

@@ -1,0 +1,163 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from gcsfs.retry import HttpError
+
+from schemas import SCHEMA_VERSION
+from sssl.store.atomic import replacing
+from sssl.store.folder import Manifest, Receipt, Snapshot, Store, StoreError, generation_name
+from sssl.store.sql import connect, rows_on_disk
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(str(tmp_path / "out"), create=True)
+
+
+def manifest(table, generation, round=None, parents=(), files=None):
+    return Manifest(table, generation, "stage", round, {}, tuple(parents), files or {}, {})
+
+
+def test_a_folder_that_is_not_an_output_folder_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="is not an output folder"):
+        Store.open(str(tmp_path))
+
+
+def test_another_schema_version_is_refused(store, tmp_path):
+    (tmp_path / "out" / "sssl.json").write_text(json.dumps({"schema_version": 99}))
+    with pytest.raises(StoreError, match=f"schema version 99, this program reads and writes {SCHEMA_VERSION}"):
+        Store.open(store.root, create=True)
+
+
+def test_a_killed_write_leaves_no_file_under_the_final_name(store, monkeypatch):
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_bytes("segments/g/part-00000.parquet", b"half")
+    assert store.names("segments/g") == []
+
+
+@pytest.fixture
+def bucket(cloud):
+    return Store.open(f"{cloud.make_bucket()}/out", create=True)
+
+
+def test_what_is_being_written_is_not_listed(store):
+    with replacing(Path(store.url("folder/00000.json"))) as temporary:
+        temporary.write_bytes(b"")
+        assert store.names("folder") == []
+        temporary.write_bytes(b"{}")
+    assert store.names("folder") == ["00000.json"]
+
+
+def test_an_upload_that_fails_leaves_no_object(bucket, cloud):
+    with cloud.failing(1.0, kinds=["418"]), pytest.raises(HttpError):
+        bucket.write_bytes("segments/g/part-00000.parquet", b"half")
+    assert bucket.names("segments/g") == []
+
+
+@pytest.mark.parametrize("fault", ["503", "cut-request", "lost-answer"])
+def test_a_large_upload_survives_a_failing_request(fault, bucket, cloud):
+    content = np.random.default_rng(0).bytes(60 << 20)
+    with cloud.failing(0.5, seed=1, kinds=[fault]) as injected:
+        bucket.write_bytes("a", content)
+    assert injected == {fault: 1}
+    assert bucket.read_bytes("a") == content
+
+
+def test_a_part_without_a_receipt_is_not_done(store):
+    file = store.write_part("songs", "g", 3, pa.table({"a": [1, 2]}))
+    assert store.receipt("songs", "g", 3) is None
+    receipt = Receipt(3, {"songs": file}, {"tracks": 2})
+    store.write_receipt("songs", "g", receipt)
+    assert store.receipt("songs", "g", 3) == receipt
+    assert store.read_part(file).to_pydict() == {"a": [1, 2]}
+
+
+def test_the_same_rows_make_the_same_bytes(store):
+    table = pa.table({"a": [1.5, None], "b": ["x", "y"]})
+    assert store.write_part("t", "g1", 0, table).sha256 == store.write_part("t", "g2", 0, table).sha256
+
+
+def test_a_commit_is_read_back_and_a_second_one_changes_nothing(store):
+    file = store.write_part("songs", "g", 0, pa.table({"a": [1]}))
+    first = store.commit(manifest("songs", "g", files={0: file}))
+    assert store.manifest("songs", "g") == first
+    assert store.commit(manifest("songs", "g")) == first
+    assert store.manifest("songs", "other") is None
+
+
+def test_the_digest_follows_the_content(store):
+    one = store.write_part("t", "g", 0, pa.table({"a": [1]}))
+    two = store.write_part("t", "g", 1, pa.table({"a": [2]}))
+    assert manifest("t", "g", files={0: one}).digest != manifest("t", "g", files={0: two}).digest
+
+
+def test_a_generation_is_named_after_config_round_and_parents():
+    parent = manifest("segments", "g")
+    name = generation_name("score", 1, {"views": 1}, [parent])
+    assert name == generation_name("score", 1, {"views": 1}, [parent])
+    others = [
+        ("score", 2, {"views": 1}, [parent]),
+        ("score", 1, {"views": 2}, [parent]),
+        ("score", 1, {"views": 1}, []),
+    ]
+    assert name not in [generation_name(*other) for other in others]
+
+
+def test_what_was_made_from_a_replaced_table_leaves_the_snapshot():
+    old = Snapshot().add(manifest("segments", "s1")).add(manifest("scores", "c1", 0, ["segments/s1"]))
+    old = old.add(manifest("songs", "o1", None, ["scores/c1"]))
+    assert [m.ref for m in old.add(manifest("segments", "s2")).manifests] == ["segments/s2"]
+
+
+def test_rounds_live_beside_each_other():
+    snapshot = (
+        Snapshot().add(manifest("scores", "a", 0)).add(manifest("scores", "b", 1)).add(manifest("scores", "c", 1))
+    )
+    assert [m.generation for m in snapshot.of("scores")] == ["a", "c"]
+
+
+def test_a_missing_table_is_named(store):
+    with pytest.raises(StoreError, match="table scores of round 2 is not committed yet"):
+        store.latest().get("scores", 2)
+
+
+def test_publishing_flips_the_whole_snapshot(store):
+    snapshot = Snapshot().add(store.commit(manifest("segments", "s"))).add(store.commit(manifest("ledger", "s")))
+    assert store.latest() == Snapshot()
+    store.publish(snapshot)
+    assert store.latest() == snapshot
+    assert snapshot.covers(store.latest())
+    assert not Snapshot().covers(store.latest())
+
+
+def test_a_file_url_is_a_folder_of_this_machine(tmp_path):
+    store = Store.open(f"file://{tmp_path}/out", create=True)
+    assert store == Store.open(str(tmp_path / "out"))
+    assert store.local_path == str(tmp_path / "out")
+
+
+def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
+    golden = Path(__file__).parents[2] / "golden" / "v1"
+    for name in ("out", "o[u]t*?"):
+        store = Store.open(str(shutil.copytree(golden, tmp_path / name)))
+        track_id = store.read_table(store.latest().get("catalog"))["track_id"][0].as_py()
+        found = dict(connect(store, store.latest()).sql(rows_on_disk(store, [track_id])).fetchall())
+        assert found["catalog"] == 1
+        assert min(found.values()) >= 1
+
+
+@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/receipts/00003.json"])
+def test_a_part_that_a_power_failure_emptied_is_not_done(store, emptied):
+    file = store.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
+    store.write_receipt("segments", "g", Receipt(3, {"segments": file}))
+    assert store.receipt("segments", "g", 3) is not None
+    Path(store.url(emptied)).write_bytes(b"")
+    assert store.receipt("segments", "g", 3) is None

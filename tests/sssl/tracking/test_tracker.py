@@ -1,0 +1,81 @@
+import mlflow
+import pytest
+
+from sssl.store.folder import Store, StoreError
+from sssl.store.rounds import read_rounds
+from sssl.tracking.tracker import Tracker
+
+
+@pytest.fixture(scope="module")
+def runs(finished):
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{finished.root}/mlflow.db")
+    experiment = client.get_experiment_by_name("sssl")
+    return client, client.search_runs([experiment.experiment_id])
+
+
+def test_a_run_is_a_parent_with_a_child_a_round(runs, finished):
+    _, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert sorted(run.data.tags["sssl.round"] for run in children) == ["0", "1", "2"]
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+def test_metrics_come_by_epoch_and_by_round(runs, finished):
+    client, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    history = client.get_metric_history(parent.info.run_id, "heldout_accuracy")
+    expected = {row.round: row.heldout_accuracy for row in read_rounds(finished, finished.latest())}
+    assert {m.step: m.value for m in history} == pytest.approx(expected)
+    (first,) = [run for run in found if run.data.tags.get("sssl.round") == "0"]
+    assert [m.step for m in client.get_metric_history(first.info.run_id, "member0_train_loss")] == list(range(6))
+
+
+def test_params_are_the_config_and_inputs_are_named_by_digest(runs, finished):
+    _, found = runs
+    (first,) = [run for run in found if run.data.tags.get("sssl.round") == "0"]
+    assert first.data.params["batch_size"] == "8"
+    labels = finished.latest().get("labels", 0)
+    assert first.data.tags["sssl.input.labels"] == f"{labels.ref} sha256:{labels.digest}"
+    assert first.data.tags["sssl.model_id"] == finished.latest().get("models", 0).summary["model_id"]
+
+
+def test_the_report_is_named_not_copied(runs, finished):
+    """A takedown cannot reach into a tracking server; the plots there show no single track."""
+    client, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.tags["sssl.report"] == finished.url("report.html")
+    assert [file.path for file in client.list_artifacts(parent.info.run_id)] == ["plots"]
+
+
+def interrupted_round(tracker):
+    with tracker.round(0, {"c": 3}) as log:
+        log.log({"loss": 0.5, "absent": None})
+        raise KeyboardInterrupt
+
+
+def test_a_restart_goes_on_in_the_same_run(tmp_path):
+    store = Store.open(str(tmp_path / "o"), create=True)
+    for _ in range(2):
+        tracker = Tracker(store, None, "key", {"a": 1, "nested": {"b": 2}})
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_round(tracker)
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store.root}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("sssl").experiment_id])
+    assert sorted(run.info.status for run in found) == ["FAILED", "RUNNING"]
+    (parent,) = [run for run in found if run.info.status == "RUNNING"]
+    assert parent.data.params == {"a": "1", "nested.b": "2"}
+
+
+def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    tracker = Tracker(Store.open(str(tmp_path / "o"), create=True), f"sqlite:///{tmp_path}/a.db", "key", {})
+    tracker.files({"plots/a.svg": b"<svg/>"})
+    assert [path.read_text() for path in (tmp_path / "mlflow").rglob("a.svg")] == ["<svg/>"]
+    assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_remote_output_needs_a_server():
+    with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
+        Tracker(Store("memory://o"), None, "key", {})
