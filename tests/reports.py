@@ -10,7 +10,6 @@ import pandas as pd
 from pipelines.beam.job import Job
 from pipelines.stages import judge, relabel, segment, songs
 from schemas import Catalog, Status, to_arrow
-from sssl import report
 from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
 from sssl.audio.features import MelConfig
 from sssl.audio.sound import sound_db
@@ -21,6 +20,7 @@ from sssl.labels.evidence import EvidenceConfig
 from sssl.labels.relabel import RelabelConfig
 from sssl.model.score import score_counts, scores_table
 from sssl.presets import GUARDED
+from sssl.report.page import write_report
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Manifest, Snapshot, Store
 from sssl.store.rounds import has_nothing_to_split
@@ -163,7 +163,7 @@ def sections(path):
 
 def read(folder, truth=None):
     store, snapshot = folder
-    assert report.write_report(store, snapshot, truth) == store.url("report.html")
+    assert write_report(store, snapshot, truth) == store.url("report.html")
     return store.read_bytes("report.html").decode()
 
 

@@ -61,8 +61,8 @@ def test_every_dependency_has_its_version_in_the_constraints():
 
 
 def top_packages():
-    packages = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    return [package for package in packages if "." not in package]
+    found = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    return [pattern.removesuffix("*") for pattern in found["include"]]
 
 
 @ROLES

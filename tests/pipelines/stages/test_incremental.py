@@ -17,7 +17,7 @@ from sssl.catalog.read import read_dealt, rows_of
 from sssl.labels.relabel import label_counts
 from sssl.model.score import score_counts
 from sssl.report import cost
-from sssl.report.page import Source
+from sssl.report.source import Source
 from sssl.songs.classifier import song_counts
 from sssl.store.folder import Store
 from sssl.store.sql import connect

@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-import sssl.model.train
 from sssl.audio.features import MelConfig
 from sssl.config import ConfigError
+from sssl.model import train as training_module
 from sssl.model.ensemble import ModelSpec, dump
 from sssl.model.examples import Corpus, deal_bags
 from sssl.model.train import (
@@ -137,7 +137,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights(epochs_done, undisturbed
         if len(finished) == epochs_done:
             raise Stop
 
-    write_checkpoint = sssl.train._write_checkpoint
+    write_checkpoint = training_module._write_checkpoint
     monkeypatch.setattr("sssl.model.train._write_checkpoint", stop_at_checkpoint)
     with pytest.raises(Stop):
         train_member(training, 0)
@@ -168,7 +168,7 @@ def test_the_first_round_can_start_from_weights_made_for_other_classes(undisturb
     moods = replace(SPEC, classes=("happy", "sad"))
     start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
     still = replace(CONFIG, learning_rate=1e-12, weight_decay=0.0, ema=0.0)
-    trainer = sssl.train._Trainer(replace(training, config=still, start=start), member=1)
+    trainer = training_module._Trainer(replace(training, config=still, start=start), member=1)
     for name, weight in undisturbed.members[1].state_dict().items():
         torch.testing.assert_close(trainer.network.state_dict()[name], weight)
     network = moods.build()
@@ -212,7 +212,7 @@ def test_patience_keeps_the_best_epoch(training):
     for k, member in enumerate(model.members):
         losses = [done.left_out_loss for done in seen if done.member == k]
         assert len(losses) == min(6, losses.index(min(losses)) + 3)
-        trainer = sssl.train._Trainer(training, k)
+        trainer = training_module._Trainer(training, k)
         trainer.network.load_state_dict(member.state_dict())
         trainer.averaged.module.load_state_dict(member.state_dict())
         assert trainer.left_out_loss() == pytest.approx(min(losses), rel=1e-4)
@@ -224,7 +224,7 @@ def test_a_training_with_patience_that_was_stopped_keeps_the_same_epoch(training
     wild = replace(CONFIG, warmup_epochs=4, patience=2, ema=0.0, learning_rate=1.0)
     whole = replace(training, config=wild, spec=replace(SPEC, members=2))
     expected = dump(train(whole, 1, lambda _: None))
-    write_checkpoint = sssl.train._write_checkpoint
+    write_checkpoint = training_module._write_checkpoint
 
     def stop(*args):
         write_checkpoint(*args)
@@ -245,12 +245,12 @@ def test_patience_needs_a_fold_that_is_left_out():
 
 
 def test_balance_gives_rare_classes_the_weight_of_frequent_ones(training):
-    trainer = sssl.train._Trainer(replace(training, config=replace(CONFIG, class_balance=1.0)), 0)
+    trainer = training_module._Trainer(replace(training, config=replace(CONFIG, class_balance=1.0)), 0)
     prior = trainer.corpus.prior()
     assert prior.std() > 0
     torch.testing.assert_close(prior * trainer.class_weight, torch.full_like(prior, 1 / len(prior)))
     torch.testing.assert_close(trainer.prior, prior * trainer.class_weight)
-    even = sssl.train._Trainer(training, 0)
+    even = training_module._Trainer(training, 0)
     torch.testing.assert_close(even.class_weight, torch.ones_like(prior))
 
 

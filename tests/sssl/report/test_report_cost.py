@@ -3,7 +3,7 @@ from reports import Page, query
 
 from sssl.model.train import cpu_seconds
 from sssl.report import cost
-from sssl.report.page import Source
+from sssl.report.source import Source
 
 
 def test_time_goes_by_from_the_first_table_to_the_last(report_folder):

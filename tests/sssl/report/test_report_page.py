@@ -3,7 +3,8 @@ from collections import Counter
 
 from reports import SCRIPT, Page, make_folder, query, read, words_of_tile
 
-from sssl import report
+from sssl.report import summary
+from sssl.report.source import Source
 
 
 def test_nothing_is_loaded_from_elsewhere(report_html):
@@ -79,7 +80,7 @@ def test_the_summary_says_what_the_tables_say(report_folder, report_html):
 
 def test_settings_that_differ_from_the_preset_are_named(report_folder, report_html):
     named = ["min_agreement None", "min_separation None"]
-    assert report.summary.nearest_preset(report.Source.of(*report_folder)) == ("guarded", named)
+    assert summary.nearest_preset(Source.of(*report_folder)) == ("guarded", named)
 
 
 def test_a_run_without_held_out_tracks_or_failures_or_rounds(tmp_path):

@@ -1,7 +1,8 @@
 import numpy as np
 from reports import CLASSES, Page, make_folder, query, read, text_of
 
-from sssl import report
+from sssl.report import learning
+from sssl.report.source import Source
 
 
 def test_each_round_has_a_row_with_its_verdict(report_folder, report_html):
@@ -68,8 +69,8 @@ def test_a_rejected_round_leaves_the_labels_of_the_accepted_one(report_html):
 
 
 def test_the_histogram_counts_each_loss_that_was_split(report_folder):
-    source = report.Source.of(*report_folder)
-    counts = report.learning.loss_counts(source, 1, "logit")
+    source = Source.of(*report_folder)
+    counts = learning.loss_counts(source, 1, "logit")
     by_class = query(
         report_folder,
         "select inherited_label, count_if(partition = 'confident'), count_if(partition = 'noisy') from labels "
@@ -80,7 +81,7 @@ def test_the_histogram_counts_each_loss_that_was_split(report_folder):
 
 def test_the_flow_is_that_of_the_labels_table(report_folder):
     _, snapshot = report_folder
-    flow = report.learning.flow_of(snapshot.get("labels", 1).summary, CLASSES)
+    flow = learning.flow_of(snapshot.get("labels", 1).summary, CLASSES)
     pairs = query(
         report_folder,
         "select inherited_label, l.label, count(*) from accepted_labels l join catalog using (track_id) "
@@ -99,9 +100,9 @@ def test_a_run_whose_rounds_were_all_rejected(tmp_path):
 def test_a_flow_over_two_accepted_rounds_starts_where_the_one_before_ended(tmp_path):
     folder = make_folder(tmp_path, (0.5, 0.8, 1.0))
     assert [accepted for (accepted,) in query(folder, "select accepted from rounds order by round")] == [True] * 3
-    source = report.Source.of(*folder)
-    to_first, to_last = (report.learning.flow_of(folder[1].get("labels", r).summary, CLASSES) for r in (1, 2))
-    step = report.learning.moved_between(source, 1, 2)
+    source = Source.of(*folder)
+    to_first, to_last = (learning.flow_of(folder[1].get("labels", r).summary, CLASSES) for r in (1, 2))
+    step = learning.moved_between(source, 1, 2)
     assert step.sum(axis=1).tolist() == to_first.sum(axis=0).tolist()
     assert step.sum(axis=0).tolist() == to_last.sum(axis=0).tolist()
     html = read(folder)

@@ -1,7 +1,8 @@
 from reports import CLASSES, Page, make_folder, query, read, text_of
 
-from sssl import report
 from sssl.presets import PAPER
+from sssl.report import health, labels, quality, summary, tracks
+from sssl.report.source import Source
 from sssl.songs.classifier import SongConfig
 
 
@@ -13,7 +14,7 @@ def test_the_published_label_is_compared_with_the_plain_mean(report_folder, repo
         "group by track_id) select count_if(s.label = c.label), count_if(p.label = c.label) "
         "from songs s join plain p using (track_id) join catalog c using (track_id) where split = 'test'",
     )
-    gained = report.summary.context(report.Source.of(*report_folder))["gained"]
+    gained = summary.context(Source.of(*report_folder))["gained"]
     assert gained == songs - means
     said = (
         f"{abs(gained)} track{'s' * (abs(gained) != 1)} {'more' if gained > 0 else 'fewer'} than"
@@ -40,16 +41,16 @@ def test_the_interval_says_what_it_leaves_out(report_html, tmp_path):
 
 
 def test_only_the_first_songs_and_failures_are_listed(report_folder, monkeypatch):
-    monkeypatch.setattr(report.labels, "SHOWN_SONGS", 4)
-    monkeypatch.setattr(report.health, "SHOWN_FAILURES", 1)
-    source = report.Source.of(*report_folder)
+    monkeypatch.setattr(labels, "SHOWN_SONGS", 4)
+    monkeypatch.setattr(health, "SHOWN_FAILURES", 1)
+    source = Source.of(*report_folder)
     ids = [track_id for (track_id,) in query(report_folder, "select track_id from songs order by 1 limit 4")]
-    assert [song["track_id"] for song in report.labels.context(source)["songs"]] == ids
-    assert [row["track_id"] for row in report.health.context(source)["affected"]] == ["track-03"]
+    assert [song["track_id"] for song in labels.context(source)["songs"]] == ids
+    assert [row["track_id"] for row in health.context(source)["affected"]] == ["track-03"]
 
 
 def test_the_tracks_shown_are_the_extremes(report_folder):
-    chosen = report.tracks.chosen_tracks(report.Source.of(*report_folder))
+    chosen = tracks.chosen_tracks(Source.of(*report_folder))
     ranked = query(report_folder, "select track_id from songs where segments >= 4 order by confidence, track_id")
     assert len(chosen) in (5, 6)  # two of a kind, or fewer where there are fewer tracks with noisy segments
     least = [track_id for track_id, why in chosen.items() if why == "least confident"]
@@ -96,16 +97,16 @@ def test_a_reliability_curve_is_of_held_out_tracks_else_of_train_tracks_that_wer
     )
     left_out = report_folder[1].get("songs").summary["threshold"]["left_out_tracks"]
     assert held_out < left_out
-    monkeypatch.setattr(report.quality, "FEWEST_FOR_CURVE", left_out)
+    monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", left_out)
     assert f"{left_out} train tracks that were left out of the fit (too few are held out), in" in text_of(
         read(report_folder)
     )
-    monkeypatch.setattr(report.quality, "FEWEST_FOR_CURVE", held_out)
+    monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", held_out)
     assert f"{held_out} held-out tracks, in 1 bin" in text_of(read(report_folder))
 
 
 def test_the_reliability_curve_says_its_numbers(report_folder, monkeypatch):
-    monkeypatch.setattr(report.quality, "FEWEST_FOR_CURVE", 1)
+    monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", 1)
     ((confidence, accuracy),) = query(
         report_folder,
         "select avg(confidence), avg((s.label = c.label)::int) from songs s join catalog c using (track_id) "
