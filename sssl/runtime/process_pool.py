@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
+import fcntl
 import multiprocessing
+import os
 import resource
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,7 +47,10 @@ class IsolatedPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
         self._limits = limits
-        self._pool = ProcessPool(processes, context=context, initializer=_set_up, initargs=(limits.memory_mb,))
+        # Nothing is ever sent. We alone hold the writing end, and the system closes it when we are gone.
+        watched, self._held = context.Pipe(duplex=False)
+        arguments = (watched, limits.memory_mb)
+        self._pool = ProcessPool(processes, context=context, initializer=_set_up, initargs=arguments)
 
     def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
         """Start on an item; `result` of the future is what `result()` of this class takes."""
@@ -76,10 +78,10 @@ class IsolatedPool:
         self._pool.join()
 
 
-def _set_up(memory_mb: int | None) -> None:
-    """Prepare a process of the pool: it dies with its parent, uses one torch thread, and keeps to its memory limit."""
-    # If we are killed the fork server goes, and with it, by this, a process that hangs in a decoder.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _set_up(watched: Connection, memory_mb: int | None) -> None:
+    """Prepare a process of the pool: it dies with whoever made the pool, uses one torch thread, and keeps to its
+    memory limit."""
+    _die_when_closed(watched)
     import torch  # here, so that whoever only wants the limits need not load it
 
     torch.set_num_threads(1)  # the pool is the parallelism; torch's own threads would fight it
@@ -87,3 +89,17 @@ def _set_up(memory_mb: int | None) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[5])
         limit = pages * resource.getpagesize() + memory_mb * (1 << 20)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def _die_when_closed(watched: Connection) -> None:
+    """Have the system end this process once the other end of a pipe is closed, whatever it is doing.
+
+    A parent-death signal would not do: the parent is the fork server, which stays for as long as any of its children.
+    Nor would a thread that waits, which gets no turn while a decoder hangs. A pipe whose writer goes sends SIGIO.
+    """
+    # Opened anew, since all processes of the pool share what came with the connection, and SIGIO has one receiver.
+    pipe = os.open(f"/proc/self/fd/{watched.fileno()}", os.O_RDONLY | os.O_NONBLOCK)
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if watched.poll():
+        os._exit(1)  # closed before we listened
