@@ -19,7 +19,8 @@ from google.cloud import secretmanager
 
 from pipelines import cli
 from pipelines.terminal.flags import complain
-from sssl.config import ConfigError, require
+from sssl.config import require
+from sssl.errors import ConfigError
 
 _SCHEME = "sm://"
 _RENAMED = {"labels": "track_labels"}

@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     import duckdb
 
 
-class Unlabelled(Exception):
-    """A file that cannot be labelled; `reason` is a code of docs/reasons.md."""
-
-    def __init__(self, uri: str, reason: str, detail: str | None) -> None:
-        super().__init__(f"{uri}: {reason}{f' ({detail})' if detail else ''}")
-        self.reason = reason
-
-
 @dataclass(frozen=True)
 class Output:
     """What an output folder published when it was opened; a later run does not change what is read here."""

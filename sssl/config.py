@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-
-class ConfigError(Exception):
-    """A setting that makes no sense; the message says which, its value and what is expected."""
+from sssl.errors import ConfigError
 
 
 def require(holds: bool, name: str, value: object, expected: str) -> None:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 from scipy.stats import norm, t
 
-from sssl.config import ConfigError, require
+from sssl.config import require
+from sssl.errors import ConfigError
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from schemas import TABLES, Catalog, Ledger, columns
 from sssl.catalog.ledger import ledger_counts
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
+from sssl.errors import StoreError
 from sssl.labels.relabel import label_counts
 from sssl.model.score import score_counts
 from sssl.songs.classifier import song_counts
-from sssl.store.folder import Manifest, Snapshot, Store, StoreError, generation_name
+from sssl.store.folder import Manifest, Snapshot, Store, generation_name
 
 Counts = Counter[str]
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}

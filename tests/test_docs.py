@@ -266,5 +266,5 @@ def test_tables_are_read_by_round_and_column(finished):
     assert output.table("labels").num_rows == 3 * output.table("labels", round=1).num_rows
     assert output.table("labels", round=1, columns=["round"]).to_pydict().keys() == {"round"}
     assert isinstance(output.songs(), pa.Table)
-    with pytest.raises(sssl.store.StoreError, match="table labels of round 7 is not committed"):
+    with pytest.raises(sssl.StoreError, match="table labels of round 7 is not committed"):
         output.table("labels", round=7)

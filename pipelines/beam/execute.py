@@ -11,23 +11,17 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from pipelines.beam.job import Job
 from pipelines.beam.progress import title, watch
+from pipelines.errors import HandedOver, JobFailed
 from pipelines.terminal.console import console
+from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest, StoreError
+from sssl.store.folder import Manifest
 
 DEFAULT_RUNNER = "FnApiRunner"
 """Beam's in-process runner by name: `DirectRunner` would first try to download another one."""
 
 _IN_PROCESS = {"FnApiRunner", "BundleBasedDirectRunner"}
 LOGGER = logging.getLogger(__name__)
-
-
-class JobFailed(Exception):
-    """An engine outside this process gave a job up; parts that were finished stay finished."""
-
-
-class HandedOver(Exception):
-    """The job was built and nobody waits for it: it went to a template's launcher, or this is a dry run."""
 
 
 def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequence[str]) -> list[Manifest]:

@@ -15,19 +15,12 @@ from numpy.typing import NDArray
 from schemas import Catalog
 from sssl.audio.sound import sound_db, sound_of
 from sssl.catalog.read import read_part
+from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest, PartFile, Receipt, Snapshot, Store, StoreError, generation_name
+from sssl.store.folder import Manifest, PartFile, Receipt, Store, generation_name
 
 _ALIGNED = ("segments", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
-
-
-class ErrorRatioExceeded(Exception):
-    """More tracks failed than the run allows; the committed `snapshot` says which and why."""
-
-    def __init__(self, message: str, snapshot: Snapshot) -> None:
-        super().__init__(message)
-        self.snapshot = snapshot
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from rich.text import Text
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
 from sssl.config import require
+from sssl.errors import StoreError
 from sssl.report.diff import Rows, between_rounds, between_runs
-from sssl.store.folder import Store, StoreError
+from sssl.store.folder import Store
 
 _FILE_WIDTH = 200
 

@@ -30,8 +30,9 @@ from pipelines.terminal.console import console, printed, silenced
 from pipelines.terminal.flags import complain, parse
 from schemas import Catalog
 from sssl.catalog.assign import Dealt, deal
-from sssl.catalog.read import CatalogError, read_tracks, rows_of, with_fingerprints
-from sssl.config import ConfigError, require
+from sssl.catalog.read import read_tracks, rows_of, with_fingerprints
+from sssl.config import require
+from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.estimate import (
     DRAWS,
     GIB,
@@ -47,10 +48,9 @@ from sssl.estimate import (
     read_prices,
 )
 from sssl.model.score import cores, device
-from sssl.model.train import TrainError
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Store, StoreError
+from sssl.store.folder import Store
 
 _ON_GPU = ("train", "score")
 _ON_ALL_MACHINES = ("segment", "relabel", "score", "songs")

@@ -25,8 +25,9 @@ from pipelines.terminal.flags import parse, split_beam_args
 from schemas import Catalog, to_arrow
 from sssl.audio.features import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
-from sssl.catalog.read import CatalogError, read_catalog, read_dealt, rows_of
+from sssl.catalog.read import read_catalog, read_dealt, rows_of
 from sssl.config import require
+from sssl.errors import CatalogError
 from sssl.evaluate import methods as evaluation
 from sssl.evaluate.methods import METHODS, METRICS, Fold, Method, MethodName, Outcome
 from sssl.evaluate.planting import Planting, draw, write_planted

@@ -15,9 +15,10 @@ from rich.text import Text
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse, require_local
 from schemas import REASONS, Score
+from sssl.errors import StoreError
 from sssl.report.plots import clock, color_of, ink_on
 from sssl.report.story import Story, TrackRound, draw, tell
-from sssl.store.folder import Store, StoreError
+from sssl.store.folder import Store
 
 _NAME, _WIDTH = 12, 64  # characters of a line's name and of a timeline
 _BARS = "▁▂▃▄▅▆▇█"

@@ -16,8 +16,9 @@ from typing import Literal
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
+from sssl.errors import StoreError
 from sssl.export.songs import Exported, write_csv, write_jams, write_parquet, write_tags
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.store.folder import Snapshot, Store
 
 
 @dataclass(frozen=True)

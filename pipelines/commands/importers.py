@@ -16,8 +16,8 @@ import pandas as pd
 import tyro
 
 from pipelines.terminal.flags import complain, parse
-from sssl.catalog.read import CatalogError
 from sssl.datasets.published import CLASSES, Imported, SetName, Task, import_set
+from sssl.errors import CatalogError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pipelines.stages.command import stage
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import parse
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Snapshot, Store
 from sssl.tracking.mlflow_copy import Untold
 from sssl.tracking.record import FOLDER
 from sssl.tracking.tracker import sync

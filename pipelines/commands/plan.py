@@ -14,8 +14,9 @@ from pipelines.stages.settings import Config as SegmentConfig
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
 from sssl.catalog.plan import KNOWN, Cause
-from sssl.catalog.read import CatalogError, class_counts, read_tracks, with_fingerprints
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.catalog.read import class_counts, read_tracks, with_fingerprints
+from sssl.errors import CatalogError, StoreError
+from sssl.store.folder import Snapshot, Store
 from sssl.store.removals import taken_down
 
 

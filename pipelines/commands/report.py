@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipelines.stages.command import stage
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse
-from sssl.catalog.read import CatalogError
+from sssl.errors import CatalogError
 from sssl.report.page import write_report
 from sssl.store.folder import Snapshot, Store
 from sssl.tracking.tracker import without_secrets

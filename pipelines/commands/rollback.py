@@ -16,8 +16,9 @@ from pipelines.stages import songs
 from pipelines.stages.command import stage
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import parse, split_beam_args
+from sssl.errors import StoreError
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import last_accepted, read_rounds
 
 

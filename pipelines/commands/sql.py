@@ -14,7 +14,8 @@ import duckdb
 import tyro
 
 from pipelines.terminal.flags import complain, parse
-from sssl.store.folder import Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Store
 from sssl.store.sql import connect
 
 

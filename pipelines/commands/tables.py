@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.terminal.flags import complain, parse, require_local
+from sssl.errors import StoreError
 from sssl.store.atomic import replacing
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.store.folder import Snapshot, Store
 from sssl.store.sql import connect
 
 

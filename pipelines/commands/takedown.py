@@ -17,7 +17,7 @@ from pipelines.commands import report
 from pipelines.stages.command import stage
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import parse
-from sssl.catalog.read import CatalogError
+from sssl.errors import CatalogError
 from sssl.store.folder import Snapshot, Store
 from sssl.store.removals import hash_id, remember, taken_down
 from sssl.store.sql import connect, rows_on_disk

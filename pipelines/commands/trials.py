@@ -15,7 +15,7 @@ from pipelines.commands import report
 from pipelines.stages import judge, relabel, score, segment, songs, train
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import Dealt, deal
-from sssl.catalog.read import CatalogError
+from sssl.errors import CatalogError
 from sssl.estimate import Floats, Work
 from sssl.presets import Preset
 from sssl.runtime.cpu_time import tree_cpu_s

@@ -9,16 +9,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.beam.execute import HandedOver, JobFailed, beam_options, launch_nothing
-from pipelines.beam.job import ErrorRatioExceeded
+from pipelines.beam.execute import beam_options, launch_nothing
+from pipelines.errors import ErrorRatioExceeded, HandedOver, JobFailed
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain
-from sssl.catalog.read import CatalogError
-from sssl.config import ConfigError
-from sssl.model.train import TrainError
+from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import lease
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.store.folder import Snapshot, Store
 
 
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:

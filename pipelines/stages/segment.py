@@ -20,8 +20,9 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from pipelines.beam.execute import in_process, run_job
-from pipelines.beam.job import ErrorRatioExceeded, Job, PartRef
+from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.errors import ErrorRatioExceeded
 from pipelines.stages.command import stage
 from pipelines.stages.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.stages.settings import Config as Config

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import tyro
 
 from pipelines.terminal.console import console
-from sssl.config import ConfigError, require
+from sssl.config import require
+from sssl.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
 

@@ -15,10 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
-from sssl.audio.decode import AudioError, AudioInfo, Decoder
+from sssl.audio.decode import AudioInfo, Decoder
 from sssl.audio.features import MelConfig, level_db, log_mel
 from sssl.audio.integrity import Evidence, GateConfig, judge
 from sssl.audio.sound import sound_db, sound_width
+from sssl.errors import AudioError
 
 _BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows

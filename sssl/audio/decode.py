@@ -23,6 +23,7 @@ import soxr
 from numpy.typing import DTypeLike, NDArray
 
 from sssl.audio.containers import declared, peek
+from sssl.errors import AudioError
 
 Samples = NDArray[np.float32]  # [n], mono
 _Block = tuple[Samples, int]  # samples and their rate in Hz
@@ -56,21 +57,6 @@ _SAMPLE_FORMATS: Final[dict[str, tuple[DTypeLike, float, float]]] = {
     "flt": (np.float32, 1.0, 0.0),
     "dbl": (np.float64, 1.0, 0.0),
 }
-
-
-class AudioError(Exception):
-    """A file gives no usable audio.
-
-    `reason` is a code of `schemas.reasons.REASONS` ("empty-file", "not-audio" or "corrupt"), `detail` what happened.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)  # both, so that it survives pickling
-        self.reason = reason
-        self.detail = detail
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail}"
 
 
 @dataclass

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, arrow_schema, conform, version_of
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
+from sssl.errors import CatalogError
 from sssl.store.folder import Manifest, PartFile, Store, check_version
 
 LOGGER = logging.getLogger(__name__)
@@ -55,10 +56,6 @@ _ROWS_AT_ONCE = 1 << 20
 
 
 _NOTHING_DEALT = Dealt()
-
-
-class CatalogError(Exception):
-    """A catalog that cannot be used; the message says which row or column and what was expected."""
 
 
 def read_catalog(

@@ -13,7 +13,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sssl.catalog.read import AUDIO_SUFFIXES, CatalogError
+from sssl.catalog.read import AUDIO_SUFFIXES
+from sssl.errors import CatalogError
 
 SetName = Literal["4q", "pmemo", "emomusic", "deam"]
 Task = Literal["quadrant", "valence", "arousal"]

@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 from schemas import Catalog
 from sssl.arrays import column, posteriors
 from sssl.catalog.assign import CatalogConfig, deal_folds
-from sssl.catalog.read import CatalogError
+from sssl.errors import CatalogError
 from sssl.html import template
 from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset

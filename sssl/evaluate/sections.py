@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sssl.arrays import column
-from sssl.catalog.read import CatalogError
+from sssl.errors import CatalogError
 from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import last_accepted
 

@@ -14,10 +14,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas import Catalog, Ledger, Song, arrow_schema
-from sssl import __version__
 from sssl.catalog.read import fingerprint, read_part
+from sssl.errors import StoreError
 from sssl.store.atomic import remove_leftovers, replacing
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.store.folder import Snapshot, Store
+from sssl.version import __version__
 
 _LEFT_OUT_FILE = "left_out.csv"
 _LEFT_OUT = pa.schema([("track_id", pa.string()), ("reason", pa.string())])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from schemas import Label, arrow_schema
 from sssl.arrays import Floats, class_indices, column, posteriors
-from sssl.model.train import TrainError
+from sssl.errors import TrainError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.folder import Manifest, Snapshot, Store, generation_name
 

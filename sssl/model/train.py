@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sssl.audio.features import MelConfig
 from sssl.config import require
+from sssl.errors import TrainError
 from sssl.model import losses
 from sssl.model.augment import AugmentConfig, view
 from sssl.model.distributed import ALONE, Ranks
@@ -25,10 +26,6 @@ from sssl.model.examples import Corpus, Examples
 from sssl.model.networks import FRONT_ENDS, smallest_side
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.folder import Manifest, Store, digest_of
-
-
-class TrainError(Exception):
-    """Training that cannot start; the message says what is missing from the data."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import duckdb
 
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect, create_views, rows
 

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, Ledger, Round, Score, Song
+from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
-from sssl.store.folder import Manifest, Snapshot, Store, StoreError
+from sssl.store.folder import Manifest, Snapshot, Store
 from sssl.store.removals import hash_id, taken_down
 from sssl.store.rounds import read_rounds
 

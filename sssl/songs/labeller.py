@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from schemas import Catalog, Song
-from sssl.api import Unlabelled
 from sssl.audio.cut import cut_track
 from sssl.audio.features import MelConfig
 from sssl.audio.integrity import GateConfig
+from sssl.errors import Unlabelled
 from sssl.model.ensemble import Model, load
 from sssl.model.score import ScoreConfig, posteriors
 from sssl.songs.classifier import SongConfig, SongMaker, SongModel

@@ -33,8 +33,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
-from sssl import __version__
+from sssl.errors import StoreError
 from sssl.store.atomic import replacing
+from sssl.version import __version__
 
 
 class _ReadAhead(fsspec.caching.ReadAheadCache):  # type: ignore[misc]
@@ -50,10 +51,6 @@ fsspec.caching.register_cache(_ReadAhead, clobber=True)
 
 LATEST = "latest.json"
 EPOCHS = "latest"
-
-
-class StoreError(Exception):
-    """An output folder that cannot be used as asked."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sssl.store.folder import EPOCHS, LATEST, Store, StoreError, json_bytes
+from sssl.errors import StoreError
+from sssl.store.folder import EPOCHS, LATEST, Store, json_bytes
 
 BEAT_S = 5.0
 """A holder gives a sign of life this often."""

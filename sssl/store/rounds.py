@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from schemas import Round
-from sssl.store.folder import Snapshot, Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Snapshot, Store
 
 
 def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:

@@ -14,7 +14,8 @@ import fsspec
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
-from sssl.store.folder import Manifest, Snapshot, Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Manifest, Snapshot, Store
 
 ACCEPTED_VIEWS = {
     "accepted_labels": "labels of the last accepted round: what the model in use was trained on",

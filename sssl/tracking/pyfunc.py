@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
-from sssl.api import Unlabelled
+from sssl.errors import Unlabelled
 from sssl.songs.labeller import make_labeller
 
 COLUMNS = ("label", "confidence", "abstained", "timeline")

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from schemas import TABLES
-from sssl.store.folder import Manifest, Store, StoreError, digest_of
+from sssl.errors import StoreError
+from sssl.store.folder import Manifest, Store, digest_of
 from sssl.tracking.mlflow_copy import Copy, Untold
 from sssl.tracking.record import FOLDER, Record, RunRecord, read_records
 

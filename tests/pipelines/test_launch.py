@@ -16,7 +16,7 @@ from pipelines import launch
 from pipelines.cli import module_of
 from pipelines.launch import command_line, flags_of
 from pipelines.templates import TEMPLATES, metadata
-from sssl.config import ConfigError
+from sssl.errors import ConfigError
 from sssl.store.folder import Store
 
 INFRA = Path(__file__).parents[2] / "infra"

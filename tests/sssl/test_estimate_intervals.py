@@ -3,7 +3,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from sssl.config import ConfigError
+from sssl.errors import ConfigError
 from sssl.estimate import Estimate, Interval, Outlook, Prices, StageTime, Trials, Wanted, Work, read_prices
 
 RUN, PART, UNIT = COSTS = (2.0, 0.1, 0.005)

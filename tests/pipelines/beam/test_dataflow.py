@@ -9,9 +9,10 @@ from apache_beam.portability.common_urns import environments, resource_hints
 from apache_beam.runners.dataflow import dataflow_runner
 from apache_beam.runners.dataflow.internal import apiclient
 
-from pipelines.beam.execute import HandedOver, run_job
+from pipelines.beam.execute import run_job
 from pipelines.beam.job import Job
 from pipelines.cli import main
+from pipelines.errors import HandedOver
 from pipelines.stages import score
 from sssl.store.folder import Manifest, PartFile, Store
 

@@ -26,7 +26,8 @@ from audio_files import (
 )
 
 from schemas import REASONS
-from sssl.audio.decode import AudioError, Decoder
+from sssl.audio.decode import Decoder
+from sssl.errors import AudioError
 
 RATE_HZ = 16000
 

@@ -5,8 +5,9 @@ import pytest
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt
-from sssl.catalog.read import CatalogError, commit_catalog, fingerprint, read_part, rows_of, with_fingerprints
+from sssl.catalog.read import commit_catalog, fingerprint, read_part, rows_of, with_fingerprints
 from sssl.catalog.read import read_catalog as read_table
+from sssl.errors import CatalogError
 from sssl.store.folder import Store
 
 CONFIG = CatalogConfig()

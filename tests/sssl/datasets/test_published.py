@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from data_sets import DYNAMIC, MAKERS, STATIC, make_4q, make_deam, make_emomusic, make_pmemo, write
 
-from sssl.catalog.read import CatalogError
 from sssl.datasets.published import CLASSES, classify, import_set, sections
+from sssl.errors import CatalogError
 
 NAMES = list(MAKERS)
 

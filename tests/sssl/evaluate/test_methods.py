@@ -5,7 +5,7 @@ import pytest
 
 from schemas import Catalog
 from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.read import CatalogError
+from sssl.errors import CatalogError
 from sssl.evaluate.methods import (
     METHODS,
     METRICS,

@@ -5,7 +5,7 @@ import pytest
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.read import commit_catalog, read_held_out
-from sssl.config import ConfigError
+from sssl.errors import ConfigError
 from sssl.labels.acceptance import (
     Change,
     Comparison,

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from schemas import Catalog
-from sssl.config import ConfigError
+from sssl.errors import ConfigError
 from sssl.labels.consistency import fit_track_model, sound_moments
 from sssl.labels.evidence import (
     Evidence,

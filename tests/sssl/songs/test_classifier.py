@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sssl.config import ConfigError
+from sssl.errors import ConfigError
 from sssl.songs.classifier import (
     LabelledTracks,
     SongConfig,

@@ -8,8 +8,9 @@ import pytest
 from gcsfs.retry import HttpError
 
 from schemas import SCHEMA_VERSION
+from sssl.errors import StoreError
 from sssl.store.atomic import replacing
-from sssl.store.folder import Manifest, Receipt, Snapshot, Store, StoreError, generation_name
+from sssl.store.folder import Manifest, Receipt, Snapshot, Store, generation_name
 from sssl.store.sql import connect, rows_on_disk
 
 

@@ -14,7 +14,8 @@ import pytest
 from pipelines.cli import main
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, TABLES, arrow_schema, columns
 from sssl.catalog.read import read_held_out, read_part
-from sssl.store.folder import Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Store
 from sssl.store.sql import connect
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -2,8 +2,9 @@ import threading
 
 import pytest
 
+from sssl.errors import StoreError
 from sssl.store import lease
-from sssl.store.folder import Manifest, Snapshot, Store, StoreError
+from sssl.store.folder import Manifest, Snapshot, Store
 
 
 @pytest.fixture

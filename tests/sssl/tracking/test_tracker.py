@@ -1,7 +1,8 @@
 import mlflow
 import pytest
 
-from sssl.store.folder import Store, StoreError
+from sssl.errors import StoreError
+from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
 from sssl.tracking.tracker import Tracker
 

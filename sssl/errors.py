@@ -1,0 +1,43 @@
+"""The errors that callers handle. Each message names the thing, its value and what was expected.
+
+This module imports nothing, so that every other one can import it.
+"""
+
+
+class ConfigError(Exception):
+    """A setting that makes no sense; the message says which, its value and what is expected."""
+
+
+class StoreError(Exception):
+    """An output folder that cannot be used as asked."""
+
+
+class CatalogError(Exception):
+    """A catalog that cannot be used; the message says which row or column and what was expected."""
+
+
+class TrainError(Exception):
+    """Training that cannot start; the message says what is missing from the data."""
+
+
+class AudioError(Exception):
+    """A file gives no usable audio.
+
+    `reason` is a code of `schemas.reasons.REASONS` ("empty-file", "not-audio" or "corrupt"), `detail` what happened.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)  # both, so that it survives pickling
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+class Unlabelled(Exception):
+    """A file that cannot be labelled; `reason` is a code of `schemas.reasons.REASONS`."""
+
+    def __init__(self, uri: str, reason: str, detail: str | None) -> None:
+        super().__init__(f"{uri}: {reason}{f' ({detail})' if detail else ''}")
+        self.reason = reason
