@@ -9,9 +9,7 @@ from sssl.config import require
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.evidence import EvidenceConfig
 from sssl.labels.relabel import RelabelConfig
-from sssl.model.augment import AugmentConfig
-from sssl.model.score import ScoreConfig
-from sssl.model.train import TrainConfig
+from sssl.model.settings import AugmentConfig, ScoreConfig, TrainConfig
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sssl.catalog.ledger import ledger_counts
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.errors import StoreError
 from sssl.labels.relabel import label_counts
-from sssl.model.score import score_counts
+from sssl.model.scores import score_counts
 from sssl.songs.classifier import song_counts
 from sssl.store.folder import Manifest, Snapshot, Store, generation_name
 

@@ -26,8 +26,8 @@ from audio_files import CONTAINERS, DECLARES, LACKS_END_MARK, write_container
 
 from pipelines.cli import main as sssl
 from schemas import REASONS, Status
-from sssl.audio.features import MelConfig
 from sssl.audio.integrity import GateConfig
+from sssl.audio.mel import MelConfig
 from sssl.store.folder import Store
 
 SOURCE_S = 12.0

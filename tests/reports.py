@@ -11,14 +11,14 @@ from pipelines.beam.job import Job
 from pipelines.stages import judge, relabel, segment, songs
 from schemas import Catalog, Status, to_arrow
 from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.read import commit_catalog
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.evidence import EvidenceConfig
 from sssl.labels.relabel import RelabelConfig
-from sssl.model.score import score_counts, scores_table
+from sssl.model.scores import score_counts, scores_table
 from sssl.presets import GUARDED
 from sssl.report.page import write_report
 from sssl.songs.classifier import SongConfig

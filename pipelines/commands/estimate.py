@@ -47,8 +47,9 @@ from sssl.estimate import (
     Wanted,
     read_prices,
 )
-from sssl.model.score import cores, device
+from sssl.model.score import device
 from sssl.presets import GUARDED, Preset, PresetName
+from sssl.runtime.machine import cores
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Store
 

@@ -23,7 +23,7 @@ from pipelines.stages.command import stage
 from pipelines.terminal.console import console, printed
 from pipelines.terminal.flags import parse, split_beam_args
 from schemas import Catalog, to_arrow
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.read import read_catalog, read_dealt, rows_of
 from sssl.config import require

@@ -25,8 +25,11 @@ from pipelines.stages.command import preset_of, stage
 from pipelines.terminal.flags import parse, split_beam_args
 from sssl.config import require
 from sssl.model.ensemble import load
-from sssl.model.score import Room, ScoreConfig, cores, device, folds_of, posteriors, score_counts, scores_table
+from sssl.model.score import Room, device, posteriors
+from sssl.model.scores import folds_of, score_counts, scores_table
+from sssl.model.settings import ScoreConfig
 from sssl.presets import PresetName
+from sssl.runtime.machine import cores
 from sssl.store.folder import Receipt, Snapshot, Store
 from sssl.store.rounds import has_nothing_to_split
 

@@ -31,12 +31,12 @@ from pipelines.terminal.console import console
 from pipelines.terminal.flags import parse, split_beam_args
 from schemas import Catalog, Ledger, Status, to_arrow
 from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import Dealt
 from sssl.catalog.ledger import ledger_counts
 from sssl.catalog.plan import Cause
 from sssl.catalog.read import commit_catalog, read_catalog
-from sssl.model.score import cores
+from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
 from sssl.store.folder import Manifest, Receipt, Snapshot, Store
 from sssl.store.removals import taken_down

@@ -18,13 +18,15 @@ import tyro
 from pipelines.stages.command import preset_of, stage
 from pipelines.terminal.console import bar
 from pipelines.terminal.flags import parse, split_beam_args
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.errors import TrainError
 from sssl.model.distributed import ALONE, Ranks, joined
 from sssl.model.ensemble import ModelSpec, dump, load, model_id
-from sssl.model.score import cores, device
-from sssl.model.train import Epoch, TrainConfig, Training, check_size, check_trainable, cpu_seconds, train, train_share
+from sssl.model.score import device
+from sssl.model.settings import TrainConfig
+from sssl.model.train import Epoch, Training, check_size, check_trainable, cpu_seconds, train, train_share
 from sssl.presets import PresetName
+from sssl.runtime.machine import cores
 from sssl.store.folder import Manifest, Snapshot, Store, digest_of, generation_name
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 from sssl.tracking.tracker import Tracker, Untracked, without_secrets

@@ -15,9 +15,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
-from sssl.audio.decode import AudioInfo, Decoder
-from sssl.audio.features import MelConfig, level_db, log_mel
+from sssl.audio.decode import Decoder
+from sssl.audio.features import level_db, log_mel
+from sssl.audio.info import AudioInfo
 from sssl.audio.integrity import Evidence, GateConfig, judge
+from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db, sound_width
 from sssl.errors import AudioError
 

@@ -12,7 +12,6 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, BinaryIO, Final
 
@@ -23,6 +22,7 @@ import soxr
 from numpy.typing import DTypeLike, NDArray
 
 from sssl.audio.containers import declared, peek
+from sssl.audio.info import AudioInfo
 from sssl.errors import AudioError
 
 Samples = NDArray[np.float32]  # [n], mono
@@ -57,37 +57,6 @@ _SAMPLE_FORMATS: Final[dict[str, tuple[DTypeLike, float, float]]] = {
     "flt": (np.float32, 1.0, 0.0),
     "dbl": (np.float64, 1.0, 0.0),
 }
-
-
-@dataclass
-class AudioInfo:
-    """What a file says of itself, and what decoding it found; from `decoded_s` on fields change while blocks are read.
-
-    `declared_s` and `ended` are there to notice that audio is missing. What containers can tell:
-
-    - m4a, flac, aiff, wav, Matroska, wma, WavPack, tta: their headers declare a length that survives a cut. None if
-      the writer could not go back to fill it in (a pipe). An m4a cut before its index can't be opened at all.
-    - mp3: the number of frames in the Xing or Info header. None without one: all else is an estimate by size.
-      Cut anywhere but between two frames, its last frame is not whole: `ended` is False. So is raw AAC.
-    - ogg (Vorbis, Opus): no length in front; the last page has the position and a mark that it is the last.
-      Without the mark the file was cut (or recorded from a stream): `ended` is False and `declared_s` None. Files of
-      several chains declare nothing; their mark is that of the last chain.
-    - ac3, caf and the rest: nothing.
-
-    Encoder delay and padding make `declared_s` differ from `decoded_s` by up to 0.1 s in whole files.
-    """
-
-    decoder: str
-    codec: str | None
-    sample_rate_hz: int
-    channels: int
-    declared_s: float | None
-    ended: bool | None  # an ogg's end mark, or the whole last frame of a raw stream, was found; None: can't tell
-    decoded_s: float = 0.0
-    damaged_packets: int = 0
-    limited: bool = False  # more than `max_s` was there
-    clipped_share: float = 0.0  # of samples of the downmix at or beyond full scale
-    dc_offset: float = 0.0  # mean of the downmix, 1.0 is full scale
 
 
 class Decoder:

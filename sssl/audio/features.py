@@ -10,7 +10,7 @@ import torch
 import torchaudio
 from numpy.typing import NDArray
 
-from sssl.audio.mel import MelConfig as MelConfig
+from sssl.audio.mel import MelConfig
 
 _FLOOR = 1e-10  # -100 dB: below 16-bit quantisation noise spread over the mel bands
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from sssl.audio.decode import AudioInfo
+from sssl.audio.info import AudioInfo
 
 Policy = Literal["keep", "reject"]
 

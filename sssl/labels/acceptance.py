@@ -27,7 +27,7 @@ from schemas import Catalog, Round
 from sssl.catalog.read import read_held_out
 from sssl.config import require
 from sssl.metrics import Floats, quality
-from sssl.model.score import by_track
+from sssl.model.scores import by_track
 from sssl.store.folder import Manifest, Store
 
 _RESAMPLES = 2000

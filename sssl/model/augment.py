@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torchaudio
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How a training view is made from a segment."""
-
-    gain_db: float = 6.0
-    """Level change, uniform within plus or minus this, in dB."""
-    mel_mask: int = 8
-    """Longest SpecAugment mask over mel bands; 0 turns it off."""
-    frame_mask: int = 12
-    """Longest SpecAugment mask over frames; 0 turns it off."""
+from sssl.model.settings import AugmentConfig
 
 
 def view(log_mel: Tensor, config: AugmentConfig) -> Tensor:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.model.networks import FRONT_ENDS, Classifier
 
 

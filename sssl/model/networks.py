@@ -1,6 +1,7 @@
 """Segment classifiers: a front-end, log-mel [B, mels, frames] in dB to embedding [B, width], and a linear head.
 
-A front-end is any module with an attribute `width`; one more entry in FRONT_ENDS makes it a value of `--model`.
+A front-end is any module with an attribute `width`. One more entry in FRONT_ENDS, and its name in
+sssl/model/settings.py, make it a value of `--model`.
 """
 
 from __future__ import annotations

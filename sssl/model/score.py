@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from schemas import Catalog, Score, arrow_schema
-from sssl.arrays import Floats, inherited_indices
 from sssl.model.augment import rolled
 from sssl.model.ensemble import Model
+from sssl.model.settings import ScoreConfig
 
 _STREAMS = 2
 """Threads that a GPU is fed by, at least."""
-
-
-@dataclass(frozen=True)
-class ScoreConfig:
-    """How segments are scored."""
-
-    views: int = 1
-    """Average the posterior over so many rotated views of a segment; each costs one more pass."""
-    score_batch: int = 32
-    """Segments a forward pass; on a CPU 8 to 32 are best, a GPU wants 512 and more."""
-    average_members: bool = True
-    """Score tracks that no member trained on (held out, unlabelled) by the mean of all members: better labels for new
-    music, and as many passes over it as there are members."""
 
 
 @dataclass
@@ -88,65 +71,6 @@ def posteriors(
     return found
 
 
-def scores_table(
-    segments: pa.Table,
-    probabilities: NDArray[np.float32],
-    tracks: Sequence[Catalog],
-    classes: Sequence[str],
-    round: int,
-    model_id: str,
-) -> pa.Table:
-    """Return the scores of a part, aligned with its segments; a posterior that is not finite is a row with a reason."""
-    inherited = inherited_indices(segments, tracks, classes)
-    bad = np.logical_not(np.isfinite(probabilities).all(axis=1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        loss = -np.log(np.clip(probabilities[np.arange(len(inherited)), inherited], 1e-6, 1.0))
-    return pa.table(
-        {
-            "track_id": segments["track_id"],
-            "segment_index": segments["segment_index"],
-            "round": np.full(len(segments), round, np.int32),
-            "probabilities": pa.array(list(probabilities), pa.list_(pa.float32()), mask=bad),
-            "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
-            "reason": pa.array(["non-finite" if row else None for row in bad], pa.string()),
-            "model_id": pa.array([model_id] * len(segments), pa.string()),
-        },
-        schema=arrow_schema(Score),
-    )
-
-
-def folds_of(track_ids: Sequence[str], tracks: Sequence[Catalog], config: ScoreConfig) -> NDArray[np.int64]:
-    """Return for each segment [N] the fold whose member scores it, -1 where all do: no member trained on its track."""
-    fold = {t.track_id: t.fold if t.split == "train" or not config.average_members else -1 for t in tracks}
-    return np.array([fold[track_id] for track_id in track_ids], dtype=np.int64)
-
-
-def score_counts(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> Counter[str]:
-    """Count what a part's scores say about the model; sums over parts are meaningful.
-
-    `confusion/<split>/<true>/<predicted>` counts labelled tracks by the peak of their mean posterior, `loss/<split>`
-    sums the negative log of that mean posterior at the label.
-    """
-    counts: Counter[str] = Counter({"segments": len(scores), "non-finite": scores["probabilities"].null_count})
-    posterior = {track_id: np.mean(rows, axis=0) for track_id, rows in by_track(scores).items()}
-    for track in tracks:
-        if track.label is None or track.track_id not in posterior:
-            continue
-        mean = posterior[track.track_id]
-        counts[f"confusion/{track.split}/{track.label}/{classes[int(mean.argmax())]}"] += 1
-        counts[f"loss/{track.split}"] += float(-np.log(max(mean[classes.index(track.label)], 1e-6)))  # type: ignore[assignment]
-    return counts
-
-
-def by_track(scores: pa.Table) -> dict[str, Floats]:
-    """Group the finite posteriors of a scores table by track: [N, C] each, in the order of segments."""
-    grouped: dict[str, list[list[float]]] = {}
-    for track_id, row in zip(scores["track_id"].to_pylist(), scores["probabilities"].to_pylist(), strict=True):
-        if row is not None:
-            grouped.setdefault(track_id, []).append(row)
-    return {track_id: np.array(rows) for track_id, rows in grouped.items()}
-
-
 def device() -> str:
     """Return the device that this process scores and trains on."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -156,11 +80,6 @@ def dtype_of(device: str) -> torch.dtype:
     """Return what networks compute in: bfloat16 on a GPU that has it, single precision on a CPU, whose results are the
     same on every machine that way."""
     return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-
-
-def cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _batches(members: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.report import audio, plots
 from sssl.report.source import Context, Floats, Source
 from sssl.store.folder import Manifest

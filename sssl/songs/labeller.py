@@ -11,11 +11,12 @@ import numpy as np
 
 from schemas import Catalog, Song
 from sssl.audio.cut import cut_track
-from sssl.audio.features import MelConfig
 from sssl.audio.integrity import GateConfig
+from sssl.audio.mel import MelConfig
 from sssl.errors import Unlabelled
 from sssl.model.ensemble import Model, load
-from sssl.model.score import ScoreConfig, posteriors
+from sssl.model.score import posteriors
+from sssl.model.settings import ScoreConfig
 from sssl.songs.classifier import SongConfig, SongMaker, SongModel
 from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import last_accepted

@@ -28,7 +28,8 @@ from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.read import commit_catalog
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
-from sssl.model.score import ScoreConfig, device
+from sssl.model.score import device
+from sssl.model.settings import ScoreConfig
 from sssl.store.folder import Manifest, Snapshot, Store
 
 SEGMENTS_A_TRACK = 80

@@ -68,8 +68,8 @@ def plain(catalog, output):
     """Our own functions in a loop, without Beam and without isolation."""
     from schemas import Ledger, to_arrow
     from sssl.audio.cut import cut_track, segments_table
-    from sssl.audio.features import MelConfig
     from sssl.audio.integrity import GateConfig
+    from sssl.audio.mel import MelConfig
     from sssl.catalog.assign import CatalogConfig
     from sssl.catalog.read import read_catalog, rows_of
     from sssl.store.folder import Store
@@ -93,8 +93,8 @@ def track(path):
     """One track on its own, as a decoder process has it."""
     from schemas import Catalog
     from sssl.audio.cut import cut_track, segments_table
-    from sssl.audio.features import MelConfig
     from sssl.audio.integrity import GateConfig
+    from sssl.audio.mel import MelConfig
 
     row = Catalog("track", path, None, None, "track", 0, None, False, 0, None)
     segments_table([cut_track(row, MelConfig(), GateConfig())], MelConfig())

@@ -92,7 +92,7 @@ def test_what_became_noisy_on_train_tracks_is_what_the_verdicts_count(finished, 
 def test_rounds_differ_in_the_tracks_whose_mean_posterior_moved(finished, capsys):
     import numpy as np
 
-    from sssl.model.score import by_track
+    from sssl.model.scores import by_track
 
     found = diff(capsys, finished.root, "--rounds", "0", "2", "--limit", "100")
     peaks = [

@@ -15,7 +15,7 @@ from schemas import Ledger
 from sssl.catalog.ledger import ledger_counts
 from sssl.catalog.read import read_dealt, rows_of
 from sssl.labels.relabel import label_counts
-from sssl.model.score import score_counts
+from sssl.model.scores import score_counts
 from sssl.report import cost
 from sssl.report.source import Source
 from sssl.songs.classifier import song_counts

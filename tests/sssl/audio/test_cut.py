@@ -11,8 +11,8 @@ import soundfile
 from schemas import Catalog
 from sssl.audio.cut import _open, cut_track, segments_table
 from sssl.audio.decode import Decoder
-from sssl.audio.features import MelConfig
 from sssl.audio.integrity import GateConfig
+from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 

@@ -2,7 +2,8 @@ import librosa
 import numpy as np
 import pytest
 
-from sssl.audio.features import MelConfig, level_db, log_mel
+from sssl.audio.features import level_db, log_mel
+from sssl.audio.mel import MelConfig
 
 CONFIG = MelConfig()
 

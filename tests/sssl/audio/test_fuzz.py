@@ -5,8 +5,8 @@ from fuzz import MUTATIONS, SOURCE_S, broken_promises, cut, describe, write_muta
 
 from schemas import Catalog
 from sssl.audio.cut import cut_track
-from sssl.audio.features import MelConfig
 from sssl.audio.integrity import GateConfig
+from sssl.audio.mel import MelConfig
 
 SHARES = (0.5, 0.9)
 

@@ -19,7 +19,7 @@ from sssl.labels.acceptance import (
     unsplit_row,
     verdict,
 )
-from sssl.model.score import score_counts, scores_table
+from sssl.model.scores import score_counts, scores_table
 from sssl.store.folder import Manifest, Store
 
 CLASSES = ("a", "b")

@@ -11,7 +11,7 @@ from sssl.labels import mixture as mix
 from sssl.labels.evidence import Evidence
 from sssl.labels.evidence import Segments as Scored
 from sssl.labels.relabel import fit_split, loss_histograms, relabel
-from sssl.model.score import scores_table
+from sssl.model.scores import scores_table
 from sssl.presets import GUARDED
 
 CLASSES = ("Q1", "Q2", "Q3")

@@ -5,7 +5,7 @@ import pytest
 from schemas import Catalog
 from sssl.labels.evidence import Evidence, Segments
 from sssl.labels.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel
-from sssl.model.score import scores_table
+from sssl.model.scores import scores_table
 from sssl.presets import PAPER
 
 CLASSES = ("Q1", "Q2", "Q3", "Q4")

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
 from sssl.model.networks import FRONT_ENDS
+from sssl.model.settings import FRONT_END_NAMES
 
 
 def spec(architecture="cnn", members=2):
@@ -14,6 +15,10 @@ def model(seed=0, **kwargs):
     torch.manual_seed(seed)
     made = spec(**kwargs)
     return Model(made, [made.build().eval() for _ in range(made.members)])
+
+
+def test_every_front_end_that_can_be_asked_for_can_be_built():
+    assert tuple(FRONT_ENDS) == FRONT_END_NAMES
 
 
 @pytest.mark.parametrize("architecture", FRONT_ENDS)

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from schemas import Catalog
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.model.ensemble import Model, ModelSpec
-from sssl.model.score import Room, ScoreConfig, dtype_of, folds_of, posteriors, score_counts, scores_table
+from sssl.model.score import Room, dtype_of, posteriors
+from sssl.model.scores import folds_of, score_counts, scores_table
+from sssl.model.settings import ScoreConfig
 
 CLASSES = ("Q1", "Q2")
 SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)

@@ -4,12 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sssl.audio.features import MelConfig
+from sssl.audio.mel import MelConfig
 from sssl.errors import ConfigError, TrainError
 from sssl.model import train as training_module
 from sssl.model.ensemble import ModelSpec, dump
 from sssl.model.examples import Corpus, deal_bags
-from sssl.model.train import Epoch, TrainConfig, Training, check_trainable, start_from, stops_early, train, train_member
+from sssl.model.settings import TrainConfig
+from sssl.model.train import Epoch, Training, check_trainable, start_from, stops_early, train, train_member
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
 CONFIG = TrainConfig(warmup_epochs=2, epochs=1, batch_size=16)
