@@ -40,7 +40,6 @@ ELSEWHERE = {
 OTHERS_FLAGS = ("--backend-store-uri", "--direct_running_mode", "--direct_num_workers")
 QUERIES = list(queries(PAGE.read_text()))
 DOUBLED = "Which tracks are the same recording twice?"
-NONE_HERE = {DOUBLED}  # the small catalog of the tests has none
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +65,19 @@ def folder(finished, catalog, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def made_up(report_folder):
+    """Tables of made-up posteriors: what rounds find in them is the same on every machine, as nothing is trained."""
+    return connect(*report_folder)
+
+
 def on_our_tracks(text):
     return re.sub("track001|track014", "Q1_0", text).replace("track002", "Q2_1")
+
+
+def on_a_made_up_track(sql):
+    """Ask about a track of which one segment sounds like another class."""
+    return sql.replace("track001", "track-12")
 
 
 def blocks(page, *languages):
@@ -99,10 +109,10 @@ def test_there_are_queries_for_a_dozen_questions_and_more():
 
 
 @pytest.mark.parametrize(("title", "sql", "columns"), QUERIES, ids=[title for title, _, _ in QUERIES])
-def test_a_query_of_the_docs_gives_rows_of_the_columns_shown(title, sql, columns, connection):
-    result = connection.execute(on_our_tracks(sql))
+def test_a_query_of_the_docs_gives_rows_of_the_columns_shown(title, sql, columns, made_up):
+    result = made_up.execute(on_a_made_up_track(sql))
     assert [column[0] for column in result.description] == columns
-    assert bool(result.fetchall()) == (title not in NONE_HERE)
+    assert result.fetchall()
 
 
 def test_the_queries_run_in_any_duckdb_client(finished, connection, tmp_path):
