@@ -42,7 +42,7 @@ class ManifestRow:
     cpu_s: float | None = column(
         pa.float64(),
         "CPU time of the processes that made it, without the program's own start; the tables of a job share it. Where "
-        "tracks were reused, that of the last run. Null for the catalog, and where it was not measured.",
+        "tracks were reused, that of the last run. Null where it was not measured.",
         unit="s",
         nullable=True,
         example=1.3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from sssl.errors import StoreError
 from sssl.labels.relabel import label_counts
 from sssl.model.scores import score_counts
 from sssl.songs.classifier import song_counts
-from sssl.store.folder import Manifest, Snapshot, Store, generation_name
+from sssl.store.folder import Made, Manifest, PartFile, Snapshot, Store, generation_name
 
 Counts = Counter[str]
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
@@ -46,7 +47,7 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         parts={track.part for track in leaving},
         classes=catalog.summary["classes"],
         in_ledger=_ledger_counts(store, snapshot.get("ledger"), rows_of(tracks)),
-        made={catalog.ref: commit_catalog(store, tracks, before.config, catalog.created_at)},
+        made={catalog.ref: commit_catalog(store, tracks, before.config, catalog)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
     while waiting:
@@ -83,23 +84,24 @@ class _Rewriting:
     def commit(self, old: Manifest) -> None:
         """Commit a table whose parents are made."""
         parents = [self.made[ref] for ref in old.parents]
-        generation = generation_name(f"takedown {old.stage}", old.round, {"of": old.ref}, parents)
-        ids, files, left_out = pa.array([track.track_id for track in self.gone]), dict(old.files), []
+        planned = replace(
+            old,
+            generation=generation_name(f"takedown {old.stage}", old.round, {"of": old.ref}, parents),
+            parents=tuple(sorted(parent.ref for parent in parents)),
+        )
+        self.made[old.ref] = self.store.commit_once(planned, partial(self._make, old))
+
+    def _make(self, old: Manifest, planned: Manifest) -> Made:
+        """Write the parts that had the tracks; what rows cost and when they were made stays as it was."""
+        ids = pa.array([track.track_id for track in self.gone])
+        files: dict[int, PartFile] = dict(old.files)
+        left_out = []
         for part in sorted(self.parts) if old.table in _BY_TRACK else ():
             rows = self.store.read_part(old.files[part])
             is_gone = pc.is_in(rows["track_id"], ids)
-            files[part] = self.store.write_part(old.table, generation, part, rows.filter(pc.invert(is_gone)))
+            files[part] = self.store.write_part(old.table, planned.generation, part, rows.filter(pc.invert(is_gone)))
             left_out.append(rows.filter(is_gone))
-        self.made[old.ref] = self.store.commit(
-            replace(
-                old,
-                generation=generation,
-                parents=tuple(sorted(parent.ref for parent in parents)),
-                files=files,
-                summary=self._summary(old, left_out),
-            ),
-            old.created_at,
-        )
+        return Made(files, self._summary(old, left_out), knows_cpu_s=True)
 
     def _summary(self, old: Manifest, left_out: list[pa.Table]) -> dict[str, Any]:
         """Return a table's summary as if the rows that go had never been counted."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from pipelines.beam.job import Job
 from pipelines.stages import judge, relabel, segment, songs
+from pipelines.stages.context import Context
 from schemas import Catalog, Status, to_arrow
 from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
 from sssl.audio.mel import MelConfig
@@ -138,16 +139,14 @@ def make_folder(
         tracks = [row for row in rows if row.part == part]
         cuts = [cut_of(track, i, defects) for i, track in enumerate(tracks)]
         receipts.append(segment.write_part(job, part, tracks, [cut.ledger for cut in cuts], segments_table(cuts, CUT)))
-    snapshot = Snapshot().add(catalog)
-    for manifest in job.commit(receipts):
-        snapshot = snapshot.add(manifest)
+    context = Context(store, Snapshot()).add(catalog, *job.commit(receipts))
     for round, accuracy in enumerate(accuracies):
         split = RelabelConfig(min_separation=separation, evidence=EvidenceConfig(min_agreement=None))
-        snapshot = relabel.run(store, snapshot, relabel.Config(store.root, round, settings=split), ())
-        if not has_nothing_to_split(snapshot, round):
-            snapshot = score(store, snapshot, round, accuracy, settings)
-        snapshot = judge.run(store, snapshot, judge.Config(store.root, round, settings=JudgeConfig()))
-    return store, songs.run(store, snapshot, songs.Config(store.root, song_config), ())
+        context = relabel.run(context, round, split)
+        if not has_nothing_to_split(context.snapshot, round):
+            context = context.on(score(store, context.snapshot, round, accuracy, settings))
+        context = judge.run(context, round, JudgeConfig())
+    return store, songs.run(context, song_config).snapshot
 
 
 def sections(path):

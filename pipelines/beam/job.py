@@ -17,7 +17,7 @@ from sssl.audio.sound import sound_db, sound_of
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest, PartFile, Receipt, Store, generation_name
+from sssl.store.folder import Manifest, PartFile, Receipt, Store
 
 _ALIGNED = ("segments", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
@@ -35,15 +35,12 @@ class PartRef:
 class Job:
     """A stage's run over all parts of a catalog. It travels to workers, so it holds names and no rows.
 
-    `inputs` are the manifests' refs by table; `tables` are written in their order, the last one holds the receipts.
+    `planned` are its tables, of one generation; they are written in their order, the last one holds the receipts.
+    `inputs` are the manifests' refs by table.
     """
 
     store: Store
-    stage: str
-    tables: tuple[str, ...]
-    generation: str
-    round: int | None
-    config: dict[str, Any]
+    planned: tuple[Manifest, ...]
     inputs: dict[str, str]
     parts: int
     classes: tuple[str, ...]
@@ -58,20 +55,37 @@ class Job:
         inputs: Iterable[Manifest],
         round: int | None = None,
     ) -> Job:
-        """Set up a job; its generation is named after everything that shapes its rows."""
+        """Set up a job."""
         by_table = {manifest.table: manifest for manifest in inputs}
         catalog = by_table["catalog"]
         return cls(
             store,
-            stage,
-            tables,
-            generation_name(stage, round, config, by_table.values()),
-            round,
-            config,
+            tuple(Manifest.plan(table, stage, config, by_table.values(), round) for table in tables),
             {table: manifest.ref for table, manifest in by_table.items()},
             catalog.summary["parts"],
             tuple(catalog.summary["classes"]),
         )
+
+    @property
+    def stage(self) -> str:
+        return self.planned[-1].stage
+
+    @property
+    def round(self) -> int | None:
+        return self.planned[-1].round
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return self.planned[-1].config
+
+    @property
+    def tables(self) -> list[str]:
+        return [planned.table for planned in self.planned]
+
+    @property
+    def receipts(self) -> str:
+        """Name of the generation, and its folder, that holds the receipts."""
+        return self.planned[-1].ref
 
     def input(self, table: str) -> Manifest:
         """Read the manifest of an input table."""
@@ -79,7 +93,7 @@ class Job:
 
     def committed(self) -> list[Manifest] | None:
         """Return the manifests of this very job if it ran before, None while any is missing."""
-        found = [self.store.manifest(table, self.generation) for table in self.tables]
+        found = [self.store.committed(planned) for planned in self.planned]
         return None if None in found else [manifest for manifest in found if manifest is not None]
 
     def list_parts(self) -> Iterator[PartRef]:
@@ -105,11 +119,11 @@ class Job:
 
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""
-        return self.store.receipt(self.tables[-1], self.generation, part)
+        return self.store.receipt(self.receipts, part)
 
     def write(self, part: int, tables: dict[str, pa.Table], counts: Counter[str]) -> Receipt:
         """Write a part of each table, then its receipt: from then on the part is done."""
-        files = {table: self.store.write_part(table, self.generation, part, tables[table]) for table in self.tables}
+        files = {p.table: self.store.write_part(p.table, p.generation, part, tables[p.table]) for p in self.planned}
         return self.finish(part, files, counts)
 
     def finish(self, part: int, files: dict[str, PartFile], counts: Counter[str]) -> Receipt:
@@ -118,11 +132,13 @@ class Job:
         Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a share of the rest.
         """
         receipt = Receipt(part, files, {**counts, "cpu_s": CLOCK.lap()})
-        self.store.write_receipt(self.tables[-1], self.generation, receipt)
+        self.store.write_receipt(self.receipts, receipt)
         return receipt
 
     def commit(self, receipts: Iterable[Receipt], summary: dict[str, Any] | None = None) -> list[Manifest]:
         """Commit the tables once every part has its receipt; a part that came twice counts once.
+
+        To the CPU time of the parts comes what this process spent since its last receipt.
 
         Raises:
             StoreError: a part is missing.
@@ -131,21 +147,15 @@ class Job:
         missing = sorted(set(range(self.parts)) - set(by_part))
         if missing:
             raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
-        counts = sum_counts(by_part[part].counts for part in sorted(by_part))
-        first = Manifest(
-            table="",
-            generation=self.generation,
-            stage=self.stage,
-            round=self.round,
-            config=self.config,
-            parents=tuple(sorted(self.inputs.values())),
-            files={},
-            summary=counts | (summary or {}),
-        )
-        return [
-            self.store.commit(replace(first, table=table, files={part: r.files[table] for part, r in by_part.items()}))
-            for table in self.tables
-        ]
+        counts = [by_part[part].counts for part in sorted(by_part)]
+        counts.append({"cpu_s": CLOCK.lap()})
+        described = sum_counts(counts) | (summary or {})
+        return [self.store.commit(_filled(planned, by_part, described)) for planned in self.planned]
+
+
+def _filled(planned: Manifest, receipts: dict[int, Receipt], summary: dict[str, Any]) -> Manifest:
+    files = {part: receipt.files[planned.table] for part, receipt in receipts.items()}
+    return replace(planned, files=files, summary=summary)
 
 
 def sum_counts(counts: Iterable[dict[str, float]]) -> dict[str, float]:

@@ -33,7 +33,7 @@ def watch(job: Job) -> Iterator[None]:
 
 
 def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event, interval_s: float) -> None:
-    folder = f"{job.tables[-1]}/{job.generation}/receipts"
+    folder = f"{job.receipts}/receipts"
     seen: set[str] = set()
     counts: Counter[str] = Counter()
     started = time.monotonic()

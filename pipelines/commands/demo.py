@@ -6,15 +6,14 @@ sssl demo [--output demo]
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.commands import run
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.stages.segment import reasons_of
 from pipelines.terminal.console import bar
-from pipelines.terminal.flags import parse
 from sssl.datasets.synthetic import make_catalog
 from sssl.evaluate.sections import wrong_segments
 from sssl.presets import GUARDED
@@ -43,7 +42,7 @@ class Config:
     """Seed of the music and of training."""
 
 
-def label_demo(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+def label_demo(context: Context, config: Config) -> Context:
     """Synthesize the catalog, run the main job on it and print what came out."""
     folder = Path(config.output, f"music-{config.tracks}-{config.seed}")
     with bar("synthesize", config.tracks) as update:
@@ -56,9 +55,9 @@ def label_demo(store: Store, published: Snapshot, config: Config, beam_args: Seq
         method=replace(GUARDED, train=training),
         songs=SongConfig(wanted_precision=0.7),  # some 40 tracks cannot show more, however many are right
     )
-    snapshot = run.run(store, published, job, beam_args)
-    sys.stdout.write(summary(store, snapshot, config.output, str(music.truth)))
-    return snapshot
+    made = run.run(context, job)
+    sys.stdout.write(summary(made.store, made.snapshot, config.output, str(music.truth)))
+    return made
 
 
 def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
@@ -83,9 +82,8 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     return "\n".join(["", *lines, "", f"report: {store.url('report.html')}", "", *queries, ""])
 
 
-def main(argv: Sequence[str]) -> int:
-    return stage(parse(Config, argv, "demo"), label_demo, (), create=True)
-
-
 def _share(value: float | None) -> str:
     return "n/a" if value is None else f"{value:.3f}"
+
+
+main = StageCommand("demo", Config, label_demo, creates=True, takes_beam_args=False).main

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pyarrow as pa
-import tyro
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -287,7 +286,7 @@ def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     name, preset = preset_of(argv)
-    config = parse(Config, argv, "estimate", catalog=tyro.MISSING, preset=name, method=preset)
+    config = parse(Config, argv, "estimate", preset=name, method=preset)
     try:
         run(config)
     except ConfigError as error:

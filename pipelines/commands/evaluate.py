@@ -19,9 +19,9 @@ from rich.table import Table
 
 from pipelines.commands.run import learn, rounds
 from pipelines.stages import segment, songs
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console, printed
-from pipelines.terminal.flags import parse, split_beam_args
 from schemas import Catalog, to_arrow
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
@@ -90,23 +90,21 @@ class Config:
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all folds share: the segmented catalog and the true label of each segment."""
+    """What all folds share: the segmented catalog, its rows and the true label of each segment."""
 
-    store: Store
-    base: Snapshot
+    base: Context
     rows: list[Catalog]
     segments: pd.DataFrame
     config: Config
-    beam_args: Sequence[str]
 
 
-def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> None:
+def run(context: Context, config: Config) -> None:
     """Evaluate all methods on all folds, print the summary and write it as JSON and HTML."""
     if config.truth is not None:
         read_sections(config.truth)  # refused now rather than after decoding
     if "prune" in config.methods:
         check_installed()
-    bench = set_up(store, published, config, beam_args)
+    bench = set_up(replace(context, tracker=Untracked()), config)
     outcomes = list[Outcome]()
     total = config.seeds * config.folds * len(config.methods)
     for seed in range(config.seeds):
@@ -115,20 +113,20 @@ def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[s
             for name in config.methods:
                 console.print(f"{len(outcomes) + 1}/{total}: seed {seed}, fold {number}, {name}")
                 learned, cpu_s = learn_by(bench, fold, METHODS[name])
-                outcomes.append(evaluation.measure(store, learned, fold, name, cpu_s))
-    write(store, config, outcomes)
+                outcomes.append(evaluation.measure(context.store, learned, fold, name, cpu_s))
+    write(context.store, config, outcomes)
 
 
-def set_up(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> _Bench:
+def set_up(context: Context, config: Config) -> _Bench:
     """Segment the labelled tracks, on top of what is published, and look up the true label of each segment.
 
     Raises:
         CatalogError: no track has a label, or a class has too few to fold.
     """
-    settings = config.settings()
+    store, settings = context.store, config.settings()
     read = partial(_labelled_rows, store, config, settings.deal)
-    base = segment.run_on(store, published, read, settings, beam_args).only("catalog", "segments", "ledger")
-    if not published.manifests:
+    base = segment.run_on(context, read, settings).snapshot.only("catalog", "segments", "ledger")
+    if not context.snapshot.manifests:
         store.publish(base)  # so that a grown catalog finds what is decoded
     segments = store.read_table(base.get("segments"), ["track_id", "start_s"]).to_pandas()
     rows = rows_of(read_dealt(store, base.get("catalog")).tracks)
@@ -139,14 +137,14 @@ def set_up(store: Store, published: Snapshot, config: Config, beam_args: Sequenc
     label = segments["track_id"].map({row.track_id: row.label for row in rows})
     if config.truth is not None:
         label = true_labels(segments, read_sections(config.truth), config.cut.segment_s)
-    return _Bench(store, base, rows, segments.assign(true_label=label), config, beam_args)
+    return _Bench(context.on(base), rows, segments.assign(true_label=label), config)
 
 
 def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
     """Commit the tables of a fold: the catalog without the labels it withholds, and segments with what is planted."""
-    store, config, settings = bench.store, bench.config, bench.config.settings()
+    store, config, settings = bench.base.store, bench.config, bench.config.settings()
     rows, held_out = evaluation.withhold(bench.rows, config.folds, number, seed, settings.deal)
-    snapshot = segment.run_on(store, bench.base, lambda _dealt: to_arrow(Catalog, rows), settings, bench.beam_args)
+    snapshot = segment.run_on(bench.base, lambda _dealt: to_arrow(Catalog, rows), settings).snapshot
     truth = bench.segments["true_label"].to_numpy(dtype=object)
     if config.plant:
         planting = Planting(config.plant, config.plant_span, seed)
@@ -158,14 +156,14 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
 
 def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float]:
     """Learn a fold by a method up to the songs; return the tables and the CPU seconds that went into them."""
-    store, output = bench.store, bench.config.output
     method = method.with_settings(fold.seed, bench.config.warmup_epochs, bench.config.rounds)
-    *_, snapshot = rounds(store, fold.snapshot, output, method.preset, bench.beam_args, Untracked())
-    cpu_s = _cpu_s(snapshot, *_LEARNED)
+    *_, learned = rounds(bench.base.on(fold.snapshot), method.preset)
+    cpu_s = _cpu_s(learned.snapshot, *_LEARNED)
     if method.refit is not None:
-        snapshot = learn(store, prune(store, snapshot), output, 0, method.refit, bench.beam_args, Untracked())
-        cpu_s += _cpu_s(snapshot, *_LEARNED)
-    snapshot = songs.run(store, snapshot, songs.Config(output, bench.config.songs), bench.beam_args)
+        pruned = learned.on(prune(learned.store, learned.snapshot))
+        learned = learn(pruned, 0, method.refit)
+        cpu_s += _cpu_s(learned.snapshot, *_LEARNED)
+    snapshot = songs.run(learned, bench.config.songs).snapshot
     return snapshot, cpu_s + _cpu_s(snapshot, "songs")
 
 
@@ -225,6 +223,4 @@ def _plantable(segments: pd.DataFrame, rows: Sequence[Catalog]) -> pd.DataFrame:
     )
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    return stage(parse(Config, flags, "evaluate"), run, beam_args, create=True)
+main = StageCommand("evaluate", Config, run, creates=True).main

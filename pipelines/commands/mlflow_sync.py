@@ -5,14 +5,12 @@ sssl mlflow-sync --output OUTPUT [--mlflow-uri URI]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import parse
 from sssl.errors import StoreError
-from sssl.store.folder import Snapshot, Store
 from sssl.tracking.mlflow_copy import Untold
 from sssl.tracking.record import FOLDER
 from sssl.tracking.tracker import sync
@@ -28,8 +26,9 @@ class Config:
     """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
 
-def run(store: Store, _snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> None:
+def run(context: Context, config: Config) -> None:
     """Send what is missing and say how much it was."""
+    store = context.store
     if not store.names(FOLDER):
         console.print(f"no training run is recorded in {store.url(FOLDER)}: nothing to send", soft_wrap=True)
         return
@@ -40,5 +39,4 @@ def run(store: Store, _snapshot: Snapshot, config: Config, _beam_args: Sequence[
     console.print(f"{sent} things sent" if sent else "nothing to send")
 
 
-def main(argv: Sequence[str]) -> int:
-    return stage(parse(Config, argv, "mlflow-sync"), run, ())
+main = StageCommand("mlflow-sync", Config, run, takes_beam_args=False).main

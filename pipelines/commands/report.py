@@ -6,15 +6,14 @@ sssl report --output OUTPUT [--truth sections.csv]
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import complain, parse
+from pipelines.terminal.flags import complain
 from sssl.errors import CatalogError
 from sssl.report.page import write_report
-from sssl.store.folder import Snapshot, Store
 from sssl.tracking.tracker import without_secrets
 
 _MADE_WITH = "report.json"
@@ -31,31 +30,26 @@ class Config:
     report."""
 
 
-def run(store: Store, snapshot: Snapshot, config: Config) -> None:
+def run(context: Context, truth: str | None) -> None:
     """Write the report and say where; what it was measured against is remembered, but for a URL with a secret."""
-    truth = config.truth
-    if truth and "://" not in truth:
-        truth = os.path.abspath(truth)
-    known = truth if truth and without_secrets(truth) == truth else None
-    store.write_json(_MADE_WITH, {"truth": known})
-    console.print(f"report: {write_report(store, snapshot, config.truth)}", soft_wrap=True)
+    place = truth if truth is None or "://" in truth else os.path.abspath(truth)
+    known = place if place and without_secrets(place) == place else None
+    context.store.write_json(_MADE_WITH, {"truth": known})
+    console.print(f"report: {write_report(context.store, context.snapshot, truth)}", soft_wrap=True)
 
 
-def again(store: Store, snapshot: Snapshot) -> None:
-    """Write the report as it was written last, without true sections if those are gone."""
-    truth = (store.read_json_if_any(_MADE_WITH) or {}).get("truth")
+def again(context: Context, truth: str | None = None) -> None:
+    """Write the report measured against `truth`, or else as it was written last, without true sections if those are
+    gone."""
+    if truth:
+        run(context, truth)
+        return
+    truth = (context.store.read_json_if_any(_MADE_WITH) or {}).get("truth")
     try:
-        run(store, snapshot, Config(store.root, truth))
+        run(context, truth)
     except CatalogError as error:
         complain(error)
-        run(store, snapshot, Config(store.root))
+        run(context, None)
 
 
-def main(argv: Sequence[str]) -> int:
-    def report(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str]) -> None:
-        if config.truth:
-            run(store, snapshot, config)
-        else:
-            again(store, snapshot)
-
-    return stage(parse(Config, argv, "report"), report, ())
+main = StageCommand("report", Config, lambda context, config: again(context, config.truth), takes_beam_args=False).main

@@ -8,14 +8,13 @@ stays at R. A takedown deletes what is not published, the later rounds among it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from pipelines.commands import report
 from pipelines.stages import songs
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import parse, split_beam_args
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Snapshot, Store
@@ -48,23 +47,19 @@ def as_of(store: Store, snapshot: Snapshot, round: int) -> Snapshot:
     return Snapshot(tuple(kept)).add(snapshot.get("catalog"))  # without the songs, which lost a parent
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Make the songs of the round and return the snapshot as of it."""
-    if last_accepted(store, snapshot).round == config.round:
-        console.print(f"round {config.round} is in use: nothing to go back to")
-        return snapshot
+def run(context: Context, config: Config) -> Context:
+    """Make the songs of the round and return the context as of it."""
+    store, snapshot, round = context.store, context.snapshot, config.round
+    if last_accepted(store, snapshot).round == round:
+        console.print(f"round {round} is in use: nothing to go back to")
+        return context
     used = snapshot.get("songs").config
     settings = SongConfig(**{field.name: used[field.name] for field in fields(SongConfig) if field.name in used})
-    earlier = songs.run(store, as_of(store, snapshot, config.round), songs.Config(config.output, settings), beam_args)
-    store.publish(earlier)
-    if config.truth:
-        report.run(store, earlier, report.Config(config.output, config.truth))
-    else:
-        report.again(store, earlier)
-    console.print(f"round {config.round} is in use; `sssl run --rounds {config.round}` keeps it so", soft_wrap=True)
+    earlier = songs.run(context.on(as_of(store, snapshot, round)), settings)
+    store.publish(earlier.snapshot)
+    report.again(earlier, config.truth)
+    console.print(f"round {round} is in use; `sssl run --rounds {round}` keeps it so", soft_wrap=True)
     return earlier
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    return stage(parse(Config, flags, "rollback"), run, beam_args)
+main = StageCommand("rollback", Config, run).main

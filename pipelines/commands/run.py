@@ -7,15 +7,13 @@ Stopped anywhere and started again it goes on: each stage finds its finished par
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-
-import tyro
 
 from pipelines.commands import report
 from pipelines.stages import judge, relabel, score, segment, songs, train
-from pipelines.stages.command import preset_of, stage
-from pipelines.terminal.flags import parse, split_beam_args
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from schemas import Round
 from sssl.evaluate.sections import read_sections
 from sssl.model.ensemble import model_id
@@ -24,8 +22,8 @@ from sssl.presets import GUARDED, Preset, PresetName
 from sssl.report.page import figures
 from sssl.songs.classifier import SongConfig
 from sssl.songs.labeller import Recipe
-from sssl.store.folder import Snapshot, Store, digest_of
-from sssl.tracking.tracker import Tracker, Untracked, server_of, without_secrets
+from sssl.store.folder import Snapshot, digest_of
+from sssl.tracking.tracker import Tracker, server_of, without_secrets
 
 
 @dataclass(frozen=True)
@@ -52,73 +50,60 @@ class Config:
         check_size(self.method.train.model, self.segment.cut)
 
 
-def run(store: Store, published: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
+def run(context: Context, config: Config) -> Context:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
+    store, published = context.store, context.snapshot
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
     init = config.method.train.init
     named = init and model_id(train.read_weights(init))
-    segment_config = segment.Config(config.catalog, config.output, config.labels, config.segment)
-    segmented = segment.run(store, published, segment_config, beam_args).only("catalog", "segments", "ledger")
-    _publish(store, segmented, published)
-    train.check(segmented, config.method.train)
+    context = segment.run(context, config.catalog, config.labels, config.segment)
+    context = context.on(context.snapshot.only("catalog", "segments", "ledger"))
+    _publish(context, published)
+    train.check(context.snapshot, config.method.train)
     method = replace(config.method, train=replace(config.method.train, init=named))
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
     params = asdict(replace(config, output=store.root, mlflow_uri=None, method=method))
-    key = digest_of([segmented.get("catalog").ref, params])[:12]
+    key = digest_of([context.snapshot.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
     with tracker.whole():
-        for round, snapshot in enumerate(rounds(store, segmented, config.output, config.method, beam_args, tracker)):
-            tracker.log(_metrics(judge.verdict_of(store, snapshot, round)), step=round)
-            _publish(store, snapshot, published)
-        snapshot = songs.run(store, snapshot, songs.Config(config.output, config.songs), beam_args)
-        store.publish(snapshot)
-        recipe = Recipe.of(store, snapshot)
+        segmented = replace(context, tracker=tracker)
+        for round, context in enumerate(rounds(segmented, config.method)):
+            tracker.log(_metrics(judge.verdict_of(context, round)), step=round)
+            _publish(context, published)
+        context = songs.run(context, config.songs)
+        store.publish(context.snapshot)
+        recipe = Recipe.of(store, context.snapshot)
         tracker.model(recipe.weights, recipe.settings)
-        tracker.files({f"plots/{name}.svg": data for name, data in figures(store, snapshot).items()})
-        report.run(store, snapshot, report.Config(config.output, config.truth))
-        tracker.log({"tracks_labelled": snapshot.get("songs").rows})
+        tracker.files({f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()})
+        report.run(context, config.truth)
+        tracker.log({"tracks_labelled": context.snapshot.get("songs").rows})
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
-    return snapshot
+    return context
 
 
-def rounds(
-    store: Store,
-    snapshot: Snapshot,
-    output: str,
-    method: Preset,
-    beam_args: Sequence[str],
-    tracker: Tracker | Untracked,
-) -> Iterator[Snapshot]:
-    """Run the warm-up and the rounds of self-learning on a segmented catalog; yield the snapshot after each."""
+def rounds(context: Context, method: Preset) -> Iterator[Context]:
+    """Run the warm-up and the rounds of self-learning on a segmented catalog; yield the context after each."""
     for round in range(method.rounds + 1):
-        snapshot = relabel.run(store, snapshot, relabel.Config(output, round, settings=method.relabel), beam_args)
-        snapshot = learn(store, snapshot, output, round, method, beam_args, tracker)
-        yield snapshot
-        if not judge.verdict_of(store, snapshot, round).accepted:
+        context = relabel.run(context, round, method.relabel)
+        context = learn(context, round, method)
+        yield context
+        if not judge.verdict_of(context, round).accepted:
             break  # another round would split the same scores again
 
 
-def learn(
-    store: Store,
-    snapshot: Snapshot,
-    output: str,
-    round: int,
-    method: Preset,
-    beam_args: Sequence[str],
-    tracker: Tracker | Untracked,
-) -> Snapshot:
+def learn(context: Context, round: int, method: Preset) -> Context:
     """Train a round's model on the round's labels, score with it and judge it."""
-    snapshot = train.run(store, snapshot, train.Config(output, round, settings=method.train), tracker=tracker)
-    snapshot = score.run(store, snapshot, score.Config(output, round, settings=method.score), beam_args)
-    return judge.run(store, snapshot, judge.Config(output, round, settings=method.judge))
+    context = train.run(context, round, method.train)
+    context = score.run(context, round, method.score)
+    return judge.run(context, round, method.judge)
 
 
-def _publish(store: Store, snapshot: Snapshot, published: Snapshot) -> None:
-    if snapshot.covers(published):
-        store.publish(snapshot)
+def _publish(context: Context, published: Snapshot) -> None:
+    if context.snapshot.covers(published):
+        context.store.publish(context.snapshot)
 
 
 def _metrics(row: Round) -> dict[str, float | None]:
@@ -143,8 +128,4 @@ def _metrics(row: Round) -> dict[str, float | None]:
     return {name: getattr(row, name) for name in names}
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    name, preset = preset_of(flags)
-    config = parse(Config, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING, preset=name, method=preset)
-    return stage(config, run, beam_args, create=True)
+main = StageCommand("run", Config, run, of_preset=lambda preset: {"method": preset}, creates=True).main

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.commands import report
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import parse
 from sssl.errors import CatalogError
 from sssl.store.folder import Snapshot, Store
 from sssl.store.removals import hash_id, remember, taken_down
@@ -40,8 +40,9 @@ class Config:
     """Let the tracks come back with the next run, which decodes them again."""
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> Snapshot:
+def run(context: Context, config: Config) -> Context:
     """Commit and publish the tables without the tracks, then delete what is no longer published."""
+    store, snapshot = context.store, context.snapshot
     track_ids = set(config.track_id) | _ids_of(config.file)
     if not track_ids:
         raise CatalogError("no track to take down: give --track-id or --file")
@@ -50,20 +51,20 @@ def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[s
     remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
     if config.undo:
         console.print(f"{len(track_ids)} ids may come back with the next run")
-        return snapshot
+        return context
     if snapshot.of("catalog"):
         _warn_of_unknown(store, snapshot, new_ids)
-        snapshot = without(store, snapshot, track_ids)
-        store.publish(snapshot)
+        context = context.on(without(store, snapshot, track_ids))
+        store.publish(context.snapshot)
     deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
     console.print(f"{len(track_ids)} ids taken down, {deleted} files deleted")
-    if snapshot.of("songs"):
-        report.again(store, snapshot)
+    if context.snapshot.of("songs"):
+        report.again(context)
     elif store.exists("report.html"):
         store.delete("report.html")
     if snapshot.of("catalog"):
         _prove(store, track_ids)
-    return snapshot
+    return context
 
 
 def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str]) -> None:
@@ -96,5 +97,4 @@ def _prove(store: Store, track_ids: set[str]) -> None:
     console.print(f"ask again:\n{command}", soft_wrap=True, markup=False)
 
 
-def main(argv: Sequence[str]) -> int:
-    return stage(parse(Config, argv, "takedown"), run, [])
+main = StageCommand("takedown", Config, run, takes_beam_args=False).main

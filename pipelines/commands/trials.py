@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.commands import report
 from pipelines.stages import judge, relabel, score, segment, songs, train
+from pipelines.stages.context import Context
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import Dealt, deal
 from sssl.errors import CatalogError
@@ -75,17 +77,14 @@ def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *
         CatalogError: too few of the tracks can be decoded.
     """
     store, meter = Store.open(output, create=True), _Meter()
+    context = Context(store, Snapshot(), tracker=None if first else Untracked())
     dealing = replace(method.segment.deal, tracks_per_part=ceil(len(tracks) / parts))
     settings = replace(method.segment, deal=dealing, max_error_ratio=1.0)
     bare = [replace(track, label=None, split=None, group_id=track.track_id, locked=False) for track in tracks]
     with meter.of("segment"):
-        snapshot = segment.run_on(
-            store, Snapshot(), lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings, ()
-        )
-    labelled = to_arrow(Catalog, with_any_label(bare, _segments_of(store, snapshot), dealing.classes))
-    snapshot = segment.run_on(
-        store, snapshot, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings, ()
-    )
+        context = segment.run_on(context, lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings)
+    labelled = to_arrow(Catalog, with_any_label(bare, _segments_of(context), dealing.classes))
+    context = segment.run_on(context, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings)
     # As if there were something to split, and for as long as it takes to time an epoch.
     relabelling = replace(
         method.preset.relabel,
@@ -95,21 +94,18 @@ def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *
     training = replace(method.preset.train, init=None, warmup_epochs=_EPOCHS, epochs=_EPOCHS, patience=None)
     for round in method.rounds:
         with meter.of(f"relabel {round}"):
-            snapshot = relabel.run(store, snapshot, relabel.Config(output, round, settings=relabelling), ())
-        with meter.of(f"train {round}"):
-            mlflow_uri = f"sqlite:///{store.local_path}/mlflow.db" if first and store.local_path else None
-            tracker = None if mlflow_uri else Untracked()
-            trained = train.Config(output, round, settings=training, mlflow_uri=mlflow_uri)
-            snapshot = train.run(store, snapshot, trained, (), tracker)
+            context = relabel.run(context, round, relabelling)
+        with meter.of(f"train {round}"), TemporaryDirectory(prefix="sssl-mlflow-") as folder:
+            context = train.run(context, round, training, mlflow_uri=f"sqlite:///{folder}/mlflow.db")
         with meter.of(f"score {round}"):
-            snapshot = score.run(store, snapshot, score.Config(output, round, settings=method.preset.score), ())
+            context = score.run(context, round, method.preset.score)
         with meter.of(f"judge {round}"):
-            snapshot = judge.run(store, snapshot, judge.Config(output, round, settings=method.preset.judge))
+            context = judge.run(context, round, method.preset.judge)
     with meter.of("songs"):
-        snapshot = songs.run(store, snapshot, songs.Config(output, method.songs), ())
+        context = songs.run(context, method.songs)
     with meter.of("report"):
-        report.run(store, snapshot, report.Config(output))
-    return _trial(method, store, snapshot, meter)
+        report.run(context, None)
+    return _trial(method, context, meter)
 
 
 def with_any_label(tracks: list[Catalog], segments: Mapping[str, int], classes: Sequence[str]) -> list[Catalog]:
@@ -144,12 +140,13 @@ class _Meter:
         self.wall_s[stage], self.cpu_s[stage] = time.monotonic() - wall_s, tree_cpu_s() - cpu_s
 
 
-def _segments_of(store: Store, snapshot: Snapshot) -> dict[str, int]:
-    ledger = store.read_table(snapshot.get("ledger"), ["track_id", "segments"])
+def _segments_of(context: Context) -> dict[str, int]:
+    ledger = context.store.read_table(context.snapshot.get("ledger"), ["track_id", "segments"])
     return dict(zip(ledger["track_id"].to_pylist(), ledger["segments"].to_pylist(), strict=True))
 
 
-def _trial(method: Method, store: Store, snapshot: Snapshot, meter: _Meter) -> Trial:
+def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
+    store, snapshot = context.store, context.snapshot
     ledger = store.read_table(snapshot.get("ledger"), ["track_id", "decoded_s", "segments"]).to_pandas()
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas().set_index("track_id")
     segments, audio_s = ledger["segments"].to_numpy(float), ledger["decoded_s"].to_numpy(float)

@@ -1,18 +1,19 @@
-"""What all stages do alike: lock the output folder, publish, and turn errors into exit codes."""
+"""What all stages do alike: parse flags, hold the output folder, publish, and turn errors into exit codes."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.beam.execute import beam_options, launch_nothing
 from pipelines.errors import ErrorRatioExceeded, HandedOver, JobFailed
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import complain
+from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store import lease
@@ -48,46 +49,75 @@ def exclusive(store: Store) -> Iterator[Store]:
         ) from None
 
 
-def stage(
-    config: Any,
-    run: Callable[[Store, Snapshot, Any, Sequence[str]], Snapshot | None],
-    beam_args: Sequence[str],
-    *,
-    create: bool = False,
-) -> int:
-    """Run a stage on the published tables, publish what it made, and return the exit code."""
-    beam_options(beam_args)
-    try:
-        with exclusive(Store.open(config.output, create=create)) as store:
-            published = store.latest()
-            try:
-                made = run(store, published, config, beam_args)
-            except ErrorRatioExceeded as error:
-                # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
-                if error.snapshot.covers(published):
-                    store.publish(error.snapshot)
-                raise
-            if made is not None:
-                _tell_withdrawn(published, made)
-                store.publish(made)
-            launch_nothing(beam_args)
-    except HandedOver as message:
-        console.print(str(message), soft_wrap=True)
-    except (CatalogError, ConfigError, StoreError, TrainError) as error:
-        complain(error)
-        return 1
-    except ErrorRatioExceeded as error:
-        complain(error)
-        return 3
-    except BaseException as error:
-        if _interrupted(error):
-            console.print("stopped; the same command goes on from here")
-            return 130
-        if isinstance(error, JobFailed):
+@dataclass(frozen=True)
+class StageCommand:
+    """A command that works on the published tables of an output folder, which no other writes to at the same time.
+
+    `config` declares its flags, `output` among them. `run` takes the parsed ones and returns what is to be published,
+    None if that stays as it is. `of_preset` says which of the flags' defaults come from the preset that `--preset`
+    names. One that `creates` starts a folder where there is none.
+    """
+
+    name: str
+    config: type
+    run: Callable[[Context, Any], Context | None]
+    of_preset: Callable[[Preset], dict[str, Any]] | None = None
+    creates: bool = False
+    takes_beam_args: bool = True
+
+    def main(self, argv: Sequence[str]) -> int:
+        """Run the command and return its exit code."""
+        return self.execute(*self.parse(argv))
+
+    def parse(self, argv: Sequence[str]) -> tuple[Any, list[str]]:
+        """Parse flags into the config, and split off Beam's options."""
+        flags, beam_args = split_beam_args(argv) if self.takes_beam_args else (list(argv), [])
+        if self.of_preset is None:
+            return parse(self.config, flags, self.name), beam_args
+        name, preset = preset_of(flags)
+        return parse(self.config, flags, self.name, preset=name, **self.of_preset(preset)), beam_args
+
+    def execute(self, config: Any, beam_args: Sequence[str]) -> int:
+        """Run on the published tables, publish what was made, and return the exit code."""
+        if self.takes_beam_args:
+            from pipelines.beam.execute import beam_options, launch_nothing  # here: other commands need no Beam
+
+            beam_options(beam_args)
+        try:
+            with exclusive(Store.open(config.output, create=self.creates)) as store:
+                self._run(Context(store, store.latest(), beam_args), config)
+                if self.takes_beam_args:
+                    launch_nothing(beam_args)
+        except HandedOver as message:
+            console.print(str(message), soft_wrap=True)
+        except (CatalogError, ConfigError, StoreError, TrainError) as error:
             complain(error)
             return 1
-        raise
-    return 0
+        except ErrorRatioExceeded as error:
+            complain(error)
+            return 3
+        except BaseException as error:
+            if _interrupted(error):
+                console.print("stopped; the same command goes on from here")
+                return 130
+            if isinstance(error, JobFailed):
+                complain(error)
+                return 1
+            raise
+        return 0
+
+    def _run(self, context: Context, config: Any) -> None:
+        published, store = context.snapshot, context.store
+        try:
+            made = self.run(context, config)
+        except ErrorRatioExceeded as error:
+            # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
+            if error.snapshot.covers(published):
+                store.publish(error.snapshot)
+            raise
+        if made is not None:
+            _tell_withdrawn(published, made.snapshot)
+            store.publish(made.snapshot)
 
 
 def _tell_wait(holder: str) -> None:

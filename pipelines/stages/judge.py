@@ -5,19 +5,16 @@ sssl judge --output OUTPUT --round R [flags]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
-import tyro
-
-from pipelines.stages.command import preset_of, stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import parse, split_beam_args
 from schemas import Round, to_arrow
 from sssl.labels.acceptance import JudgeConfig, compare_scores, round_row, unsplit_row
 from sssl.presets import PresetName
-from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest, Snapshot, Store, generation_name
+from sssl.store.folder import Made, Manifest, Snapshot, Store
 from sssl.store.rounds import has_nothing_to_split, last_accepted, read_rounds
 
 
@@ -34,34 +31,26 @@ class Config:
     settings: JudgeConfig = field(default_factory=JudgeConfig)
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, _beam_args: Sequence[str] = ()) -> Snapshot:
-    """Commit the round's row of `rounds` and return the snapshot with it."""
-    parent = last_accepted(store, snapshot, before=config.round) if config.round else None
-    inputs = _inputs(snapshot, config.round, parent)
-    generation = generation_name("judge", config.round, asdict(config.settings), inputs)
-    rounds = store.manifest("rounds", generation)
-    if rounds is None:
-        CLOCK.lap()  # what went before is not the judge's
-        row = _row(store, snapshot, parent, config)
-        manifest = Manifest(
-            table="rounds",
-            generation=generation,
-            stage="judge",
-            round=config.round,
-            config=asdict(config.settings),
-            parents=tuple(sorted(manifest.ref for manifest in inputs)),
-            files={0: store.write_part("rounds", generation, 0, to_arrow(Round, [row]))},
-            summary={"accepted": row.accepted, "cpu_s": CLOCK.lap()},
-        )
-        rounds = store.commit(manifest)
-    snapshot = snapshot.add(rounds)
-    _tell(verdict_of(store, snapshot, config.round))
-    return snapshot
+def run(context: Context, round: int, settings: JudgeConfig) -> Context:
+    """Commit the round's row of `rounds` and return the context with it."""
+    store, snapshot = context.store, context.snapshot
+    parent = last_accepted(store, snapshot, before=round) if round else None
+    planned = Manifest.plan("rounds", "judge", asdict(settings), _inputs(snapshot, round, parent), round)
+    context = context.add(store.commit_once(planned, partial(_make, store, snapshot, parent, settings)))
+    _tell(verdict_of(context, round))
+    return context
 
 
-def verdict_of(store: Store, snapshot: Snapshot, round: int) -> Round:
+def verdict_of(context: Context, round: int) -> Round:
     """Return the row of a judged round."""
-    return next(row for row in read_rounds(store, snapshot) if row.round == round)
+    return next(row for row in read_rounds(context.store, context.snapshot) if row.round == round)
+
+
+def _make(store: Store, snapshot: Snapshot, parent: Round | None, settings: JudgeConfig, planned: Manifest) -> Made:
+    assert planned.round is not None
+    row = _row(store, snapshot, parent, planned.round, settings)
+    file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
+    return Made({0: file}, {"accepted": row.accepted})
 
 
 def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manifest]:
@@ -73,25 +62,25 @@ def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manife
     return [snapshot.get("catalog"), labels, snapshot.get("models", round), *scores, *judged]
 
 
-def _row(store: Store, snapshot: Snapshot, parent: Round | None, config: Config) -> Round:
+def _row(store: Store, snapshot: Snapshot, parent: Round | None, round: int, settings: JudgeConfig) -> Round:
     """Compare the round with its parent and put together its row."""
-    labels = snapshot.get("labels", config.round)
-    if parent is not None and has_nothing_to_split(snapshot, config.round):
-        return unsplit_row(config.round, parent, labels.summary)
-    catalog, scores = snapshot.get("catalog"), snapshot.get("scores", config.round)
+    labels = snapshot.get("labels", round)
+    if parent is not None and has_nothing_to_split(snapshot, round):
+        return unsplit_row(round, parent, labels.summary)
+    catalog, scores = snapshot.get("catalog"), snapshot.get("scores", round)
     comparison = None
     if parent is not None:
         before = snapshot.get("scores", parent.round)
-        comparison = compare_scores(store, catalog, scores, before, config.settings)
+        comparison = compare_scores(store, catalog, scores, before, settings)
     return round_row(
-        config.round,
+        round,
         parent,
-        snapshot.get("models", config.round).summary["model_id"],
+        snapshot.get("models", round).summary["model_id"],
         scores.summary,
         labels.summary,
         catalog.summary["classes"],
         comparison,
-        config.settings,
+        settings,
     )
 
 
@@ -100,8 +89,9 @@ def _tell(row: Round) -> None:
     console.print(f"round {row.round} {said}: {row.reason} · {split}, {row.relabelled} relabelled", soft_wrap=True)
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    name, preset = preset_of(flags)
-    config = parse(Config, flags, "judge", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.judge)
-    return stage(config, run, beam_args)
+main = StageCommand(
+    "judge",
+    Config,
+    lambda context, config: run(context, config.round, config.settings),
+    of_preset=lambda preset: {"settings": preset.judge},
+).main

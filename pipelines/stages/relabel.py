@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,21 +15,20 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import tyro
 from numpy.typing import NDArray
 
 from pipelines.beam.execute import run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
-from pipelines.stages.command import preset_of, stage
-from pipelines.terminal.flags import parse, split_beam_args
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from sssl.arrays import Floats, track_numbers
 from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
 from sssl.labels.relabel import RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
 from sssl.presets import PresetName
-from sssl.store.folder import Receipt, Snapshot, Store
+from sssl.store.folder import Receipt
 from sssl.store.rounds import last_accepted
 
 _KEY = ["track_id", "segment_index"]
@@ -139,16 +138,16 @@ def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
     }
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage and return the snapshot with the round's labels."""
+def run(context: Context, round: int, settings: RelabelConfig) -> Context:
+    """Run the stage and return the context with the round's labels."""
+    store, snapshot = context.store, context.snapshot
     inputs = [snapshot.get("catalog"), snapshot.get("segments")]
-    if config.round:
-        parent = last_accepted(store, snapshot, before=config.round)
+    if round:
+        parent = last_accepted(store, snapshot, before=round)
         inputs.append(snapshot.get("scores", parent.round))
-    settings = asdict(config.settings) if config.round else {}
-    job = Job.of(store, "relabel", ("labels",), settings, inputs, config.round)
-    (labels,) = run_job(job, lambda root: build(root, job, config.settings), beam_args)
-    return snapshot.add(labels)
+    config = asdict(settings) if round else {}
+    job = Job.of(store, "relabel", ("labels",), config, inputs, round)
+    return context.add(*run_job(job, lambda root: build(root, job, settings), context.beam_args))
 
 
 def _is_asked(settings: RelabelConfig) -> bool:
@@ -178,10 +177,9 @@ def _add(sums: Iterable[Any]) -> Any:
     return functools.reduce(operator.add, given) if given else None
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    name, preset = preset_of(flags)
-    config = parse(
-        Config, flags, "relabel", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.relabel
-    )
-    return stage(config, run, beam_args)
+main = StageCommand(
+    "relabel",
+    Config,
+    lambda context, config: run(context, config.round, config.settings),
+    of_preset=lambda preset: {"settings": preset.relabel},
+).main

@@ -14,15 +14,14 @@ from typing import Any, TypeVar
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import tyro
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from numpy.typing import NDArray
 
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
-from pipelines.stages.command import preset_of, stage
-from pipelines.terminal.flags import parse, split_beam_args
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from sssl.config import require
 from sssl.model.ensemble import load
 from sssl.model.score import Room, device, posteriors
@@ -30,7 +29,7 @@ from sssl.model.scores import folds_of, score_counts, scores_table
 from sssl.model.settings import ScoreConfig
 from sssl.presets import PresetName
 from sssl.runtime.machine import cores
-from sssl.store.folder import Receipt, Snapshot, Store
+from sssl.store.folder import Receipt
 from sssl.store.rounds import has_nothing_to_split
 
 Posteriors = tuple[PartRef, NDArray[np.float32]]
@@ -41,16 +40,9 @@ _PARTS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
-class Config:
-    """Score every segment with the model of a round."""
+class Placement:
+    """Where the model runs, and how often it is loaded: no row depends on it."""
 
-    output: str
-    """Output folder of the train stage."""
-    round: int
-    """Round whose model scores."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
-    settings: ScoreConfig = field(default_factory=ScoreConfig)
     threads: int | None = None
     """Threads a worker; default: one a core where Beam runs in this process, else one."""
     large_model: bool = False
@@ -66,14 +58,30 @@ class Config:
         require(copies is None or copies > 0, "model_copies", copies, "1 or more")
 
 
+ANYWHERE = Placement()
+
+
+@dataclass(frozen=True)
+class Config:
+    """Score every segment with the model of a round."""
+
+    output: str
+    """Output folder of the train stage."""
+    round: int
+    """Round whose model scores."""
+    preset: PresetName = "guarded"
+    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    settings: ScoreConfig = field(default_factory=ScoreConfig)
+    placement: Placement = field(default_factory=Placement)
+
+
 class PartScorer:
     """A model on its device, which scores parts. Processes may share it, so it takes and returns little."""
 
-    def __init__(self, job: Job, config: Config, threads: int) -> None:
-        if config.accelerator and device() == "cpu":
+    def __init__(self, job: Job, settings: ScoreConfig, accelerator: str | None, threads: int) -> None:
+        if accelerator and device() == "cpu":
             # Else it would be scored on a CPU, at the price of a GPU.
-            raise RuntimeError(f"--accelerator {config.accelerator}: torch finds no GPU; does the driver fit its CUDA?")
-        settings = config.settings
+            raise RuntimeError(f"--accelerator {accelerator}: torch finds no GPU; does the driver fit its CUDA?")
         self._job, self._settings, self._threads = job, settings, threads
         self._room = Room(settings.score_batch)
         self._model = load(job.store.read_bytes(job.input("models").files[0].path), device())
@@ -108,17 +116,18 @@ def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Res
 class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
     """RunInference over parts: a worker loads the model once, reads parts' tensors and returns posteriors."""
 
-    def __init__(self, job: Job, config: Config, threads: int) -> None:
+    def __init__(self, job: Job, settings: ScoreConfig, placement: Placement, threads: int) -> None:
         super().__init__(
             min_batch_size=1,
             max_batch_size=_PARTS_AT_ONCE,
-            large_model=config.large_model,
-            model_copies=config.model_copies,
+            large_model=placement.large_model,
+            model_copies=placement.model_copies,
         )
-        self._job, self._config, self._threads = job, config, threads
+        self._job, self._settings, self._accelerator = job, settings, placement.accelerator
+        self._threads = threads
 
     def load_model(self) -> PartScorer:
-        return PartScorer(self._job, self._config, self._threads)
+        return PartScorer(self._job, self._settings, self._accelerator, self._threads)
 
     def run_inference(
         self, batch: Sequence[PartRef], model: PartScorer, inference_args: dict[str, Any] | None = None
@@ -130,12 +139,12 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
         return "sssl-score"
 
 
-def build(root: beam.Pipeline, job: Job, config: Config, threads: int) -> None:
+def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, placement: Placement, threads: int) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
-    infer = RunInference(PartModelHandler(job, config, threads))
-    if config.accelerator is not None:
-        infer = infer.with_resource_hints(accelerator=config.accelerator)
+    infer = RunInference(PartModelHandler(job, settings, placement, threads))
+    if placement.accelerator is not None:
+        infer = infer.with_resource_hints(accelerator=placement.accelerator)
     scored = parts.todo | infer | beam.Map(write_scores, job)
     (parts.done, scored) | CommitParts(job)
 
@@ -149,19 +158,21 @@ def write_scores(scored: Posteriors, job: Job) -> Receipt:
     return job.write(ref.part, {"scores": scores}, score_counts(scores, tracks, job.classes))
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage; return the snapshot with the round's scores, or as it is if there was nothing new to train on."""
-    if has_nothing_to_split(snapshot, config.round):
-        return snapshot
-    inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", config.round)]
-    job = Job.of(store, "score", ("scores",), asdict(config.settings), inputs, config.round)
-    threads = config.threads or (cores() if in_process(beam_args) else 1)
-    (scores,) = run_job(job, lambda root: build(root, job, config, threads), beam_args)
-    return snapshot.add(scores)
+def run(context: Context, round: int, settings: ScoreConfig, placement: Placement = ANYWHERE) -> Context:
+    """Run the stage; return the context with the round's scores, or as it is if there was nothing new to train on."""
+    snapshot = context.snapshot
+    if has_nothing_to_split(snapshot, round):
+        return context
+    inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", round)]
+    job = Job.of(context.store, "score", ("scores",), asdict(settings), inputs, round)
+    threads = placement.threads or (cores() if in_process(context.beam_args) else 1)
+    scored = run_job(job, lambda root: build(root, job, settings, placement, threads), context.beam_args)
+    return context.add(*scored)
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    name, preset = preset_of(flags)
-    config = parse(Config, flags, "score", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.score)
-    return stage(config, run, beam_args)
+main = StageCommand(
+    "score",
+    Config,
+    lambda context, config: run(context, config.round, config.settings, config.placement),
+    of_preset=lambda preset: {"settings": preset.score},
+).main

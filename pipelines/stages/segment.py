@@ -8,7 +8,7 @@ A rerun decodes what is new, what changed and what is asked for; the segments of
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
@@ -23,12 +23,12 @@ from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.errors import ErrorRatioExceeded
-from pipelines.stages.command import stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.stages.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.stages.settings import Config as Config
 from pipelines.stages.settings import Settings as Settings
 from pipelines.terminal.console import console
-from pipelines.terminal.flags import parse, split_beam_args
 from schemas import Catalog, Ledger, Status, to_arrow
 from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
 from sssl.audio.mel import MelConfig
@@ -38,7 +38,7 @@ from sssl.catalog.plan import Cause
 from sssl.catalog.read import commit_catalog, read_catalog
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
-from sssl.store.folder import Manifest, Receipt, Snapshot, Store
+from sssl.store.folder import Manifest, Receipt
 from sssl.store.removals import taken_down
 
 
@@ -124,8 +124,8 @@ def merge(
     return ledger, segments
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage on top of what is published and return the snapshot with its tables.
+def run(context: Context, catalog: str, labels: str | None, settings: Settings) -> Context:
+    """Run the stage on a catalog, on top of what is published, and return the context with its tables.
 
     Raises:
         CatalogError: the catalog cannot be used.
@@ -133,39 +133,34 @@ def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[st
     """
 
     def read(dealt: Dealt) -> pa.Table:
-        return read_catalog(config.catalog, config.labels, config.settings.deal, dealt, taken_down(store))
+        return read_catalog(catalog, labels, settings.deal, dealt, taken_down(context.store))
 
-    return run_on(store, snapshot, read, config.settings, beam_args)
+    return run_on(context, read, settings)
 
 
-def run_on(
-    store: Store,
-    snapshot: Snapshot,
-    read: Callable[[Dealt], pa.Table],
-    settings: Settings,
-    beam_args: Sequence[str],
-) -> Snapshot:
+def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settings) -> Context:
     """Run the stage on the catalog that `read` returns, given the catalog as it was dealt before.
 
     Raises:
         ErrorRatioExceeded: too many tracks failed.
     """
-    previous = Previous.of(store, snapshot, settings.of_rows())
+    previous = Previous.of(context.store, context.snapshot, settings.of_rows())
     dealt = previous.dealt()
     tracks = read(dealt)
     causes = previous.causes(tracks, dealt, settings.again)
     console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
-    catalog = commit_catalog(store, tracks, settings.deal)
+    catalog = commit_catalog(context.store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
-        snapshot = _cut(store, snapshot, catalog, previous, settings, beam_args)
-    failed = snapshot.get("ledger").summary.get("status/failed", 0) / len(tracks)
+        context = _cut(context, catalog, previous, settings)
+    ledger = context.snapshot.get("ledger")
+    failed = ledger.summary.get("status/failed", 0) / len(tracks)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
             f"{failed:.0%} of {len(tracks)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
-            + reasons_of(snapshot.get("ledger")),
-            snapshot,
+            + reasons_of(ledger),
+            context.snapshot,
         )
-    return snapshot
+    return context
 
 
 def reasons_of(ledger: Manifest) -> str:
@@ -174,31 +169,28 @@ def reasons_of(ledger: Manifest) -> str:
     return ", ".join(f"{reason} {count:.0f}" for reason, count in sorted(counts.items()))
 
 
-def _cut(
-    store: Store,
-    published: Snapshot,
-    catalog: Manifest,
-    previous: Previous,
-    settings: Settings,
-    beam_args: Sequence[str],
-) -> Snapshot:
-    """Run the pipeline and return the snapshot with its tables."""
+def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Settings) -> Context:
+    """Run the pipeline and return the context with its tables."""
     history = {"previous": previous.refs, "again": asdict(settings.again)} if previous.refs else {}
-    job = Job.of(store, "segment", TABLES, settings.of_rows() | history, [catalog])
-    processes = settings.processes or (cores() if in_process(beam_args) else 1)
-    segments, ledger = run_job(job, lambda root: build(root, job, previous, settings, processes), beam_args)
-    snapshot = published.add(catalog)
-    if snapshot.of("segments") and snapshot.get("segments").digest == segments.digest:
-        return snapshot.add(ledger)  # a retry in vain: all that was made from the segments stands
-    return snapshot.add(segments).add(ledger)
-
-
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    return stage(parse(Config, flags, "segment"), run, beam_args, create=True)
+    job = Job.of(context.store, "segment", TABLES, settings.of_rows() | history, [catalog])
+    processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
+    segments, ledger = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)
+    context = context.add(catalog)
+    before = context.snapshot.of("segments")
+    if before and before[0].digest == segments.digest:
+        return context.add(ledger)  # a retry in vain: all that was made from the segments stands
+    return context.add(segments, ledger)
 
 
 def _cut_or_failed(track: Catalog, result: CutTrack | Failure) -> CutTrack:
     if isinstance(result, Failure):
         return CutTrack(ledger_row(track, Status.FAILED, result.reason, result.detail))
     return result
+
+
+main = StageCommand(
+    "segment",
+    Config,
+    lambda context, config: run(context, config.catalog, config.labels, config.settings),
+    creates=True,
+).main

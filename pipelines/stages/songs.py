@@ -5,7 +5,6 @@ sssl songs --output OUTPUT [flags] [-- beam options]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -15,8 +14,8 @@ import numpy as np
 from pipelines.beam.execute import run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
-from pipelines.stages.command import stage
-from pipelines.terminal.flags import parse, split_beam_args
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from schemas import Song, to_arrow
 from sssl.arrays import posteriors
 from sssl.songs.classifier import (
@@ -30,7 +29,7 @@ from sssl.songs.classifier import (
     song_counts,
     statistics,
 )
-from sssl.store.folder import Receipt, Snapshot, Store
+from sssl.store.folder import Receipt
 from sssl.store.rounds import last_accepted
 
 
@@ -115,16 +114,17 @@ def write_songs(
     return job.write(ref.part, {"songs": table}, song_counts(table, tracks))
 
 
-def run(store: Store, snapshot: Snapshot, config: Config, beam_args: Sequence[str]) -> Snapshot:
-    """Run the stage and return the snapshot with the songs."""
-    accepted = last_accepted(store, snapshot)
+def run(context: Context, settings: SongConfig) -> Context:
+    """Run the stage and return the context with the songs."""
+    snapshot = context.snapshot
+    accepted = last_accepted(context.store, snapshot)
     segments = snapshot.get("segments")
     inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
-    settings = asdict(config.settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
-    job = Job.of(store, "songs", ("songs",), settings, inputs)
+    config = asdict(settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
+    job = Job.of(context.store, "songs", ("songs",), config, inputs)
     segment_s = segments.config["cut"]["segment_s"]
-    (songs,) = run_job(job, lambda root: build(root, job, config.settings, accepted.model_id, segment_s), beam_args)
-    return snapshot.add(songs)
+    made = run_job(job, lambda root: build(root, job, settings, accepted.model_id, segment_s), context.beam_args)
+    return context.add(*made)
 
 
 def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongModel:
@@ -141,6 +141,4 @@ def _of_split(rows: list[LabelledTrack], split: str, width: int) -> LabelledTrac
     return LabelledTracks(features, np.array([row.label for row in own], np.int64), [row.group for row in own])
 
 
-def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    return stage(parse(Config, flags, "songs"), run, beam_args)
+main = StageCommand("songs", Config, lambda context, config: run(context, config.settings)).main

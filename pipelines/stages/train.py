@@ -7,17 +7,17 @@ torchrun --nproc-per-node GPUS -m pipelines.cli train --output OUTPUT --round R 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import fsspec
-import tyro
 
-from pipelines.stages.command import preset_of, stage
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
-from pipelines.terminal.flags import parse, split_beam_args
 from sssl.audio.mel import MelConfig
 from sssl.errors import TrainError
 from sssl.model.distributed import ALONE, Ranks, joined
@@ -27,7 +27,7 @@ from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, Training, check_size, check_trainable, cpu_seconds, train, train_share
 from sssl.presets import PresetName
 from sssl.runtime.machine import cores
-from sssl.store.folder import Manifest, Snapshot, Store, digest_of, generation_name
+from sssl.store.folder import Made, Manifest, Snapshot, Store, digest_of
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 from sssl.tracking.tracker import Tracker, Untracked, without_secrets
 
@@ -50,81 +50,77 @@ class Config:
 
 
 def run(
-    store: Store,
-    snapshot: Snapshot,
-    config: Config,
-    _beam_args: Sequence[str] = (),
-    tracker: Tracker | Untracked | None = None,
+    context: Context,
+    round: int,
+    settings: TrainConfig,
+    processes: int | None = None,
+    mlflow_uri: str | None = None,
     ranks: Ranks = ALONE,
-) -> Snapshot:
-    """Run the stage and return the snapshot with the round's model, or as it is if the labels say nothing new.
+) -> Context:
+    """Run the stage and return the context with the round's model, or as it is if the labels say nothing new.
 
     Raises:
         TrainError: there is nothing, or not enough of a class, to train on.
     """
-    if has_nothing_to_split(snapshot, config.round):
-        return snapshot
-    init = None if config.round or config.settings.init is None else read_weights(config.settings.init)
+    store, snapshot = context.store, context.snapshot
+    if has_nothing_to_split(snapshot, round):
+        return context
+    init = None if round or settings.init is None else read_weights(settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
-    settings = replace(config.settings, init=None if init is None else model_id(init))
-    inputs = {table: snapshot.get(table) for table in ("catalog", "segments")} | {
-        "labels": snapshot.get("labels", config.round)
-    }
-    if config.round:
-        inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=config.round).round)
-    generation = generation_name("train", config.round, asdict(settings), inputs.values())
-    committed = store.manifest("models", generation)
-    if committed is not None:
-        return snapshot.add(committed)
+    settings = replace(settings, init=None if init is None else model_id(init))
+    inputs = {table: snapshot.get(table) for table in ("catalog", "segments")}
+    inputs["labels"] = snapshot.get("labels", round)
+    if round:
+        inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
+    planned = Manifest.plan("models", "train", asdict(settings), inputs.values(), round)
 
-    check(snapshot, settings)
-    check_size(settings.model, MelConfig(**inputs["segments"].config["cut"]))
-    start = inputs["models"].files[0].path if config.round else None
-    if init is not None:
-        start = store.write_file(f"models/{generation}/init.safetensors", init, rows=0).path
-    training = Training(
-        store=store,
-        catalog=inputs["catalog"],
-        segments=inputs["segments"],
-        labels=inputs["labels"],
-        spec=model_spec(inputs["catalog"], inputs["segments"], settings),
-        config=settings,
-        round=config.round,
-        folder=f"models/{generation}",
-        start=start,
-        device=device(),
-    )
-    with nullcontext(tracker) if tracker else _tracked(store, config, generation, settings) as told:
-        data = _train(training, config, told, ranks, inputs.values())
-        file = store.write_file(f"models/{generation}/model.safetensors", data, rows=training.spec.members)
-        manifest = Manifest(
-            table="models",
-            generation=generation,
-            stage="train",
-            round=config.round,
-            config=asdict(settings),
-            parents=tuple(sorted(manifest.ref for manifest in inputs.values())),
-            files={0: file},
-            summary={"model_id": model_id(data), "cpu_s": cpu_seconds(store, f"models/{generation}")},
+    def make(planned: Manifest) -> Made:
+        check(snapshot, settings)
+        check_size(settings.model, MelConfig(**inputs["segments"].config["cut"]))
+        start = inputs["models"].files[0].path if round else None
+        if init is not None:
+            start = store.write_file(f"{planned.ref}/init.safetensors", init, rows=0).path
+        training = Training(
+            store=store,
+            catalog=inputs["catalog"],
+            segments=inputs["segments"],
+            labels=inputs["labels"],
+            spec=model_spec(inputs["catalog"], inputs["segments"], settings),
+            config=settings,
+            round=round,
+            folder=planned.ref,
+            start=start,
+            device=device(),
         )
-        return snapshot.add(store.commit(manifest))
+        with nullcontext(context.tracker) if context.tracker else _tracked(store, planned, mlflow_uri) as told:
+            return _train(training, processes, told, ranks, inputs.values())
+
+    return context.add(store.commit_once(planned, make))
 
 
 @contextmanager
-def _tracked(store: Store, config: Config, generation: str, settings: TrainConfig) -> Iterator[Tracker]:
+def _tracked(store: Store, planned: Manifest, mlflow_uri: str | None) -> Iterator[Tracker]:
     """Open a run of MLflow for a stage that runs by itself."""
-    key = digest_of([store.root, "train", generation])[:12]
-    tracker = Tracker(store, config.mlflow_uri, key, asdict(settings))
+    key = digest_of([store.root, "train", planned.generation])[:12]
+    tracker = Tracker(store, mlflow_uri, key, planned.config)
     with tracker.whole():
         yield tracker
 
 
 def _train(
-    training: Training, config: Config, tracker: Tracker | Untracked, ranks: Ranks, inputs: Iterable[Manifest]
-) -> bytes:
-    """Train, telling screen and tracker how it goes; return the model as a file has it."""
-    with tracker.round(config.round, asdict(training.config)) as log:
-        with bar(f"train {config.round}", training.spec.members * training.epochs) as update:
+    training: Training,
+    processes: int | None,
+    tracker: Tracker | Untracked,
+    ranks: Ranks,
+    inputs: Iterable[Manifest],
+) -> Made:
+    """Train, telling screen and tracker how it goes, and write the model.
+
+    The processes of members note their own CPU time, maybe before a restart; to it comes that of this one.
+    """
+    own_s, store = time.process_time(), training.store
+    with tracker.round(training.round, asdict(training.config)) as log:
+        with bar(f"train {training.round}", training.spec.members * training.epochs) as update:
             finished = itertools.count(1)
 
             def on_epoch(epoch: Epoch) -> None:
@@ -132,12 +128,14 @@ def _train(
                 losses = {"train_loss": epoch.loss, "left_out_loss": epoch.left_out_loss}
                 log.log({f"member{epoch.member}_{name}": loss for name, loss in losses.items()}, step=epoch.epoch)
 
-            model = train(training, _processes(config, training, ranks), on_epoch, ranks)
+            model = train(training, _processes(processes, training, ranks), on_epoch, ranks)
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
         for manifest in inputs:
-            log.read(manifest, training.store.url(f"{manifest.ref}/manifest.json"))
-    return data
+            log.read(manifest, store.url(f"{manifest.ref}/manifest.json"))
+    file = store.write_file(f"{training.folder}/model.safetensors", data, rows=training.spec.members)
+    cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
+    return Made({0: file}, {"model_id": model_id(data), "cpu_s": cpu_s}, knows_cpu_s=True)
 
 
 def check(snapshot: Snapshot, settings: TrainConfig) -> None:
@@ -182,25 +180,27 @@ def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> 
     )
 
 
-def follow(config: Config, ranks: Ranks) -> None:
+def follow(processes: int | None, ranks: Ranks) -> None:
     """Train members for the first of the processes, which runs the stage, until it says that nothing is left."""
     while (training := ranks.told()) is not None:
-        train_share(training, _processes(config, training, ranks), ranks, report=lambda: None)
+        train_share(training, _processes(processes, training, ranks), ranks, report=lambda: None)
         ranks.wait()
 
 
-def _processes(config: Config, training: Training, ranks: Ranks) -> int:
+def _processes(asked: int | None, training: Training, ranks: Ranks) -> int:
     # Members would only share a GPU, so they take turns on it.
-    mine = max(1, (config.processes or cores()) // ranks.count_here)
+    mine = max(1, (asked or cores()) // ranks.count_here)
     return 1 if training.device != "cpu" else min(mine, training.spec.members)
 
 
 def main(argv: Sequence[str]) -> int:
-    flags, beam_args = split_beam_args(argv)
-    name, preset = preset_of(flags)
-    config = parse(Config, flags, "train", output=tyro.MISSING, round=tyro.MISSING, preset=name, settings=preset.train)
+    def train_round(context: Context, config: Config) -> Context:
+        return run(context, config.round, config.settings, config.processes, config.mlflow_uri, ranks)
+
+    command = StageCommand("train", Config, train_round, of_preset=lambda preset: {"settings": preset.train})
+    config, beam_args = command.parse(argv)
     with joined() as ranks:
         if ranks.rank == 0:
-            return stage(config, partial(run, ranks=ranks), beam_args)
-        follow(config, ranks)
+            return command.execute(config, beam_args)
+        follow(config.processes, ranks)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 import tyro
@@ -22,8 +23,11 @@ def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
-    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program with code 2."""
-    default = config_class(**defaults) if defaults else tyro.MISSING_NONPROP
+    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program with code 2.
+
+    `defaults` take the place of those that the config declares.
+    """
+    default = config_class(**(_required(config_class) | defaults)) if defaults else tyro.MISSING_NONPROP
     try:
         return tyro.cli(
             config_class,
@@ -35,6 +39,12 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
     except ConfigError as error:
         complain(error)
         raise SystemExit(2) from error
+
+
+def _required(config_class: Any) -> dict[str, Any]:
+    """Mark the fields without a default as missing."""
+    without = [f.name for f in fields(config_class) if f.default is MISSING and f.default_factory is MISSING]
+    return dict.fromkeys(without, tyro.MISSING)
 
 
 def require_local(name: str, path: str | None) -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from schemas import Catalog, arrow_schema, conform, version_of
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.errors import CatalogError
-from sssl.store.folder import Manifest, PartFile, Store, check_version
+from sssl.store.folder import Made, Manifest, PartFile, Store, check_version
 
 LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
@@ -125,37 +125,50 @@ def with_fingerprints(tracks: pa.Table) -> pa.Table:
     return tracks.set_column(at, tracks.schema.field(at), pa.concat_arrays(found).take(pa.array(back)))
 
 
-def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, made_at: str | None = None) -> Manifest:
-    """Commit a dealt catalog: a row group a part, so that a worker reads just its own; dated as `Store.commit` does."""
-    generation = _digest(tracks, config)[:12]
-    committed = store.manifest("catalog", generation)
-    if committed is not None:
-        return committed
-    parts = tracks["part"][-1].as_py() + 1  # one whose tracks are all gone stays, as an empty row group
+def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None) -> Manifest:
+    """Commit a dealt catalog; one that is what is left `of` another has its date and its cost."""
+    planned = Manifest(
+        table="catalog",
+        generation=_digest(tracks, config)[:12],
+        stage="segment",
+        round=None,
+        config=asdict(config),
+        parents=(),
+        files={},
+        summary={},
+        created_at="" if of is None else of.created_at,
+    )
+
+    def make(planned: Manifest) -> Made:
+        files, summary = _write_files(store, planned.generation, tracks), _summary(tracks, config)
+        return Made(files, summary) if of is None else Made(files, summary | {"cpu_s": of.cpu_s}, knows_cpu_s=True)
+
+    return store.commit_once(planned, make)
+
+
+def _write_files(store: Store, generation: str, tracks: pa.Table) -> dict[int, PartFile]:
+    """Write a catalog: a row group a part, so that a worker reads just its own."""
+    parts = _parts(tracks)
     starts = np.searchsorted(tracks["part"].to_numpy(), np.arange(parts + 1))
-    files = {
+    return {
         first // PARTS_PER_FILE: _write_file(store, generation, first, tracks, starts[first:][: PARTS_PER_FILE + 1])
         for first in range(0, parts, PARTS_PER_FILE)
     }
-    return store.commit(
-        Manifest(
-            table="catalog",
-            generation=generation,
-            stage="segment",
-            round=None,
-            config=asdict(config),
-            parents=(),
-            files=files,
-            summary={
-                "parts": parts,
-                "tracks": len(tracks),
-                "classes": list(config.classes),
-                "folds": config.folds,
-                **{f"labelled/{name}": count for name, count in sorted(class_counts(tracks).items())},
-            },
-        ),
-        made_at,
-    )
+
+
+def _summary(tracks: pa.Table, config: CatalogConfig) -> dict[str, Any]:
+    return {
+        "parts": _parts(tracks),
+        "tracks": len(tracks),
+        "classes": list(config.classes),
+        "folds": config.folds,
+        **{f"labelled/{name}": count for name, count in sorted(class_counts(tracks).items())},
+    }
+
+
+def _parts(tracks: pa.Table) -> int:
+    """Count the parts of a catalog sorted by them; one whose tracks are all gone stays, as an empty row group."""
+    return int(tracks["part"][-1].as_py()) + 1
 
 
 def rows_of(tracks: pa.Table) -> list[Catalog]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sssl.store.folder import Manifest, Store, generation_name
+from sssl.store.folder import Made, Manifest, Store
 
 Indices = NDArray[np.int64]
 
@@ -63,10 +64,16 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
 
 def write_planted(store: Store, segments: Manifest, source: Indices, planting: Planting) -> Manifest:
     """Commit the segments with the planted ones among them, row by row aligned with the original."""
-    generation = generation_name("plant", None, asdict(planting), [segments])
-    committed = store.manifest("segments", generation)
-    if committed is not None:
-        return committed
+    planned = replace(
+        Manifest.plan("segments", "plant", asdict(planting), [segments]),
+        config=segments.config | {"plant": asdict(planting), "of": segments.ref},
+        parents=segments.parents,  # in whose place they are
+    )
+    return store.commit_once(planned, partial(_make, store, segments, source))
+
+
+def _make(store: Store, segments: Manifest, source: Indices, planned: Manifest) -> Made:
+    """Write the segments, each with the audio of the one that `source` names."""
     moved = np.flatnonzero(source != np.arange(len(source)))
     audio = _rows(store, segments, moved)
     place = pd.Series(np.arange(len(moved)), index=moved)
@@ -76,10 +83,9 @@ def write_planted(store: Store, segments: Manifest, source: Indices, planting: P
         planted = np.flatnonzero(wanted != np.arange(first, first + len(own)))
         take = np.arange(len(own))
         take[planted] = len(own) + place[wanted[planted]].to_numpy()
-        files[part] = store.write_part("segments", generation, part, _with_audio(own, audio, take))
+        files[part] = store.write_part("segments", planned.generation, part, _with_audio(own, audio, take))
         first += len(own)
-    config = segments.config | {"plant": asdict(planting), "of": segments.ref}
-    return store.commit(replace(segments, generation=generation, stage="plant", config=config, files=files))
+    return Made(files, segments.summary)
 
 
 def _stretches(rows: pd.DataFrame, random: np.random.Generator, spans: bool) -> Iterator[_Stretch]:

@@ -4,6 +4,8 @@ labels that the warm-up finds wrong are left out of training."""
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +14,7 @@ from numpy.typing import NDArray
 from schemas import Label, arrow_schema
 from sssl.arrays import Floats, class_indices, column, posteriors
 from sssl.errors import TrainError
-from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest, Snapshot, Store, generation_name
+from sssl.store.folder import Made, Manifest, Snapshot, Store
 
 
 def prune(store: Store, snapshot: Snapshot) -> Snapshot:
@@ -22,11 +23,12 @@ def prune(store: Store, snapshot: Snapshot) -> Snapshot:
     `clean_probability` becomes cleanlab's quality score. The snapshot keeps nothing that was learned from the old ones.
     """
     labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
-    generation = generation_name("prune", 0, {}, [labels, scores])
-    committed = store.manifest("labels", generation)
-    if committed is None:
-        committed = _commit(store, snapshot, generation)
-    return snapshot.add(committed)
+    planned = replace(
+        Manifest.plan("labels", "prune", {}, [labels, scores], round=0),
+        config={"of": labels.ref, "by": scores.ref},
+        parents=labels.parents,  # not the scores, which are of the model that the new one replaces
+    )
+    return snapshot.add(store.commit_once(planned, partial(_make, store, snapshot)))
 
 
 def find_issues(labels: NDArray[np.int64], posterior: Floats) -> tuple[NDArray[np.bool_], Floats]:
@@ -54,8 +56,8 @@ def check_installed() -> None:
         raise TrainError("the method prune needs cleanlab: pip install 'sssl[evaluate]', or leave it out") from None
 
 
-def _commit(store: Store, snapshot: Snapshot, generation: str) -> Manifest:
-    CLOCK.lap()  # what went before is not ours
+def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
+    """Write the labels without those that are wrong."""
     labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
     classes = snapshot.get("catalog").summary["classes"]
     table = store.read_table(labels)
@@ -69,21 +71,10 @@ def _commit(store: Store, snapshot: Snapshot, generation: str) -> Manifest:
     pruned = _pruned(table, issue, quality)
     files, first = {}, 0
     for part, file in sorted(labels.files.items()):
-        files[part] = store.write_part("labels", generation, part, pruned.slice(first, file.rows))
+        files[part] = store.write_part("labels", planned.generation, part, pruned.slice(first, file.rows))
         first += file.rows
     partitions = Counter(pruned["partition"].filter(pa.array(trained)).to_pylist())
-    return store.commit(
-        Manifest(
-            table="labels",
-            generation=generation,
-            stage="prune",
-            round=0,
-            config={"of": labels.ref, "by": scores.ref},
-            parents=labels.parents,  # not the scores, which are of the model that the new one replaces
-            files=files,
-            summary=labels.summary | partitions | {"cpu_s": CLOCK.lap()},
-        )
-    )
+    return Made(files, labels.summary | partitions)
 
 
 def _pruned(labels: pa.Table, issue: NDArray[np.bool_], quality: Floats) -> pa.Table:

@@ -9,11 +9,16 @@ _ORDER = (
     "max(created_at), coalesce(round, if(stage = 'songs', 1e9, -1)), "
     "list_position(['relabel', 'train', 'score', 'judge'], stage)"
 )
+# The tables of a job are of one generation, and share its CPU time; the catalog is of another.
+_JOBS = (
+    "select stage, round, generation, string_agg(table_name, ', ' order by table_name) as names, sum(bytes) as bytes, "
+    "max(cpu_s) as cpu_s, max(created_at) as created_at, min(created_at) as first_at "
+    "from manifests group by stage, round, generation"
+)
 _STAGES = (
-    "select stage, round, string_agg(table_name, ', ' order by table_name) as tables, sum(bytes) as bytes, "
-    "max(cpu_s) as cpu_s, "  # the tables of a job share it, the catalog has none
-    "epoch(max(created_at)) - lag(epoch(max(created_at)), 1, epoch(min(created_at))) "
-    f"over (order by {_ORDER}) as took_s from manifests group by stage, round order by {_ORDER}"
+    "select stage, round, string_agg(names, ', ' order by names) as tables, sum(bytes) as bytes, sum(cpu_s) as cpu_s, "
+    "epoch(max(created_at)) - lag(epoch(max(created_at)), 1, epoch(min(first_at))) "
+    f"over (order by {_ORDER}) as took_s from ({_JOBS}) group by stage, round order by {_ORDER}"
 )
 
 

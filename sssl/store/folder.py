@@ -19,10 +19,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 # Objects are all we need; what this would add asks a second service about each bucket.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
 from sssl.errors import StoreError
+from sssl.runtime.cpu_time import CLOCK
 from sssl.store.atomic import replacing
 from sssl.version import __version__
 
@@ -74,7 +75,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a committed table consists of and what it was made from."""
+    """What a committed table consists of and what it was made from; as a plan it has no files yet."""
 
     table: str
     generation: str
@@ -87,6 +88,28 @@ class Manifest:
     schema_version: int = SCHEMA_VERSION
     code_version: str = __version__
     created_at: str = ""
+
+    @classmethod
+    def plan(
+        cls,
+        table: str,
+        stage: str,
+        config: dict[str, Any],
+        inputs: Iterable[Manifest],
+        round: int | None = None,
+    ) -> Manifest:
+        """Plan a table that a stage makes from others; its generation is named after everything that shapes it."""
+        parents = tuple(inputs)
+        return cls(
+            table=table,
+            generation=generation_name(stage, round, config, parents),
+            stage=stage,
+            round=round,
+            config=config,
+            parents=tuple(sorted(parent.ref for parent in parents)),
+            files={},
+            summary={},
+        )
 
     @property
     def ref(self) -> str:
@@ -106,6 +129,16 @@ class Manifest:
     def digest(self) -> str:
         """SHA-256 over the full content of all files, in the order of parts."""
         return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
+
+
+class Made(NamedTuple):
+    """What became of a plan: its files by part, and what its manifest says of them."""
+
+    files: dict[int, PartFile]
+    summary: dict[str, Any]
+    knows_cpu_s: bool = False
+    """Whether the summary has the CPU seconds already, as those of older rows, or of processes that note their own;
+    otherwise all that this process and its descendants spend on it counts."""
 
 
 def json_bytes(value: Any) -> bytes:
@@ -333,13 +366,13 @@ class Store:
 
     # Receipts
 
-    def write_receipt(self, table: str, generation: str, receipt: Receipt) -> None:
-        self.write_json(f"{table}/{generation}/receipts/{receipt.part:05d}.json", asdict(receipt))
+    def write_receipt(self, ref: str, receipt: Receipt) -> None:
+        self.write_json(f"{ref}/receipts/{receipt.part:05d}.json", asdict(receipt))
 
-    def receipt(self, table: str, generation: str, part: int) -> Receipt | None:
+    def receipt(self, ref: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
         try:
-            found = self.read_json_if_any(f"{table}/{generation}/receipts/{part:05d}.json")
+            found = self.read_json_if_any(f"{ref}/receipts/{part:05d}.json")
         except ValueError:
             return None  # empty, as a power failure leaves a file
         receipt = None if found is None else _receipt(found)
@@ -363,16 +396,35 @@ class Store:
         check_version(value["schema_version"], path)  # first: a newer one may have fields that we do not know
         return _manifest(value)
 
-    def commit(self, manifest: Manifest, made_at: str | None = None) -> Manifest:
+    def commit_once(self, planned: Manifest, make: Callable[[Manifest], Made]) -> Manifest:
+        """Return the committed generation of a plan; where there is none, make it and commit it.
+
+        `make` is told the plan, writes the files of its generation and says what they are. Their CPU time is noted in
+        the summary, as `cpu_s`.
+        """
+        committed = self.committed(planned)
+        if committed is not None:
+            return committed
+        CLOCK.lap()  # what went before was not for this table
+        files, summary, knows_cpu_s = make(planned)
+        if not knows_cpu_s:
+            summary = {**summary, "cpu_s": CLOCK.lap()}
+        return self.commit(replace(planned, files=files, summary=summary))
+
+    def committed(self, planned: Manifest) -> Manifest | None:
+        """Return the manifest of a plan that was carried out, None if it was not."""
+        return self.manifest(planned.table, planned.generation)
+
+    def commit(self, manifest: Manifest) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing.
 
-        Its date is now, or `made_at` (ISO 8601) for rows that are older.
+        It is dated now, unless it has a date as its rows are older.
         """
         committed = self.manifest(manifest.table, manifest.generation)
         if committed is not None:
             return committed
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        stamped = asdict(manifest) | {"created_at": made_at or now}
+        stamped = asdict(manifest) | {"created_at": manifest.created_at or now}
         path = f"{manifest.table}/{manifest.generation}/manifest.json"
         return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
 

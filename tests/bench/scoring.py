@@ -20,6 +20,7 @@ from rich.console import Console
 
 from pipelines.beam.job import Job
 from pipelines.stages import score, segment
+from pipelines.stages.context import Context
 from pipelines.stages.settings import Settings
 from pipelines.terminal.console import silenced
 from schemas import Catalog, Status, to_arrow
@@ -100,8 +101,8 @@ def by_loop(store, snapshot, batch):
 def by_stage(store, snapshot, settings, threads):
     shutil.rmtree(Path(store.root, "scores"), ignore_errors=True)
     with silenced():
-        made = score.run(store, snapshot, score.Config(store.root, 0, settings=settings, threads=threads), ())
-    return made.get("scores", 0).rows
+        made = score.run(Context(store, snapshot), 0, settings, score.Placement(threads=threads))
+    return made.snapshot.get("scores", 0).rows
 
 
 def timed(work, *args):

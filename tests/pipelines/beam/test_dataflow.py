@@ -14,6 +14,7 @@ from pipelines.beam.job import Job
 from pipelines.cli import main
 from pipelines.errors import HandedOver
 from pipelines.stages import score
+from sssl.model.score import ScoreConfig
 from sssl.store.folder import Manifest, PartFile, Store
 
 IMAGE, ACCOUNT = "europe-docker.pkg.dev/p/sssl/worker-gpu:1", "worker@p.iam.gserviceaccount.com"
@@ -155,10 +156,10 @@ def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):
     segments = Manifest("segments", "s" * 12, "segment", None, {"cut": {}}, (catalog.ref,), files, {})
     model = replace(catalog, table="models", generation="m" * 12, round=0, summary={"model_id": "m"})
     inputs = [store.commit(manifest) for manifest in (catalog, segments, model)]
-    config = score.Config(store.root, 0, accelerator=T4)
-    job = Job.of(store, "score", ("scores",), asdict(config.settings), inputs, 0)
+    settings, placement = ScoreConfig(), score.Placement(accelerator=T4)
+    job = Job.of(store, "score", ("scores",), asdict(settings), inputs, 0)
     with pytest.raises(HandedOver, match="once it has run"):
-        run_job(job, lambda root: score.build(root, job, config, 1), [*TO_DATAFLOW, "--dry_run=True"])
+        run_job(job, lambda root: score.build(root, job, settings, placement, 1), [*TO_DATAFLOW, "--dry_run=True"])
     request, graph = len(jobs[0].json()), jobs[0].proto_pipeline.ByteSize()
     assert request < 1_000_000
     assert graph < 1_000_000

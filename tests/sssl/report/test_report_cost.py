@@ -14,11 +14,12 @@ def test_time_goes_by_from_the_first_table_to_the_last(report_folder):
     assert found["bytes"] == size
 
 
-def test_the_cpu_time_of_training_is_that_of_its_epochs(finished):
+def test_the_cpu_time_of_training_is_that_of_its_epochs_and_of_the_process_that_waits(finished):
     snapshot = finished.latest()
     stages = cost.context(Source.of(finished, snapshot))["stages"]
     trained = {row["round"]: row["cpu_s"] for row in stages if row["stage"] == "train"}
-    assert trained == {m.round: cpu_seconds(finished, m.ref) for m in snapshot.of("models")}
+    in_epochs = {m.round: cpu_seconds(finished, m.ref) for m in snapshot.of("models")}
+    assert all(0 < seconds < trained[round] for round, seconds in in_epochs.items())
 
 
 def test_each_stage_took_cpu_time(finished):

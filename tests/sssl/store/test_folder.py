@@ -1,5 +1,7 @@
 import json
 import shutil
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from gcsfs.retry import HttpError
 from schemas import SCHEMA_VERSION
 from sssl.errors import StoreError
 from sssl.store.atomic import replacing
-from sssl.store.folder import Manifest, Receipt, Snapshot, Store, generation_name
+from sssl.store.folder import Made, Manifest, Receipt, Snapshot, Store, generation_name
 from sssl.store.sql import connect, rows_on_disk
 
 
@@ -74,10 +76,10 @@ def test_a_large_upload_survives_a_failing_request(fault, bucket, cloud):
 
 def test_a_part_without_a_receipt_is_not_done(store):
     file = store.write_part("songs", "g", 3, pa.table({"a": [1, 2]}))
-    assert store.receipt("songs", "g", 3) is None
+    assert store.receipt("songs/g", 3) is None
     receipt = Receipt(3, {"songs": file}, {"tracks": 2})
-    store.write_receipt("songs", "g", receipt)
-    assert store.receipt("songs", "g", 3) == receipt
+    store.write_receipt("songs/g", receipt)
+    assert store.receipt("songs/g", 3) == receipt
     assert store.read_part(file).to_pydict() == {"a": [1, 2]}
 
 
@@ -92,6 +94,48 @@ def test_a_commit_is_read_back_and_a_second_one_changes_nothing(store):
     assert store.manifest("songs", "g") == first
     assert store.commit(manifest("songs", "g")) == first
     assert store.manifest("songs", "other") is None
+
+
+def test_what_is_committed_is_not_made_again(store):
+    planned = Manifest.plan("rounds", "judge", {"max_drop": 0.1}, [manifest("labels", "l", 1)], round=1)
+    made = []
+
+    def make(plan):
+        made.append(plan)
+        return Made({0: store.write_part("rounds", plan.generation, 0, pa.table({"a": [1]}))}, {"accepted": True})
+
+    first = store.commit_once(planned, make)
+    assert store.commit_once(planned, make) == first == store.committed(planned)
+    assert made == [planned]
+    assert (first.parents, first.rows, first.summary["accepted"]) == (("labels/l",), 1, True)
+
+
+def burn_cpu(seconds):
+    end_s = time.process_time() + seconds
+    while time.process_time() < end_s:
+        pass
+
+
+def test_the_cpu_time_of_a_table_is_what_it_took_to_make(store):
+    def make(planned):
+        burn_cpu(0.3)
+        return Made({}, {})
+
+    burn_cpu(0.5)
+    committed = store.commit_once(manifest("songs", "g"), make)
+    assert 0.3 <= committed.cpu_s < 0.5
+
+
+@pytest.mark.parametrize("known_s", [12.5, None])
+def test_a_cpu_time_that_is_known_is_not_measured_again(known_s, store):
+    made = Made({}, {"cpu_s": known_s}, knows_cpu_s=True)
+    assert store.commit_once(manifest("songs", "g"), lambda _planned: made).cpu_s == known_s
+
+
+def test_a_table_of_older_rows_keeps_their_date(store):
+    older = "2026-01-02T03:04:05+00:00"
+    assert store.commit(replace(manifest("songs", "g"), created_at=older)).created_at == older
+    assert store.commit(manifest("songs", "new")).created_at > older
 
 
 def test_the_digest_follows_the_content(store):
@@ -158,7 +202,7 @@ def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
 @pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/receipts/00003.json"])
 def test_a_part_that_a_power_failure_emptied_is_not_done(store, emptied):
     file = store.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
-    store.write_receipt("segments", "g", Receipt(3, {"segments": file}))
-    assert store.receipt("segments", "g", 3) is not None
+    store.write_receipt("segments/g", Receipt(3, {"segments": file}))
+    assert store.receipt("segments/g", 3) is not None
     Path(store.url(emptied)).write_bytes(b"")
-    assert store.receipt("segments", "g", 3) is None
+    assert store.receipt("segments/g", 3) is None

@@ -1,0 +1,33 @@
+"""What a stage works with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.tracking.tracker import Tracker, Untracked
+
+
+@dataclass(frozen=True)
+class Context:
+    """An output folder that the process holds, and the tables to go on from. A stage returns one with its own tables.
+
+    `beam_args` are Beam's own options; `tracker` takes what there is to log, None: in a run of the stage's own.
+    """
+
+    store: Store
+    snapshot: Snapshot
+    beam_args: Sequence[str] = ()
+    tracker: Tracker | Untracked | None = None
+
+    def add(self, *manifests: Manifest) -> Context:
+        """Return the context with tables in the place of their predecessors."""
+        snapshot = self.snapshot
+        for manifest in manifests:
+            snapshot = snapshot.add(manifest)
+        return self.on(snapshot)
+
+    def on(self, snapshot: Snapshot) -> Context:
+        """Return the context with other tables."""
+        return replace(self, snapshot=snapshot)
