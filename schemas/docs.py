@@ -23,7 +23,7 @@ Each file says the same of itself: its schema version, its table and, for each c
 Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
 the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
 The path of a file names its generation; the generation's `manifest.json` has the stage, round, configuration, code version and
-parents that made it. `manifests` and `files`, at the end, exist in SQL only.
+parents that made it. `suspects`, `manifests` and `files`, at the end, exist in SQL only.
 """
 
 _REASONS_INTRO = """# Reason codes

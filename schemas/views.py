@@ -1,4 +1,4 @@
-"""What `sssl sql` shows beside the tables: the generations that they consist of, and their files."""
+"""What `sssl sql` shows beside the tables: segments that look wrong, generations, and their files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,38 @@ from schemas.columns import column
 
 _TEXT = pa.string()
 _INT = pa.int32()
+_REAL = pa.float32()
 _LARGE = pa.int64()
 _TABLE = "Name of the table."
 _ROUND = "Round of self-learning; null for tables that have none."
 _GENERATION = "Name of the generation: a digest of what made it."
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """One row a segment of a train track whose label looks wrong: the noisy ones of the last split made, whatever
+    became of the model that was trained after it."""
+
+    NAME: ClassVar[str] = "suspects"
+
+    track_id: str = column(_TEXT, "The track's id, as in the catalog.", key=True, example="track001")
+    segment_index: int = column(_INT, "0-based position of the segment in its track.", key=True, example=4)
+    start_s: float = column(_REAL, "Where the segment starts.", unit="s", example=12.0)
+    end_s: float = column(_REAL, "Where it ends.", unit="s", example=15.0)
+    inherited_label: str = column(_TEXT, "The track's label, which looks wrong here.", example="Q1")
+    evidence: float = column(
+        pa.float64(),
+        "Log odds that the label is wrong, by model, sound and neighbours (with `--preset paper` by the model alone): "
+        "0 is as likely as not. It is ln(exp(loss) - 1) of `labels.loss`.",
+        unit="nat",
+        example=2.25,
+    )
+    clean_probability: float = column(_REAL, "How likely the label is right after all, by the split.", example=0.125)
+    model_label: str = column(_TEXT, "What the model whose scores were split takes the segment for.", example="Q3")
+    model_probability: float | None = column(
+        _REAL, "How sure it is: the largest of its posteriors.", nullable=True, example=0.75
+    )
+    round: int = column(_INT, "Round of the split.", example=1)
 
 
 @dataclass(frozen=True)
@@ -71,5 +99,5 @@ class FileRow:
     sha256: str = column(_TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
 
 
-VIEWS: dict[str, type] = {view.NAME: view for view in (ManifestRow, FileRow)}
+VIEWS: dict[str, type] = {view.NAME: view for view in (Suspect, ManifestRow, FileRow)}
 """By name."""

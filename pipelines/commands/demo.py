@@ -16,6 +16,7 @@ from pipelines.stages.segment import reasons_of
 from pipelines.terminal.console import bar
 from sssl.datasets.synthetic import make_catalog
 from sssl.evaluate.sections import wrong_segments
+from sssl.labels.findings import Findings
 from sssl.presets import GUARDED
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Snapshot, Store
@@ -24,7 +25,8 @@ from sssl.store.rounds import last_accepted, read_rounds
 _QUERIES = (
     "select status, reason, count(*) as tracks from ledger group by all order by tracks desc",
     "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10",
-    "select track_id, segment_index, inherited_label, label from accepted_labels where partition = 'noisy' limit 10",
+    "select track_id, start_s, inherited_label, model_label, round(evidence, 1) as evidence from suspects "
+    "order by evidence desc limit 10",
 )
 
 
@@ -63,17 +65,18 @@ def label_demo(context: Context, config: Config) -> Context:
 def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     """Say in a few lines what came out, and how to look further."""
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
-    found = wrong_segments(store, snapshot, truth)
+    found, findings = wrong_segments(store, snapshot, truth), Findings.of(store, snapshot)
     before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
     uncertain = int(songs.summary.get("abstained", 0))
     rows = {
         "tracks labelled": f"{songs.rows} of {ledger.rows}, {uncertain} too uncertain to publish",
         "segments": str(snapshot.get("segments").rows),
         "not clean": reasons_of(ledger),
-        "wrong segments": f"{found.wrong} of {found.segments} planted in train tracks, {found.flagged} flagged "
-        f"(precision {_share(found.precision)}, recall {_share(found.recall)}, AUC {_share(found.auc)})",
+        "look wrong": f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)}, "
+        f"AUC {_share(found.auc)} (planted: {found.wrong})",
         "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "
-        f"{found.segment_accuracy_after:.3f} after round {after.round}",
+        f"{found.segment_accuracy_after:.3f} as relabelled",
+        "model": findings.outcome,
         "held-out accuracy": f"{_share(before.heldout_accuracy)} after the warm-up, "
         f"{_share(after.heldout_accuracy)} after round {after.round} ({after.heldout_tracks} tracks)",
     }

@@ -65,6 +65,11 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
             still = "still " if label == song.label else ""
             yield "its sound", f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})"
         yield "made from", f"{song.segments} segments scored in round {song.round} by model {song.model_id}"
+    if story.split_round:
+        yield (
+            "suspects",
+            f"{story.suspects} of {len(story.split)} segments look wrong by the split of round {story.split_round}",
+        )
 
 
 def rounds_table(story: Story) -> Table:
@@ -83,7 +88,7 @@ def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
     """Show the segments, by default those that are noisy, relabelled or scored as something else than the label."""
     table = Table("start", "label", "partition", "why", "loss", "P(label right)", "posterior", box=None)
     shown = 0
-    for start_s, label, score in zip(story.start_s, used.labels, used.scores, strict=True):
+    for start_s, label, score in zip(story.start_s, story.split, used.scores, strict=True):
         scored, share = _peak(story, score)
         agrees = label.partition != "noisy" and {label.label, scored} <= {label.inherited_label}
         if every or not agrees:
@@ -93,9 +98,8 @@ def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
             table.add_row(*map(Text, row))
             shown += 1
     rest = len(story.start_s) - shown
-    table.title = f"segments in round {used.verdict.round}" + (
-        f"; {rest} agree with the label in every respect" if rest else ""
-    )
+    agreeing = f"; {rest} agree with the label in every respect" if rest else ""
+    table.title = f"segments as split in round {story.split_round}, posterior of round {used.verdict.round}{agreeing}"
     return table
 
 
@@ -115,7 +119,7 @@ def timeline(story: Story, used: TrackRound) -> Iterator[Text]:
     lasts = [*starts[1:], _WIDTH]
     peaks = [_peak(story, row)[1] for row in used.scores]
     bars = [_BARS[min(int(p * len(_BARS)), len(_BARS) - 1)] for p in peaks]
-    marks = ["x" if row.partition == "noisy" else " " for row in used.labels]
+    marks = ["x" if row.partition == "noisy" else " " for row in story.split]
     for name, signs in (("confidence", bars), ("noisy", marks)):
         line = "".join(sign * (last - first) for first, last, sign in zip(starts, lasts, signs, strict=True))
         yield Text(f"{name:<{_NAME}}{line}")

@@ -14,8 +14,10 @@ from pipelines.commands import report
 from pipelines.stages import judge, relabel, score, segment, songs, train
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.terminal.console import console
 from schemas import Round
 from sssl.evaluate.sections import read_sections
+from sssl.labels.findings import Findings
 from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset, PresetName
@@ -81,6 +83,9 @@ def run(context: Context, config: Config) -> Context:
         tracker.log({"tracks_labelled": context.snapshot.get("songs").rows})
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
+        findings = Findings.of(store, context.snapshot)
+        tracker.tag("sssl.findings", str(findings))
+        console.print(str(findings), soft_wrap=True)
     return context
 
 

@@ -21,8 +21,8 @@ from sssl.store.sql import connect
 
 @dataclass(frozen=True)
 class Config:
-    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs, manifests, and
-    accepted_labels and accepted_scores, which hold the last accepted round only."""
+    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs, manifests; suspects, the
+    segments that look wrong; and accepted_labels and accepted_scores, which hold the last accepted round only."""
 
     query: Annotated[str, tyro.conf.Positional]
     """SQL in DuckDB's dialect."""

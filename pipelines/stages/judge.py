@@ -85,8 +85,8 @@ def _row(store: Store, snapshot: Snapshot, parent: Round | None, round: int, set
 
 
 def _tell(row: Round) -> None:
-    said, split = "accepted" if row.accepted else "rejected", f"{row.confident} confident, {row.noisy} noisy"
-    console.print(f"round {row.round} {said}: {row.reason} · {split}, {row.relabelled} relabelled", soft_wrap=True)
+    said = "accepted" if row.accepted else "rejected"
+    console.print(f"round {row.round} {said}: {row.reason}", soft_wrap=True)
 
 
 main = StageCommand(

@@ -22,10 +22,12 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.terminal.console import console
 from sssl.arrays import Floats, track_numbers
 from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
+from sssl.labels.findings import Findings
 from sssl.labels.relabel import RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
 from sssl.presets import PresetName
 from sssl.store.folder import Receipt
@@ -147,7 +149,11 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
         inputs.append(snapshot.get("scores", parent.round))
     config = asdict(settings) if round else {}
     job = Job.of(store, "relabel", ("labels",), config, inputs, round)
-    return context.add(*run_job(job, lambda root: build(root, job, settings), context.beam_args))
+    context = context.add(*run_job(job, lambda root: build(root, job, settings), context.beam_args))
+    if round:
+        found = Findings.of(store, context.snapshot).found
+        console.print(f"round {round} split: {found}", soft_wrap=True)
+    return context
 
 
 def _is_asked(settings: RelabelConfig) -> bool:

@@ -24,7 +24,7 @@ from sssl.html import template
 from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
 from sssl.store.folder import Snapshot, Store
-from sssl.store.rounds import last_accepted
+from sssl.store.rounds import last_accepted, last_split
 
 Floats = NDArray[np.float64]
 Metrics = dict[str, float | None]
@@ -205,17 +205,14 @@ def posterior_metrics(track_id: pd.Series, posterior: Floats, fold: Fold, classe
 def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
     """Return the labels of train tracks with a known truth, and how suspicious each segment was when they were split.
 
-    Suspicion is a rank, by the clean probability and then the loss of the last accepted round's split, or the first
-    one's if none was accepted; where there is no round, by the model's own loss; after pruning, by cleanlab's quality.
+    Labels are those of the last split made. Suspicion is a rank, by that split's clean probability and then its loss;
+    where there is no round, by the model's own loss; after pruning, by cleanlab's quality.
     """
-    accepted = last_accepted(store, learned)
-    manifest = learned.get("labels", accepted.round)
-    table = store.read_table(manifest)
+    split = last_split(learned)
+    table = store.read_table(split)
     labels = table.select(["track_id", "inherited_label", "label"]).to_pandas()
-    splits = [split for split in learned.of("labels") if split.round == max(1, accepted.round)]
-    if manifest.stage != "prune":
-        (by,) = splits or [learned.get("scores", accepted.round)]
-        table = store.read_table(by)
+    if not split.round and split.stage != "prune":
+        table = store.read_table(learned.get("scores", 0))
     suspicion = suspicion_rank(table)
     catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
     is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])

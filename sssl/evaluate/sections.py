@@ -11,17 +11,18 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sssl.arrays import column
 from sssl.errors import CatalogError
 from sssl.store.folder import Snapshot, Store
-from sssl.store.rounds import last_accepted
+from sssl.store.rounds import last_split
 
 
 @dataclass(frozen=True)
 class WrongSegments:
     """How well wrong segments (their inherited label is not the section's true label) were found, on train tracks.
 
-    `auc` and `average_precision` rank by the loss that the last accepted split was made on; precision and recall are of
-    its noisy partition. None where nothing (or everything) is wrong.
+    `auc` and `average_precision` rank by the loss that the last split was made on, precision and recall are of its
+    noisy partition, whatever became of the model trained after it. None where nothing (or everything) is wrong.
     """
 
+    round: int
     segments: int
     wrong: int
     flagged: int
@@ -73,15 +74,16 @@ def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) ->
 
 
 def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSegments:
-    """Measure the last accepted round's split against sections (`track_id`, `start_s`, `end_s`, `true_label`).
+    """Measure the last split made against sections (`track_id`, `start_s`, `end_s`, `true_label`).
 
-    Where only the warm-up was accepted, its scores rank the segments and nothing counts as flagged.
+    Where there was no round after the warm-up, its scores rank the segments and nothing counts as flagged.
     """
     rows = labelled_segments(store, snapshot, truth_csv)
     wrong, flagged = rows["true_label"] != rows["inherited_label"], rows["partition"] == "noisy"
     ranked = rows["loss"].notna()
     both = wrong[ranked].nunique() == 2
     return WrongSegments(
+        round=last_split(snapshot).round or 0,
         segments=len(rows),
         wrong=int(wrong.sum()),
         flagged=int(flagged.sum()),
@@ -97,14 +99,14 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
 
 def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
     """Return the train tracks' segments with their true label, those that a section covers."""
-    accepted = last_accepted(store, snapshot).round
+    split = last_split(snapshot)
     sections = read_sections(truth_csv)
     segment_s = snapshot.get("segments").config["cut"]["segment_s"]
-    labels = store.read_table(snapshot.get("labels", accepted))
+    labels = store.read_table(split)
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()
     rows = labels.select(["track_id", "segment_index", "inherited_label", "label", "partition"]).to_pandas()
     # The warm-up was split on nothing, so its own scores stand in.
-    ranking = labels if accepted else store.read_table(snapshot.get("scores", 0), ["loss"])
+    ranking = labels if split.round else store.read_table(snapshot.get("scores", 0), ["loss"])
     rows = rows.assign(start_s=start, loss=column(ranking, "loss"))
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas()
     rows = rows[rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])].reset_index(drop=True)

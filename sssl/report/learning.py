@@ -27,24 +27,27 @@ def context(source: Source) -> Context:
     confident = {name: [_confident_share(counts[r], name) for r in numbers] for name in source.classes}
     alt = "Confident share by class and round"
     split_rounds = [row for row in rounds if counts[row.round].get("mixture")]
-    main = source.accepted if source.accepted in split_rounds else rounds[-1]
-    splits = [_split_of(source, row, counts[row.round], large=row == main) for row in split_rounds]
+    last = source.split.round
+    splits = [_split_of(source, row, counts[row.round], large=row.round == last) for row in split_rounds]
     return {
         "rounds": rounds,
         "interval_level": source.snapshot.of("rounds")[-1].config["interval_level"],
         "accuracy": plots.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
         "confident": plots.by_round("confident", alt, numbers, confident, source.colors, accepted),
         "splits": sorted(splits, key=lambda split: not split["by_class"]),
-        "flow": _flow(source, counts) if source.accepted.round else None,
+        "flow": _flow(source, counts) if last else None,
     }
 
 
 def _flow(source: Source, counts: dict[int | None, Context]) -> Context:
-    """Draw where labels went, from the inherited ones over the accepted rounds, the last few of them."""
-    stops = [row.round for row in source.rounds if row.accepted and row.round][-SHOWN_STOPS:]
+    """Draw where labels went, from the inherited ones over the accepted rounds to the last split, the last few."""
+    last = source.split.round
+    assert last is not None  # labels always have a round
+    before = [row.round for row in source.rounds if row.accepted and 0 < row.round < last]
+    stops = [*before, last][-SHOWN_STOPS:]
     first = flow_of(counts[stops[0]], source.classes)
     steps = [first, *(moved_between(source, *pair) for pair in pairwise(stops))]
-    whole = flow_of(counts[source.accepted.round], source.classes)
+    whole = flow_of(counts[last], source.classes)
     changed = (
         f"{whole.sum() - np.trace(whole):,.0f} of {whole.sum():,.0f} segments do not have the label they inherited"
     )

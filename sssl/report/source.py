@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from schemas import Round
 from sssl.report import plots
-from sssl.store.folder import Snapshot, Store
-from sssl.store.rounds import last_accepted, read_rounds
+from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.rounds import last_accepted, last_split, read_rounds
 from sssl.store.sql import connect
 
 Floats = NDArray[np.float64]
@@ -39,6 +39,11 @@ class Source:
         classes = tuple(snapshot.get("catalog").summary["classes"])
         rounds, accepted = read_rounds(store, snapshot), last_accepted(store, snapshot)
         return cls(store, snapshot, connect(store, snapshot), classes, rounds, accepted)
+
+    @property
+    def split(self) -> Manifest:
+        """The labels of the last split made, whatever became of the model that was trained after it."""
+        return last_split(self.snapshot)
 
     @property
     def colors(self) -> list[str]:

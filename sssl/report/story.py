@@ -15,7 +15,7 @@ from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Manifest, Snapshot, Store
 from sssl.store.removals import hash_id, taken_down
-from sssl.store.rounds import read_rounds
+from sssl.store.rounds import last_split, read_rounds
 
 Floats = NDArray[np.float64]
 
@@ -54,6 +54,9 @@ class Story:
     start_s: list[float]
     cut: dict[str, Any]
     rounds: list[TrackRound]
+    split_round: int
+    split: list[Label]
+    """Its labels by the last split made, whatever became of the model that was trained after it."""
     song: Song | None
     song_model: SongModel | None
     """What made the song, if it goes by sound, too."""
@@ -61,6 +64,11 @@ class Story:
     @property
     def end_s(self) -> float:
         return self.start_s[-1] + float(self.cut["segment_s"]) if self.start_s else 0.0
+
+    @property
+    def suspects(self) -> int:
+        """Segments that the last split made calls noisy."""
+        return sum(row.partition == "noisy" for row in self.split)
 
     @property
     def without_sound(self) -> Floats | None:
@@ -87,6 +95,7 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
     track = _find(store, snapshot.get("catalog"), track_id)
     reader = _Reader(store, snapshot, track)
     songs = reader.rows("songs", None)
+    split_round = (last_split(snapshot).round or 0) if snapshot.of("labels") else 0
     return Story(
         track=track,
         entry=Ledger(**reader.rows("ledger", None)[0]),
@@ -101,6 +110,8 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
             )
             for verdict in read_rounds(store, snapshot)
         ],
+        split_round=split_round,
+        split=[Label(**row) for row in reader.rows("labels", split_round)],
         song=Song(**songs[0]) if songs else None,
         song_model=_hearing_model(snapshot.get("songs")) if songs else None,
     )
@@ -121,7 +132,7 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
     entries = cast("list[dict[str, Any]]", story.song.timeline)
     bands: Bands = {"timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]}
     hop_s = float(story.cut["hop_s"] or story.cut["segment_s"])
-    noisy = [row.partition == "noisy" for row in story.used.labels]
+    noisy = [row.partition == "noisy" for row in story.split]
     if any(noisy):
         bands["noisy"] = [
             (start, start + hop_s, None) for start, flagged in zip(story.start_s, noisy, strict=True) if flagged

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from sssl.labels.acceptance import confusion_of
+from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
 from sssl.presets import PRESETS
 from sssl.report.source import Context, Source, stopped
@@ -24,7 +25,6 @@ def context(source: Source) -> Context:
         "(select count(*) from ledger where status = 'partial') partial"
     )
     segments, songs, accepted = source.snapshot.get("segments"), source.snapshot.get("songs"), source.accepted
-    split = accepted.confident + accepted.noisy
     scores, train = (source.snapshot.get(table, accepted.round) for table in ("scores", "models"))
     by_song, by_mean = (confusion_of(table.summary, "test", source.classes) for table in (songs, scores))
     song_quality = quality(by_song)
@@ -37,7 +37,8 @@ def context(source: Source) -> Context:
         "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
         "warm_up": source.rounds[0],
         "accepted": accepted,
-        "noisy_share": accepted.noisy / split if split else None,
+        "findings": Findings.of(source.store, source.snapshot),
+        "relabelled": int(source.split.summary.get("relabelled", 0)),
         "song_quality": song_quality,
         "mean_quality": quality(by_mean),
         "gained": int(np.trace(by_song) - np.trace(by_mean)),

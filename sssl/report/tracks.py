@@ -16,9 +16,9 @@ SHOWN_TRACKS = 6
 SHOWN_PASSAGES = 3  # of a track
 
 _EXAMPLES = {
-    "largest share of noisy segments": "select track_id from accepted_labels join catalog using (track_id) "
-    "where split = 'train' group by track_id having count_if(partition = 'noisy') > 0 "
-    "order by count(*) >= 4 desc, count_if(partition = 'noisy') / count(*) desc, count(*) desc, track_id limit 6",
+    "largest share of noisy segments": "select track_id from suspects join (select track_id, count(*) as segments "
+    "from segments group by all) using (track_id) group by track_id, segments "
+    "order by segments >= 4 desc, count(*) / segments desc, segments desc, track_id limit 6",
     "least confident": "select track_id from songs order by segments >= 4 desc, confidence, track_id limit 6",
     "most confident": "select track_id from songs order by segments >= 4 desc, confidence desc, track_id limit 6",
 }
@@ -51,8 +51,9 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
     )
     rows = source.rows(
         "select s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as inherited, l.label as learned "
-        "from accepted_scores s join accepted_labels l using (track_id, segment_index) where track_id = ? "
-        "order by segment_index",
+        "from accepted_scores s join (from labels where round = ?) l using (track_id, segment_index) "
+        "where track_id = ? order by segment_index",
+        source.split.round,
         track_id,
     )
     manifest, unknown = source.snapshot.get("segments"), [np.nan] * len(source.classes)

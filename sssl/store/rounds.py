@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from schemas import Round
 from sssl.errors import StoreError
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Manifest, Snapshot, Store
 
 
 def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:
@@ -18,6 +18,24 @@ def has_nothing_to_split(snapshot: Snapshot, round: int) -> bool:
     return round > 0 and bool(labels) and not labels[0].summary.get("noisy")
 
 
+def last_split(snapshot: Snapshot) -> Manifest:
+    """Return the labels of the last split made, whatever became of the model that was trained after it; before the
+    first those of round 0, in which nothing is noisy.
+
+    Raises:
+        StoreError: there are no labels yet.
+    """
+    return max(snapshot.of("labels"), key=_round_of, default=None) or snapshot.get("labels", 0)
+
+
+def scores_behind(snapshot: Snapshot, labels: Manifest) -> Manifest | None:
+    """Return the scores that labels were split by, those of round 0 where nothing was split; None if unpublished."""
+    scores = {manifest.ref: manifest for manifest in snapshot.of("scores")}
+    if not labels.round:
+        return next(iter(scores.values()), None)
+    return next((scores[ref] for ref in labels.parents if ref in scores), None)
+
+
 def last_accepted(store: Store, snapshot: Snapshot, before: int | None = None) -> Round:
     """Return the last accepted round (before a given one).
 
@@ -28,3 +46,7 @@ def last_accepted(store: Store, snapshot: Snapshot, before: int | None = None) -
     if not accepted:
         raise StoreError("no accepted round yet: run relabel, train, score and judge with --round 0 first")
     return accepted[-1]
+
+
+def _round_of(manifest: Manifest) -> int:
+    return manifest.round or 0

@@ -16,6 +16,7 @@ import pyarrow as pa
 from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
 from sssl.errors import StoreError
 from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.rounds import last_split, scores_behind
 
 ACCEPTED_VIEWS = {
     "accepted_labels": "labels of the last accepted round: what the model in use was trained on",
@@ -26,8 +27,9 @@ ACCEPTED_VIEWS = {
 def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     """Open a new database, in memory or in a file, with a view of each table of a snapshot.
 
-    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only), `manifests`
-    (one row a committed generation: what made it, from what) and `files` (one row a file).
+    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only), `suspects` (one
+    row a segment whose label looks wrong, by the last split made), `manifests` (one row a committed generation: what
+    made it, from what) and `files` (one row a file).
     """
     connection = duckdb.connect(database)
     create_views(connection, store, snapshot)
@@ -61,6 +63,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
                 "where round = (select max(round) from rounds where accepted)"
             )
             connection.execute(f"comment on view {view} is {_quote(doc)}")
+    _create_suspects(connection, snapshot)
 
 
 def rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: Any) -> list[dict[str, Any]]:
@@ -119,6 +122,24 @@ def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) ->
         zip(missing.column_names, connection.from_arrow(missing).types if len(missing.schema) else [], strict=True)
     )
     return ", ".join(c.name if c.name in there else f"null::{types[c.name]} as {c.name}" for c in columns(table))
+
+
+def _create_suspects(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    """Create the view of the segments that look wrong, once there are scores to split by."""
+    labels = last_split(snapshot) if snapshot.of("labels") else None
+    scores = scores_behind(snapshot, labels) if labels else None
+    if labels is None or scores is None:
+        return
+    segment_s = snapshot.get("segments").config["cut"]["segment_s"]
+    connection.execute(
+        f"create view suspects as select track_id, segment_index, start_s, (start_s + {segment_s})::float as end_s, "
+        "l.inherited_label, ln(exp(l.loss::double) - 1) as evidence, l.clean_probability, l.label as model_label, "
+        "list_max(s.probabilities) as model_probability, l.round "
+        f"from (from labels where round = {labels.round}) l join (from scores where round = {scores.round}) s "
+        "using (track_id, segment_index) join segments using (track_id, segment_index) join catalog c using (track_id) "
+        "where l.partition = 'noisy' and c.split = 'train'"
+    )
+    _comment(connection, "view", "suspects", VIEWS["suspects"])
 
 
 def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:

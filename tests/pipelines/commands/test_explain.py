@@ -78,6 +78,9 @@ def test_explain_names_the_file_the_model_and_each_noisy_segment(finished, sql, 
     assert uri in "".join(line.strip() for line in out.splitlines())
     assert model_id in out
     assert len(re.findall(r"noisy\s+high-loss", out)) == noisy
+    story = tell(finished, finished.latest(), noisy_track)
+    found = f"suspects {noisy} of {story.song.segments} segments look wrong by the split of round {story.split_round}"
+    assert found in " ".join(out.split())
 
 
 def test_the_timeline_in_the_terminal_shows_each_entry_in_proportion(finished, capsys):
@@ -157,6 +160,5 @@ def test_a_picture_is_drawn_of_a_labelled_track_only(finished, noisy_track, tmp_
 def test_a_picture_shows_the_noisy_segments_of_the_track(finished, noisy_track):
     snapshot = finished.latest()
     story = tell(finished, snapshot, noisy_track)
-    clean = [dataclasses.replace(row, partition="confident") for row in story.used.labels]
-    rounds = [*story.rounds[:-1], dataclasses.replace(story.rounds[-1], labels=clean)]
-    assert draw(finished, snapshot, story) != draw(finished, snapshot, dataclasses.replace(story, rounds=rounds))
+    clean = [dataclasses.replace(row, partition="confident") for row in story.split]
+    assert draw(finished, snapshot, story) != draw(finished, snapshot, dataclasses.replace(story, split=clean))

@@ -1,0 +1,64 @@
+"""What a split found, told apart from what became of the model that was trained after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas import Round
+from sssl.store.folder import Snapshot, Store
+from sssl.store.rounds import last_split, read_rounds
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The segments of train tracks that look wrong by the last split made, of how many, and the round's verdict.
+
+    Round 0 makes no split; the verdict is None until the round is judged.
+    """
+
+    round: int
+    suspects: int
+    segments: int
+    set_aside: bool
+    """Whether the next model was trained without them, rather than on what the model before it took them for."""
+    verdict: Round | None
+
+    @classmethod
+    def of(cls, store: Store, snapshot: Snapshot) -> Findings:
+        """Collect the findings of a snapshot.
+
+        Raises:
+            StoreError: there are no labels yet.
+        """
+        split = last_split(snapshot)
+        round = split.round or 0
+        confident, noisy = (int(split.summary.get(name, 0)) for name in ("confident", "noisy"))
+        verdict = next((row for row in read_rounds(store, snapshot) if row.round == round), None)
+        set_aside = not split.config.get("noisy_weight", 0.0)
+        return cls(round, noisy, confident + noisy, set_aside, verdict)
+
+    @property
+    def share(self) -> float | None:
+        """Share of the segments that look wrong."""
+        return self.suspects / self.segments if self.segments else None
+
+    @property
+    def found(self) -> str:
+        """Say how many segments look wrong."""
+        if not self.round:
+            return "no split was made"
+        return f"{self.suspects} of {self.segments} segments of train tracks look wrong"
+
+    @property
+    def outcome(self) -> str:
+        """Say what became of the model that was trained after the split."""
+        if not self.round or self.verdict is None:
+            return "no model was judged after it" if self.round else "the model of the warm-up is in use"
+        if not self.suspects:
+            return "nothing was trained after it"
+        trained = "without them" if self.set_aside else "after it"
+        taken = "was taken" if self.verdict.accepted else "was not taken"
+        return f"the model trained {trained} {taken}, because {self.verdict.reason}"
+
+    def __str__(self) -> str:
+        return f"{self.found}; {self.outcome}"
