@@ -16,7 +16,8 @@ from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse, require_local
 from schemas import REASONS, Score
 from sssl.errors import StoreError
-from sssl.report.plots import clock, color_of, ink_on
+from sssl.plots.colors import color_of, ink_on
+from sssl.plots.timeline import clock
 from sssl.report.story import Story, TrackRound, draw, tell
 from sssl.store.folder import Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from schemas import REASONS
-from sssl.report import plots
+from sssl.plots import charts
 from sssl.report.source import Context, Source
 
 SHOWN_FAILURES = 50
@@ -40,5 +40,5 @@ def context(source: Source) -> Context:
         ),
         "shown_formats": SHOWN_FORMATS,
         "longest_cut": longest_cut,
-        "durations": plots.histogram("durations", alt, edges, counts, "decoded duration", seconds=True),
+        "durations": charts.histogram("durations", alt, edges, counts, "decoded duration", seconds=True),
     }

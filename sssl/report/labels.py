@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sssl.report import plots
+from sssl.plots.timeline import strip
 from sssl.report.source import Context, Source
 
 SHOWN_SONGS = 200
@@ -26,5 +26,5 @@ def context(source: Source) -> Context:
     return {
         "by_class": by_class,
         "largest": max([1, *(max(row["tracks"], row["inherited"]) for row in by_class)]),
-        "songs": [song | {"strip": plots.strip(song["timeline"], source.classes)} for song in songs],
+        "songs": [song | {"strip": strip(song["timeline"], source.classes)} for song in songs],
     }

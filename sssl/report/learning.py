@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from schemas import Round
 from sssl.labels import mixture
-from sssl.report import plots
+from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
 
 SHOWN_STOPS = 3  # rounds in a flow of labels
@@ -32,8 +32,8 @@ def context(source: Source) -> Context:
     return {
         "rounds": rounds,
         "interval_level": source.snapshot.of("rounds")[-1].config["interval_level"],
-        "accuracy": plots.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
-        "confident": plots.by_round("confident", alt, numbers, confident, source.colors, accepted),
+        "accuracy": charts.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
+        "confident": charts.by_round("confident", alt, numbers, confident, source.colors, accepted),
         "splits": sorted(splits, key=lambda split: not split["by_class"]),
         "flow": _flow(source, counts) if last else None,
     }
@@ -52,7 +52,7 @@ def _flow(source: Source, counts: dict[int | None, Context]) -> Context:
         f"{whole.sum() - np.trace(whole):,.0f} of {whole.sum():,.0f} segments do not have the label they inherited"
     )
     names = ["inherited", *(f"round {stop}" for stop in stops)]
-    return {"whole": whole, "plot": plots.flow("flow", f"Flow of labels: {changed}", steps, names, source.classes)}
+    return {"whole": whole, "plot": charts.flow("flow", f"Flow of labels: {changed}", steps, names, source.classes)}
 
 
 def moved_between(source: Source, earlier: int, later: int) -> Floats:
@@ -83,9 +83,9 @@ def _split_of(source: Source, row: Round, summary: Context, large: bool) -> Cont
         "mixture": common,
         "evidence": summary["evidence"],
         "components": summary["components"],
-        "plot": plots.loss_histogram(of, alt, losses.sum(axis=0), common, large),
+        "plot": charts.loss_histogram(of, alt, losses.sum(axis=0), common, large),
         "by_class": [
-            (name, plots.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
+            (name, charts.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
             for c, name in enumerate(source.classes)
             if large and losses[c].any()
         ],

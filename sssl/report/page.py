@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from sssl.evaluate.sections import wrong_segments
 from sssl.html import template
-from sssl.report import cost, health, labels, learning, plots, provenance, quality, summary, tracks
+from sssl.plots.colors import ink_on
+from sssl.plots.figure import standalone
+from sssl.report import cost, health, labels, learning, provenance, quality, summary, tracks
 from sssl.report.source import FILTERS, Source, stopped
 from sssl.store.folder import Snapshot, Store
 
@@ -39,13 +41,13 @@ def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
         "reliability": curve and curve["plot"],
         **{f"losses_round_{split['round'].round}": split["plot"] for split in learned["splits"]},
     }
-    return {name: plots.standalone(plot) for name, plot in found.items() if plot}
+    return {name: standalone(plot) for name, plot in found.items() if plot}
 
 
 def render(source: Source, truth: str | None) -> str:
     """Return the report as HTML."""
     return template("report/page.html.jinja", FILTERS, {"stopped": stopped}).render(
-        classes=[(name, color, plots.ink_on(color)) for name, color in zip(source.classes, source.colors, strict=True)],
+        classes=[(name, color, ink_on(color)) for name, color in zip(source.classes, source.colors, strict=True)],
         summary=summary.context(source),
         quality=quality.context(source),
         learning=learning.context(source),

@@ -6,7 +6,7 @@ import numpy as np
 
 from sssl.labels.acceptance import confusion_of
 from sssl.metrics import Bin, quality, reliability
-from sssl.report import plots
+from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
 from sssl.songs.classifier import Threshold, bins_for
 
@@ -31,7 +31,7 @@ def context(source: Source) -> Context:
             "select abstained, count(*) as tracks, avg(confidence) as confidence, avg((s.label = c.label)::int) as "
             "accuracy from songs s join catalog c using (track_id) where split = 'test' group by all order by all"
         ),
-        "confidence": plots.histogram(
+        "confidence": charts.histogram(
             "confidence", alt, edges, counts, "confidence", 1.0 if threshold is None else threshold
         ),
         "reliability": reliability_curve(source),
@@ -58,7 +58,7 @@ def reliability_curve(source: Source) -> Context | None:
         "of_held_out": of_held_out,
         "tracks": tracks,
         "bins": len(bins),
-        "plot": plots.reliability("reliability", f"Reliability curve: {said}", bins),
+        "plot": charts.reliability("reliability", f"Reliability curve: {said}", bins),
     }
 
 

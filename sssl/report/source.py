@@ -13,7 +13,8 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from schemas import Round
-from sssl.report import plots
+from sssl.plots.colors import color_of
+from sssl.plots.timeline import clock
 from sssl.store.folder import Manifest, Snapshot, Store
 from sssl.store.rounds import last_accepted, last_split, read_rounds
 from sssl.store.sql import connect
@@ -47,7 +48,7 @@ class Source:
 
     @property
     def colors(self) -> list[str]:
-        return [plots.color_of(c) for c in range(len(self.classes))]
+        return [color_of(c) for c in range(len(self.classes))]
 
     def rows(self, sql: str, *values: Any) -> list[Context]:
         """Run a query and return its rows by column name."""
@@ -79,7 +80,7 @@ def _hours(seconds: float) -> str:
 
 
 def _clock(seconds: float | None) -> str:
-    return "—" if seconds is None else plots.clock(seconds)
+    return "—" if seconds is None else clock(seconds)
 
 
 def _seconds(seconds: float | None) -> str:

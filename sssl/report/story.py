@@ -123,7 +123,7 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
     Raises:
         StoreError: the track has no segments or no song, so that there is nothing to draw.
     """
-    from sssl.report.plots import Bands, TrackView, track_png
+    from sssl.plots.track import Bands, TrackView, track_png
 
     if story.song is None or story.used is None:
         raise StoreError(f"track {story.track.track_id} is not labelled: there is no timeline to draw")

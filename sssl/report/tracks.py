@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
-from sssl.report import audio, plots
+from sssl.plots.timeline import in_words
+from sssl.plots.track import Bands, TrackView, draw_track
+from sssl.report import audio
 from sssl.report.source import Context, Floats, Source
 from sssl.store.folder import Manifest
 
@@ -62,20 +64,20 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
     posterior = np.array([row["probabilities"] or unknown for row in rows], dtype=np.float64)
     noisy_s = [float(start) for start, row in zip(start_s, rows, strict=True) if row["noisy"]]
     bands = _bands(song, noisy_s, cut.start_distance_s, sections)
-    view = plots.TrackView(start_s, log_mel, posterior, bands, cut.segment_s, cut.rate_hz, cut.frame_hop)
-    alt = f"Spectrogram, posterior and timeline: {plots.in_words(song['timeline'])}"
+    view = TrackView(start_s, log_mel, posterior, bands, cut.segment_s, cut.rate_hz, cut.frame_hop)
+    alt = f"Spectrogram, posterior and timeline: {in_words(song['timeline'])}"
     changes = [(float(start), row["inherited"], row["learned"]) for start, row in zip(start_s, rows, strict=True)]
     return {
         "song": song,
         "noisy": len(noisy_s),
-        "plot": plots.track(name, alt, view, source.classes),
+        "plot": draw_track(name, alt, view, source.classes),
         "audio": audio.link(source.store.local_path, song["uri"]),
         "passages": audio.passages(changes, cut.start_distance_s, SHOWN_PASSAGES),
     }
 
 
-def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.DataFrame | None) -> plots.Bands:
-    bands: plots.Bands = {"timeline": [(e["start_s"], e["end_s"], e["label"]) for e in song["timeline"]]}
+def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.DataFrame | None) -> Bands:
+    bands: Bands = {"timeline": [(e["start_s"], e["end_s"], e["label"]) for e in song["timeline"]]}
     if sections is not None:
         own = sections[sections["track_id"] == song["track_id"]]
         bands["truth"] = list(zip(own["start_s"], own["end_s"], own["true_label"], strict=True))

@@ -1,0 +1,1 @@
+"""Figures, and what else is drawn of the tables."""

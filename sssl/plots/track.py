@@ -1,0 +1,151 @@
+"""A track drawn: its spectrogram, its segments' posterior and its bands, on one time axis."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, cast
+
+import librosa.display
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+from numpy.typing import NDArray
+
+from sssl.plots.colors import color_of, ink_on
+from sssl.plots.figure import STYLE, THEME, drawn, inches, short, tick_step
+from sssl.plots.timeline import clock
+
+Floats = NDArray[np.float64]
+Block = tuple[float, float, str | None]
+Bands = dict[str, list[Block]]
+_MAX_COLUMNS = 1000  # of a spectrogram: what a screen shows of a track, however long it is
+_MAX_STEPS = 300  # of a posterior, and blocks of a band: more cannot be told apart
+
+
+@dataclass(frozen=True)
+class TrackView:
+    """What is drawn of a track: N segments, and named bands of (start, end, class), no class meaning noisy."""
+
+    start_s: Floats
+    log_mel: NDArray[np.float16]  # [N, mels, frames]
+    posterior: Floats  # [N, C], NaN where there is none
+    bands: Bands
+    segment_s: float
+    rate_hz: int
+    frame_hop: int
+
+
+@drawn
+def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
+    """Draw a track's spectrogram; below it, on the same time axis, its segments' posterior and its bands."""
+    bands_px = 26 * len(view.bands)
+    height = 150 + 90 + bands_px + 46
+    figure = Figure(figsize=inches(1000, height))
+    grid = figure.add_gridspec(3, 1, height_ratios=(150, 90, bands_px), hspace=0.09)
+    grid.update(left=0.075, right=0.985, top=1 - 6 / height, bottom=24 / height)
+    spectrogram, posterior, bands = (figure.add_subplot(grid[row]) for row in range(3))
+    end_s = float(view.start_s[-1] + view.segment_s)
+    _draw_spectrogram(spectrogram, view, end_s)
+    _draw_posterior(posterior, view)
+    _draw_bands(bands, view, classes, end_s)
+    for axes in (spectrogram, posterior, bands):
+        axes.set_xlim(float(view.start_s[0]), end_s)
+        axes.xaxis.set_major_locator(MultipleLocator(tick_step(end_s - float(view.start_s[0]), 12)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
+        axes.tick_params(labelbottom=axes is bands, length=0)
+    return figure
+
+
+def track_png(view: TrackView, classes: Sequence[str]) -> bytes:
+    """Draw the same as a picture on white."""
+    buffer = io.BytesIO()
+    with mpl.rc_context(STYLE):
+        figure: Figure = cast("Any", draw_track).__wrapped__(view, classes)
+        figure.savefig(buffer, format="png", facecolor="white", dpi=2 * figure.dpi)
+    return buffer.getvalue()
+
+
+def _columns(view: TrackView, end_s: float) -> tuple[Floats, Floats]:
+    """Return the times [T+1] of columns' edges and the columns' mean spectrum [mels, T] in dB, NaN in gaps."""
+    segments, mels, frames = view.log_mel.shape
+    count = max(1, min(_MAX_COLUMNS, segments * frames // 2))
+    edges = np.linspace(float(view.start_s[0]), end_s, count + 1)
+    total, weight = np.zeros((count, mels)), np.zeros(count)
+    inside_s = np.arange(frames) * view.frame_hop / view.rate_hz
+    for start_s, log_mel in zip(view.start_s, view.log_mel, strict=True):
+        column = np.searchsorted(edges, np.minimum(start_s + inside_s, edges[-2]), side="right") - 1
+        np.add.at(total, column, log_mel.T.astype(np.float64))
+        np.add.at(weight, column, 1.0)
+    with np.errstate(invalid="ignore"):
+        return edges, (total / weight[:, None]).T
+
+
+def _draw_spectrogram(axes: Axes, view: TrackView, end_s: float) -> None:
+    edges, columns = _columns(view, end_s)
+    top_db = float(np.nanmax(columns))
+    mesh = librosa.display.specshow(
+        columns,
+        x_coords=edges[:-1],
+        y_axis="mel",
+        sr=view.rate_hz,
+        fmax=view.rate_hz / 2,
+        cmap="magma",
+        vmin=top_db - 80,
+        vmax=top_db,
+        ax=axes,
+    )
+    mesh.set_rasterized(True)
+    axes.set_ylabel("Hz")
+    axes.set_xlabel("")
+    axes.spines[:].set_visible(False)
+
+
+def _draw_posterior(axes: Axes, view: TrackView) -> None:
+    """Stack the classes' probabilities, a step a segment; in long tracks a step shows the mean of several."""
+    firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
+    counts = np.diff(np.append(firsts, len(view.start_s)))
+    times = np.append(view.start_s[firsts], view.start_s[-1] + view.segment_s)
+    top = np.cumsum(np.add.reduceat(view.posterior, firsts) / counts[:, None], axis=1)
+    floor = np.zeros(len(times))
+    for c in range(view.posterior.shape[1]):
+        ceiling = np.append(top[:, c], top[-1, c])
+        axes.fill_between(times, floor, ceiling, step="post", color=color_of(c), linewidth=0)
+        floor = ceiling
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0.25, 0.5, 0.75], ["25%", "50%", "75%"])
+    axes.set_ylabel("posterior")
+    axes.spines[:].set_visible(False)
+
+
+def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequence[Block]:
+    """Return a band's entries, or, where there are more than a screen shows, what it would show of them."""
+    if len(entries) <= _MAX_STEPS:
+        return entries
+    starts, ends = (np.array([entry[side] for entry in entries]) for side in (0, 1))
+    edges = np.linspace(start_s, end_s, _MAX_STEPS + 1)
+    middle = (edges[:-1] + edges[1:]) / 2
+    at = np.searchsorted(starts, middle, side="right") - 1
+    covered = (at >= 0) & (middle < ends[at])
+    shown = [(entries[i][2], inside) for i, inside in zip(at, covered, strict=True)]
+    runs = [(key, [x for x, _ in run]) for key, run in groupby(enumerate(shown), key=lambda column: column[1])]
+    return [(float(edges[x[0]]), float(edges[x[-1] + 1]), name) for (name, inside), x in runs if inside]
+
+
+def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: float) -> None:
+    character_s = (end_s - float(view.start_s[0])) / 115  # about the width of a character
+    for row, entries in enumerate(view.bands.values()):
+        for start, stop, name in blocks_of(entries, float(view.start_s[0]), end_s):
+            color = color_of(classes.index(name)) if name in classes else THEME["muted" if name else "noisy"]
+            axes.broken_barh([(start, stop - start)], (row + 0.12, 0.76), facecolors=color, edgecolor=THEME["surface"])
+            text = short(name) if name and name in classes else ""
+            if text and stop - start > character_s * (len(text) + 1):
+                middle = (start + stop) / 2
+                axes.text(middle, row + 0.5, text, ha="center", va="center", fontsize=11, color=ink_on(color))
+    axes.set_ylim(len(view.bands), 0)
+    axes.set_yticks(np.arange(len(view.bands)) + 0.5, list(view.bands))
+    axes.spines[:].set_visible(False)
