@@ -29,7 +29,8 @@ from pipelines.terminal.console import console, printed, silenced
 from pipelines.terminal.flags import complain, parse
 from schemas import Catalog
 from sssl.catalog.assign import Dealt, deal
-from sssl.catalog.read import read_tracks, rows_of, with_fingerprints
+from sssl.catalog.fingerprints import with_fingerprints
+from sssl.catalog.read import read_tracks, rows_of
 from sssl.config import require
 from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.estimate import (

@@ -13,8 +13,9 @@ from pipelines.stages.previous import Previous
 from pipelines.stages.settings import Config as SegmentConfig
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
+from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.plan import KNOWN, Cause
-from sssl.catalog.read import class_counts, read_tracks, with_fingerprints
+from sssl.catalog.read import class_counts, read_tracks
 from sssl.errors import CatalogError, StoreError
 from sssl.store.folder import Snapshot, Store
 from sssl.store.removals import taken_down

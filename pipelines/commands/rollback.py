@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from pipelines.commands import report
-from pipelines.stages import songs
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
@@ -53,6 +52,8 @@ def run(context: Context, config: Config) -> Context:
     if last_accepted(store, snapshot).round == round:
         console.print(f"round {round} is in use: nothing to go back to")
         return context
+    from pipelines.stages import songs  # here, since it brings Beam along
+
     used = snapshot.get("songs").config
     settings = SongConfig(**{field.name: used[field.name] for field in fields(SongConfig) if field.name in used})
     earlier = songs.run(context.on(as_of(store, snapshot, round)), settings)

@@ -14,7 +14,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas import Catalog, Ledger, Song, arrow_schema
-from sssl.catalog.read import fingerprint, read_part
+from sssl.catalog.fingerprints import fingerprint
+from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.store.atomic import remove_leftovers, replacing
 from sssl.store.folder import Snapshot, Store

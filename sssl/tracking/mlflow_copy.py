@@ -18,18 +18,20 @@ import schemas
 from sssl.store.folder import Store
 from sssl.tracking.record import Dataset, Record, RunRecord
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# It prints where a run is to be seen with the user and password of the URL that it was given.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# By itself MLflow asks a dead server for minutes; a training would wait as long, each time it has something to say.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-
 LOGGER = logging.getLogger(__name__)
 EXPERIMENT = "sssl"
 MODEL = "sssl"
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # It prints where a run is to be seen with the user and password of the URL that it was given.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # By itself MLflow asks a dead server for minutes; a training would wait as long, each time it has something to say.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+}
+"""What MLflow is told as it is loaded, unless the user says otherwise."""
 _MODEL_NEEDS = (
     "av",
     "fsspec",
@@ -96,6 +98,8 @@ class Copy:
     def _connect(self) -> None:
         if self._client is not None:
             return
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         import mlflow
 
         # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.

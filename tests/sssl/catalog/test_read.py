@@ -5,7 +5,8 @@ import pytest
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt
-from sssl.catalog.read import commit_catalog, fingerprint, read_part, rows_of, with_fingerprints
+from sssl.catalog.fingerprints import fingerprint, with_fingerprints
+from sssl.catalog.read import commit_catalog, read_part, rows_of
 from sssl.catalog.read import read_catalog as read_table
 from sssl.errors import CatalogError
 from sssl.store.folder import Store

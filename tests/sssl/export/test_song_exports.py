@@ -15,7 +15,7 @@ from audio_files import CONTAINERS, tone, write_audio, write_container
 
 from pipelines.cli import main
 from schemas import Catalog, Ledger, Song, to_arrow
-from sssl.catalog.read import fingerprint
+from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
 from sssl.export.songs import write_tags
 from sssl.store.folder import Manifest, Snapshot, Store
