@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pipelines.stages.command import preset_of
 from pipelines.terminal.console import console, printed, silenced
 from pipelines.terminal.flags import complain, parse
 from schemas import Catalog
+from schemas.records import dump
 from sssl.catalog.assign import Dealt, deal
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.read import read_tracks, rows_of
@@ -270,7 +271,7 @@ def _print(title: str, headings: list[str], rows: Mapping[str, list[Draws]]) -> 
 
 def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
     def interval(draws: Draws) -> dict[str, float]:
-        return asdict(Interval.of(draws))
+        return dump(Interval.of(draws))
 
     return {
         "stages": {

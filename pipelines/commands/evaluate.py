@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pandas as pd
@@ -23,6 +23,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console, printed
 from schemas import Catalog, to_arrow
+from schemas.records import dump
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.read import read_catalog, read_dealt, rows_of
@@ -187,7 +188,7 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
     store.write_json(
         "evaluation.json",
         {
-            "config": {n: without_secrets(v) if isinstance(v, str) else v for n, v in asdict(config).items()},
+            "config": {n: without_secrets(v) if isinstance(v, str) else v for n, v in dump(config).items()},
             "summary": summary,
             "rows": evaluation.to_records(evaluation.tabulate(outcomes)),
             "calibration": evaluation.to_records(evaluation.calibration(outcomes)),

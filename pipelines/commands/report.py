@@ -20,6 +20,13 @@ _MADE_WITH = "report.json"
 
 
 @dataclass(frozen=True)
+class MadeWith:
+    """What the last report was made with."""
+
+    truth: str | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """Write the HTML report."""
 
@@ -34,7 +41,7 @@ def run(context: Context, truth: str | None) -> None:
     """Write the report and say where; what it was measured against is remembered, but for a URL with a secret."""
     place = truth if truth is None or "://" in truth else os.path.abspath(truth)
     known = place if place and without_secrets(place) == place else None
-    context.store.write_json(_MADE_WITH, {"truth": known})
+    context.store.write_record(_MADE_WITH, MadeWith(known))
     console.print(f"report: {write_report(context.store, context.snapshot, truth)}", soft_wrap=True)
 
 
@@ -44,9 +51,9 @@ def again(context: Context, truth: str | None = None) -> None:
     if truth:
         run(context, truth)
         return
-    truth = (context.store.read_json_if_any(_MADE_WITH) or {}).get("truth")
+    made_with = context.store.read_record_if_any(_MADE_WITH, MadeWith) or MadeWith()
     try:
-        run(context, truth)
+        run(context, made_with.truth)
     except CatalogError as error:
         complain(error)
         run(context, None)

@@ -8,7 +8,7 @@ stays at R. A takedown deletes what is not published, the later rounds among it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from pipelines.commands import report
 from pipelines.stages.command import StageCommand
@@ -54,8 +54,7 @@ def run(context: Context, config: Config) -> Context:
         return context
     from pipelines.stages import songs  # here, since it brings Beam along
 
-    used = snapshot.get("songs").config
-    settings = SongConfig(**{field.name: used[field.name] for field in fields(SongConfig) if field.name in used})
+    settings = snapshot.get("songs").settings(SongConfig)
     earlier = songs.run(context.on(as_of(store, snapshot, round)), settings)
     store.publish(earlier.snapshot)
     report.again(earlier, config.truth)

@@ -8,7 +8,7 @@ Stopped anywhere and started again it goes on: each stage finds its finished par
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from pipelines.commands import report
 from pipelines.stages import judge, relabel, score, segment, songs, train
@@ -16,6 +16,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from schemas import Round
+from schemas.records import dump
 from sssl.evaluate.sections import read_sections
 from sssl.labels.findings import Findings
 from sssl.model.ensemble import model_id
@@ -66,7 +67,7 @@ def run(context: Context, config: Config) -> Context:
     train.check(context.snapshot, config.method.train)
     method = replace(config.method, train=replace(config.method.train, init=named))
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
-    params = asdict(replace(config, output=store.root, mlflow_uri=None, method=method))
+    params = dump(replace(config, output=store.root, mlflow_uri=None, method=method))
     key = digest_of([context.snapshot.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
     with tracker.whole():

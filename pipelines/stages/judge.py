@@ -5,13 +5,14 @@ sssl judge --output OUTPUT --round R [flags]
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from schemas import Round, to_arrow
+from schemas.records import dump
 from sssl.labels.acceptance import JudgeConfig, compare_scores, round_row, unsplit_row
 from sssl.presets import PresetName
 from sssl.store.folder import Made, Manifest, Snapshot, Store
@@ -35,7 +36,7 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
     """Commit the round's row of `rounds` and return the context with it."""
     store, snapshot = context.store, context.snapshot
     parent = last_accepted(store, snapshot, before=round) if round else None
-    planned = Manifest.plan("rounds", "judge", asdict(settings), _inputs(snapshot, round, parent), round)
+    planned = Manifest.plan("rounds", "judge", dump(settings), _inputs(snapshot, round, parent), round)
     context = context.add(store.commit_once(planned, partial(_make, store, snapshot, parent, settings)))
     _tell(verdict_of(context, round))
     return context

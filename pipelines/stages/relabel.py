@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -23,6 +23,7 @@ from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
+from schemas.records import dump
 from sssl.arrays import Floats, track_numbers
 from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
@@ -128,8 +129,8 @@ def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
         {
             "class": name,
             "axis": split.axis,
-            "confident": asdict(m.confident),
-            "noisy": asdict(m.noisy) if m.noisy else {"weight": 0.0, "mean": None, "std": None},
+            "confident": dump(m.confident),
+            "noisy": dump(m.noisy) if m.noisy else {"weight": 0.0, "mean": None, "std": None},
         }
         for name, m in named
     ]
@@ -147,7 +148,7 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     if round:
         parent = last_accepted(store, snapshot, before=round)
         inputs.append(snapshot.get("scores", parent.round))
-    config = asdict(settings) if round else {}
+    config = dump(settings) if round else {}
     job = Job.of(store, "relabel", ("labels",), config, inputs, round)
     context = context.add(*run_job(job, lambda root: build(root, job, settings), context.beam_args))
     if round:

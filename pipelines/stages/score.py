@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -22,6 +22,7 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from schemas.records import dump
 from sssl.config import require
 from sssl.model.ensemble import load
 from sssl.model.score import Room, device, posteriors
@@ -164,7 +165,7 @@ def run(context: Context, round: int, settings: ScoreConfig, placement: Placemen
     if has_nothing_to_split(snapshot, round):
         return context
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", round)]
-    job = Job.of(context.store, "score", ("scores",), asdict(settings), inputs, round)
+    job = Job.of(context.store, "score", ("scores",), dump(settings), inputs, round)
     threads = placement.threads or (cores() if in_process(context.beam_args) else 1)
     scored = run_job(job, lambda root: build(root, job, settings, placement, threads), context.beam_args)
     return context.add(*scored)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import asdict
 from functools import partial
 from typing import NamedTuple
 
@@ -30,6 +29,7 @@ from pipelines.stages.settings import Config as Config
 from pipelines.stages.settings import Settings as Settings
 from pipelines.terminal.console import console
 from schemas import Catalog, Ledger, Status, to_arrow
+from schemas.records import dump
 from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import Dealt
@@ -171,7 +171,7 @@ def reasons_of(ledger: Manifest) -> str:
 
 def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Settings) -> Context:
     """Run the pipeline and return the context with its tables."""
-    history = {"previous": previous.refs, "again": asdict(settings.again)} if previous.refs else {}
+    history = {"previous": previous.refs, "again": dump(settings.again)} if previous.refs else {}
     job = Job.of(context.store, "segment", TABLES, settings.of_rows() | history, [catalog])
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
     segments, ledger = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 from schemas import Segment, columns
+from schemas.records import dump
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig
@@ -33,7 +34,7 @@ class Settings:
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
         names = [column.name for column in columns(Segment) if column.name not in _OF_THE_TENSOR]
-        return {"cut": asdict(self.cut), "gate": asdict(self.gate), "toolchain": toolchain(), "columns": names}
+        return {"cut": dump(self.cut), "gate": dump(self.gate), "toolchain": toolchain(), "columns": names}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ sssl songs --output OUTPUT [flags] [-- beam options]
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -17,7 +17,9 @@ from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from schemas import Song, to_arrow
+from schemas.records import dump
 from sssl.arrays import posteriors
+from sssl.audio.mel import MelConfig
 from sssl.songs.classifier import (
     STATISTICS,
     Floats,
@@ -120,9 +122,9 @@ def run(context: Context, settings: SongConfig) -> Context:
     accepted = last_accepted(context.store, snapshot)
     segments = snapshot.get("segments")
     inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
-    config = asdict(settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
+    config = dump(settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
     job = Job.of(context.store, "songs", ("songs",), config, inputs)
-    segment_s = segments.config["cut"]["segment_s"]
+    segment_s = segments.settings(MelConfig, "cut").segment_s
     made = run_job(job, lambda root: build(root, job, settings, accepted.model_id, segment_s), context.beam_args)
     return context.add(*made)
 

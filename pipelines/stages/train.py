@@ -10,7 +10,7 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import fsspec
@@ -18,6 +18,7 @@ import fsspec
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
+from schemas import records
 from sssl.audio.mel import MelConfig
 from sssl.errors import TrainError
 from sssl.model.distributed import ALONE, Ranks, joined
@@ -72,11 +73,11 @@ def run(
     inputs["labels"] = snapshot.get("labels", round)
     if round:
         inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
-    planned = Manifest.plan("models", "train", asdict(settings), inputs.values(), round)
+    planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
 
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
-        check_size(settings.model, MelConfig(**inputs["segments"].config["cut"]))
+        check_size(settings.model, inputs["segments"].settings(MelConfig, "cut"))
         start = inputs["models"].files[0].path if round else None
         if init is not None:
             start = store.write_file(f"{planned.ref}/init.safetensors", init, rows=0).path
@@ -119,7 +120,7 @@ def _train(
     The processes of members note their own CPU time, maybe before a restart; to it comes that of this one.
     """
     own_s, store = time.process_time(), training.store
-    with tracker.round(training.round, asdict(training.config)) as log:
+    with tracker.round(training.round, records.dump(training.config)) as log:
         with bar(f"train {training.round}", training.spec.members * training.epochs) as update:
             finished = itertools.count(1)
 
@@ -175,7 +176,7 @@ def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> 
     return ModelSpec(
         architecture=settings.model,
         classes=tuple(catalog.summary["classes"]),
-        cut=MelConfig(**segments.config["cut"]),
+        cut=segments.settings(MelConfig, "cut"),
         members=catalog.summary["folds"] if settings.cross_fit else 1,
     )
 

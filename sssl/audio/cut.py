@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
+from schemas.records import dump
 from sssl.audio.decode import Decoder
 from sssl.audio.features import level_db, log_mel
 from sssl.audio.info import AudioInfo
@@ -114,7 +115,7 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     tensor, bands = (pa.fixed_shape_tensor(pa.float16(), shape) for shape in (config.shape, config.shape[:1]))
     # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
     schema = arrow_schema(Segment, log_mel=tensor, band_level_db=bands)
-    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": repr(config)})
+    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": _described(config)})
     usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
     if not usable:
         return schema.empty_table()
@@ -134,6 +135,12 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
         },
         schema=schema,
     )
+
+
+def _described(config: MelConfig) -> str:
+    """Return a config as its `repr` is, but for fields that came later and change nothing: it is part of the bytes."""
+    values = ", ".join(f"{name}={value!r}" for name, value in dump(config).items())
+    return f"MelConfig({values})"
 
 
 def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:

@@ -9,7 +9,6 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Container, Iterator
-from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas import Catalog, arrow_schema, conform, version_of
+from schemas.records import dump
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.errors import CatalogError
@@ -103,7 +103,7 @@ def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Ma
         generation=_digest(tracks, config)[:12],
         stage="segment",
         round=None,
-        config=asdict(config),
+        config=dump(config),
         parents=(),
         files={},
         summary={},
@@ -170,8 +170,7 @@ def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
 
 def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None) -> Dealt:
     """Read a committed catalog, or some columns of it, with the config it was dealt by."""
-    config = CatalogConfig(**(catalog.config | {"classes": tuple(catalog.config["classes"])}))
-    return Dealt(store.read_table(catalog, columns), config)
+    return Dealt(store.read_table(catalog, columns), catalog.settings(CatalogConfig))
 
 
 def class_counts(tracks: pa.Table) -> Counter[str]:
@@ -185,7 +184,7 @@ def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
     found = hashlib.sha256(b"[[")
     for number, record in enumerate(_records(tracks)):
         found.update(b"," * (number > 0) + _json(record))
-    found.update(b"]," + _json(asdict(config)) + b"]")
+    found.update(b"]," + _json(dump(config)) + b"]")
     return found.hexdigest()
 
 

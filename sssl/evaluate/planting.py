@@ -7,7 +7,7 @@ so that the member that scores a planted segment has not trained on the track it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from schemas.records import dump
 from sssl.store.folder import Made, Manifest, Store
 
 Indices = NDArray[np.int64]
@@ -65,8 +66,8 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
 def write_planted(store: Store, segments: Manifest, source: Indices, planting: Planting) -> Manifest:
     """Commit the segments with the planted ones among them, row by row aligned with the original."""
     planned = replace(
-        Manifest.plan("segments", "plant", asdict(planting), [segments]),
-        config=segments.config | {"plant": asdict(planting), "of": segments.ref},
+        Manifest.plan("segments", "plant", dump(planting), [segments]),
+        config=segments.config | {"plant": dump(planting), "of": segments.ref},
         parents=segments.parents,  # in whose place they are
     )
     return store.commit_once(planned, partial(_make, store, segments, source))

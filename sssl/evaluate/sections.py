@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sssl.arrays import column
+from sssl.audio.mel import MelConfig
 from sssl.errors import CatalogError
 from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import last_split
@@ -101,7 +102,7 @@ def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.Da
     """Return the train tracks' segments with their true label, those that a section covers."""
     split = last_split(snapshot)
     sections = read_sections(truth_csv)
-    segment_s = snapshot.get("segments").config["cut"]["segment_s"]
+    segment_s = snapshot.get("segments").settings(MelConfig, "cut").segment_s
     labels = store.read_table(split)
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()
     rows = labels.select(["track_id", "segment_index", "inherited_label", "label", "partition"]).to_pandas()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import safetensors.torch
 import torch
 from torch import nn
 
+from schemas import records
 from sssl.audio.mel import MelConfig
 from sssl.model.networks import FRONT_ENDS, Classifier
 
@@ -46,7 +46,8 @@ def dump(model: Model) -> bytes:
         for k, member in enumerate(model.members)
         for name, tensor in member.state_dict().items()
     }
-    return safetensors.torch.save(tensors, metadata={"spec": json.dumps(asdict(model.spec), sort_keys=True)})
+    spec = json.dumps(records.dump(model.spec), sort_keys=True)
+    return safetensors.torch.save(tensors, metadata={"spec": spec})
 
 
 def load(data: bytes, device: str = "cpu") -> Model:
@@ -73,7 +74,7 @@ def model_id(data: bytes) -> str:
 def _spec(data: bytes) -> ModelSpec:
     length = int.from_bytes(data[:8], "little")
     try:
-        spec: dict[str, Any] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["spec"])
+        spec = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["spec"])
     except (ValueError, KeyError) as error:
         raise ValueError("not a model file of this program: its header carries no spec") from error
-    return ModelSpec(**(spec | {"classes": tuple(spec["classes"]), "cut": MelConfig(**spec["cut"])}))
+    return records.load(ModelSpec, spec)

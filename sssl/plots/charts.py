@@ -14,6 +14,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from schemas.records import load
 from sssl.labels.mixture import BINS, Component, centers
 from sssl.metrics import Bin, wilson
 from sssl.plots.colors import color_of
@@ -41,7 +42,7 @@ def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any], large: bo
     axes.bar(at, noisy, step, confident, align="edge", color=THEME["noisy"], alpha=0.5)
     for name, color, style in (("confident", "accent", "-"), ("noisy", "noisy", "--")):
         if mixture[name]["mean"] is not None:
-            component = np.exp(Component(**mixture[name]).log_density(x[first:last])) * counts.sum() * step
+            component = np.exp(load(Component, mixture[name]).log_density(x[first:last])) * counts.sum() * step
             axes.plot(x[first:last], component, style, color=THEME[color], linewidth=1.8)
     axes.set_xlim(at[0], at[-1] + step)
     axes.set_ylim(bottom=0)

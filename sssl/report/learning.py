@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from schemas import Round
 from sssl.labels import mixture
+from sssl.labels.acceptance import JudgeConfig
 from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
 
@@ -31,7 +32,7 @@ def context(source: Source) -> Context:
     splits = [_split_of(source, row, counts[row.round], large=row.round == last) for row in split_rounds]
     return {
         "rounds": rounds,
-        "interval_level": source.snapshot.of("rounds")[-1].config["interval_level"],
+        "interval_level": source.snapshot.of("rounds")[-1].settings(JudgeConfig).interval_level,
         "accuracy": charts.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
         "confident": charts.by_round("confident", alt, numbers, confident, source.colors, accepted),
         "splits": sorted(splits, key=lambda split: not split["by_class"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.records import load
 from sssl.labels.acceptance import confusion_of
 from sssl.metrics import Bin, quality, reliability
 from sssl.plots import charts
@@ -23,7 +24,7 @@ def context(source: Source) -> Context:
         for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
     ]
     edges, counts = source.histogram("confidence", "songs", 1.0, 20)
-    threshold = Threshold(**songs.summary["threshold"]).abstain_below
+    threshold = load(Threshold, songs.summary["threshold"]).abstain_below
     alt = "Histogram of the songs' confidence; songs below the threshold abstain"
     return {
         "matrices": [matrix for matrix in matrices if matrix["quality"].tracks],
@@ -49,7 +50,7 @@ def reliability_curve(source: Source) -> Context | None:
     bins = reliability(confidence, correct, bins_for(len(confidence)))
     of_held_out = len(confidence) >= FEWEST_FOR_CURVE
     if not of_held_out:
-        bins = [Bin(**found) for found in source.snapshot.get("songs").summary["reliability"]]
+        bins = [load(Bin, found) for found in source.snapshot.get("songs").summary["reliability"]]
     tracks = sum(found.tracks for found in bins)
     if tracks < FEWEST_FOR_CURVE:
         return None

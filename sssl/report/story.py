@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, Ledger, Round, Score, Song
+from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Manifest, Snapshot, Store
@@ -52,7 +53,7 @@ class Story:
     entry: Ledger
     classes: tuple[str, ...]
     start_s: list[float]
-    cut: dict[str, Any]
+    cut: MelConfig
     rounds: list[TrackRound]
     split_round: int
     split: list[Label]
@@ -63,7 +64,7 @@ class Story:
 
     @property
     def end_s(self) -> float:
-        return self.start_s[-1] + float(self.cut["segment_s"]) if self.start_s else 0.0
+        return self.start_s[-1] + self.cut.segment_s if self.start_s else 0.0
 
     @property
     def suspects(self) -> int:
@@ -101,7 +102,7 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
         entry=Ledger(**reader.rows("ledger", None)[0]),
         classes=tuple(snapshot.get("catalog").summary["classes"]),
         start_s=[row["start_s"] for row in reader.rows("segments", None, ["track_id", "start_s"])],
-        cut=snapshot.get("segments").config["cut"],
+        cut=snapshot.get("segments").settings(MelConfig, "cut"),
         rounds=[
             TrackRound(
                 verdict,
@@ -131,7 +132,7 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
     unknown = [np.nan] * len(story.classes)
     entries = cast("list[dict[str, Any]]", story.song.timeline)
     bands: Bands = {"timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]}
-    hop_s = float(story.cut["hop_s"] or story.cut["segment_s"])
+    hop_s = story.cut.start_distance_s
     noisy = [row.partition == "noisy" for row in story.split]
     if any(noisy):
         bands["noisy"] = [
@@ -142,9 +143,9 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
         log_mel=column.combine_chunks().to_numpy_ndarray(),
         posterior=np.array([row.probabilities or unknown for row in story.used.scores]),
         bands=bands,
-        segment_s=float(story.cut["segment_s"]),
-        rate_hz=story.cut["rate_hz"],
-        frame_hop=story.cut["frame_hop"],
+        segment_s=story.cut.segment_s,
+        rate_hz=story.cut.rate_hz,
+        frame_hop=story.cut.frame_hop,
     )
     return track_png(view, story.classes)
 
@@ -169,7 +170,8 @@ class _Reader:
 
 
 def _hearing_model(songs: Manifest) -> SongModel | None:
-    return SongModel.of_summary(songs.summary) if songs.config.get("sound") else None
+    model = SongModel.of_summary(songs.summary)
+    return model if model.classifier.knows_sound else None
 
 
 def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:

@@ -7,10 +7,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from sssl.labels.acceptance import confusion_of
+from schemas.records import load
+from sssl.audio.mel import MelConfig
+from sssl.labels.acceptance import JudgeConfig, confusion_of
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
-from sssl.presets import PRESETS
+from sssl.model.settings import TrainConfig
+from sssl.presets import GUARDED, PRESETS
 from sssl.report.source import Context, Source, stopped
 from sssl.songs.classifier import Threshold
 
@@ -28,12 +31,13 @@ def context(source: Source) -> Context:
     scores, train = (source.snapshot.get(table, accepted.round) for table in ("scores", "models"))
     by_song, by_mean = (confusion_of(table.summary, "test", source.classes) for table in (songs, scores))
     song_quality = quality(by_song)
-    max_drop = source.snapshot.of("rounds")[-1].config["max_drop"]
+    max_drop = source.snapshot.of("rounds")[-1].settings(JudgeConfig).max_drop
+    training = train.settings(TrainConfig)
     preset, differences = nearest_preset(source)
     return found | {
         "segments": segments.rows,
-        "segment_s": segments.config["cut"]["segment_s"],
-        "threshold": Threshold(**songs.summary["threshold"]),
+        "segment_s": segments.settings(MelConfig, "cut").segment_s,
+        "threshold": load(Threshold, songs.summary["threshold"]),
         "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
         "warm_up": source.rounds[0],
         "accepted": accepted,
@@ -45,8 +49,8 @@ def context(source: Source) -> Context:
         "selected": max_drop is not None and any(row.round and not stopped(row) for row in source.rounds),
         "interval": wilson(song_quality.accuracy, song_quality.tracks) if song_quality.accuracy is not None else None,
         "made_at": songs.created_at,
-        "train": train.config,
-        "cross_fitted": train.config["cross_fit"] and source.snapshot.get("catalog").summary["folds"] > 1,
+        "train": training,
+        "cross_fitted": training.cross_fit and source.snapshot.get("catalog").summary["folds"] > 1,
         "preset": preset,
         "differences": differences,
     }
@@ -55,7 +59,12 @@ def context(source: Source) -> Context:
 def nearest_preset(source: Source) -> tuple[str, list[str]]:
     """Name the preset that a run's settings are nearest to, and each setting in which they differ from it."""
     tables = {"relabel": "labels", "train": "models", "score": "scores", "judge": "rounds"}
-    used = {stage: source.snapshot.of(table)[-1].config for stage, table in tables.items()}
+    manifests = {stage: source.snapshot.of(table)[-1] for stage, table in tables.items()}
+    used = {
+        stage: asdict(manifest.settings(type(getattr(GUARDED, stage))))
+        for stage, manifest in manifests.items()
+        if manifest.config  # the labels of the warm-up have none
+    }
     differing = {name: list(_differences(used, asdict(preset))) for name, preset in PRESETS.items()}
     nearest = min(differing, key=lambda name: len(differing[name]))
     return nearest, differing[nearest]

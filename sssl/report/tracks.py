@@ -59,7 +59,7 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
         track_id,
     )
     manifest, unknown = source.snapshot.get("segments"), [np.nan] * len(source.classes)
-    cut = MelConfig(**manifest.config["cut"])
+    cut = manifest.settings(MelConfig, "cut")
     start_s, log_mel = _segments(source, manifest, song["part"], track_id)
     posterior = np.array([row["probabilities"] or unknown for row in rows], dtype=np.float64)
     noisy_s = [float(start) for start, row in zip(start_s, rows, strict=True) if row["noisy"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from schemas import Catalog, Song
+from schemas.records import dump, load
 from sssl.config import require
 from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
@@ -76,6 +77,11 @@ class SongClassifier:
     coefficients: tuple[tuple[float, ...], ...]
     intercept: tuple[float, ...]
 
+    @property
+    def knows_sound(self) -> bool:
+        """Whether it was fitted to the sound of tracks, too."""
+        return len(self.mean) > STATISTICS * len(self.intercept)
+
     def probabilities(self, features: Floats) -> Floats:
         """Return the class probabilities [C] of one track's statistics; of the first of them, if it knows no more."""
         known, classes = features[: len(self.mean)], len(self.intercept)
@@ -128,18 +134,12 @@ class SongModel:
         return self.held_out_classifier if split == "test" else self.classifier
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return dump(self)
 
     @classmethod
     def of_summary(cls, summary: dict[str, Any]) -> SongModel:
         """Read the model back from the manifest of `songs`; older ones had one classifier, fitted to train tracks."""
-        bins = tuple(Bin(**values) for values in summary["reliability"])
-        return cls(
-            SongClassifier(**summary["classifier"]),
-            SongClassifier(**summary.get("held_out_classifier", summary["classifier"])),
-            Threshold(**summary["threshold"]),
-            bins,
-        )
+        return load(cls, {"held_out_classifier": summary["classifier"]} | summary)
 
 
 class LabelledTracks(NamedTuple):

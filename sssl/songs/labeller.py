@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from schemas import Catalog, Song
+from schemas import Catalog, Song, records
 from sssl.audio.cut import cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -20,8 +20,6 @@ from sssl.model.settings import ScoreConfig
 from sssl.songs.classifier import SongConfig, SongMaker, SongModel
 from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import last_accepted
-
-ConfigT = TypeVar("ConfigT")
 
 
 @dataclass(frozen=True)
@@ -95,19 +93,32 @@ class Recipe:
         return cls(snapshot.get("models", accepted.round).files[0].path, settings)
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """The settings of a recipe, read back."""
+
+    cut: MelConfig
+    gate: GateConfig
+    score: ScoreConfig
+    songs: SongConfig
+    song_model: SongModel
+    classes: tuple[str, ...]
+    round: int
+    model_id: str
+
+
 def make_labeller(weights: bytes, settings: dict[str, Any]) -> Labeller:
     """Make a labeller from the content of a model file and the settings of its recipe."""
-    mel = _config(MelConfig, settings["cut"])
+    found = records.load(_Settings, settings)
     maker = SongMaker(
-        SongModel.of_summary(settings["song_model"]),
-        _config(SongConfig, settings["songs"]),
-        tuple(settings["classes"]),
-        mel.segment_s,
-        settings["round"],
-        settings["model_id"],
+        model=found.song_model,
+        settings=found.songs,
+        classes=found.classes,
+        segment_s=found.cut.segment_s,
+        round=found.round,
+        model_id=found.model_id,
     )
-    gate, score = _config(GateConfig, settings["gate"]), _config(ScoreConfig, settings["score"])
-    return Labeller(load(weights), mel, gate, score, maker)
+    return Labeller(load(weights), found.cut, found.gate, found.score, maker)
 
 
 @lru_cache(maxsize=4)
@@ -115,8 +126,3 @@ def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
     found = [store.manifest(*ref.split("/")) for ref in refs]
     recipe = Recipe.of(store, Snapshot(tuple(manifest for manifest in found if manifest is not None)))
     return make_labeller(store.read_bytes(recipe.weights), recipe.settings)
-
-
-def _config(config_class: type[ConfigT], values: dict[str, Any]) -> ConfigT:
-    """Read a config back from a manifest, which may hold more."""
-    return config_class(**{f.name: values[f.name] for f in fields(config_class) if f.name in values})  # type: ignore[arg-type]

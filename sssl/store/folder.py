@@ -19,7 +19,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
+from schemas.records import RecordError, RecordT, dump, load
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.atomic import replacing
@@ -55,6 +56,20 @@ EPOCHS = "latest"
 
 
 @dataclass(frozen=True)
+class Written:
+    """What says of a JSON file under which schema version it was written."""
+
+    schema_version: int | None = None
+
+
+@dataclass(frozen=True)
+class FolderMark(Written):
+    """`sssl.json`, which makes a folder an output folder."""
+
+    made_by: str = ""
+
+
+@dataclass(frozen=True)
 class PartFile:
     """One committed file of a table; `path` is relative to the output folder."""
 
@@ -70,7 +85,7 @@ class Receipt:
 
     part: int
     files: dict[str, PartFile]
-    counts: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,15 @@ class Manifest:
         """CPU seconds of all processes of the stage; its tables share them. None where they were not measured."""
         return self.summary.get("cpu_s")
 
+    def settings(self, kind: type[RecordT], name: str | None = None) -> RecordT:
+        """Read the config that the table was made with, or the part of it under a name.
+
+        Raises:
+            StoreError: it is damaged; the message says in which field.
+        """
+        values = self.config if name is None else self.config.get(name, {})
+        return loaded(kind, values, f"the manifest of {self.ref}")
+
     @property
     def digest(self) -> str:
         """SHA-256 over the full content of all files, in the order of parts."""
@@ -149,6 +173,18 @@ def json_bytes(value: Any) -> bytes:
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:
+    """Read a record back from JSON that was found in a place.
+
+    Raises:
+        StoreError: it is damaged; the message says where, and in which field.
+    """
+    try:
+        return load(kind, values)
+    except RecordError as error:
+        raise StoreError(f"{place} is damaged: {error}") from error
 
 
 def check_version(version: int | None, what: str) -> None:
@@ -240,8 +276,8 @@ class Store:
             if not store.exists("sssl.json"):
                 if not create:
                     raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
-                store.write_json("sssl.json", {"schema_version": SCHEMA_VERSION, "made_by": f"sssl {__version__}"})
-            version = store.read_json("sssl.json").get("schema_version")
+                store.write_record("sssl.json", FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
+            version = store.read_record("sssl.json", FolderMark).schema_version
         except OSError as error:
             raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
         check_version(version, root)
@@ -313,7 +349,15 @@ class Store:
         return True
 
     def read_json(self, path: str) -> Any:
-        return json.loads(self.read_bytes(path))
+        """Read a JSON file.
+
+        Raises:
+            StoreError: it is none.
+        """
+        try:
+            return json.loads(self.read_bytes(path))
+        except ValueError as error:
+            raise StoreError(f"{self.url(path)} is damaged: {error}") from error
 
     def read_json_if_any(self, path: str) -> Any:
         """Return the content of a file, None if there is no such file."""
@@ -324,6 +368,24 @@ class Store:
 
     def write_json(self, path: str, value: Any) -> None:
         self.write_bytes(path, json_bytes(value))
+
+    def read_record(self, path: str, kind: type[RecordT]) -> RecordT:
+        """Read a record that is kept as JSON.
+
+        Raises:
+            StoreError: it is damaged; the message says in which field.
+        """
+        return loaded(kind, self.read_json(path), self.url(path))
+
+    def read_record_if_any(self, path: str, kind: type[RecordT]) -> RecordT | None:
+        """Read a record, None if there is no such file."""
+        try:
+            return self.read_record(path, kind)
+        except FileNotFoundError:
+            return None
+
+    def write_record(self, path: str, record: Any) -> None:
+        self.write_json(path, dump(record))
 
     # Parts
 
@@ -367,15 +429,14 @@ class Store:
     # Receipts
 
     def write_receipt(self, ref: str, receipt: Receipt) -> None:
-        self.write_json(f"{ref}/receipts/{receipt.part:05d}.json", asdict(receipt))
+        self.write_record(f"{ref}/receipts/{receipt.part:05d}.json", receipt)
 
     def receipt(self, ref: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
         try:
-            found = self.read_json_if_any(f"{ref}/receipts/{part:05d}.json")
-        except ValueError:
+            receipt = self.read_record_if_any(f"{ref}/receipts/{part:05d}.json", Receipt)
+        except StoreError:
             return None  # empty, as a power failure leaves a file
-        receipt = None if found is None else _receipt(found)
         return receipt if receipt and self._are_whole(receipt.files.values()) else None
 
     def _are_whole(self, files: Iterable[PartFile]) -> bool:
@@ -390,11 +451,12 @@ class Store:
     def manifest(self, table: str, generation: str) -> Manifest | None:
         """Return the manifest of a committed generation, None if it is not committed."""
         path = f"{table}/{generation}/manifest.json"
-        value = self.read_json_if_any(path)
-        if value is None:
+        values = self.read_json_if_any(path)
+        if values is None:
             return None
-        check_version(value["schema_version"], path)  # first: a newer one may have fields that we do not know
-        return _manifest(value)
+        # First: the fields of a newer version may mean something else.
+        check_version(loaded(Written, values, path).schema_version, path)
+        return loaded(Manifest, values, path)
 
     def commit_once(self, planned: Manifest, make: Callable[[Manifest], Made]) -> Manifest:
         """Return the committed generation of a plan; where there is none, make it and commit it.
@@ -424,9 +486,9 @@ class Store:
         if committed is not None:
             return committed
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        stamped = asdict(manifest) | {"created_at": manifest.created_at or now}
+        stamped = dump(replace(manifest, created_at=manifest.created_at or now))
         path = f"{manifest.table}/{manifest.generation}/manifest.json"
-        return _manifest(stamped if self.create(path, json_bytes(stamped)) else self.read_json(path))
+        return load(Manifest, stamped) if self.create(path, json_bytes(stamped)) else self.read_record(path, Manifest)
 
     def newest_pointer(self) -> str:
         """Return the pointer that readers follow."""
@@ -453,12 +515,3 @@ class Store:
         self.write_bytes(self.pointer, json_bytes({"tables": refs}), durable=True)
         if self.newest_pointer() != self.pointer:
             raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")
-
-
-def _receipt(value: dict[str, Any]) -> Receipt:
-    return Receipt(value["part"], {table: PartFile(**file) for table, file in value["files"].items()}, value["counts"])
-
-
-def _manifest(value: dict[str, Any]) -> Manifest:
-    files = {int(part): PartFile(**file) if isinstance(file, dict) else file for part, file in value["files"].items()}
-    return Manifest(**(value | {"files": files, "parents": tuple(value["parents"])}))

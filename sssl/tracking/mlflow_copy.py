@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import schemas
 from sssl.store.folder import Store
-from sssl.tracking.record import Dataset, Record, RunRecord
+from sssl.tracking.record import Dataset, LoggedModel, Record, RunRecord
 
 LOGGER = logging.getLogger(__name__)
 EXPERIMENT = "sssl"
@@ -36,6 +36,7 @@ _MODEL_NEEDS = (
     "av",
     "fsspec",
     "mlflow",
+    "msgspec",
     "numpy",
     "pandas",
     "pyarrow",
@@ -176,11 +177,11 @@ class Copy:
     def _send_metrics(self, known: _Known, run: RunRecord) -> None:
         from mlflow.entities import Metric
 
-        for some in _batches([at for at in run.metrics if at not in known.metrics], _MOST_METRICS):
-            rows = [(name, step, *run.metrics[name, step]) for name, step in some]
-            metrics = [Metric(name, value, at_ms, step) for name, step, value, at_ms in rows]
+        new = [found for found in run.metrics if (found.name, found.step) not in known.metrics]
+        for some in _batches(new, _MOST_METRICS):
+            metrics = [Metric(found.name, found.value, found.at_ms, found.step) for found in some]
             self._client.log_batch(known.run_id, metrics=metrics)
-            known.metrics.update(some)
+            known.metrics.update((found.name, found.step) for found in some)
             self.sent += len(some)
 
     def _send_datasets(self, known: _Known, datasets: Sequence[Dataset]) -> None:
@@ -211,26 +212,26 @@ class Copy:
     def _send_model(self) -> None:
         """Log the model and register it, unless the same one is registered."""
         model = self._record.model
-        if model is None or self._model == model["digest"]:
+        if model is None or self._model == model.digest:
             return
-        if not self._store.exists(model["weights"]):
+        if not self._store.exists(model.weights):
             LOGGER.warning("the model of run %s is no longer in %s", self._record.key, self._store.root)
             return
         tag = "sssl.model"
-        if not self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model['digest']}'"):
+        if not self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'"):
             with TemporaryDirectory() as folder:
                 logged = self._log_model(Path(folder), model)
-            self._register(logged, {tag: model["digest"], "sssl.run": self._record.id})
+            self._register(logged, {tag: model.digest, "sssl.run": self._record.id})
             self.sent += 1
-        self._model = model["digest"]
+        self._model = model.digest
 
-    def _log_model(self, folder: Path, model: Mapping[str, Any]) -> Any:
+    def _log_model(self, folder: Path, model: LoggedModel) -> Any:
         from mlflow.entities import LoggedModelOutput
 
         run_id = self._known[""].run_id
         made = self._client.create_logged_model(self._experiment, MODEL, run_id, params=self._record.whole.params)
-        (folder / "weights").write_bytes(self._store.read_bytes(model["weights"]))
-        (folder / "settings").write_text(json.dumps(model["settings"]))
+        (folder / "weights").write_bytes(self._store.read_bytes(model.weights))
+        (folder / "settings").write_text(json.dumps(model.settings))
         _save_model(folder, made, run_id)
         self._client.log_model_artifacts(made.model_id, str(folder / "model"))
         self._client.finalize_logged_model(made.model_id, "READY")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sssl.store.folder import Manifest, Store
 
@@ -27,16 +27,33 @@ class Dataset:
     rows: int
 
 
+class Measured(NamedTuple):
+    """A metric at a step, and when it was measured, in milliseconds."""
+
+    name: str
+    step: int
+    value: float
+    at_ms: int
+
+
+@dataclass(frozen=True)
+class LoggedModel:
+    """Where the weights of a model are, the settings that go with them, and the digest of both."""
+
+    weights: str
+    settings: dict[str, Any]
+    digest: str
+
+
 @dataclass
 class RunRecord:
-    """One run of MLflow. Metrics are by name and step, so that what is reported again after a restart counts once."""
+    """One run of MLflow. A metric has one value a step: what is reported again after a restart counts once."""
 
     name: str
     tags: dict[str, str]
     started_ms: int
     params: dict[str, str] = field(default_factory=dict)
-    metrics: dict[tuple[str, int], tuple[float, int]] = field(default_factory=dict)
-    """Value and time in milliseconds."""
+    metrics: list[Measured] = field(default_factory=list)
     datasets: list[Dataset] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """Path in the store by path among the artifacts."""
@@ -45,9 +62,14 @@ class RunRecord:
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
         """Note metrics at a step, leaving out those that could not be measured and what is known."""
+        known = {measured.name: measured for measured in self.metrics if measured.step == step}
         for name, value in metrics.items():
-            if value is not None and self.metrics.get((name, step), (None,))[0] != float(value):
-                self.metrics[name, step] = (float(value), now_ms())
+            before = known.get(name)
+            if value is None or (before is not None and before.value == float(value)):
+                continue
+            if before is not None:
+                self.metrics.remove(before)
+            self.metrics.append(Measured(name, step, float(value), now_ms()))
 
     def dataset(self, manifest: Manifest, uri: str) -> None:
         """Note a table that was read."""
@@ -66,14 +88,13 @@ class Record:
     key: str
     id: str
     runs: dict[str, RunRecord]
-    model: dict[str, Any] | None = None
-    """Where the weights are, the settings that go with them, and the digest of both."""
+    model: LoggedModel | None = None
 
     @classmethod
     def open(cls, store: Store, key: str, tags: Mapping[str, str]) -> Record:
         """Read the record of a run that goes on, or begin one."""
-        known = store.read_json_if_any(_path(key))
-        return _of_json(known) if known else cls(key, uuid.uuid4().hex, {"": _begun(f"run {key}", tags)})
+        known = store.read_record_if_any(_path(key), cls)
+        return known or cls(key, uuid.uuid4().hex, {"": _begun(f"run {key}", tags)})
 
     @property
     def whole(self) -> RunRecord:
@@ -84,14 +105,14 @@ class Record:
         return self.runs.setdefault(str(round), _begun(f"round {round}", {"sssl.round": str(round)}))
 
     def save(self, store: Store) -> None:
-        store.write_json(_path(self.key), _to_json(self))
+        store.write_record(_path(self.key), self)
 
 
 def read_records(store: Store) -> Iterator[Record]:
     """Read the records of all runs into an output folder."""
     for name in store.names(FOLDER):
         if name.endswith(".json"):
-            yield _of_json(store.read_json(f"{FOLDER}/{name}"))
+            yield store.read_record(f"{FOLDER}/{name}", Record)
 
 
 def now_ms() -> int:
@@ -104,20 +125,3 @@ def _path(key: str) -> str:
 
 def _begun(name: str, tags: Mapping[str, str]) -> RunRecord:
     return RunRecord(name, dict(tags), now_ms())
-
-
-def _to_json(record: Record) -> dict[str, Any]:
-    runs = {
-        name: asdict(run) | {"metrics": [[*at, *measured] for at, measured in run.metrics.items()]}
-        for name, run in record.runs.items()
-    }
-    return {"key": record.key, "id": record.id, "model": record.model, "runs": runs}
-
-
-def _of_json(value: dict[str, Any]) -> Record:
-    return Record(**(value | {"runs": {name: _run_of_json(run) for name, run in value["runs"].items()}}))
-
-
-def _run_of_json(value: dict[str, Any]) -> RunRecord:
-    metrics = {(name, step): (measured, at_ms) for name, step, measured, at_ms in value["metrics"]}
-    return RunRecord(**(value | {"metrics": metrics, "datasets": [Dataset(**found) for found in value["datasets"]]}))

@@ -16,7 +16,7 @@ from schemas import TABLES
 from sssl.errors import StoreError
 from sssl.store.folder import Manifest, Store, digest_of
 from sssl.tracking.mlflow_copy import Copy, Untold
-from sssl.tracking.record import FOLDER, Record, RunRecord, read_records
+from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_records
 
 LOGGER = logging.getLogger(__name__)
 _GOES_ON = "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is missing there"
@@ -54,7 +54,7 @@ class Tracker:
 
     def model(self, weights: str, settings: Mapping[str, Any]) -> None:
         """Log and register the model of the run: the path of its weights in the store, and what goes with them."""
-        self._record.model = {"weights": weights, "settings": dict(settings), "digest": digest_of(settings)}
+        self._record.model = LoggedModel(weights, dict(settings), digest_of(settings))
         self._line.send()
 
     def files(self, contents: Mapping[str, bytes]) -> None:
