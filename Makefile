@@ -101,7 +101,7 @@ bench-scale: $(STAMP)  ## measure how cost grows with the catalog, and whether s
 	PYTHONPATH=tests $(BIN)/python tests/bench/estimate.py
 
 constraints: $(STAMP)  ## pin what is installed now
-	$(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' > constraints.txt
+	$(BIN)/pip freeze --all --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^pip==' > constraints.txt
 
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools

@@ -11,6 +11,9 @@ import warnings
 from collections.abc import Sequence
 from types import ModuleType
 
+from pipelines.terminal.extras import how_to_install
+from pipelines.terminal.flags import complain
+
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
     "plan": "say what a run would decode and why",
@@ -65,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(module_of(command).main(args[1:]))
     except KeyboardInterrupt:
         return 130  # amid its imports, or a command that only looks
+    except ImportError as error:
+        advice = how_to_install(command, error)
+        if advice is None:
+            raise
+        complain(advice)
+        return 1
 
 
 if __name__ == "__main__":

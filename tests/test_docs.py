@@ -27,6 +27,7 @@ ELSEWHERE = {
     "make demo": "Makefile::demo",
     "make test": "Makefile::test",
     ". .venv/bin/activate": "Makefile::install",
+    "pip install": "tests/test_packaging.py::test_an_installed_program_plans_a_catalog",
     "sssl estimate": "tests/pipelines/commands/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
     "sssl evaluate": "tests/pipelines/commands/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
     "sssl import": "tests/pipelines/commands/test_import.py::test_the_printed_command_is_one_that_runs",

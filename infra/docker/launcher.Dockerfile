@@ -13,9 +13,10 @@ COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/d
 WORKDIR /opt/sssl
 # The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
 COPY constraints.txt pyproject.toml ./
-RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
+        print(*project['dependencies'], *extras['run'], *extras['gcp'], *extras['mlflow'], sep='\n')" > requirements.txt \
     && pip install --constraint constraints.txt --requirement requirements.txt
-COPY README.md ./
+COPY README.md LICENSE ./
 COPY schemas schemas
 COPY sssl sssl
 COPY pipelines pipelines

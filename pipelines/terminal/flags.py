@@ -52,6 +52,6 @@ def require_local(name: str, path: str | None) -> None:
     require(path is None or "://" not in path, name, path, "a path on this machine, to be copied from there")
 
 
-def complain(error: Exception) -> None:
+def complain(error: Exception | str) -> None:
     """Print an error that its user can mend, without a traceback."""
     console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)

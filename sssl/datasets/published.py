@@ -65,7 +65,7 @@ class Source:
         """
         path = self.find(name)
         if path is None:
-            raise CatalogError(f"{self.root}: expected {name} in it or below; docs/datasets.md shows the set's layout")
+            raise CatalogError(f"{self.root}: expected {name} in it or below, as the set is when unpacked")
         return path
 
 

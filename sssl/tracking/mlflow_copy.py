@@ -39,6 +39,7 @@ _MODEL_NEEDS = (
     "msgspec",
     "numpy",
     "pandas",
+    "psutil",
     "pyarrow",
     "safetensors",
     "scikit-learn",
@@ -48,6 +49,7 @@ _MODEL_NEEDS = (
     "torch",
     "torchaudio",
 )
+"""What the logged model imports, with the modules of ours that it loads."""
 _MOST_METRICS, _MOST_NAMES = 1000, 100  # MLflow's limits of a request
 
 Item = TypeVar("Item")
@@ -101,8 +103,10 @@ class Copy:
             return
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        import mlflow
-
+        try:
+            import mlflow
+        except ModuleNotFoundError as error:
+            raise Untold("it is not installed: pip install 'sssl[mlflow]'") from error
         # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)

@@ -54,10 +54,31 @@ def test_versions_are_those_that_the_tests_run_with(dockerfile):
     assert of(dockerfile, "FROM")[-1].startswith("python:3.11.")
 
 
+def name_of(requirement):
+    return re.split(r"[\[<>=]", requirement)[0].lower().replace("_", "-")
+
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
 def test_every_dependency_has_its_version_in_the_constraints():
-    pinned = {line.split("==")[0].lower() for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
-    declared = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert {re.split(r"[\[<>=]", name)[0].lower() for name in declared} <= {name.replace("_", "-") for name in pinned}
+    pinned = {name_of(line) for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
+    declared = {name_of(name) for names in (PROJECT["dependencies"], *EXTRAS.values()) for name in names}
+    assert declared - {"sssl"} <= pinned
+
+
+@ROLES
+def test_what_an_image_installs_are_the_dependencies_and_the_extras_of_its_role(dockerfile):
+    (install,) = (run for run in of(dockerfile, "RUN") if "--requirement" in run)
+    list_requirements = install.split(" > requirements.txt")[0].removeprefix("python ")
+    listed = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {list_requirements}"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert listed.returncode == 0, listed.stderr
+    extras = ["run", "gcp", *(["mlflow"] if dockerfile.stem == "launcher" else [])]
+    expected = [*PROJECT["dependencies"], *(name for extra in extras for name in EXTRAS[extra])]
+    assert listed.stdout.split() == expected
 
 
 def top_packages():
@@ -78,7 +99,7 @@ def test_what_is_copied_is_there_and_is_not_ignored(dockerfile):
 
 def test_the_context_is_the_code_and_nothing_that_a_checkout_gathers():
     kept = [line[1:].rstrip("/") for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
-    assert sorted(kept) == sorted(["constraints.txt", "pyproject.toml", "README.md", *top_packages()])
+    assert sorted(kept) == sorted(["constraints.txt", "pyproject.toml", "README.md", "LICENSE", *top_packages()])
 
 
 @ROLES

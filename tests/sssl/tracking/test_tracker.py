@@ -1,10 +1,15 @@
+import ast
+import subprocess
+import sys
+
 import mlflow
 import pytest
 
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
-from sssl.tracking.tracker import Tracker
+from sssl.tracking.mlflow_copy import _MODEL_NEEDS, Untold
+from sssl.tracking.tracker import Tracker, sync
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,32 @@ def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path,
 def test_a_remote_output_needs_a_server():
     with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
         Tracker(Store("memory://o"), None, "key", {})
+
+
+def test_without_mlflow_a_run_goes_on_and_its_record_is_sent_once_mlflow_is_there(tmp_path, caplog):
+    store = Store.open(str(tmp_path / "o"), create=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mlflow", None)
+        with Tracker(store, None, "key", {"a": 1}).round(0, {}) as log:
+            log.log({"loss": 0.5})
+        assert "it is not installed: pip install 'sssl[mlflow]'; the run goes on" in caplog.text
+        with pytest.raises(Untold, match="it is not installed"):
+            sync(store, None)
+    assert sync(store, None) > 0
+
+
+def test_the_logged_model_names_every_package_that_it_imports():
+    code = "import sys, sssl.tracking.pyfunc; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in"
+    listed = subprocess.run(
+        [sys.executable, "-c", f"{code} ('sssl', 'schemas')))"], capture_output=True, text=True, check=True
+    )
+    imported = set()
+    for path in listed.stdout.split():
+        with open(path) as file:
+            for node in ast.parse(file.read()).body:
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.split(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    imported.add(node.module.split(".")[0])
+    needed = imported - sys.stdlib_module_names - {"sssl", "schemas"}
+    assert needed == {name.replace("scikit-learn", "sklearn") for name in _MODEL_NEEDS}
