@@ -9,11 +9,15 @@ import gcs
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import settings
 from reports import make_folder, read, sections
 
 from pipelines.cli import main
 from sssl.store.folder import Store
 
+# The same examples on every machine and in every run, and no time limit on a busy one.
+settings.register_profile("sssl", derandomize=True, max_examples=50, deadline=None, database=None)
+settings.load_profile("sssl")
 # Before any test: the decoders' processes have the environment that the first of them started in.
 os.environ.update(gcs.ENVIRONMENT)
 RATE_HZ = 16_000

@@ -130,7 +130,7 @@ def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """
     rows = torch.randperm(len(track), generator=generator)
     if size == 1 or not len(track):
-        return rows.unsqueeze(1)
+        return rows.view(len(track), size)
     rows = rows[torch.argsort(track[rows], stable=True)]
     of_tracks = rows.split(segments_a_track(track).tolist())
     bags = torch.cat([own[torch.arange(-(-len(own) // size) * size) % len(own)].view(-1, size) for own in of_tracks])

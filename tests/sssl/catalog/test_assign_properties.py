@@ -1,0 +1,66 @@
+"""What holds for every catalog, however it is labelled, grouped and grown."""
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import Catalog, to_arrow
+from sssl.catalog.assign import CatalogConfig, Dealt, deal
+
+CONFIG = CatalogConfig(folds=3)
+LABELS = [*CONFIG.classes, None]
+
+
+@st.composite
+def catalogs(draw):
+    """Up to 60 tracks of up to 20 groups, as they come from a file: without part, split and fold."""
+    given_rows = draw(st.lists(st.tuples(st.integers(0, 19), st.sampled_from(LABELS)), min_size=1, max_size=60))
+    rows = [
+        Catalog(f"t{i:03d}", f"/{i}.wav", label, None, f"g{group}", 0, None, False, 0, None)
+        for i, (group, label) in enumerate(given_rows)
+    ]
+    return to_arrow(Catalog, rows)
+
+
+def by_id(dealt):
+    return {row["track_id"]: row for row in dealt.to_pylist()}
+
+
+@given(catalogs())
+def test_every_track_is_dealt_once_and_parts_are_full_but_for_the_last(tracks):
+    dealt = deal(tracks, CONFIG, Dealt())
+    assert sorted(dealt["track_id"].to_pylist()) == sorted(tracks["track_id"].to_pylist())
+    sizes = [count["counts"] for count in dealt["part"].value_counts().to_pylist()]
+    size = CONFIG.part_size(len(tracks))
+    assert len(sizes) == -(-len(tracks) // size)
+    assert sorted(sizes)[1:] == [size] * (len(sizes) - 1)
+
+
+@given(catalogs())
+def test_a_group_is_in_one_split_and_one_fold(tracks):
+    dealt = deal(tracks, CONFIG, Dealt())
+    labelled = [row for row in dealt.to_pylist() if row["label"] is not None]
+    for name in ("split", "fold"):
+        of_groups = {(row["group_id"], row[name]) for row in labelled}
+        assert len(of_groups) == len({row["group_id"] for row in labelled})
+    assert {row["split"] for row in dealt.to_pylist() if row["label"] is None} <= {None}
+
+
+@given(catalogs(), st.randoms(use_true_random=False))
+def test_the_order_of_the_catalog_does_not_matter(tracks, random):
+    order = list(range(len(tracks)))
+    random.shuffle(order)
+    assert deal(tracks.take(pa.array(order)), CONFIG, Dealt()).equals(deal(tracks, CONFIG, Dealt()))
+
+
+@given(catalogs(), st.data())
+def test_tracks_that_were_dealt_stay_where_they_are_when_others_come(tracks, data):
+    known = data.draw(st.integers(1, len(tracks)))
+    before = deal(tracks.slice(0, known), CONFIG, Dealt())
+    after = by_id(deal(tracks, CONFIG, Dealt(before, CONFIG)))
+    for row in before.to_pylist():
+        now = after[row["track_id"]]
+        assert now["part"] == row["part"]
+        assert now["fold"] == row["fold"]
+        if row["split"] == "test":
+            assert now["split"] == "test"
