@@ -6,6 +6,7 @@ DEMO ?= demo
 STAMP := $(VENV)/.installed
 TOOLS := .tools/bin
 JOBS ?= 2
+PYTEST ?=
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,14 +55,17 @@ endef
 
 # Two processes even where there are more cores: tests start processes of their own, and each wants up to 2 GB.
 test: $(STAMP)  ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest -m "not cloud and not browser" --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest $(PYTEST) -m "not cloud and not browser" --numprocesses $(JOBS) --dist worksteal
+
+test-fast: $(STAMP)  ## run the tests that neither run a pipeline nor train, in some minutes
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow" --numprocesses $(JOBS) --dist worksteal
 
 test-browser: $(STAMP)  ## look at the report in a real browser (needs Chromium)
 	@command -v chromium || { echo "chromium is missing: apt-get install chromium"; exit 1; }
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest $(PYTEST) -m browser
 
 test-cloud: $(STAMP) tools  ## run the tests on object storage and on an engine outside the process (needs Go)
-	$(BIN)/python -m pytest -m cloud --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest $(PYTEST) -m cloud --numprocesses $(JOBS) --dist worksteal
 
 tools: $(TOOLS)/fake-gcs-server $(TOOLS)/prism  ## build the storage emulator and the Beam engine that the tests use
 
@@ -106,4 +110,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale infra-check
+.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale infra-check

@@ -104,8 +104,15 @@ def browser():
         yield opened
 
 
+# What runs whole pipelines, trains, or measures: by far the most of the suite's time.
+SLOW_FIXTURES = {"finished", "report_folder", "report_html", "cloud", "prism", "browser"}
+SLOW_FOLDERS = ("tests/pipelines/beam", "tests/pipelines/commands", "tests/pipelines/stages", "tests/bench")
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        if SLOW_FIXTURES & set(item.fixturenames) or item.nodeid.startswith(SLOW_FOLDERS):
+            item.add_marker("slow")
         if {"cloud", "prism"} & set(item.fixturenames):
             item.add_marker("cloud")
         if "browser" in item.fixturenames:
