@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from pipelines.terminal.extras import how_to_install
-from pipelines.terminal.flags import complain
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
@@ -72,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = how_to_install(command, error)
         if advice is None:
             raise
+        from pipelines.terminal.flags import complain  # here: Ctrl-C amid what it imports has to end quietly, too
+
         complain(advice)
         return 1
 
