@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 from datetime import date
 from importlib.resources import files
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
@@ -20,6 +19,7 @@ from scipy.stats import norm, t
 
 from sssl.config import require
 from sssl.errors import ConfigError
+from sssl.urls import opened
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -57,7 +57,7 @@ def read_prices(url: str | None) -> Prices:
         if url is None:
             given = tomllib.loads(files("sssl").joinpath("prices.toml").read_text())
         else:
-            with fsspec.open(url, "rb") as file:
+            with opened(url) as file:
                 given = tomllib.load(file)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--prices {url}: {error}; expected a TOML file like sssl/prices.toml") from error

@@ -1,5 +1,6 @@
 import csv
 import os
+import uuid
 
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -74,10 +75,16 @@ def finished(catalog, tmp_path_factory):
     return Store.open(output)
 
 
+@pytest.fixture
+def in_memory():
+    """Where an output folder can lie for a test that needs no disk."""
+    return f"memory://{uuid.uuid4().hex}"
+
+
 @pytest.fixture(scope="session")
-def report_folder(tmp_path_factory):
+def report_folder():
     """A warm-up, an accepted and a rejected round, with all sorts of tracks."""
-    return make_folder(tmp_path_factory.mktemp("report"), (0.6, 0.9, 0.4))
+    return make_folder("memory://report", (0.6, 0.9, 0.4))
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,8 @@ def title(job: Job) -> str:
 def watch(job: Job) -> Iterator[None]:
     """Show the progress of a job by its receipts until the block ends."""
     stop = threading.Event()
-    interval_s = 0.5 if job.store.local_path else 5.0  # a listing of a bucket costs money
     with bar(title(job), job.parts) as update:
-        watcher = threading.Thread(target=_follow, args=(job, update, stop, interval_s), daemon=True)
+        watcher = threading.Thread(target=_follow, args=(job, update, stop), daemon=True)
         watcher.start()
         try:
             yield
@@ -32,14 +31,14 @@ def watch(job: Job) -> Iterator[None]:
             watcher.join()
 
 
-def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event, interval_s: float) -> None:
+def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event) -> None:
     folder = f"{job.receipts}/receipts"
     seen: set[str] = set()
     counts: Counter[str] = Counter()
     started = time.monotonic()
     before: float | None = None
     while True:
-        last_look = stop.wait(interval_s)
+        last_look = stop.wait(job.store.medium.poll_s)
         for name in set(job.store.names(folder)) - seen:
             if name.endswith(".json"):
                 seen.add(name)

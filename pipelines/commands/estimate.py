@@ -235,7 +235,7 @@ def _folder(output: str | None) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="sssl-estimate-") as folder:
         if output is None:
             yield folder
-        elif Store(output).find("0"):
+        elif Store.at(output).find("0"):
             raise StoreError(f"{output} has the trials of an earlier estimate: choose another --output, or delete it")
         else:
             yield output

@@ -57,7 +57,7 @@ _OUTCOME = dict.fromkeys(Cause, "decoded") | {
 
 def _published(output: str) -> tuple[Store, Snapshot]:
     """Return what is published in a folder that may not exist yet."""
-    store = Store(output)
+    store = Store.at(output)
     if not store.exists("sssl.json"):
         return store, Snapshot()
     return store, Store.open(output).latest()

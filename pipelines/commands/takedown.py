@@ -22,6 +22,7 @@ from sssl.store.folder import Snapshot, Store
 from sssl.store.removals import hash_id, remember, taken_down
 from sssl.store.sql import connect, rows_on_disk
 from sssl.takedown import delete_unpublished, without
+from sssl.urls import opened
 
 _SHOWN = 5
 
@@ -81,7 +82,8 @@ def _ids_of(path: str | None) -> set[str]:
     if path is None:
         return set()
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        with opened(path) as file:
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot read {path}: {error}") from error
     if "track_id" not in table:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from pipelines.errors import ErrorRatioExceeded, HandedOver, JobFailed
 from pipelines.stages.context import Context
@@ -16,7 +13,6 @@ from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.presets import PRESETS, Preset, PresetName
-from sssl.store import lease
 from sssl.store.folder import Snapshot, Store
 
 
@@ -26,27 +22,6 @@ def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
     parser.add_argument("--preset", choices=PRESETS, default="guarded")
     name = parser.parse_known_args(list(argv))[0].preset
     return name, PRESETS[name]
-
-
-@contextmanager
-def exclusive(store: Store) -> Iterator[Store]:
-    """Hold the output folder for this process and yield it; a local lock goes with the process, however it ends.
-
-    Raises:
-        StoreError: another process holds it.
-    """
-    folder = store.local_path
-    if folder is None:
-        with lease.held(store, _tell_wait) as ours:
-            yield ours
-        return
-    try:
-        with FileLock(f"{folder}/.lock", timeout=0):
-            yield store
-    except Timeout:
-        raise StoreError(
-            f"another sssl command is writing to {folder}: wait for it, or choose another --output"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -84,7 +59,7 @@ class StageCommand:
 
             beam_options(beam_args)
         try:
-            with exclusive(Store.open(config.output, create=self.creates)) as store:
+            with Store.open(config.output, create=self.creates).hold(_tell) as store:
                 self._run(Context(store, store.latest(), beam_args), config)
                 if self.takes_beam_args:
                     launch_nothing(beam_args)
@@ -120,9 +95,8 @@ class StageCommand:
             store.publish(made.snapshot)
 
 
-def _tell_wait(holder: str) -> None:
-    """Say why nothing happens yet."""
-    console.print(f"waiting up to {lease.PATIENCE_S:.0f} s: is {holder} still writing there?", soft_wrap=True)
+def _tell(message: str) -> None:
+    console.print(message, soft_wrap=True)
 
 
 def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:

@@ -13,8 +13,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-import fsspec
-
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
@@ -31,6 +29,7 @@ from sssl.runtime.machine import cores
 from sssl.store.folder import Made, Manifest, Snapshot, Store, digest_of
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 from sssl.tracking.tracker import Tracker, Untracked, without_secrets
+from sssl.urls import opened
 
 
 @dataclass(frozen=True)
@@ -161,8 +160,8 @@ def read_weights(url: str) -> bytes:
         TrainError: there is none.
     """
     try:
-        with fsspec.open(url, "rb") as file:
-            data: bytes = file.read()
+        with opened(url) as file:
+            data = file.read()
         load(data)
     except Exception as error:  # noqa: BLE001
         # What file systems and torch raise has no end, and a message may carry a signed URL.

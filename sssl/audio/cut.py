@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, cast
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from sssl.audio.integrity import Evidence, GateConfig, judge
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db, sound_width
 from sssl.errors import AudioError
+from sssl.urls import file_system
 
 _BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
@@ -164,16 +164,16 @@ def _open(uri: str) -> Iterator[str | BinaryIO]:
 @contextmanager
 def _remote(uri: str) -> Iterator[BinaryIO]:
     try:
-        opened = fsspec.open(uri, "rb")
+        fs, path = file_system(uri)
     except (ImportError, ValueError) as error:
         scheme = uri.partition("://")[0]
         raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
     with _only_os_errors():
-        stream = opened.open()
+        stream = fs.open(path, "rb")
     try:
         yield cast(BinaryIO, _Remote(stream))
     finally:
-        opened.close()
+        stream.close()
 
 
 class _Remote:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sssl.catalog.assign import whole
+from sssl.urls import file_system
 
 _MANY_OF_A_FOLDER = 256
 """So many files of a folder are cheaper to look up by a listing, which an object store gives 1000 at a time."""
@@ -21,7 +21,7 @@ _AT_ONCE = 8
 def fingerprint(uri: str) -> str | None:
     """Identify a file as its storage does: etag or hash, else size and mtime; None if it can't be read."""
     try:
-        fs, path = fsspec.core.url_to_fs(uri)
+        fs, path = file_system(uri)
         return _fingerprint(fs.info(path))
     except Exception:  # noqa: BLE001
         # Whatever is wrong with the file is found, and named, by the worker that opens it.
@@ -64,7 +64,7 @@ def _fingerprints(uris: pa.Array) -> pa.Array:
 def _listed(folder: str) -> dict[str, str] | None:
     """Return the fingerprints of a folder's files by URI, as far as its storage lists them; None: no such folder."""
     try:
-        fs, path = fsspec.core.url_to_fs(f"{folder}/")
+        fs, path = file_system(f"{folder}/")
         infos = fs.ls(path, detail=True, refresh=True)
     except FileNotFoundError:
         return None

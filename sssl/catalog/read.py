@@ -12,7 +12,6 @@ from collections.abc import Container, Iterator
 from itertools import pairwise
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +24,7 @@ from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.errors import CatalogError
 from sssl.store.folder import Made, Manifest, PartFile, Store, check_version
+from sssl.urls import file_system, opened
 
 LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
@@ -161,7 +161,7 @@ def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
     """Read the held-out tracks; of row groups (parts) that have none only the statistics are read."""
     held_out: list[Catalog] = []
     for _, file in sorted(catalog.files.items()):
-        with store.fs.open(store.url(file.path), "rb") as source:
+        with store.open_file(file.path) as source:
             rows = pq.read_table(source, filters=[("split", "==", "test")])
         check_version(version_of(rows.schema), file.path)
         held_out += rows_of(conform(rows))
@@ -220,7 +220,7 @@ def _hash(text: str) -> str:
 def _read_table(url: str) -> pa.Table:
     """Read a CSV or Parquet file; what is text with us is text."""
     try:
-        with fsspec.open(url, "rb") as file:
+        with opened(url) as file:
             table = pq.read_table(file) if url.endswith(".parquet") else _read_csv(file)
         for at, name in enumerate(table.column_names):
             if name in _COLUMNS and name not in ("expected_s", "locked"):
@@ -243,7 +243,7 @@ def _read_csv(file: Any) -> pa.Table:
 
 
 def _list_audio(url: str) -> pa.Table:
-    fs, path = fsspec.core.url_to_fs(url)
+    fs, path = file_system(url)
     is_glob = any(sign in path for sign in "*?[") and not fs.isdir(path)
     found = fs.glob(path) if is_glob else fs.find(path)
     files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))

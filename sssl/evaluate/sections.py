@@ -13,6 +13,7 @@ from sssl.audio.mel import MelConfig
 from sssl.errors import CatalogError
 from sssl.store.folder import Snapshot, Store
 from sssl.store.rounds import last_split
+from sssl.urls import opened
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def read_sections(path: str) -> pd.DataFrame:
         CatalogError: there is no such table, or it is another one.
     """
     try:
-        sections = pd.read_csv(path, dtype={"track_id": str, "true_label": str})
+        with opened(path) as file:
+            sections = pd.read_csv(file, dtype={"track_id": str, "true_label": str})
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot read {path}: {error}") from error
     missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.store.atomic import remove_leftovers, replacing
 from sssl.store.folder import Snapshot, Store
+from sssl.urls import file_system
 from sssl.version import __version__
 
 _LEFT_OUT_FILE = "left_out.csv"
@@ -245,7 +245,7 @@ def _local(uri: str) -> Path:
 
 
 def _fetch(uri: str, path: Path) -> None:
-    fs, source = fsspec.core.url_to_fs(uri)
+    fs, source = file_system(uri)
     fs.get_file(source, str(path))
 
 

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from urllib.parse import quote
+
+from sssl.store.media.medium import Medium
 
 PLAYABLE = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
 """Suffixes of what browsers play."""
@@ -27,12 +28,12 @@ class Passage:
         return f"#t={self.start_s:.1f},{self.end_s:.1f}"
 
 
-def link(root: str | None, uri: str) -> str | None:
-    """Link from a page in the folder `root` to a file, None if one of them is not on this machine or not playable."""
+def link(medium: Medium, uri: str) -> str | None:
+    """Link from a page in an output folder to a file, None if one of them is not on this machine or not playable."""
     path = uri.removeprefix("file://")
-    if root is None or "://" in path or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
+    if "://" in path or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
         return None
-    return quote(os.path.relpath(path, root))
+    return medium.link(path)
 
 
 def passages(segments: Iterable[tuple[float, str | None, str | None]], distance_s: float, most: int) -> list[Passage]:

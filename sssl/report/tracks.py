@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
+from sssl.evaluate.sections import read_sections
 from sssl.plots.timeline import in_words
 from sssl.plots.track import Bands, TrackView, draw_track
 from sssl.report import audio
@@ -38,7 +39,7 @@ def chosen_tracks(source: Source) -> dict[str, str]:
 
 def context(source: Source, truth: str | None) -> list[Context]:
     """Draw a few tracks: spectrogram, posterior, timeline, noisy segments and, if known, true sections."""
-    sections = pd.read_csv(truth, dtype={"track_id": str, "true_label": str}) if truth else None
+    sections = read_sections(truth) if truth else None
     return [
         {"why": why, **_shown_track(source, track_id, f"track{number}", sections)}
         for number, (track_id, why) in enumerate(chosen_tracks(source).items())
@@ -71,7 +72,7 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
         "song": song,
         "noisy": len(noisy_s),
         "plot": draw_track(name, alt, view, source.classes),
-        "audio": audio.link(source.store.local_path, song["uri"]),
+        "audio": audio.link(source.store.medium, song["uri"]),
         "passages": audio.passages(changes, cut.start_distance_s, SHOWN_PASSAGES),
     }
 
@@ -88,6 +89,6 @@ def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.
 
 def _segments(source: Source, manifest: Manifest, part: int, track_id: str) -> tuple[Floats, NDArray[np.float16]]:
     """Read the starts [N] and spectrograms [N, mels, frames] of one track."""
-    with source.store.fs.open(source.store.url(manifest.files[part].path), "rb") as file:
+    with source.store.open_file(manifest.files[part].path) as file:
         table = pq.read_table(file, columns=["start_s", "log_mel"], filters=[("track_id", "=", track_id)])
     return table["start_s"].to_numpy().astype(np.float64), table["log_mel"].combine_chunks().to_numpy_ndarray()

@@ -4,9 +4,9 @@
     O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
     O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
     O/<table>/<generation>/manifest.json         written last: the table is committed
-    O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.record
+    O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
     O/latest.json                                the generations that belong together, flipped atomically
-    O/latest/00000008.json                       the same on an object store, one a command: see sssl.lease
+    O/latest/00000008.json                       the same on an object store, one a command: see sssl.store.media.lease
 
 A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
 """
@@ -18,17 +18,11 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-# Objects are all we need; what this would add asks a second service about each bucket.
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-
-import fsspec
-import fsspec.caching
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -36,23 +30,12 @@ from schemas import READABLE_VERSIONS, SCHEMA_VERSION, conform, version_of
 from schemas.records import RecordError, RecordT, dump, load
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
-from sssl.store.atomic import replacing
+from sssl.store.media.bucket import Bucket
+from sssl.store.media.disk import Disk
+from sssl.store.media.medium import Medium, names
+from sssl.store.media.memory import Memory
+from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
 from sssl.version import __version__
-
-
-class _ReadAhead(fsspec.caching.ReadAheadCache):  # type: ignore[misc]
-    """In the place of gcsfs' default, whose background reads are left behind, with a message each, on closing."""
-
-    name = "adaptive"
-
-    def __init__(self, blocksize: int, fetcher: Callable[[int, int], bytes], size: int, **_of_background: int) -> None:
-        super().__init__(blocksize, fetcher, size)
-
-
-fsspec.caching.register_cache(_ReadAhead, clobber=True)
-
-LATEST = "latest.json"
-EPOCHS = "latest"
 
 
 @dataclass(frozen=True)
@@ -254,15 +237,19 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Store:
-    """The output folder at `root`, a local path or any fsspec URL; who holds it publishes to `pointer`."""
+    """The output folder on a medium; who holds it publishes to `pointer`."""
 
-    root: str
+    medium: Medium
     pointer: str = LATEST
 
-    def __post_init__(self) -> None:
-        local = self.root.removeprefix("file://")
-        if "://" not in local:
-            object.__setattr__(self, "root", os.path.abspath(local))
+    @classmethod
+    def at(cls, root: str) -> Store:
+        """Return the folder at `root`, a local path or any fsspec URL, whatever is there."""
+        path = root.removeprefix("file://")
+        scheme, is_url, _ = path.partition("://")
+        if not is_url:
+            return cls(Disk(os.path.abspath(path)))
+        return cls(Memory(root) if scheme == "memory" else Bucket(root))
 
     @classmethod
     def open(cls, root: str, *, create: bool = False) -> Store:
@@ -271,82 +258,57 @@ class Store:
         Raises:
             StoreError: nothing there, not an output folder, one of another schema version, or no access.
         """
-        store = cls(root)
+        store = cls.at(root)
         try:
             if not store.exists("sssl.json"):
                 if not create:
                     raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
                 store.write_record("sssl.json", FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
             version = store.read_record("sssl.json", FolderMark).schema_version
-        except OSError as error:
+        except (OSError, ImportError, ValueError) as error:  # also of a URL that no file system is known for
             raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
         check_version(version, root)
         return store
 
-    @property
-    def fs(self) -> fsspec.AbstractFileSystem:
-        # Others write to the folder too: a listing that is kept would hide it.
-        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)[0]
+    @contextmanager
+    def hold(self, on_wait: Callable[[str], None]) -> Iterator[Store]:
+        """Hold the folder until the block ends; yields it with the pointer to publish to.
+
+        `on_wait` is told why it takes time, if it does.
+
+        Raises:
+            StoreError: another command holds it.
+        """
+        with self.medium.hold(on_wait) as pointer:
+            yield replace(self, pointer=pointer)
 
     @property
-    def local_path(self) -> str | None:
-        """The folder's path if it lies on this machine."""
-        return None if "://" in self.root else self.root
+    def root(self) -> str:
+        return self.medium.root
 
     def url(self, path: str) -> str:
         """Return the full path or URL of a path relative to the folder."""
         return f"{self.root.rstrip('/')}/{path}"
 
     def exists(self, path: str) -> bool:
-        return bool(self.fs.exists(self.url(path)))
+        return self.medium.exists(path)
 
     def names(self, folder: str) -> list[str]:
-        """List the file names of a folder, none if it does not exist, without what is being written at the moment."""
-        try:
-            found = [path.rsplit("/", 1)[-1] for path in self.fs.ls(self.url(folder), detail=False, refresh=True)]
-        except FileNotFoundError:
-            return []
-        return sorted(name for name in found if not name.startswith("."))
+        """List the names of the files right in a folder, without what is being written at the moment."""
+        return names(self.medium, folder)
 
     def find(self, folder: str) -> list[str]:
         """List the paths of all files below a folder, none if it does not exist."""
-        base = self.fs._strip_protocol(self.root).rstrip("/") + "/"
-        return sorted(path.removeprefix(base) for path in self.fs.find(self.url(folder), refresh=True))
+        return list(self.medium.list(folder))
 
     def delete(self, path: str) -> None:
-        """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""
-        with suppress(FileNotFoundError):
-            self.fs.rm_file(self.url(path))
+        self.medium.delete(path)
 
     def read_bytes(self, path: str) -> bytes:
-        return bytes(self.fs.cat_file(self.url(path)))
+        return self.medium.read(path)
 
-    def write_bytes(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one, and all that was
-        written before it, also if the power fails."""
-        if self.local_path is None:
-            # An object appears whole when its upload ends. In one request, which can be sent again: an upload in pieces
-            # whose last answer gets lost is over, and whether it says so is up to the store.
-            self.fs.pipe_file(self.url(path), data, chunksize=len(data) + 1)
-            return
-        if durable:
-            os.sync()  # once a table: to wait for the disk at each of its small files takes longer than some stages do
-        with replacing(Path(self.url(path)), durable=durable) as temporary:
-            temporary.write_bytes(data)
-
-    def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless there is one; say whether it is ours. An object store decides between two that try."""
-        if self.local_path is not None:
-            if self.exists(path):
-                return False
-            self.write_bytes(path, data, durable=True)
-            return True
-        try:
-            self.fs.pipe_file(self.url(path), data, mode="create")
-        except FileExistsError:
-            # A request that was sent again, its answer lost, meets its own object.
-            return self.read_bytes(path) == data
-        return True
+    def write_bytes(self, path: str, data: bytes) -> None:
+        self.medium.put(path, data)
 
     def read_json(self, path: str) -> Any:
         """Read a JSON file.
@@ -409,7 +371,7 @@ class Store:
 
     def open_file(self, path: str) -> BinaryIO:
         """Open a file to read pieces of it."""
-        return self.fs.open(self.url(path), "rb")
+        return self.medium.open(path)
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
         with self.open_file(file.path) as source:
@@ -437,14 +399,9 @@ class Store:
             receipt = self.read_record_if_any(f"{ref}/receipts/{part:05d}.json", Receipt)
         except StoreError:
             return None  # empty, as a power failure leaves a file
-        return receipt if receipt and self._are_whole(receipt.files.values()) else None
-
-    def _are_whole(self, files: Iterable[PartFile]) -> bool:
-        """Whether files have their sizes; an object is whole or not there."""
-        if self.local_path is not None:
-            paths = [(self.url(file.path), file.bytes) for file in files]
-            return all(os.path.exists(path) and os.path.getsize(path) == size for path, size in paths)
-        return True
+        if receipt is None:
+            return None
+        return receipt if all(self.medium.is_whole(file.path, file.bytes) for file in receipt.files.values()) else None
 
     # Commits
 
@@ -488,21 +445,13 @@ class Store:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         stamped = dump(replace(manifest, created_at=manifest.created_at or now))
         path = f"{manifest.table}/{manifest.generation}/manifest.json"
-        return load(Manifest, stamped) if self.create(path, json_bytes(stamped)) else self.read_record(path, Manifest)
-
-    def newest_pointer(self) -> str:
-        """Return the pointer that readers follow."""
-        epochs = [name for name in self.names(EPOCHS) if name.endswith(".json")]
-        return f"{EPOCHS}/{epochs[-1]}" if epochs else LATEST
-
-    def published_refs(self, pointer: str) -> list[str]:
-        """Return the generations that a pointer names, none before the first."""
-        found = self.read_json_if_any(pointer)
-        return [] if found is None else list(found["tables"])
+        is_ours = self.medium.create_if_absent(path, json_bytes(stamped))
+        return load(Manifest, stamped) if is_ours else self.read_record(path, Manifest)
 
     def latest(self) -> Snapshot:
         """Return the published snapshot, empty before the first one."""
-        found = [self.manifest(*ref.split("/")) for ref in self.published_refs(self.newest_pointer())]
+        refs = published_refs(self.medium, newest_pointer(self.medium))
+        found = [self.manifest(*ref.split("/")) for ref in refs]
         return Snapshot(tuple(manifest for manifest in found if manifest is not None))
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -512,6 +461,6 @@ class Store:
             StoreError: another command took the folder over; readers see what that one publishes.
         """
         refs = [manifest.ref for manifest in snapshot.manifests]
-        self.write_bytes(self.pointer, json_bytes({"tables": refs}), durable=True)
-        if self.newest_pointer() != self.pointer:
+        self.medium.put(self.pointer, pointer_bytes(refs), durable=True)
+        if newest_pointer(self.medium) != self.pointer:
             raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any
 
 import duckdb
-import fsspec
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
@@ -42,8 +41,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
     Raises:
         StoreError: a table cannot be read, as its files are damaged, gone, or not what the manifests say.
     """
-    if store.local_path is None:
-        fs = _listed(store, snapshot)
+    for fs in store.medium.file_systems(_folders(snapshot)):
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         if not connection.filesystem_is_registered(protocol):
             connection.register_filesystem(fs)
@@ -85,16 +83,10 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     )
 
 
-def _listed(store: Store, snapshot: Snapshot) -> fsspec.AbstractFileSystem:
-    """Return a file system that remembers one listing of each committed folder, the same one for all outputs there.
-
-    DuckDB asks for the size and date of each file again and again, and committed files never change.
-    """
-    fs = fsspec.core.url_to_fs(store.root, use_listings_cache=True)[0]
+def _folders(snapshot: Snapshot) -> list[str]:
+    """List the folders that files of a snapshot lie in."""
     paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
-    for folder in sorted({path.rsplit("/", 1)[0] for path in paths}):
-        fs.ls(store.url(folder))
-    return fs
+    return sorted({path.rsplit("/", 1)[0] for path in paths})
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:

@@ -73,9 +73,9 @@ class _Known:
 
 
 class Copy:
-    """A record on a server, None for the database in the output folder; `sent` counts what was not there yet."""
+    """A record on a server, or in a database; `sent` counts what was not there yet."""
 
-    def __init__(self, store: Store, record: Record, server: str | None) -> None:
+    def __init__(self, store: Store, record: Record, server: str) -> None:
         self._store, self._record, self._server = store, record, server
         self._client: Any = None
         self._experiment = ""
@@ -110,7 +110,7 @@ class Copy:
         # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        client = mlflow.MlflowClient(tracking_uri=self._server or f"sqlite:///{self._store.local_path}/mlflow.db")
+        client = mlflow.MlflowClient(tracking_uri=self._server)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = client.get_experiment_by_name(name)
         self._experiment = found.experiment_id if found else client.create_experiment(name, self._artifacts())
@@ -118,8 +118,6 @@ class Copy:
 
     def _artifacts(self) -> str | None:
         """Return where artifacts go: beside a database, which by itself would take the working folder."""
-        if self._server is None:
-            return f"{self._store.root}/mlflow"
         _, of_file, path = self._server.partition("sqlite:///")
         return os.path.join(os.path.dirname(os.path.abspath(path)), "mlflow") if of_file else None
 

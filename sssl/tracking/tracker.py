@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import UnsupportedOperation
 from typing import Any
 
 from schemas import TABLES
@@ -129,7 +130,7 @@ class Untracked:
 class _Line:
     """The way from a record to a server; what nobody answers to stays in the record, and the run goes on."""
 
-    def __init__(self, store: Store, record: Record, server: str | None) -> None:
+    def __init__(self, store: Store, record: Record, server: str) -> None:
         self._store, self._record, self._server = store, record, server
         self._copy: Copy | None = None
         self._dead = False
@@ -150,8 +151,7 @@ class _Line:
         except Untold as error:
             # What of an unanswered request arrived is looked up when there is an answer again.
             self._dead, self._copy = True, None
-            where = without_secrets(self._server or self._store.root)
-            LOGGER.warning(_GOES_ON, where, error, self._store.root)
+            LOGGER.warning(_GOES_ON, without_secrets(self._server), error, self._store.root)
 
 
 def sync(store: Store, uri: str | None) -> int:
@@ -168,19 +168,19 @@ def sync(store: Store, uri: str | None) -> int:
     return sent
 
 
-def server_of(store: Store, uri: str | None) -> str | None:
-    """Return the tracking server to use, by default MLFLOW_TRACKING_URI; None: a database in the output folder.
+def server_of(store: Store, uri: str | None) -> str:
+    """Return the tracking server to use: as given, else MLFLOW_TRACKING_URI, else a database in the output folder.
 
     Raises:
         StoreError: there is no server, and the output folder is not on this machine.
     """
-    server = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if server is None and store.local_path is None:
+    try:
+        return uri or os.environ.get("MLFLOW_TRACKING_URI") or store.medium.database("mlflow.db")
+    except UnsupportedOperation:
         raise StoreError(
             f"{store.root} cannot hold MLflow's database: give --mlflow-uri (or MLFLOW_TRACKING_URI) a server, "
             "or a database on this machine, sqlite:////path/mlflow.db"
-        )
-    return server
+        ) from None
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -163,7 +163,7 @@ class Cloud:
 def output(report_folder, tmp_path_factory):
     """A published output with two accepted rounds and a rejected one."""
     store, snapshot = report_folder
-    copy = Store(str(shutil.copytree(store.root, tmp_path_factory.mktemp("nightly") / "out")))
+    copy = Store.at(str(shutil.copytree(store.root, tmp_path_factory.mktemp("nightly") / "out")))
     copy.publish(snapshot)
     return copy
 

@@ -126,7 +126,7 @@ def template(cloud):
         f"--temp_location={bucket}/tmp", f"--staging_location={bucket}/staging", f"--template_location={job}",
         "--sdk_container_image=europe-docker.pkg.dev/p/sssl/worker:1",
     ]  # fmt: skip
-    return args, Store(bucket), job.removeprefix(f"{bucket}/")
+    return args, Store.at(bucket), job.removeprefix(f"{bucket}/")
 
 
 def steps_of(bucket):
@@ -141,7 +141,7 @@ def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
     finished, template, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("SSSL_STAGE", "songs")
-    copy = Store(str(shutil.copytree(finished.root, tmp_path / "out")))
+    copy = Store.at(str(shutil.copytree(finished.root, tmp_path / "out")))
     args, bucket, job = template
     parameters = [f"--output={copy.root}", "--abstain_below=0.9"]
     assert launch.main([*parameters, *args]) == 0

@@ -136,11 +136,11 @@ def test_the_code_is_in_the_image_and_nothing_is_staged(output, jobs):
 def test_each_pipeline_becomes_a_batch_job(command, finished, catalog, tmp_path, jobs):
     copy = str(shutil.copytree(finished.root, tmp_path / "copy"))
     places = {"catalog": catalog, "new": str(tmp_path / "new"), "output": copy, "finished": copy}
-    before = Store(copy).latest()
+    before = Store.at(copy).latest()
     assert dry_run(*(word.format(**places) for word in command)) == 0
     assert jobs[0].proto.type_.name == "JOB_TYPE_BATCH"
     assert set(hints_by_step(jobs[0]).values()) == {""}
-    assert Store(copy).latest() == before
+    assert Store.at(copy).latest() == before
 
 
 def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):

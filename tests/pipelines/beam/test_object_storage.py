@@ -11,8 +11,8 @@ from conftest import FAST
 from test_kill import start, wait_for
 
 from pipelines.cli import main
-from sssl.store import lease
 from sssl.store.folder import Store
+from sssl.store.media import lease
 from sssl.store.sql import connect, rows_on_disk
 
 PLACE = {"uri", "source_fingerprint"}
@@ -27,7 +27,7 @@ def bucket(cloud):
 @pytest.fixture(scope="module")
 def gs_catalog(catalog, bucket):
     """The catalog and its audio, copied into a bucket."""
-    fs = Store(bucket).fs
+    fs = Store.at(bucket).medium.fs
     table = pd.read_csv(catalog, dtype=str, keep_default_na=False)
     for uri in table["uri"]:
         if os.path.exists(uri):
@@ -82,12 +82,15 @@ def test_tables_in_a_bucket_answer_sql(in_bucket, capsys):
 
 
 def test_a_second_run_on_a_bucket_changes_nothing(in_bucket, gs_catalog, tracked):
-    before = {path: in_bucket.fs.info(in_bucket.url(path))["generation"] for path in in_bucket.find("songs")}
-    refs = names_and_digests(in_bucket)
+    def versions():
+        fs = in_bucket.medium.fs
+        return {path: fs.info(in_bucket.url(path))["generation"] for path in in_bucket.find("songs")}
+
+    before, refs = versions(), names_and_digests(in_bucket)
     assert main(["segment", "--catalog", gs_catalog, "--output", in_bucket.root, *FAST[:4]]) == 0
     assert main(["songs", "--output", in_bucket.root]) == 0
     assert names_and_digests(in_bucket) == refs
-    assert {path: in_bucket.fs.info(in_bucket.url(path))["generation"] for path in in_bucket.find("songs")} == before
+    assert versions() == before
 
 
 def test_failing_requests_change_nothing(in_bucket, bucket, gs_catalog, tracked, cloud, tmp_path, monkeypatch):
@@ -100,7 +103,7 @@ def test_failing_requests_change_nothing(in_bucket, bucket, gs_catalog, tracked,
 
 
 def test_a_run_killed_in_a_bucket_is_taken_over(in_bucket, bucket, gs_catalog, monkeypatch, capsys):
-    store = Store(f"{bucket}/killed")
+    store = Store.at(f"{bucket}/killed")
     process = start(gs_catalog, store.root, "segment", FAST[:4])
     wait_for(lambda: any("receipts" in path for path in store.find("ledger")), interval_s=0.05)
     process.send_signal(signal.SIGKILL)
@@ -113,7 +116,7 @@ def test_a_run_killed_in_a_bucket_is_taken_over(in_bucket, bucket, gs_catalog, m
 
 
 def test_a_track_is_taken_down_from_a_bucket(in_bucket, bucket):
-    copy = Store(f"{bucket}/without")
+    copy = Store.at(f"{bucket}/without")
     for path in in_bucket.find(""):
         copy.write_bytes(path, in_bucket.read_bytes(path))
     assert main(["takedown", "--output", copy.root, "--track-id", "Q1_0"]) == 0
@@ -123,8 +126,8 @@ def test_a_track_is_taken_down_from_a_bucket(in_bucket, bucket):
 
 
 def test_two_outputs_in_buckets_are_compared(bucket, capsys):
-    golden = Store(str(Path(__file__).parents[2] / "golden" / "v1"))
-    copies = [Store(f"{bucket}/{name}") for name in ("before", "after")]
+    golden = Store.at(str(Path(__file__).parents[2] / "golden" / "v1"))
+    copies = [Store.at(f"{bucket}/{name}") for name in ("before", "after")]
     for copy in copies:
         for path in golden.find(""):
             copy.write_bytes(path, golden.read_bytes(path))
@@ -137,4 +140,4 @@ def test_a_bucket_needs_a_tracking_server_before_any_work(bucket, gs_catalog, ca
     output = f"{bucket}/untracked"
     assert main(["run", "--catalog", gs_catalog, "--output", output, *FAST]) == 1
     assert "cannot hold MLflow's database: give --mlflow-uri" in capsys.readouterr().err
-    assert not Store(output).latest().manifests
+    assert not Store.at(output).latest().manifests

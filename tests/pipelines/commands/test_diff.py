@@ -135,7 +135,7 @@ def test_a_table_is_printed_a_question(finished, capsys):
 
 def test_two_outputs_on_one_object_store_are_compared(finished, capsys):
     urls = ["memory://before", "memory://after"]
-    for store in map(Store, urls):
+    for store in map(Store.at, urls):
         for path in finished.find(""):
             store.write_bytes(path, finished.read_bytes(path))
     assert diff(capsys, *urls) == diff(capsys, finished.root, finished.root)

@@ -116,20 +116,20 @@ def test_a_given_split_is_kept_and_never_dealt(tmp_path):
     assert {r.track_id: r.split for r in read_catalog(catalog, None, CONFIG)} == {"a": "test", "b": "train", "c": None}
 
 
-def test_parts_are_read_back_row_by_row(tmp_path):
+def test_parts_are_read_back_row_by_row(tmp_path, in_memory):
     rows = read_catalog(many(tmp_path, 50), None, CatalogConfig(tracks_per_part=8))
-    store = Store.open(str(tmp_path / "out"), create=True)
+    store = Store.open(in_memory, create=True)
     manifest = commit(store, rows)
     read = [row for part in range(manifest.summary["parts"]) for row in read_part(store, manifest, part)]
     assert read == rows
     assert all(isinstance(row, Catalog) for row in read)
 
 
-def test_a_changed_file_makes_another_generation(tmp_path):
+def test_a_changed_file_makes_another_generation(tmp_path, in_memory):
     audio = tmp_path / "a.wav"
     audio.write_bytes(b"1")
     rows = read_catalog(write(tmp_path / "c.csv", f"track_id,uri\na,{audio}\n"), None, CONFIG)
-    store = Store.open(str(tmp_path / "out"), create=True)
+    store = Store.open(in_memory, create=True)
     before = commit(store, rows).generation
     assert commit(store, rows).generation == before
     audio.write_bytes(b"22")
@@ -153,14 +153,14 @@ def test_tracks_that_were_dealt_before_stay_where_they_are(tmp_path):
     assert again == more
 
 
-def test_a_part_whose_tracks_are_gone_stays_empty(tmp_path):
+def test_a_part_whose_tracks_are_gone_stays_empty(tmp_path, in_memory):
     first = read_catalog(many(tmp_path, 40), None, CatalogConfig(tracks_per_part=4))
     kept = [row for row in first if row.part != 3]
     left = write(
         tmp_path / "left.csv", "track_id,uri,label\n" + "".join(f"{r.track_id},{r.uri},{r.label}\n" for r in kept)
     )
     rows = read_catalog(left, None, CatalogConfig(tracks_per_part=4), first)
-    store = Store.open(str(tmp_path / "out"), create=True)
+    store = Store.open(in_memory, create=True)
     manifest = commit(store, rows)
     assert manifest.summary["parts"] == 10
     assert read_part(store, manifest, 3) == []

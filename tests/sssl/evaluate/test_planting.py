@@ -72,9 +72,9 @@ def tensors(values, type):
 
 
 @pytest.fixture
-def segments(tmp_path):
+def segments(in_memory):
     """Ten segments in two parts, each with a log-mel of its own number."""
-    store = Store.open(str(tmp_path), create=True)
+    store = Store.open(in_memory, create=True)
     tensor, bands = pa.fixed_shape_tensor(pa.float16(), [2, 3]), pa.fixed_shape_tensor(pa.float16(), [2])
     files = {}
     for part in (0, 1):

@@ -214,9 +214,9 @@ def test_a_track_that_a_round_cannot_score_any_more_counts_against_it():
 
 
 @pytest.fixture
-def committed(tmp_path):
+def committed(in_memory):
     """A catalog of six parts, held-out tracks in the second and the last; and a maker of scores of a round."""
-    store = Store.open(str(tmp_path / "out"), create=True)
+    store = Store.open(in_memory, create=True)
     held_out = {1: "test", 5: "test", 2: "train"}
     rows = [
         track(f"{part}{name}", name if part in held_out else None, held_out.get(part), part)

@@ -28,14 +28,14 @@ def test_changes_are_told_with_their_intervals(report_folder, report_html):
     assert "Changes are given with their 95% intervals" in text_of(report_html)
 
 
-def test_an_accuracy_that_did_not_move_is_not_called_better(tmp_path):
-    html = read(make_folder(tmp_path, (0.8, 0.8)))
+def test_an_accuracy_that_did_not_move_is_not_called_better(in_memory):
+    html = read(make_folder(in_memory, (0.8, 0.8)))
     (row,) = [row for row in Page(html).rows if len(row) == 9 and row[0] == "1"]
     assert (row[1], row[8][:46]) == ("rejected", "brought nothing: held-out accuracy +0.0 points")
 
 
-def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(tmp_path):
-    html = read(make_folder(tmp_path, (0.8, 0.2), separation=99.0))
+def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(in_memory):
+    html = read(make_folder(in_memory, (0.8, 0.2), separation=99.0))
     (row,) = [row for row in Page(html).rows if len(row) == 9 and row[0] == "1"]
     assert (row[1], row[8]) == (
         "stopped: nothing to split",
@@ -47,9 +47,9 @@ def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(tmp_path):
     assert "The warm-up’s model labels" in text_of(html)
 
 
-def test_cross_fitting_is_promised_in_full_for_the_warm_up_only(report_html, tmp_path):
+def test_cross_fitting_is_promised_in_full_for_the_warm_up_only(report_html, in_memory):
     assert "in full that holds for round 0 only" in text_of(report_html)
-    assert "in full" not in text_of(read(make_folder(tmp_path, (0.8,))))
+    assert "in full" not in text_of(read(make_folder(in_memory, (0.8,))))
 
 
 def test_noisy_segments_and_posteriors_are_of_different_models(report_html):
@@ -91,8 +91,8 @@ def test_the_flow_is_that_of_the_labels_table(report_folder):
     assert {(CLASSES[i], CLASSES[j], flow[i, j]) for i, j in np.argwhere(flow)} == set(pairs)
 
 
-def test_a_run_whose_rounds_were_all_rejected(tmp_path):
-    html = read(make_folder(tmp_path, (0.8, 0.2)))
+def test_a_run_whose_rounds_were_all_rejected(in_memory):
+    html = read(make_folder(in_memory, (0.8, 0.2)))
     text = text_of(html)
     assert "22 of 60 segments of train tracks (36.7%) do not fit their track’s label" in text
     assert "The model trained without them was not taken, because" in text
@@ -101,8 +101,8 @@ def test_a_run_whose_rounds_were_all_rejected(tmp_path):
     assert 'id="flow-' in html
 
 
-def test_a_flow_over_two_accepted_rounds_starts_where_the_one_before_ended(tmp_path):
-    folder = make_folder(tmp_path, (0.5, 0.8, 1.0))
+def test_a_flow_over_two_accepted_rounds_starts_where_the_one_before_ended(in_memory):
+    folder = make_folder(in_memory, (0.5, 0.8, 1.0))
     assert [accepted for (accepted,) in query(folder, "select accepted from rounds order by round")] == [True] * 3
     source = Source.of(*folder)
     to_first, to_last = (learning.flow_of(folder[1].get("labels", r).summary, CLASSES) for r in (1, 2))

@@ -24,15 +24,15 @@ def test_the_published_label_is_compared_with_the_plain_mean(report_folder, repo
     assert f"{said} by the plain mean posterior" in text_of(report_html)
 
 
-def test_confidence_is_called_calibrated_only_where_members_left_tracks_out(tmp_path, report_html):
-    html_of_one = read(make_folder(tmp_path, (0.8,), settings=PAPER.train))
+def test_confidence_is_called_calibrated_only_where_members_left_tracks_out(in_memory, report_html):
+    html_of_one = read(make_folder(in_memory, (0.8,), settings=PAPER.train))
     assert "is calibrated" in text_of(report_html)
     assert "is not calibrated" in text_of(html_of_one)
     assert "is calibrated" not in text_of(html_of_one)
 
 
-def test_the_interval_says_what_it_leaves_out(report_html, tmp_path):
-    warm_up = text_of(read(make_folder(tmp_path, (0.8,))))
+def test_the_interval_says_what_it_leaves_out(report_html, in_memory):
+    warm_up = text_of(read(make_folder(in_memory, (0.8,))))
     optimistic = "The same tracks decide whether a round is accepted, so this is slightly optimistic"
     assert optimistic in text_of(report_html)
     assert optimistic not in warm_up
@@ -67,8 +67,8 @@ def test_a_given_threshold_is_told_with_what_it_is_worth(report_folder, report_h
     assert f"at least {found['precision_low']:.1%} with 95% confidence, if tracks are independent" in text
 
 
-def test_a_threshold_for_a_wanted_precision_is_told_with_its_reason(tmp_path):
-    folder = make_folder(tmp_path, (0.9,), song_config=SongConfig(wanted_precision=0.6))
+def test_a_threshold_for_a_wanted_precision_is_told_with_its_reason(in_memory):
+    folder = make_folder(in_memory, (0.9,), song_config=SongConfig(wanted_precision=0.6))
     found = folder[1].get("songs").summary["threshold"]
     text = text_of(read(folder))
     assert found["precision_low"] >= 0.6
@@ -80,8 +80,8 @@ def test_a_threshold_for_a_wanted_precision_is_told_with_its_reason(tmp_path):
     assert Page(read(folder)).tiles["Abstained"][0] == str(abstained)
 
 
-def test_where_no_threshold_is_shown_to_do_all_songs_abstain_and_the_page_says_so(tmp_path):
-    folder = make_folder(tmp_path, (0.9,), song_config=SongConfig(wanted_precision=0.99))
+def test_where_no_threshold_is_shown_to_do_all_songs_abstain_and_the_page_says_so(in_memory):
+    folder = make_folder(in_memory, (0.9,), song_config=SongConfig(wanted_precision=0.99))
     text = text_of(read(folder))
     assert query(folder, "select count(*) from songs where not abstained") == [(0,)]
     assert "All of them abstain: no confidence shows 99% right labels by" in text

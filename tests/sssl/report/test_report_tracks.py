@@ -6,6 +6,8 @@ from reports import Page, read
 from sssl.report import audio
 from sssl.report.audio import Passage
 from sssl.store.folder import Store
+from sssl.store.media.bucket import Bucket
+from sssl.store.media.disk import Disk
 
 
 def test_passages_are_runs_of_segments_that_changed_to_the_same_label():
@@ -25,19 +27,19 @@ def test_audio_is_linked_from_where_the_page_lies(tmp_path):
     song = tmp_path / "music" / "100 % & more.mp3"
     song.parent.mkdir()
     song.write_bytes(b"")
-    assert audio.link(str(tmp_path / "out"), str(song)) == "../music/100%20%25%20%26%20more.mp3"
-    assert audio.link(str(tmp_path), f"file://{song}") == "music/100%20%25%20%26%20more.mp3"
+    assert audio.link(Disk(str(tmp_path / "out")), str(song)) == "../music/100%20%25%20%26%20more.mp3"
+    assert audio.link(Disk(str(tmp_path)), f"file://{song}") == "music/100%20%25%20%26%20more.mp3"
 
 
 @pytest.mark.parametrize("uri", ["gs://bucket/song.mp3", "zip://song.mp3::music.zip", "{}/gone.mp3", "{}/there.wma"])
 def test_what_a_browser_could_not_play_from_here_has_no_link(uri, tmp_path):
     (tmp_path / "there.wma").write_bytes(b"")
-    assert audio.link(str(tmp_path), uri.format(tmp_path)) is None
+    assert audio.link(Disk(str(tmp_path)), uri.format(tmp_path)) is None
 
 
 def test_a_page_in_a_bucket_links_no_local_file(tmp_path):
     (tmp_path / "song.mp3").write_bytes(b"")
-    assert audio.link(None, str(tmp_path / "song.mp3")) is None
+    assert audio.link(Bucket("gs://bucket/out"), str(tmp_path / "song.mp3")) is None
 
 
 def test_players_point_at_the_passages_that_changed_their_label(finished, tmp_path):

@@ -1,4 +1,3 @@
-import json
 import shutil
 import time
 from dataclasses import replace
@@ -13,11 +12,17 @@ from schemas import SCHEMA_VERSION
 from sssl.errors import StoreError
 from sssl.store.atomic import replacing
 from sssl.store.folder import Made, Manifest, Receipt, Snapshot, Store, generation_name
+from sssl.store.media.disk import Disk
 from sssl.store.sql import connect, rows_on_disk
 
 
 @pytest.fixture
-def store(tmp_path):
+def store(in_memory):
+    return Store.open(in_memory, create=True)
+
+
+@pytest.fixture
+def on_disk(tmp_path):
     return Store.open(str(tmp_path / "out"), create=True)
 
 
@@ -30,20 +35,20 @@ def test_a_folder_that_is_not_an_output_folder_is_refused(tmp_path):
         Store.open(str(tmp_path))
 
 
-def test_another_schema_version_is_refused(store, tmp_path):
-    (tmp_path / "out" / "sssl.json").write_text(json.dumps({"schema_version": 99}))
+def test_another_schema_version_is_refused(store):
+    store.write_json("sssl.json", {"schema_version": 99})
     with pytest.raises(StoreError, match=f"schema version 99, this program reads and writes {SCHEMA_VERSION}"):
         Store.open(store.root, create=True)
 
 
-def test_a_killed_write_leaves_no_file_under_the_final_name(store, monkeypatch):
+def test_a_killed_write_leaves_no_file_under_the_final_name(on_disk, monkeypatch):
     def killed(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.write_bytes("segments/g/part-00000.parquet", b"half")
-    assert store.names("segments/g") == []
+        on_disk.write_bytes("segments/g/part-00000.parquet", b"half")
+    assert on_disk.names("segments/g") == []
 
 
 @pytest.fixture
@@ -51,12 +56,12 @@ def bucket(cloud):
     return Store.open(f"{cloud.make_bucket()}/out", create=True)
 
 
-def test_what_is_being_written_is_not_listed(store):
-    with replacing(Path(store.url("folder/00000.json"))) as temporary:
+def test_what_is_being_written_is_not_listed(on_disk):
+    with replacing(Path(on_disk.url("folder/00000.json"))) as temporary:
         temporary.write_bytes(b"")
-        assert store.names("folder") == []
+        assert on_disk.names("folder") == []
         temporary.write_bytes(b"{}")
-    assert store.names("folder") == ["00000.json"]
+    assert on_disk.names("folder") == ["00000.json"]
 
 
 def test_an_upload_that_fails_leaves_no_object(bucket, cloud):
@@ -185,8 +190,7 @@ def test_publishing_flips_the_whole_snapshot(store):
 
 def test_a_file_url_is_a_folder_of_this_machine(tmp_path):
     store = Store.open(f"file://{tmp_path}/out", create=True)
-    assert store == Store.open(str(tmp_path / "out"))
-    assert store.local_path == str(tmp_path / "out")
+    assert store == Store.open(str(tmp_path / "out")) == Store(Disk(str(tmp_path / "out")))
 
 
 def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
@@ -200,9 +204,9 @@ def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
 
 
 @pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/receipts/00003.json"])
-def test_a_part_that_a_power_failure_emptied_is_not_done(store, emptied):
-    file = store.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
-    store.write_receipt("segments/g", Receipt(3, {"segments": file}))
-    assert store.receipt("segments/g", 3) is not None
-    Path(store.url(emptied)).write_bytes(b"")
-    assert store.receipt("segments/g", 3) is None
+def test_a_part_that_a_power_failure_emptied_is_not_done(on_disk, emptied):
+    file = on_disk.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
+    on_disk.write_receipt("segments/g", Receipt(3, {"segments": file}))
+    assert on_disk.receipt("segments/g", 3) is not None
+    Path(on_disk.url(emptied)).write_bytes(b"")
+    assert on_disk.receipt("segments/g", 3) is None

@@ -3,8 +3,8 @@ import threading
 import pytest
 
 from sssl.errors import StoreError
-from sssl.store import lease
 from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.media import lease
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def pace(monkeypatch):
 
 
 def held(store):
-    return lease.held(store, lambda holder: None)
+    return store.hold(lambda message: None)
 
 
 def snapshot(store, generation):
@@ -100,7 +100,7 @@ def test_old_epochs_are_deleted(store):
 
 def test_a_request_sent_again_meets_what_its_first_try_did(store, cloud):
     with cloud.failing(0.5, seed=11, kinds=["lost-answer"]) as injected:
-        assert store.create("latest/00000001.json", b"mine")
+        assert store.medium.create_if_absent("latest/00000001.json", b"mine")
         store.delete("latest/00000001.json")
     assert injected == {"lost-answer": 2}
     assert not store.exists("latest/00000001.json")
@@ -109,7 +109,7 @@ def test_a_request_sent_again_meets_what_its_first_try_did(store, cloud):
 def test_of_two_commits_the_first_stands(store):
     (first,) = snapshot(store, "g").manifests
     path = f"{first.ref}/manifest.json"
-    assert not store.create(path, b"{}")
+    assert not store.medium.create_if_absent(path, b"{}")
     assert store.manifest("segments", "g") == first
 
 

@@ -84,7 +84,7 @@ def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path,
 
 def test_a_remote_output_needs_a_server():
     with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
-        Tracker(Store("memory://o"), None, "key", {})
+        Tracker(Store.at("gs://bucket/o"), None, "key", {})
 
 
 def test_without_mlflow_a_run_goes_on_and_its_record_is_sent_once_mlflow_is_there(tmp_path, caplog):

@@ -19,10 +19,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 from sssl.errors import StoreError
-from sssl.store.folder import EPOCHS, LATEST, Store, json_bytes
+from sssl.store.media.medium import Medium, names
+from sssl.store.pointer import EPOCHS, LATEST, newest_pointer, pointer_bytes, published_refs
 
 BEAT_S = 5.0
 """A holder gives a sign of life this often."""
@@ -32,88 +32,89 @@ _RELEASED = "released"
 
 
 @contextmanager
-def held(store: Store, on_wait: Callable[[str], None]) -> Iterator[Store]:
-    """Hold an output folder on an object store; yield it with the pointer to publish to.
+def held(medium: Medium, on_wait: Callable[[str], None]) -> Iterator[str]:
+    """Hold an output folder on an object store; yield the pointer to publish to.
 
     `on_wait` is told who may still hold it, if we have to wait for a sign of life.
 
     Raises:
         StoreError: another command holds it.
     """
-    mine = _open_epoch(store, on_wait)
+    mine = _open_epoch(medium, on_wait)
     done = threading.Event()
-    heart = threading.Thread(target=_beat, args=(store, mine, done), daemon=True)
+    heart = threading.Thread(target=_beat, args=(medium, mine, done), daemon=True)
     heart.start()
     try:
-        yield replace(store, pointer=mine)
+        yield mine
     finally:
         done.set()
         heart.join()
-        _give_sign(store, mine, _RELEASED)
+        _give_sign(medium, mine, _RELEASED)
 
 
-def _open_epoch(store: Store, on_wait: Callable[[str], None]) -> str:
-    before = store.newest_pointer()
-    _wait_until_free(store, before, on_wait)
+def _open_epoch(medium: Medium, on_wait: Callable[[str], None]) -> str:
+    before = newest_pointer(medium)
+    _wait_until_free(medium, before, on_wait)
     number = 0 if before == LATEST else _number(before)
     mine = f"{EPOCHS}/{number + 1:08d}.json"
-    published = store.published_refs(before)
-    if not store.create(mine, json_bytes({"tables": published, "opened_by": f"{_myself()} {uuid.uuid4().hex}"})):
-        raise _refusal(store, "one that started at the same time")
+    published = published_refs(medium, before)
+    opened_by = f"{_myself()} {uuid.uuid4().hex}"
+    if not medium.create_if_absent(mine, pointer_bytes(published, opened_by=opened_by)):
+        raise _refusal(medium, "one that started at the same time")
     # From here on who wrote to `before` finds ours; what it published until then is there to be taken over.
-    if (now := store.published_refs(before)) != published:
-        store.write_json(mine, {"tables": now})
-    _clean_up(store, number)
+    if (now := published_refs(medium, before)) != published:
+        medium.put(mine, pointer_bytes(now))
+    _clean_up(medium, number)
     return mine
 
 
-def _wait_until_free(store: Store, pointer: str, on_wait: Callable[[str], None]) -> None:
-    seen, until = _sign(store, pointer), time.monotonic() + PATIENCE_S
+def _wait_until_free(medium: Medium, epoch: str, on_wait: Callable[[str], None]) -> None:
+    seen, until = _sign(medium, epoch), time.monotonic() + PATIENCE_S
     if seen != _RELEASED:
-        on_wait(seen)
+        on_wait(f"waiting up to {PATIENCE_S:.0f} s: is {seen} still writing there?")
     while seen != _RELEASED and time.monotonic() < until:
         time.sleep(PATIENCE_S / 20)
-        now = _sign(store, pointer)
+        now = _sign(medium, epoch)
         if now not in (seen, _RELEASED):
-            raise _refusal(store, now)
+            raise _refusal(medium, now)
         seen = now
 
 
-def _sign(store: Store, pointer: str) -> str:
+def _sign(medium: Medium, epoch: str) -> str:
     """Return the last sign of life of who opened an epoch."""
-    if pointer == LATEST:
+    if epoch == LATEST:
         return _RELEASED
     try:
-        return store.read_bytes(_sign_of(pointer)).decode()
+        return medium.read(_sign_of(epoch)).decode()
     except FileNotFoundError:
         return "one that has just started"
 
 
-def _beat(store: Store, pointer: str, done: threading.Event) -> None:
+def _beat(medium: Medium, epoch: str, done: threading.Event) -> None:
     for beat in itertools.count():
-        _give_sign(store, pointer, f"{_myself()}, sign of life {beat}")
+        _give_sign(medium, epoch, f"{_myself()}, sign of life {beat}")
         if done.wait(BEAT_S):
             return
 
 
-def _give_sign(store: Store, pointer: str, sign: str) -> None:
+def _give_sign(medium: Medium, epoch: str, sign: str) -> None:
     try:
-        store.write_bytes(_sign_of(pointer), sign.encode())
+        medium.put(_sign_of(epoch), sign.encode())
     except Exception:  # noqa: BLE001
         # The store may answer again. If it does not for long, others take us for dead, and publishing will say so.
         return
 
 
-def _clean_up(store: Store, before: int) -> None:
+def _clean_up(medium: Medium, before: int) -> None:
     """Delete old epochs; the last one stays for who has just found it."""
-    for name in store.names(EPOCHS):
+    for name in names(medium, EPOCHS):
         if _number(name) < before:
-            store.delete(f"{EPOCHS}/{name}")
+            medium.delete(f"{EPOCHS}/{name}")
 
 
-def _refusal(store: Store, holder: str) -> StoreError:
+def _refusal(medium: Medium, holder: str) -> StoreError:
     return StoreError(
-        f"another sssl command is writing to {store.root}: {holder}; wait for it, or choose another --output"
+        f"another sssl command is writing to {medium.root}: {holder}; wait for it, or choose another --output"
     )
 
 
@@ -121,8 +122,8 @@ def _myself() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _sign_of(pointer: str) -> str:
-    return pointer.removesuffix(".json") + ".held"
+def _sign_of(epoch: str) -> str:
+    return epoch.removesuffix(".json") + ".held"
 
 
 def _number(path: str) -> int:

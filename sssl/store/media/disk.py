@@ -1,0 +1,87 @@
+"""Output folders on a disk of this machine, or on one that is mounted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+from fsspec import AbstractFileSystem
+
+from sssl.errors import StoreError
+from sssl.store.atomic import replacing
+from sssl.store.pointer import LATEST
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A folder by its absolute path."""
+
+    root: str
+    poll_s: ClassVar[float] = 0.5
+
+    def read(self, path: str) -> bytes:
+        return self._at(path).read_bytes()
+
+    def open(self, path: str) -> BinaryIO:
+        return self._at(path).open("rb")
+
+    def put(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        if durable:
+            os.sync()  # once a table: to wait for the disk at each of its small files takes longer than some stages do
+        with replacing(self._at(path), durable=durable) as temporary:
+            temporary.write_bytes(data)
+
+    def create_if_absent(self, path: str, data: bytes) -> bool:
+        # One command at a time writes here. Of two workers that make the same table, both write the same.
+        if self.exists(path):
+            return False
+        self.put(path, data, durable=True)
+        return True
+
+    def exists(self, path: str) -> bool:
+        return self._at(path).exists()
+
+    def is_whole(self, path: str, size: int) -> bool:
+        try:
+            return self._at(path).stat().st_size == size
+        except OSError:
+            return False
+
+    def list(self, folder: str) -> Sequence[str]:
+        within = len(os.path.join(self.root, ""))
+        found = (os.path.join(place, name) for place, _, names in os.walk(self._at(folder)) for name in names)
+        return sorted(path[within:] for path in found)
+
+    def delete(self, path: str) -> None:
+        self._at(path).unlink(missing_ok=True)
+
+    @contextmanager
+    def hold(self, on_wait: Callable[[str], None]) -> Iterator[str]:
+        """Lock the folder; the lock goes with this process, however it ends, so there is nobody to wait for."""
+        del on_wait  # part of the interface
+        try:
+            with FileLock(self._at(".lock"), timeout=0):
+                yield LATEST
+        except Timeout:
+            raise StoreError(
+                f"another sssl command is writing to {self.root}: wait for it, or choose another --output"
+            ) from None
+
+    def file_systems(self, folders: Iterable[str]) -> Sequence[AbstractFileSystem]:
+        del folders  # part of the interface
+        return ()
+
+    def database(self, name: str) -> str:
+        return f"sqlite:///{self._at(name)}"
+
+    def link(self, path: str) -> str | None:
+        return quote(os.path.relpath(path, self.root))
+
+    def _at(self, path: str) -> Path:
+        return Path(self.root, path)

@@ -1,0 +1,81 @@
+"""What an output folder asks of the place where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol
+
+from fsspec import AbstractFileSystem
+
+
+class Medium(Protocol):
+    """Files by their paths in a folder, parts of a path separated by slashes.
+
+    A medium is a small frozen dataclass: it travels to workers, and the same place is the same key of a cache. What is
+    not there raises FileNotFoundError, whatever else goes wrong some OSError.
+    """
+
+    @property
+    def root(self) -> str:
+        """The folder as its user knows it, a path or a URL; `root/path` is what other programs read a file by."""
+
+    @property
+    def poll_s(self) -> float:
+        """How often to look for what others have written, where a look may cost money."""
+
+    def read(self, path: str) -> bytes:
+        """Read a whole file."""
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file to read pieces of it."""
+
+    def put(self, path: str, data: bytes, *, durable: bool = False) -> None:
+        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one, and all that was
+        written before it, also if the power fails."""
+
+    def create_if_absent(self, path: str, data: bytes) -> bool:
+        """Write a durable file unless there is one; say whether what is there now is ours."""
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file of this path."""
+
+    def is_whole(self, path: str, size: int) -> bool:
+        """Whether a file that was written, of so many bytes, is all there; true where files only ever appear whole."""
+
+    def list(self, folder: str) -> Sequence[str]:
+        """List the paths of all files below a folder in their order, none if there is no such folder."""
+
+    def delete(self, path: str) -> None:
+        """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""
+
+    def hold(self, on_wait: Callable[[str], None]) -> AbstractContextManager[str]:
+        """Hold the folder until the block ends, or this process does; yields the pointer that the holder writes to.
+
+        `on_wait` is told why it takes time, if it does.
+
+        Raises:
+            StoreError: another command holds it.
+        """
+
+    def file_systems(self, folders: Iterable[str]) -> Sequence[AbstractFileSystem]:
+        """Return the file systems that a reader needs for our URLs, none where these are paths.
+
+        They may keep a listing of each of `folders`, which are committed and never change.
+        """
+
+    def database(self, name: str) -> str:
+        """Return the URL of an SQLite database in the folder.
+
+        Raises:
+            UnsupportedOperation: none can be there.
+        """
+
+    def link(self, path: str) -> str | None:
+        """Return the way from a page in the folder to a file of this machine, None where the page lies elsewhere."""
+
+
+def names(medium: Medium, folder: str) -> list[str]:
+    """List the names of the files right in a folder, without what is being written at the moment."""
+    found = (path.removeprefix(f"{folder}/") for path in medium.list(folder))
+    return [name for name in found if "/" not in name and not name.startswith(".")]

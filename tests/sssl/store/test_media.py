@@ -1,0 +1,132 @@
+"""What holds for an output folder wherever it lies, and what is different."""
+
+import pickle
+import threading
+
+import pytest
+
+from sssl.errors import StoreError
+from sssl.store.folder import Store
+from sssl.store.media.bucket import Bucket
+from sssl.store.media.disk import Disk
+from sssl.store.media.memory import Memory
+
+
+def nobody_waits(message):
+    raise AssertionError(message)
+
+
+@pytest.fixture(params=["disk", "memory", pytest.param("bucket", marks=pytest.mark.cloud)])
+def medium(request, tmp_path):
+    match request.param:
+        case "disk":
+            return Disk(str(tmp_path / "out"))
+        case "memory":
+            return Memory(f"memory://{tmp_path.name}")
+        case "bucket":
+            return Bucket(f"{request.getfixturevalue('cloud').make_bucket()}/out")
+
+
+def test_a_url_leads_to_its_medium(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Store.at("out").medium == Store.at(f"file://{tmp_path}/out").medium == Disk(str(tmp_path / "out"))
+    assert Store.at("memory://out").medium == Memory("memory://out")
+    assert Store.at("gs://bucket/out").medium == Bucket("gs://bucket/out")
+
+
+def test_an_unknown_kind_of_url_is_refused():
+    with pytest.raises(StoreError, match="cannot use nowhere://bucket/out: Protocol not known: nowhere"):
+        Store.open("nowhere://bucket/out", create=True)
+
+
+def test_what_is_put_is_read_back_whole_and_in_pieces(medium):
+    medium.put("a/b/c.bin", b"0123456789")
+    medium.put("empty", b"")
+    assert medium.read("a/b/c.bin") == b"0123456789"
+    assert medium.read("empty") == b""
+    with medium.open("a/b/c.bin") as file:
+        file.seek(7)
+        assert file.read(2) == b"78"
+
+
+def test_a_file_takes_the_place_of_the_one_before(medium):
+    for data in (b"long ago", b"now"):
+        medium.put("a", data, durable=True)
+        assert medium.read("a") == data
+
+
+def test_readers_of_one_file_do_not_disturb_each_other(medium):
+    medium.put("a", b"0123456789")
+    with medium.open("a") as one, medium.open("a") as other:
+        assert (one.read(3), other.read(5), one.read(3)) == (b"012", b"01234", b"345")
+
+
+def test_what_is_there_is_not_created_again(medium):
+    assert medium.create_if_absent("a", b"first")
+    assert not medium.create_if_absent("a", b"second")
+    assert medium.read("a") == b"first"
+
+
+def test_what_is_not_there_is_missing(medium):
+    assert not medium.exists("a")
+    with pytest.raises(FileNotFoundError):
+        medium.read("a")
+    medium.delete("a")  # nobody minds
+
+
+def test_a_file_that_is_deleted_is_gone(medium):
+    medium.put("a", b"1")
+    assert medium.exists("a")
+    medium.delete("a")
+    assert not medium.exists("a")
+    assert not medium.list("")
+
+
+def test_all_files_below_a_folder_are_listed_in_order(medium):
+    for path in ("t/g/receipts/1.json", "t/g/b", "t/g/a", "t2/g/a", "t.json"):
+        medium.put(path, b"1")
+    assert list(medium.list("t")) == ["t/g/a", "t/g/b", "t/g/receipts/1.json"]
+    assert len(medium.list("")) == 5
+    assert not medium.list("other")
+
+
+def test_a_file_of_its_size_is_whole(medium):
+    medium.put("a", b"123")
+    assert medium.is_whole("a", 3)
+
+
+def test_a_file_on_a_disk_that_lost_its_end_is_not_whole(tmp_path):
+    disk = Disk(str(tmp_path))
+    disk.put("a", b"12")
+    assert not disk.is_whole("a", 3)
+    assert not disk.is_whole("gone", 0)
+
+
+def test_a_second_writer_is_refused_until_the_first_is_through(medium, monkeypatch):
+    monkeypatch.setattr("sssl.store.media.lease.BEAT_S", 0.1)
+    monkeypatch.setattr("sssl.store.media.lease.PATIENCE_S", 20)
+    refused = []
+
+    def write():
+        try:
+            with medium.hold(lambda message: None):
+                pass
+        except StoreError as error:
+            refused.append(str(error))
+
+    with medium.hold(nobody_waits):
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+    assert len(refused) == 1
+    assert medium.root in refused[0]
+    with medium.hold(nobody_waits):
+        pass
+
+
+def test_the_same_place_is_the_same_key_also_in_another_process(medium):
+    store = Store(medium)
+    again = pickle.loads(pickle.dumps(store))
+    assert again == store
+    assert hash(again) == hash(store)
+    assert store != Store(type(medium)(f"{medium.root}-other"))
