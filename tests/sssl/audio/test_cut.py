@@ -3,7 +3,6 @@ import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -15,6 +14,7 @@ from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+from sssl.urls import file_system
 
 CONFIG, GATE = MelConfig(), GateConfig()
 RATE_HZ = 16_000
@@ -171,7 +171,7 @@ def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expecte
 @pytest.mark.parametrize(("answer", "reason"), [("401", "denied"), ("403", "denied"), ("418", "unavailable")])
 def test_what_a_bucket_refuses_is_a_row_to_try_again(answer, reason, cloud):
     uri = f"{cloud.make_bucket()}/a.wav"
-    fsspec.core.url_to_fs(uri)[0].pipe_file(uri, b"audio")
+    file_system(uri)[0].pipe_file(uri, b"audio")
     with cloud.failing(1.0, kinds=[answer]):
         ledger = cut_track(track(uri), CONFIG, GATE).ledger
     assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", reason, True)
@@ -180,7 +180,7 @@ def test_what_a_bucket_refuses_is_a_row_to_try_again(answer, reason, cloud):
 def test_a_bucket_that_fails_in_the_middle_of_a_track_is_no_damage(cloud, tmp_path):
     uri = f"{cloud.make_bucket()}/a.wav"
     soundfile.write(tmp_path / "a.wav", noise(600), RATE_HZ)
-    fsspec.core.url_to_fs(uri)[0].put_file(str(tmp_path / "a.wav"), uri)
+    file_system(uri)[0].put_file(str(tmp_path / "a.wav"), uri)
     with _open(uri) as source:
         decoder = Decoder(source, RATE_HZ)
         with cloud.failing(1.0, kinds=["418"]), pytest.raises(OSError, match="HttpError of the storage client"):
