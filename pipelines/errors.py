@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sssl.store.folder import Snapshot
+    from sssl.store.manifest import Snapshot
 
 
 class ErrorRatioExceeded(Exception):

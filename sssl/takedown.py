@@ -18,7 +18,8 @@ from sssl.errors import StoreError
 from sssl.labels.relabel import label_counts
 from sssl.model.scores import score_counts
 from sssl.songs.classifier import song_counts
-from sssl.store.folder import Made, Manifest, PartFile, Snapshot, Store, generation_name
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 
 Counts = Counter[str]
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}

@@ -23,7 +23,8 @@ from sssl.model.scores import score_counts, scores_table
 from sssl.presets import GUARDED
 from sssl.report.page import write_report
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import has_nothing_to_split
 from sssl.store.sql import connect
 

@@ -15,7 +15,7 @@ from pipelines.errors import HandedOver, JobFailed
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest
+from sssl.store.manifest import Manifest
 
 DEFAULT_RUNNER = "FnApiRunner"
 """Beam's in-process runner by name: `DirectRunner` would first try to download another one."""

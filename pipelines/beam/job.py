@@ -17,7 +17,8 @@ from sssl.audio.sound import sound_db, sound_of
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
-from sssl.store.folder import Manifest, PartFile, Receipt, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, PartFile, Receipt
 
 _ALIGNED = ("segments", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""

@@ -9,7 +9,7 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.beam.job import Job, PartRef
-from sssl.store.folder import Receipt
+from sssl.store.manifest import Receipt
 
 
 @dataclass

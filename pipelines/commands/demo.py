@@ -19,7 +19,8 @@ from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
 from sssl.presets import GUARDED
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_accepted, read_rounds
 
 _QUERIES = (

@@ -35,7 +35,8 @@ from sssl.evaluate.planting import Planting, draw, write_planted
 from sssl.evaluate.sections import read_sections, true_labels
 from sssl.labels.confident_learning import check_installed, prune
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down
 from sssl.tracking.tracker import Untracked, without_secrets
 

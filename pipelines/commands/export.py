@@ -18,7 +18,8 @@ from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
 from sssl.errors import StoreError
 from sssl.export.songs import Exported, write_csv, write_jams, write_parquet, write_tags
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.plan import KNOWN, Cause
 from sssl.catalog.read import class_counts, read_tracks
 from sssl.errors import CatalogError, StoreError
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down
 
 

@@ -16,7 +16,8 @@ from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_accepted, read_rounds
 
 

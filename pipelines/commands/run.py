@@ -25,7 +25,7 @@ from sssl.presets import GUARDED, Preset, PresetName
 from sssl.report.page import figures
 from sssl.songs.classifier import SongConfig
 from sssl.songs.labeller import Recipe
-from sssl.store.folder import Snapshot, digest_of
+from sssl.store.manifest import Snapshot, digest_of
 from sssl.tracking.tracker import Tracker, server_of, without_secrets
 
 

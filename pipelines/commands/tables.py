@@ -12,7 +12,8 @@ from pathlib import Path
 from pipelines.terminal.flags import complain, parse, require_local
 from sssl.errors import StoreError
 from sssl.store.atomic import replacing
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect
 
 

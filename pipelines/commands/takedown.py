@@ -18,7 +18,8 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from sssl.errors import CatalogError
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.removals import hash_id, remember, taken_down
 from sssl.store.sql import connect, rows_on_disk
 from sssl.takedown import delete_unpublished, without

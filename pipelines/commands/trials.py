@@ -22,7 +22,8 @@ from sssl.estimate import Floats, Work
 from sssl.presets import Preset
 from sssl.runtime.cpu_time import tree_cpu_s
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.tracking.tracker import Untracked
 
 BY_TRACK = ("catalog", "ledger")

@@ -13,7 +13,8 @@ from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.presets import PRESETS, Preset, PresetName
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 
 
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:

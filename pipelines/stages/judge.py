@@ -15,7 +15,8 @@ from schemas import Round, to_arrow
 from schemas.records import dump
 from sssl.labels.acceptance import JudgeConfig, compare_scores, round_row, unsplit_row
 from sssl.presets import PresetName
-from sssl.store.folder import Made, Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, Snapshot
 from sssl.store.rounds import has_nothing_to_split, last_accepted, read_rounds
 
 

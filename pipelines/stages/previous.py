@@ -15,7 +15,8 @@ from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from sssl.catalog.assign import Dealt
 from sssl.catalog.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
 from sssl.catalog.read import read_dealt, read_part
-from sssl.store.folder import PartFile, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import PartFile, Snapshot
 
 TABLES = ("segments", "ledger")
 

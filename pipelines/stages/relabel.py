@@ -31,7 +31,7 @@ from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_l
 from sssl.labels.findings import Findings
 from sssl.labels.relabel import RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
 from sssl.presets import PresetName
-from sssl.store.folder import Receipt
+from sssl.store.manifest import Receipt
 from sssl.store.rounds import last_accepted
 
 _KEY = ["track_id", "segment_index"]

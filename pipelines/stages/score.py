@@ -30,7 +30,7 @@ from sssl.model.scores import folds_of, score_counts, scores_table
 from sssl.model.settings import ScoreConfig
 from sssl.presets import PresetName
 from sssl.runtime.machine import cores
-from sssl.store.folder import Receipt
+from sssl.store.manifest import Receipt
 from sssl.store.rounds import has_nothing_to_split
 
 Posteriors = tuple[PartRef, NDArray[np.float32]]

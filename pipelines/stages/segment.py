@@ -38,7 +38,7 @@ from sssl.catalog.plan import Cause
 from sssl.catalog.read import commit_catalog, read_catalog
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
-from sssl.store.folder import Manifest, Receipt
+from sssl.store.manifest import Manifest, Receipt
 from sssl.store.removals import taken_down
 
 

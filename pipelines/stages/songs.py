@@ -31,7 +31,7 @@ from sssl.songs.classifier import (
     song_counts,
     statistics,
 )
-from sssl.store.folder import Receipt
+from sssl.store.manifest import Receipt
 from sssl.store.rounds import last_accepted
 
 

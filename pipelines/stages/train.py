@@ -26,7 +26,8 @@ from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, Training, check_size, check_trainable, cpu_seconds, train, train_share
 from sssl.presets import PresetName
 from sssl.runtime.machine import cores
-from sssl.store.folder import Made, Manifest, Snapshot, Store, digest_of
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, Snapshot, digest_of
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 from sssl.tracking.tracker import Tracker, Untracked, without_secrets
 from sssl.urls import opened

@@ -23,7 +23,8 @@ from schemas.records import dump
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.errors import CatalogError
-from sssl.store.folder import Made, Manifest, PartFile, Store, check_version
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, PartFile, check_version
 from sssl.urls import file_system, opened
 
 LOGGER = logging.getLogger(__name__)

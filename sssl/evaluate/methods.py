@@ -23,7 +23,8 @@ from sssl.errors import CatalogError
 from sssl.html import template
 from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_accepted, last_split
 
 Floats = NDArray[np.float64]

@@ -17,7 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas.records import dump
-from sssl.store.folder import Made, Manifest, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest
 
 Indices = NDArray[np.int64]
 

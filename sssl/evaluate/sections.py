@@ -11,7 +11,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sssl.arrays import column
 from sssl.audio.mel import MelConfig
 from sssl.errors import CatalogError
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_split
 from sssl.urls import opened
 

@@ -17,7 +17,8 @@ from sssl.catalog.fingerprints import fingerprint
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.store.atomic import remove_leftovers, replacing
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.urls import file_system
 from sssl.version import __version__
 

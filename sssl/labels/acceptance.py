@@ -28,7 +28,8 @@ from sssl.catalog.read import read_held_out
 from sssl.config import require
 from sssl.metrics import Floats, quality
 from sssl.model.scores import by_track
-from sssl.store.folder import Manifest, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest
 
 _RESAMPLES = 2000
 _SEED = 0

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from schemas import Label, arrow_schema
 from sssl.arrays import Floats, class_indices, column, posteriors
 from sssl.errors import TrainError
-from sssl.store.folder import Made, Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, Snapshot
 
 
 def prune(store: Store, snapshot: Snapshot) -> Snapshot:

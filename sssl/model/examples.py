@@ -13,7 +13,8 @@ from torch import Tensor
 
 from sssl.arrays import track_numbers
 from sssl.catalog.read import read_part
-from sssl.store.folder import Manifest, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest
 
 
 class Examples(NamedTuple):

@@ -26,7 +26,8 @@ from sssl.model.examples import Corpus, Examples
 from sssl.model.networks import smallest_side
 from sssl.model.settings import TrainConfig
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
-from sssl.store.folder import Manifest, Store, digest_of
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, digest_of
 
 
 @dataclass(frozen=True)

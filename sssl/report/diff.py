@@ -12,7 +12,8 @@ from typing import Any
 import duckdb
 
 from sssl.errors import StoreError
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect, create_views, rows
 

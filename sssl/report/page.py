@@ -13,7 +13,8 @@ from sssl.plots.colors import ink_on
 from sssl.plots.figure import standalone
 from sssl.report import cost, health, labels, learning, provenance, quality, summary, tracks
 from sssl.report.source import FILTERS, Source, stopped
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 
 __all__ = ["Source", "figures", "render", "write_report"]
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from schemas import Round
 from sssl.plots.colors import color_of
 from sssl.plots.timeline import clock
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import last_accepted, last_split, read_rounds
 from sssl.store.sql import connect
 

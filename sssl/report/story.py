@@ -14,7 +14,8 @@ from schemas import Catalog, Label, Ledger, Round, Score, Song
 from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.removals import hash_id, taken_down
 from sssl.store.rounds import last_split, read_rounds
 

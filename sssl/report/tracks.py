@@ -13,7 +13,7 @@ from sssl.plots.timeline import in_words
 from sssl.plots.track import Bands, TrackView, draw_track
 from sssl.report import audio
 from sssl.report.source import Context, Floats, Source
-from sssl.store.folder import Manifest
+from sssl.store.manifest import Manifest
 
 SHOWN_TRACKS = 6
 SHOWN_PASSAGES = 3  # of a track

@@ -18,7 +18,8 @@ from sssl.model.ensemble import Model, load
 from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
 from sssl.songs.classifier import SongConfig, SongMaker, SongModel
-from sssl.store.folder import Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_accepted
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from schemas import Round
 from sssl.errors import StoreError
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 
 
 def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:

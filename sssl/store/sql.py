@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
 from sssl.errors import StoreError
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import last_split, scores_behind
 
 ACCEPTED_VIEWS = {

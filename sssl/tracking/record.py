@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sssl.store.folder import Manifest, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest
 
 FOLDER = "tracking"
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from schemas import TABLES
 from sssl.errors import StoreError
-from sssl.store.folder import Manifest, Store, digest_of
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, digest_of
 from sssl.tracking.mlflow_copy import Copy, Untold
 from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_records
 

@@ -31,7 +31,8 @@ from sssl.catalog.read import commit_catalog
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
 from sssl.model.score import device
 from sssl.model.settings import ScoreConfig
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 
 SEGMENTS_A_TRACK = 80
 BAR = {"cpu": 0.85, "cuda": 0.8}

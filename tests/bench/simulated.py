@@ -40,7 +40,8 @@ def write_output(catalog, output):
     from pipelines.stages.settings import Settings
     from sssl.catalog.assign import Dealt, deal
     from sssl.catalog.read import commit_catalog, read_tracks
-    from sssl.store.folder import Manifest, PartFile, Snapshot, Store
+    from sssl.store.folder import Store
+    from sssl.store.manifest import Manifest, PartFile, Snapshot
 
     settings, store = Settings(), Store.open(output, create=True)
     tracks = deal(read_tracks(catalog, None, settings.deal), settings.deal, Dealt())

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, Segment, arrow_schema, columns, to_arrow
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 
 FOLDER = Path(__file__).parent
 PARENTS = {

@@ -18,7 +18,8 @@ from sssl.catalog.assign import CatalogConfig
 from sssl.evaluate.planting import Planting
 from sssl.presets import GUARDED, PAPER
 from sssl.songs.classifier import SongConfig
-from sssl.store.folder import Store, generation_name
+from sssl.store.folder import Store
+from sssl.store.manifest import generation_name
 
 NAMES = {
     "relabel": "910e8f455bbe",

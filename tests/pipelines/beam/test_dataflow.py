@@ -15,7 +15,8 @@ from pipelines.cli import main
 from pipelines.errors import HandedOver
 from pipelines.stages import score
 from sssl.model.score import ScoreConfig
-from sssl.store.folder import Manifest, PartFile, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, PartFile
 
 IMAGE, ACCOUNT = "europe-docker.pkg.dev/p/sssl/worker-gpu:1", "worker@p.iam.gserviceaccount.com"
 SUBNET = "https://www.googleapis.com/compute/v1/projects/p/regions/europe-west4/subnetworks/sssl"

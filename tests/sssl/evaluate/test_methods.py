@@ -25,7 +25,7 @@ from sssl.evaluate.methods import (
     withhold,
 )
 from sssl.labels.confident_learning import find_issues
-from sssl.store.folder import Snapshot
+from sssl.store.manifest import Snapshot
 
 CLASSES = ("Q1", "Q2")
 CONFIG = CatalogConfig(CLASSES, folds=3, test_share=0.2)

@@ -7,7 +7,8 @@ import pytest
 
 from schemas import Segment, arrow_schema
 from sssl.evaluate.planting import Planting, draw, write_planted
-from sssl.store.folder import Manifest, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest
 
 
 def rows(tracks=40, segments=15, classes=4, folds=3):

@@ -18,7 +18,8 @@ from schemas import Catalog, Ledger, Song, to_arrow
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
 from sssl.export.songs import write_tags
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.sql import connect
 
 UNTAGGABLE = {"aac", "matroska"}

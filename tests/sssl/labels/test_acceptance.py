@@ -20,7 +20,8 @@ from sssl.labels.acceptance import (
     verdict,
 )
 from sssl.model.scores import score_counts, scores_table
-from sssl.store.folder import Manifest, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest
 
 CLASSES = ("a", "b")
 DEFAULTS = JudgeConfig()

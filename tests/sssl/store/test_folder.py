@@ -11,7 +11,8 @@ from gcsfs.retry import HttpError
 from schemas import SCHEMA_VERSION
 from sssl.errors import StoreError
 from sssl.store.atomic import replacing
-from sssl.store.folder import Made, Manifest, Receipt, Snapshot, Store, generation_name
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, Receipt, Snapshot, generation_name
 from sssl.store.media.disk import Disk
 from sssl.store.sql import connect, rows_on_disk
 

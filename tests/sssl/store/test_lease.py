@@ -3,7 +3,8 @@ import threading
 import pytest
 
 from sssl.errors import StoreError
-from sssl.store.folder import Manifest, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.media import lease
 
 

@@ -1,0 +1,214 @@
+"""What an output folder says of its tables: files, receipts, manifests, and snapshots of what belongs together.
+
+A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from schemas import READABLE_VERSIONS, SCHEMA_VERSION
+from schemas.records import RecordError, RecordT, load
+from sssl.errors import StoreError
+from sssl.version import __version__
+
+
+@dataclass(frozen=True)
+class Written:
+    """What says of a JSON file under which schema version it was written."""
+
+    schema_version: int | None = None
+
+
+@dataclass(frozen=True)
+class FolderMark(Written):
+    """`sssl.json`, which makes a folder an output folder."""
+
+    made_by: str = ""
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """One committed file of a table; `path` is relative to the output folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Proof that a part is done: its files by table, and what was counted; counts add up over parts."""
+
+    part: int
+    files: dict[str, PartFile]
+    counts: dict[str, int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a committed table consists of and what it was made from; as a plan it has no files yet."""
+
+    table: str
+    generation: str
+    stage: str
+    round: int | None
+    config: dict[str, Any]
+    parents: tuple[str, ...]
+    files: dict[int, PartFile]
+    summary: dict[str, Any]
+    schema_version: int = SCHEMA_VERSION
+    code_version: str = __version__
+    created_at: str = ""
+
+    @classmethod
+    def plan(
+        cls,
+        table: str,
+        stage: str,
+        config: dict[str, Any],
+        inputs: Iterable[Manifest],
+        round: int | None = None,
+    ) -> Manifest:
+        """Plan a table that a stage makes from others; its generation is named after everything that shapes it."""
+        parents = tuple(inputs)
+        return cls(
+            table=table,
+            generation=generation_name(stage, round, config, parents),
+            stage=stage,
+            round=round,
+            config=config,
+            parents=tuple(sorted(parent.ref for parent in parents)),
+            files={},
+            summary={},
+        )
+
+    @property
+    def ref(self) -> str:
+        """Name of this table's generation, as children list it among their parents."""
+        return f"{self.table}/{self.generation}"
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files.values())
+
+    @property
+    def cpu_s(self) -> float | None:
+        """CPU seconds of all processes of the stage; its tables share them. None where they were not measured."""
+        return self.summary.get("cpu_s")
+
+    def settings(self, kind: type[RecordT], name: str | None = None) -> RecordT:
+        """Read the config that the table was made with, or the part of it under a name.
+
+        Raises:
+            StoreError: it is damaged; the message says in which field.
+        """
+        values = self.config if name is None else self.config.get(name, {})
+        return loaded(kind, values, f"the manifest of {self.ref}")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the full content of all files, in the order of parts."""
+        return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
+
+
+class Made(NamedTuple):
+    """What became of a plan: its files by part, and what its manifest says of them."""
+
+    files: dict[int, PartFile]
+    summary: dict[str, Any]
+    knows_cpu_s: bool = False
+    """Whether the summary has the CPU seconds already, as those of older rows, or of processes that note their own;
+    otherwise all that this process and its descendants spend on it counts."""
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a JSON value as the store writes it."""
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:
+    """Read a record back from JSON that was found in a place.
+
+    Raises:
+        StoreError: it is damaged; the message says where, and in which field.
+    """
+    try:
+        return load(kind, values)
+    except RecordError as error:
+        raise StoreError(f"{place} is damaged: {error}") from error
+
+
+def check_version(version: int | None, what: str) -> None:
+    """Refuse what was written under a schema version that we do not read.
+
+    Raises:
+        StoreError: so it was; the message says what to do about it.
+    """
+    if version in READABLE_VERSIONS:
+        return
+    newer = version is not None and version > SCHEMA_VERSION
+    other = "" if newer else "choose another --output, or "
+    raise StoreError(
+        f"{what} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
+        f"{other}use the program version that wrote it{' or a later one' * newer}"
+    )
+
+
+def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
+    """Name the generation that a stage makes from its config and the full content of its parents."""
+    content = sorted([parent.ref, parent.digest] for parent in parents)
+    return digest_of([SCHEMA_VERSION, stage, round, config, content])[:12]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Generations that belong together: every parent of a member is a member too."""
+
+    manifests: tuple[Manifest, ...] = ()
+
+    def add(self, manifest: Manifest) -> Snapshot:
+        """Put `manifest` in the place of its predecessor; what was made from the predecessor goes with it."""
+        kept = [m for m in self.manifests if (m.table, m.round) != (manifest.table, manifest.round)] + [manifest]
+        while True:
+            refs = {m.ref for m in kept}
+            consistent = [m for m in kept if refs.issuperset(m.parents)]
+            if len(consistent) == len(kept):
+                return Snapshot(tuple(sorted(kept, key=lambda m: (m.table, m.round or 0))))
+            kept = consistent
+
+    def only(self, *tables: str) -> Snapshot:
+        """Leave out all other tables."""
+        return Snapshot(tuple(m for m in self.manifests if m.table in tables))
+
+    def covers(self, other: Snapshot) -> bool:
+        """Whether every table (and round) of `other` is here: publishing this takes nothing from a reader."""
+        return {(m.table, m.round) for m in other.manifests} <= {(m.table, m.round) for m in self.manifests}
+
+    def of(self, table: str) -> list[Manifest]:
+        """List the manifests of a table, one a round where it has rounds."""
+        return [m for m in self.manifests if m.table == table]
+
+    def get(self, table: str, round: int | None = None) -> Manifest:
+        """Return the one manifest of a table (and round).
+
+        Raises:
+            StoreError: it is not committed; the message says which command makes it.
+        """
+        found = [m for m in self.of(table) if m.round == round]
+        if not found:
+            of_round = "" if round is None else f" of round {round}"
+            raise StoreError(
+                f"table {table}{of_round} is not committed yet: run the stage that writes it first (see `sssl --help`)"
+            )
+        return found[0]
