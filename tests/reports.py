@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+from rows import a_track
 
 from pipelines.beam.job import Job
 from pipelines.stages import judge, relabel, segment, songs
@@ -48,17 +49,12 @@ def catalog_rows(held_out, tracks=TRACKS, per_part=TRACKS_PER_PART, uri="/nowher
     """Tracks of two classes by turns; the third class never occurs. One of them is called like a script."""
     names = [f"track-{i:02d}" for i in range(tracks - 1)] + [SCRIPT]
     return [
-        Catalog(
-            track_id=name,
+        a_track(
+            name,
             uri=uri.format(i),
             label=CLASSES[i % 2],
             split="test" if held_out and i % 4 < 2 and i % TRACKS < 24 else "train",
-            group_id=name,
-            fold=0,
-            expected_s=None,
-            locked=False,
             part=i // per_part,
-            source_fingerprint=None,
         )
         for i, name in enumerate(sorted(names))
     ]

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from rich.console import Console
+from rows import a_track
 
 from pipelines.beam.job import Job
 from pipelines.stages import score, segment
@@ -50,10 +51,7 @@ class Speed:
 def make(root, tracks):
     """Commit segments of noise, 4 min a track, in parts as a large catalog has them, and a model of random weights."""
     store, settings = Store.open(root, create=True), Settings(deal=CatalogConfig(tracks_per_part=32))
-    rows = [
-        Catalog(f"t{i:06d}", "/nowhere", settings.deal.classes[i % 4], "train", f"t{i:06d}", 0, None, False, 0, None)
-        for i in range(tracks)
-    ]
+    rows = [a_track(f"t{i:06d}", label=settings.deal.classes[i % 4]) for i in range(tracks)]
     catalog = commit_catalog(store, deal(to_arrow(Catalog, rows), settings.deal, Dealt()), settings.deal)
     job = Job.of(store, "segment", ("segments", "ledger"), settings.of_rows(), [catalog])
     receipts = []

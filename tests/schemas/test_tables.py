@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sqlglot
+from rows import a_ledger_row, a_song
 from sqlglot import exp
 
 from schemas import SCHEMA_VERSION, TABLES, Ledger, Song, arrow_schema, columns, table_doc, to_arrow
@@ -51,7 +52,7 @@ def test_an_open_type_must_be_given():
 
 
 def test_a_missing_value_in_a_required_column_is_refused_by_the_writer(tmp_path):
-    row = Ledger("t", "ok", None, False, None, None, 1.0, None, None, None, None, 0, 0, None)
+    row = a_ledger_row()
     table = to_arrow(Ledger, [dataclasses.replace(row, status=None)])
     with pytest.raises(pa.ArrowInvalid, match="status"):
         pq.write_table(table, tmp_path / "t.parquet")
@@ -59,7 +60,7 @@ def test_a_missing_value_in_a_required_column_is_refused_by_the_writer(tmp_path)
 
 def test_nested_rows_survive_parquet(tmp_path):
     entry = {"start_s": 0.0, "end_s": 3.0, "label": "Q1", "confidence": 0.5}
-    song = Song("t", "Q1", 0.5, [0.5, 0.5], False, 1, [entry], 0, "m")
+    song = a_song(timeline=[entry])
     pq.write_table(to_arrow(Song, [song]), tmp_path / "t.parquet")
     assert Song(**pq.read_table(tmp_path / "t.parquet").to_pylist()[0]) == song
 

@@ -1,12 +1,12 @@
 import numpy as np
 import pyarrow as pa
+from rows import a_track
 
-from schemas import Catalog
 from sssl.arrays import fitted_to, inherited_indices, posteriors
 
 
 def track(track_id, label, split="train", locked=False):
-    return Catalog(track_id, "", label, split, track_id, 0, None, locked, 0, None)
+    return a_track(track_id, label=label, split=split, locked=locked)
 
 
 def test_a_missing_posterior_is_a_row_of_nan_wherever_it_stands():

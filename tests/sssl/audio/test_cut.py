@@ -6,8 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 import soundfile
+from rows import a_track
 
-from schemas import Catalog
 from sssl.audio.cut import _open, cut_track, segments_table
 from sssl.audio.decode import Decoder
 from sssl.audio.integrity import GateConfig
@@ -25,7 +25,7 @@ def noise(seconds, seed=0):
 
 
 def track(uri, expected_s=None):
-    return Catalog("t", str(uri), None, None, "t", 0, expected_s, False, 7, "print")
+    return a_track(uri=str(uri), label=None, expected_s=expected_s, part=7, source_fingerprint="print")
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@ import av
 import pytest
 from audio_files import CONTAINERS, NEEDS_ITS_END
 from fuzz import MUTATIONS, SOURCE_S, broken_promises, cut, describe, write_mutants, write_sources
+from rows import a_track
 
-from schemas import Catalog
 from sssl.audio.cut import cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -21,7 +21,7 @@ def ledger_of(tmp_path):
     def run(data, expected_s=None):
         path = tmp_path / "audio"
         path.write_bytes(data)
-        track = Catalog("t", str(path), None, None, "t", 0, expected_s, False, 0, None)
+        track = a_track(uri=str(path), label=None, expected_s=expected_s)
         return cut_track(track, MelConfig(), GateConfig()).ledger
 
     return run

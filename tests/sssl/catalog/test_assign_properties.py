@@ -3,6 +3,7 @@
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import a_track
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
@@ -16,7 +17,7 @@ def catalogs(draw):
     """Up to 60 tracks of up to 20 groups, as they come from a file: without part, split and fold."""
     given_rows = draw(st.lists(st.tuples(st.integers(0, 19), st.sampled_from(LABELS)), min_size=1, max_size=60))
     rows = [
-        Catalog(f"t{i:03d}", f"/{i}.wav", label, None, f"g{group}", 0, None, False, 0, None)
+        a_track(f"t{i:03d}", label=label, split=None, group_id=f"g{group}")
         for i, (group, label) in enumerate(given_rows)
     ]
     return to_arrow(Catalog, rows)

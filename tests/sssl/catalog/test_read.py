@@ -2,6 +2,7 @@ from collections import Counter
 
 import pandas as pd
 import pytest
+from rows import a_track
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt
@@ -220,7 +221,7 @@ def test_files_found_by_a_listing_have_the_fingerprints_that_they_have_alone(tmp
         if n != 7:
             (tmp_path / uri).write_bytes(b"x" * n)
     uris += [f"{tmp_path}/nowhere/{n}.wav" for n in range(300)] + [f"file://{tmp_path}/few/1.wav"]
-    rows = [Catalog(f"t{n}", uri, None, None, "", 0, None, False, 0, None) for n, uri in enumerate(uris)]
+    rows = [a_track(f"t{n}", uri=uri, label=None) for n, uri in enumerate(uris)]
     found = with_fingerprints(to_arrow(Catalog, rows))["source_fingerprint"].to_pylist()
     assert found == [fingerprint(uri) for uri in uris]
     assert [n for n, of_file in enumerate(found) if of_file is None] == [7, *range(304, 605)]

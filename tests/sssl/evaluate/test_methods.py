@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from rows import a_track
 
-from schemas import Catalog
 from sssl.catalog.assign import CatalogConfig
 from sssl.errors import CatalogError
 from sssl.evaluate.methods import (
@@ -33,7 +33,7 @@ CONFIG = CatalogConfig(CLASSES, folds=3, test_share=0.2)
 
 def catalog(groups=20, of_group=2):
     return [
-        Catalog(f"g{g}-{n}", "/x", CLASSES[g % 2], None, f"g{g}", 0, None, False, g % 4, None)
+        a_track(f"g{g}-{n}", label=CLASSES[g % 2], split=None, group_id=f"g{g}", part=g % 4)
         for g in range(groups)
         for n in range(of_group)
     ]

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from audio_files import CONTAINERS, tone, write_audio, write_container
+from rows import a_ledger_row, a_song, a_track
 
 from pipelines.cli import main
-from schemas import Catalog, Ledger, Song, to_arrow
+from schemas import to_arrow
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
 from sssl.export.songs import write_tags
@@ -30,18 +31,15 @@ TIMELINE = [
 
 
 def song(track_id, abstained=False):
-    return Song(track_id, "Q1", 0.75, [0.75, 0.25], abstained, 2, TIMELINE, 1, "abcdef")
+    return a_song(track_id, abstained=abstained, timeline=TIMELINE, round=1, model_id="abcdef")
 
 
 def store_of(folder, uris, abstained=()):
     """An output folder that labels the tracks (id to uri)."""
     store = Store.open(str(folder / "out"), create=True)
     tables = {
-        "catalog": [Catalog(i, str(uri), "Q1", "train", i, 0, None, False, 0, None) for i, uri in uris.items()],
-        "ledger": [
-            Ledger(i, "ok", None, False, None, None, 6.0, "pyav", "x", 44100, 1, 2, 0, fingerprint(str(uri)))
-            for i, uri in uris.items()
-        ],
+        "catalog": [a_track(i, uri=str(uri)) for i, uri in uris.items()],
+        "ledger": [a_ledger_row(i, source_fingerprint=fingerprint(str(uri))) for i, uri in uris.items()],
         "songs": [song(i, i in abstained) for i in uris],
     }
     snapshot = Snapshot()

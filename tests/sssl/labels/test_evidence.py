@@ -4,9 +4,9 @@ import operator
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import a_track
 from sklearn.metrics import roc_auc_score
 
-from schemas import Catalog
 from sssl.errors import ConfigError
 from sssl.labels.consistency import fit_track_model, sound_moments
 from sssl.labels.evidence import (
@@ -27,7 +27,7 @@ BOTH = EvidenceConfig()
 
 
 def track(track_id, split="train", locked=False):
-    return Catalog(track_id, "", "Q1", split, track_id, 0, None, locked, 0, None)
+    return a_track(track_id, split=split, locked=locked)
 
 
 def segments_of(log_odds, sound=None, tracks=None):

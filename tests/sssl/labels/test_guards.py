@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import a_track
 
-from schemas import Catalog
 from sssl.labels import mixture as mix
 from sssl.labels.evidence import Evidence
 from sssl.labels.evidence import Segments as Scored
@@ -50,7 +50,7 @@ def losses(*values, wrong=False):
 def labels_of(classes, config=DEFAULTS, locked=()):
     """Relabel a track a class; the posterior that is not at the label is at the next class."""
     tracks = [
-        Catalog(f"track of {name}", "", name, "train", "g", 0, None, name in locked, 0, None)
+        a_track(f"track of {name}", label=name, group_id="g", locked=name in locked)
         for name, _ in zip(CLASSES, classes, strict=False)
     ]
     ids = [track.track_id for track, own in zip(tracks, classes, strict=True) for _ in own.loss]

@@ -1,8 +1,8 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from rows import a_track
 
-from schemas import Catalog
 from sssl.labels.evidence import Evidence, Segments
 from sssl.labels.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel
 from sssl.model.scores import scores_table
@@ -13,7 +13,7 @@ GUARDED = RelabelConfig()
 
 
 def track(track_id, label, split="train", locked=False):
-    return Catalog(track_id, "", label, split if label else None, track_id, 0, None, locked, 0, None)
+    return a_track(track_id, label=label, split=split, locked=locked)
 
 
 def make_scores(by_track, tracks):

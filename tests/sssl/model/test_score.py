@@ -2,8 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from rows import a_track
 
-from schemas import Catalog
 from sssl.audio.mel import MelConfig
 from sssl.model.ensemble import Model, ModelSpec
 from sssl.model.score import Room, dtype_of, posteriors
@@ -15,7 +15,7 @@ SPEC = ModelSpec("cnn", CLASSES, MelConfig(), 2)
 
 
 def track(track_id, label, split="train"):
-    return Catalog(track_id, "", label, split if label else None, track_id, 0, None, False, 0, None)
+    return a_track(track_id, label=label, split=split)
 
 
 def log_mel(rows):
