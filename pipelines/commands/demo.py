@@ -14,6 +14,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.segment import reasons_of
 from pipelines.terminal.console import bar
+from schemas.summaries import SongsSummary
 from sssl.datasets.synthetic import make_catalog
 from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
@@ -68,7 +69,7 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
     found, findings = wrong_segments(store, snapshot, truth), Findings.of(store, snapshot)
     before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
-    uncertain = int(songs.summary.get("abstained", 0))
+    uncertain = songs.about(SongsSummary).abstained
     rows = {
         "tracks labelled": f"{songs.rows} of {ledger.rows}, {uncertain} too uncertain to publish",
         "segments": str(snapshot.get("segments").rows),
