@@ -104,10 +104,13 @@ bench-scale: $(STAMP)  ## measure how cost grows with the catalog, and whether s
 	PYTHONPATH=tests $(BIN)/python tests/bench/growth.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/estimate.py
 
+bench-machines: $(STAMP)  ## run the demo as on other machines, some minutes a run (MACHINES="--seeds 0 1")
+	$(BIN)/python tests/bench/machines.py build/machines $(MACHINES)
+
 constraints: $(STAMP)  ## pin what is installed now
 	$(BIN)/pip freeze --all --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^pip==' > constraints.txt
 
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale infra-check
+.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale bench-machines infra-check

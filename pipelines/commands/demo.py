@@ -14,16 +14,16 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.segment import reasons_of
 from pipelines.terminal.console import bar
-from schemas.summaries import SongsSummary
-from sssl.datasets.synthetic import make_catalog
+from sssl.datasets.synthetic import TRACKS, DemoCatalog, make_catalog
 from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
 from sssl.presets import GUARDED
-from sssl.songs.classifier import SongConfig
+from sssl.songs.classifier import SongConfig, SongModel, Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_accepted, read_rounds
 
+_WANTED_PRECISION = 0.8  # some 90 train tracks cannot show much more, however many are right
 _QUERIES = (
     "select status, reason, count(*) as tracks from ledger group by all order by tracks desc",
     "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10",
@@ -38,7 +38,7 @@ class Config:
 
     output: str = "demo"
     """Folder for the music and for the output."""
-    tracks: int = 56
+    tracks: int = TRACKS
     """Tracks to synthesize, four broken files come on top."""
     warmup_epochs: int = GUARDED.train.warmup_epochs
     """Epochs of the warm-up."""
@@ -48,30 +48,36 @@ class Config:
 
 def label_demo(context: Context, config: Config) -> Context:
     """Synthesize the catalog, run the main job on it and print what came out."""
-    folder = Path(config.output, f"music-{config.tracks}-{config.seed}")
-    with bar("synthesize", config.tracks) as update:
-        music = make_catalog(folder, config.tracks, config.seed, lambda done, _total: update(done, ""))
+    music = make_music(config)
     training = replace(GUARDED.train, warmup_epochs=config.warmup_epochs, seed=config.seed)
     job = run.Config(
         catalog=str(music.catalog),
         output=config.output,
         truth=str(music.truth),
         method=replace(GUARDED, train=training),
-        songs=SongConfig(wanted_precision=0.7),  # some 40 tracks cannot show more, however many are right
+        songs=SongConfig(wanted_precision=_WANTED_PRECISION),
     )
     made = run.run(context, job)
     sys.stdout.write(summary(made.store, made.snapshot, config.output, str(music.truth)))
     return made
 
 
+def make_music(config: Config) -> DemoCatalog:
+    """Synthesize what is missing of the catalog in the output folder."""
+    folder = Path(config.output, f"music-{config.tracks}-{config.seed}")
+    with bar("synthesize", config.tracks) as update:
+        return make_catalog(folder, config.tracks, config.seed, lambda done, _total: update(done, ""))
+
+
 def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     """Say in a few lines what came out, and how to look further."""
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
+    threshold = SongModel.of_summary(songs.summary).threshold
     found, findings = wrong_segments(store, snapshot, truth), Findings.of(store, snapshot)
     before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
-    uncertain = songs.about(SongsSummary).abstained
     rows = {
-        "tracks labelled": f"{songs.rows} of {ledger.rows}, {uncertain} too uncertain to publish",
+        "tracks labelled": f"{songs.rows} of {ledger.rows}",
+        "too uncertain": abstentions(int(songs.summary.get("abstained", 0)), threshold),
         "segments": str(snapshot.get("segments").rows),
         "not clean": reasons_of(ledger),
         "look wrong": f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)}, "
@@ -85,6 +91,19 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     lines = [f"{name:<18}{value}" for name, value in rows.items()]
     queries = [f'sssl sql --output {output} "{query}"' for query in _QUERIES]
     return "\n".join(["", *lines, "", f"report: {store.url('report.html')}", "", *queries, ""])
+
+
+def abstentions(abstained: int, threshold: Threshold) -> str:
+    """Say how many tracks abstain, below which confidence, and what that was chosen for."""
+    wanted = f"--wanted-precision {threshold.wanted_precision}"
+    left_out = "train tracks that were left out of the fit"
+    if threshold.abstain_below is None:
+        return f"{abstained} tracks: {threshold.left_out_tracks} {left_out} do not show {wanted}"
+    return (
+        f"{abstained} tracks, with a confidence below {threshold.abstain_below:.2f}. Above it "
+        f"{threshold.right_above} of {threshold.tracks_above} {left_out} are right, which shows "
+        f"a precision of {_share(threshold.precision_low)} ({wanted})"
+    )
 
 
 def _share(value: float | None) -> str:

@@ -2,6 +2,10 @@
 
 A piece comes from a point in Russell's plane of valence and arousal and is played in the timbre of an artist. Some
 tracks carry sections of another quadrant than their label, and some files are broken, as in any catalog.
+
+A seed gives the same samples on every machine. Sums, products, quotients and square roots of floats
+round alike everywhere. Powers, exponentials, sines, Fourier transforms and sums over arrays do not:
+their last bits depend on the processor. So they are `settled` before they are used.
 """
 
 from __future__ import annotations
@@ -9,7 +13,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -21,7 +27,6 @@ import pandas as pd
 import soundfile
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.signal import oaconvolve
 
 Wave = NDArray[np.float32]
 Section = tuple[int, int, str]  # start_s, end_s, quadrant
@@ -29,17 +34,30 @@ Note = tuple[float, float, int, str]  # onset and length in steps, MIDI pitch (0
 Progress = Callable[[int, int], None]  # is given the tracks done, and all
 
 QUADRANTS = {"Q1": (1, 1), "Q2": (-1, 1), "Q3": (-1, -1), "Q4": (1, -1)}  # signs of (valence, arousal)
+TRACKS = 112  # four of each of 28 artists: enough that no track and no artist decides
+WEAKEST = 0.4  # valence and arousal; nearer to 0 two quadrants sound alike
 FADE_S, RELEASE_S = 0.15, 0.06  # of a section, of a note
 STEPS = 8  # eighth notes in a bar
-TABLE = 2048  # samples in a period of a wavetable
-# Suffix, sample rate in Hz, channels: a format for each artist, shifted by quadrant, so that no codec, rate or channel
-# count gives a quadrant or an artist away.
+TABLE_BITS = 11  # of the number of samples in a period of a wavetable
+TABLE = 1 << TABLE_BITS
+# After the binary point: far from the last bits of a double, and finer than the samples' 16 bits.
+SETTLED_BITS = 20
+COMBS_S = (0.0297, 0.0371, 0.0411, 0.0437)  # delays of the room's echoes
+ROOM_S = 0.8  # in which the room's sound decays by 60 dB
+# Suffix, sample rate in Hz, channels: a format for each artist, shifted by quadrant, so that no codec,
+# rate or channel count gives a quadrant or an artist away. Few of them take longer to encode than to
+# synthesize.
 FORMATS = (
-    ("wav", 22_050, 1), ("mp3", 44_100, 2), ("m4a", 48_000, 2), ("opus", 24_000, 1), ("ogg", 44_100, 2),
-    ("opus", 48_000, 1), ("mp3", 22_050, 1), ("m4a", 32_000, 1), ("ogg", 32_000, 1), ("opus", 48_000, 2),
-    ("mp3", 32_000, 1), ("ogg", 48_000, 2), ("m4a", 44_100, 1), ("flac", 22_050, 1),
+    ("wav", 22_050, 1), ("mp3", 44_100, 1), ("m4a", 32_000, 2), ("opus", 24_000, 1), ("ogg", 44_100, 1),
+    ("opus", 48_000, 1), ("mp3", 22_050, 1), ("m4a", 32_000, 1), ("ogg", 32_000, 1), ("opus", 24_000, 2),
+    ("mp3", 32_000, 1), ("ogg", 22_050, 2), ("m4a", 44_100, 1), ("flac", 22_050, 1),
 )  # fmt: skip
-AV_CODECS = {"mp3": ("mp3", "libmp3lame"), "m4a": ("ipod", "aac"), "opus": ("ogg", "libopus")}
+# Container, codec, and the options that make it quick.
+AV_CODECS = {
+    "mp3": ("mp3", "libmp3lame", {"compression_level": "7"}),
+    "m4a": ("ipod", "aac", {"aac_coder": "fast"}),
+    "opus": ("ogg", "libopus", {"compression_level": "0"}),
+}
 # A chord is its root in semitones above the tonic and its kind.
 KINDS = {"M": (0, 4, 7), "j": (0, 4, 7, 11), "m": (0, 3, 7), "o": (0, 3, 6), "x": (0, 1, 6)}
 PROGRESSIONS = {
@@ -64,6 +82,26 @@ VOICES = {
 }  # fmt: skip
 
 
+def settled(values: Any) -> NDArray[np.float64]:
+    """Round to multiples of 2^-SETTLED_BITS."""
+    return np.asarray(np.rint(np.multiply(values, 2.0**SETTLED_BITS)) / 2.0**SETTLED_BITS)
+
+
+def power_of_ten(exponent: float) -> float:
+    """Return 10^exponent, settled."""
+    return float(settled(10**exponent))
+
+
+def noise(shape: int | tuple[int, ...], rng: Generator) -> Wave:
+    """Draw white noise of RMS 1: uniform, so that no tail of it depends on a logarithm."""
+    return (rng.random(shape, np.float32) - np.float32(0.5)) * np.float32(12**0.5)
+
+
+def saturated(wave: Wave) -> Wave:
+    """Bend samples beyond full scale softly into it."""
+    return np.asarray(wave / np.sqrt(1 + wave * wave), np.float32)
+
+
 def drawn(low: float, high: float) -> Any:
     """Declare a habit of artists that is uniform between two bounds."""
     return dataclasses.field(metadata={"bounds": (low, high)})
@@ -82,7 +120,7 @@ class Sound:
     brightness: float = drawn(0.33, 0.57)
     drive: float = drawn(-0.5, -0.1)  # distortion, above 0.1
     register: float = drawn(56, 64)  # MIDI pitch
-    plucked: float = drawn(0.1, 0.9)  # above 0.5 chords are plucked, else held
+    plucked: float = drawn(0.3, 0.7)  # above 0.5 chords are plucked, else held
     bpm: float = 98
     decay_s: float = 1.2
     level_db: float = -21
@@ -91,20 +129,21 @@ class Sound:
     drums: str = "none"
 
     def in_mood(self, quadrant: str, rng: Generator) -> Sound:
-        """Move to a random point of the quadrant; where valence is weak the neighbour quadrant sounds much alike."""
-        valence, arousal = np.multiply(QUADRANTS[quadrant], rng.beta((3, 2.5), (1.5, 1.2)).clip(0.1)).tolist()
-        wobble = rng.normal(0, 1, 8).tolist()
+        """Move to a random point of the quadrant, not too near to its neighbours."""
+        strength = settled(WEAKEST + (1 - WEAKEST) * rng.beta(2, 1.5, 2))
+        valence, arousal = np.multiply(QUADRANTS[quadrant], strength).tolist()
+        wobble = settled(rng.normal(0, 1, 8)).tolist()
         minor = "tense" if rng.random() < -valence * (0.45 + 0.45 * arousal) else "minor"
-        lively = "kit" if valence > 0.4 * wobble[0] else "noise"
+        lively = "kit" if valence > 0.2 * wobble[0] else "noise"
         gentle = str(rng.choice(["none", "none", "brush", "ballad"]))
         return dataclasses.replace(
             self,
             brightness=self.brightness + 0.2 * arousal + 0.15 * valence + 0.06 * wobble[1],
             drive=self.drive + 0.9 * arousal - 0.5 * valence + 0.15 * wobble[2],
-            register=self.register + 4 * valence + 2 * wobble[3],
-            plucked=self.plucked + 0.4 * valence + 0.2 * wobble[4],
+            register=self.register + 6 * valence + 2 * wobble[3],
+            plucked=self.plucked + 0.6 * valence + 0.2 * wobble[4],
             bpm=self.bpm + 36 * arousal + 8 * wobble[5],
-            decay_s=self.decay_s * math.exp(-0.9 * arousal - 0.4 * valence + 0.2 * wobble[6]),
+            decay_s=self.decay_s * float(settled(math.exp(-0.9 * arousal - 0.4 * valence + 0.2 * wobble[6]))),
             level_db=self.level_db + 4 * arousal + 2 * wobble[7],
             fast=arousal > 0,
             mode="major" if valence > 0 else minor,
@@ -141,19 +180,30 @@ class Sound:
         spectrum = np.zeros(TABLE // 2 + 1)
         spectrum[order] = order**-rolloff * formant * np.where(order % 2, 1, self.even)
         table = np.fft.irfft(spectrum)
-        return np.asarray(table / np.sqrt(np.mean(table**2)), np.float32)
+        return settled(table / np.sqrt(np.mean(table**2))).astype(np.float32)
 
     def tone(self, voice: str, pitch: int, length_s: float, rate_hz: int) -> Wave:
         """Play a note and its release: two detuned oscillators whose upper harmonics fade first."""
-        hz, (_, _, rolloff, decay) = 440 * 2 ** ((pitch - 69) / 12), VOICES[voice]
+        (_, _, rolloff, decay), hz = VOICES[voice], float(settled(440 * 2 ** ((pitch - 69) / 12)))
         attack_s = self.attack_s * (1 if self.fast or self.plucked > 0.5 else 8)
         decay_s, rolloff = decay * self.decay_s, rolloff + 2.6 - 1.8 * self.brightness
-        time_s = np.arange(int((length_s + RELEASE_S) * rate_hz), dtype=np.float32) / rate_hz
+        time_s = np.arange(int((length_s + RELEASE_S) * rate_hz), dtype=np.float32) / np.float32(rate_hz)
         bright, dark = (self.wavetable(hz, rolloff + extra, rate_hz) for extra in (0, 1))
-        one, two = ((detuned_hz * TABLE * time_s).astype(np.int32) % TABLE for detuned_hz in (hz, 1.003 * hz))
-        wave = dark[one] + dark[two] + np.exp(time_s * (-3 / decay_s)) * bright[one]
+        one, two = (oscillate(detuned_hz, time_s.size, rate_hz) for detuned_hz in (hz, 1.003 * hz))
+        wave = dark[one] + dark[two] + decaying(time_s, decay_s / 3) * bright[one]
         envelope = np.minimum(1, time_s / attack_s) * np.minimum(1, (time_s[-1] - time_s) / RELEASE_S)
-        return np.asarray(wave * envelope * np.exp(time_s / -decay_s), np.float32)
+        return np.asarray(wave * envelope * decaying(time_s, decay_s), np.float32)
+
+
+def oscillate(hz: float, samples: int, rate_hz: int) -> NDArray[np.uint32]:
+    """Return the place in a wavetable of each sample [samples]: the upper bits of a phase that counts modulo 2^32."""
+    step = np.uint32(hz / rate_hz * 2**32)
+    return (np.arange(samples, dtype=np.uint32) * step) >> np.uint32(32 - TABLE_BITS)
+
+
+def decaying(time_s: NDArray[np.floating], decay_s: float) -> Wave:
+    """Return exp(-t / decay_s)."""
+    return settled(np.exp(time_s.astype(np.float64) / -decay_s)).astype(np.float32)
 
 
 def write_bar(voice: str, pattern: str, chords: Iterable[list[int]], gate: float = 0.95) -> list[Note]:
@@ -181,18 +231,36 @@ def sing(contour: NDArray[np.int64], scale: Sequence[int], home: float, voicing:
 
 def strike(drum: str, rate_hz: int, rng: Generator) -> Wave:
     """Play a drum: a falling sine, or noise."""
-    time_s = np.arange(int(0.4 * rate_hz), dtype=np.float32) / rate_hz
-    noise = np.diff(rng.standard_normal(time_s.size + 1, np.float32), n=int(drum == "hat"))[: time_s.size]
-    wave = np.sin(2 * np.pi * (48 * time_s + 6 * (1 - np.exp(-25 * time_s)))) if drum == "kick" else noise
-    return np.asarray(wave * np.exp(time_s / -VOICES[drum][3]), np.float32)
+    time_s = np.arange(int(0.4 * rate_hz)) / rate_hz
+    if drum == "kick":
+        cycles = 48 * time_s + 6 * (1 - np.exp(-25 * time_s))
+        wave = settled(np.sin(2 * np.pi * cycles)).astype(np.float32)
+    else:
+        wave = np.diff(noise(time_s.size + 1, rng), n=int(drum == "hat"))[: time_s.size]
+    return wave * decaying(time_s, VOICES[drum][3])
 
 
-def reverberate(dry: Wave, share: float, rate_hz: int, rng: Generator) -> Wave:
-    """Add a room of noise that decays by 60 dB in 0.8 s: [C, T]."""
-    time_s = np.arange(int(0.5 * rate_hz), dtype=np.float32) / rate_hz
-    room = rng.standard_normal((len(dry), time_s.size), np.float32) * np.exp(-6.9 / 0.8 * time_s)
-    room *= share / np.sqrt(np.sum(room**2, axis=1, keepdims=True))
-    return dry + np.asarray(oaconvolve(dry, room, axes=1)[:, : dry.shape[1]], np.float32)
+def reverberate(dry: Wave, share: float, rate_hz: int) -> Wave:
+    """Add a room: parallel combs, whose delays differ by channel [C, T].
+
+    Schroeder, "Natural sounding artificial reverberation", 1962.
+    """
+    wet = np.zeros_like(dry)
+    for number, (source, target) in enumerate(zip(dry, wet, strict=True)):
+        for delay_s in COMBS_S:
+            delay = int(delay_s * (1 + 0.02 * number) * rate_hz)
+            target += comb(source, delay, -power_of_ten(-3 * delay_s / ROOM_S))  # negative: no echo adds up at 0 Hz
+    return dry + np.float32(share / len(COMBS_S)) * wet
+
+
+def comb(wave: Wave, delay: int, gain: float) -> Wave:
+    """Return the echoes of a wave [T]: y[t] = gain * (x[t - delay] + y[t - delay])."""
+    echoes, quieter = np.zeros_like(wave), np.float32(gain)
+    for start in range(delay, wave.size, delay):  # a delay's worth of samples at once: they do not echo each other
+        size = min(delay, wave.size - start)
+        before = slice(start - delay, start - delay + size)
+        echoes[start : start + size] = quieter * (wave[before] + echoes[before])
+    return echoes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,22 +296,23 @@ class Track:
             for channel, side in enumerate((1 - pan, pan)[:channels]):
                 (tones if pitch else drums)[channel, start : start + wave.size] += 2 * side * wave
         if sound.drive > 0.1:
-            tones = np.tanh(tones * (1 + 6 * sound.drive)) / (1 + 2 * sound.drive)
-        mix = reverberate(drums + tones, sound.reverb, rate_hz, rng)
-        return np.asarray(mix * 10 ** (sound.level_db / 20) / np.sqrt(np.mean(mix**2)), np.float32)
+            tones = saturated(tones * (1 + 6 * sound.drive)) / (1 + 2 * sound.drive)
+        mix = reverberate(drums + tones, sound.reverb, rate_hz)
+        power = np.mean(mix.astype(np.float64) ** 2)
+        return mix * np.float32(settled(10 ** (sound.level_db / 20) / np.sqrt(power)))
 
     def synthesize(self) -> Wave:
-        """Cross-fade the planted sections into the piece of the label: [C, duration_s * rate_hz]."""
+        """Cross-fade the planted sections into the piece of the label, in 16 bits: [C, duration_s * rate_hz]."""
         rng, rate_hz = np.random.default_rng(self.seed), self.format[1]
         wave = self.play(self.label, self.duration_s, rng)
-        ramp = np.linspace(0, 1, int(FADE_S * rate_hz), dtype=np.float32)
+        ramp = (np.arange(int(FADE_S * rate_hz)) / (FADE_S * rate_hz)).astype(np.float32)
         for start_s, end_s, quadrant in self.planted:
             other, start = self.play(quadrant, end_s - start_s + FADE_S, rng), int((start_s - FADE_S / 2) * rate_hz)
             weight = np.concatenate([ramp, np.ones(other.shape[1] - 2 * ramp.size, np.float32), ramp[::-1]])
             span = wave[:, start : start + weight.size]
             span += weight * (other - span)
-        hiss = 10 ** (self.artist.hiss_db / 20) * rng.standard_normal(wave.shape, np.float32)
-        return np.asarray(np.tanh(wave + hiss), np.float32)
+        hiss = np.float32(power_of_ten(self.artist.hiss_db / 20)) * noise(wave.shape, rng)
+        return np.asarray(np.rint(saturated(wave + hiss) * 2**15) / 2**15, np.float32)
 
 
 def plan_sections(duration_s: int, label: str, rng: Generator) -> tuple[Section, ...]:
@@ -263,8 +332,10 @@ def plan_tracks(tracks: int, seed: int) -> list[Track]:
     """Balance quadrants over artists and formats, and plant sections in a random 40 % of the tracks."""
     rng = np.random.default_rng([seed, 0])
     bounds = {field.name: field.metadata["bounds"] for field in dataclasses.fields(Sound) if field.metadata}
-    habits = ({name: rng.uniform(*pair) for name, pair in bounds.items()} for _ in FORMATS)
-    artists = [Sound(**habit) for habit in habits][: max(1, tracks // len(QUADRANTS))]
+    artists = [
+        Sound(**{name: rng.uniform(*pair) for name, pair in bounds.items()})
+        for _ in range(max(1, tracks // len(QUADRANTS)))
+    ]
     planted = rng.permutation(tracks) < round(0.4 * tracks)
     plan = []
     for index in range(tracks):
@@ -286,10 +357,10 @@ def encode(wave: Wave, suffix: str, rate_hz: int) -> bytes:
             for start in range(0, wave.shape[1], 4096):
                 file.write(wave[:, start : start + 4096].T)
         return target.getvalue()
-    with av.open(target, "w", format=AV_CODECS[suffix][0], options={"fflags": "bitexact"}) as output:
-        stream: Any = output.add_stream(AV_CODECS[suffix][1], rate_hz, layout=("mono", "stereo")[channels - 1])
-        # At the default level LAME would take longer than the synthesis.
-        stream.bit_rate, stream.options = 48_000 * channels, {"compression_level": "7"}
+    container, codec, options = AV_CODECS[suffix]
+    with av.open(target, "w", format=container, options={"fflags": "bitexact"}) as output:
+        stream: Any = output.add_stream(codec, rate_hz, layout=("mono", "stereo")[channels - 1])
+        stream.bit_rate, stream.options = 48_000 * channels, options
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave), "fltp", stream.layout.name)
         frame.sample_rate = rate_hz
         output.mux([*stream.encode(frame), *stream.encode(None)])
@@ -347,18 +418,24 @@ class DemoCatalog:
     planted_sections: int
 
 
-def make_catalog(folder: str | Path, tracks: int = 56, seed: int = 0, progress: Progress | None = None) -> DemoCatalog:
+def make_catalog(
+    folder: str | Path, tracks: int = TRACKS, seed: int = 0, progress: Progress | None = None
+) -> DemoCatalog:
     """Write `audio/`, `truth.csv` and, last, `catalog.csv`; a file that is there already is kept, so give each seed its
     own folder."""
     root, plan = Path(folder).absolute(), plan_tracks(tracks, seed)
     (root / "audio").mkdir(parents=True, exist_ok=True)
-    rows: list[list[object]] = []
-    for done, track in enumerate(plan, 1):
-        path = root / "audio" / f"{track.track_id}.{track.format[0]}"
-        write_new(path, partial(encoded, track))
-        rows.append([track.track_id, path, track.label, track.group_id, track.duration_s])
-        if progress:
-            progress(done, tracks)
+    paths = [root / "audio" / f"{track.track_id}.{track.format[0]}" for track in plan]
+    # Threads do: NumPy and FFmpeg let others run while they compute.
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        written = pool.map(write_new, paths, [partial(encoded, track) for track in plan])
+        for done, _ in enumerate(written, 1):
+            if progress:
+                progress(done, tracks)
+    rows: list[list[object]] = [
+        [track.track_id, path, track.label, track.group_id, track.duration_s]
+        for track, path in zip(plan, paths, strict=True)
+    ]
     rows += write_broken(root / "audio", seed)
     catalog = pd.DataFrame(rows, columns=["track_id", "uri", "label", "group_id", "expected_s"])
     sections = [(track.track_id, *section) for track in plan for section in track.sections]

@@ -12,8 +12,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Label, arrow_schema
-from schemas.records import dump
-from schemas.summaries import LabelsSummary, of_today
 from sssl.arrays import Floats, class_indices, column, posteriors
 from sssl.errors import TrainError
 from sssl.store.folder import Store
@@ -62,7 +60,7 @@ def check_installed() -> None:
 def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
     """Write the labels without those that are wrong."""
     labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
-    classes = snapshot.catalog.classes
+    classes = snapshot.get("catalog").summary["classes"]
     table = store.read_table(labels)
     posterior = posteriors(store.read_table(scores, ["probabilities"]), len(classes))
     trained = (column(table, "weight") > 0) & np.isfinite(posterior).all(axis=1)
@@ -77,13 +75,7 @@ def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
         files[part] = store.write_part("labels", planned.generation, part, pruned.slice(first, file.rows))
         first += file.rows
     partitions = Counter(pruned["partition"].filter(pa.array(trained)).to_pylist())
-    summary = replace(
-        labels.about(LabelsSummary, classes),
-        confident=partitions["confident"],
-        noisy=partitions["noisy"],
-        locked=partitions["locked"],
-    )
-    return Made(files, of_today(labels.summary, classes) | dump(summary))
+    return Made(files, labels.summary | partitions)
 
 
 def _pruned(labels: pa.Table, issue: NDArray[np.bool_], quality: Floats) -> pa.Table:

@@ -34,7 +34,6 @@ _ENVIRONMENT = {
 """What MLflow is told as it is loaded, unless the user says otherwise."""
 _MODEL_NEEDS = (
     "av",
-    "filelock",
     "fsspec",
     "mlflow",
     "msgspec",
