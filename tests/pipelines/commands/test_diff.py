@@ -8,18 +8,35 @@ from sssl.store.folder import Store
 from sssl.store.sql import connect
 
 
+def copied(store, url):
+    """Copy an output to another place, which may be in memory."""
+    copy = Store.at(url)
+    for path in store.find(""):
+        copy.write_bytes(path, store.read_bytes(path))
+    return copy
+
+
 @pytest.fixture(scope="module")
-def sql(finished):
-    connection = connect(finished, finished.latest())
+def changed(report_folder):
+    """An output whose accepted round changes songs and labels on every machine: its posteriors are made up."""
+    store, snapshot = report_folder
+    copy = copied(store, "memory://changed")
+    copy.publish(snapshot)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def sql(changed):
+    connection = connect(changed, changed.latest())
     return lambda query: connection.execute(query).fetchall()
 
 
 @pytest.fixture(scope="module")
-def earlier(finished, tmp_path_factory):
+def earlier(changed):
     """The same output as of the warm-up."""
-    output = str(shutil.copytree(finished.root, tmp_path_factory.mktemp("earlier") / "out"))
-    assert main(["rollback", "--output", output, "--round", "0"]) == 0
-    return Store.open(output)
+    store = copied(changed, "memory://earlier")
+    assert main(["rollback", "--output", store.root, "--round", "0"]) == 0
+    return store
 
 
 def diff(capsys, *args):
@@ -40,21 +57,21 @@ def test_an_output_does_not_differ_from_itself(finished, capsys):
     assert set(map(len, found.values())) == {0}
 
 
-def test_runs_differ_in_the_songs_that_joining_them_says(finished, earlier, capsys):
-    found = diff(capsys, earlier.root, finished.root, "--limit", "100")
+def test_runs_differ_in_the_songs_that_joining_them_says(changed, earlier, capsys):
+    found = diff(capsys, earlier.root, changed.root, "--limit", "100")
     now, then = (
         dict(connect(store, store.latest()).execute("select track_id, label from songs").fetchall())
-        for store in (finished, earlier)
+        for store in (changed, earlier)
     )
-    changed = {track_id: (then[track_id], now[track_id]) for track_id in now if then[track_id] != now[track_id]}
+    moved = {track_id: (then[track_id], now[track_id]) for track_id in now if then[track_id] != now[track_id]}
     listed = found["songs that changed, surest first"]
-    assert {row["track_id"]: (row["before"], row["after"]) for row in listed} == changed
-    assert sum(row["songs"] for row in found["song labels that changed"]) == len(changed)
-    assert [row["round"] for row in found["rounds in use"]] == [0, 2]
+    assert {row["track_id"]: (row["before"], row["after"]) for row in listed} == moved
+    assert sum(row["songs"] for row in found["song labels that changed"]) == len(moved) > 0
+    assert [row["round"] for row in found["rounds in use"]] == [0, 1]
 
 
-def test_runs_differ_in_the_labels_that_self_learning_changed(finished, earlier, sql, capsys):
-    found = diff(capsys, earlier.root, finished.root)["labels of segments that changed"]
+def test_runs_differ_in_the_labels_that_self_learning_changed(changed, earlier, sql, capsys):
+    found = diff(capsys, earlier.root, changed.root)["labels of segments that changed"]
     assert [(row["before"], row["after"], row["segments"]) for row in found] == sql(
         "select inherited_label, label, count(*) n from accepted_labels where label <> inherited_label "
         "group by all order by n desc, 1, 2"
@@ -72,37 +89,38 @@ def test_other_settings_are_told_by_stage(finished, catalog, tmp_path, capsys):
     assert found["songs in both"][0]["other_label"] == 0
 
 
-def test_rounds_differ_in_the_segments_that_their_labels_say(finished, sql, capsys):
-    found = diff(capsys, finished.root, "--rounds", "0", "2")
+def test_rounds_differ_in_the_segments_that_their_labels_say(changed, sql, capsys):
+    found = diff(capsys, changed.root, "--rounds", "0", "1")
     moved = [(*map(row.get, ("split", "inherited", "after")), row["segments"])
              for row in found["labels of segments that changed"]]  # fmt: skip
     assert sorted(moved) == sql(
         "select split, inherited_label, l.label, count(*) from labels l join catalog using (track_id) "
-        "where round = 2 and l.label <> inherited_label group by all order by all"
+        "where round = 1 and l.label <> inherited_label group by all order by all"
     )
-    assert [row["round"] for row in found["verdicts"]] == [0, 2]
+    assert [row["round"] for row in found["verdicts"]] == [0, 1]
 
 
-def test_what_became_noisy_on_train_tracks_is_what_the_verdicts_count(finished, capsys):
-    found = diff(capsys, finished.root, "--rounds", "0", "1")
+def test_what_became_noisy_on_train_tracks_is_what_the_verdicts_count(changed, capsys):
+    found = diff(capsys, changed.root, "--rounds", "0", "1")
     moved = [row for row in found["partitions of segments"] if (row["split"], row["after"]) == ("train", "noisy")]
     assert sum(row["segments"] for row in moved) == found["verdicts"][1]["noisy"] > 0
 
 
-def test_rounds_differ_in_the_tracks_whose_mean_posterior_moved(finished, capsys):
+def test_rounds_differ_in_the_tracks_whose_mean_posterior_moved(changed, capsys):
     import numpy as np
 
     from sssl.model.scores import by_track
 
-    found = diff(capsys, finished.root, "--rounds", "0", "2", "--limit", "100")
+    found = diff(capsys, changed.root, "--rounds", "0", "1", "--limit", "100")
     peaks = [
-        {track_id: int(rows.mean(axis=0).argmax()) for track_id, rows in by_track(finished.read_table(table)).items()}
-        for table in (finished.latest().get("scores", round) for round in (0, 2))
+        {track_id: int(rows.mean(axis=0).argmax()) for track_id, rows in by_track(changed.read_table(table)).items()}
+        for table in (changed.latest().get("scores", round) for round in (0, 1))
     ]
-    labelled = {t for t in peaks[0] if peaks[0][t] != peaks[1][t]}
-    assert {row["track_id"] for row in found["tracks whose mean posterior peaks elsewhere"]} == labelled
+    moved = {track_id for track_id, peak in peaks[0].items() if peak != peaks[1][track_id]}
+    assert {row["track_id"] for row in found["tracks whose mean posterior peaks elsewhere"]} == moved
+    assert moved
     confidence = np.array([row["after"] for row in found["confidence by class"]])
-    assert ((confidence > 0.25) & (confidence <= 1)).all()
+    assert ((confidence > 1 / 3) & (confidence <= 1)).all()
 
 
 def test_what_cannot_be_compared_is_refused(finished, tmp_path, capsys):
@@ -135,9 +153,8 @@ def test_a_table_is_printed_a_question(finished, capsys):
 
 def test_two_outputs_on_one_object_store_are_compared(finished, capsys):
     urls = ["memory://before", "memory://after"]
-    for store in map(Store.at, urls):
-        for path in finished.find(""):
-            store.write_bytes(path, finished.read_bytes(path))
+    for url in urls:
+        copied(finished, url)
     assert diff(capsys, *urls) == diff(capsys, finished.root, finished.root)
 
 
