@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return dump(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value

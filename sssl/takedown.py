@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,16 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import TABLES, Catalog, Ledger, columns
-from sssl.catalog.ledger import ledger_counts
+from schemas.records import dump
+from schemas.summaries import LedgerSummary, Summary, of_today
+from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.errors import StoreError
-from sssl.labels.relabel import label_counts
-from sssl.model.scores import score_counts
-from sssl.songs.classifier import song_counts
+from sssl.labels.relabel import summarize_labels
+from sssl.model.scores import summarize_scores
+from sssl.songs.classifier import summarize_songs
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 
-Counts = Counter[str]
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
 
 
@@ -46,8 +46,8 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         store,
         gone=leaving,
         parts={track.part for track in leaving},
-        classes=catalog.summary["classes"],
-        in_ledger=_ledger_counts(store, snapshot.get("ledger"), rows_of(tracks)),
+        classes=snapshot.catalog.classes,
+        in_ledger=_ledger_summary(store, snapshot.get("ledger"), rows_of(tracks)),
         made={catalog.ref: commit_catalog(store, tracks, before.config, catalog)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
@@ -79,7 +79,7 @@ class _Rewriting:
     gone: Sequence[Catalog]
     parts: Collection[int]
     classes: Sequence[str]
-    in_ledger: Counts
+    in_ledger: LedgerSummary
     made: dict[str, Manifest]
 
     def commit(self, old: Manifest) -> None:
@@ -109,25 +109,22 @@ class _Rewriting:
         match old.table:
             case "segments" | "ledger":
                 # Anew: a retry in vain leaves the segments of an earlier ledger.
-                return {name: value for name, value in old.summary.items() if name == "cpu_s"} | dict(self.in_ledger)
+                return dump(replace(self.in_ledger, cpu_s=old.cpu_s))
             case "labels":
-                counts = label_counts(pa.concat_tables(left_out), self.gone)
+                return self._without(old, summarize_labels(pa.concat_tables(left_out), self.gone, self.classes))
             case "scores":
-                counts = score_counts(pa.concat_tables(left_out), self.gone, self.classes)
+                return self._without(old, summarize_scores(pa.concat_tables(left_out), self.gone, self.classes))
             case "songs":
-                counts = song_counts(pa.concat_tables(left_out), self.gone)
+                return self._without(old, summarize_songs(pa.concat_tables(left_out), self.gone, self.classes))
             case _:
                 return old.summary
-        return _less(old.summary, counts)
+
+    def _without(self, old: Manifest, gone: Summary) -> dict[str, Any]:
+        """Take what is gone out of a summary; what was fitted to all rows stays."""
+        left = old.about(type(gone), self.classes).less(gone)
+        return of_today(old.summary, self.classes) | dump(left)
 
 
-def _ledger_counts(store: Store, ledger: Manifest, tracks: Sequence[Catalog]) -> Counts:
+def _ledger_summary(store: Store, ledger: Manifest, tracks: Sequence[Catalog]) -> LedgerSummary:
     entries = {row["track_id"]: Ledger(**row) for row in store.read_table(ledger).to_pylist()}
-    return ledger_counts(tracks, [entries[track.track_id] for track in tracks])
-
-
-def _less(summary: Mapping[str, Any], counts: Counts) -> dict[str, Any]:
-    """Subtract counts; what is counted by name, as `confusion/...`, is not mentioned once there is none of it."""
-    # Rounded, as sums of losses leave a residue; not below 0, whatever an earlier version counted.
-    changed = {name: max(0, round(summary.get(name, 0) - count, 9)) for name, count in counts.items()}
-    return {name: value for name, value in {**summary, **changed}.items() if value or "/" not in name}
+    return summarize_ledger(tracks, [entries[track.track_id] for track in tracks])

@@ -20,7 +20,7 @@ from sssl.catalog.read import commit_catalog
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.evidence import EvidenceConfig
 from sssl.labels.relabel import RelabelConfig
-from sssl.model.scores import score_counts, scores_table
+from sssl.model.scores import scores_table, summarize_scores
 from sssl.presets import GUARDED
 from sssl.report.page import write_report
 from sssl.songs.classifier import SongConfig
@@ -112,7 +112,7 @@ def score(store, snapshot, round, accuracy, settings):
         tracks, segments = job.tracks(ref), job.read(ref, "segments", ["track_id", "segment_index"])
         posteriors = posteriors_of(tracks, segments, accuracy, ref.part)
         scores = scores_table(segments, posteriors, tracks, CLASSES, round, f"m{round}")
-        receipts.append(job.write(ref.part, {"scores": scores}, score_counts(scores, tracks, CLASSES)))
+        receipts.append(job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, CLASSES)))
     return snapshot.add(*job.commit(receipts))
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+from reports import make_folder
 
 from pipelines.terminal.extras import PACKAGES
-from sssl.store.folder import Store
 from sssl.version import __version__
 
 ROOT = Path(__file__).parents[1]
@@ -65,11 +65,11 @@ def built(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def published(report_folder, tmp_path_factory):
-    """An output folder with songs, published."""
-    store, snapshot = report_folder
-    folder = shutil.copytree(store.root, tmp_path_factory.mktemp("published") / "out")
-    Store.open(str(folder)).publish(snapshot)
+def published(tmp_path_factory):
+    """An output folder on disk, with songs, published."""
+    folder = tmp_path_factory.mktemp("published") / "out"
+    store, snapshot = make_folder(folder, [0.8])
+    store.publish(snapshot)
     return folder
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import functools
+import operator
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -13,12 +14,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog
+from schemas.records import dump
+from schemas.summaries import SUMMARIES, CatalogSummary, Summary, of_today
 from sssl.audio.sound import sound_db, sound_of
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.folder import Store
-from sssl.store.manifest import Manifest, PartFile, Receipt
+from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
 
 _ALIGNED = ("segments", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
@@ -58,13 +61,13 @@ class Job:
     ) -> Job:
         """Set up a job."""
         by_table = {manifest.table: manifest for manifest in inputs}
-        catalog = by_table["catalog"]
+        dealt = by_table["catalog"].about(CatalogSummary)
         return cls(
             store,
             tuple(Manifest.plan(table, stage, config, by_table.values(), round) for table in tables),
             {table: manifest.ref for table, manifest in by_table.items()},
-            catalog.summary["parts"],
-            tuple(catalog.summary["classes"]),
+            dealt.parts,
+            dealt.classes,
         )
 
     @property
@@ -122,24 +125,25 @@ class Job:
         """Return the receipt of a part that a run before this one finished."""
         return self.store.receipt(self.receipts, part)
 
-    def write(self, part: int, tables: dict[str, pa.Table], counts: Counter[str]) -> Receipt:
+    def write(self, part: int, tables: dict[str, pa.Table], summary: Summary) -> Receipt:
         """Write a part of each table, then its receipt: from then on the part is done."""
         files = {p.table: self.store.write_part(p.table, p.generation, part, tables[p.table]) for p in self.planned}
-        return self.finish(part, files, counts)
+        return self.finish(part, files, summary)
 
-    def finish(self, part: int, files: dict[str, PartFile], counts: Counter[str]) -> Receipt:
+    def finish(self, part: int, files: dict[str, PartFile], summary: Summary) -> Receipt:
         """Write the receipt of a part whose files are there, maybe since an earlier generation.
 
         Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a share of the rest.
         """
-        receipt = Receipt(part, files, {**counts, "cpu_s": CLOCK.lap()})
+        receipt = Receipt(part, files, dump(replace(summary, cpu_s=CLOCK.lap())))
         self.store.write_receipt(self.receipts, receipt)
         return receipt
 
-    def commit(self, receipts: Iterable[Receipt], summary: dict[str, Any] | None = None) -> list[Manifest]:
+    def commit(self, receipts: Iterable[Receipt], fitted: Any = None) -> list[Manifest]:
         """Commit the tables once every part has its receipt; a part that came twice counts once.
 
-        To the CPU time of the parts comes what this process spent since its last receipt.
+        The manifests say what the parts sum up to, and the record of what was `fitted` to all of them. To the CPU time
+        of the parts comes what this process spent since its last receipt.
 
         Raises:
             StoreError: a part is missing.
@@ -148,24 +152,16 @@ class Job:
         missing = sorted(set(range(self.parts)) - set(by_part))
         if missing:
             raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
-        counts = [by_part[part].counts for part in sorted(by_part)]
-        counts.append({"cpu_s": CLOCK.lap()})
-        described = sum_counts(counts) | (summary or {})
-        return [self.store.commit(_filled(planned, by_part, described)) for planned in self.planned]
+        kind = SUMMARIES[self.tables[-1]]
+        parts = [loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts) for part in sorted(by_part)]
+        total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
+        summary = dump(total) | ({} if fitted is None else dump(fitted))
+        return [self.store.commit(_filled(planned, by_part, summary)) for planned in self.planned]
 
 
 def _filled(planned: Manifest, receipts: dict[int, Receipt], summary: dict[str, Any]) -> Manifest:
     files = {part: receipt.files[planned.table] for part, receipt in receipts.items()}
     return replace(planned, files=files, summary=summary)
-
-
-def sum_counts(counts: Iterable[dict[str, float]]) -> dict[str, float]:
-    """Add up counts by name, in the given order (floats add differently in another)."""
-    total: Counter[str] = Counter()
-    for part in counts:
-        for name, value in part.items():
-            total[name] += value  # type: ignore[assignment]
-    return dict(sorted(total.items()))
 
 
 @lru_cache(maxsize=32)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from pipelines.beam.job import Job
 from pipelines.terminal.console import bar
+from schemas.records import load
+from schemas.summaries import ByName, Summary, of_today
+from sssl.store.manifest import Receipt
+
+
+@dataclass(frozen=True)
+class PartsDone(Summary):
+    """What receipts of any stage say of its progress."""
+
+    tracks: int = 0
+    segments: int = 0
+    reasons: ByName = field(default_factory=dict)
 
 
 def title(job: Job) -> str:
@@ -34,7 +46,7 @@ def watch(job: Job) -> Iterator[None]:
 def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event) -> None:
     folder = f"{job.receipts}/receipts"
     seen: set[str] = set()
-    counts: Counter[str] = Counter()
+    done = PartsDone()
     started = time.monotonic()
     before: float | None = None
     while True:
@@ -42,19 +54,18 @@ def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event)
         for name in set(job.store.names(folder)) - seen:
             if name.endswith(".json"):
                 seen.add(name)
-                counts.update(job.store.read_json(f"{folder}/{name}")["counts"])
-        before = counts["segments"] if before is None else before
-        update(len(seen), _remark(counts, (counts["segments"] - before) / (time.monotonic() - started)))
+                receipt = job.store.read_record(f"{folder}/{name}", Receipt)
+                done += load(PartsDone, of_today(receipt.counts, job.classes))
+        before = done.segments if before is None else before
+        update(len(seen), _remark(done, (done.segments - before) / (time.monotonic() - started)))
         if last_look:
             return
 
 
-def _remark(counts: Counter[str], segments_per_s: float) -> str:
+def _remark(done: PartsDone, segments_per_s: float) -> str:
     """Say tracks, segments, their rate and errors by reason."""
-    words = [f"{int(counts['tracks'])} tracks"] if counts["tracks"] else []
-    words += [f"{int(counts['segments'])} segments"] if counts["segments"] else []
+    words = [f"{done.tracks} tracks"] if done.tracks else []
+    words += [f"{done.segments} segments"] if done.segments else []
     words += [f"{segments_per_s:.0f}/s"] if segments_per_s >= 1 else []
-    words += [
-        f"{name.removeprefix('reason/')} {int(n)}" for name, n in sorted(counts.items()) if name.startswith("reason/")
-    ]
+    words += [f"{reason} {count}" for reason, count in sorted(done.reasons.items())]
     return " · ".join(words)

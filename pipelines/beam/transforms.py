@@ -34,15 +34,15 @@ class SplitDone(beam.PTransform):
 
 @dataclass
 class CommitParts(beam.PTransform):
-    """Commit a job's tables when the receipts of all parts are there; `summary` is a singleton to keep with them."""
+    """Commit a job's tables when the receipts of all parts are there; `fitted` is one record to keep with them."""
 
     job: Job
-    summary: beam.PCollection | None = None
+    fitted: beam.PCollection | None = None
 
     def expand(self, receipts: tuple[beam.PCollection[Receipt], ...]) -> beam.PCollection:
         together = receipts | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
-        summary = {} if self.summary is None else beam.pvalue.AsSingleton(self.summary)
-        return together | beam.Map(_commit, self.job, summary)
+        fitted = None if self.fitted is None else beam.pvalue.AsSingleton(self.fitted)
+        return together | beam.Map(_commit, self.job, fitted)
 
 
 def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
@@ -50,6 +50,6 @@ def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
     yield ref if receipt is None else beam.pvalue.TaggedOutput("done", receipt)
 
 
-def _commit(keyed: tuple[None, Iterable[Receipt]], job: Job, summary: dict[str, Any]) -> list[str]:
+def _commit(keyed: tuple[None, Iterable[Receipt]], job: Job, fitted: Any) -> list[str]:
     _, receipts = keyed
-    return [manifest.ref for manifest in job.commit(receipts, summary)]
+    return [manifest.ref for manifest in job.commit(receipts, fitted)]

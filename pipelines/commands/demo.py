@@ -14,6 +14,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.segment import reasons_of
 from pipelines.terminal.console import bar
+from schemas.summaries import SongsSummary
 from sssl.datasets.synthetic import TRACKS, DemoCatalog, make_catalog
 from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
@@ -72,12 +73,12 @@ def make_music(config: Config) -> DemoCatalog:
 def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     """Say in a few lines what came out, and how to look further."""
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
-    threshold = SongModel.of_summary(songs.summary).threshold
     found, findings = wrong_segments(store, snapshot, truth), Findings.of(store, snapshot)
     before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
+    abstained = songs.about(SongsSummary).abstained
     rows = {
         "tracks labelled": f"{songs.rows} of {ledger.rows}",
-        "too uncertain": abstentions(int(songs.summary.get("abstained", 0)), threshold),
+        "too uncertain": abstentions(abstained, songs.about(SongModel).threshold),
         "segments": str(snapshot.get("segments").rows),
         "not clean": reasons_of(ledger),
         "look wrong": f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)}, "

@@ -152,7 +152,7 @@ def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas().set_index("track_id")
     segments, audio_s = ledger["segments"].to_numpy(float), ledger["decoded_s"].to_numpy(float)
     trained, scored = method.passes(catalog["split"][ledger["track_id"]].to_numpy() == "train")
-    parts = snapshot.get("catalog").summary["parts"]
+    parts = snapshot.catalog.parts
     units = {"segment": audio_s.sum(), "train": segments @ trained * _EPOCHS, "score": segments @ scored}
     units |= dict.fromkeys(BY_TRACK, len(segments))
 

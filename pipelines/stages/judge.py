@@ -13,7 +13,9 @@ from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from schemas import Round, to_arrow
 from schemas.records import dump
+from schemas.summaries import LabelsSummary, ModelsSummary, RoundsSummary, ScoresSummary
 from sssl.labels.acceptance import JudgeConfig, compare_scores, round_row, unsplit_row
+from sssl.labels.relabel import SplitSummary
 from sssl.presets import PresetName
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
@@ -52,7 +54,7 @@ def _make(store: Store, snapshot: Snapshot, parent: Round | None, settings: Judg
     assert planned.round is not None
     row = _row(store, snapshot, parent, planned.round, settings)
     file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
-    return Made({0: file}, {"accepted": row.accepted})
+    return Made({0: file}, dump(RoundsSummary(accepted=row.accepted)))
 
 
 def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manifest]:
@@ -66,9 +68,9 @@ def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manife
 
 def _row(store: Store, snapshot: Snapshot, parent: Round | None, round: int, settings: JudgeConfig) -> Round:
     """Compare the round with its parent and put together its row."""
-    labels = snapshot.get("labels", round)
+    labels, split = snapshot.about("labels", LabelsSummary, round), snapshot.about("labels", SplitSummary, round)
     if parent is not None and has_nothing_to_split(snapshot, round):
-        return unsplit_row(round, parent, labels.summary)
+        return unsplit_row(round, parent, labels, split)
     catalog, scores = snapshot.get("catalog"), snapshot.get("scores", round)
     comparison = None
     if parent is not None:
@@ -77,10 +79,10 @@ def _row(store: Store, snapshot: Snapshot, parent: Round | None, round: int, set
     return round_row(
         round,
         parent,
-        snapshot.get("models", round).summary["model_id"],
-        scores.summary,
-        labels.summary,
-        catalog.summary["classes"],
+        snapshot.about("models", ModelsSummary, round).model_id,
+        snapshot.about("scores", ScoresSummary, round),
+        labels,
+        split,
         comparison,
         settings,
     )

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from pipelines.beam.job import read_manifest
 from schemas import Catalog, Ledger, arrow_schema, to_arrow
+from schemas.summaries import CatalogSummary
 from sssl.catalog.assign import Dealt
 from sssl.catalog.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
 from sssl.catalog.read import read_dealt, read_part
@@ -67,7 +68,7 @@ class Previous:
         if not self.refs:
             return PartBefore(self.store, self.config_changed)
         catalog, *tables = (read_manifest(self.store, self.refs[table]) for table in ("catalog", *TABLES))
-        if part >= catalog.summary["parts"]:
+        if part >= catalog.about(CatalogSummary).parts:
             return PartBefore(self.store, self.config_changed)
         files = {table: manifest.files[part] for table, manifest in zip(TABLES, tables, strict=True)}
         ledger = self.store.read_part(files["ledger"])

@@ -29,13 +29,21 @@ from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
 from sssl.labels.findings import Findings
-from sssl.labels.relabel import RelabelConfig, Split, fit_split, inherit, label_counts, loss_histograms, relabel
+from sssl.labels.relabel import (
+    RelabelConfig,
+    Split,
+    SplitSummary,
+    fit_split,
+    inherit,
+    loss_histograms,
+    relabel,
+    summarize_labels,
+)
 from sssl.presets import PresetName
 from sssl.store.manifest import Receipt
 from sssl.store.rounds import last_accepted
 
 _KEY = ["track_id", "segment_index"]
-_DESCRIBED = ("temperature", "unit", "neighbours", "agreement", "in_parts")  # of the evidence, in the manifest
 _SOUND = ["track_id", "band_level_db", "sound_db"]
 
 
@@ -71,14 +79,15 @@ def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
     counts = parts | beam.Map(count_losses, job, settings, evidence) | "AddCounts" >> beam.CombineGlobally(_add)
     split = counts | beam.Map(_fit_split, settings, evidence)
     relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
-    (states.done, relabelled) | CommitParts(job, split | "Summarize" >> beam.Map(summarize, job, evidence))
+    summary = split | "Summarize" >> beam.Map(SplitSummary.of, job.classes, evidence)
+    (states.done, relabelled) | CommitParts(job, summary)
 
 
 def inherit_part(ref: PartRef, job: Job) -> Receipt:
     """Write the inherited labels of a part."""
     tracks = job.tracks(ref)
     labels = inherit(job.read(ref, "segments", _KEY), tracks, job.classes)
-    return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
+    return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
 def sum_part_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> Floats | None:
@@ -119,26 +128,7 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evid
     segments = Segments.of(scores, tracks, job.classes, _sound(ref, job, evidence.tracks))
     loss, consistency = evidence.losses(segments)
     labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
-    return job.write(ref.part, {"labels": labels}, label_counts(labels, tracks))
-
-
-def summarize(split: Split, job: Job, evidence: Evidence) -> dict[str, Any]:
-    """Describe a fitted split for the manifest: the common mixture as `*`, then one a class; and what it went by."""
-    named = [("*", split.common)] + [(name, own.mixture) for name, own in zip(job.classes, split.by_class, strict=True)]
-    described = [
-        {
-            "class": name,
-            "axis": split.axis,
-            "confident": dump(m.confident),
-            "noisy": dump(m.noisy) if m.noisy else {"weight": 0.0, "mean": None, "std": None},
-        }
-        for name, m in named
-    ]
-    return {
-        "components": 1 if split.common.noisy is None else 2,
-        "mixture": described,
-        "evidence": {name: getattr(evidence, name) for name in _DESCRIBED},
-    }
+    return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
 def run(context: Context, round: int, settings: RelabelConfig) -> Context:

@@ -23,10 +23,11 @@ from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from schemas.records import dump
+from schemas.summaries import ModelsSummary
 from sssl.config import require
 from sssl.model.ensemble import load
 from sssl.model.score import Room, device, posteriors
-from sssl.model.scores import folds_of, score_counts, scores_table
+from sssl.model.scores import folds_of, scores_table, summarize_scores
 from sssl.model.settings import ScoreConfig
 from sssl.presets import PresetName
 from sssl.runtime.machine import cores
@@ -155,8 +156,9 @@ def write_scores(scored: Posteriors, job: Job) -> Receipt:
     (ref, probabilities), tracks, round = scored, job.tracks(scored[0]), job.round
     assert round is not None
     segments = job.read(ref, "segments", ["track_id", "segment_index"])
-    scores = scores_table(segments, probabilities, tracks, job.classes, round, job.input("models").summary["model_id"])
-    return job.write(ref.part, {"scores": scores}, score_counts(scores, tracks, job.classes))
+    model_id = job.input("models").about(ModelsSummary).model_id
+    scores = scores_table(segments, probabilities, tracks, job.classes, round, model_id)
+    return job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, job.classes))
 
 
 def run(context: Context, round: int, settings: ScoreConfig, placement: Placement = ANYWHERE) -> Context:

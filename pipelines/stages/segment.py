@@ -30,10 +30,11 @@ from pipelines.stages.settings import Settings as Settings
 from pipelines.terminal.console import console
 from schemas import Catalog, Ledger, Status, to_arrow
 from schemas.records import dump
+from schemas.summaries import LedgerSummary
 from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import Dealt
-from sssl.catalog.ledger import ledger_counts
+from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause
 from sssl.catalog.read import commit_catalog, read_catalog
 from sssl.runtime.machine import cores
@@ -97,14 +98,14 @@ class CutPart(beam.DoFn):
         part, tracks, before, todo, results = started
         if not todo and before.holds(tracks):
             ledger = [before.ledger[track.track_id] for track in tracks]
-            return self._job.finish(part, before.files, ledger_counts(tracks, ledger))
+            return self._job.finish(part, before.files, summarize_ledger(tracks, ledger))
         cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings.cut))
 
 
 def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table) -> Receipt:
     """Write the segments and the ledger of a part."""
-    return job.write(part, {"segments": segments, "ledger": to_arrow(Ledger, ledger)}, ledger_counts(tracks, ledger))
+    return job.write(part, {"segments": segments, "ledger": to_arrow(Ledger, ledger)}, summarize_ledger(tracks, ledger))
 
 
 def merge(
@@ -153,7 +154,7 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
         context = _cut(context, catalog, previous, settings)
     ledger = context.snapshot.get("ledger")
-    failed = ledger.summary.get("status/failed", 0) / len(tracks)
+    failed = ledger.about(LedgerSummary).statuses.get(Status.FAILED, 0) / len(tracks)
     if failed > settings.max_error_ratio:
         raise ErrorRatioExceeded(
             f"{failed:.0%} of {len(tracks)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
@@ -165,8 +166,8 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
 
 def reasons_of(ledger: Manifest) -> str:
     """List the reasons in a ledger with their counts."""
-    counts = {name.removeprefix("reason/"): n for name, n in ledger.summary.items() if name.startswith("reason/")}
-    return ", ".join(f"{reason} {count:.0f}" for reason, count in sorted(counts.items()))
+    reasons = ledger.about(LedgerSummary).reasons
+    return ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
 
 
 def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Settings) -> Context:

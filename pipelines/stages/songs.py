@@ -28,8 +28,8 @@ from sssl.songs.classifier import (
     SongMaker,
     SongModel,
     fit_songs,
-    song_counts,
     statistics,
+    summarize_songs,
 )
 from sssl.store.manifest import Receipt
 from sssl.store.rounds import last_accepted
@@ -75,8 +75,7 @@ def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, se
     written = states.todo | beam.Map(
         write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
     )
-    summary = model | "Summarize" >> beam.Map(SongModel.to_json)
-    (states.done, written) | CommitParts(job, summary)
+    (states.done, written) | CommitParts(job, model)
 
 
 def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
@@ -113,7 +112,7 @@ def write_songs(
     scored = scored_tracks(ref, job, settings)
     songs = [maker.song(track_id, *own, split[track_id]) for track_id, own in scored.items()]
     table = to_arrow(Song, songs)
-    return job.write(ref.part, {"songs": table}, song_counts(table, tracks))
+    return job.write(ref.part, {"songs": table}, summarize_songs(table, tracks, job.classes))
 
 
 def run(context: Context, settings: SongConfig) -> Context:

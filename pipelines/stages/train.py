@@ -17,6 +17,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
 from schemas import records
+from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
 from sssl.audio.mel import MelConfig
 from sssl.errors import TrainError
 from sssl.model.distributed import ALONE, Ranks, joined
@@ -136,7 +137,7 @@ def _train(
             log.read(manifest, store.url(f"{manifest.ref}/manifest.json"))
     file = store.write_file(f"{training.folder}/model.safetensors", data, rows=training.spec.members)
     cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
-    return Made({0: file}, {"model_id": model_id(data), "cpu_s": cpu_s}, knows_cpu_s=True)
+    return Made({0: file}, records.dump(ModelsSummary(cpu_s, model_id(data))), knows_cpu_s=True)
 
 
 def check(snapshot: Snapshot, settings: TrainConfig) -> None:
@@ -145,10 +146,9 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
     Raises:
         TrainError: it has not; the message says which class.
     """
-    usable, catalog = snapshot.get("segments").summary, snapshot.get("catalog").summary
+    trainable, catalog = snapshot.about("segments", LedgerSummary).trainable, snapshot.catalog
     by_fold = {
-        name: [int(usable.get(f"trainable/{name}/{fold}", 0)) for fold in range(catalog["folds"])]
-        for name in catalog["classes"]
+        name: [trainable.get(name, {}).get(fold, 0) for fold in range(catalog.folds)] for name in catalog.classes
     }
     check_trainable(by_fold, settings.cross_fit)
 
@@ -173,11 +173,12 @@ def read_weights(url: str) -> bytes:
 
 def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> ModelSpec:
     """Describe the model that fits the tables."""
+    dealt = catalog.about(CatalogSummary)
     return ModelSpec(
         architecture=settings.model,
-        classes=tuple(catalog.summary["classes"]),
+        classes=dealt.classes,
         cut=segments.settings(MelConfig, "cut"),
-        members=catalog.summary["folds"] if settings.cross_fit else 1,
+        members=dealt.folds if settings.cross_fit else 1,
     )
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from schemas import Catalog, Ledger
+from schemas.summaries import LedgerSummary
 
 
-def ledger_counts(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Counter[str]:
-    """Count what a part's ledger says; sums over parts are meaningful."""
-    counts: Counter[str] = Counter(tracks=len(ledger), segments=sum(entry.segments for entry in ledger))
+def summarize_ledger(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> LedgerSummary:
+    """Sum up the ledger of a part, given its tracks in the same order."""
+    trainable: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for track, entry in zip(tracks, ledger, strict=True):
-        counts[f"status/{entry.status}"] += 1
-        counts["decoded_s"] += entry.decoded_s  # type: ignore[assignment]
-        if entry.reason:
-            counts[f"reason/{entry.reason}"] += 1
         if entry.segments and track.label and track.split == "train":
-            counts[f"trainable/{track.label}/{track.fold}"] += 1
-    return counts
+            trainable[track.label][track.fold] += 1
+    return LedgerSummary(
+        tracks=len(ledger),
+        segments=sum(entry.segments for entry in ledger),
+        decoded_s=sum(entry.decoded_s for entry in ledger),
+        statuses=Counter(str(entry.status) for entry in ledger),
+        reasons=Counter(entry.reason for entry in ledger if entry.reason),
+        trainable={label: dict(by_fold) for label, by_fold in trainable.items()},
+    )

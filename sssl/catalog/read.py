@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from schemas import Catalog, arrow_schema, conform, version_of
 from schemas.records import dump
+from schemas.summaries import CatalogSummary
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.errors import CatalogError
@@ -112,8 +113,8 @@ def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Ma
     )
 
     def make(planned: Manifest) -> Made:
-        files, summary = _write_files(store, planned.generation, tracks), _summary(tracks, config)
-        return Made(files, summary) if of is None else Made(files, summary | {"cpu_s": of.cpu_s}, knows_cpu_s=True)
+        summary = _summary(tracks, config, None if of is None else of.cpu_s)
+        return Made(_write_files(store, planned.generation, tracks), dump(summary), knows_cpu_s=of is not None)
 
     return store.commit_once(planned, make)
 
@@ -128,14 +129,15 @@ def _write_files(store: Store, generation: str, tracks: pa.Table) -> dict[int, P
     }
 
 
-def _summary(tracks: pa.Table, config: CatalogConfig) -> dict[str, Any]:
-    return {
-        "parts": _parts(tracks),
-        "tracks": len(tracks),
-        "classes": list(config.classes),
-        "folds": config.folds,
-        **{f"labelled/{name}": count for name, count in sorted(class_counts(tracks).items())},
-    }
+def _summary(tracks: pa.Table, config: CatalogConfig, cpu_s: float | None) -> CatalogSummary:
+    return CatalogSummary(
+        cpu_s=cpu_s,
+        parts=_parts(tracks),
+        tracks=len(tracks),
+        classes=config.classes,
+        folds=config.folds,
+        labelled=class_counts(tracks),
+    )
 
 
 def _parts(tracks: pa.Table) -> int:

@@ -165,7 +165,7 @@ def _held_out(rows: Sequence[Catalog], share: float, salt: str) -> set[str]:
 
 def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: float) -> Outcome:
     """Measure what a method made of a fold: songs and segments of withheld tracks, labels of train tracks."""
-    classes = learned.get("catalog").summary["classes"]
+    classes = learned.catalog.classes
     accepted = last_accepted(store, learned)
     songs = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"]).to_pandas()
     songs = songs[songs["track_id"].isin(fold.held_out)]

@@ -94,7 +94,7 @@ def write_jams(store: Store, snapshot: Snapshot, to: str) -> Exported:
     except ImportError:
         raise StoreError("the format jams needs its library: pip install 'sssl[export]'") from None
 
-    classes = snapshot.get("catalog").summary["classes"]
+    classes = snapshot.catalog.classes
 
     def write(labelled: Labelled, path: Path) -> None:
         with replacing(path) as temporary:
@@ -251,7 +251,7 @@ def _fetch(uri: str, path: Path) -> None:
 
 
 def _song_schema(snapshot: Snapshot, timeline: pa.DataType) -> pa.Schema:
-    classes = snapshot.get("catalog").summary["classes"]
+    classes = snapshot.catalog.classes
     declared = arrow_schema(Song)
     first = [declared.field("track_id"), pa.field("uri", pa.string())]
     plain = [declared.field(name) for name in ("label", "confidence", "abstained")]

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from schemas import Catalog, Round
+from schemas.summaries import CatalogSummary, LabelsSummary, ScoresSummary
 from sssl.catalog.read import read_held_out
 from sssl.config import require
+from sssl.labels.relabel import SplitSummary
 from sssl.metrics import Floats, quality
 from sssl.model.scores import by_track
 from sssl.store.folder import Store
@@ -90,16 +92,11 @@ class Comparison:
         return f"held-out accuracy {accuracy}, loss {_said(self.loss, '{:+.3f}', 'nat')}{without}"
 
 
-def confusion_of(counts: dict[str, float], split: str, classes: Sequence[str]) -> Floats:
-    """Return the confusion counts [C, C] of a split from the counts of a scores table."""
-    return np.array([[counts.get(f"confusion/{split}/{true}/{guess}", 0) for guess in classes] for true in classes])
-
-
 def compare_scores(
     store: Store, catalog: Manifest, scores: Manifest, parent: Manifest, config: JudgeConfig
 ) -> Comparison | None:
     """Compare a round's scores with its parent's; only parts with held-out tracks are read."""
-    tracks, classes = read_held_out(store, catalog), catalog.summary["classes"]
+    tracks, classes = read_held_out(store, catalog), catalog.about(CatalogSummary).classes
     found, before = (_outcomes_of_tracks(store, table, tracks, classes) for table in (scores, parent))
     return compare(found, before, {track.track_id: track.group_id for track in tracks}, config)
 
@@ -176,14 +173,14 @@ def round_row(
     round: int,
     parent: Round | None,
     model_id: str,
-    scores: dict[str, Any],
-    labels: dict[str, Any],
-    classes: Sequence[str],
+    scores: ScoresSummary,
+    labels: LabelsSummary,
+    split: SplitSummary,
     comparison: Comparison | None,
     config: JudgeConfig,
 ) -> Round:
     """Put together the row of a trained round from the summaries of its tables and the comparison with its parent."""
-    held_out, train = (quality(confusion_of(scores, split, classes)) for split in ("test", "train"))
+    held_out, train = (quality(scores.confusion(split)) for split in ("test", "train"))
     accepted, reason = (True, "warm-up") if parent is None else verdict(comparison, config)
     return Round(
         round=round,
@@ -191,21 +188,21 @@ def round_row(
         reason=reason,
         parent_round=None if parent is None else parent.round,
         model_id=model_id,
-        **_split_columns(labels),
+        **_split_columns(labels, split),
         heldout_tracks=held_out.tracks,
         heldout_accuracy=held_out.accuracy,
         heldout_macro_f1=held_out.macro_f1,
-        heldout_loss=scores.get("loss/test", 0.0) / held_out.tracks if held_out.tracks else None,
+        heldout_loss=scores.losses.get("test", 0.0) / held_out.tracks if held_out.tracks else None,
         **_change_columns(comparison),
         train_accuracy=train.accuracy,
         train_macro_f1=train.macro_f1,
     )
 
 
-def unsplit_row(round: int, parent: Round, labels: dict[str, Any]) -> Round:
+def unsplit_row(round: int, parent: Round, labels: LabelsSummary, split: SplitSummary) -> Round:
     """Make the row of a round whose losses had nothing to split: nothing was trained, the parent's model stands."""
     reason = "nothing to split: no segment of a train track is noisy"
-    columns = _split_columns(labels) | _change_columns(None)
+    columns = _split_columns(labels, split) | _change_columns(None)
     return replace(parent, round=round, accepted=False, reason=reason, parent_round=parent.round, **columns)
 
 
@@ -244,15 +241,17 @@ def _change_columns(comparison: Comparison | None) -> dict[str, Any]:
     }
 
 
-def _split_columns(labels: dict[str, Any]) -> dict[str, Any]:
-    mixture: list[dict[str, Any]] = labels.get("mixture", [])
+def _split_columns(labels: LabelsSummary, split: SplitSummary) -> dict[str, Any]:
+    named = [] if split.common is None else [("*", split.common)]
+    named += [(name, split.mixtures[name]) for name in labels.classes if name in split.mixtures]
+    mixtures = [mixture for _, mixture in named]
     return {
-        "components": labels.get("components"),
-        "mixture_class": [m["class"] for m in mixture],
-        "confident_mean": [m["confident"]["mean"] for m in mixture],
-        "confident_std": [m["confident"]["std"] for m in mixture],
-        "noisy_mean": [m["noisy"]["mean"] for m in mixture],
-        "noisy_std": [m["noisy"]["std"] for m in mixture],
-        "noisy_share": [m["noisy"]["weight"] for m in mixture],
-        **{name: int(labels.get(name, 0)) for name in ("confident", "noisy", "locked", "unlabelled", "relabelled")},
+        "components": split.components,
+        "mixture_class": [name for name, _ in named],
+        "confident_mean": [m.confident.mean for m in mixtures],
+        "confident_std": [m.confident.std for m in mixtures],
+        "noisy_mean": [m.noisy and m.noisy.mean for m in mixtures],
+        "noisy_std": [m.noisy and m.noisy.std for m in mixtures],
+        "noisy_share": [m.noisy.weight if m.noisy else 0.0 for m in mixtures],
+        **{name: getattr(labels, name) for name in ("confident", "noisy", "locked", "unlabelled", "relabelled")},
     }

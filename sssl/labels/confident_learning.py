@@ -12,6 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Label, arrow_schema
+from schemas.records import dump
+from schemas.summaries import LabelsSummary, of_today
 from sssl.arrays import Floats, class_indices, column, posteriors
 from sssl.errors import TrainError
 from sssl.store.folder import Store
@@ -60,7 +62,7 @@ def check_installed() -> None:
 def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
     """Write the labels without those that are wrong."""
     labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
-    classes = snapshot.get("catalog").summary["classes"]
+    classes = snapshot.catalog.classes
     table = store.read_table(labels)
     posterior = posteriors(store.read_table(scores, ["probabilities"]), len(classes))
     trained = (column(table, "weight") > 0) & np.isfinite(posterior).all(axis=1)
@@ -75,7 +77,13 @@ def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
         files[part] = store.write_part("labels", planned.generation, part, pruned.slice(first, file.rows))
         first += file.rows
     partitions = Counter(pruned["partition"].filter(pa.array(trained)).to_pylist())
-    return Made(files, labels.summary | partitions)
+    summary = replace(
+        labels.about(LabelsSummary, classes),
+        confident=partitions["confident"],
+        noisy=partitions["noisy"],
+        locked=partitions["locked"],
+    )
+    return Made(files, of_today(labels.summary, classes) | dump(summary))
 
 
 def _pruned(labels: pa.Table, issue: NDArray[np.bool_], quality: Floats) -> pa.Table:

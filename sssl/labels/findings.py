@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas import Round
+from schemas.summaries import LabelsSummary
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_split, read_rounds
@@ -33,10 +34,10 @@ class Findings:
         """
         split = last_split(snapshot)
         round = split.round or 0
-        confident, noisy = (int(split.summary.get(name, 0)) for name in ("confident", "noisy"))
+        labels = split.about(LabelsSummary)
         verdict = next((row for row in read_rounds(store, snapshot) if row.round == round), None)
         set_aside = not split.config.get("noisy_weight", 0.0)
-        return cls(round, noisy, confident + noisy, set_aside, verdict)
+        return cls(round, labels.noisy, labels.confident + labels.noisy, set_aside, verdict)
 
     @property
     def share(self) -> float | None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
+from schemas.summaries import LabelsSummary, Pairs, count
 from sssl.arrays import Floats, class_indices, column, inherited_indices, posteriors
 from sssl.labels import mixture as mix
 from sssl.labels.calibration import sharpen
-from sssl.labels.evidence import EvidenceConfig, Segments
+from sssl.labels.evidence import Evidence, EvidenceConfig, Segments
 
 _EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
 
@@ -70,6 +71,39 @@ class Split:
     axis: mix.Axis
     common: mix.Mixture
     by_class: tuple[ClassSplit, ...]
+
+
+@dataclass(frozen=True)
+class ReadEvidence:
+    """How the evidence of a round was read: see `Evidence`."""
+
+    temperature: float = 1.0
+    unit: float = 0.0
+    neighbours: float = 0.0
+    agreement: float | None = None
+    in_parts: bool | None = None
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What the manifest of a round's labels has of its split: the mixture over all classes and that of each, and the
+    evidence. All of it is empty for round 0."""
+
+    common: mix.Mixture | None = None
+    mixtures: dict[str, mix.Mixture] = field(default_factory=dict)
+    evidence: ReadEvidence = field(default_factory=ReadEvidence)
+
+    @classmethod
+    def of(cls, split: Split, classes: Sequence[str], evidence: Evidence) -> SplitSummary:
+        """Describe a fitted split."""
+        mixtures = {name: own.mixture for name, own in zip(classes, split.by_class, strict=True)}
+        read = {field.name: getattr(evidence, field.name) for field in fields(ReadEvidence)}
+        return cls(split.common, mixtures, ReadEvidence(**read))
+
+    @property
+    def components(self) -> int | None:
+        """How many components the mixture has; None where nothing was split."""
+        return None if self.common is None else 1 if self.common.noisy is None else 2
 
 
 def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bool | None = None) -> Split:
@@ -139,21 +173,29 @@ def relabel(
     return _labels_table(scores, round, classes, inherited, loss, consistency, clean, partition, target, weight, reason)
 
 
-def label_counts(labels: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
-    """Count the segments of train tracks by partition, and from which class to which their labels moved; sums over
-    parts are meaningful."""
+def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> LabelsSummary:
+    """Sum up the labels of a part: segments of train tracks by partition and class, and where their labels moved."""
     trained = {track.track_id for track in tracks if track.split == "train"}
-    counts: Counter[str] = Counter(segments=len(labels))
+    partitions: Counter[str] = Counter()
+    by_class: Pairs = {}
+    moved: Pairs = {}
     columns = ("track_id", "partition", "inherited_label", "label")
     for track_id, partition, inherited, label in zip(*(labels[c].to_pylist() for c in columns), strict=True):
         if partition in ("unlabelled", "locked"):
-            counts[partition] += 1
+            partitions[partition] += 1
         elif track_id in trained:
-            counts[partition] += 1
-            counts[f"{partition}/{inherited}"] += 1
-            counts["relabelled"] += label != inherited
-            counts[f"flow/{inherited}/{label}"] += 1
-    return counts
+            partitions[partition] += 1
+            count(by_class, partition, inherited)
+            count(moved, inherited, label)
+    stayed = sum(by_label.get(inherited, 0) for inherited, by_label in moved.items())
+    return LabelsSummary(
+        classes=tuple(classes),
+        segments=len(labels),
+        relabelled=partitions["confident"] + partitions["noisy"] - stayed,
+        by_class=by_class,
+        moved=moved,
+        **partitions,
+    )
 
 
 def loss_histograms(loss: Floats, segments: Segments, axis: mix.Axis) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from schemas.summaries import CatalogSummary
 from sssl.arrays import track_numbers
 from sssl.catalog.read import read_part
 from sssl.store.folder import Store
@@ -113,7 +114,7 @@ class Corpus:
         used = np.flatnonzero(weight > 0)
         labels = labels.take(used)
         tensors = segments["log_mel"].combine_chunks().to_numpy_ndarray() if len(segments) else np.empty(0, np.float16)
-        classes = len(self.catalog.summary["classes"])
+        classes = len(self.catalog.about(CatalogSummary).classes)
         return Examples(
             log_mel=torch.from_numpy(tensors[used].reshape(-1, *segments.schema.field("log_mel").type.shape)),
             target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, classes),

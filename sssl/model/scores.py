@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog, Score, arrow_schema
+from schemas.summaries import ScoresSummary, confusions_of
 from sssl.arrays import Floats, inherited_indices
 from sssl.model.settings import ScoreConfig
 
@@ -47,21 +48,22 @@ def folds_of(track_ids: Sequence[str], tracks: Sequence[Catalog], config: ScoreC
     return np.array([fold[track_id] for track_id in track_ids], dtype=np.int64)
 
 
-def score_counts(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> Counter[str]:
-    """Count what a part's scores say about the model; sums over parts are meaningful.
-
-    `confusion/<split>/<true>/<predicted>` counts labelled tracks by the peak of their mean posterior, `loss/<split>`
-    sums the negative log of that mean posterior at the label.
-    """
-    counts: Counter[str] = Counter({"segments": len(scores), "non-finite": scores["probabilities"].null_count})
+def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> ScoresSummary:
+    """Sum up the scores of a part: which class the mean posterior of each labelled track peaks at, and its loss."""
     posterior = {track_id: np.mean(rows, axis=0) for track_id, rows in by_track(scores).items()}
+    guesses = {track_id: classes[int(mean.argmax())] for track_id, mean in posterior.items()}
+    losses: defaultdict[str, float] = defaultdict(float)
     for track in tracks:
-        if track.label is None or track.track_id not in posterior:
-            continue
-        mean = posterior[track.track_id]
-        counts[f"confusion/{track.split}/{track.label}/{classes[int(mean.argmax())]}"] += 1
-        counts[f"loss/{track.split}"] += float(-np.log(max(mean[classes.index(track.label)], 1e-6)))  # type: ignore[assignment]
-    return counts
+        if track.label is not None and track.split is not None and track.track_id in posterior:
+            at_label = posterior[track.track_id][classes.index(track.label)]
+            losses[track.split] += float(-np.log(max(at_label, 1e-6)))
+    return ScoresSummary(
+        classes=tuple(classes),
+        segments=len(scores),
+        non_finite=scores["probabilities"].null_count,
+        confusions=confusions_of(tracks, guesses),
+        losses=dict(losses),
+    )
 
 
 def by_track(scores: pa.Table) -> dict[str, Floats]:

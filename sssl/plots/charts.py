@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +13,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from schemas.records import load
-from sssl.labels.mixture import BINS, Component, centers
+from sssl.labels.mixture import BINS, Mixture, centers
 from sssl.metrics import Bin, wilson
 from sssl.plots.colors import color_of
 from sssl.plots.figure import LARGE, SIZE, SMALL, THEME, drawn, inches, short, tick_step
@@ -27,11 +25,11 @@ _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 
 
 @drawn
-def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any], large: bool = False) -> Figure:
+def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = False) -> Figure:
     """Stack the losses [2, BINS] of confident and noisy segments, and draw the mixture that split them."""
-    figure, axes = _plot(_AXIS_TITLES[mixture["axis"]], "segments", LARGE if large else SMALL)
+    figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", LARGE if large else SMALL)
     axes.use_sticky_edges = False  # a bar of confident segments alone would touch the upper edge
-    x, used = centers(mixture["axis"]), np.flatnonzero(counts.sum(axis=0))
+    x, used = centers(mixture.axis), np.flatnonzero(counts.sum(axis=0))
     first, last = (used[0], used[-1] + 1) if len(used) else (0, BINS)
     width = -(-(last - first) // _BARS)
     starts = np.arange(first, last, width)
@@ -40,10 +38,10 @@ def loss_histogram(counts: NDArray[np.int64], mixture: dict[str, Any], large: bo
     at = x[starts] - (x[1] - x[0]) / 2
     axes.bar(at, confident, step, align="edge", color=THEME["accent"], alpha=0.35)
     axes.bar(at, noisy, step, confident, align="edge", color=THEME["noisy"], alpha=0.5)
-    for name, color, style in (("confident", "accent", "-"), ("noisy", "noisy", "--")):
-        if mixture[name]["mean"] is not None:
-            component = np.exp(load(Component, mixture[name]).log_density(x[first:last])) * counts.sum() * step
-            axes.plot(x[first:last], component, style, color=THEME[color], linewidth=1.8)
+    for component, color, style in ((mixture.confident, "accent", "-"), (mixture.noisy, "noisy", "--")):
+        if component is not None:
+            expected = np.exp(component.log_density(x[first:last])) * counts.sum() * step
+            axes.plot(x[first:last], expected, style, color=THEME[color], linewidth=1.8)
     axes.set_xlim(at[0], at[-1] + step)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -121,7 +121,7 @@ def between_rounds(store: Store, before: int, after: int, limit: int) -> dict[st
         "before": before,
         "after": after,
         "limit": limit,
-        "classes": snapshot.get("catalog").summary["classes"],
+        "classes": list(snapshot.catalog.classes),
     }
     return {title: rows(connection, sql, **values) for title, sql in _ROUNDS.items()}
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from schemas import Round
+from schemas.summaries import LabelsSummary, Pairs, matrix
 from sssl.labels import mixture
 from sssl.labels.acceptance import JudgeConfig
+from sssl.labels.relabel import SplitSummary
 from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
 
@@ -19,17 +20,19 @@ SHOWN_STOPS = 3  # rounds in a flow of labels
 
 def context(source: Source) -> Context:
     """What each round split, relabelled and gained."""
-    rounds, counts = source.rounds, {m.round: m.summary for m in source.snapshot.of("labels")}
+    rounds, labels = source.rounds, {m.round: m for m in source.snapshot.of("labels")}
+    counts = {round: manifest.about(LabelsSummary, source.classes) for round, manifest in labels.items()}
+    fitted = {round: manifest.about(SplitSummary) for round, manifest in labels.items()}
     numbers, accepted = [row.round for row in rounds], [row.accepted for row in rounds]
     accuracy = {
         "held-out tracks": [row.heldout_accuracy for row in rounds],
         "train tracks": [row.train_accuracy for row in rounds],
     }
-    confident = {name: [_confident_share(counts[r], name) for r in numbers] for name in source.classes}
+    confident = {name: [counts[r].confident_share(name) for r in numbers] for name in source.classes}
     alt = "Confident share by class and round"
-    split_rounds = [row for row in rounds if counts[row.round].get("mixture")]
+    split_rounds = [row for row in rounds if fitted[row.round].common is not None]
     last = source.split.round
-    splits = [_split_of(source, row, counts[row.round], large=row.round == last) for row in split_rounds]
+    splits = [_split_of(source, row, fitted[row.round], large=row.round == last) for row in split_rounds]
     return {
         "rounds": rounds,
         "interval_level": source.snapshot.of("rounds")[-1].settings(JudgeConfig).interval_level,
@@ -40,15 +43,15 @@ def context(source: Source) -> Context:
     }
 
 
-def _flow(source: Source, counts: dict[int | None, Context]) -> Context:
+def _flow(source: Source, counts: dict[int | None, LabelsSummary]) -> Context:
     """Draw where labels went, from the inherited ones over the accepted rounds to the last split, the last few."""
     last = source.split.round
     assert last is not None  # labels always have a round
     before = [row.round for row in source.rounds if row.accepted and 0 < row.round < last]
     stops = [*before, last][-SHOWN_STOPS:]
-    first = flow_of(counts[stops[0]], source.classes)
+    first = counts[stops[0]].flow()
     steps = [first, *(moved_between(source, *pair) for pair in pairwise(stops))]
-    whole = flow_of(counts[last], source.classes)
+    whole = counts[last].flow()
     changed = (
         f"{whole.sum() - np.trace(whole):,.0f} of {whole.sum():,.0f} segments do not have the label they inherited"
     )
@@ -65,28 +68,26 @@ def moved_between(source: Source, earlier: int, later: int) -> Floats:
         "and a.label is not null and b.label is not null group by all",
         *(earlier, later),
     )
-    return flow_of({f"flow/{row['old']}/{row['new']}": row["n"] for row in found}, source.classes)
+    moved: Pairs = {}
+    for row in found:
+        moved.setdefault(row["old"], {})[row["new"]] = row["n"]
+    return matrix(moved, source.classes)
 
 
-def _confident_share(counts: Context, name: str) -> float | None:
-    confident, noisy = (counts.get(f"{partition}/{name}", 0) for partition in ("confident", "noisy"))
-    return confident / (confident + noisy) if confident + noisy else None
-
-
-def _split_of(source: Source, row: Round, summary: Context, large: bool) -> Context:
+def _split_of(source: Source, row: Round, fitted: SplitSummary, large: bool) -> Context:
     """Draw the losses of a round with the mixtures that split them; those of the large one also by class."""
-    fitted = {m["class"]: m for m in summary["mixture"]}
-    common = fitted["*"]
-    losses = loss_counts(source, row.round, common["axis"])
+    common = fitted.common
+    assert common is not None  # it was split
+    losses = loss_counts(source, row.round, common.axis)
     of, alt = f"loss{row.round}", f"Losses of round {row.round}, confident and noisy, with the fitted mixture"
     return {
         "round": row,
         "mixture": common,
-        "evidence": summary["evidence"],
-        "components": summary["components"],
+        "evidence": fitted.evidence,
+        "components": fitted.components,
         "plot": charts.loss_histogram(of, alt, losses.sum(axis=0), common, large),
         "by_class": [
-            (name, charts.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.get(name, common)))
+            (name, charts.loss_histogram(f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.mixtures.get(name, common)))
             for c, name in enumerate(source.classes)
             if large and losses[c].any()
         ],
@@ -106,8 +107,3 @@ def loss_counts(source: Source, round: int, axis: mixture.Axis) -> NDArray[np.in
         c, noisy, loss = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
         np.add.at(counts, (c, noisy.astype(int), mixture.bin_of(mixture.to_axis(loss, axis), axis)), 1)
     return counts
-
-
-def flow_of(counts: Context, classes: Sequence[str]) -> Floats:
-    """Return how many segments moved from an inherited label to a label [C, C], from a labels table's counts."""
-    return np.array([[counts.get(f"flow/{old}/{new}", 0) for new in classes] for old in classes], dtype=np.float64)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from schemas.records import load
-from sssl.labels.acceptance import confusion_of
-from sssl.metrics import Bin, quality, reliability
+from schemas.summaries import ScoresSummary, SongsSummary
+from sssl.metrics import quality, reliability
 from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
-from sssl.songs.classifier import Threshold, bins_for
+from sssl.songs.classifier import bins_for
 
 FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
 
 
 def context(source: Source) -> Context:
     """Confusion matrices of the accepted scores and of the song classifier, and the confidence of songs."""
-    songs = source.snapshot.get("songs")
-    scores = source.snapshot.get("scores", source.accepted.round)
+    songs = source.snapshot.about("songs", SongsSummary)
+    scores = source.snapshot.about("scores", ScoresSummary, source.accepted.round)
     matrices = [
-        {"what": what, "which": which, **_matrix(confusion_of(table.summary, split, source.classes))}
-        for what, table in (("Song classifier", songs), ("Mean posterior", scores))
+        {"what": what, "which": which, **_matrix(guesses.confusion(split))}
+        for what, guesses in (("Song classifier", songs), ("Mean posterior", scores))
         for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
     ]
     edges, counts = source.histogram("confidence", "songs", 1.0, 20)
-    threshold = load(Threshold, songs.summary["threshold"]).abstain_below
+    threshold = source.song_model.threshold.abstain_below
     alt = "Histogram of the songs' confidence; songs below the threshold abstain"
     return {
         "matrices": [matrix for matrix in matrices if matrix["quality"].tracks],
@@ -50,7 +49,7 @@ def reliability_curve(source: Source) -> Context | None:
     bins = reliability(confidence, correct, bins_for(len(confidence)))
     of_held_out = len(confidence) >= FEWEST_FOR_CURVE
     if not of_held_out:
-        bins = [load(Bin, found) for found in source.snapshot.get("songs").summary["reliability"]]
+        bins = list(source.song_model.reliability)
     tracks = sum(found.tracks for found in bins)
     if tracks < FEWEST_FOR_CURVE:
         return None

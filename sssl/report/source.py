@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from schemas import Round
 from sssl.plots.colors import color_of
 from sssl.plots.timeline import clock
+from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import last_accepted, last_split, read_rounds
@@ -38,7 +39,7 @@ class Source:
 
     @classmethod
     def of(cls, store: Store, snapshot: Snapshot) -> Source:
-        classes = tuple(snapshot.get("catalog").summary["classes"])
+        classes = snapshot.catalog.classes
         rounds, accepted = read_rounds(store, snapshot), last_accepted(store, snapshot)
         return cls(store, snapshot, connect(store, snapshot), classes, rounds, accepted)
 
@@ -46,6 +47,11 @@ class Source:
     def split(self) -> Manifest:
         """The labels of the last split made, whatever became of the model that was trained after it."""
         return last_split(self.snapshot)
+
+    @property
+    def song_model(self) -> SongModel:
+        """The classifier that made the songs, with its threshold and reliability."""
+        return self.snapshot.about("songs", SongModel)
 
     @property
     def colors(self) -> list[str]:

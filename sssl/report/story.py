@@ -101,7 +101,7 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
     return Story(
         track=track,
         entry=Ledger(**reader.rows("ledger", None)[0]),
-        classes=tuple(snapshot.get("catalog").summary["classes"]),
+        classes=snapshot.catalog.classes,
         start_s=[row["start_s"] for row in reader.rows("segments", None, ["track_id", "start_s"])],
         cut=snapshot.get("segments").settings(MelConfig, "cut"),
         rounds=[
@@ -171,7 +171,7 @@ class _Reader:
 
 
 def _hearing_model(songs: Manifest) -> SongModel | None:
-    model = SongModel.of_summary(songs.summary)
+    model = songs.about(SongModel)
     return model if model.classifier.knows_sound else None
 
 

@@ -7,15 +7,14 @@ from dataclasses import asdict
 
 import numpy as np
 
-from schemas.records import load
+from schemas.summaries import LabelsSummary, ScoresSummary, SongsSummary
 from sssl.audio.mel import MelConfig
-from sssl.labels.acceptance import JudgeConfig, confusion_of
+from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
 from sssl.model.settings import TrainConfig
 from sssl.presets import GUARDED, PRESETS
 from sssl.report.source import Context, Source, stopped
-from sssl.songs.classifier import Threshold
 
 
 def context(source: Source) -> Context:
@@ -28,21 +27,21 @@ def context(source: Source) -> Context:
         "(select count(*) from ledger where status = 'partial') partial"
     )
     segments, songs, accepted = source.snapshot.get("segments"), source.snapshot.get("songs"), source.accepted
-    scores, train = (source.snapshot.get(table, accepted.round) for table in ("scores", "models"))
-    by_song, by_mean = (confusion_of(table.summary, "test", source.classes) for table in (songs, scores))
+    by_song = source.snapshot.about("songs", SongsSummary).confusion("test")
+    by_mean = source.snapshot.about("scores", ScoresSummary, accepted.round).confusion("test")
     song_quality = quality(by_song)
     max_drop = source.snapshot.of("rounds")[-1].settings(JudgeConfig).max_drop
-    training = train.settings(TrainConfig)
+    training = source.snapshot.get("models", accepted.round).settings(TrainConfig)
     preset, differences = nearest_preset(source)
     return found | {
         "segments": segments.rows,
         "segment_s": segments.settings(MelConfig, "cut").segment_s,
-        "threshold": load(Threshold, songs.summary["threshold"]),
+        "threshold": source.song_model.threshold,
         "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
         "warm_up": source.rounds[0],
         "accepted": accepted,
         "findings": Findings.of(source.store, source.snapshot),
-        "relabelled": int(source.split.summary.get("relabelled", 0)),
+        "relabelled": source.split.about(LabelsSummary).relabelled,
         "song_quality": song_quality,
         "mean_quality": quality(by_mean),
         "gained": int(np.trace(by_song) - np.trace(by_mean)),
@@ -50,7 +49,7 @@ def context(source: Source) -> Context:
         "interval": wilson(song_quality.accuracy, song_quality.tracks) if song_quality.accuracy is not None else None,
         "made_at": songs.created_at,
         "train": training,
-        "cross_fitted": training.cross_fit and source.snapshot.get("catalog").summary["folds"] > 1,
+        "cross_fitted": training.cross_fit and source.snapshot.catalog.folds > 1,
         "preset": preset,
         "differences": differences,
     }

@@ -3,7 +3,6 @@ timeline."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,7 +17,7 @@ from scipy.special import log_softmax
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from schemas import Catalog, Song
-from schemas.records import dump, load
+from schemas.summaries import SongsSummary, confusions_of
 from sssl.config import require
 from sssl.metrics import Z_95_ONE_SIDED, Bin, reliability, wilson
 
@@ -132,14 +131,6 @@ class SongModel:
     def classifier_for(self, split: str | None) -> SongClassifier:
         """Return the classifier that labels the tracks of a split, or new music."""
         return self.held_out_classifier if split == "test" else self.classifier
-
-    def to_json(self) -> dict[str, Any]:
-        return dump(self)
-
-    @classmethod
-    def of_summary(cls, summary: dict[str, Any]) -> SongModel:
-        """Read the model back from the manifest of `songs`; older ones had one classifier, fitted to train tracks."""
-        return load(cls, {"held_out_classifier": summary["classifier"]} | summary)
 
 
 class LabelledTracks(NamedTuple):
@@ -305,15 +296,15 @@ class SongMaker:
         )
 
 
-def song_counts(songs: pa.Table, tracks: Sequence[Catalog]) -> Counter[str]:
-    """Count the songs of a part, and those of labelled tracks as `confusion/<split>/<true>/<predicted>`; sums over
-    parts are meaningful."""
+def summarize_songs(songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> SongsSummary:
+    """Sum up the songs of a part, and how their labels compare with those of labelled tracks."""
     guesses = dict(zip(songs["track_id"].to_pylist(), songs["label"].to_pylist(), strict=True))
-    counts: Counter[str] = Counter(tracks=len(songs), abstained=pc.sum(songs["abstained"]).as_py() or 0)
-    for track in tracks:
-        if track.label is not None and track.track_id in guesses:
-            counts[f"confusion/{track.split}/{track.label}/{guesses[track.track_id]}"] += 1
-    return counts
+    return SongsSummary(
+        classes=tuple(classes),
+        tracks=len(songs),
+        abstained=pc.sum(songs["abstained"]).as_py() or 0,
+        confusions=confusions_of(tracks, guesses),
+    )
 
 
 def timeline(

@@ -86,8 +86,8 @@ class Recipe:
             "gate": segments.config["gate"],
             "score": snapshot.get("scores", accepted.round).config,
             "songs": songs.config,
-            "song_model": SongModel.of_summary(songs.summary).to_json(),
-            "classes": snapshot.get("catalog").summary["classes"],
+            "song_model": records.dump(songs.about(SongModel)),
+            "classes": list(snapshot.catalog.classes),
             "round": accepted.round,
             "model_id": accepted.model_id,
         }

@@ -70,6 +70,7 @@ class Store:
 
         Raises:
             StoreError: nothing there, not an output folder, one of another schema version, or no access.
+            ImportError: its file system needs a package that is not installed.
         """
         store = cls.at(root)
         try:
@@ -78,7 +79,7 @@ class Store:
                     raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
                 store.write_record("sssl.json", FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
             version = store.read_record("sssl.json", FolderMark).schema_version
-        except (OSError, ImportError, ValueError) as error:  # also of a URL that no file system is known for
+        except (OSError, ValueError) as error:  # also of a URL that no file system is known for
             raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
         check_version(version, root)
         return store

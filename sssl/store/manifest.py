@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION
 from schemas.records import RecordError, RecordT, load
+from schemas.summaries import CatalogSummary, of_today
 from sssl.errors import StoreError
 from sssl.version import __version__
 
@@ -47,7 +48,8 @@ class Receipt:
 
     part: int
     files: dict[str, PartFile]
-    counts: dict[str, int | float] = field(default_factory=dict)
+    counts: dict[str, Any] = field(default_factory=dict)
+    """The summary of the part (schemas.summaries) as JSON."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,14 @@ class Manifest:
         """
         values = self.config if name is None else self.config.get(name, {})
         return loaded(kind, values, f"the manifest of {self.ref}")
+
+    def about(self, kind: type[RecordT], classes: Sequence[str] = ()) -> RecordT:
+        """Read from the summary what a record has of it; older ones that count pairs of classes need to know these.
+
+        Raises:
+            StoreError: it is damaged; the message says in which field.
+        """
+        return loaded(kind, of_today(self.summary, classes), f"the manifest of {self.ref}")
 
     @property
     def digest(self) -> str:
@@ -198,6 +208,19 @@ class Snapshot:
     def of(self, table: str) -> list[Manifest]:
         """List the manifests of a table, one a round where it has rounds."""
         return [m for m in self.manifests if m.table == table]
+
+    @property
+    def catalog(self) -> CatalogSummary:
+        """What the catalog is in all: its classes, parts and folds."""
+        return self.get("catalog").about(CatalogSummary)
+
+    def about(self, table: str, kind: type[RecordT], round: int | None = None) -> RecordT:
+        """Read what a record has of the summary of a table (and round).
+
+        Raises:
+            StoreError: the table is not committed, or its manifest is damaged.
+        """
+        return self.get(table, round).about(kind, self.catalog.classes)
 
     def get(self, table: str, round: int | None = None) -> Manifest:
         """Return the one manifest of a table (and round).

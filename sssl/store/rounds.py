@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from schemas import Round
+from schemas.summaries import LabelsSummary
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
@@ -16,7 +17,7 @@ def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:
 def has_nothing_to_split(snapshot: Snapshot, round: int) -> bool:
     """Whether a later round's labels are the inherited ones: training on them again would show nothing."""
     labels = [manifest for manifest in snapshot.of("labels") if manifest.round == round]
-    return round > 0 and bool(labels) and not labels[0].summary.get("noisy")
+    return round > 0 and bool(labels) and not labels[0].about(LabelsSummary).noisy
 
 
 def last_split(snapshot: Snapshot) -> Manifest:

@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
+from schemas.summaries import ModelsSummary
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
@@ -152,7 +153,7 @@ def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
         "table_name": m.table,
         "files": len(m.files),
         "bytes": sum(file.bytes for file in m.files.values()),
-        "model_id": m.summary.get("model_id"),
+        "model_id": m.about(ModelsSummary).model_id or None,
         "folder": store.url(m.ref),
         "config": json.dumps(m.config, sort_keys=True),
         "created_at": datetime.fromisoformat(m.created_at),

@@ -34,6 +34,7 @@ _ENVIRONMENT = {
 """What MLflow is told as it is loaded, unless the user says otherwise."""
 _MODEL_NEEDS = (
     "av",
+    "filelock",
     "fsspec",
     "mlflow",
     "msgspec",

@@ -3,6 +3,7 @@ import pyarrow as pa
 import pytest
 
 from schemas import Catalog, to_arrow
+from schemas.summaries import LabelsSummary, ScoresSummary
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.read import commit_catalog, read_held_out
 from sssl.errors import ConfigError
@@ -19,7 +20,8 @@ from sssl.labels.acceptance import (
     unsplit_row,
     verdict,
 )
-from sssl.model.scores import score_counts, scores_table
+from sssl.labels.relabel import SplitSummary
+from sssl.model.scores import scores_table, summarize_scores
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 
@@ -198,9 +200,9 @@ def scored(posterior, tracks, round=0):
 def test_outcomes_agree_with_what_the_score_stage_counts():
     tracks = [track("x", "a", "test"), track("y", "b", "test"), track("z", "b", "test")]
     scores = scored([("x", (0.9, 0.1)), ("x", (0.2, 0.8)), ("y", (0.7, 0.3)), ("z", (0.0, 1.0))], tracks)
-    found, counts = outcomes(scores, tracks, CLASSES), score_counts(scores, tracks, CLASSES)
+    found, counts = outcomes(scores, tracks, CLASSES), summarize_scores(scores, tracks, CLASSES)
     assert [found[name].correct for name in "xyz"] == [True, False, True]
-    assert sum(outcome.loss for outcome in found.values()) == pytest.approx(counts["loss/test"])
+    assert sum(outcome.loss for outcome in found.values()) == pytest.approx(counts.losses["test"])
 
 
 def test_a_track_that_a_round_cannot_score_any_more_counts_against_it():
@@ -254,9 +256,10 @@ def test_only_parts_with_held_out_tracks_are_read(committed):
 
 
 def test_a_round_row_is_made_of_both_summaries_and_the_comparison():
-    scores = {"confusion/test/a/a": 3, "confusion/test/a/b": 1, "confusion/train/b/b": 2, "loss/test": 2.0}
-    labels = {"confident": 8, "noisy": 2, "relabelled": 1, "components": 1, "mixture": []}
-    row = round_row(0, None, "m", scores, labels, CLASSES, None, DEFAULTS)
+    confusions = {"test": {"a": {"a": 3, "b": 1}}, "train": {"b": {"b": 2}}}
+    scores = ScoresSummary(classes=CLASSES, confusions=confusions, losses={"test": 2.0})
+    labels, no_split = LabelsSummary(confident=8, noisy=2, relabelled=1), SplitSummary()
+    row = round_row(0, None, "m", scores, labels, no_split, None, DEFAULTS)
     assert (row.accepted, row.reason, row.parent_round, row.heldout_tracks) == (True, "warm-up", None, 4)
     assert row.heldout_accuracy == pytest.approx(0.75)
     assert row.heldout_loss == pytest.approx(0.5)
@@ -265,7 +268,7 @@ def test_a_round_row_is_made_of_both_summaries_and_the_comparison():
     assert (row.heldout_groups, row.heldout_accuracy_change, row.heldout_loss_change_low) == (None, None, None)
 
     comparison = Comparison(3, Change(-0.25, -0.6, 0.1), Change(0.2, -0.1, 0.5))
-    row = round_row(1, row, "n", scores, labels, CLASSES, comparison, DEFAULTS)
+    row = round_row(1, row, "n", scores, labels, no_split, comparison, DEFAULTS)
     assert (row.accepted, row.parent_round, row.heldout_groups) == (False, 0, 3)
     changes = [getattr(row, f"heldout_accuracy_change{end}") for end in ("_low", "", "_high")]
     assert changes == [-0.6, -0.25, 0.1]
@@ -274,11 +277,12 @@ def test_a_round_row_is_made_of_both_summaries_and_the_comparison():
 
 
 def test_a_round_with_nothing_to_split_keeps_the_parent_s_model_and_numbers():
-    scores = {"confusion/test/a/a": 3, "confusion/test/a/b": 1}
+    scores = ScoresSummary(classes=CLASSES, confusions={"test": {"a": {"a": 3, "b": 1}}})
+    labels, no_split = LabelsSummary(confident=10), SplitSummary()
     comparison = Comparison(3, Change(0.2, 0.1, 0.3), Change(0.2, -0.1, 0.5))
-    warm_up = round_row(0, None, "m", scores, {"confident": 10}, CLASSES, None, DEFAULTS)
-    parent = round_row(1, warm_up, "n", scores, {"confident": 10}, CLASSES, comparison, DEFAULTS)
-    row = unsplit_row(2, parent, {"confident": 10, "components": 1})
+    warm_up = round_row(0, None, "m", scores, labels, no_split, None, DEFAULTS)
+    parent = round_row(1, warm_up, "n", scores, labels, no_split, comparison, DEFAULTS)
+    row = unsplit_row(2, parent, labels, no_split)
     assert (row.round, row.accepted, row.parent_round, row.model_id) == (2, False, 1, "n")
     assert row.heldout_accuracy == parent.heldout_accuracy
     assert row.heldout_accuracy_change is None

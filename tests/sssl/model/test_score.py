@@ -7,7 +7,7 @@ from rows import a_track
 from sssl.audio.mel import MelConfig
 from sssl.model.ensemble import Model, ModelSpec
 from sssl.model.score import Room, dtype_of, posteriors
-from sssl.model.scores import folds_of, score_counts, scores_table
+from sssl.model.scores import folds_of, scores_table, summarize_scores
 from sssl.model.settings import ScoreConfig
 
 CLASSES = ("Q1", "Q2")
@@ -157,8 +157,7 @@ def test_counts_judge_tracks_by_their_mean_posterior():
     p = np.array([[0.9, 0.1], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], np.float32)
     tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
     scores = scores_table(segments(["a", "a", "b", "c"]), p, tracks, CLASSES, 1, "m")
-    counts = score_counts(scores, tracks, CLASSES)
-    assert counts["confusion/train/Q1/Q1"] == 1
-    assert counts["confusion/test/Q1/Q2"] == 1
-    assert counts["loss/test"] == pytest.approx(-np.log(0.2))
-    assert sum(value for name, value in counts.items() if name.startswith("confusion")) == 2
+    found = summarize_scores(scores, tracks, CLASSES)
+    assert found.confusion("train").tolist() == [[1, 0], [0, 0]]
+    assert found.confusion("test").tolist() == [[0, 1], [0, 0]]
+    assert found.losses["test"] == pytest.approx(-np.log(0.2))

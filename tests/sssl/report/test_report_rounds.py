@@ -1,6 +1,7 @@
 import numpy as np
 from reports import CLASSES, Page, make_folder, query, read, text_of
 
+from schemas.summaries import LabelsSummary
 from sssl.report import learning
 from sssl.report.source import Source
 
@@ -82,7 +83,7 @@ def test_the_histogram_counts_each_loss_that_was_split(report_folder):
 
 def test_the_flow_is_that_of_the_labels_table(report_folder):
     _, snapshot = report_folder
-    flow = learning.flow_of(snapshot.get("labels", 2).summary, CLASSES)
+    flow = snapshot.about("labels", LabelsSummary, 2).flow()
     pairs = query(
         report_folder,
         "select inherited_label, l.label, count(*) from labels l join catalog using (track_id) "
@@ -105,7 +106,7 @@ def test_a_flow_over_two_accepted_rounds_starts_where_the_one_before_ended(in_me
     folder = make_folder(in_memory, (0.5, 0.8, 1.0))
     assert [accepted for (accepted,) in query(folder, "select accepted from rounds order by round")] == [True] * 3
     source = Source.of(*folder)
-    to_first, to_last = (learning.flow_of(folder[1].get("labels", r).summary, CLASSES) for r in (1, 2))
+    to_first, to_last = (folder[1].about("labels", LabelsSummary, r).flow() for r in (1, 2))
     step = learning.moved_between(source, 1, 2)
     assert step.sum(axis=1).tolist() == to_first.sum(axis=0).tolist()
     assert step.sum(axis=0).tolist() == to_last.sum(axis=0).tolist()

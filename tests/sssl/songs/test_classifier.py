@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from schemas.records import dump, load
+from schemas.summaries import of_today
 from sssl.errors import ConfigError
 from sssl.songs.classifier import (
     LabelledTracks,
@@ -290,9 +292,9 @@ def test_a_song_without_its_sound_is_one_of_average_sound():
 
 def test_the_model_of_an_older_manifest_has_one_classifier():
     model = fit_songs(tracks_of(*labelled(100)), tracks_of(*labelled(50, seed=1)), 3, SongConfig())
-    assert SongModel.of_summary(model.to_json()) == model
-    older = {name: value for name, value in model.to_json().items() if name != "held_out_classifier"}
-    read = SongModel.of_summary(older)
+    assert load(SongModel, of_today(dump(model), ())) == model
+    older = {name: value for name, value in dump(model).items() if name != "held_out_classifier"}
+    read = load(SongModel, of_today(older, ()))
     assert read.classifier == read.held_out_classifier == model.classifier
 
 
