@@ -90,6 +90,9 @@ docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata o
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
 	PYTHONPATH=. $(BIN)/python tests/queries.py $(DEMO)
 
+queries-check: $(STAMP)  ## fail where a query of docs/queries.md shows nothing on $(DEMO), or other columns
+	PYTHONPATH=. $(BIN)/python tests/queries.py $(DEMO) --check
+
 notebook: $(STAMP)  ## run docs/notebook.ipynb on $(DEMO), keep what it shows
 	$(BIN)/python tests/notebook.py $(DEMO)
 
@@ -113,4 +116,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries notebook fuzz bench constraints clean bench-scale bench-machines infra-check
+.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries queries-check notebook fuzz bench constraints clean bench-scale bench-machines infra-check

@@ -1,4 +1,5 @@
 """The queries of docs/queries.md: `PYTHONPATH=. python tests/queries.py OUTPUT` writes what comes out on that folder.
+With `--check` it writes nothing and fails where a query that shows something in the docs shows nothing.
 
 A query is a block of SQL; the table right behind it is its output.
 """
@@ -52,6 +53,19 @@ def refreshed(page, connection):
     )
 
 
+def faults(page, connection):
+    """Say which queries come out empty, or with other columns than the page has."""
+    for found in QUERY.finditer(page):
+        shown, now = (found["output"] or "").strip().splitlines(), rendered(connection, found["sql"]).splitlines()
+        if shown[:1] != now[:1]:
+            yield f"{found['title']}: columns {now[0]}, expected {''.join(shown[:1])}"
+        elif now[2].startswith("| (none)") and not shown[2].startswith("| (none)"):
+            yield f"{found['title']}: nothing comes out"
+
+
 if __name__ == "__main__":
     store = Store.open(sys.argv[1])
-    PAGE.write_text(refreshed(PAGE.read_text(), connect(store, store.latest())))
+    connection = connect(store, store.latest())
+    if "--check" in sys.argv[2:]:
+        sys.exit("\n".join(faults(PAGE.read_text(), connection)) or None)
+    PAGE.write_text(refreshed(PAGE.read_text(), connection))

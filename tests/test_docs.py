@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 from conftest import FAST, RATE_HZ, music
-from queries import PAGE, queries, refreshed
+from queries import PAGE, faults, queries, refreshed
 
 import sssl
 from pipelines.cli import COMMANDS, main
@@ -148,6 +148,13 @@ def test_outputs_are_written_behind_their_queries(connection):
     new = refreshed(page, connection)
     assert new == page.replace("| old |\n|---|\n| 2 |\n", "| n | x |\n| --- | --- |\n| 1 |  |\n")
     assert refreshed(new, connection) == new
+
+
+def test_a_query_that_has_become_empty_is_a_fault(connection):
+    page = "## How many?\n\n```sql\nselect 1 as n where false\n```\n\n| n |\n| --- |\n| 2 |\n"
+    assert list(faults(page, connection)) == ["How many?: nothing comes out"]
+    assert not list(faults(page.replace("| 2 |", "| (none) |"), connection))
+    assert not list(faults(page.replace("where false", ""), connection))
 
 
 def test_only_outputs_are_written(connection):
