@@ -103,6 +103,9 @@ bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
 
+bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
+	PYTHONPATH=. $(BIN)/python tests/bench/gpu.py
+
 bench-scale: $(STAMP)  ## measure how cost grows with the catalog, and whether sssl estimate is right
 	PYTHONPATH=tests $(BIN)/python tests/bench/growth.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/estimate.py
@@ -116,4 +119,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries queries-check notebook fuzz bench constraints clean bench-scale bench-machines infra-check
+.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries queries-check notebook fuzz bench constraints clean bench-scale bench-gpu bench-machines infra-check

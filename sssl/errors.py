@@ -20,6 +20,10 @@ class TrainError(Exception):
     """Training that cannot start; the message says what is missing from the data."""
 
 
+class DeviceError(Exception):
+    """A GPU that was asked for is not there, or it is full and stays so."""
+
+
 class AudioError(Exception):
     """A file gives no usable audio.
 

@@ -109,7 +109,11 @@ locals {
 
     segment = merge({ catalog = var.catalog, output = local.output }, lookup(var.flags, "segment", {}))
     relabel = merge({ output = local.output }, lookup(var.flags, "relabel", {}))
-    train   = merge({ output = local.output }, lookup(var.flags, "train", {}))
+    train = merge(concat(
+      [{ output = local.output }],
+      [for gpu in var.gpu[*] : { accelerator = "gpu" }],
+      [lookup(var.flags, "train", {})],
+    )...)
     score = merge(concat(
       [{ output = local.output }],
       [for gpu in var.gpu[*] : { accelerator = gpu.dataflow }],

@@ -135,7 +135,7 @@ class Job:
 
         Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a share of the rest.
         """
-        receipt = Receipt(part, files, dump(replace(summary, cpu_s=CLOCK.lap())))
+        receipt = Receipt(part, files, dump(replace(summary, cpu_s=CLOCK.lap(now_and_then=True))))
         self.store.write_receipt(self.receipts, receipt)
         return receipt
 

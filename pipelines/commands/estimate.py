@@ -48,8 +48,8 @@ from sssl.estimate import (
     Wanted,
     read_prices,
 )
-from sssl.model.score import device
 from sssl.presets import GUARDED, Preset, PresetName
+from sssl.runtime.device import device
 from sssl.runtime.machine import cores
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Store

@@ -11,7 +11,7 @@ from pipelines.errors import ErrorRatioExceeded, HandedOver, JobFailed
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, split_beam_args
-from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
+from sssl.errors import CatalogError, ConfigError, DeviceError, StoreError, TrainError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
@@ -66,7 +66,7 @@ class StageCommand:
                     launch_nothing(beam_args)
         except HandedOver as message:
             console.print(str(message), soft_wrap=True)
-        except (CatalogError, ConfigError, StoreError, TrainError) as error:
+        except (CatalogError, ConfigError, DeviceError, StoreError, TrainError) as error:
             complain(error)
             return 1
         except ErrorRatioExceeded as error:

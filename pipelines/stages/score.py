@@ -5,10 +5,12 @@ sssl score --output OUTPUT --round R [flags] [-- beam options]
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -22,23 +24,27 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from schemas import Catalog
 from schemas.records import dump
 from schemas.summaries import ModelsSummary
 from sssl.config import require
 from sssl.model.ensemble import load
-from sssl.model.score import Room, device, posteriors
+from sssl.model.score import posteriors
 from sssl.model.scores import folds_of, scores_table, summarize_scores
 from sssl.model.settings import ScoreConfig
+from sssl.model.stream import GPU_BATCH, MOST_READERS, Rows, StreamScorer
 from sssl.presets import PresetName
+from sssl.runtime.device import describe, gpus, require_gpu
 from sssl.runtime.machine import cores
 from sssl.store.manifest import Receipt
 from sssl.store.rounds import has_nothing_to_split
+from sssl.store.tensors import log_mels
 
-Posteriors = tuple[PartRef, NDArray[np.float32]]
+LOGGER = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_PARTS_AT_ONCE = 4
-"""Parts that a worker takes at once, to read one while it scores another."""
+_PARTS_AT_ONCE = 256
+"""Parts that a worker takes at once, so that it need not stop between them. Each is done when it is written."""
 
 
 @dataclass(frozen=True)
@@ -78,29 +84,53 @@ class Config:
 
 
 class PartScorer:
-    """A model on its device, which scores parts. Processes may share it, so it takes and returns little."""
+    """A model on its devices, which scores parts. Processes may share it, so it takes and returns little."""
 
     def __init__(self, job: Job, settings: ScoreConfig, accelerator: str | None, threads: int) -> None:
-        if accelerator and device() == "cpu":
-            # Else it would be scored on a CPU, at the price of a GPU.
-            raise RuntimeError(f"--accelerator {accelerator}: torch finds no GPU; does the driver fit its CUDA?")
+        if accelerator:
+            require_gpu(f"--accelerator {accelerator}")
         self._job, self._settings, self._threads = job, settings, threads
-        self._room = Room(settings.score_batch)
-        self._model = load(job.store.read_bytes(job.input("models").files[0].path), device())
+        self._model = load(job.store.read_bytes(job.input("models").files[0].path))
+        self._gpus = gpus()
+        self._turn = Lock()
+        LOGGER.info("scoring on %s", describe())
 
-    def posteriors(self, refs: Sequence[PartRef]) -> list[NDArray[np.float32]]:
-        """Return the posteriors of each part's segments; a part is read while the one before is scored."""
-        return [self._score(ref, segments) for ref, segments in zip(refs, ahead(self._read, refs), strict=True)]
+    def score(self, refs: Sequence[PartRef]) -> list[Receipt]:
+        """Score parts, and write their scores; who comes meanwhile waits."""
+        with self._turn:
+            return self._on_gpus(refs) if self._gpus else self._on_cpu(refs)
 
-    def _read(self, ref: PartRef) -> pa.Table:
-        return self._job.read(ref, "segments", ["track_id", "log_mel"])
+    def _on_gpus(self, refs: Sequence[PartRef]) -> list[Receipt]:
+        scorer = StreamScorer(
+            self._model,
+            self._gpus,
+            self._settings.views,
+            max(self._settings.score_batch, GPU_BATCH),
+            readers=max(1, min(MOST_READERS, cores() // 2)),
+        )
+        return scorer.score(refs, self._read, self._write)
 
-    def _score(self, ref: PartRef, segments: pa.Table) -> NDArray[np.float32]:
-        if not len(segments):
-            return np.empty((0, len(self._job.classes)), np.float32)
-        folds = folds_of(segments["track_id"].to_pylist(), self._job.tracks(ref), self._settings)
-        log_mel = segments["log_mel"].combine_chunks().to_numpy_ndarray()
-        return posteriors(self._model, log_mel, folds, self._settings, device(), self._threads, self._room)
+    def _on_cpu(self, refs: Sequence[PartRef]) -> list[Receipt]:
+        """Score one part after the other; the next one is read meanwhile."""
+        parts = zip(refs, ahead(self._read, refs), strict=True)
+        return [self._write(ref, part.about, self._posteriors(part)) for ref, part in parts]
+
+    def _posteriors(self, part: Rows) -> NDArray[np.float32]:
+        return posteriors(self._model, part.log_mel, part.folds, self._settings, self._threads)
+
+    def _read(self, ref: PartRef) -> Rows:
+        segments = self._job.read(ref, "segments", ["track_id", "segment_index", "log_mel"])
+        tracks = self._job.tracks(ref)
+        folds = folds_of(segments["track_id"].to_pylist(), tracks, self._settings)
+        return Rows(log_mels(segments), folds, (segments.select(["track_id", "segment_index"]), tracks))
+
+    def _write(self, ref: PartRef, about: tuple[pa.Table, list[Catalog]], found: NDArray[np.float32]) -> Receipt:
+        """Write the scores of a part."""
+        (segments, tracks), job = about, self._job
+        assert job.round is not None
+        model_id = job.input("models").about(ModelsSummary).model_id
+        scores = scores_table(segments, found, tracks, job.classes, job.round, model_id)
+        return job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, job.classes))
 
 
 def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -115,12 +145,12 @@ def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Res
             yield loading.popleft().result()
 
 
-class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
-    """RunInference over parts: a worker loads the model once, reads parts' tensors and returns posteriors."""
+class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
+    """RunInference over parts: a worker loads the model once, and writes the scores of parts that it reads."""
 
     def __init__(self, job: Job, settings: ScoreConfig, placement: Placement, threads: int) -> None:
         super().__init__(
-            min_batch_size=1,
+            min_batch_size=_PARTS_AT_ONCE,
             max_batch_size=_PARTS_AT_ONCE,
             large_model=placement.large_model,
             model_copies=placement.model_copies,
@@ -133,9 +163,9 @@ class PartModelHandler(ModelHandler[PartRef, Posteriors, PartScorer]):
 
     def run_inference(
         self, batch: Sequence[PartRef], model: PartScorer, inference_args: dict[str, Any] | None = None
-    ) -> Iterable[Posteriors]:
+    ) -> Iterable[Receipt]:
         del inference_args  # part of the interface; our settings come with the handler
-        return zip(batch, model.posteriors(batch), strict=True)
+        return model.score(batch)
 
     def get_metrics_namespace(self) -> str:
         return "sssl-score"
@@ -147,18 +177,7 @@ def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, placement: Place
     infer = RunInference(PartModelHandler(job, settings, placement, threads))
     if placement.accelerator is not None:
         infer = infer.with_resource_hints(accelerator=placement.accelerator)
-    scored = parts.todo | infer | beam.Map(write_scores, job)
-    (parts.done, scored) | CommitParts(job)
-
-
-def write_scores(scored: Posteriors, job: Job) -> Receipt:
-    """Write the scores of a part."""
-    (ref, probabilities), tracks, round = scored, job.tracks(scored[0]), job.round
-    assert round is not None
-    segments = job.read(ref, "segments", ["track_id", "segment_index"])
-    model_id = job.input("models").about(ModelsSummary).model_id
-    scores = scores_table(segments, probabilities, tracks, job.classes, round, model_id)
-    return job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, job.classes))
+    (parts.done, parts.todo | infer) | CommitParts(job)
 
 
 def run(context: Context, round: int, settings: ScoreConfig, placement: Placement = ANYWHERE) -> Context:

@@ -12,20 +12,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.terminal.console import bar
+from pipelines.terminal.console import bar, console
+from pipelines.terminal.flags import complain
 from schemas import records
 from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
 from sssl.audio.mel import MelConfig
-from sssl.errors import TrainError
-from sssl.model.distributed import ALONE, Ranks, joined
+from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import ModelSpec, dump, load, model_id
-from sssl.model.score import device
 from sssl.model.settings import TrainConfig
-from sssl.model.train import Epoch, Training, check_size, check_trainable, cpu_seconds, train, train_share
+from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
+from sssl.model.trainer import Training
 from sssl.presets import PresetName
+from sssl.runtime.device import describe, device, require_gpu
+from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot, digest_of
@@ -46,7 +49,9 @@ class Config:
     """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
     settings: TrainConfig = field(default_factory=TrainConfig)
     processes: int | None = None
-    """Members that train at the same time on a CPU; default: one a core."""
+    """Members that train at the same time on a CPU; default: one a core. On a GPU they train side by side."""
+    accelerator: Literal["gpu"] | None = None
+    """Refuse to train where there is no GPU, rather than pay for one and train on a CPU; default: what is there."""
     mlflow_uri: str | None = None
     """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
@@ -121,6 +126,8 @@ def _train(
     The processes of members note their own CPU time, maybe before a restart; to it comes that of this one.
     """
     own_s, store = time.process_time(), training.store
+    if training.device != "cpu":
+        console.print(f"training on {describe()}", soft_wrap=True)
     with tracker.round(training.round, records.dump(training.config)) as log:
         with bar(f"train {training.round}", training.spec.members * training.epochs) as update:
             finished = itertools.count(1)
@@ -190,7 +197,7 @@ def follow(processes: int | None, ranks: Ranks) -> None:
 
 
 def _processes(asked: int | None, training: Training, ranks: Ranks) -> int:
-    # Members would only share a GPU, so they take turns on it.
+    # On a GPU one process has all members.
     mine = max(1, (asked or cores()) // ranks.count_here)
     return 1 if training.device != "cpu" else min(mine, training.spec.members)
 
@@ -201,6 +208,12 @@ def main(argv: Sequence[str]) -> int:
 
     command = StageCommand("train", Config, train_round, of_preset=lambda preset: {"settings": preset.train})
     config, beam_args = command.parse(argv)
+    try:
+        if config.accelerator:
+            require_gpu(f"--accelerator {config.accelerator}")
+    except DeviceError as error:
+        complain(error)
+        return 1
     with joined() as ranks:
         if ranks.rank == 0:
             return command.execute(config, beam_args)

@@ -9,10 +9,16 @@ from torch import Tensor
 from sssl.model.settings import AugmentConfig
 
 
-def view(log_mel: Tensor, config: AugmentConfig) -> Tensor:
-    """Return a random view: shifted in time, changed in level, masked (Park et al., "SpecAugment", 2019)."""
+def view(log_mel: Tensor, config: AugmentConfig, shift: Tensor | None = None) -> Tensor:
+    """Return a random view: shifted in time, changed in level, masked (Park et al., "SpecAugment", 2019).
+
+    A `shift` in frames that was drawn before, on the device, saves the wait for a number.
+    """
     batch, _, frames = log_mel.shape
-    shifted = log_mel.roll(int(torch.randint(frames, ())), dims=2)
+    if shift is None:
+        shifted = log_mel.roll(int(torch.randint(frames, ())), dims=2)
+    else:
+        shifted = log_mel[:, :, (torch.arange(frames, device=log_mel.device) - shift) % frames]
     louder = shifted + (2 * torch.rand(batch, 1, 1, device=log_mel.device) - 1) * config.gain_db
     # Masks take the segment's mean, not 0 dB, which would be the loudest value there is.
     mean = louder.mean(dim=(1, 2), keepdim=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sssl.arrays import track_numbers
 from sssl.catalog.read import read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
+from sssl.store.tensors import log_mels
 
 
 class Examples(NamedTuple):
@@ -100,6 +102,18 @@ class Corpus:
             self._cached_bytes += size
         return examples
 
+    def numbered(self) -> tuple[Examples, Corpus]:
+        """Return all rows, and a corpus that has their numbers in the place of their log-mels: for whoever keeps the
+        rows on a device and only wants to know which of them make a batch."""
+        parts = {part: self.load(part) for part in self.parts}
+        rows = Examples(*(torch.cat(columns) for columns in zip(*parts.values(), strict=True)))
+        numbers = torch.arange(len(rows.weight)).split([len(examples.weight) for examples in parts.values()])
+        numbered = copy.copy(self)
+        numbered._cache = OrderedDict(
+            (part, examples._replace(log_mel=own)) for (part, examples), own in zip(parts.items(), numbers, strict=True)
+        )
+        return rows, numbered
+
     def _carries_weight(self, part: int) -> bool:
         weight = self.store.read_part(self.labels.files[part], ["weight"])["weight"]
         return bool((weight.to_numpy() > 0).any())
@@ -113,10 +127,9 @@ class Corpus:
         weight = labels["weight"].to_numpy()
         used = np.flatnonzero(weight > 0)
         labels = labels.take(used)
-        tensors = segments["log_mel"].combine_chunks().to_numpy_ndarray() if len(segments) else np.empty(0, np.float16)
         classes = len(self.catalog.about(CatalogSummary).classes)
         return Examples(
-            log_mel=torch.from_numpy(tensors[used].reshape(-1, *segments.schema.field("log_mel").type.shape)),
+            log_mel=torch.from_numpy(log_mels(segments)[used]),
             target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, classes),
             weight=torch.from_numpy(weight[used].copy()),
             noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),

@@ -50,11 +50,20 @@ def prior_divergence(logits: Tensor, prior: Tensor) -> Tensor:
 
 
 def mixup(x: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Mix each example with another one: lambda ~ Beta(a, a), lambda' = max(lambda, 1 - lambda), so that an example
-    stays closer to itself (Berthelot et al., "MixMatch", 2019). Returns inputs [B, ...] and soft labels [B, C]."""
+    """Mix each example with another one. Returns inputs [B, ...] and soft labels [B, C]."""
     if alpha <= 0:
         return x, target
+    share = mixup_share(alpha)
+    return mixed(x, target, share, torch.randperm(len(x), device=x.device))
+
+
+def mixup_share(alpha: float) -> float:
+    """Draw lambda ~ Beta(a, a), lambda' = max(lambda, 1 - lambda), so that an example stays closer to itself (Berthelot
+    et al., "MixMatch", 2019)."""
     drawn = float(torch.distributions.Beta(alpha, alpha).sample())
-    share = max(drawn, 1 - drawn)
-    order = torch.randperm(len(x), device=x.device)
+    return max(drawn, 1 - drawn)
+
+
+def mixed(x: Tensor, target: Tensor, share: float | Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """Mix examples with those that `order` puts in their places."""
     return share * x + (1 - share) * x[order], share * target + (1 - share) * target[order]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -13,6 +14,8 @@ from schemas import Catalog, Score, arrow_schema
 from schemas.summaries import ScoresSummary, confusions_of
 from sssl.arrays import Floats, inherited_indices
 from sssl.model.settings import ScoreConfig
+
+_SCHEMA = arrow_schema(Score)
 
 
 def scores_table(
@@ -33,12 +36,12 @@ def scores_table(
             "track_id": segments["track_id"],
             "segment_index": segments["segment_index"],
             "round": np.full(len(segments), round, np.int32),
-            "probabilities": pa.array(list(probabilities), pa.list_(pa.float32()), mask=bad),
+            "probabilities": _lists(probabilities, bad),
             "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
-            "reason": pa.array(["non-finite" if row else None for row in bad], pa.string()),
-            "model_id": pa.array([model_id] * len(segments), pa.string()),
+            "reason": pa.array(np.full(len(segments), "non-finite"), pa.string(), mask=~bad),
+            "model_id": pa.repeat(pa.scalar(model_id), len(segments)),
         },
-        schema=arrow_schema(Score),
+        schema=_SCHEMA,
     )
 
 
@@ -68,8 +71,19 @@ def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Seque
 
 def by_track(scores: pa.Table) -> dict[str, Floats]:
     """Group the finite posteriors of a scores table by track: [N, C] each, in the order of segments."""
-    grouped: dict[str, list[list[float]]] = {}
-    for track_id, row in zip(scores["track_id"].to_pylist(), scores["probabilities"].to_pylist(), strict=True):
-        if row is not None:
-            grouped.setdefault(track_id, []).append(row)
-    return {track_id: np.array(rows) for track_id, rows in grouped.items()}
+    finite = scores.filter(scores["probabilities"].is_valid())
+    if not len(finite):
+        return {}
+    rows = finite["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(finite), -1)
+    number, tracks = pd.factorize(finite["track_id"].to_pandas())
+    order = np.argsort(number, kind="stable")
+    ends = np.cumsum(np.bincount(number))
+    grouped = np.split(rows[order].astype(np.float64), ends[:-1])
+    return dict(zip(tracks, grouped, strict=True))
+
+
+def _lists(probabilities: NDArray[np.float32], null: NDArray[np.bool_]) -> pa.Array:
+    """Return rows [N, C] as a column of lists, some of them null."""
+    lengths = np.where(null, 0, probabilities.shape[1])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, probabilities[~null].ravel(), mask=pa.array(null))

@@ -90,7 +90,8 @@ class ScoreConfig:
     views: int = 1
     """Average the posterior over so many rotated views of a segment; each costs one more pass."""
     score_batch: int = 32
-    """Segments a forward pass; on a CPU 8 to 32 are best, a GPU wants 512 and more."""
+    """Segments a forward pass; 8 to 32 are best on a CPU. A GPU takes 2,048 or more, or half of that, and so on, where
+    its memory is full."""
     average_members: bool = True
     """Score tracks that no member trained on (held out, unlabelled) by the mean of all members: better labels for new
     music, and as many passes over it as there are members."""

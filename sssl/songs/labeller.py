@@ -48,7 +48,7 @@ class Labeller:
         index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
-        probabilities = posteriors(self.model, log_mel, folds, self.score, "cpu", threads=1).astype(np.float64)
+        probabilities = posteriors(self.model, log_mel, folds, self.score, threads=1).astype(np.float64)
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
             raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")

@@ -30,8 +30,8 @@ from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.read import commit_catalog
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
-from sssl.model.score import device
 from sssl.model.settings import ScoreConfig
+from sssl.runtime.device import device
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 

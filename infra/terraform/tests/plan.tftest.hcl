@@ -43,6 +43,11 @@ run "with_images" {
   }
 
   assert {
+    condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).train.accelerator == "gpu"
+    error_message = "Training refuses to run without the GPU."
+  }
+
+  assert {
     condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.ipConfiguration == "WORKER_IP_PRIVATE"
     error_message = "Workers have no public addresses."
   }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sssl.model.distributed import Ranks
+from sssl.runtime.distributed import Ranks
 from sssl.store.folder import Store
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]

@@ -6,7 +6,7 @@ from rows import a_track
 
 from sssl.audio.mel import MelConfig
 from sssl.model.ensemble import Model, ModelSpec
-from sssl.model.score import Room, dtype_of, posteriors
+from sssl.model.score import posteriors
 from sssl.model.scores import folds_of, scores_table, summarize_scores
 from sssl.model.settings import ScoreConfig
 
@@ -30,7 +30,7 @@ def model():
 
 def test_the_member_that_did_not_see_the_fold_scores(model):
     x, folds = log_mel(10), np.array([0, 1] * 5)
-    found = posteriors(model, x, folds, ScoreConfig(), "cpu", threads=1)
+    found = posteriors(model, x, folds, ScoreConfig(), threads=1)
     for member in (0, 1):
         alone = model.members[member](torch.from_numpy(x[folds == member]).float()).softmax(1).detach().numpy()
         np.testing.assert_allclose(found[folds == member], alone, atol=1e-5)
@@ -38,8 +38,8 @@ def test_the_member_that_did_not_see_the_fold_scores(model):
 
 def test_all_members_score_what_none_trained_on(model):
     x = log_mel(10)
-    found = posteriors(model, x, np.full(10, -1), ScoreConfig(), "cpu", threads=1)
-    each = [posteriors(model, x, np.full(10, fold), ScoreConfig(), "cpu", threads=1) for fold in (0, 1)]
+    found = posteriors(model, x, np.full(10, -1), ScoreConfig(), threads=1)
+    each = [posteriors(model, x, np.full(10, fold), ScoreConfig(), threads=1) for fold in (0, 1)]
     np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
 
 
@@ -51,48 +51,32 @@ def test_only_train_tracks_are_left_to_one_member():
 
 def test_scores_do_not_depend_on_the_number_of_threads(model):
     x, folds = log_mel(50), np.arange(50) % 3
-    one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), "cpu", threads=n) for n in (1, 3))
+    one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), threads=n) for n in (1, 3))
     np.testing.assert_array_equal(one, three)
 
 
-def test_half_precision_gives_about_the_same_posteriors(model):
-    x, folds = log_mel(40), np.arange(40) % 3 - 1
-    single, half = (
-        posteriors(model, x, folds, ScoreConfig(), "cpu", 1, dtype=dtype) for dtype in (None, torch.bfloat16)
-    )
-    np.testing.assert_allclose(half, single, atol=0.01)
-    assert not np.array_equal(half, single)
-
-
-def test_a_cpu_computes_in_single_precision():
-    assert dtype_of("cpu") == torch.float32
-
-
 class Fussy(torch.nn.Module):
-    """Fails as told: on segments that hold the mark, or on batches of more than `room` segments."""
+    """Fails on segments that hold the mark."""
 
-    def __init__(self, member, mark=None, room=None):
+    def __init__(self, member, mark):
         super().__init__()
-        self.member, self.mark, self.room, self.batches = member, mark, room, []
+        self.member, self.mark = member, mark
 
     def forward(self, x):
-        self.batches.append(len(x))
-        if self.mark is not None and (x[:, 0, 0] == self.mark).any():
+        if (x[:, 0, 0] == self.mark).any():
             raise RuntimeError("segment with the mark")
-        if self.room is not None and len(x) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory")
         return self.member(x)
 
 
-def fussy(model, **faults):
-    return Model(model.spec, [Fussy(member, **faults) for member in model.members])
+def fussy(model, mark):
+    return Model(model.spec, [Fussy(member, mark) for member in model.members])
 
 
 def test_a_segment_that_the_model_fails_on_costs_one_row(model):
     x, folds = log_mel(96), np.zeros(96, int)
     x[41, 0, 0] = 7
-    expected = posteriors(model, x, folds, ScoreConfig(), "cpu", 2)
-    found = posteriors(fussy(model, mark=7), x, folds, ScoreConfig(), "cpu", 2)
+    expected = posteriors(model, x, folds, ScoreConfig(), 2)
+    found = posteriors(fussy(model, mark=7), x, folds, ScoreConfig(), 2)
     others = np.arange(96) != 41
     assert np.isnan(found[41]).all()
     np.testing.assert_allclose(found[others], expected[others], atol=1e-6)
@@ -101,7 +85,7 @@ def test_a_segment_that_the_model_fails_on_costs_one_row(model):
 def test_a_segment_that_is_not_finite_costs_one_row(model):
     x = log_mel(96)
     x[41, 3, 5] = np.nan
-    found = posteriors(model, x, np.zeros(96, int), ScoreConfig(), "cpu", 2)
+    found = posteriors(model, x, np.zeros(96, int), ScoreConfig(), 2)
     assert np.flatnonzero(np.isnan(found).any(axis=1)).tolist() == [41]
 
 
@@ -109,29 +93,14 @@ def test_a_model_that_fails_on_every_segment_is_no_row_but_an_error(model):
     x = log_mel(8)
     x[:, 0, 0] = 7
     with pytest.raises(RuntimeError, match="segment with the mark"):
-        posteriors(fussy(model, mark=7), x, np.zeros(8, int), ScoreConfig(), "cpu", 1)
-
-
-def test_a_batch_that_does_not_fit_is_halved_and_the_next_ones_are_small_from_the_start(model):
-    x, folds, tight, room = log_mel(64), np.zeros(64, int), fussy(model, room=10), Room(32)
-    expected = posteriors(model, x, folds, ScoreConfig(), "cpu", 1)
-    for _ in range(2):
-        found = posteriors(tight, x, folds, ScoreConfig(), "cpu", 1, room)
-        np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert room.segments == 8
-    assert [size for size in tight.members[0].batches if size > 10] == [32, 16]
-
-
-def test_a_single_segment_that_does_not_fit_is_an_error(model):
-    with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
-        posteriors(fussy(model, room=0), log_mel(4), np.zeros(4, int), ScoreConfig(), "cpu", 1)
+        posteriors(fussy(model, mark=7), x, np.zeros(8, int), ScoreConfig(), 1)
 
 
 def test_views_average_rotations(model):
     x, folds = log_mel(4), np.zeros(4, int)
     half = np.roll(x, x.shape[2] // 2, axis=2)
-    plain, rotated = (posteriors(model, v, folds, ScoreConfig(), "cpu", 1) for v in (x, half))
-    both = posteriors(model, x, folds, ScoreConfig(views=2), "cpu", 1)
+    plain, rotated = (posteriors(model, v, folds, ScoreConfig(), 1) for v in (x, half))
+    both = posteriors(model, x, folds, ScoreConfig(views=2), 1)
     np.testing.assert_allclose(both, (plain + rotated) / 2, atol=1e-6)
 
 

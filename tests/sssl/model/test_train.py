@@ -10,7 +10,8 @@ from sssl.model import train as training_module
 from sssl.model.ensemble import ModelSpec, dump
 from sssl.model.examples import Corpus, deal_bags
 from sssl.model.settings import TrainConfig
-from sssl.model.train import Epoch, Training, check_trainable, start_from, stops_early, train, train_member
+from sssl.model.train import Epoch, check_trainable, stops_early, train, train_member
+from sssl.model.trainer import Trainer, Training, start_from
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
 CONFIG = TrainConfig(warmup_epochs=2, epochs=1, batch_size=16)
@@ -159,7 +160,7 @@ def test_the_first_round_can_start_from_weights_made_for_other_classes(undisturb
     moods = replace(SPEC, classes=("happy", "sad"))
     start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
     still = replace(CONFIG, learning_rate=1e-12, weight_decay=0.0, ema=0.0)
-    trainer = training_module._Trainer(replace(training, config=still, start=start), member=1)
+    trainer = Trainer(replace(training, config=still, start=start), 1, training.corpus())
     for name, weight in undisturbed.members[1].state_dict().items():
         torch.testing.assert_close(trainer.network.state_dict()[name], weight)
     network = moods.build()
@@ -203,7 +204,7 @@ def test_patience_keeps_the_best_epoch(training):
     for k, member in enumerate(model.members):
         losses = [done.left_out_loss for done in seen if done.member == k]
         assert len(losses) == min(6, losses.index(min(losses)) + 3)
-        trainer = training_module._Trainer(training, k)
+        trainer = Trainer(training, k, training.corpus())
         trainer.network.load_state_dict(member.state_dict())
         trainer.averaged.module.load_state_dict(member.state_dict())
         assert trainer.left_out_loss() == pytest.approx(min(losses), rel=1e-4)
@@ -236,12 +237,13 @@ def test_patience_needs_a_fold_that_is_left_out():
 
 
 def test_balance_gives_rare_classes_the_weight_of_frequent_ones(training):
-    trainer = training_module._Trainer(replace(training, config=replace(CONFIG, class_balance=1.0)), 0)
+    balanced = replace(training, config=replace(CONFIG, class_balance=1.0))
+    trainer = Trainer(balanced, 0, training.corpus())
     prior = trainer.corpus.prior()
     assert prior.std() > 0
     torch.testing.assert_close(prior * trainer.class_weight, torch.full_like(prior, 1 / len(prior)))
     torch.testing.assert_close(trainer.prior, prior * trainer.class_weight)
-    even = training_module._Trainer(training, 0)
+    even = Trainer(training, 0, training.corpus())
     torch.testing.assert_close(even.class_weight, torch.ones_like(prior))
 
 

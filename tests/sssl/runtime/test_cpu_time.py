@@ -65,3 +65,12 @@ def test_what_leaves_the_tree_of_processes_makes_no_lap_negative(clock):
         assert clock.lap() >= 0
     finally:
         orphan.kill()
+
+
+def test_who_only_looks_now_and_then_loses_nothing(clock):
+    start_s = tree_cpu_s()
+    laps = [clock.lap(now_and_then=True) for _ in range(200)]
+    spend(0.2)
+    laps.append(clock.lap())
+    assert laps.count(0.0) > 100  # looking each time would take most of the time
+    assert sum(laps) == pytest.approx(tree_cpu_s() - start_s, rel=0.2)

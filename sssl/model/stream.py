@@ -1,0 +1,371 @@
+"""Scoring on GPUs: threads read parts ahead of what the devices compute, in batches across parts and members."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sssl.errors import DeviceError
+from sssl.model.augment import rolled
+from sssl.model.ensemble import Model
+from sssl.model.folded import folded
+from sssl.runtime.device import dtype_of, lacks_memory
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+Result = TypeVar("Result")
+
+LOGGER = logging.getLogger(__name__)
+GPU_BATCH = 2048
+"""Segments a forward pass on a GPU, at least; from 512 on it is busy."""
+MOST_READERS = 8
+_BATCHES_AHEAD = 4
+"""Batches that a device is given before the first one's posteriors are waited for."""
+_WRITERS = 4
+_TURN_S = 5e-4
+_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""How long to wait for others to leave a full GPU before trying again, time after time."""
+
+
+class Rows(NamedTuple):
+    """What is read of a part: log-mel [N, mels, frames] in half precision, the fold whose member scores each segment
+    [N], -1 for all of them, and what the writer wants to know."""
+
+    log_mel: NDArray[np.float16]
+    folds: NDArray[np.int64]
+    about: Any
+
+
+@dataclass(frozen=True)
+class StreamScorer:
+    """Scores parts on devices, all of them at once.
+
+    A row's posterior does not depend on who shares its batch: batches are all of one size, the last ones filled up.
+    """
+
+    model: Model
+    devices: Sequence[str]
+    views: int = 1
+    batch: int = GPU_BATCH
+    readers: int = 8
+    dtype: torch.dtype | None = None
+    """What the networks compute in; default: what is best on the device."""
+
+    def score(
+        self,
+        items: Sequence[Item],
+        read: Callable[[Item], Rows],
+        write: Callable[[Item, Any, NDArray[np.float32]], Result],
+    ) -> list[Result]:
+        """Read items in threads, score their rows, hand the posteriors [N, C] of each to `write`, in other threads and
+        as soon as they are there. Return what the writers do, in the order of items.
+
+        A segment that the model fails on has a row of NaN.
+
+        Raises:
+            DeviceError: a device is full, and stays so.
+        """
+        written: dict[int, Future[Result]] = {}
+        with ExitStack() as stack:
+            stack.enter_context(_quick_turns())
+            reading, driving, writing = (
+                stack.enter_context(ThreadPoolExecutor(threads))
+                for threads in (self.readers, len(self.devices), _WRITERS)
+            )
+
+            def finish(part: _Part) -> None:
+                item, about = items[part.number], part.about
+                written[part.number] = writing.submit(write, item, about, part.posteriors)
+
+            def load(number: int) -> _Part:
+                return self._load(number, read(items[number]))
+
+            parts = _Ahead(reading, load, range(len(items)), ahead=self.readers + 2)
+            drives = [driving.submit(self._device(name).drive, parts.take, finish) for name in self.devices]
+            for drive in drives:
+                drive.result()
+            return [written[number].result() for number in range(len(items))]
+
+    def _load(self, number: int, rows: Rows) -> _Part:
+        """Stage a part's rows by member, in memory from which a GPU takes them while it computes."""
+        members = np.where(rows.folds < 0, -1, rows.folds % self.model.spec.members)
+        order = np.argsort(members, kind="stable")
+        staged = _staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu")
+        np.take(rows.log_mel, order, axis=0, out=staged.numpy(), mode="clip")
+        posteriors = np.full((len(order), len(self.model.spec.classes)), np.nan, np.float32)
+        return _Part(number, staged, members[order], order, posteriors, rows.about)
+
+    def _device(self, name: str) -> _Device:
+        return _Device(name, self.model, self.views, self.batch, self.dtype or dtype_of(name))
+
+
+@dataclass
+class _Part:
+    """A part under way: log-mel [N, mels, frames] and members [N], both in the order of members, `order` [N] says where
+    their rows come from, posteriors [N, C] in the order of the part."""
+
+    number: int
+    log_mel: Tensor
+    members: NDArray[np.int64]
+    order: NDArray[np.int64]
+    posteriors: NDArray[np.float32]
+    about: Any
+    missing: int = 0
+
+
+class _Piece(NamedTuple):
+    """Rows of a part on a device, `start` is the place of the first in the order of members."""
+
+    log_mel: Tensor
+    part: _Part
+    start: int
+
+
+@dataclass
+class _Lane:
+    """Rows that wait until there is a batch for a member."""
+
+    pieces: deque[_Piece] = field(default_factory=deque)
+    rows: int = 0
+
+    def add(self, piece: _Piece) -> None:
+        self.pieces.append(piece)
+        self.rows += len(piece.log_mel)
+
+    def take(self, rows: int) -> list[_Piece]:
+        """Take so many rows, or all there are."""
+        taken = []
+        while rows and self.pieces:
+            log_mel, part, start = self.pieces.popleft()
+            taken.append(_Piece(log_mel[:rows], part, start))
+            if len(log_mel) > rows:
+                self.pieces.appendleft(_Piece(log_mel[rows:], part, start + rows))
+            rows -= len(taken[-1].log_mel)
+            self.rows -= len(taken[-1].log_mel)
+        return taken
+
+
+class _Computed(NamedTuple):
+    """Posteriors [B, C] on their way to host memory, there once the event has passed."""
+
+    posteriors: Tensor
+    arrived: torch.cuda.Event | None
+    pieces: list[_Piece]
+
+
+class _Device:
+    """A device with the model on it, and a stream that copies while another computes."""
+
+    def __init__(self, name: str, model: Model, views: int, batch: int, dtype: torch.dtype) -> None:
+        self._name, self._model, self._views, self._dtype = name, model, views, dtype
+        self._at_first = self._batch = batch
+        self._waits = iter(_WAITS_S)
+        self._on_gpu = name != "cpu"
+        self._networks: list[nn.Module] = []
+
+    def drive(self, take: Callable[[], _Part | None], finish: Callable[[_Part], None]) -> None:
+        """Score parts until there are no more. Where memory ends, what is not finished is scored again in smaller
+        batches."""
+        unfinished: dict[int, _Part] = {}
+        while (full := self._try(unfinished, take, finish)) is not None:
+            self._make_room(full)
+
+    def _try(
+        self, unfinished: dict[int, _Part], take: Callable[[], _Part | None], finish: Callable[[_Part], None]
+    ) -> str | None:
+        """Return None once all is done, what the device said when it was full."""
+        try:
+            with ExitStack() as stack:
+                if self._on_gpu:
+                    stack.enter_context(torch.cuda.device(self._name))
+                self._score(unfinished, take, finish)
+        except Exception as error:
+            if not lacks_memory(error):
+                raise
+            return str(error).splitlines()[0]  # with the error itself go its tensors
+        return None
+
+    def _make_room(self, said: str) -> None:
+        if self._batch > 1:
+            self._batch //= 2
+            LOGGER.warning("%s is full: going on with batches of %d segments (%s)", self._name, self._batch, said)
+        else:
+            wait_s = next(self._waits, None)
+            if wait_s is None:
+                waited_s = sum(_WAITS_S)
+                raise DeviceError(
+                    f"{self._name} has no memory for a single segment, also after {waited_s:.0f} s: {said}"
+                )
+            LOGGER.warning("%s is full: trying again in %.0f s (%s)", self._name, wait_s, said)
+            time.sleep(wait_s)
+            self._batch = self._at_first
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+
+    def _score(
+        self, unfinished: dict[int, _Part], take: Callable[[], _Part | None], finish: Callable[[_Part], None]
+    ) -> None:
+        lanes: dict[int, _Lane] = defaultdict(_Lane)
+        computed: deque[_Computed] = deque()
+        self._load_networks()
+        copying = torch.cuda.Stream() if self._on_gpu else None
+
+        def collect(at_most: int) -> None:
+            while len(computed) > at_most or (computed and _has_arrived(computed[0])):
+                for part in _keep(computed.popleft()):
+                    finish(unfinished.pop(part.number))
+
+        for part in itertools.chain(list(unfinished.values()), iter(take, None)):
+            unfinished[part.number] = part
+            part.missing = len(part.order)
+            if not part.missing:
+                finish(unfinished.pop(part.number))
+            for piece, member in self._pieces(part, copying):
+                lanes[member].add(piece)
+                while lanes[member].rows >= self._batch:
+                    computed.append(self._compute(member, lanes[member].take(self._batch)))
+                    collect(_BATCHES_AHEAD)
+        for member, lane in sorted(lanes.items()):
+            if lane.rows:
+                computed.append(self._compute(member, lane.take(self._batch)))
+        collect(0)
+
+    def _load_networks(self) -> None:
+        if not self._networks:
+            self._networks = [(folded(m) if self._on_gpu else m).to(self._name).eval() for m in self._model.members]
+        if self._on_gpu and self._dtype == torch.float32:
+            torch.backends.cudnn.allow_tf32 = False  # it would be a half precision under another name
+
+    def _pieces(self, part: _Part, copying: torch.cuda.Stream | None) -> Iterator[tuple[_Piece, int]]:
+        """Copy a part to the device, a batch at a time, and split it by member."""
+        for start in range(0, len(part.order), self._batch):
+            log_mel = part.log_mel[start : start + self._batch]
+            if copying is not None:
+                computing = torch.cuda.current_stream()
+                with torch.cuda.stream(copying):
+                    log_mel = log_mel.to(self._name, non_blocking=True)
+                computing.wait_stream(copying)
+                log_mel.record_stream(computing)  # or its memory would be given away while it is read
+            members = part.members[start : start + self._batch]
+            for member, at in zip(*np.unique(members, return_index=True), strict=True):
+                rows = log_mel[at : at + int((members == member).sum())]
+                yield _Piece(rows, part, start + int(at)), int(member)
+
+    def _compute(self, member: int, pieces: list[_Piece]) -> _Computed:
+        networks = self._networks if member < 0 else [self._networks[member]]
+        rows = [piece.log_mel for piece in pieces]
+        used = sum(map(len, rows))
+        if used < self._batch:
+            rows.append(rows[0].new_zeros(self._batch - used, *rows[0].shape[1:]))
+        posteriors = self._posteriors(networks, torch.cat(rows), used)
+        if not self._on_gpu:
+            return _Computed(posteriors, None, pieces)
+        arriving = _staging(posteriors.shape, pinned=True, dtype=torch.float32)
+        arriving.copy_(posteriors, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        return _Computed(arriving, arrived, pieces)
+
+    def _posteriors(self, networks: Sequence[nn.Module], log_mel: Tensor, used: int) -> Tensor:
+        """Return the posteriors [B, C] of a batch of which the first `used` rows count; a row that the model fails on
+        is NaN, a batch of such rows the model's failure."""
+        try:
+            return self._forward(networks, log_mel)
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+        found, failures = self._apart(networks, log_mel[:used])
+        if len(failures) == used:
+            raise failures[0]
+        return found
+
+    def _apart(self, networks: Sequence[nn.Module], log_mel: Tensor) -> tuple[Tensor, list[Exception]]:
+        """Compute rows in halves until those that fail are alone."""
+        try:
+            return self._forward(networks, log_mel), []
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            if len(log_mel) == 1:
+                return log_mel.new_full((1, len(self._model.spec.classes)), np.nan, dtype=torch.float32), [error]
+        halves = [self._apart(networks, half) for half in log_mel.tensor_split(2)]
+        return torch.cat([found for found, _ in halves]), [failure for _, failed in halves for failure in failed]
+
+    @torch.inference_mode()
+    def _forward(self, networks: Sequence[nn.Module], log_mel: Tensor) -> Tensor:
+        x = log_mel.float()
+        with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            logits = [network(rolled(x, v, self._views)) for network in networks for v in range(self._views)]
+        return torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
+
+
+class _Ahead(Generic[Item, Loaded]):
+    """Items loaded in threads, some ahead of those who take them."""
+
+    def __init__(
+        self, threads: ThreadPoolExecutor, load: Callable[[Item], Loaded], items: Iterable[Item], ahead: int
+    ) -> None:
+        self._threads, self._load, self._items, self._ahead = threads, load, iter(items), ahead
+        self._loading: deque[Future[Loaded]] = deque()
+        self._lock = threading.Lock()
+
+    def take(self) -> Loaded | None:
+        """Return the next one, None when there are no more."""
+        with self._lock:
+            for item in itertools.islice(self._items, self._ahead - len(self._loading)):
+                self._loading.append(self._threads.submit(self._load, item))
+            next_one = self._loading.popleft() if self._loading else None
+        return None if next_one is None else next_one.result()
+
+
+@contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Have Python's threads take turns more often: who launches work on a GPU must not wait 5 ms for each of it."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(_TURN_S)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
+
+
+def _staging(shape: Sequence[int], pinned: bool, dtype: torch.dtype = torch.float16) -> Tensor:
+    """Return host memory, pinned if it can be had: PyTorch keeps it for the next ones, and knows when copies end."""
+    try:
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=pinned)
+    except RuntimeError as error:
+        if not pinned or not lacks_memory(error):
+            raise
+        return torch.empty(tuple(shape), dtype=dtype)
+
+
+def _has_arrived(computed: _Computed) -> bool:
+    return computed.arrived is None or computed.arrived.query()
+
+
+def _keep(computed: _Computed) -> Iterator[_Part]:
+    """Write posteriors where they belong; yield the parts that are finished by this."""
+    if computed.arrived is not None:
+        computed.arrived.synchronize()
+    found, done = computed.posteriors.numpy(), 0
+    for log_mel, part, start in computed.pieces:
+        rows = part.order[start : start + len(log_mel)]
+        part.posteriors[rows] = found[done : done + len(rows)]
+        done += len(rows)
+        part.missing -= len(rows)
+        if not part.missing:
+            yield part

@@ -1,0 +1,255 @@
+"""Members that train side by side on a GPU. Rows lie there from the start, what is random is drawn before an epoch, and
+a step of all members is one launch: the networks are so small that a GPU would wait for Python most of the time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sssl.model import losses
+from sssl.model.examples import Corpus, Examples
+from sssl.model.trainer import CLIP_NORM, Draws, Trainer, newest_share
+from sssl.runtime.device import lacks_memory
+
+LOGGER = logging.getLogger(__name__)
+_LARGEST_SHARE = 0.4
+"""Of a GPU's free memory that the rows may take: while they are put together they are there twice."""
+_EAGER_STEPS = 3
+"""Steps before the first one is recorded: libraries and the optimizer set themselves up in them."""
+
+
+class _Plan(NamedTuple):
+    """The steps of a member's epoch: rows [S, B], `_Numbers` [S, 7], shifts [S, 3], order of bags [S, G]; how many rows
+    each step has."""
+
+    rows: Tensor
+    numbers: Tensor
+    shifts: Tensor
+    order: Tensor
+    sizes: list[int]
+
+
+class _Numbers(NamedTuple):
+    """What a step needs to know: AdamW's factors at its learning rate and betas, the ramp of the noisy segments' loss,
+    the share of an example in mixup, and the share of the newest weights in their average."""
+
+    decay: Any
+    momentum: Any
+    step_size: Any
+    scale: Any
+    ramp: Any
+    share: Any
+    newest: Any
+
+
+def fits(corpus: Corpus, device: str) -> bool:
+    """Whether a device has room for all rows of a corpus."""
+    if device == "cpu":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    first = next((corpus.load(part) for part in corpus.parts), None)
+    a_row = 0 if first is None or not len(first.weight) else first.log_mel[0].nbytes
+    return corpus.bags(None, 1) * a_row <= _LARGEST_SHARE * free
+
+
+class Together:
+    """Members on a device, with the rows that they share."""
+
+    def __init__(self, trainers: Sequence[Trainer], corpus: Corpus, device: str) -> None:
+        rows, self._numbered = corpus.numbered()
+        rows = rows.to(device)
+        self._on_gpu = device != "cpu"
+        self._lanes = {trainer.member: _Lane(trainer, rows) for trainer in trainers}
+        self._graphs: dict[tuple[int, ...], torch.cuda.CUDAGraph] = {}
+        self._eager_steps = 0
+        self._can_record = self._on_gpu
+
+    def run_epoch(self, trainers: Sequence[Trainer], epoch: int) -> list[tuple[float, int]]:
+        """Train an epoch of some of the members; return the mean loss and the number of segments of each."""
+        lanes = [self._lanes[trainer.member] for trainer in trainers]
+        sizes = [lane.start_epoch(epoch, self._numbered) for lane in lanes]
+        torch.manual_seed(trainers[0].seed(epoch))  # of what is left to chance within a step: masks and dropout
+        for step in range(max(map(len, sizes))):
+            running = [(lane, own[step]) for lane, own in zip(lanes, sizes, strict=True) if step < len(own)]
+            whole = [lane for lane, size in running if size == lane.batch_size]
+            for lane, size in running:
+                if size < lane.batch_size:
+                    lane.step(size)
+            if len(whole) == len(lanes):
+                self._step(whole)
+            else:
+                for lane in whole:
+                    self._step([lane])
+        return [lane.end_epoch(own) for lane, own in zip(lanes, sizes, strict=True)]
+
+    def _step(self, lanes: Sequence[_Lane]) -> None:
+        """Take a step of a whole batch with each of the lanes."""
+        members = tuple(lane.trainer.member for lane in lanes)
+        if self._can_record and members not in self._graphs and self._eager_steps >= _EAGER_STEPS:
+            try:
+                self._graphs[members] = _record(lanes)
+            except RuntimeError as error:
+                if lacks_memory(error):
+                    raise
+                LOGGER.warning("a step of this network cannot be recorded, so it is launched piece by piece: %s", error)
+                self._can_record = False
+        if members in self._graphs:
+            self._graphs[members].replay()
+            return
+        self._eager_steps += 1
+        for lane in lanes:
+            lane.step(lane.batch_size)
+
+
+def _record(lanes: Sequence[_Lane]) -> torch.cuda.CUDAGraph:
+    """Record a step of each lane without taking it; they run beside each other when it is replayed."""
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize()
+    with torch.cuda.graph(graph):
+        together = torch.cuda.current_stream()
+        for lane in lanes:
+            beside = torch.cuda.Stream()
+            beside.wait_stream(together)
+            with torch.cuda.stream(beside):
+                lane.step(lane.batch_size)
+            together.wait_stream(beside)
+    return graph
+
+
+class _Lane:
+    """A member with its steps, which ask the host nothing: all they need lies on the device."""
+
+    def __init__(self, trainer: Trainer, rows: Examples) -> None:
+        self.trainer, self._rows = trainer, rows
+        self.batch_size = trainer.config.batch_size // trainer.config.bag * trainer.config.bag
+        device = trainer.device
+        self._parameters: list[Tensor] = list(trainer.network.parameters())
+        self._newest, self._average = _weights(trainer.network), _weights(trainer.averaged.module)
+        # The optimizer keeps what it is made of, for checkpoints; steps are ours, as its betas are no tensors.
+        state = trainer.optimizer.state
+        for parameter in self._parameters:
+            if not state[parameter]:
+                state[parameter] = {"step": torch.zeros(())} | {
+                    name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")
+                }
+        self._mean = [state[parameter]["exp_avg"] for parameter in self._parameters]
+        self._square = [state[parameter]["exp_avg_sq"] for parameter in self._parameters]
+        bags = self.batch_size // trainer.config.bag
+        self._plan = _Plan(
+            rows=torch.zeros(trainer.steps, self.batch_size, dtype=torch.int64, device=device),
+            numbers=torch.zeros(trainer.steps, len(_Numbers._fields), device=device),
+            shifts=torch.zeros(trainer.steps, 3, dtype=torch.int64, device=device),
+            order=torch.zeros(trainer.steps, bags, dtype=torch.int64, device=device),
+            sizes=[],
+        )
+        self._at = torch.zeros(1, dtype=torch.int64, device=device)
+        self._total = torch.zeros((), device=device)
+
+    def start_epoch(self, epoch: int, numbered: Corpus) -> list[int]:
+        """Draw what is random in an epoch and bring it to the device; return the sizes of its batches."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the schedule misses the optimizer's steps, which are ours
+            plan = self._draw(epoch, numbered)
+        for there, here in zip(self._plan[:4], plan[:4], strict=True):
+            there[: len(here)].copy_(here)
+        self._at.zero_()
+        self._total.zero_()
+        self.trainer.network.train()
+        return plan.sizes
+
+    def step(self, size: int) -> None:
+        """Take the next step, with a batch of `size` rows."""
+        trainer, bags = self.trainer, size // self.trainer.config.bag
+        rows, numbers, shifts, order = (column.index_select(0, self._at).squeeze(0) for column in self._plan[:4])
+        now = _Numbers(*numbers.unbind())
+        loss = trainer.loss(self._rows.take(rows[:size]), now.ramp, Draws(shifts, now.share, order[:bags]))
+        # Not backward(), which would bind gradients to the streams of the first steps.
+        gradients = list(torch.autograd.grad(loss, self._parameters))
+        with torch.no_grad():
+            self._update(gradients, now)
+        self._total += loss.detach() * size
+        self._at += 1
+
+    def _update(self, gradients: list[Tensor], now: _Numbers) -> None:
+        """Clip gradients, take a step of AdamW, and average the weights."""
+        norm = nn.utils.get_total_norm(gradients)
+        torch._foreach_mul_(gradients, (CLIP_NORM / (norm + 1e-6)).clamp(max=1.0))
+        (group,) = self.trainer.optimizer.param_groups
+        beta = group["betas"][1]
+        torch._foreach_mul_(self._parameters, now.decay)
+        _move(self._mean, gradients, now.momentum)
+        torch._foreach_mul_(self._square, beta)
+        torch._foreach_addcmul_(self._square, gradients, gradients, 1 - beta)
+        divisor = torch._foreach_sqrt(self._square)
+        torch._foreach_div_(divisor, now.scale)
+        torch._foreach_add_(divisor, group["eps"])
+        torch._foreach_div_(divisor, -now.step_size)
+        torch._foreach_addcdiv_(self._parameters, self._mean, divisor)
+        _move(self._average, self._newest, now.newest)
+
+    def end_epoch(self, sizes: Sequence[int]) -> tuple[float, int]:
+        """Wait for the epoch to end; return its mean loss and its number of segments."""
+        trainer = self.trainer
+        trainer.averaged.n_averaged += len(sizes)
+        for state in trainer.optimizer.state.values():
+            state["step"] += len(sizes)
+        for average, newest in zip(trainer.averaged.module.buffers(), trainer.network.buffers(), strict=True):
+            if not average.is_floating_point():
+                average.copy_(newest)  # how many batches were seen
+        return float(self._total) / sum(sizes), sum(sizes)
+
+    def _draw(self, epoch: int, numbered: Corpus) -> _Plan:
+        trainer, config = self.trainer, self.trainer.config
+        seed = trainer.seed(epoch)
+        torch.manual_seed(seed)
+        averaged, seen = int(trainer.averaged.n_averaged), 0
+        rows: list[Tensor] = []
+        numbers: list[_Numbers] = []
+        order: list[Tensor] = []
+        sizes: list[int] = []
+        for batch in numbered.epoch(trainer.left_out, config.batch_size, config.bag, seed):
+            ramp = (epoch + seen / (trainer.bags * config.bag)) / trainer.epochs
+            # The first weights are the average of themselves, as torch's AveragedModel has it.
+            newest = newest_share(config.ema, averaged + len(sizes)) if averaged or sizes else 1.0
+            share = losses.mixup_share(trainer.mixup_alpha) if trainer.mixup_alpha > 0 else 1.0
+            numbers.append(_Numbers(*self._factors(len(sizes)), ramp, share, newest))
+            trainer.schedule.step()
+            size = len(batch.weight)
+            rows.append(_padded(batch.log_mel, self.batch_size))
+            bags = torch.randperm(size // config.bag)
+            order.append(_padded(bags, self.batch_size // config.bag))
+            sizes.append(size)
+            seen += size
+        frames = self._rows.log_mel.shape[2]
+        shifts = torch.randint(frames, (len(sizes), 3))
+        return _Plan(torch.stack(rows), torch.tensor(numbers), shifts, torch.stack(order), sizes)
+
+    def _factors(self, ahead: int) -> tuple[float, float, float, float]:
+        """Return AdamW's factors of the step that comes after so many others."""
+        (group,) = self.trainer.optimizer.param_groups
+        lr, (beta1, beta2) = group["lr"], group["betas"]
+        step = float(self.trainer.optimizer.state[self._parameters[0]]["step"]) + ahead + 1
+        return 1 - lr * group["weight_decay"], 1 - beta1, lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
+
+
+def _move(tensors: list[Tensor], towards: list[Tensor], share: Tensor) -> None:
+    """Move tensors by a share of the way towards others."""
+    way = torch._foreach_sub(towards, tensors)
+    torch._foreach_mul_(way, share)
+    torch._foreach_add_(tensors, way)
+
+
+def _padded(numbers: Tensor, length: int) -> Tensor:
+    return nn.functional.pad(numbers, (0, length - len(numbers)))
+
+
+def _weights(network: nn.Module) -> list[Tensor]:
+    """Return what is averaged of a network: its parameters and the statistics of its batch norms."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]
