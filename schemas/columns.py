@@ -12,9 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""Raised with every change of a table. It is part of each generation's name, so the stages of a new version run anew,
-on what an older one decoded."""
+SCHEMA_VERSION = 3
+"""Raised with every change of a table; a change adds columns that may be null. Generations keep their names: a stage
+whose rows change says so in its config."""
 
 
 @dataclasses.dataclass(frozen=True)

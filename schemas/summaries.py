@@ -121,8 +121,9 @@ class ScoresSummary(Guesses):
 
 
 @dataclass(frozen=True)
-class RoundsSummary(Summary):
-    """Of a verdict."""
+class RoundsSummary(Guesses):
+    """Of a verdict. Where two models label from then on, the guesses are those of both together: the peak of a track's
+    mean posterior. Otherwise the scores say it."""
 
     accepted: bool = False
 

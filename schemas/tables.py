@@ -213,8 +213,14 @@ class Round:
     NAME: ClassVar[str] = "rounds"
 
     round: int = column(_INT, _ROUND, key=True, example=1)
-    accepted: bool = column(_FLAG, "Whether the round's labels and model stand.", example=True)
-    reason: str = column(_TEXT, "Why it was accepted or rejected.", example="held-out accuracy 0.727 -> 0.818")
+    accepted: bool = column(
+        _FLAG, "Whether the round's model labels alone from then on: `verdict` is `accepted`.", example=True
+    )
+    reason: str = column(
+        _TEXT,
+        "Why, by what the verdict goes by.",
+        example="its log loss fell: -0.052 ± 0.021 nat, z -2.5; accuracy +3.1 ± 2.4 points; 57 tracks of 14 groups",
+    )
     parent_round: int | None = column(
         _INT, "Accepted round whose scores were split; null for round 0.", nullable=True, example=0
     )
@@ -252,7 +258,11 @@ class Round:
     )
     heldout_tracks: int = column(_INT, "Held-out tracks behind the held-out metrics.", example=11)
     heldout_accuracy: float | None = column(
-        _REAL, "Share of held-out tracks whose mean posterior peaks at their label.", nullable=True, example=0.8181818
+        _REAL,
+        "Share of held-out tracks whose mean posterior peaks at their label. What is published is `songs.label`, which "
+        "the song classifier makes and which may be right more or less often.",
+        nullable=True,
+        example=0.8181818,
     )
     heldout_macro_f1: float | None = column(
         _REAL, "Mean F1 over classes on held-out tracks.", nullable=True, example=0.80
@@ -266,13 +276,14 @@ class Round:
     )
     heldout_groups: int | None = column(
         _INT,
-        "Groups of held-out tracks behind the comparison with the parent round; null without one.",
+        "Groups of held-out tracks behind the changes that follow, which are told but decide nothing; null without "
+        "any.",
         nullable=True,
         example=9,
     )
     heldout_accuracy_change: float | None = column(
         _REAL,
-        "Held-out accuracy less the parent round's, on the same tracks; one without a posterior counts as wrong.",
+        "`heldout_accuracy` less the parent round's, on the same tracks; one without a posterior counts as wrong.",
         nullable=True,
         example=0.0909091,
     )
@@ -304,6 +315,43 @@ class Round:
     train_macro_f1: float | None = column(
         _REAL, "Mean F1 over classes on train tracks, cross-fitted.", nullable=True, example=0.74
     )
+    verdict: str | None = column(
+        _TEXT,
+        "`accepted`: the round's model labels from then on. `kept`: its parent's does. `undecided`: both do, by the "
+        "mean of their posteriors. Null where schema version 2 or earlier judged.",
+        nullable=True,
+        example="accepted",
+    )
+    judged_tracks: int | None = column(
+        _INT,
+        "Labelled tracks that the verdict goes by: held-out ones and, where models are cross-fitted, train tracks, "
+        "each scored by the member that left it out. Null where nothing was compared.",
+        nullable=True,
+        example=57,
+    )
+    judged_groups: int | None = column(_INT, "Their groups, each of which counts once.", nullable=True, example=14)
+    log_loss_change: float | None = column(
+        _REAL,
+        "Their log loss less the parent round's, a mean of group means: of mean posteriors at the temperature that is "
+        "likeliest for each of the two models, a track's change clipped at 2 nats. Below 0 is better.",
+        unit="nat",
+        nullable=True,
+        example=-0.052,
+    )
+    log_loss_change_error: float | None = column(
+        _REAL, "Its standard error, by jackknife over groups.", unit="nat", nullable=True, example=0.021
+    )
+    log_loss_change_z: float | None = column(
+        _REAL, "The change in standard errors: below -1 is accepted, above 1 kept.", nullable=True, example=-2.476
+    )
+    accuracy_change: float | None = column(
+        _REAL,
+        "Share of these tracks whose mean posterior peaks at their label, less the parent round's, likewise by group. "
+        "From 60 tracks on, a fall by more than two standard errors keeps the parent.",
+        nullable=True,
+        example=0.031,
+    )
+    accuracy_change_error: float | None = column(_REAL, "Its standard error.", nullable=True, example=0.024)
 
 
 @dataclass(frozen=True)
@@ -332,8 +380,21 @@ class Song:
         "the class, averaged over the run; unlike the song's it is not calibrated.",
         example=[{"start_s": 0.0, "end_s": 30.0, "label": "Q1", "confidence": 0.875}],
     )
-    round: int = column(_INT, "Accepted round whose scores were used.", example=1)
-    model_id: str = column(_TEXT, _MODEL_ID, example="fa0e13506e75")
+    round: int = column(
+        _INT,
+        "Round whose scores were used; where its verdict is `undecided`, the mean of its and its parent's.",
+        example=1,
+    )
+    model_id: str = column(
+        _TEXT, f"{_MODEL_ID[:-1]}; of both, with a + between them, where two label.", example="fa0e13506e75"
+    )
+    timeline_label: str | None = column(
+        _TEXT,
+        "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes by the sound of "
+        "the track, too, and by how sure the posteriors are. Null where schema version 2 or earlier made the song.",
+        nullable=True,
+        example="Q1",
+    )
 
 
 TABLES: dict[str, type] = {table.NAME: table for table in (Catalog, Ledger, Segment, Score, Label, Round, Song)}

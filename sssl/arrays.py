@@ -32,6 +32,15 @@ def posteriors(scores: pa.Table, classes: int) -> Floats:
     return found
 
 
+def mean_of_models(posteriors: Sequence[Floats]) -> Floats:
+    """Return the mean [N, C] of the posteriors of several models, each [N, C], by segment of those that gave one; NaN
+    where none did."""
+    known = np.stack([np.isfinite(found).all(axis=1) for found in posteriors])[..., None]
+    total = np.where(known, np.stack(posteriors), 0.0).sum(axis=0)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as it should be
+        return np.asarray(total / known.sum(axis=0))
+
+
 def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np.int64]:
     """Return the positions [N] of labels among the classes, -1 where there is none."""
     position = {name: index for index, name in enumerate(classes)}

@@ -55,7 +55,7 @@ PAPER = Preset(
         augment=AugmentConfig(),
     ),
     score=ScoreConfig(views=2),
-    judge=JudgeConfig(max_drop=None),
+    judge=JudgeConfig(accept_all=True),
 )
 
 PresetName = Literal["guarded", "paper"]

@@ -25,7 +25,7 @@ RATE_HZ = 16_000
 CLASSES = ("Q1", "Q2", "Q3", "Q4")
 FAST = [
     "--tracks-per-part", "2", "--folds", "3", "--warmup-epochs", "6", "--epochs", "1", "--rounds", "2",
-    "--max-drop", "None", "--min-separation", "None", "--min-agreement", "None", "--batch-size", "8",
+    "--min-separation", "None", "--min-agreement", "None", "--batch-size", "8", "--accept-all",
 ]  # fmt: skip
 
 

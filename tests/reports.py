@@ -32,6 +32,7 @@ from sssl.store.sql import connect
 CLASSES = ("calm & slow", "happy <3", "never")
 CUT = MelConfig(mels=8, segment_s=3.0, hop_s=3.0)
 TRACKS, TRACKS_PER_PART = 28, 14
+JUDGING = JudgeConfig()
 HALF = SongConfig(abstain_below=0.5)
 SCRIPT = "<script>alert(1)</script>"
 DEFECTS = {
@@ -90,9 +91,10 @@ def posteriors_of(tracks, segments, accuracy, seed):
     return np.array(found, np.float32)
 
 
-def score(store, snapshot, round, accuracy, settings):
+def score(store, snapshot, round, accuracy, settings, seed):
     """Commit a model and the scores that it is made to give."""
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", round)]
+    members = inputs[0].summary["folds"] if settings.cross_fit else 1
     model = store.commit(
         Manifest(
             table="models",
@@ -101,7 +103,7 @@ def score(store, snapshot, round, accuracy, settings):
             round=round,
             config=asdict(settings),
             parents=tuple(sorted(m.ref for m in inputs)),
-            files={0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=1)},
+            files={0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=members)},
             summary={"model_id": f"m{round}"},
         )
     )
@@ -110,7 +112,7 @@ def score(store, snapshot, round, accuracy, settings):
     receipts = []
     for ref in job.list_parts():
         tracks, segments = job.tracks(ref), job.read(ref, "segments", ["track_id", "segment_index"])
-        posteriors = posteriors_of(tracks, segments, accuracy, ref.part)
+        posteriors = posteriors_of(tracks, segments, accuracy, seed + ref.part)
         scores = scores_table(segments, posteriors, tracks, CLASSES, round, f"m{round}")
         receipts.append(job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, CLASSES)))
     return snapshot.add(*job.commit(receipts))
@@ -124,9 +126,12 @@ def make_folder(
     separation=None,
     settings=GUARDED.train,
     song_config=HALF,
+    seeds=(0, 0, 0),
+    judging=JUDGING,
     **of_catalog,
 ):
-    """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy."""
+    """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy, whose
+    posteriors are drawn with its seed."""
     store = Store.open(str(root), create=True)
     rows = catalog_rows(held_out, **of_catalog)
     catalog = commit_catalog(store, to_arrow(Catalog, rows), CatalogConfig(classes=CLASSES))
@@ -137,12 +142,12 @@ def make_folder(
         cuts = [cut_of(track, i, defects) for i, track in enumerate(tracks)]
         receipts.append(segment.write_part(job, part, tracks, [cut.ledger for cut in cuts], segments_table(cuts, CUT)))
     context = Context(store, Snapshot()).add(catalog, *job.commit(receipts))
-    for round, accuracy in enumerate(accuracies):
+    for round, (accuracy, seed) in enumerate(zip(accuracies, seeds, strict=False)):
         split = RelabelConfig(min_separation=separation, evidence=EvidenceConfig(min_agreement=None))
         context = relabel.run(context, round, split)
         if not has_nothing_to_split(context.snapshot, round):
-            context = context.on(score(store, context.snapshot, round, accuracy, settings))
-        context = judge.run(context, round, JudgeConfig())
+            context = context.on(score(store, context.snapshot, round, accuracy, settings, 100 * seed))
+        context = judge.run(context, round, judging)
     return store, songs.run(context, song_config).snapshot
 
 

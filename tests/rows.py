@@ -42,6 +42,7 @@ _SONG = Song(
     timeline=[],
     round=0,
     model_id="m",
+    timeline_label="Q1",
 )
 
 

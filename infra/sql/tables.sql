@@ -1,4 +1,4 @@
--- Generated from schemas/tables.py by `make docs`; schema version 2.
+-- Generated from schemas/tables.py by `make docs`; schema version 3.
 -- Create the tables in a dataset:
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
@@ -80,8 +80,8 @@ OPTIONS (description = "One row a segment and round: its label, its weight in th
 
 CREATE TABLE IF NOT EXISTS `rounds` (
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
-  `accepted` BOOL NOT NULL OPTIONS (description = "Whether the round's labels and model stand."),
-  `reason` STRING NOT NULL OPTIONS (description = "Why it was accepted or rejected."),
+  `accepted` BOOL NOT NULL OPTIONS (description = "Whether the round's model labels alone from then on: `verdict` is `accepted`."),
+  `reason` STRING NOT NULL OPTIONS (description = "Why, by what the verdict goes by."),
   `parent_round` INT64 OPTIONS (description = "Accepted round whose scores were split; null for round 0."),
   `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights."),
   `components` INT64 OPTIONS (description = "Components of the loss mixture: 1 means nothing to split."),
@@ -97,11 +97,11 @@ CREATE TABLE IF NOT EXISTS `rounds` (
   `unlabelled` INT64 NOT NULL OPTIONS (description = "Segments of tracks without a label."),
   `relabelled` INT64 NOT NULL OPTIONS (description = "Segments of train tracks whose label differs from the inherited one."),
   `heldout_tracks` INT64 NOT NULL OPTIONS (description = "Held-out tracks behind the held-out metrics."),
-  `heldout_accuracy` FLOAT64 OPTIONS (description = "Share of held-out tracks whose mean posterior peaks at their label."),
+  `heldout_accuracy` FLOAT64 OPTIONS (description = "Share of held-out tracks whose mean posterior peaks at their label. What is published is `songs.label`, which the song classifier makes and which may be right more or less often."),
   `heldout_macro_f1` FLOAT64 OPTIONS (description = "Mean F1 over classes on held-out tracks."),
   `heldout_loss` FLOAT64 OPTIONS (description = "Mean negative log of the mean posterior at the label, held-out tracks. [nat]"),
-  `heldout_groups` INT64 OPTIONS (description = "Groups of held-out tracks behind the comparison with the parent round; null without one."),
-  `heldout_accuracy_change` FLOAT64 OPTIONS (description = "Held-out accuracy less the parent round's, on the same tracks; one without a posterior counts as wrong."),
+  `heldout_groups` INT64 OPTIONS (description = "Groups of held-out tracks behind the changes that follow, which are told but decide nothing; null without any."),
+  `heldout_accuracy_change` FLOAT64 OPTIONS (description = "`heldout_accuracy` less the parent round's, on the same tracks; one without a posterior counts as wrong."),
   `heldout_accuracy_change_low` FLOAT64 OPTIONS (description = "Lower end of its confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise); null with fewer than six groups."),
   `heldout_accuracy_change_high` FLOAT64 OPTIONS (description = "Upper end of that interval."),
   `heldout_loss_change` FLOAT64 OPTIONS (description = "Held-out loss less the parent round's, on the same tracks: below 0 is better. [nat]"),
@@ -109,6 +109,14 @@ CREATE TABLE IF NOT EXISTS `rounds` (
   `heldout_loss_change_high` FLOAT64 OPTIONS (description = "Upper end of that interval. [nat]"),
   `train_accuracy` FLOAT64 OPTIONS (description = "The same share on train tracks, each scored by a member that did not train on it (cross-fitted)."),
   `train_macro_f1` FLOAT64 OPTIONS (description = "Mean F1 over classes on train tracks, cross-fitted."),
+  `verdict` STRING OPTIONS (description = "`accepted`: the round's model labels from then on. `kept`: its parent's does. `undecided`: both do, by the mean of their posteriors. Null where schema version 2 or earlier judged."),
+  `judged_tracks` INT64 OPTIONS (description = "Labelled tracks that the verdict goes by: held-out ones and, where models are cross-fitted, train tracks, each scored by the member that left it out. Null where nothing was compared."),
+  `judged_groups` INT64 OPTIONS (description = "Their groups, each of which counts once."),
+  `log_loss_change` FLOAT64 OPTIONS (description = "Their log loss less the parent round's, a mean of group means: of mean posteriors at the temperature that is likeliest for each of the two models, a track's change clipped at 2 nats. Below 0 is better. [nat]"),
+  `log_loss_change_error` FLOAT64 OPTIONS (description = "Its standard error, by jackknife over groups. [nat]"),
+  `log_loss_change_z` FLOAT64 OPTIONS (description = "The change in standard errors: below -1 is accepted, above 1 kept."),
+  `accuracy_change` FLOAT64 OPTIONS (description = "Share of these tracks whose mean posterior peaks at their label, less the parent round's, likewise by group. From 60 tracks on, a fall by more than two standard errors keeps the parent."),
+  `accuracy_change_error` FLOAT64 OPTIONS (description = "Its standard error."),
   PRIMARY KEY (`round`) NOT ENFORCED
 )
 OPTIONS (description = "One row a round: what was split and learned, and whether it was accepted. Written by `judge`.");
@@ -121,8 +129,9 @@ CREATE TABLE IF NOT EXISTS `songs` (
   `abstained` BOOL NOT NULL OPTIONS (description = "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish."),
   `segments` INT64 NOT NULL OPTIONS (description = "Scored segments behind the label."),
   `timeline` ARRAY<STRUCT<`start_s` FLOAT64, `end_s` FLOAT64, `label` STRING, `confidence` FLOAT64>> OPTIONS (description = "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of the class, averaged over the run; unlike the song's it is not calibrated."),
-  `round` INT64 NOT NULL OPTIONS (description = "Accepted round whose scores were used."),
-  `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights."),
+  `round` INT64 NOT NULL OPTIONS (description = "Round whose scores were used; where its verdict is `undecided`, the mean of its and its parent's."),
+  `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights; of both, with a + between them, where two label."),
+  `timeline_label` STRING OPTIONS (description = "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes by the sound of the track, too, and by how sure the posteriors are. Null where schema version 2 or earlier made the song."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track with segments: its emotion. Written by `songs`.");

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -40,7 +40,7 @@ class Job:
     """A stage's run over all parts of a catalog. It travels to workers, so it holds names and no rows.
 
     `planned` are its tables, of one generation; they are written in their order, the last one holds the receipts.
-    `inputs` are the manifests' refs by table.
+    `inputs` are the manifests' refs by table, or by the name that the stage gives them.
     """
 
     store: Store
@@ -58,14 +58,15 @@ class Job:
         config: dict[str, Any],
         inputs: Iterable[Manifest],
         round: int | None = None,
+        named: Mapping[str, Manifest] | None = None,
     ) -> Job:
-        """Set up a job."""
-        by_table = {manifest.table: manifest for manifest in inputs}
-        dealt = by_table["catalog"].about(CatalogSummary)
+        """Set up a job; an input is named after its table, or as given where there may be two of that table."""
+        by_name = {manifest.table: manifest for manifest in inputs} | dict(named or {})
+        dealt = by_name["catalog"].about(CatalogSummary)
         return cls(
             store,
-            tuple(Manifest.plan(table, stage, config, by_table.values(), round) for table in tables),
-            {table: manifest.ref for table, manifest in by_table.items()},
+            tuple(Manifest.plan(table, stage, config, by_name.values(), round) for table in tables),
+            {name: manifest.ref for name, manifest in by_name.items()},
             dealt.parts,
             dealt.classes,
         )
@@ -102,9 +103,10 @@ class Job:
 
     def list_parts(self) -> Iterator[PartRef]:
         """List all parts, in the pipeline, so that no job request carries them."""
-        files = {table: self.input(table).files for table in self.inputs if table in _ALIGNED}
+        aligned = [name for name, ref in self.inputs.items() if ref.partition("/")[0] in _ALIGNED]
+        files = {name: self.input(name).files for name in aligned}
         for part in range(self.parts):
-            yield PartRef(part, {table: by_part[part] for table, by_part in files.items()})
+            yield PartRef(part, {name: by_part[part] for name, by_part in files.items()})
 
     def tracks(self, ref: PartRef) -> list[Catalog]:
         """Read the catalog rows of a part."""

@@ -18,11 +18,12 @@ from schemas.summaries import SongsSummary
 from sssl.datasets.synthetic import TRACKS, DemoCatalog, make_catalog
 from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
+from sssl.metrics import quality
 from sssl.presets import GUARDED
 from sssl.songs.classifier import SongConfig, SongModel, Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.rounds import last_accepted, read_rounds
+from sssl.store.rounds import guesses_in_use, in_use, read_rounds
 
 _WANTED_PRECISION = 0.8  # some 90 train tracks cannot show much more, however many are right
 _QUERIES = (
@@ -74,8 +75,10 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
     """Say in a few lines what came out, and how to look further."""
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
     found, findings = wrong_segments(store, snapshot, truth), Findings.of(store, snapshot)
-    before, after = read_rounds(store, snapshot)[0], last_accepted(store, snapshot)
-    abstained = songs.about(SongsSummary).abstained
+    warm_up, used = read_rounds(store, snapshot)[0], in_use(store, snapshot)
+    guesses = songs.about(SongsSummary), guesses_in_use(snapshot, used)
+    published, by_mean = (quality(guessed.confusion("test")) for guessed in guesses)
+    abstained = guesses[0].abstained
     rows = {
         "tracks labelled": f"{songs.rows} of {ledger.rows}",
         "too uncertain": abstentions(abstained, songs.about(SongModel).threshold),
@@ -86,8 +89,9 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
         "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "
         f"{found.segment_accuracy_after:.3f} as relabelled",
         "model": findings.outcome,
-        "held-out accuracy": f"{_share(before.heldout_accuracy)} after the warm-up, "
-        f"{_share(after.heldout_accuracy)} after round {after.round} ({after.heldout_tracks} tracks)",
+        "held-out tracks": f"published label right for {_share(published.accuracy)} of {published.tracks}; "
+        f"mean posterior for {_share(by_mean.accuracy)} ({used.name}), "
+        f"after the warm-up for {_share(warm_up.heldout_accuracy)}",
     }
     lines = [f"{name:<18}{value}" for name, value in rows.items()]
     queries = [f'sssl sql --output {output} "{query}"' for query in _QUERIES]

@@ -20,6 +20,7 @@ from sssl.plots.colors import color_of, ink_on
 from sssl.plots.timeline import clock
 from sssl.report.story import Story, TrackRound, draw, tell
 from sssl.store.folder import Store
+from sssl.store.rounds import verdict_of
 
 _NAME, _WIDTH = 12, 64  # characters of a line's name and of a timeline
 _BARS = "▁▂▃▄▅▆▇█"
@@ -65,6 +66,8 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
             label = story.classes[int(alone.argmax())]
             still = "still " if label == song.label else ""
             yield "its sound", f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})"
+        if why := story.why_the_timeline_differs:
+            yield "but", f"most of the timeline is {song.timeline_label}, and not {song.label}: {why}"
         yield "made from", f"{song.segments} segments scored in round {song.round} by model {song.model_id}"
     if story.split_round:
         yield (
@@ -75,12 +78,12 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
 
 def rounds_table(story: Story) -> Table:
     """Show what each round made of the track."""
-    table = Table("round", "accepted", "noisy", "relabelled", "mean posterior", "model", title="rounds", box=None)
+    table = Table("round", "verdict", "noisy", "relabelled", "mean posterior", "model", title="rounds", box=None)
     for round in story.rounds:
         verdict, mean = round.verdict, round.posterior
         peak = "not scored" if mean is None else f"{story.classes[int(mean.argmax())]} {mean.max():.2f}"
-        accepted = "yes" if verdict.accepted else f"no: {verdict.reason}"
-        cells = (str(verdict.round), accepted, str(round.noisy), str(round.relabelled), peak, verdict.model_id)
+        said = f"{verdict_of(verdict)}: {verdict.reason}"
+        cells = (str(verdict.round), said, str(round.noisy), str(round.relabelled), peak, verdict.model_id)
         table.add_row(*map(Text, cells))
     return table
 

@@ -18,7 +18,7 @@ from sssl.errors import StoreError
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.rounds import last_accepted, read_rounds
+from sssl.store.rounds import in_use, read_rounds
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def as_of(store: Store, snapshot: Snapshot, round: int) -> Snapshot:
 def run(context: Context, config: Config) -> Context:
     """Make the songs of the round and return the context as of it."""
     store, snapshot, round = context.store, context.snapshot, config.round
-    if last_accepted(store, snapshot).round == round:
+    if in_use(store, snapshot).last.round == round:
         console.print(f"round {round} is in use: nothing to go back to")
         return context
     from pipelines.stages import songs  # here, since it brings Beam along

@@ -17,15 +17,19 @@ from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump
+from schemas.summaries import SongsSummary
 from sssl.evaluate.sections import read_sections
 from sssl.labels.findings import Findings
+from sssl.metrics import quality
 from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.report.page import figures
 from sssl.songs.classifier import SongConfig
 from sssl.songs.labeller import Recipe
+from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
+from sssl.store.rounds import guesses_in_use, in_use, verdict_of
 from sssl.tracking.tracker import Tracker, server_of, without_secrets
 
 
@@ -73,7 +77,7 @@ def run(context: Context, config: Config) -> Context:
     with tracker.whole():
         segmented = replace(context, tracker=tracker)
         for round, context in enumerate(rounds(segmented, config.method)):
-            tracker.log(_metrics(judge.verdict_of(context, round)), step=round)
+            _log_round(tracker, context, round)
             _publish(context, published)
         context = songs.run(context, config.songs)
         store.publish(context.snapshot)
@@ -81,7 +85,7 @@ def run(context: Context, config: Config) -> Context:
         tracker.model(recipe.weights, recipe.settings)
         tracker.files({f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()})
         report.run(context, config.truth)
-        tracker.log({"tracks_labelled": context.snapshot.get("songs").rows})
+        tracker.log(_song_metrics(context.snapshot), step=round)
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
         findings = Findings.of(store, context.snapshot)
@@ -96,7 +100,7 @@ def rounds(context: Context, method: Preset) -> Iterator[Context]:
         context = relabel.run(context, round, method.relabel)
         context = learn(context, round, method)
         yield context
-        if not judge.verdict_of(context, round).accepted:
+        if verdict_of(judge.row_of(context, round)) != "accepted":
             break  # another round would split the same scores again
 
 
@@ -112,26 +116,65 @@ def _publish(context: Context, published: Snapshot) -> None:
         context.store.publish(context.snapshot)
 
 
-def _metrics(row: Round) -> dict[str, float | None]:
-    """Return what MLflow shows of a round."""
+def _log_round(tracker: Tracker, context: Context, round: int) -> None:
+    """Log what a round came to: its own numbers in its run, in the parent what is in use after it and was read."""
+    row, snapshot = judge.row_of(context, round), context.snapshot
+    tracker.judged(round, _round_metrics(row), {"sssl.verdict": verdict_of(row), "sssl.reason": row.reason})
+    tracker.log(state_metrics(context.store, snapshot), step=round)
+    for manifest in (*map(snapshot.get, ("catalog", "segments")), snapshot.get("labels", round)):
+        tracker.read(manifest, context.store.url(f"{manifest.ref}/manifest.json"))
+
+
+def _round_metrics(row: Round) -> dict[str, float | None]:
+    """Return what MLflow shows of a round: what its own model makes of tracks that it has not learned."""
     names = (
-        "heldout_accuracy",
-        "heldout_macro_f1",
-        "heldout_loss",
-        "heldout_accuracy_change",
-        "heldout_accuracy_change_low",
-        "heldout_accuracy_change_high",
-        "heldout_loss_change",
-        "heldout_loss_change_low",
-        "heldout_loss_change_high",
-        "train_accuracy",
-        "train_macro_f1",
+        "log_loss_change",
+        "log_loss_change_error",
+        "log_loss_change_z",
+        "accuracy_change",
+        "accuracy_change_error",
+        "judged_tracks",
+        "judged_groups",
         "confident",
         "noisy",
         "relabelled",
-        "accepted",
     )
-    return {name: getattr(row, name) for name in names}
+    return {
+        "heldout_accuracy_mean_posterior": row.heldout_accuracy,
+        "heldout_macro_f1_mean_posterior": row.heldout_macro_f1,
+        "heldout_loss_mean_posterior": row.heldout_loss,
+        "train_accuracy_mean_posterior": row.train_accuracy,
+        "train_macro_f1_mean_posterior": row.train_macro_f1,
+        **{name: getattr(row, name) for name in names},
+    }
+
+
+def state_metrics(store: Store, snapshot: Snapshot) -> dict[str, float | None]:
+    """Return what MLflow shows of the models in use, and of the last split made."""
+    used, findings = in_use(store, snapshot), Findings.of(store, snapshot)
+    guesses = guesses_in_use(snapshot, used)
+    held_out, train = (quality(guesses.confusion(split)) for split in ("test", "train"))
+    return {
+        "heldout_accuracy_mean_posterior": held_out.accuracy,
+        "heldout_macro_f1_mean_posterior": held_out.macro_f1,
+        "train_accuracy_mean_posterior": train.accuracy,
+        "train_macro_f1_mean_posterior": train.macro_f1,
+        "suspects": findings.suspects,
+        "models_in_use": len(used.rounds),
+    }
+
+
+def _song_metrics(snapshot: Snapshot) -> dict[str, float | None]:
+    """Return what MLflow shows of the published labels."""
+    songs = snapshot.about("songs", SongsSummary)
+    held_out = quality(songs.confusion("test"))
+    return {
+        "heldout_accuracy_published_label": held_out.accuracy,
+        "heldout_macro_f1_published_label": held_out.macro_f1,
+        "heldout_tracks": held_out.tracks,
+        "tracks_labelled": songs.tracks,
+        "tracks_abstained": songs.abstained,
+    }
 
 
 main = StageCommand("run", Config, run, of_preset=lambda preset: {"method": preset}, creates=True).main

@@ -22,7 +22,7 @@ from sssl.store.sql import connect
 @dataclass(frozen=True)
 class Config:
     """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs, manifests; suspects, the
-    segments that look wrong; and accepted_labels and accepted_scores, which hold the last accepted round only."""
+    segments that look wrong; and accepted_labels and accepted_scores, which hold the rounds in use."""
 
     query: Annotated[str, tyro.conf.Positional]
     """SQL in DuckDB's dialect."""

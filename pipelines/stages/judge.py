@@ -1,4 +1,4 @@
-"""Judge a round by its scores on held-out tracks: accept its labels and model, or let the previous ones stand.
+"""Judge a round by the labelled tracks that its model has not learned: accept the model, keep its parent, or both.
 
 sssl judge --output OUTPUT --round R [flags]
 """
@@ -14,17 +14,18 @@ from pipelines.terminal.console import console
 from schemas import Round, to_arrow
 from schemas.records import dump
 from schemas.summaries import LabelsSummary, ModelsSummary, RoundsSummary, ScoresSummary
-from sssl.labels.acceptance import JudgeConfig, compare_scores, round_row, unsplit_row
+from sssl.labels.acceptance import JudgeConfig, round_row, unsplit_row
+from sssl.labels.comparison import JudgedTracks, compare, compare_held_out, read_judged
 from sssl.labels.relabel import SplitSummary
 from sssl.presets import PresetName
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
-from sssl.store.rounds import has_nothing_to_split, last_accepted, read_rounds
+from sssl.store.rounds import has_nothing_to_split, last_accepted, read_rounds, verdict_of
 
 
 @dataclass(frozen=True)
 class Config:
-    """Accept or reject a round by its scores on held-out tracks."""
+    """Accept a round's model, keep its parent's, or let both label: by labelled tracks that they have not learned."""
 
     output: str
     """Output folder of the score stage."""
@@ -39,22 +40,17 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
     """Commit the round's row of `rounds` and return the context with it."""
     store, snapshot = context.store, context.snapshot
     parent = last_accepted(store, snapshot, before=round) if round else None
-    planned = Manifest.plan("rounds", "judge", dump(settings), _inputs(snapshot, round, parent), round)
+    config = dump(settings) | {"judged_by": "log loss"}
+    planned = Manifest.plan("rounds", "judge", config, _inputs(snapshot, round, parent), round)
     context = context.add(store.commit_once(planned, partial(_make, store, snapshot, parent, settings)))
-    _tell(verdict_of(context, round))
+    row = row_of(context, round)
+    console.print(f"round {row.round} {verdict_of(row)}: {row.reason}", soft_wrap=True)
     return context
 
 
-def verdict_of(context: Context, round: int) -> Round:
+def row_of(context: Context, round: int) -> Round:
     """Return the row of a judged round."""
     return next(row for row in read_rounds(context.store, context.snapshot) if row.round == round)
-
-
-def _make(store: Store, snapshot: Snapshot, parent: Round | None, settings: JudgeConfig, planned: Manifest) -> Made:
-    assert planned.round is not None
-    row = _row(store, snapshot, parent, planned.round, settings)
-    file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
-    return Made({0: file}, dump(RoundsSummary(accepted=row.accepted)))
 
 
 def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manifest]:
@@ -66,31 +62,44 @@ def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manife
     return [snapshot.get("catalog"), labels, snapshot.get("models", round), *scores, *judged]
 
 
-def _row(store: Store, snapshot: Snapshot, parent: Round | None, round: int, settings: JudgeConfig) -> Round:
-    """Compare the round with its parent and put together its row."""
-    labels, split = snapshot.about("labels", LabelsSummary, round), snapshot.about("labels", SplitSummary, round)
+def _make(store: Store, snapshot: Snapshot, parent: Round | None, settings: JudgeConfig, planned: Manifest) -> Made:
+    assert planned.round is not None
+    row, summary = _judge(store, snapshot, parent, planned.round, settings)
+    file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
+    return Made({0: file}, dump(summary))
+
+
+def _judge(
+    store: Store, snapshot: Snapshot, parent: Round | None, round: int, settings: JudgeConfig
+) -> tuple[Round, RoundsSummary]:
+    """Compare the round with its parent; return its row and what the manifest says of it."""
+    labels = snapshot.about("labels", LabelsSummary, round)
+    split = snapshot.about("labels", SplitSummary, round)
     if parent is not None and has_nothing_to_split(snapshot, round):
-        return unsplit_row(round, parent, labels, split)
-    catalog, scores = snapshot.get("catalog"), snapshot.get("scores", round)
-    comparison = None
-    if parent is not None:
-        before = snapshot.get("scores", parent.round)
-        comparison = compare_scores(store, catalog, scores, before, settings)
-    return round_row(
+        return unsplit_row(round, parent, labels, split), RoundsSummary(accepted=False)
+    tracks = None if parent is None else _read_judged(store, snapshot, parent.round, round)
+    row = round_row(
         round,
         parent,
         snapshot.about("models", ModelsSummary, round).model_id,
         snapshot.about("scores", ScoresSummary, round),
         labels,
         split,
-        comparison,
+        None if tracks is None else compare(tracks),
+        None if tracks is None else compare_held_out(tracks, settings.interval_level),
         settings,
     )
+    if tracks is None or verdict_of(row) != "undecided":
+        return row, RoundsSummary(accepted=row.accepted)
+    classes = snapshot.catalog.classes
+    return row, RoundsSummary(classes=classes, confusions=tracks.confusions(tracks.both, classes))
 
 
-def _tell(row: Round) -> None:
-    said = "accepted" if row.accepted else "rejected"
-    console.print(f"round {row.round} {said}: {row.reason}", soft_wrap=True)
+def _read_judged(store: Store, snapshot: Snapshot, before: int, after: int) -> JudgedTracks:
+    """Read the tracks that neither model has learned; one with a single member has learned all train tracks."""
+    single = any(snapshot.get("models", round).rows == 1 for round in (before, after))
+    of_parent, own = (snapshot.get("scores", round) for round in (before, after))
+    return read_judged(store, snapshot.get("catalog"), of_parent, own, held_out_only=single)
 
 
 main = StageCommand(

@@ -1,4 +1,4 @@
-"""Aggregate the segment posteriors of the last accepted round, and the sound, to an emotion and a timeline a track.
+"""Aggregate the segment posteriors in use, and the sound, to an emotion and a timeline a track.
 
 sssl songs --output OUTPUT [flags] [-- beam options]
 """
@@ -18,7 +18,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from schemas import Song, to_arrow
 from schemas.records import dump
-from sssl.arrays import posteriors
+from sssl.arrays import mean_of_models, posteriors
 from sssl.audio.mel import MelConfig
 from sssl.songs.classifier import (
     STATISTICS,
@@ -32,7 +32,10 @@ from sssl.songs.classifier import (
     summarize_songs,
 )
 from sssl.store.manifest import Receipt
-from sssl.store.rounds import last_accepted
+from sssl.store.rounds import in_use
+
+SCORES = ("scores", "undecided_scores")
+"""Inputs with the posteriors of the rounds in use, of which there may be two."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,12 @@ def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, se
 
 def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
     """Read a part's tracks that have a posterior, segments in order."""
-    scores = job.read(ref, "scores", ["track_id", "probabilities"])
+    scores = [job.read(ref, name, ["track_id", "probabilities"]) for name in SCORES if name in job.inputs]
     segments = job.read(ref, "segments", ["start_s", "sound_db"] if settings.sound else ["start_s"])
     # Appended rather than looked at beside it: tables of different length are refused.
-    rows = scores.select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
-    posterior, start_s = posteriors(scores, len(job.classes)), rows["start_s"].to_numpy(np.float64)
+    rows = scores[0].select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
+    posterior = mean_of_models([posteriors(table, len(job.classes)) for table in scores])
+    start_s = rows["start_s"].to_numpy(np.float64)
     sound = job.sound(ref, segments) if settings.sound else np.empty((len(rows), 0))
     by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
     return {
@@ -118,13 +122,18 @@ def write_songs(
 def run(context: Context, settings: SongConfig) -> Context:
     """Run the stage and return the context with the songs."""
     snapshot = context.snapshot
-    accepted = last_accepted(context.store, snapshot)
+    used = in_use(context.store, snapshot)
     segments = snapshot.get("segments")
-    inputs = [snapshot.get("catalog"), segments, snapshot.get("scores", accepted.round)]
-    config = dump(settings) | {"scores_round": accepted.round, "fitted_to": ["train", "test"]}
-    job = Job.of(context.store, "songs", ("songs",), config, inputs)
+    inputs = [snapshot.get("catalog"), segments]
+    scores = {name: snapshot.get("scores", row.round) for name, row in zip(SCORES, used.rounds, strict=False)}
+    config = dump(settings) | {
+        "scores_round": used.last.round,
+        "fitted_to": ["train", "test"],
+        "says": ["timeline_label"],
+    }
+    job = Job.of(context.store, "songs", ("songs",), config, inputs, named=scores)
     segment_s = segments.settings(MelConfig, "cut").segment_s
-    made = run_job(job, lambda root: build(root, job, settings, accepted.model_id, segment_s), context.beam_args)
+    made = run_job(job, lambda root: build(root, job, settings, used.model_id, segment_s), context.beam_args)
     return context.add(*made)
 
 

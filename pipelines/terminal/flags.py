@@ -13,6 +13,8 @@ from sssl.config import require
 from sssl.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
+_JUDGING = ("run", "judge")
+_RETIRED = ("--max-drop", "--min-gain")
 
 
 def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -31,7 +33,7 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
     try:
         return tyro.cli(
             config_class,
-            args=list(argv),
+            args=_without_retired(argv) if name in _JUDGING else list(argv),
             prog=f"sssl {name}",
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
@@ -39,6 +41,25 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
     except ConfigError as error:
         complain(error)
         raise SystemExit(2) from error
+
+
+def _without_retired(argv: Sequence[str]) -> list[str]:
+    """Take out flags that decide nothing any more, with a warning; the next version will refuse them.
+
+    `--max-drop None` was how to accept every round.
+    """
+    args, kept = iter(argv), list[str]()
+    for arg in args:
+        flag, given, value = arg.partition("=")
+        if flag.replace("_", "-") not in _RETIRED:
+            kept.append(arg)
+            continue
+        value = value if given else next(args, "")
+        accepts_all = flag.endswith("drop") and value == "None"
+        kept += ["--accept-all"] * accepts_all
+        instead = "is now --accept-all" if accepts_all else "decides nothing any more: see --decisive-z"
+        console.print(f"warning: {flag} {value} {instead}", style="yellow", markup=False, soft_wrap=True)
+    return kept
 
 
 def _required(config_class: Any) -> dict[str, Any]:

@@ -160,15 +160,15 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     return rows_of(group)
 
 
-def read_held_out(store: Store, catalog: Manifest) -> list[Catalog]:
-    """Read the held-out tracks; of row groups (parts) that have none only the statistics are read."""
-    held_out: list[Catalog] = []
+def read_labelled(store: Store, catalog: Manifest) -> pa.Table:
+    """Read the labelled tracks; of row groups (parts) that have none only the statistics are read."""
+    tables = []
     for _, file in sorted(catalog.files.items()):
         with store.open_file(file.path) as source:
-            rows = pq.read_table(source, filters=[("split", "==", "test")])
+            rows = pq.read_table(source, filters=pc.field("split").is_valid())
         check_version(version_of(rows.schema), file.path)
-        held_out += rows_of(conform(rows))
-    return held_out
+        tables.append(conform(rows))
+    return pa.concat_tables(tables)
 
 
 def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None) -> Dealt:

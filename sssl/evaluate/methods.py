@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from schemas import Catalog
-from sssl.arrays import column, posteriors
+from sssl.arrays import column, mean_of_models, posteriors
 from sssl.catalog.assign import CatalogConfig, deal_folds
 from sssl.errors import CatalogError
 from sssl.html import template
@@ -25,7 +25,7 @@ from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.rounds import last_accepted, last_split
+from sssl.store.rounds import in_use, last_split
 
 Floats = NDArray[np.float64]
 Metrics = dict[str, float | None]
@@ -166,16 +166,17 @@ def _held_out(rows: Sequence[Catalog], share: float, salt: str) -> set[str]:
 def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: float) -> Outcome:
     """Measure what a method made of a fold: songs and segments of withheld tracks, labels of train tracks."""
     classes = learned.catalog.classes
-    accepted = last_accepted(store, learned)
+    used = in_use(store, learned)
     songs = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"]).to_pandas()
     songs = songs[songs["track_id"].isin(fold.held_out)]
     songs["true_label"] = songs["track_id"].map(fold.held_out)
-    scores = store.read_table(learned.get("scores", accepted.round), ["track_id", "probabilities"])
-    p = posteriors(scores, len(classes))
+    tables = [learned.get("scores", row.round) for row in used.rounds]
+    scores = [store.read_table(table, ["track_id", "probabilities"]) for table in tables]
+    p = mean_of_models([posteriors(table, len(classes)) for table in scores])
     metrics = {
         "held_out_tracks": len(songs),
         **song_metrics(songs),
-        **posterior_metrics(scores["track_id"].to_pandas(), p, fold, classes),
+        **posterior_metrics(scores[0]["track_id"].to_pandas(), p, fold, classes),
         **label_metrics(train_labels(store, learned, fold)),
         "cpu_minutes": cpu_s / 60,
     }

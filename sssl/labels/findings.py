@@ -8,7 +8,13 @@ from schemas import Round
 from schemas.summaries import LabelsSummary
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.rounds import last_split, read_rounds
+from sssl.store.rounds import last_split, read_rounds, verdict_of
+
+_OUTCOMES = {
+    "accepted": "was taken",
+    "kept": "was not taken",
+    "undecided": "labels together with the one before",
+}
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,7 @@ class Findings:
         if not self.suspects:
             return "nothing was trained after it"
         trained = "without them" if self.set_aside else "after it"
-        taken = "was taken" if self.verdict.accepted else "was not taken"
-        return f"the model trained {trained} {taken}, because {self.verdict.reason}"
+        return f"the model trained {trained} {_OUTCOMES[verdict_of(self.verdict)]}, because {self.verdict.reason}"
 
     def __str__(self) -> str:
         return f"{self.found}; {self.outcome}"

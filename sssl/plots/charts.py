@@ -50,9 +50,9 @@ def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = Fa
 
 @drawn
 def by_round(
-    rounds: Sequence[int], series: Mapping[str, Sequence[float | None]], colors: Sequence[str], accepted: Sequence[bool]
+    rounds: Sequence[int], series: Mapping[str, Sequence[float | None]], colors: Sequence[str], stands: Sequence[bool]
 ) -> Figure:
-    """Draw shares by round, a line each, side by side and named at its end; rejected rounds are hollow."""
+    """Draw shares by round, a line each, side by side and named at its end; hollow where the model was not taken."""
     figure, axes = _plot("round")
     known = {name: np.array(values, float) for name, values in series.items() if any(v is not None for v in values)}
     ends = np.array([y[np.isfinite(y)][-1] for y in known.values()])
@@ -65,8 +65,8 @@ def by_round(
         axes.plot(rounds + shift, y, color=stroke, linewidth=1.6)
         axes.plot([np.array(rounds)[np.isfinite(y)][-1] + shift, edge], [end, label_y], color=stroke, linewidth=0.8)
         axes.annotate(short(name, 16), (edge, label_y), (4, 0), textcoords="offset points", va="center", fontsize=11)
-        for x, value, stands in zip(rounds + shift, y, accepted, strict=True):
-            face = stroke if stands else THEME["surface"]
+        for x, value, taken in zip(rounds + shift, y, stands, strict=True):
+            face = stroke if taken else THEME["surface"]
             axes.plot([x], [value], marker, color=stroke, markerfacecolor=face, markersize=6)
     axes.set_ylim(0, 1.04)
     axes.set_xlim(min(rounds) - 0.3, edge)

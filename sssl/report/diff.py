@@ -19,8 +19,11 @@ from sssl.store.sql import connect, create_views, rows
 
 Rows = list[dict[str, Any]]
 
-_VERDICT = "round, accepted, reason, confident, noisy, relabelled, heldout_accuracy, train_accuracy, model_id"
-_IN_USE = f"(select {_VERDICT} from {{}}.rounds where accepted order by round desc limit 1)"
+_VERDICT = "round, accepted, verdict, reason, confident, noisy, relabelled, heldout_accuracy, train_accuracy, model_id"
+_IN_USE = (
+    f"(select {_VERDICT} from {{0}}.rounds where (accepted or verdict = 'undecided') "
+    "and round >= (select max(round) from {0}.rounds where accepted) order by round)"
+)
 _SONGS = "before.songs a join after.songs b using (track_id)"
 
 _RUNS = {

@@ -14,6 +14,7 @@ from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.relabel import SplitSummary
 from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
+from sssl.store.rounds import verdict_of
 
 SHOWN_STOPS = 3  # rounds in a flow of labels
 
@@ -23,21 +24,22 @@ def context(source: Source) -> Context:
     rounds, labels = source.rounds, {m.round: m for m in source.snapshot.of("labels")}
     counts = {round: manifest.about(LabelsSummary, source.classes) for round, manifest in labels.items()}
     fitted = {round: manifest.about(SplitSummary) for round, manifest in labels.items()}
-    numbers, accepted = [row.round for row in rounds], [row.accepted for row in rounds]
+    numbers, stands = [row.round for row in rounds], [verdict_of(row) != "kept" for row in rounds]
     accuracy = {
         "held-out tracks": [row.heldout_accuracy for row in rounds],
         "train tracks": [row.train_accuracy for row in rounds],
     }
     confident = {name: [counts[r].confident_share(name) for r in numbers] for name in source.classes}
-    alt = "Confident share by class and round"
+    alt, of_mean = "Confident share by class and round", "Accuracy of the mean posterior by round"
     split_rounds = [row for row in rounds if fitted[row.round].common is not None]
-    last = source.split.round
+    last, settings = source.split.round, source.snapshot.of("rounds")[-1].settings(JudgeConfig)
     splits = [_split_of(source, row, fitted[row.round], large=row.round == last) for row in split_rounds]
     return {
         "rounds": rounds,
-        "interval_level": source.snapshot.of("rounds")[-1].settings(JudgeConfig).interval_level,
-        "accuracy": charts.by_round("accuracy", "Accuracy by round", numbers, accuracy, ("accent", "muted"), accepted),
-        "confident": charts.by_round("confident", alt, numbers, confident, source.colors, accepted),
+        "decisive_z": settings.decisive_z,
+        "interval_level": settings.interval_level,
+        "accuracy": charts.by_round("accuracy", of_mean, numbers, accuracy, ("accent", "muted"), stands),
+        "confident": charts.by_round("confident", alt, numbers, confident, source.colors, stands),
         "splits": sorted(splits, key=lambda split: not split["by_class"]),
         "flow": _flow(source, counts) if last else None,
     }

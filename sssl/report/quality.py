@@ -1,25 +1,26 @@
-"""Confusion matrices of the accepted scores and of the song classifier, and whether a confidence keeps its word."""
+"""Confusion matrices of the song classifier and of the scores in use, and whether a confidence keeps its word."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from schemas.summaries import ScoresSummary, SongsSummary
+from schemas.summaries import SongsSummary
 from sssl.metrics import quality, reliability
 from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
 from sssl.songs.classifier import bins_for
+from sssl.store.rounds import guesses_in_use
 
 FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
 
 
 def context(source: Source) -> Context:
-    """Confusion matrices of the accepted scores and of the song classifier, and the confidence of songs."""
+    """Confusion matrices of published labels and of the scores in use, and the confidence of songs."""
     songs = source.snapshot.about("songs", SongsSummary)
-    scores = source.snapshot.about("scores", ScoresSummary, source.accepted.round)
+    by_mean = guesses_in_use(source.snapshot, source.used)
     matrices = [
         {"what": what, "which": which, **_matrix(guesses.confusion(split))}
-        for what, guesses in (("Song classifier", songs), ("Mean posterior", scores))
+        for what, guesses in (("Published label", songs), ("Mean posterior", by_mean))
         for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
     ]
     edges, counts = source.histogram("confidence", "songs", 1.0, 20)

@@ -18,7 +18,7 @@ from sssl.plots.timeline import clock
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
-from sssl.store.rounds import last_accepted, last_split, read_rounds
+from sssl.store.rounds import InUse, in_use, last_split, read_rounds, verdict_of
 from sssl.store.sql import connect
 
 Floats = NDArray[np.float64]
@@ -35,13 +35,13 @@ class Source:
     connection: duckdb.DuckDBPyConnection
     classes: tuple[str, ...]
     rounds: list[Round]
-    accepted: Round
+    used: InUse
 
     @classmethod
     def of(cls, store: Store, snapshot: Snapshot) -> Source:
         classes = snapshot.catalog.classes
-        rounds, accepted = read_rounds(store, snapshot), last_accepted(store, snapshot)
-        return cls(store, snapshot, connect(store, snapshot), classes, rounds, accepted)
+        rounds, used = read_rounds(store, snapshot), in_use(store, snapshot)
+        return cls(store, snapshot, connect(store, snapshot), classes, rounds, used)
 
     @property
     def split(self) -> Manifest:
@@ -101,4 +101,4 @@ def _code(text: str) -> Markup:
 
 _NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
 _TIMES = {"hours": _hours, "clock": _clock, "seconds": _seconds}
-FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, **_TIMES, "code": _code}
+FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, **_TIMES, "code": _code, "verdict": verdict_of}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,7 +17,7 @@ from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.removals import hash_id, taken_down
-from sssl.store.rounds import last_split, read_rounds
+from sssl.store.rounds import last_split, read_rounds, verdict_of
 
 Floats = NDArray[np.float64]
 
@@ -81,11 +81,28 @@ class Story:
         return self.song_model.classifier_for(self.track.split).without_sound(posterior)
 
     @property
+    def why_the_timeline_differs(self) -> str | None:
+        """Say why the song has another label than most of its timeline; None if it has not."""
+        if self.song is None or self.song.timeline_label in (None, self.song.label):
+            return None
+        mean = None if self.used is None else self.used.posterior
+        if mean is not None and self.classes[int(mean.argmax())] == self.song.label:
+            return "by the mean posterior few segments that are sure outweigh many that are not"
+        return "the song classifier also goes by the track's sound and by its least sure segments"
+
+    @property
     def used(self) -> TrackRound | None:
-        """The round whose scores the song was made from, else the last accepted one."""
+        """The round whose scores the song was made from, else the last accepted one.
+
+        Where its verdict is undecided, two rounds made the song: the scores are the means of both.
+        """
+        own = [round for round in self.rounds if self.song and round.verdict.round == self.song.round]
         accepted = [round for round in self.rounds if round.verdict.accepted]
-        own = [round for round in accepted if self.song and round.verdict.round == self.song.round]
-        return next(reversed(own or accepted), None)
+        last = next(reversed(own or accepted), None)
+        if last is None or verdict_of(last.verdict) != "undecided":
+            return last
+        (parent,) = [round for round in self.rounds if round.verdict.round == last.verdict.parent_round]
+        return replace(last, scores=list(map(_mean_score, parent.scores, last.scores)))
 
 
 def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
@@ -149,6 +166,19 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
         frame_hop=story.cut.frame_hop,
     )
     return track_png(view, story.classes)
+
+
+def _mean_score(before: Score, after: Score) -> Score:
+    """Return a segment's score by two models together, by one of them where the other gave no posterior."""
+    posteriors = [row.probabilities for row in (before, after) if row.probabilities is not None]
+    losses = [row.loss for row in (before, after) if row.loss is not None]
+    return replace(
+        after,
+        probabilities=np.mean(posteriors, axis=0).tolist() if posteriors else None,
+        loss=float(-np.log(np.mean(np.exp(np.negative(losses))))) if losses else None,
+        reason=None if posteriors else after.reason,
+        model_id=f"{before.model_id}+{after.model_id}",
+    )
 
 
 @dataclass(frozen=True)

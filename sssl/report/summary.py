@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 import numpy as np
 
-from schemas.summaries import LabelsSummary, ScoresSummary, SongsSummary
+from schemas.summaries import LabelsSummary, SongsSummary
 from sssl.audio.mel import MelConfig
-from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
 from sssl.model.settings import TrainConfig
 from sssl.presets import GUARDED, PRESETS
-from sssl.report.source import Context, Source, stopped
+from sssl.report.source import Context, Source
+from sssl.store.rounds import guesses_in_use
 
 
 def context(source: Source) -> Context:
@@ -26,12 +26,11 @@ def context(source: Source) -> Context:
         "(select count(*) from ledger where status = 'failed') failed, "
         "(select count(*) from ledger where status = 'partial') partial"
     )
-    segments, songs, accepted = source.snapshot.get("segments"), source.snapshot.get("songs"), source.accepted
+    segments, songs = source.snapshot.get("segments"), source.snapshot.get("songs")
     by_song = source.snapshot.about("songs", SongsSummary).confusion("test")
-    by_mean = source.snapshot.about("scores", ScoresSummary, accepted.round).confusion("test")
+    by_mean = guesses_in_use(source.snapshot, source.used).confusion("test")
     song_quality = quality(by_song)
-    max_drop = source.snapshot.of("rounds")[-1].settings(JudgeConfig).max_drop
-    training = source.snapshot.get("models", accepted.round).settings(TrainConfig)
+    training = source.snapshot.get("models", source.used.last.round).settings(TrainConfig)
     preset, differences = nearest_preset(source)
     return found | {
         "segments": segments.rows,
@@ -39,13 +38,13 @@ def context(source: Source) -> Context:
         "threshold": source.song_model.threshold,
         "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
         "warm_up": source.rounds[0],
-        "accepted": accepted,
+        "used": source.used,
         "findings": Findings.of(source.store, source.snapshot),
         "relabelled": source.split.about(LabelsSummary).relabelled,
         "song_quality": song_quality,
         "mean_quality": quality(by_mean),
         "gained": int(np.trace(by_song) - np.trace(by_mean)),
-        "selected": max_drop is not None and any(row.round and not stopped(row) for row in source.rounds),
+        "selected": any(row.judged_tracks is not None for row in source.rounds),
         "interval": wilson(song_quality.accuracy, song_quality.tracks) if song_quality.accuracy is not None else None,
         "made_at": songs.created_at,
         "train": training,

@@ -283,6 +283,7 @@ class SongMaker:
         """
         probabilities = self.model.classifier_for(split).probabilities(statistics(posterior, sound))
         peak = int(probabilities.argmax())
+        entries = timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments)
         return Song(
             track_id=track_id,
             label=self.classes[peak],
@@ -290,9 +291,10 @@ class SongMaker:
             probabilities=probabilities.tolist(),
             abstained=self.model.threshold.abstains(float(probabilities[peak])),
             segments=len(posterior),
-            timeline=timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments),
+            timeline=entries,
             round=self.round,
             model_id=self.model_id,
+            timeline_label=longest_label(entries),
         )
 
 
@@ -333,6 +335,14 @@ def timeline(
             }
         )
     return entries
+
+
+def longest_label(entries: Sequence[dict[str, Any]]) -> str:
+    """Return the emotion that takes the most time in a timeline, the first to appear of several."""
+    seconds: dict[str, float] = {}
+    for entry in entries:
+        seconds[entry["label"]] = seconds.get(entry["label"], 0.0) + entry["end_s"] - entry["start_s"]
+    return max(seconds, key=lambda label: seconds[label])
 
 
 def _moving_average(posterior: Floats, width: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas import Catalog, Song, records
+from sssl.arrays import mean_of_models
 from sssl.audio.cut import cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -20,14 +22,14 @@ from sssl.model.settings import ScoreConfig
 from sssl.songs.classifier import SongConfig, SongMaker, SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.rounds import last_accepted
+from sssl.store.rounds import in_use
 
 
 @dataclass(frozen=True)
 class Labeller:
-    """The model of the last accepted round, with the settings that its catalog was cut, scored and labelled with."""
+    """The models in use, with the settings that their catalog was cut, scored and labelled with."""
 
-    model: Model
+    models: tuple[Model, ...]
     mel: MelConfig
     gate: GateConfig
     score: ScoreConfig
@@ -48,7 +50,8 @@ class Labeller:
         index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
-        probabilities = posteriors(self.model, log_mel, folds, self.score, threads=1).astype(np.float64)
+        by_model = [posteriors(m, log_mel, folds, self.score, threads=1) for m in self.models]
+        probabilities = mean_of_models([found.astype(np.float64) for found in by_model])
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
             raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")
@@ -67,31 +70,31 @@ def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a labeller is made from: the path of its weights in the store, and settings that JSON can hold."""
+    """What a labeller is made from: the path in the store of each model's weights, and settings that JSON can hold."""
 
-    weights: str
+    weights: tuple[str, ...]
     settings: dict[str, Any]
 
     @classmethod
     def of(cls, store: Store, snapshot: Snapshot) -> Recipe:
-        """Collect the recipe of the model of the last accepted round.
+        """Collect the recipe of the models in use.
 
         Raises:
             StoreError: the folder has no songs yet.
         """
         songs, segments = snapshot.get("songs"), snapshot.get("segments")
-        accepted = last_accepted(store, snapshot)
+        used = in_use(store, snapshot)
         settings = {
             "cut": segments.config["cut"],
             "gate": segments.config["gate"],
-            "score": snapshot.get("scores", accepted.round).config,
+            "score": snapshot.get("scores", used.last.round).config,
             "songs": songs.config,
             "song_model": records.dump(songs.about(SongModel)),
             "classes": list(snapshot.catalog.classes),
-            "round": accepted.round,
-            "model_id": accepted.model_id,
+            "round": used.last.round,
+            "model_id": used.model_id,
         }
-        return cls(snapshot.get("models", accepted.round).files[0].path, settings)
+        return cls(tuple(snapshot.get("models", row.round).files[0].path for row in used.rounds), settings)
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,8 @@ class _Settings:
     model_id: str
 
 
-def make_labeller(weights: bytes, settings: dict[str, Any]) -> Labeller:
-    """Make a labeller from the content of a model file and the settings of its recipe."""
+def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labeller:
+    """Make a labeller from the content of each model's file and the settings of its recipe."""
     found = records.load(_Settings, settings)
     maker = SongMaker(
         model=found.song_model,
@@ -119,11 +122,11 @@ def make_labeller(weights: bytes, settings: dict[str, Any]) -> Labeller:
         round=found.round,
         model_id=found.model_id,
     )
-    return Labeller(load(weights), found.cut, found.gate, found.score, maker)
+    return Labeller(tuple(map(load, weights)), found.cut, found.gate, found.score, maker)
 
 
 @lru_cache(maxsize=4)
 def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
     found = [store.manifest(*ref.split("/")) for ref in refs]
     recipe = Recipe.of(store, Snapshot(tuple(manifest for manifest in found if manifest is not None)))
-    return make_labeller(store.read_bytes(recipe.weights), recipe.settings)
+    return make_labeller([store.read_bytes(path) for path in recipe.weights], recipe.settings)

@@ -17,6 +17,10 @@ from schemas.summaries import CatalogSummary, of_today
 from sssl.errors import StoreError
 from sssl.version import __version__
 
+_NAMES = 2
+"""Part of each generation's name: the schema version of when names began to outlive it. It stays as it is, so that a
+release renames nothing."""
+
 
 @dataclass(frozen=True)
 class Written:
@@ -178,7 +182,7 @@ def check_version(version: int | None, what: str) -> None:
 def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
     """Name the generation that a stage makes from its config and the full content of its parents."""
     content = sorted([parent.ref, parent.digest] for parent in parents)
-    return digest_of([SCHEMA_VERSION, stage, round, config, content])[:12]
+    return digest_of([_NAMES, stage, round, config, content])[:12]
 
 
 @dataclass(frozen=True)

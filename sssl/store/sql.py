@@ -20,17 +20,31 @@ from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import last_split, scores_behind
 
 ACCEPTED_VIEWS = {
-    "accepted_labels": "labels of the last accepted round: what the model in use was trained on",
-    "accepted_scores": "scores of the last accepted round: what songs are made from",
+    "accepted_labels": "labels of the last accepted round: what its model was trained on",
+    "accepted_scores": "what songs are made from: scores of the last accepted round, or the mean of its and those of "
+    "the round after it, where that one's verdict is undecided",
 }
+_OF_ACCEPTED = "select * from {} where round = (select max(round) from rounds where accepted)"
+_UNDECIDED = (
+    "select max(round) from rounds where verdict = 'undecided' "
+    "and round > (select max(round) from rounds where accepted)"
+)
+_OF_BOTH = """select track_id, segment_index, b.round,
+case when a.probabilities is null or b.probabilities is null then coalesce(a.probabilities, b.probabilities)
+  else list_transform(list_zip(a.probabilities, b.probabilities), lambda p: ((p[1] + p[2]) / 2)::float)
+  end as probabilities,
+coalesce(-ln((exp(-a.loss::double) + exp(-b.loss::double)) / 2), a.loss, b.loss)::float as loss,
+case when a.probabilities is null then b.reason end as reason, a.model_id || '+' || b.model_id as model_id
+from (select * from scores where round = (select parent_round from rounds where round = {0})) a
+join (select * from scores where round = {0}) b using (track_id, segment_index)"""
 
 
 def connect(store: Store, snapshot: Snapshot, database: str = ":memory:") -> duckdb.DuckDBPyConnection:
     """Open a new database, in memory or in a file, with a view of each table of a snapshot.
 
-    Besides the tables there are `accepted_labels` and `accepted_scores` (the last accepted round only), `suspects` (one
-    row a segment whose label looks wrong, by the last split made), `manifests` (one row a committed generation: what
-    made it, from what) and `files` (one row a file).
+    Besides the tables there are `accepted_labels` and `accepted_scores` (of the rounds in use), `suspects` (one row a
+    segment whose label looks wrong, by the last split made), `manifests` (one row a committed generation: what made it,
+    from what) and `files` (one row a file).
     """
     connection = duckdb.connect(database)
     create_views(connection, store, snapshot)
@@ -55,14 +69,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
             except duckdb.Error as error:
                 raise StoreError(f"the table {name} of {store.root} cannot be read: {error}") from error
     _create_manifests(connection, store, snapshot)
-    for view, doc in ACCEPTED_VIEWS.items():
-        name = view.removeprefix("accepted_")
-        if snapshot.of("rounds") and snapshot.of(name):
-            connection.execute(
-                f"create view {view} as select * from {name} "
-                "where round = (select max(round) from rounds where accepted)"
-            )
-            connection.execute(f"comment on view {view} is {_quote(doc)}")
+    _create_accepted(connection, snapshot)
     _create_suspects(connection, snapshot)
 
 
@@ -116,6 +123,20 @@ def _of_today(connection: duckdb.DuckDBPyConnection, table: type, found: str) ->
         zip(missing.column_names, connection.from_arrow(missing).types if len(missing.schema) else [], strict=True)
     )
     return ", ".join(c.name if c.name in there else f"null::{types[c.name]} as {c.name}" for c in columns(table))
+
+
+def _create_accepted(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:
+    """Create the views of the rounds in use."""
+    if not snapshot.of("rounds"):
+        return
+    ((undecided,),) = connection.sql(_UNDECIDED).fetchall()
+    for view, doc in ACCEPTED_VIEWS.items():
+        name = view.removeprefix("accepted_")
+        both = name == "scores" and undecided is not None
+        if snapshot.of(name):
+            shown = _OF_BOTH.format(undecided) if both else _OF_ACCEPTED.format(name)
+            connection.execute(f"create view {view} as {shown}")
+            connection.execute(f"comment on view {view} is {_quote(doc)}")
 
 
 def _create_suspects(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) -> None:

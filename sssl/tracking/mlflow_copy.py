@@ -217,7 +217,7 @@ class Copy:
         model = self._record.model
         if model is None or self._model == model.digest:
             return
-        if not self._store.exists(model.weights):
+        if not all(map(self._store.exists, model.all_weights)):
             LOGGER.warning("the model of run %s is no longer in %s", self._record.key, self._store.root)
             return
         tag = "sssl.model"
@@ -233,7 +233,9 @@ class Copy:
 
         run_id = self._known[""].run_id
         made = self._client.create_logged_model(self._experiment, MODEL, run_id, params=self._record.whole.params)
-        (folder / "weights").write_bytes(self._store.read_bytes(model.weights))
+        (folder / "weights").mkdir()
+        for number, path in enumerate(model.all_weights):
+            (folder / "weights" / f"{number}.safetensors").write_bytes(self._store.read_bytes(path))
         (folder / "settings").write_text(json.dumps(model.settings))
         _save_model(folder, made, run_id)
         self._client.log_model_artifacts(made.model_id, str(folder / "model"))

@@ -20,8 +20,9 @@ class SongLabels(PythonModel):
     """Labels files by their paths or URLs, as `sssl.label` does."""
 
     def load_context(self, context: Any) -> None:
-        weights, settings = (Path(context.artifacts[name]).read_bytes() for name in ("weights", "settings"))
-        self._labeller = make_labeller(weights, json.loads(settings))
+        weights, settings = (Path(context.artifacts[name]) for name in ("weights", "settings"))
+        models = [path.read_bytes() for path in sorted(weights.iterdir())]
+        self._labeller = make_labeller(models, json.loads(settings.read_bytes()))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Return a row a path; a file that cannot be labelled has nothing but a `reason` (docs/reasons.md)."""

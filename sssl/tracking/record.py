@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from schemas.records import later
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 
@@ -39,11 +40,19 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class LoggedModel:
-    """Where the weights of a model are, the settings that go with them, and the digest of both."""
+    """Where the weights of what labels are, the settings that go with them, and the digest of both.
+
+    Where two models label together, `other_weights` are those of the second.
+    """
 
     weights: str
     settings: dict[str, Any]
     digest: str
+    other_weights: tuple[str, ...] = later((), neutral=())
+
+    @property
+    def all_weights(self) -> tuple[str, ...]:
+        return (self.weights, *self.other_weights)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import UnsupportedOperation
 from typing import Any
@@ -50,13 +50,25 @@ class Tracker:
         """Log metrics of the whole run."""
         RoundLog(self._record.whole, self._line).log(metrics, step)
 
+    def judged(self, round: int, metrics: Mapping[str, float | None], tags: Mapping[str, str]) -> None:
+        """Log what a round came to, once it is judged."""
+        log = RoundLog(self._record.round(round), self._line)
+        for name, value in tags.items():
+            log.tag(name, value)
+        log.log(metrics)
+
+    def read(self, manifest: Manifest, uri: str) -> None:
+        """Log what the whole run read."""
+        RoundLog(self._record.whole, self._line).read(manifest, uri)
+
     def tag(self, name: str, value: str) -> None:
         """Set a tag of the whole run."""
         RoundLog(self._record.whole, self._line).tag(name, value)
 
-    def model(self, weights: str, settings: Mapping[str, Any]) -> None:
-        """Log and register the model of the run: the path of its weights in the store, and what goes with them."""
-        self._record.model = LoggedModel(weights, dict(settings), digest_of(settings))
+    def model(self, weights: Sequence[str], settings: Mapping[str, Any]) -> None:
+        """Log and register what labels: the paths of its weights in the store, and what goes with them."""
+        first, *others = weights
+        self._record.model = LoggedModel(first, dict(settings), digest_of(settings), tuple(others))
         self._line.send()
 
     def files(self, contents: Mapping[str, bytes]) -> None:

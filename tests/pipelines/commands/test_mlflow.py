@@ -22,7 +22,7 @@ from sssl.tracking.tracker import Tracker, sync
 
 TINY = [
     "--tracks-per-part", "4", "--folds", "3", "--warmup-epochs", "2", "--epochs", "1", "--rounds", "1",
-    "--max-drop", "None", "--min-separation", "None", "--min-agreement", "None", "--batch-size", "8",
+    "--min-separation", "None", "--min-agreement", "None", "--batch-size", "8", "--accept-all",
 ]  # fmt: skip
 
 

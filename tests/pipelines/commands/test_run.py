@@ -109,7 +109,7 @@ def test_a_second_run_does_no_work_and_changes_nothing(finished, catalog, capfd)
 
 
 def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
-    flags = dict(zip(FAST[::2], FAST[1::2], strict=True))
+    flags = dict(zip(FAST[:-1:2], FAST[1:-1:2], strict=True))
     output = str(tmp_path / "out")
 
     def stage(name, *args, take=()):
@@ -121,7 +121,7 @@ def test_stages_alone_make_the_same_tables_as_run(finished, catalog, tmp_path):
         stage("relabel", "--round", round, take=["--min-separation", "--min-agreement"])
         stage("train", "--round", round, take=["--warmup-epochs", "--epochs", "--batch-size"])
         stage("score", "--round", round)
-        stage("judge", "--round", round, take=["--max-drop"])
+        stage("judge", "--round", round, FAST[-1])
     stage("songs")
     stage("report")
     alone = {m.ref: m.digest for m in Store.open(output).latest().manifests}

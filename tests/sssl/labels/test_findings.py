@@ -73,9 +73,12 @@ def test_findings_say_what_was_found_and_what_became_of_the_model(report_folder)
     findings = Findings.of(*report_folder)
     found, outcome = str(findings).split("; ", 1)
     assert found == f"{findings.suspects} of {findings.segments} segments of train tracks look wrong"
-    assert outcome.startswith("the model trained without them was not taken, because accuracy fell")
-    taken = dataclasses.replace(findings.verdict, accepted=True, reason="it is better")
+    assert outcome.startswith("the model trained without them was not taken, because its log loss rose: +")
+    taken = dataclasses.replace(findings.verdict, accepted=True, verdict="accepted", reason="it is better")
     told = dataclasses.replace(findings, verdict=taken, set_aside=False)
     assert told.outcome == "the model trained after it was taken, because it is better"
+    both = dataclasses.replace(findings.verdict, verdict="undecided", reason="nobody knows")
+    told = dataclasses.replace(findings, verdict=both)
+    assert told.outcome == "the model trained without them labels together with the one before, because nobody knows"
     assert dataclasses.replace(findings, suspects=0).outcome == "nothing was trained after it"
     assert dataclasses.replace(findings, verdict=None).outcome == "no model was judged after it"

@@ -207,3 +207,11 @@ def test_a_part_that_a_power_failure_emptied_is_not_done(on_disk, emptied):
     assert on_disk.receipt("segments/g", 3) is not None
     Path(on_disk.url(emptied)).write_bytes(b"")
     assert on_disk.receipt("segments/g", 3) is None
+
+
+def test_a_release_renames_no_generation(monkeypatch):
+    """A name as schema version 2 gave it."""
+    parent = manifest("scores", "g")
+    for version in (2, 3, 4):
+        monkeypatch.setattr("sssl.store.manifest.SCHEMA_VERSION", version)
+        assert generation_name("score", 1, {"views": 1}, [parent]) == "236a1682e280"

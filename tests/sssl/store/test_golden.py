@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.cli import main
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION, TABLES, arrow_schema, columns
-from sssl.catalog.read import read_held_out, read_part
+from sssl.catalog.read import read_labelled, read_part, rows_of
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.sql import connect
@@ -142,7 +142,9 @@ def test_a_file_of_a_newer_version_is_refused(golden, tmp_path):
         store.read_table(store.latest().get("songs"))
 
 
-@pytest.mark.parametrize("read_rows", [lambda store, c: read_part(store, c, 0), read_held_out])
+@pytest.mark.parametrize(
+    "read_rows", [lambda store, c: read_part(store, c, 0), lambda store, c: rows_of(read_labelled(store, c))]
+)
 def test_a_catalog_of_another_version_is_read_by_part_as_it_is_whole(golden, tmp_path, read_rows):
     path = copy(golden, tmp_path) / "catalog" / "golden" / "part-00000.parquet"
     store = Store.open(str(tmp_path / "out"))

@@ -5,9 +5,11 @@ import sys
 import mlflow
 import pytest
 
+from pipelines.commands.run import state_metrics
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
+from sssl.store.sql import connect
 from sssl.tracking.mlflow_copy import _MODEL_NEEDS, Untold
 from sssl.tracking.tracker import Tracker, sync
 
@@ -30,7 +32,7 @@ def test_a_run_is_a_parent_with_a_child_a_round(runs, finished):
 def test_metrics_come_by_epoch_and_by_round(runs, finished):
     client, found = runs
     (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-    history = client.get_metric_history(parent.info.run_id, "heldout_accuracy")
+    history = client.get_metric_history(parent.info.run_id, "heldout_accuracy_mean_posterior")
     expected = {row.round: row.heldout_accuracy for row in read_rounds(finished, finished.latest())}
     assert {m.step: m.value for m in history} == pytest.approx(expected)
     (first,) = [run for run in found if run.data.tags.get("sssl.round") == "0"]
@@ -114,3 +116,40 @@ def test_the_logged_model_names_every_package_that_it_imports():
                     imported.add(node.module.split(".")[0])
     needed = imported - sys.stdlib_module_names - {"sssl", "schemas"}
     assert needed == {name.replace("scikit-learn", "sklearn") for name in _MODEL_NEEDS}
+
+
+def test_the_last_step_of_a_run_is_what_labels(runs, finished):
+    """Published labels, then the mean posterior of what is in use; a round's own numbers are in its run."""
+    client, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    snapshot = finished.latest()
+    connection = connect(finished, snapshot)
+    ((published,),) = connection.sql(
+        "select avg((s.label = c.label)::int) from songs s join catalog c using (track_id) where split = 'test'"
+    ).fetchall()
+    assert parent.data.metrics["heldout_accuracy_published_label"] == pytest.approx(published)
+    last = read_rounds(finished, snapshot)[-1]
+    steps = {m.step: m.value for m in client.get_metric_history(parent.info.run_id, "suspects")}
+    assert steps[last.round] == connection.sql("select count(*) from suspects").fetchall()[0][0]
+    assert {run.data.tags["sssl.verdict"] for run in found if run is not parent} == {"accepted"}
+    (child,) = [run for run in found if run.data.tags.get("sssl.round") == str(last.round)]
+    assert child.data.metrics["heldout_accuracy_mean_posterior"] == pytest.approx(last.heldout_accuracy)
+    assert child.data.tags["sssl.reason"] == last.reason
+    assert "look wrong" in parent.data.tags["sssl.findings"]
+
+
+def test_a_run_has_the_datasets_that_its_rounds_read(runs):
+    _, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    names = [given.dataset.name for given in parent.inputs.dataset_inputs]
+    assert sorted(names) == ["catalog", "labels", "labels", "labels", "segments"]
+
+
+def test_a_rejected_round_leaves_the_numbers_of_what_is_in_use(report_folder):
+    store, snapshot = report_folder
+    row = read_rounds(store, snapshot)[-1]
+    assert not row.accepted
+    state = state_metrics(store, snapshot)
+    (accepted,) = [row for row in read_rounds(store, snapshot) if row.round == 1]
+    assert state["heldout_accuracy_mean_posterior"] == pytest.approx(accepted.heldout_accuracy)
+    assert row.heldout_accuracy != accepted.heldout_accuracy
