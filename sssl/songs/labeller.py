@@ -50,8 +50,8 @@ class Labeller:
         index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
-        by_model = [posteriors(m, log_mel, folds, self.score, threads=1) for m in self.models]
-        probabilities = mean_of_models([found.astype(np.float64) for found in by_model])
+        found = [posteriors(model, log_mel, folds, self.score, threads=1) for model in self.models]
+        probabilities = mean_of_models([one.astype(np.float64) for one in found])
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
             raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")

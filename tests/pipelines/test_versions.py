@@ -109,7 +109,7 @@ NO_RECORDS = ("params", "tags")
 RECORD_FIELDS = {
     "schema_version", "table", "path", "part", "tables", "sha256_of_track_ids", "truth", "runs", "started_ms",
     "classes", "rate_hz", "silence_db", "smooth_segments", "views", "consistency", "tau", "gain_db", "batch_size",
-    "max_drop", "mean", "coefficients", "abstain_below", "accuracy", "std", "axis",
+    "decisive_z", "mean", "coefficients", "abstain_below", "accuracy", "std", "axis",
 }  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def from_tomorrow(output):
         ["rollback", "--round", "0"],
         ["mlflow-sync", "--mlflow-uri", "sqlite:///{out}/../mlflow.db"],
         ["takedown", "--track-id", "Q1_0"],
-        ["judge", "--round", "1", "--max-drop", "None"],
+        ["judge", "--round", "1", "--accept-all"],
         ["score", "--round", "0"],
     ],
     ids=lambda command: command[0],
