@@ -18,7 +18,7 @@ from docstring_parser import parse_from_object
 from google.cloud import secretmanager
 
 from pipelines import cli
-from pipelines.terminal.flags import complain
+from pipelines.terminal.flags import complain, is_retired
 from sssl.config import require
 from sssl.errors import ConfigError
 
@@ -74,7 +74,7 @@ def command_line(stage: str, args: Sequence[str]) -> list[str]:
         name, _, value = arg.removeprefix("--").partition("=")
         flag = flags.get(name.replace("-", "_"))
         if flag is None:
-            beams.append(arg)
+            (ours if is_retired(stage, f"--{name}") else beams).append(arg)
         else:
             ours += flag.words(value)
     return [stage, *ours, *(["--", *beams] if beams else [])]

@@ -1,9 +1,12 @@
 import csv
 import os
+import tempfile
 import uuid
 
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What hypothesis keeps would lie in the checkout, which other tests take whole.
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "hypothesis"))
 
 import browser as chromium_browser
 import gcs

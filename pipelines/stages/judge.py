@@ -20,7 +20,7 @@ from sssl.labels.relabel import SplitSummary
 from sssl.presets import PresetName
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
-from sssl.store.rounds import has_nothing_to_split, last_accepted, read_rounds, verdict_of
+from sssl.store.rounds import has_nothing_to_split, in_use, last_accepted, read_rounds, verdict_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,9 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
     config = dump(settings) | {"judged_by": "log loss"}
     planned = Manifest.plan("rounds", "judge", config, _inputs(snapshot, round, parent), round)
     context = context.add(store.commit_once(planned, partial(_make, store, snapshot, parent, settings)))
+    if snapshot.of("songs") and in_use(store, context.snapshot).model_id != in_use(store, snapshot).model_id:
+        # Songs by other models than those in use would contradict whatever labels a file from here on.
+        context = context.on(context.snapshot.without("songs"))
     row = row_of(context, round)
     console.print(f"round {row.round} {verdict_of(row)}: {row.reason}", soft_wrap=True)
     return context

@@ -43,6 +43,11 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
         raise SystemExit(2) from error
 
 
+def is_retired(command: str, flag: str) -> bool:
+    """Whether a command takes a flag (`--name`, in either spelling) for one more version, with a warning."""
+    return command in _JUDGING and flag.replace("_", "-") in _RETIRED
+
+
 def _without_retired(argv: Sequence[str]) -> list[str]:
     """Take out flags that decide nothing any more, with a warning; the next version will refuse them.
 

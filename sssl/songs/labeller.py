@@ -113,7 +113,10 @@ class _Settings:
 
 def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labeller:
     """Make a labeller from the content of each model's file and the settings of its recipe."""
-    found = records.load(_Settings, settings)
+    # Records of MLflow from before there were two classifiers have one.
+    fitted = settings["song_model"]
+    fitted = {"held_out_classifier": fitted["classifier"]} | fitted
+    found = records.load(_Settings, settings | {"song_model": fitted})
     maker = SongMaker(
         model=found.song_model,
         settings=found.songs,

@@ -205,6 +205,10 @@ class Snapshot:
         """Leave out all other tables."""
         return Snapshot(tuple(m for m in self.manifests if m.table in tables))
 
+    def without(self, table: str) -> Snapshot:
+        """Leave out a table."""
+        return Snapshot(tuple(m for m in self.manifests if m.table != table))
+
     def covers(self, other: Snapshot) -> bool:
         """Whether every table (and round) of `other` is here: publishing this takes nothing from a reader."""
         return {(m.table, m.round) for m in other.manifests} <= {(m.table, m.round) for m in self.manifests}

@@ -78,6 +78,7 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
     ]  # fmt: skip
     assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours"]
     assert command_line("score", ["--large-model=True"]) == ["score", "--large-model"]
+    assert command_line("judge", ["--max_drop=0.02"]) == ["judge", "--max_drop=0.02"]  # with a warning
     with pytest.raises(ConfigError, match="--large-model"):
         command_line("score", ["--large_model=yes"])
 

@@ -27,7 +27,7 @@ NAMES = {
     "train": "873a2429e896",
     "train as in the paper": "f3d8ce6f3126",
     "score": "7fa85f7ee8ab",
-    "judge": "9f45fd5a0ef5",
+    "judge": "914a4dfe0710",
     "songs": "1ed7f9704978",
     "deal": "6bfeb9bb140b",
     "plant": "2c7d2adcf61b",

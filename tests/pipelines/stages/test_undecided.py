@@ -155,6 +155,18 @@ def output(finished, tmp_path_factory):
     return Store.open(output)
 
 
+def test_songs_go_with_the_models_that_made_them(finished, tmp_path, capsys):
+    copied = str(shutil.copytree(finished.root, tmp_path / "out"))
+    assert main(["judge", "--output", copied, "--round", "1", "--decisive-z", "1000"]) == 0
+    assert "no longer published, made from what has just changed: " in " ".join(capsys.readouterr().err.split())
+    snapshot = Store.open(copied).latest()
+    assert not snapshot.of("songs")
+    assert snapshot.of("scores")
+    assert main(["songs", "--output", copied]) == 0
+    assert main(["judge", "--output", copied, "--round", "1", "--decisive-z", "1000"]) == 0
+    assert Store.open(copied).latest().of("songs")
+
+
 def test_a_file_is_labelled_as_its_track_was(output):
     rows = connect(output, output.latest()).sql(
         "select uri, fold, split, songs.* exclude (track_id) from songs join catalog using (track_id) "

@@ -471,7 +471,7 @@ def test_memory_does_not_grow_with_the_track(tmp_path):
 
 def peak_memory_kb(path):
     program = (
-        "import resource, sys; from sssl.audio import Decoder;"
+        "import resource, sys; from sssl.audio.decode import Decoder;"
         f"assert sum(map(len, Decoder(sys.argv[1], {RATE_HZ}).blocks())) >= 60 * {RATE_HZ};"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
