@@ -19,6 +19,7 @@ from sssl.labels.mixture import Component, Mixture
 from sssl.labels.relabel import SplitSummary
 
 CLASSES = ("a", "b", "a/b", "b/a")
+KINDS = sorted(set(SUMMARIES.values()), key=lambda kind: kind.__name__)
 
 OLD_SCORES = {
     "segments": 9,
@@ -51,7 +52,7 @@ def test_summaries_add_up_by_name():
     assert not both.confusion("no such split").any()
 
 
-@pytest.mark.parametrize("kind", sorted(set(SUMMARIES.values()), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_summary_of_nothing_changes_no_sum(kind):
     some = kind(cpu_s=1.0)
     assert kind() + some == some + kind() == some
@@ -81,7 +82,7 @@ def test_classes_with_a_slash_do_not_collide():
     assert found.confusion("test").sum() == 3
 
 
-@pytest.mark.parametrize("kind", sorted(set(SUMMARIES.values()), key=lambda kind: kind.__name__), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_manifest_without_a_summary_is_read(kind):
     assert read(kind, {}, ()) == kind()
 
