@@ -12,6 +12,10 @@ class StoreError(Exception):
     """An output folder that cannot be used as asked."""
 
 
+class MissingManifest(StoreError):
+    """A table that is named as committed and is not there."""
+
+
 class CatalogError(Exception):
     """A catalog that cannot be used; the message says which row or column and what was expected."""
 

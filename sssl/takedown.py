@@ -16,12 +16,16 @@ from schemas.summaries import LedgerSummary, Summary, of_today
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.errors import StoreError
+from sssl.labels.comparison import summarize_both
 from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
 from sssl.songs.classifier import summarize_songs
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
+from sssl.store.pointer import LATEST
+from sssl.words import counted
 
+_BEFORE_ROUNDS = ("catalog", "segments", "ledger")
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
 
 
@@ -59,8 +63,13 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
 
 
 def delete_unpublished(store: Store) -> int:
-    """Delete every file of a table that the published snapshot does not need; return how many there were."""
+    """Delete every file of a table that the published snapshot does not need; return how many there were.
+
+    Raises:
+        StoreError: nothing is published though it once was: that nothing is needed is no evidence then.
+    """
     published = store.latest().manifests
+    _refuse_lost_pointer(store, published)
     needed = {file.path for manifest in published for file in manifest.files.values()}
     needed |= {f"{manifest.ref}/manifest.json" for manifest in published}
     tables = sorted({*TABLES, *(manifest.table for manifest in published)})
@@ -68,6 +77,23 @@ def delete_unpublished(store: Store) -> int:
     for path in unneeded:
         store.delete(path)
     return len(unneeded)
+
+
+def _refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
+    """Refuse to take tables for unpublished where the pointer to the published ones is lost.
+
+    A first run that was stopped has published nothing: its folder has a pointer to no table, or is of a version that
+    wrote none. Then it has no table of a round either, as a run publishes its segments before it trains.
+    """
+    committed = [] if published else store.committed_refs()
+    of_rounds = [ref for ref in committed if ref.partition("/")[0] not in _BEFORE_ROUNDS]
+    if of_rounds or (committed and not store.has_pointer):
+        tables = counted(len(committed), "committed table")
+        raise StoreError(
+            f"{store.root} has {tables} and no pointer to what is published ({LATEST}): nothing is "
+            "deleted. Restore the pointer from a backup, or run the `sssl run` of before again, "
+            "which finds its tables and publishes them"
+        )
 
 
 @dataclass(frozen=True)
@@ -116,8 +142,15 @@ class _Rewriting:
                 return self._without(old, summarize_scores(pa.concat_tables(left_out), self.gone, self.classes))
             case "songs":
                 return self._without(old, summarize_songs(pa.concat_tables(left_out), self.gone, self.classes))
+            case "rounds" if old.summary.get("confusions"):
+                return self._without(old, self._labelled_by_both(old))
             case _:
                 return old.summary
+
+    def _labelled_by_both(self, verdict: Manifest) -> Summary:
+        """Return what the two models that an undecided verdict joined make of the tracks that go."""
+        before, after = (self.store.named(ref) for ref in verdict.parents if ref.partition("/")[0] == "scores")
+        return summarize_both(self.store, (before, after), self.gone, self.classes)
 
     def _without(self, old: Manifest, gone: Summary) -> dict[str, Any]:
         """Take what is gone out of a summary; what was fitted to all rows stays."""

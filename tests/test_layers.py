@@ -25,6 +25,7 @@ ALLOWED_ONLY_IN = {
 ROOMS = (
     "schemas",
     "sssl.errors",
+    "sssl.words",
     "sssl.version",
     "sssl.config",
     "sssl.arrays",

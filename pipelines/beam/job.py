@@ -169,7 +169,4 @@ def _filled(planned: Manifest, receipts: dict[int, Receipt], summary: dict[str, 
 @lru_cache(maxsize=32)
 def read_manifest(store: Store, ref: str) -> Manifest:
     """Read a committed manifest once a process; it never changes."""
-    manifest = store.manifest(*ref.split("/"))
-    if manifest is None:
-        raise StoreError(f"{ref} is gone from {store.root}: was the folder changed during the run?")
-    return manifest
+    return store.named(ref)

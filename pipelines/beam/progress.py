@@ -13,6 +13,7 @@ from pipelines.terminal.console import bar
 from schemas.records import load
 from schemas.summaries import ByName, Summary, of_today
 from sssl.store.manifest import Receipt
+from sssl.words import counted
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event)
 
 def _remark(done: PartsDone, segments_per_s: float) -> str:
     """Say tracks, segments, their rate and errors by reason."""
-    words = [f"{done.tracks} tracks"] if done.tracks else []
-    words += [f"{done.segments} segments"] if done.segments else []
+    words = [counted(done.tracks, "track")] if done.tracks else []
+    words += [counted(done.segments, "segment")] if done.segments else []
     words += [f"{segments_per_s:.0f}/s"] if segments_per_s >= 1 else []
     words += [f"{reason} {count}" for reason, count in sorted(done.reasons.items())]
     return " · ".join(words)

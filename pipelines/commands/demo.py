@@ -24,6 +24,7 @@ from sssl.songs.classifier import SongConfig, SongModel, Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import guesses_in_use, in_use, read_rounds
+from sssl.words import counted
 
 _WANTED_PRECISION = 0.8  # some 90 train tracks cannot show much more, however many are right
 _QUERIES = (
@@ -101,13 +102,14 @@ def summary(store: Store, snapshot: Snapshot, output: str, truth: str) -> str:
 def abstentions(abstained: int, threshold: Threshold) -> str:
     """Say how many tracks abstain, below which confidence, and what that was chosen for."""
     wanted = f"--wanted-precision {threshold.wanted_precision}"
-    left_out = "train tracks that were left out of the fit"
     if threshold.abstain_below is None:
-        return f"{abstained} tracks: {threshold.left_out_tracks} {left_out} do not show {wanted}"
+        fitted_without = counted(threshold.left_out_tracks, "track")
+        return f"{counted(abstained, 'track')}: {fitted_without} left out of the fit cannot show {wanted}"
+    above = counted(threshold.tracks_above, "track")
     return (
-        f"{abstained} tracks, with a confidence below {threshold.abstain_below:.2f}. Above it "
-        f"{threshold.right_above} of {threshold.tracks_above} {left_out} are right, which shows "
-        f"a precision of {_share(threshold.precision_low)} ({wanted})"
+        f"{counted(abstained, 'track')}, with a confidence below {threshold.abstain_below:.2f}. "
+        f"Above it the label is right for {threshold.right_above} of {above} left out of the fit, "
+        f"which shows a precision of {_share(threshold.precision_low)} ({wanted})"
     )
 
 

@@ -21,6 +21,7 @@ from sssl.plots.timeline import clock
 from sssl.report.story import Story, TrackRound, draw, tell
 from sssl.store.folder import Store
 from sssl.store.rounds import verdict_of
+from sssl.words import counted
 
 _NAME, _WIDTH = 12, 64  # characters of a line's name and of a timeline
 _BARS = "▁▂▃▄▅▆▇█"
@@ -52,7 +53,8 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "catalog", f"{label}{locked}, group {track.group_id}, fold {track.fold}, part {track.part}"
     codec = f", {entry.codec} {entry.sample_rate_hz} Hz, {entry.channels} channels, by {entry.decoder}"
     expected = "" if entry.expected_s is None else f" of {entry.expected_s:.1f}"
-    found = f"{entry.decoded_s:.1f}{expected} s decoded, {entry.segments} segments{codec if entry.codec else ''}"
+    decoded = f"{entry.decoded_s:.1f}{expected} s decoded"
+    found = f"{decoded}, {counted(entry.segments, 'segment')}{codec if entry.codec else ''}"
     yield "ledger", f"{entry.status}: {found}"
     if entry.reason:
         known = REASONS[entry.reason]
@@ -68,7 +70,7 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
             yield "its sound", f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})"
         if why := story.why_the_timeline_differs:
             yield "but", f"most of the timeline is {song.timeline_label}, and not {song.label}: {why}"
-        yield "made from", f"{song.segments} segments scored in round {song.round} by model {song.model_id}"
+        yield "made from", f"{counted(song.segments, 'segment')} scored in round {song.round} by model {song.model_id}"
     if story.split_round:
         yield (
             "suspects",

@@ -14,6 +14,7 @@ from sssl.errors import StoreError
 from sssl.tracking.mlflow_copy import Untold
 from sssl.tracking.record import FOLDER
 from sssl.tracking.tracker import sync
+from sssl.words import counted
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def run(context: Context, config: Config) -> None:
         sent = sync(store, config.mlflow_uri)
     except Untold as error:
         raise StoreError(f"MLflow: {error}; check --mlflow-uri, and try again when it answers") from error
-    console.print(f"{sent} things sent" if sent else "nothing to send")
+    console.print(f"{counted(sent, 'thing')} sent" if sent else "nothing to send")
 
 
 main = StageCommand("mlflow-sync", Config, run, takes_beam_args=False).main

@@ -24,6 +24,7 @@ from sssl.store.removals import hash_id, remember, taken_down
 from sssl.store.sql import connect, rows_on_disk
 from sssl.takedown import delete_unpublished, without
 from sssl.urls import opened
+from sssl.words import counted
 
 _SHOWN = 5
 
@@ -52,14 +53,14 @@ def run(context: Context, config: Config) -> Context:
     new_ids = sorted(track_id for track_id in track_ids if hash_id(track_id) not in known)
     remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
     if config.undo:
-        console.print(f"{len(track_ids)} ids may come back with the next run")
+        console.print(f"{counted(len(track_ids), 'id')} may come back with the next run")
         return context
     if snapshot.of("catalog"):
         _warn_of_unknown(store, snapshot, new_ids)
         context = context.on(without(store, snapshot, track_ids))
         store.publish(context.snapshot)
     deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
-    console.print(f"{len(track_ids)} ids taken down, {deleted} files deleted")
+    console.print(f"{counted(len(track_ids), 'id')} taken down, {counted(deleted, 'file')} deleted")
     if context.snapshot.of("songs"):
         report.again(context)
     elif store.exists("report.html"):
@@ -75,7 +76,9 @@ def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str])
     unknown = ids.filter(pc.invert(pc.is_in(ids, known.combine_chunks()))).to_pylist()
     if unknown:
         shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
-        said = f"{len(unknown)} of {len(track_ids)} ids are not in the catalog: {shown}; is the spelling right?"
+        of_all = f"{len(unknown)} of {counted(len(track_ids), 'id')}"
+        are = "is" if len(unknown) == 1 else "are"
+        said = f"{of_all} {are} not in the catalog: {shown}; is the spelling right?"
         console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 

@@ -80,7 +80,8 @@ def _judge(
     split = snapshot.about("labels", SplitSummary, round)
     if parent is not None and has_nothing_to_split(snapshot, round):
         return unsplit_row(round, parent, labels, split), RoundsSummary(accepted=False)
-    tracks = None if parent is None else _read_judged(store, snapshot, parent.round, round)
+    tracks = None if parent is None else _read_labelled(store, snapshot, parent.round, round)
+    judging = None if tracks is None or parent is None else _not_learned(tracks, snapshot, parent.round, round)
     row = round_row(
         round,
         parent,
@@ -88,8 +89,8 @@ def _judge(
         snapshot.about("scores", ScoresSummary, round),
         labels,
         split,
-        None if tracks is None else compare(tracks),
-        None if tracks is None else compare_held_out(tracks, settings.interval_level),
+        None if judging is None else compare(judging),
+        None if judging is None else compare_held_out(judging, settings.interval_level),
         settings,
     )
     if tracks is None or verdict_of(row) != "undecided":
@@ -98,11 +99,16 @@ def _judge(
     return row, RoundsSummary(classes=classes, confusions=tracks.confusions(tracks.both, classes))
 
 
-def _read_judged(store: Store, snapshot: Snapshot, before: int, after: int) -> JudgedTracks:
-    """Read the tracks that neither model has learned; one with a single member has learned all train tracks."""
-    single = any(snapshot.get("models", round).rows == 1 for round in (before, after))
+def _read_labelled(store: Store, snapshot: Snapshot, before: int, after: int) -> JudgedTracks:
+    """Read what the models of two rounds make of labelled tracks."""
     of_parent, own = (snapshot.get("scores", round) for round in (before, after))
-    return read_judged(store, snapshot.get("catalog"), of_parent, own, held_out_only=single)
+    return read_judged(store, snapshot.get("catalog"), of_parent, own)
+
+
+def _not_learned(tracks: JudgedTracks, snapshot: Snapshot, before: int, after: int) -> JudgedTracks:
+    """Leave out tracks that a model has learned; one with a single member has learned all train tracks."""
+    single = any(snapshot.get("models", round).rows == 1 for round in (before, after))
+    return tracks.of(tracks.held_out) if single else tracks
 
 
 main = StageCommand(

@@ -142,7 +142,7 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     job = Job.of(store, "relabel", ("labels",), config, inputs, round)
     context = context.add(*run_job(job, lambda root: build(root, job, settings), context.beam_args))
     if round:
-        found = Findings.of(store, context.snapshot).found
+        found = Findings.of(store, context.snapshot, round).found
         console.print(f"round {round} split: {found}", soft_wrap=True)
     return context
 

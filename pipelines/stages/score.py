@@ -96,9 +96,15 @@ class PartScorer:
         LOGGER.info("scoring on %s", describe())
 
     def score(self, refs: Sequence[PartRef]) -> list[Receipt]:
-        """Score parts, and write their scores; who comes meanwhile waits."""
+        """Score parts, and write their scores; who comes meanwhile waits.
+
+        Parts that are done since they were listed, by a bundle that is tried again, stay as they are.
+        """
         with self._turn:
-            return self._on_gpus(refs) if self._gpus else self._on_cpu(refs)
+            found = {ref.part: self._job.receipt(ref.part) for ref in refs}
+            todo = [ref for ref in refs if found[ref.part] is None]
+            made = self._on_gpus(todo) if self._gpus else self._on_cpu(todo)
+        return [receipt for receipt in found.values() if receipt is not None] + made
 
     def _on_gpus(self, refs: Sequence[PartRef]) -> list[Receipt]:
         scorer = StreamScorer(

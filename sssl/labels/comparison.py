@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from schemas.summaries import CatalogSummary, Pairs, count
+from schemas import Catalog
+from schemas.summaries import CatalogSummary, Pairs, RoundsSummary, confusions_of, count
 from sssl.arrays import Floats, class_indices, posteriors, track_numbers
 from sssl.catalog.read import read_labelled
 from sssl.labels.calibration import fit_temperature, losses_by_temperature, sharpen
@@ -191,17 +192,13 @@ def interval_of_means(
     return low.tolist(), high.tolist()
 
 
-def read_judged(
-    store: Store, catalog: Manifest, before: Manifest, after: Manifest, held_out_only: bool
-) -> JudgedTracks:
-    """Read what two tables of scores say of labelled tracks, or of held-out ones only: the parts without any are not
-    read, and a row a track is all that is kept.
+def read_judged(store: Store, catalog: Manifest, before: Manifest, after: Manifest) -> JudgedTracks:
+    """Read what two tables of scores say of labelled tracks: the parts without any are not read, and a row a track is
+    all that is kept.
 
     A track that one of the models gives no posterior counts as one that it knows nothing of.
     """
     labelled = read_labelled(store, catalog)
-    if held_out_only:
-        labelled = labelled.filter(pc.equal(labelled["split"], "test"))
     classes = catalog.about(CatalogSummary).classes
     parts = sorted(set(labelled["part"].to_pylist()))
     read = partial(_means_of_part, store, classes=len(classes))
@@ -215,6 +212,19 @@ def read_judged(
     return JudgedTracks(
         class_indices(rows["label"], classes), group, pc.equal(rows["split"], "test").to_numpy(), *means
     )
+
+
+def summarize_both(
+    store: Store, tables: tuple[Manifest, Manifest], tracks: Sequence[Catalog], classes: Sequence[str]
+) -> RoundsSummary:
+    """Count what two tables of scores together make of some tracks, as the verdict that joined them counts all."""
+    parts = sorted({track.part for track in tracks})
+    before, after = (
+        _by_id(_means_of_part(store, table.files[part], len(classes)) for part in parts) for table in tables
+    )
+    both = {track_id: before[track_id] + after[track_id] for track_id in before.keys() & after.keys()}
+    guesses = {track_id: classes[int(mean.argmax())] for track_id, mean in both.items()}
+    return RoundsSummary(classes=tuple(classes), confusions=confusions_of(tracks, guesses))
 
 
 def mean_posteriors(scores: pa.Table, classes: int) -> dict[str, Floats]:

@@ -32,13 +32,13 @@ class Findings:
     verdict: Round | None
 
     @classmethod
-    def of(cls, store: Store, snapshot: Snapshot) -> Findings:
-        """Collect the findings of a snapshot.
+    def of(cls, store: Store, snapshot: Snapshot, round: int | None = None) -> Findings:
+        """Collect the findings of the last split of a snapshot, or of that of a round.
 
         Raises:
             StoreError: there are no labels yet.
         """
-        split = last_split(snapshot)
+        split = last_split(snapshot) if round is None else snapshot.get("labels", round)
         round = split.round or 0
         labels = split.about(LabelsSummary)
         verdict = next((row for row in read_rounds(store, snapshot) if row.round == round), None)

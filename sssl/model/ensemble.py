@@ -12,7 +12,9 @@ from torch import nn
 
 from schemas import records
 from sssl.audio.mel import MelConfig
+from sssl.errors import StoreError
 from sssl.model.networks import FRONT_ENDS, Classifier
+from sssl.store.manifest import loaded
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,22 @@ def load(data: bytes, device: str = "cpu") -> Model:
     """Load a model for scoring.
 
     Raises:
-        ValueError: the bytes are not a model of ours.
+        StoreError: the bytes are not a model of ours.
     """
     spec = _spec(data)
-    tensors = safetensors.torch.load(data)
-    members = []
-    for k in range(spec.members):
-        member = spec.build()
-        member.load_state_dict({n.removeprefix(f"{k}."): t for n, t in tensors.items() if n.startswith(f"{k}.")})
-        members.append(member.to(device).eval())
-    return Model(spec, members)
+    try:
+        tensors = safetensors.torch.load(data)
+        return Model(spec, [_member(spec, tensors, k).to(device).eval() for k in range(spec.members)])
+    except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
+        said = str(error).splitlines()[0]
+        raise StoreError(f"not a model file of this program, or a damaged one: {said}") from error
+
+
+def _member(spec: ModelSpec, tensors: dict[str, torch.Tensor], k: int) -> nn.Module:
+    member = spec.build()
+    own = {name.removeprefix(f"{k}."): tensor for name, tensor in tensors.items() if name.startswith(f"{k}.")}
+    member.load_state_dict(own)
+    return member
 
 
 def model_id(data: bytes) -> str:
@@ -75,6 +83,6 @@ def _spec(data: bytes) -> ModelSpec:
     length = int.from_bytes(data[:8], "little")
     try:
         spec = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["spec"])
-    except (ValueError, KeyError) as error:
-        raise ValueError("not a model file of this program: its header carries no spec") from error
-    return records.load(ModelSpec, spec)
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError("not a model file of this program: its header carries no spec") from error
+    return loaded(ModelSpec, spec, "the header of a model file")

@@ -32,10 +32,12 @@ def context(source: Source) -> Context:
     confident = {name: [counts[r].confident_share(name) for r in numbers] for name in source.classes}
     alt, of_mean = "Confident share by class and round", "Accuracy of the mean posterior by round"
     split_rounds = [row for row in rounds if fitted[row.round].common is not None]
-    last, settings = source.split.round, source.snapshot.of("rounds")[-1].settings(JudgeConfig)
+    last, verdict = source.split.round, source.snapshot.of("rounds")[-1]
+    settings = verdict.settings(JudgeConfig)
     splits = [_split_of(source, row, fitted[row.round], large=row.round == last) for row in split_rounds]
     return {
         "rounds": rounds,
+        "by_log_loss": verdict.config.get("judged_by") == "log loss",  # earlier versions had a rule of their own
         "decisive_z": settings.decisive_z,
         "interval_level": settings.interval_level,
         "accuracy": charts.by_round("accuracy", of_mean, numbers, accuracy, ("accent", "muted"), stands),

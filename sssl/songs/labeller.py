@@ -21,7 +21,7 @@ from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
 from sssl.songs.classifier import SongConfig, SongMaker, SongModel
 from sssl.store.folder import Store
-from sssl.store.manifest import Snapshot
+from sssl.store.manifest import Snapshot, loaded
 from sssl.store.rounds import in_use
 
 
@@ -112,11 +112,16 @@ class _Settings:
 
 
 def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labeller:
-    """Make a labeller from the content of each model's file and the settings of its recipe."""
+    """Make a labeller from the content of each model's file and the settings of its recipe.
+
+    Raises:
+        StoreError: the settings are damaged, or a file is no model of ours.
+    """
     # Records of MLflow from before there were two classifiers have one.
-    fitted = settings["song_model"]
-    fitted = {"held_out_classifier": fitted["classifier"]} | fitted
-    found = records.load(_Settings, settings | {"song_model": fitted})
+    fitted = settings.get("song_model")
+    if isinstance(fitted, dict) and "classifier" in fitted:
+        fitted = {"held_out_classifier": fitted["classifier"]} | fitted
+    found = loaded(_Settings, settings | {"song_model": fitted}, "what the model was logged with")
     maker = SongMaker(
         model=found.song_model,
         settings=found.songs,
@@ -130,6 +135,5 @@ def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labelle
 
 @lru_cache(maxsize=4)
 def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
-    found = [store.manifest(*ref.split("/")) for ref in refs]
-    recipe = Recipe.of(store, Snapshot(tuple(manifest for manifest in found if manifest is not None)))
+    recipe = Recipe.of(store, Snapshot(tuple(map(store.named, refs))))
     return make_labeller([store.read_bytes(path) for path in recipe.weights], recipe.settings)

@@ -24,9 +24,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas import SCHEMA_VERSION, conform, version_of
+from schemas import SCHEMA_VERSION, TABLES, conform, version_of
 from schemas.records import RecordT, dump, load
-from sssl.errors import StoreError
+from schemas.summaries import SUMMARIES
+from sssl.errors import MissingManifest, StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.manifest import (
     FolderMark,
@@ -77,6 +78,8 @@ class Store:
             if not store.exists("sssl.json"):
                 if not create:
                     raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
+                # A pointer to no table first: one that is missing later is one that was lost.
+                store.write_bytes(LATEST, pointer_bytes([]))
                 store.write_record("sssl.json", FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
             version = store.read_record("sssl.json", FolderMark).schema_version
         except (OSError, ValueError) as error:  # also of a URL that no file system is known for
@@ -229,6 +232,29 @@ class Store:
         check_version(loaded(Written, values, path).schema_version, path)
         return loaded(Manifest, values, path)
 
+    def named(self, ref: str) -> Manifest:
+        """Return the manifest of a generation that something names: the pointer, or a table made from it.
+
+        Raises:
+            StoreError: it is not there; an answer without it would be wrong.
+        """
+        manifest = self.manifest(*ref.split("/"))
+        if manifest is None:
+            raise MissingManifest(
+                f"{self.url(ref)}/manifest.json is not there, though it is named as committed: was "
+                "the folder changed by hand, or copied in part? Restore it from a backup"
+            )
+        return manifest
+
+    def committed_refs(self) -> list[str]:
+        """List all committed generations, published or not."""
+        return [
+            path.removesuffix("/manifest.json")
+            for table in sorted({*TABLES, *SUMMARIES})
+            for path in self.find(table)
+            if path.count("/") == 2 and path.endswith("/manifest.json")
+        ]
+
     def commit_once(self, planned: Manifest, make: Callable[[Manifest], Made]) -> Manifest:
         """Return the committed generation of a plan; where there is none, make it and commit it.
 
@@ -263,10 +289,25 @@ class Store:
         return load(Manifest, stamped) if is_ours else self.read_record(path, Manifest)
 
     def latest(self) -> Snapshot:
-        """Return the published snapshot, empty before the first one."""
+        """Return the published snapshot, empty before the first one.
+
+        Raises:
+            StoreError: a manifest that the pointer names is not there.
+        """
+        try:
+            return self._published()
+        except MissingManifest:
+            # A takedown may have published others, and deleted these, since the pointer was read.
+            return self._published()
+
+    @property
+    def has_pointer(self) -> bool:
+        """Whether there is a pointer, if only to no table."""
+        return self.exists(newest_pointer(self.medium))
+
+    def _published(self) -> Snapshot:
         refs = published_refs(self.medium, newest_pointer(self.medium))
-        found = [self.manifest(*ref.split("/")) for ref in refs]
-        return Snapshot(tuple(manifest for manifest in found if manifest is not None))
+        return Snapshot(tuple(map(self.named, refs)))
 
     def publish(self, snapshot: Snapshot) -> None:
         """Flip the `latest` pointer: readers see exactly these generations.

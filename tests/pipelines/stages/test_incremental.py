@@ -23,6 +23,7 @@ from sssl.report import cost
 from sssl.report.source import Source
 from sssl.songs.classifier import summarize_songs
 from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect
 
 PARTS = ["--tracks-per-part", "4", "--max-error-ratio", "1"]
@@ -276,9 +277,43 @@ def test_a_takedown_can_be_taken_back(delivery):
 def test_a_takedown_reaches_what_was_never_published(catalog, tmp_path, capsys):
     output = str(tmp_path / "out")
     assert main(["segment", "--catalog", catalog, "--output", output, *FAST[:4]]) == 0
-    (tmp_path / "out" / "latest.json").unlink()  # as a first run that was stopped leaves it
+    Store.open(output).publish(Snapshot())  # as a first run that was stopped leaves it
     assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
     assert not list((tmp_path / "out").glob("*/*/*.parquet"))
+
+
+def test_a_takedown_without_a_pointer_deletes_nothing(delivery, capsys):
+    pointer = Path(delivery.output, "latest.json")
+    published = pointer.read_bytes()
+    pointer.unlink()
+    before = {path: path.read_bytes() for path in Path(delivery.output).glob("*/*/*.parquet")}
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has 3 committed tables and no pointer to what is published (latest.json)" in said
+    assert before == {path: path.read_bytes() for path in Path(delivery.output).glob("*/*/*.parquet")}
+    pointer.write_bytes(published)
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
+
+
+def test_a_takedown_takes_tables_of_rounds_for_unpublished_only_beside_published_ones(finished, tmp_path, capsys):
+    """An epoch of a bucket that was opened after the pointer was lost names no table."""
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    Store.open(output).publish(Snapshot())
+    files = sorted(Path(output).rglob("*.parquet"))
+    assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 1
+    assert "nothing is deleted" in " ".join(capsys.readouterr().err.split())
+    assert sorted(Path(output).rglob("*.parquet")) == files
+
+
+def test_a_takedown_with_a_manifest_gone_is_refused(delivery, capsys):
+    store = Store.open(delivery.output)
+    ref = store.latest().get("ledger").ref
+    store.delete(f"{ref}/manifest.json")
+    files = sorted(Path(delivery.output).rglob("*.parquet"))
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 1
+    assert f"{ref}/manifest.json is not there" in " ".join(capsys.readouterr().err.split())
+    assert sorted(Path(delivery.output).rglob("*.parquet")) == files
+    assert main(["sql", "--output", delivery.output, "select 1"]) == 1
 
 
 def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(delivery, capsys):

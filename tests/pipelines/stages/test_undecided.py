@@ -13,9 +13,12 @@ import sssl
 from pipelines.cli import main
 from pipelines.commands import run
 from pipelines.stages.context import Context
+from schemas.summaries import RoundsSummary, ScoresSummary
 from sssl.arrays import mean_of_models
+from sssl.errors import StoreError
 from sssl.evaluate.methods import Fold, measure
 from sssl.labels.acceptance import JudgeConfig
+from sssl.labels.comparison import read_judged
 from sssl.presets import GUARDED
 from sssl.report.source import Source
 from sssl.report.story import tell
@@ -24,6 +27,7 @@ from sssl.songs.labeller import Recipe, make_labeller
 from sssl.store.folder import Store
 from sssl.store.rounds import in_use, last_accepted, read_rounds, verdict_of
 from sssl.store.sql import connect
+from sssl.takedown import without
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +147,37 @@ def test_an_evaluation_measures_the_means(folder):
     )
 
 
+def test_a_takedown_counts_what_both_models_make_of_the_tracks_that_stay(folder, tmp_path):
+    root = shutil.copytree(folder[0].root, tmp_path / "out")
+    store = Store.open(str(root))
+    snapshot = dataclasses.replace(folder[1])
+    gone = ["track-00", "track-01", "track-04"]
+    reduced = without(store, snapshot, gone)
+    before, after = (of.about("rounds", RoundsSummary, 1).confusions for of in (snapshot, reduced))
+    assert counted_tracks(before) - counted_tracks(after) == len(gone)
+    scores = tuple(reduced.get("scores", round) for round in (0, 1))
+    tracks = read_judged(store, reduced.get("catalog"), *scores)
+    assert after == tracks.confusions(tracks.both, CLASSES)
+
+
+def counted_tracks(confusions):
+    return sum(n for pairs in confusions.values() for row in pairs.values() for n in row.values())
+
+
+def test_models_without_cross_fitting_are_shown_on_train_tracks_too(tmp_path):
+    """The verdict goes by held-out tracks alone, which neither model has learned."""
+    settings = dataclasses.replace(GUARDED.train, cross_fit=False)
+    judging = JudgeConfig(decisive_z=1000.0)
+    store, snapshot = make_folder(tmp_path / "out", (0.8, 0.8), seeds=(0, 1), judging=judging, settings=settings)
+    row = read_rounds(store, snapshot)[1]
+    assert verdict_of(row) == "undecided"
+    both = snapshot.about("rounds", RoundsSummary, 1)
+    own = snapshot.about("scores", ScoresSummary, 1)
+    for split in ("test", "train"):
+        assert both.confusion(split).sum() == own.confusion(split).sum() > 0
+    assert row.judged_tracks == both.confusion("test").sum()
+
+
 # With models that label files
 
 
@@ -186,6 +221,14 @@ def test_what_mlflow_is_given_labels_by_both_models(output):
     both, one = (make_labeller(given, recipe.settings) for given in (weights, weights[:1]))
     ((uri,),) = connect(output, output.latest()).sql("select min(uri) from catalog where label = 'Q1'").fetchall()
     assert both.label(uri).probabilities != one.label(uri).probabilities
+
+
+def test_settings_of_a_logged_model_that_are_damaged_are_a_sentence(output):
+    recipe = Recipe.of(output, output.latest())
+    weights = [output.read_bytes(path) for path in recipe.weights]
+    for damaged in (recipe.settings | {"cut": 3}, recipe.settings | {"song_model": None}, {}):
+        with pytest.raises(StoreError, match="what the model was logged with is damaged: "):
+            make_labeller(weights, damaged)
 
 
 def test_one_can_go_back_to_the_round_before_alone(output, tmp_path, capsys):

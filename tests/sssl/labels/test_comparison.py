@@ -200,15 +200,12 @@ def test_only_parts_with_tracks_that_judge_are_read(committed):
     for part in (0, 3, 4):
         for table in (before, after):
             store.delete(table.files[part].path)
-    tracks = read_judged(store, catalog, before, after, held_out_only=False)
+    tracks = read_judged(store, catalog, before, after)
     assert tracks.held_out.tolist() == [True, True, False, False, True, True]
     assert tracks.groups == 6
     assert tracks.label.tolist() == [0, 1] * 3
     assert tracks.before[1] == pytest.approx([0.4, 0.6])
     assert tracks.after[1] == pytest.approx([0.1, 0.9])
-    for table in (before, after):
-        store.delete(table.files[2].path)
-    assert len(read_judged(store, catalog, before, after, held_out_only=True).label) == 4
 
 
 def test_a_track_without_segments_does_not_judge(committed):
@@ -217,4 +214,4 @@ def test_a_track_without_segments_does_not_judge(committed):
     tables = [store.read_part(table.files[5]) for table in (before, after)]
     for table, rows in zip((before, after), tables, strict=True):
         store.write_part("scores", table.generation, 5, rows.slice(1))
-    assert len(read_judged(store, catalog, before, after, held_out_only=False).label) == 5
+    assert len(read_judged(store, catalog, before, after).label) == 5

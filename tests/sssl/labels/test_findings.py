@@ -82,3 +82,15 @@ def test_findings_say_what_was_found_and_what_became_of_the_model(report_folder)
     assert told.outcome == "the model trained without them labels together with the one before, because nobody knows"
     assert dataclasses.replace(findings, suspects=0).outcome == "nothing was trained after it"
     assert dataclasses.replace(findings, verdict=None).outcome == "no model was judged after it"
+
+
+def test_the_findings_of_an_earlier_round_are_its_own(report_folder):
+    store, snapshot = report_folder
+    ((noisy,),) = query(
+        report_folder,
+        "select count(*) from labels join catalog using (track_id) "
+        "where round = 1 and partition = 'noisy' and split = 'train'",
+    )
+    first, last = Findings.of(store, snapshot, 1), Findings.of(store, snapshot)
+    assert (first.round, first.suspects) == (1, noisy)
+    assert (last.round, first.verdict.round) == (2, 1)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from sssl.audio.mel import MelConfig
+from sssl.errors import StoreError
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
 from sssl.model.networks import FRONT_ENDS
 from sssl.model.settings import FRONT_END_NAMES
@@ -43,5 +44,20 @@ def test_the_same_weights_have_the_same_name():
 
 
 def test_a_foreign_file_is_refused():
-    with pytest.raises(ValueError, match="not a model file of this program"):
+    with pytest.raises(StoreError, match="not a model file of this program"):
         load(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+
+
+def test_a_model_file_that_is_damaged_is_a_sentence():
+    data = dump(model())
+    header = int.from_bytes(data[:8], "little")
+    for damaged in (
+        data[: len(data) // 2],
+        data.replace(b'\\"members\\": 2', b'\\"members\\": 3'),
+        data.replace(b'\\"members\\": 2', b'\\"members\\": x'),
+        data.replace(b"cnn", b"cmn"),
+        data[: 8 + header // 2],
+    ):
+        assert damaged != data
+        with pytest.raises(StoreError, match="model file"):
+            load(damaged)

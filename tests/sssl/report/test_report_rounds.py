@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 from reports import CLASSES, Page, make_folder, query, read, text_of
 
 from schemas.summaries import LabelsSummary
 from sssl.report import learning
 from sssl.report.source import Source
+from sssl.store.manifest import Snapshot
 
 
 def test_each_round_has_a_row_with_its_verdict(report_folder, report_html):
@@ -115,3 +118,14 @@ def test_a_flow_over_two_accepted_rounds_starts_where_the_one_before_ended(in_me
     assert ">inherited</text>" in html
     assert ">round 1</text>" in html
     assert ">round 2</text>" in html
+
+
+def test_verdicts_of_an_earlier_version_are_not_explained_by_the_rule_of_today(report_folder):
+    store, snapshot = report_folder
+    of_today = "A log loss that fell by more than 1.0 standard errors is accepted"
+    assert of_today in text_of(read(report_folder))
+    earlier = tuple(replace(m, config={"max_drop": 0.01}) if m.table == "rounds" else m for m in snapshot.manifests)
+    page = text_of(read((store, Snapshot(earlier))))
+    assert of_today not in page
+    assert "The verdicts are an earlier version’s" in page
+    read(report_folder)

@@ -215,3 +215,37 @@ def test_a_release_renames_no_generation(monkeypatch):
     for version in (2, 3, 4):
         monkeypatch.setattr("sssl.store.manifest.SCHEMA_VERSION", version)
         assert generation_name("score", 1, {"views": 1}, [parent]) == "236a1682e280"
+
+
+def published(store, *manifests):
+    snapshot = Snapshot(tuple(map(store.commit, manifests)))
+    store.publish(snapshot)
+    return snapshot
+
+
+def test_a_manifest_that_is_named_and_not_there_is_an_error_that_names_it(store):
+    published(store, manifest("segments", "s"), manifest("ledger", "s"))
+    store.delete("ledger/s/manifest.json")
+    with pytest.raises(StoreError, match=r"/ledger/s/manifest.json is not there, though it is named"):
+        store.latest()
+
+
+def test_a_reader_that_meets_a_takedown_reads_the_pointer_again(store, monkeypatch):
+    """The pointer is read before the takedown, the manifest after it."""
+    published(store, manifest("segments", "before"))
+    read_before = store.read_bytes("latest.json")
+    after = published(store, manifest("segments", "after"))
+    store.delete("segments/before/manifest.json")
+    looks = iter([read_before])
+    read = type(store.medium).read
+    monkeypatch.setattr(
+        type(store.medium),
+        "read",
+        lambda medium, path: next(looks, None) or read(medium, path) if path == "latest.json" else read(medium, path),
+    )
+    assert store.latest() == after
+
+
+def test_a_new_folder_has_a_pointer_to_no_table(store):
+    assert store.has_pointer
+    assert store.latest() == Snapshot()
