@@ -55,8 +55,9 @@ def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event)
         for name in set(job.store.names(folder)) - seen:
             if name.endswith(".json"):
                 seen.add(name)
-                receipt = job.store.read_record(f"{folder}/{name}", Receipt)
-                done += load(PartsDone, of_today(receipt.counts, job.classes))
+                receipt = job.store.read_record_if_whole(f"{folder}/{name}", Receipt)
+                if receipt is not None:
+                    done += load(PartsDone, of_today(receipt.counts, job.classes))
         before = done.segments if before is None else before
         update(len(seen), _remark(done, (done.segments - before) / (time.monotonic() - started)))
         if last_look:

@@ -51,7 +51,7 @@ def again(context: Context, truth: str | None = None) -> None:
     if truth:
         run(context, truth)
         return
-    made_with = context.store.read_record_if_any(_MADE_WITH, MadeWith) or MadeWith()
+    made_with = context.store.read_record_if_whole(_MADE_WITH, MadeWith) or MadeWith()
     try:
         run(context, made_with.truth)
     except CatalogError as error:

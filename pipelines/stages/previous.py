@@ -58,7 +58,7 @@ class Previous:
     def of(cls, store: Store, published: Snapshot, config: dict[str, Any]) -> Previous:
         """Find the tables in what is published; `config` is what decides the rows of this run."""
         found = {table: published.of(table)[0] for table in ("catalog", *TABLES) if published.of(table)}
-        if len(found) < 3:
+        if len(found) < 3 or not store.is_there(found["catalog"]):
             return cls(store, {}, False)
         changed = any(found["ledger"].config.get(name) != value for name, value in config.items())
         return cls(store, {table: manifest.ref for table, manifest in found.items()}, changed)
@@ -71,6 +71,8 @@ class Previous:
         if part >= catalog.about(CatalogSummary).parts:
             return PartBefore(self.store, self.config_changed)
         files = {table: manifest.files[part] for table, manifest in zip(TABLES, tables, strict=True)}
+        if not all(self.store.exists(file.path) for file in files.values()):
+            return PartBefore(self.store, self.config_changed)  # lost, so nothing is known of it
         ledger = self.store.read_part(files["ledger"])
         known = known_tracks(to_arrow(Catalog, read_part(self.store, catalog, part)), ledger)
         return PartBefore(self.store, self.config_changed, known, ledger_rows(ledger), files)

@@ -90,7 +90,7 @@ class PartScorer:
         if accelerator:
             require_gpu(f"--accelerator {accelerator}")
         self._job, self._settings, self._threads = job, settings, threads
-        self._model = load(job.store.read_bytes(job.input("models").files[0].path))
+        self._model = load(job.store.read_file(job.input("models").files[0]))
         self._gpus = gpus()
         self._turn = Lock()
         LOGGER.info("scoring on %s", describe())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
 from sssl.store.manifest import Manifest, Receipt
 from sssl.store.removals import taken_down
+from sssl.words import counted
 
 
 def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
@@ -146,6 +148,8 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
         ErrorRatioExceeded: too many tracks failed.
     """
     previous = Previous.of(context.store, context.snapshot, settings.of_rows())
+    if previous.refs and not previous.config_changed:
+        context = _with_lost_parts(context, settings)
     dealt = previous.dealt()
     tracks = read(dealt)
     causes = previous.causes(tracks, dealt, settings.again)
@@ -181,6 +185,31 @@ def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Sett
     if before and before[0].digest == segments.digest:
         return context.add(ledger)  # a retry in vain: all that was made from the segments stands
     return context.add(segments, ledger)
+
+
+def _with_lost_parts(context: Context, settings: Settings) -> Context:
+    """Decode the parts again whose files are lost, or were set aside by `sssl verify`; all others stay as they are."""
+    store, published = context.store, context.snapshot
+    tables = tuple(published.get(table) for table in TABLES)
+    if all(map(store.is_there, tables)):
+        return context
+    lost = sorted({part for table in tables for part, file in table.files.items() if not store.exists(file.path)})
+    console.print(f"{counted(len(lost), 'part')} of the segments lost or set aside: decoded again")
+    inputs = {"catalog": published.get("catalog").ref}
+    job = Job(store, tables, inputs, published.catalog.parts, published.catalog.classes)
+    processes = settings.processes or cores()
+    cutting = CutPart(job, Previous(store, {}, False), settings, processes)
+    cutting.setup()
+    try:
+        cutting.start_bundle()
+        receipts = [receipt for part in lost for receipt in cutting.process(PartRef(part, {}))]
+        receipts += [last.value for last in cutting.finish_bundle()]
+    finally:
+        cutting.teardown()
+    for table in tables:
+        again = {receipt.part: receipt.files[table.table] for receipt in receipts}
+        context = context.add(store.commit(replace(table, files=table.files | again)))
+    return context
 
 
 def _cut_or_failed(track: Catalog, result: CutTrack | Failure) -> CutTrack:

@@ -84,9 +84,9 @@ def run(
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
         check_size(settings.model, inputs["segments"].settings(MelConfig, "cut"))
-        start = inputs["models"].files[0].path if round else None
+        start = inputs["models"].files[0] if round else None
         if init is not None:
-            start = store.write_file(f"{planned.ref}/init.safetensors", init, rows=0).path
+            start = store.write_file(f"{planned.ref}/init.safetensors", init, rows=0)
         training = Training(
             store=store,
             catalog=inputs["catalog"],

@@ -26,6 +26,7 @@ from sssl.model.trainer import Trainer, Training
 from sssl.runtime.device import lacks_memory
 from sssl.runtime.distributed import ALONE, Ranks
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+from sssl.store import seal
 from sssl.store.folder import Store
 
 
@@ -186,7 +187,7 @@ def _left_out_loss(done: Epoch) -> float:
 def cpu_seconds(store: Store, folder: str) -> float:
     """Return the CPU time that the members of a model took to train, all their processes together."""
     names = fnmatch.filter(store.names(folder), "member*.json")
-    histories = [store.read_json(f"{folder}/{name}") for name in names]
+    histories = [store.read_json_if_whole(f"{folder}/{name}") or [] for name in names]
     return sum(Epoch(*done).cpu_s for history in histories for done in history)
 
 
@@ -232,15 +233,18 @@ def _write_checkpoint(
     content = {"history": list(map(tuple, history)), "state": trainer.state_dict(), "weights": weights}
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    training.store.write_bytes(_checkpoint_path(training, member), buffer.getvalue())
+    training.store.write_bytes(_checkpoint_path(training, member), seal.sealed(buffer.getvalue()))
 
 
 def _read_checkpoint(training: Training, member: int) -> dict[str, Any] | None:
+    """Return the last checkpoint of a member, None if there is none, or none as it was written: it starts anew."""
     path = _checkpoint_path(training, member)
     if not training.store.exists(path):
         return None
-    content = io.BytesIO(training.store.read_bytes(path))
-    return dict(torch.load(content, map_location="cpu", weights_only=True))
+    content = seal.opened(training.store.read_bytes(path))
+    if content is None:
+        return None
+    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def _history_path(training: Training, member: int) -> str:
@@ -255,7 +259,7 @@ def _write_history(training: Training, member: int, history: list[Epoch]) -> Non
 def _finished_epochs(training: Training) -> list[Epoch]:
     """List the epochs that members have finished, in the order of epochs."""
     paths = [_history_path(training, k) for k in range(training.spec.members)]
-    found = [Epoch(*done) for path in paths if training.store.exists(path) for done in training.store.read_json(path)]
+    found = [Epoch(*done) for path in paths for done in training.store.read_json_if_whole(path) or []]
     return sorted(found, key=lambda done: (done.epoch, done.member))
 
 

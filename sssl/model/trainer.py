@@ -17,7 +17,7 @@ from sssl.model.ensemble import Model, ModelSpec, load
 from sssl.model.examples import Corpus, Examples
 from sssl.model.settings import TrainConfig
 from sssl.store.folder import Store
-from sssl.store.manifest import Manifest, digest_of
+from sssl.store.manifest import Manifest, PartFile, digest_of
 
 CLIP_NORM = 5.0
 """Largest norm of a step's gradient."""
@@ -39,7 +39,7 @@ class Training:
     config: TrainConfig
     round: int
     folder: str
-    start: str | None
+    start: PartFile | None
     device: str
 
     @property
@@ -73,7 +73,7 @@ class Trainer:
         torch.manual_seed(self.seed("weights"))
         self.network = training.spec.build().to(self.device)
         if training.start is not None:
-            start = load(training.store.read_bytes(training.start))
+            start = load(training.store.read_file(training.start))
             if training.round and start.spec.members != training.spec.members:
                 raise TrainError(
                     f"round {training.round} has {training.spec.members} members, the model it starts from "

@@ -135,5 +135,7 @@ def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labelle
 
 @lru_cache(maxsize=4)
 def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
-    recipe = Recipe.of(store, Snapshot(tuple(map(store.named, refs))))
-    return make_labeller([store.read_bytes(path) for path in recipe.weights], recipe.settings)
+    snapshot = Snapshot(tuple(map(store.named, refs)))
+    recipe = Recipe.of(store, snapshot)
+    files = {file.path: file for model in snapshot.of("models") for file in model.files.values()}
+    return make_labeller([store.read_file(files[path]) for path in recipe.weights], recipe.settings)

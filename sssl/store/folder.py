@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +37,6 @@ from sssl.store.manifest import (
     Snapshot,
     Written,
     check_version,
-    json_bytes,
     loaded,
 )
 from sssl.store.media.bucket import Bucket
@@ -46,7 +44,11 @@ from sssl.store.media.disk import Disk
 from sssl.store.media.medium import Medium, names
 from sssl.store.media.memory import Memory
 from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
+from sssl.store.seal import json_bytes, opened_json
 from sssl.version import __version__
+
+_PIECE_BYTES = 1 << 20
+_MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
 
 
 @dataclass(frozen=True)
@@ -133,16 +135,20 @@ class Store:
         Raises:
             StoreError: it is none.
         """
-        try:
-            return json.loads(self.read_bytes(path))
-        except ValueError as error:
-            raise StoreError(f"{self.url(path)} is damaged: {error}") from error
+        return opened_json(self.read_bytes(path), self.url(path))
 
     def read_json_if_any(self, path: str) -> Any:
         """Return the content of a file, None if there is no such file."""
         try:
             return self.read_json(path)
         except FileNotFoundError:
+            return None
+
+    def read_json_if_whole(self, path: str) -> Any:
+        """Return the content of a file, None if there is none, or none that can be read: what it says is not done."""
+        try:
+            return self.read_json_if_any(path)
+        except StoreError:
             return None
 
     def write_json(self, path: str, value: Any) -> None:
@@ -163,6 +169,13 @@ class Store:
         except FileNotFoundError:
             return None
 
+    def read_record_if_whole(self, path: str, kind: type[RecordT]) -> RecordT | None:
+        """Read a record, None if there is none, or none that can be read: what it says is not done."""
+        try:
+            return self.read_record_if_any(path, kind)
+        except StoreError:
+            return None
+
     def write_record(self, path: str, record: Any) -> None:
         self.write_json(path, dump(record))
 
@@ -179,11 +192,14 @@ class Store:
             compression="zstd",
             compression_level=1,
             use_dictionary=dictionary,
+            write_page_checksum=True,
         )
         return self.write_file(f"{table}/{generation}/part-{part:05d}.parquet", buffer.getvalue(), len(content))
 
     def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
-        self.write_bytes(path, data)
+        """Write a large file. To wait for the disk at each of them takes longer than some stages do: the commit of
+        their table does, and a part that a power failure cuts short is done again."""
+        self.medium.put(path, data, durable=False)
         return PartFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
 
     def open_file(self, path: str) -> BinaryIO:
@@ -191,11 +207,25 @@ class Store:
         return self.medium.open(path)
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
-        with self.open_file(file.path) as source:
-            parquet = pq.ParquetFile(source, pre_buffer=True)
-            check_version(version_of(parquet.schema_arrow), file.path)
-            there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
-            return conform(parquet.read(columns=there), columns)
+        """Read a part, whole or some columns of it; the checksums of its pages are compared.
+
+        Raises:
+            StoreError: it is not there, or damaged, or of another schema version.
+        """
+        try:
+            with self.open_file(file.path) as source:
+                parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+                check_version(version_of(parquet.schema_arrow), file.path)
+                there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+                return conform(parquet.read(columns=there), columns)
+        except FileNotFoundError:
+            raise self._lost(file) from None
+        except (pa.ArrowException, ValueError) as error:
+            raise self._damaged(file, str(error).splitlines()[0]) from error
+        except OSError as error:
+            if error.errno is not None:
+                raise  # of the storage, not of the file
+            raise self._damaged(file, str(error).splitlines()[0]) from error
 
     def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
         """Read a whole table; for the small ones."""
@@ -212,13 +242,45 @@ class Store:
 
     def receipt(self, ref: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
-        try:
-            receipt = self.read_record_if_any(f"{ref}/receipts/{part:05d}.json", Receipt)
-        except StoreError:
-            return None  # empty, as a power failure leaves a file
-        if receipt is None:
+        receipt = self.read_record_if_whole(f"{ref}/receipts/{part:05d}.json", Receipt)
+        if receipt is None or not all(map(self.is_as_written, receipt.files.values())):
             return None
-        return receipt if all(self.medium.is_whole(file.path, file.bytes) for file in receipt.files.values()) else None
+        return receipt
+
+    def is_as_written(self, file: PartFile) -> bool:
+        """Whether a file is there and its content has the digest that was noted when it was written."""
+        try:
+            return self.medium.checks_content or self.digest(file.path) == file.sha256
+        except FileNotFoundError:
+            return False
+
+    def digest(self, path: str) -> str:
+        """Return the SHA-256 of a file's content, which is read in pieces."""
+        found = hashlib.sha256()
+        with self.open_file(path) as source:
+            while piece := source.read(_PIECE_BYTES):
+                found.update(piece)
+        return found.hexdigest()
+
+    def read_file(self, file: PartFile) -> bytes:
+        """Read a whole file.
+
+        Raises:
+            StoreError: it is not there, or not as it was written.
+        """
+        try:
+            data = self.read_bytes(file.path)
+        except FileNotFoundError:
+            raise self._lost(file) from None
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise self._damaged(file, "its SHA-256 is not that of its manifest")
+        return data
+
+    def _lost(self, file: PartFile) -> StoreError:
+        return StoreError(f"{self.url(file.path)} is not there, though a manifest names it; {_MEND}")
+
+    def _damaged(self, file: PartFile, why: str) -> StoreError:
+        return StoreError(f"{self.url(file.path)} is damaged: {why}; {_MEND}")
 
     # Commits
 
@@ -271,22 +333,34 @@ class Store:
         return self.commit(replace(planned, files=files, summary=summary))
 
     def committed(self, planned: Manifest) -> Manifest | None:
-        """Return the manifest of a plan that was carried out, None if it was not."""
-        return self.manifest(planned.table, planned.generation)
+        """Return the manifest of a plan that was carried out, None if it was not, or if a file of it is lost since."""
+        found = self.manifest(planned.table, planned.generation)
+        return found if found is not None and self.is_there(found) else None
+
+    def is_there(self, manifest: Manifest) -> bool:
+        """Whether every file of a table is there, in its size; `sssl verify` looks into them."""
+        folders = {file.path.rsplit("/", 1)[0] for file in manifest.files.values()}
+        sizes = {path: size for folder in folders for path, size in self.medium.sizes(folder).items()}
+        return all(sizes.get(file.path) == file.bytes for file in manifest.files.values())
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Commit a table: from here on readers may see it. A second commit of the same generation changes nothing.
+        """Commit a table: from here on readers may see it. A second commit of the same content changes nothing.
 
         It is dated now, unless it has a date as its rows are older.
         """
-        committed = self.manifest(manifest.table, manifest.generation)
-        if committed is not None:
+        committed = self.committed(manifest)
+        if committed is not None and committed.digest == manifest.digest:
             return committed
         now = datetime.now(UTC).isoformat(timespec="seconds")
         stamped = dump(replace(manifest, created_at=manifest.created_at or now))
         path = f"{manifest.table}/{manifest.generation}/manifest.json"
-        is_ours = self.medium.create_if_absent(path, json_bytes(stamped))
-        return load(Manifest, stamped) if is_ours else self.read_record(path, Manifest)
+        self.medium.settle()
+        if not self.medium.create_if_absent(path, json_bytes(stamped)):
+            known = self.read_record_if_whole(path, Manifest)
+            if known is not None and known.digest == manifest.digest and self.is_there(known):
+                return known  # of another worker, which made the same
+            self.write_json(path, stamped)  # files that the one there names were lost, and are made again
+        return load(Manifest, stamped)
 
     def latest(self) -> Snapshot:
         """Return the published snapshot, empty before the first one.
@@ -316,6 +390,7 @@ class Store:
             StoreError: another command took the folder over; readers see what that one publishes.
         """
         refs = [manifest.ref for manifest in snapshot.manifests]
-        self.medium.put(self.pointer, pointer_bytes(refs), durable=True)
+        self.medium.settle()
+        self.medium.put(self.pointer, pointer_bytes(refs))
         if newest_pointer(self.medium) != self.pointer:
             raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")

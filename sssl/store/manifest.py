@@ -141,11 +141,6 @@ class Made(NamedTuple):
     otherwise all that this process and its descendants spend on it counts."""
 
 
-def json_bytes(value: Any) -> bytes:
-    """Return a JSON value as the store writes it."""
-    return json.dumps(value, indent=1, sort_keys=True).encode()
-
-
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -6,10 +6,9 @@ highest counts (see sssl.store.media.lease).
 
 from __future__ import annotations
 
-import json
-
 from sssl.errors import StoreError
 from sssl.store.media.medium import Medium, names
+from sssl.store.seal import json_bytes, opened_json
 
 LATEST = "latest.json"
 EPOCHS = "latest"
@@ -27,14 +26,17 @@ def published_refs(medium: Medium, pointer: str) -> list[str]:
     Raises:
         StoreError: it is damaged.
     """
+    place = f"{medium.root}/{pointer}"
     try:
-        return list(json.loads(medium.read(pointer))["tables"])
+        found = opened_json(medium.read(pointer), place)
     except FileNotFoundError:
         return []
-    except ValueError as error:
-        raise StoreError(f"{medium.root}/{pointer} is damaged: {error}") from error
+    refs = found.get("tables") if isinstance(found, dict) else None
+    if not isinstance(refs, list) or not all(isinstance(ref, str) and ref.count("/") == 1 for ref in refs):
+        raise StoreError(f"{place} is damaged: it does not say which tables are published")
+    return refs
 
 
 def pointer_bytes(refs: list[str], **more: str) -> bytes:
     """Return a pointer to some generations as it is written."""
-    return json.dumps({"tables": refs, **more}, indent=1, sort_keys=True).encode()
+    return json_bytes({"tables": refs, **more})

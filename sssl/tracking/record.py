@@ -6,6 +6,7 @@ O/tracking/<key>/plots/...   files
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from schemas.records import later
+from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 
 FOLDER = "tracking"
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class Record:
 
     @classmethod
     def open(cls, store: Store, key: str, tags: Mapping[str, str]) -> Record:
-        """Read the record of a run that goes on, or begin one."""
-        known = store.read_record_if_any(_path(key), cls)
+        """Read the record of a run that goes on, or begin one, also where the record cannot be read."""
+        known = store.read_record_if_whole(_path(key), cls)
         return known or cls(key, uuid.uuid4().hex, {"": _begun(f"run {key}", tags)})
 
     @property
@@ -119,10 +122,13 @@ class Record:
 
 
 def read_records(store: Store) -> Iterator[Record]:
-    """Read the records of all runs into an output folder."""
+    """Read the records of all runs into an output folder; one that cannot be read is left out with a warning."""
     for name in store.names(FOLDER):
         if name.endswith(".json"):
-            yield store.read_record(f"{FOLDER}/{name}", Record)
+            try:
+                yield store.read_record(f"{FOLDER}/{name}", Record)
+            except StoreError as error:
+                LOGGER.warning("%s; it is left out", error)
 
 
 def now_ms() -> int:

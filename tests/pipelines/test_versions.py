@@ -1,6 +1,5 @@
 """Outputs of other versions of the program: names that stay, fields that come."""
 
-import json
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from sssl.presets import GUARDED, PAPER
 from sssl.songs.classifier import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import generation_name
+from sssl.store.seal import json_bytes, opened_json
 
 NAMES = {
     "relabel": "910e8f455bbe",
@@ -118,10 +118,10 @@ def from_tomorrow(output):
     """An output of a later version: every record in it has a field that we do not know."""
     changed = 0
     for path in sorted(Path(output.root).rglob("*.json")):
-        before = json.loads(path.read_text())
+        before = opened_json(path.read_bytes(), str(path))
         after = of_tomorrow(before)
         changed += after != before
-        path.write_text(json.dumps(after))
+        path.write_bytes(json_bytes(after))
     assert changed > len(output.latest().manifests)
     return output.root
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,32 +34,34 @@ class Disk:
         file: BinaryIO = pa.OSFile(str(self._at(path)), "rb")
         return file
 
-    def put(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        if durable:
-            os.sync()  # once a table: to wait for the disk at each of its small files takes longer than some stages do
+    def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
         with replacing(self._at(path), durable=durable) as temporary:
             temporary.write_bytes(data)
+
+    def settle(self) -> None:
+        os.sync()
 
     def create_if_absent(self, path: str, data: bytes) -> bool:
         # One command at a time writes here. Of two workers that make the same table, both write the same.
         if self.exists(path):
             return False
-        self.put(path, data, durable=True)
+        self.put(path, data)
         return True
 
     def exists(self, path: str) -> bool:
         return self._at(path).exists()
 
-    def is_whole(self, path: str, size: int) -> bool:
-        try:
-            return self._at(path).stat().st_size == size
-        except OSError:
-            return False
+    @property
+    def checks_content(self) -> bool:
+        return False
 
     def list(self, folder: str) -> Sequence[str]:
         within = len(os.path.join(self.root, ""))
         found = (os.path.join(place, name) for place, _, names in os.walk(self._at(folder)) for name in names)
         return sorted(path[within:] for path in found)
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        return {path: self._at(path).stat().st_size for path in self.list(folder)}
 
     def delete(self, path: str) -> None:
         self._at(path).unlink(missing_ok=True)

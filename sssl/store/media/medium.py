@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
@@ -30,9 +30,12 @@ class Medium(Protocol):
     def open(self, path: str) -> BinaryIO:
         """Open a file to read pieces of it."""
 
-    def put(self, path: str, data: bytes, *, durable: bool = False) -> None:
-        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one, and all that was
-        written before it, also if the power fails."""
+    def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
+        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one also if the power
+        fails."""
+
+    def settle(self) -> None:
+        """Wait until all that was written so far is durable."""
 
     def create_if_absent(self, path: str, data: bytes) -> bool:
         """Write a durable file unless there is one; say whether what is there now is ours."""
@@ -40,11 +43,15 @@ class Medium(Protocol):
     def exists(self, path: str) -> bool:
         """Whether there is a file of this path."""
 
-    def is_whole(self, path: str, size: int) -> bool:
-        """Whether a file that was written, of so many bytes, is all there; true where files only ever appear whole."""
+    @property
+    def checks_content(self) -> bool:
+        """Whether it compares digests by itself as it writes and reads, and files only ever appear whole."""
 
     def list(self, folder: str) -> Sequence[str]:
         """List the paths of all files below a folder in their order, none if there is no such folder."""
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
+        """Return the bytes of all files below a folder by their paths, none if there is no such folder."""
 
     def delete(self, path: str) -> None:
         """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""

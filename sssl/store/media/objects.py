@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import UnsupportedOperation
@@ -30,11 +30,14 @@ class Objects:
     def open(self, path: str) -> BinaryIO:
         return self.fs.open(self._at(path), "rb")
 
-    def put(self, path: str, data: bytes, *, durable: bool = False) -> None:
+    def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
         del durable  # all are
         # In one request, which can be sent again: an upload in pieces whose last answer gets lost is over, and whether
         # it says so is up to the store.
         self.fs.pipe_file(self._at(path), data, chunksize=len(data) + 1)
+
+    def settle(self) -> None:
+        return  # a request that was answered is durable
 
     def create_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one; the store decides between two that try."""
@@ -48,13 +51,17 @@ class Objects:
     def exists(self, path: str) -> bool:
         return bool(self.fs.exists(self._at(path)))
 
-    def is_whole(self, path: str, size: int) -> bool:
-        del path, size  # part of the interface
+    @property
+    def checks_content(self) -> bool:
         return True
 
     def list(self, folder: str) -> Sequence[str]:
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str) -> Mapping[str, int]:
         within = self.fs._strip_protocol(self.root).rstrip("/") + "/"
-        return sorted(path.removeprefix(within) for path in self.fs.find(self._at(folder), refresh=True))
+        found = self.fs.find(self._at(folder), refresh=True, detail=True)
+        return {path.removeprefix(within): int(about["size"]) for path, about in found.items()}
 
     def delete(self, path: str) -> None:
         with suppress(FileNotFoundError):

@@ -319,7 +319,7 @@ def test_a_takedown_with_a_manifest_gone_is_refused(delivery, capsys):
 def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(delivery, capsys):
     command = ["takedown", "--output", delivery.output, "--track-id", "Q1_0", "Q1_O"]
     assert main(command) == 0
-    assert "1 of 2 ids are not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
+    assert "1 of 2 ids is not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
     assert main(command) == 0
     assert "spelling" not in capsys.readouterr().err
 

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -97,7 +98,7 @@ def test_a_commit_is_read_back_and_a_second_one_changes_nothing(store):
     file = store.write_part("songs", "g", 0, pa.table({"a": [1]}))
     first = store.commit(manifest("songs", "g", files={0: file}))
     assert store.manifest("songs", "g") == first
-    assert store.commit(manifest("songs", "g")) == first
+    assert store.commit(manifest("songs", "g", files={0: file})) == first
     assert store.manifest("songs", "other") is None
 
 
@@ -249,3 +250,97 @@ def test_a_reader_that_meets_a_takedown_reads_the_pointer_again(store, monkeypat
 def test_a_new_folder_has_a_pointer_to_no_table(store):
     assert store.has_pointer
     assert store.latest() == Snapshot()
+
+
+def test_a_part_whose_content_changed_on_the_disk_is_not_done(on_disk):
+    file = on_disk.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
+    on_disk.write_receipt("segments/g", Receipt(3, {"segments": file}))
+    flip_bit(on_disk.url(file.path), 40)
+    assert on_disk.receipt("segments/g", 3) is None
+
+
+def flip_bit(path, at):
+    data = bytearray(Path(path).read_bytes())
+    data[at] ^= 4
+    Path(path).write_bytes(data)
+
+
+@pytest.mark.parametrize("how", ["emptied", "half", "flipped"])
+def test_a_json_file_that_is_damaged_is_named(how, on_disk):
+    on_disk.commit(manifest("songs", "g"))
+    path = Path(on_disk.url("songs/g/manifest.json"))
+    whole = path.read_bytes()
+    flipped = whole.replace(b'"stage": "stage"', b'"stage": "stagd"')
+    path.write_bytes({"emptied": b"", "half": whole[:100], "flipped": flipped}[how])
+    with pytest.raises(StoreError, match=f"{path} is damaged: "):
+        on_disk.manifest("songs", "g")
+    assert on_disk.read_record_if_whole("songs/g/manifest.json", Manifest) is None
+
+
+def test_json_of_versions_without_seals_is_read(on_disk):
+    path = Path(on_disk.url("songs/g/manifest.json"))
+    first = on_disk.commit(manifest("songs", "g"))
+    values = json.loads(path.read_bytes())
+    assert values.pop("content_sha256")
+    path.write_text(json.dumps(values))
+    assert on_disk.manifest("songs", "g") == first
+
+
+def test_any_bit_of_a_manifest_that_flips_is_noticed_or_changes_nothing(on_disk):
+    file = on_disk.write_part("songs", "g", 0, pa.table({"a": [1, 2]}))
+    first = on_disk.commit(replace(manifest("songs", "g", files={0: file}), summary={"loss": 0.25}))
+    path = Path(on_disk.url("songs/g/manifest.json"))
+    whole = path.read_bytes()
+    noticed = 0
+    for at in range(len(whole)):
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[at] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                found = on_disk.manifest("songs", "g")
+            except StoreError:
+                noticed += 1
+            else:
+                assert found == first
+    assert noticed > 0.95 * 8 * len(whole)
+
+
+def test_a_page_that_changed_on_the_disk_is_damaged_and_not_other_numbers(on_disk):
+    numbers = pa.table({"x": np.random.default_rng(0).normal(size=1000)})
+    file = on_disk.write_part("scores", "g", 0, numbers)
+    flip_bit(on_disk.url(file.path), file.bytes // 3)
+    with pytest.raises(StoreError, match=f"{file.path} is damaged: "):
+        on_disk.read_part(file)
+
+
+def test_a_part_that_is_gone_is_named_with_what_to_do(store):
+    file = store.write_part("scores", "g", 0, pa.table({"x": [1]}))
+    store.delete(file.path)
+    with pytest.raises(StoreError, match=f"{file.path} is not there, .*`sssl verify --repair`"):
+        store.read_part(file)
+
+
+def test_a_table_whose_file_is_lost_is_not_committed_until_it_is_made_again(store):
+    def make_of(value):
+        table = pa.table({"a": [value]})
+        return lambda _: Made({0: store.write_part("songs", "g", 0, table)}, {})
+
+    planned = manifest("songs", "g")
+    first = store.commit_once(planned, make_of(1))
+    assert store.committed(planned) == first
+    store.delete(first.files[0].path)
+    assert store.committed(planned) is None
+    assert store.commit_once(planned, make_of(1)) == first
+    store.delete(first.files[0].path)
+    other = store.commit_once(planned, make_of(2))
+    assert other.digest != first.digest
+    assert store.manifest("songs", "g") == other
+
+
+def test_a_model_that_changed_on_the_disk_is_not_loaded(on_disk):
+    file = on_disk.write_file("models/g/model.safetensors", b"weights" * 100, rows=1)
+    assert on_disk.read_file(file) == b"weights" * 100
+    flip_bit(on_disk.url(file.path), 50)
+    with pytest.raises(StoreError, match=r"model.safetensors is damaged: its SHA-256"):
+        on_disk.read_file(file)

@@ -51,7 +51,7 @@ def test_what_is_put_is_read_back_whole_and_in_pieces(medium):
 
 def test_a_file_takes_the_place_of_the_one_before(medium):
     for data in (b"long ago", b"now"):
-        medium.put("a", data, durable=True)
+        medium.put("a", data)
         assert medium.read("a") == data
 
 
@@ -90,16 +90,12 @@ def test_all_files_below_a_folder_are_listed_in_order(medium):
     assert not medium.list("other")
 
 
-def test_a_file_of_its_size_is_whole(medium):
-    medium.put("a", b"123")
-    assert medium.is_whole("a", 3)
-
-
-def test_a_file_on_a_disk_that_lost_its_end_is_not_whole(tmp_path):
-    disk = Disk(str(tmp_path))
-    disk.put("a", b"12")
-    assert not disk.is_whole("a", 3)
-    assert not disk.is_whole("gone", 0)
+def test_files_below_a_folder_have_their_sizes(medium):
+    medium.put("t/g/a", b"123")
+    medium.put("t/g/b", b"", durable=False)
+    medium.put("other", b"1")
+    assert medium.sizes("t") == {"t/g/a": 3, "t/g/b": 0}
+    assert medium.sizes("nowhere") == {}
 
 
 def test_a_second_writer_is_refused_until_the_first_is_through(medium, monkeypatch):

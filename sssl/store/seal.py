@@ -1,0 +1,58 @@
+"""Seals: what is written carries the digest of its own content, so that a bit that flipped on a disk is noticed.
+
+A JSON object has the digest of everything else in it as one more field, which readers that do not know it pass over.
+Other bytes have theirs behind them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from sssl.errors import StoreError
+
+_FIELD = "content_sha256"
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return a JSON value as the store writes it; an object is sealed."""
+    if isinstance(value, dict):
+        value = {**value, _FIELD: _digest(value)}
+    return json.dumps(value, indent=1, sort_keys=True).encode()
+
+
+def opened_json(data: bytes, place: str) -> Any:
+    """Return the JSON value of a file that was found in a place; what has no seal, of an earlier version, is trusted.
+
+    Raises:
+        StoreError: it is no JSON, or not as it was written; the message names the place.
+    """
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise StoreError(f"{place} is damaged: {error or 'it is empty'}") from error
+    if not isinstance(value, dict) or _FIELD not in value:
+        return value
+    seal = value.pop(_FIELD)
+    if seal != _digest(value):
+        raise StoreError(f"{place} is damaged: its content is not what was written")
+    return value
+
+
+def sealed(data: bytes) -> bytes:
+    """Return bytes with their seal behind them."""
+    return data + hashlib.sha256(data).digest()
+
+
+def opened(data: bytes) -> bytes | None:
+    """Return what was sealed, None if it is not as it was written."""
+    content, seal = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == seal else None
+
+
+def _digest(values: dict[str, Any]) -> str:
+    """Return the SHA-256 of an object as it will be read, independent of the order of its keys."""
+    as_read = json.loads(json.dumps(values))
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
