@@ -65,7 +65,7 @@ def test_side_by_side_members_become_what_they_become_alone_but_for_chance(train
         train_together(training, BOTH)
         members = [_member(training, member) for member in BOTH]
         data = dump(Model(SPEC, members))
-        start = training.store.write_file(f"{training.folder}/start.safetensors", data, 2).path
+        start = training.store.write_file(f"{training.folder}/start.safetensors", data, 2)
     alone, together = (replace(training, round=round, start=start, folder=f"{training.folder}-{n}") for n in "ab")
     for member in BOTH:
         train_member(alone, member)

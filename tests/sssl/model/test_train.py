@@ -138,8 +138,21 @@ def test_a_stopped_training_goes_on_to_the_same_weights(epochs_done, undisturbed
     assert sorted((e.member, e.epoch) for e in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+@pytest.mark.parametrize("how", ["emptied", "half", "flipped"])
+def test_a_checkpoint_that_a_disk_lost_or_changed_counts_as_none(how, undisturbed, training):
+    torch.set_num_threads(1)  # as a process of the pool has
+    train_member(training, 0)
+    store, path = training.store, f"{training.folder}/member0.pt"
+    whole = store.read_bytes(path)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    store.write_bytes(path, {"emptied": b"", "half": whole[: len(whole) // 2], "flipped": flipped}[how])
+    store.write_bytes(f"{training.folder}/member0.json", b"")
+    assert dump(train(training, 1, lambda _: None)) == dump(undisturbed)
+
+
 def test_a_later_round_starts_from_the_given_model(undisturbed, training):
-    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
+    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2)
     still = replace(CONFIG, learning_rate=1e-12, weight_decay=0.0, ema=0.0)
     model = train(replace(training, config=still, round=1, start=start), 1, lambda _: None)
     for before, after in zip(undisturbed.members, model.members, strict=True):
@@ -158,7 +171,7 @@ def test_averaged_weights_follow_the_network_from_the_start(training):
 
 def test_the_first_round_can_start_from_weights_made_for_other_classes(undisturbed, training):
     moods = replace(SPEC, classes=("happy", "sad"))
-    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
+    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2)
     still = replace(CONFIG, learning_rate=1e-12, weight_decay=0.0, ema=0.0)
     trainer = Trainer(replace(training, config=still, start=start), 1, training.corpus())
     for name, weight in undisturbed.members[1].state_dict().items():
@@ -172,7 +185,7 @@ def test_the_first_round_can_start_from_weights_made_for_other_classes(undisturb
 
 
 def test_a_round_cannot_start_from_a_model_of_other_folds(undisturbed, training):
-    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2).path
+    start = training.store.write_file(f"{training.folder}/start.safetensors", dump(undisturbed), 2)
     three = replace(training, spec=replace(SPEC, members=3), round=1, start=start)
     with pytest.raises(TrainError, match="round 1 has 3 members, the model it starts from 2"):
         train_member(three, 0)
