@@ -19,7 +19,7 @@ from sssl.errors import StoreError
 from sssl.labels.comparison import summarize_both
 from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
-from sssl.songs.classifier import summarize_songs
+from sssl.songs.song import summarize_songs
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 from sssl.store.pointer import LATEST

@@ -23,7 +23,7 @@ from sssl.labels.relabel import RelabelConfig
 from sssl.model.scores import scores_table, summarize_scores
 from sssl.presets import GUARDED
 from sssl.report.page import write_report
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import has_nothing_to_split

@@ -20,7 +20,9 @@ from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
 from sssl.metrics import quality
 from sssl.presets import GUARDED
-from sssl.songs.classifier import SongConfig, SongModel, Threshold
+from sssl.songs.classifier import SongModel
+from sssl.songs.settings import SongConfig
+from sssl.songs.threshold import Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import guesses_in_use, in_use, read_rounds

@@ -51,7 +51,7 @@ from sssl.estimate import (
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.runtime.device import device
 from sssl.runtime.machine import cores
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 
 _ON_GPU = ("train", "score")

@@ -34,7 +34,7 @@ from sssl.evaluate.methods import METHODS, METRICS, Fold, Method, MethodName, Ou
 from sssl.evaluate.planting import Planting, draw, write_planted
 from sssl.evaluate.sections import read_sections, true_labels
 from sssl.labels.confident_learning import check_installed, prune
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down

@@ -15,7 +15,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import in_use, read_rounds

@@ -25,8 +25,8 @@ from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.report.page import figures
-from sssl.songs.classifier import SongConfig
 from sssl.songs.labeller import Recipe
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
 from sssl.store.rounds import guesses_in_use, in_use, verdict_of

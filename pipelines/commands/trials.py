@@ -21,7 +21,7 @@ from sssl.errors import CatalogError
 from sssl.estimate import Floats, Work
 from sssl.presets import Preset
 from sssl.runtime.cpu_time import tree_cpu_s
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.tracking.tracker import Untracked

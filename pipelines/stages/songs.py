@@ -20,17 +20,10 @@ from schemas import Song, to_arrow
 from schemas.records import dump
 from sssl.arrays import mean_of_models, posteriors
 from sssl.audio.mel import MelConfig
-from sssl.songs.classifier import (
-    STATISTICS,
-    Floats,
-    LabelledTracks,
-    SongConfig,
-    SongMaker,
-    SongModel,
-    fit_songs,
-    statistics,
-    summarize_songs,
-)
+from sssl.songs.classifier import OPINIONS, LabelledTracks, SongModel, fit_songs
+from sssl.songs.settings import SongConfig
+from sssl.songs.softmax import STATISTICS, Floats, statistics
+from sssl.songs.song import SongMaker, summarize_songs
 from sssl.store.manifest import Receipt
 from sssl.store.rounds import in_use
 
@@ -130,6 +123,7 @@ def run(context: Context, settings: SongConfig) -> Context:
         "scores_round": used.last.round,
         "fitted_to": ["train", "test"],
         "says": ["timeline_label"],
+        "pools": list(OPINIONS),
     }
     job = Job.of(context.store, "songs", ("songs",), config, inputs, named=scores)
     segment_s = segments.settings(MelConfig, "cut").segment_s

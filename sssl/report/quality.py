@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from schemas.records import dump
 from schemas.summaries import SongsSummary
 from sssl.metrics import quality, reliability
 from sssl.plots import charts
 from sssl.report.source import Context, Floats, Source
-from sssl.songs.classifier import bins_for
+from sssl.songs.threshold import bins_for
 from sssl.store.rounds import guesses_in_use
 
+OPINION_TITLES = {
+    "network": "mean posterior of the segments",
+    "softmax": "posteriors and sound, weighed",
+    "kernel": "tracks that sound alike",
+    "pool": "all of them, as published",
+}
 FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
 
 
@@ -36,6 +43,7 @@ def context(source: Source) -> Context:
             "confidence", alt, edges, counts, "confidence", 1.0 if threshold is None else threshold
         ),
         "reliability": reliability_curve(source),
+        "rests_on": [{"title": OPINION_TITLES[part.name], **dump(part)} for part in source.song_model.parts],
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas import Catalog, Song, records
+from schemas.summaries import of_today
 from sssl.arrays import mean_of_models
 from sssl.audio.cut import cut_track
 from sssl.audio.integrity import GateConfig
@@ -19,7 +20,9 @@ from sssl.errors import Unlabelled
 from sssl.model.ensemble import Model, load
 from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
-from sssl.songs.classifier import SongConfig, SongMaker, SongModel
+from sssl.songs.classifier import SongModel
+from sssl.songs.settings import SongConfig
+from sssl.songs.song import SongMaker
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, loaded
 from sssl.store.rounds import in_use
@@ -117,10 +120,9 @@ def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labelle
     Raises:
         StoreError: the settings are damaged, or a file is no model of ours.
     """
-    # Records of MLflow from before there were two classifiers have one.
     fitted = settings.get("song_model")
-    if isinstance(fitted, dict) and "classifier" in fitted:
-        fitted = {"held_out_classifier": fitted["classifier"]} | fitted
+    if isinstance(fitted, dict):
+        fitted = of_today(fitted, settings.get("classes", ()))
     found = loaded(_Settings, settings | {"song_model": fitted}, "what the model was logged with")
     maker = SongMaker(
         model=found.song_model,

@@ -16,7 +16,7 @@ from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig
 from sssl.evaluate.planting import Planting
 from sssl.presets import GUARDED, PAPER
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import generation_name
 from sssl.store.seal import json_bytes, opened_json

@@ -1,7 +1,7 @@
 """The demo's last words say what came out, and why."""
 
 from pipelines.commands.demo import abstentions
-from sssl.songs.classifier import Threshold
+from sssl.songs.threshold import Threshold
 
 
 def test_summary_says_what_the_threshold_is_and_what_shows_it():

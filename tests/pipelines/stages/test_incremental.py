@@ -21,7 +21,7 @@ from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
 from sssl.report import cost
 from sssl.report.source import Source
-from sssl.songs.classifier import summarize_songs
+from sssl.songs.song import summarize_songs
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect

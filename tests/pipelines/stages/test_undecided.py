@@ -22,8 +22,8 @@ from sssl.labels.comparison import read_judged
 from sssl.presets import GUARDED
 from sssl.report.source import Source
 from sssl.report.story import tell
-from sssl.songs.classifier import timeline
 from sssl.songs.labeller import Recipe, make_labeller
+from sssl.songs.song import timeline
 from sssl.store.folder import Store
 from sssl.store.rounds import in_use, last_accepted, read_rounds, verdict_of
 from sssl.store.sql import connect

@@ -3,7 +3,7 @@ from reports import CLASSES, Page, make_folder, query, read, text_of
 from sssl.presets import PAPER
 from sssl.report import health, labels, quality, summary, tracks
 from sssl.report.source import Source
-from sssl.songs.classifier import SongConfig
+from sssl.songs.settings import SongConfig
 
 
 def test_the_published_label_is_compared_with_the_plain_mean(report_folder, report_html):

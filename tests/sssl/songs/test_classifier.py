@@ -4,18 +4,12 @@ import pytest
 from schemas.records import dump, load
 from schemas.summaries import of_today
 from sssl.errors import ConfigError
-from sssl.songs.classifier import (
-    LabelledTracks,
-    SongConfig,
-    SongMaker,
-    SongModel,
-    bins_for,
-    choose_threshold,
-    fit_classifier,
-    fit_songs,
-    statistics,
-    timeline,
-)
+from sssl.songs.classifier import OPINIONS, LabelledTracks, SongModel, fit_classifier, fit_songs, fit_weights, pooled
+from sssl.songs.kernel import fit_kernel
+from sssl.songs.settings import SongConfig
+from sssl.songs.softmax import statistics
+from sssl.songs.song import SongMaker, timeline
+from sssl.songs.threshold import bins_for, choose_threshold
 
 CLASSES = ("Q1", "Q2", "Q3")
 
@@ -51,7 +45,7 @@ NONE = tracks_of(np.empty((0, 6)), np.empty(0, int))
 
 
 def fitted(features, labels, classes=3):
-    return fit_classifier(tracks_of(features, labels), classes, SongConfig())[0]
+    return fit_classifier(tracks_of(features, labels), classes, SongConfig()).classifier
 
 
 def labelled(count=300, seed=0):
@@ -65,7 +59,7 @@ def labelled(count=300, seed=0):
 def test_the_classifier_learns_and_its_probabilities_are_calibrated():
     classifier = fitted(*labelled())
     features, labels = labelled(2000, seed=1)
-    p = np.array([classifier.probabilities(row) for row in features])
+    p = classifier.probabilities(features)
     np.testing.assert_allclose(p.sum(axis=1), 1)
     right = p.argmax(axis=1) == labels
     assert right.mean() > 0.85
@@ -76,7 +70,7 @@ def test_few_tracks_cannot_make_the_label_worse_than_the_mean_posterior():
     features, labels = labelled(20)
     classifier = fitted(features, labels)
     tested, true = labelled(500, seed=1)
-    right = [classifier.probabilities(row).argmax() for row in tested] == true
+    right = classifier.probabilities(tested).argmax(axis=1) == true
     assert right.mean() >= (tested[:, :3].argmax(axis=1) == true).mean() - 0.01
 
 
@@ -88,7 +82,7 @@ def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
     features = np.array([of_posteriors([even, split][label]) for label in labels])
     np.testing.assert_allclose(features[:, :3], features[:1, :3].repeat(300, axis=0))
     classifier = fitted(features, labels, 3)
-    assert np.mean([classifier.probabilities(row).argmax() for row in features] == labels) == 1
+    assert right_share(classifier, features, labels) == 1
 
 
 def with_sound(count, told, seed=0):
@@ -102,7 +96,7 @@ def with_sound(count, told, seed=0):
 
 
 def right_share(classifier, features, labels):
-    return np.mean([classifier.probabilities(row).argmax() for row in features] == labels)
+    return np.mean(classifier.probabilities(features).argmax(axis=1) == labels)
 
 
 def test_the_sound_is_used_where_it_tells_more():
@@ -124,7 +118,7 @@ def test_few_tracks_trust_the_sound_less():
     features = np.concatenate([np.full((12, 6), np.log(1 / 3)), rng.normal(0, 1, (12, 48))], axis=1)
     new = np.concatenate([np.full((200, 6), np.log(1 / 3)), rng.normal(0, 1, (200, 48))], axis=1)
     few = fitted(features, labels)
-    assert np.mean([few.probabilities(row).max() for row in new]) < 0.45
+    assert few.probabilities(new).max(axis=1).mean() < 0.45
 
 
 def test_music_unlike_all_train_tracks_gets_no_certain_label_from_its_sound():
@@ -133,9 +127,9 @@ def test_music_unlike_all_train_tracks_gets_no_certain_label_from_its_sound():
     sound = np.random.default_rng(0).normal(-99, 0.1, (300, 16)) + 0.05 * labels[:, None]
     features = np.concatenate([features[:, :6], sound], axis=1)
     far = np.concatenate([of_posteriors(posterior([2] * 8)), np.full(16, -40.0)])
-    probabilities = fitted(features, labels).probabilities(far)
+    probabilities = fitted(features, labels).probabilities(far[None])
     border = np.concatenate([far[:6], features[:, 6:].mean(axis=0) + 3 * features[:, 6:].std(axis=0)])
-    np.testing.assert_allclose(probabilities, fitted(features, labels).probabilities(border))
+    np.testing.assert_allclose(probabilities, fitted(features, labels).probabilities(border[None]))
 
 
 def test_the_sound_of_a_track_is_the_mean_of_its_segments():
@@ -145,19 +139,18 @@ def test_the_sound_of_a_track_is_the_mean_of_its_segments():
 def test_a_classifier_from_before_there_was_sound_still_labels():
     features, labels = labelled()
     classifier = fitted(features, labels)
-    longer = np.concatenate([features[0], [1.0, 2.0]])
-    np.testing.assert_array_equal(classifier.probabilities(longer), classifier.probabilities(features[0]))
+    longer = np.concatenate([features, np.ones((len(features), 2))], axis=1)
+    np.testing.assert_array_equal(classifier.probabilities(longer), classifier.probabilities(features))
 
 
 def test_two_classes_one_class_and_no_track_work_too():
     features, labels = labelled()
     both = features[labels < 2][:, np.arange(6) % 3 < 2]
     two = fitted(both, labels[labels < 2], 2)
-    right = [two.probabilities(row).argmax() for row in both] == labels[labels < 2]
-    assert np.mean(right) > 0.85
+    assert right_share(two, both, labels[labels < 2]) > 0.85
     for count in (5, 0):
         few = fitted(features[labels == 0][:count], labels[labels == 0][:count])
-        assert few.probabilities(of_posteriors(posterior([2, 2, 1]))).argmax() == 2
+        assert few.probabilities(of_posteriors(posterior([2, 2, 1]))[None]).argmax() == 2
 
 
 def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
@@ -165,7 +158,7 @@ def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(0, 1, (90, 6)), rng.integers(0, 3, 90)
     features[:, :3] = np.log(1 / 3)
-    _, left_out = fit_classifier(tracks_of(features, labels), 3, SongConfig())
+    left_out = fit_classifier(tracks_of(features, labels), 3, SongConfig()).left_out
     np.testing.assert_allclose(left_out.sum(axis=1), 1)
     assert np.log(left_out[np.arange(90), labels]).mean() == pytest.approx(np.log(1 / 3), abs=0.02)
 
@@ -176,8 +169,8 @@ def test_a_group_is_left_out_as_a_whole():
     labels, features = artist % 12, np.full((144, 24), np.log(1 / 12))
     features[:, 12:] = np.random.default_rng(0).normal(0, 3, (24, 12))[artist]
     free = SongConfig(regularization=100.0)
-    _, together = fit_classifier(tracks_of(features, labels, artist), 12, free)
-    _, apart = fit_classifier(tracks_of(features, labels), 12, free)
+    together = fit_classifier(tracks_of(features, labels, artist), 12, free).left_out
+    apart = fit_classifier(tracks_of(features, labels), 12, free).left_out
     assert (apart.argmax(axis=1) == labels).mean() > 0.7
     assert (together.argmax(axis=1) == labels).mean() < 0.3
 
@@ -269,14 +262,16 @@ def test_held_out_tracks_teach_only_the_classifier_of_new_music():
     assert alone.classifier == alone.held_out_classifier
     assert (model.held_out_classifier, model.threshold) == (alone.held_out_classifier, alone.threshold)
     assert model.reliability == alone.reliability
-    assert model.classifier == fitted(np.concatenate([features, more]), np.concatenate([labels, answers]))
+    taught = fitted(np.concatenate([features, more]), np.concatenate([labels, answers]))
+    assert model.classifier.softmax == taught.softmax
+    assert model.classifier.weights == alone.classifier.weights
     assert model.classifier != alone.classifier
     maker = SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
     segments, sound, start_s = posterior([0, 0, 1]), np.empty((3, 0)), np.array([0.0, 3.0, 6.0])
     by_split = {"test": model.held_out_classifier, "train": model.classifier, None: model.classifier}
     for split, classifier in by_split.items():
         song = maker.song("t", segments, sound, start_s, split)
-        assert song.probabilities == classifier.probabilities(statistics(segments, sound)).tolist()
+        assert song.probabilities == classifier.probabilities(statistics(segments, sound)[None])[0].tolist()
 
 
 def test_a_song_without_its_sound_is_one_of_average_sound():
@@ -284,10 +279,10 @@ def test_a_song_without_its_sound_is_one_of_average_sound():
     rows = [posterior(peaks) for peaks in rng.integers(0, 3, (120, 4))]
     sounds = np.eye(3)[labels] + rng.normal(0, 0.3, (120, 3))
     tracks = tracks_of(np.array([statistics(r, s[None]) for r, s in zip(rows, sounds, strict=True)]), labels)
-    classifier = fit_classifier(tracks, 3, SongConfig())[0]
+    classifier = fit_classifier(tracks, 3, SongConfig()).classifier
     alone = classifier.without_sound(rows[0])
-    np.testing.assert_allclose(alone, classifier.probabilities(statistics(rows[0], sounds.mean(axis=0)[None])))
-    assert classifier.probabilities(tracks.features[0])[0] > alone[0] + 0.1
+    assert alone.sum() == pytest.approx(1)
+    assert classifier.probabilities(tracks.features[:1])[0, 0] > alone[0] + 0.1
 
 
 def test_the_model_of_an_older_manifest_has_one_classifier():
@@ -296,6 +291,80 @@ def test_the_model_of_an_older_manifest_has_one_classifier():
     older = {name: value for name, value in dump(model).items() if name != "held_out_classifier"}
     read = load(SongModel, of_today(older, ()))
     assert read.classifier == read.held_out_classifier == model.classifier
+
+
+def test_the_classifier_of_an_older_manifest_was_a_softmax_alone():
+    model = fit_songs(tracks_of(*labelled(100)), NONE, 3, SongConfig())
+    older = {**dump(model), "classifier": dump(model.classifier.softmax)}
+    read = load(SongModel, of_today(older, ()))
+    features, _ = labelled(20, seed=1)
+    expected = np.exp(model.classifier.softmax.log_probabilities(features))
+    np.testing.assert_allclose(read.classifier.probabilities(features), expected)
+
+
+# The pool
+
+
+def opinion(labels, told, seed, sure=1.0):
+    """Log probabilities of three classes that know the labels as far as `told` nats go, and say so `sure` times."""
+    rng = np.random.default_rng(seed)
+    logits = told * np.eye(3)[labels] + rng.normal(0, 1, (len(labels), 3))
+    logits *= sure
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def loss(probabilities, labels):
+    return -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+
+
+def test_a_pool_is_better_than_each_of_its_opinions():
+    labels, new = (np.random.default_rng(seed).integers(0, 3, 400) for seed in (0, 1))
+    opinions = np.stack([opinion(labels, told, seed) for seed, told in enumerate((1.0, 1.5, 1.0))])
+    others = np.stack([opinion(new, told, 10 + seed) for seed, told in enumerate((1.0, 1.5, 1.0))])
+    found = np.exp(pooled(others, fit_weights(opinions, labels)))
+    assert loss(found, new) < min(loss(np.exp(one), new) for one in others) - 0.05
+
+
+def test_an_opinion_that_knows_nothing_counts_for_nothing():
+    labels = np.random.default_rng(0).integers(0, 3, 1000)
+    opinions = np.stack([opinion(labels, 2.0, 1), opinion(labels, 0.0, 2), opinion(labels, 2.0, 3)])
+    assert fit_weights(opinions, labels)[1] < 0.1
+
+
+def test_opinions_that_are_too_sure_are_toned_down():
+    labels, new = (np.random.default_rng(seed).integers(0, 3, 1000) for seed in (0, 1))
+    opinions, others = (np.stack([opinion(own, 1.0, 5 + n, sure=4.0) for n in range(3)]) for own in (labels, new))
+    found = np.exp(pooled(others, fit_weights(opinions, labels)))
+    right = found.argmax(axis=1) == new
+    assert found.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.05)
+
+
+def test_few_tracks_leave_all_opinions_their_say():
+    labels = np.arange(4) % 3
+    opinions = np.stack([opinion(labels, 8.0, 1), opinion(labels, 0.0, 2), opinion(labels, 0.0, 3)])
+    assert (fit_weights(opinions, labels) > 0.02).all()
+
+
+def test_what_each_opinion_is_worth_is_said():
+    none = tracks_of(np.empty((0, 9)), np.empty(0, int))
+    model = fit_songs(tracks_of(*with_sound(200, told=3)), none, 3, SongConfig())
+    assert [part.name for part in model.parts] == [*OPINIONS, "pool"]
+    by_name = {part.name: part for part in model.parts}
+    assert by_name["pool"].log_loss < by_name["network"].log_loss
+    assert by_name["pool"].log_loss < min(part.log_loss for part in model.parts[:3]) + 0.02
+    assert [part.weight for part in model.parts] == [*model.classifier.weights, None]
+
+
+def test_a_kernel_learns_what_no_straight_line_divides():
+    rng = np.random.default_rng(0)
+    sound = rng.normal(0, 1, (400, 2))
+    labels = (sound[:, 0] * sound[:, 1] > 0).astype(int)
+    kernel = fit_kernel(sound[:300], labels[:300], 2)
+    right = kernel.log_probabilities(sound[300:]).argmax(axis=1) == labels[300:]
+    assert right.mean() > 0.9
+    similar = kernel.similarities(sound)
+    assert similar.min() >= 0
+    assert similar.max() <= 1
 
 
 def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():

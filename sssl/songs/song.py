@@ -1,0 +1,103 @@
+"""A track's row of `songs`: its emotion, how sure, and a timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import Catalog, Song
+from schemas.summaries import SongsSummary, confusions_of
+from sssl.songs.classifier import SongModel
+from sssl.songs.settings import SongConfig
+from sssl.songs.softmax import Floats, statistics
+
+
+@dataclass(frozen=True)
+class SongMaker:
+    """All that turns the segment posteriors and the sound of a track into its row of `songs`."""
+
+    model: SongModel
+    settings: SongConfig
+    classes: tuple[str, ...]
+    segment_s: float
+    round: int
+    model_id: str
+
+    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats, split: str | None = None) -> Song:
+        """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K] and starts [N].
+
+        Its split says which classifier may label it; new music has none.
+        """
+        (probabilities,) = self.model.classifier_for(split).probabilities(statistics(posterior, sound)[None])
+        peak = int(probabilities.argmax())
+        entries = timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments)
+        return Song(
+            track_id=track_id,
+            label=self.classes[peak],
+            confidence=float(probabilities[peak]),
+            probabilities=probabilities.tolist(),
+            abstained=self.model.threshold.abstains(float(probabilities[peak])),
+            segments=len(posterior),
+            timeline=entries,
+            round=self.round,
+            model_id=self.model_id,
+            timeline_label=longest_label(entries),
+        )
+
+
+def summarize_songs(songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> SongsSummary:
+    """Sum up the songs of a part, and how their labels compare with those of labelled tracks."""
+    guesses = dict(zip(songs["track_id"].to_pylist(), songs["label"].to_pylist(), strict=True))
+    return SongsSummary(
+        classes=tuple(classes),
+        tracks=len(songs),
+        abstained=pc.sum(songs["abstained"]).as_py() or 0,
+        confusions=confusions_of(tracks, guesses),
+    )
+
+
+def timeline(
+    posterior: Floats, start_s: Floats, segment_s: float, classes: Sequence[str], smooth_segments: int
+) -> list[dict[str, Any]]:
+    """Return the emotions of a track in time order, from its segment posteriors [N, C] and starts [N].
+
+    A segment's posterior is replaced by the mean over the `smooth_segments` segments around it, fewer at the ends of
+    the track; a gap in time counts as none. Neighbours whose mean peaks at the same class become one entry, which lasts
+    until the next segment starts, or for a segment; its confidence is the average of those means, not calibrated.
+    """
+    smooth = _moving_average(posterior, smooth_segments)
+    entries = []
+    for c, run in groupby(range(len(smooth)), key=lambda i: int(smooth[i].argmax())):
+        rows = list(run)
+        follower = rows[-1] + 1
+        end_s = start_s[rows[-1]] + segment_s
+        if follower < len(start_s):
+            end_s = min(end_s, start_s[follower])
+        entries.append(
+            {
+                "start_s": float(start_s[rows[0]]),
+                "end_s": float(end_s),
+                "label": classes[c],
+                "confidence": float(smooth[rows, c].mean()),
+            }
+        )
+    return entries
+
+
+def longest_label(entries: Sequence[dict[str, Any]]) -> str:
+    """Return the emotion that takes the most time in a timeline, the first to appear of several."""
+    seconds: dict[str, float] = {}
+    for entry in entries:
+        seconds[entry["label"]] = seconds.get(entry["label"], 0.0) + entry["end_s"] - entry["start_s"]
+    return max(seconds, key=lambda label: seconds[label])
+
+
+def _moving_average(posterior: Floats, width: int) -> Floats:
+    reach = width // 2
+    return np.stack([posterior[max(0, i - reach) : i + reach + 1].mean(axis=0) for i in range(len(posterior))])

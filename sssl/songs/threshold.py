@@ -1,0 +1,65 @@
+"""Below which confidence a song's label is not published, by tracks that were left out of the fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sssl.metrics import Z_95_ONE_SIDED, wilson
+from sssl.songs.settings import SongConfig
+
+Floats = NDArray[np.float64]
+_FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
+_MOST_BINS = 10
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Below which confidence songs abstain (None: all do), and how many of the train tracks above it are right.
+
+    `wanted_precision` is None where the threshold was given. `precision_low` is the lower end of Wilson's one-sided
+    interval at 95 %, for tracks taken as independent.
+    """
+
+    abstain_below: float | None
+    wanted_precision: float | None
+    left_out_tracks: int
+    tracks_above: int
+    right_above: int
+    precision_low: float | None
+
+    def abstains(self, confidence: float) -> bool:
+        return self.abstain_below is None or confidence < self.abstain_below
+
+
+def choose_threshold(confidence: Floats, correct: NDArray[np.bool_], config: SongConfig) -> Threshold:
+    """Choose the confidence below which songs abstain, by the confidence [N] and correctness [N] of left-out tracks.
+
+    The lowest one wins above which the interval of the share of right ones reaches the wanted precision. The share by
+    itself would promise too much every other time.
+    """
+    if config.wanted_precision is None:
+        return _threshold(confidence, correct, config.abstain_below, None)
+    candidates, counts = np.unique(-confidence, return_counts=True)
+    above = counts.cumsum()
+    right = correct[np.argsort(-confidence, kind="stable")].cumsum()[above - 1]
+    low, _ = wilson(right / above, above, Z_95_ONE_SIDED)
+    passing = np.flatnonzero(low >= config.wanted_precision)
+    lowest = float(-candidates[passing[-1]]) if len(passing) else None
+    return _threshold(confidence, correct, lowest, config.wanted_precision)
+
+
+def bins_for(tracks: int) -> int:
+    """Return in how many bins a reliability curve of so many tracks is drawn."""
+    return max(1, min(_MOST_BINS, tracks // _FEWEST_IN_BIN))
+
+
+def _threshold(
+    confidence: Floats, correct: NDArray[np.bool_], abstain_below: float | None, wanted: float | None
+) -> Threshold:
+    above = confidence >= (np.inf if abstain_below is None else abstain_below)
+    tracks, right = int(above.sum()), int(correct[above].sum())
+    low = float(wilson(right / tracks, tracks, Z_95_ONE_SIDED)[0]) if tracks else None
+    return Threshold(abstain_below, wanted, len(confidence), tracks, right, low)
