@@ -15,6 +15,7 @@ from pipelines.terminal.extras import how_to_install
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
+    "label": "label files, folders or catalogs with a model that is there",
     "plan": "say what a run would decode and why",
     "estimate": "say what a run would take in hours, storage and money",
     "import": "make a catalog of a published data set: 4Q, PMEmo, EmoMusic, DEAM",

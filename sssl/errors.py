@@ -49,3 +49,4 @@ class Unlabelled(Exception):
     def __init__(self, uri: str, reason: str, detail: str | None) -> None:
         super().__init__(f"{uri}: {reason}{f' ({detail})' if detail else ''}")
         self.reason = reason
+        self.detail = detail

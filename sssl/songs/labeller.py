@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from schemas import Catalog, Song, records
 from schemas.summaries import of_today
 from sssl.arrays import mean_of_models
-from sssl.audio.cut import cut_track
+from sssl.audio.cut import CutTrack, cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.errors import Unlabelled
@@ -38,6 +38,10 @@ class Labeller:
     score: ScoreConfig
     maker: SongMaker
 
+    def cutter(self) -> Callable[[Catalog], CutTrack]:
+        """Return what decodes and cuts a track as the model needs it, for processes of their own."""
+        return partial(cut_track, mel=self.mel, gate=self.gate)
+
     def label(self, uri: str, fold: int | None = None, split: str | None = None) -> Song:
         """Decode, cut, score and label a file by what has not seen the labels of a fold and of a split; without them as
         new music is labelled.
@@ -45,11 +49,21 @@ class Labeller:
         Raises:
             Unlabelled: the file is broken, silent, too short, or gave no usable posterior.
         """
-        cut = cut_track(Catalog(uri, uri, None, None, uri, 0, None, False, 0, None), self.mel, self.gate)
-        if cut.segments is None:
-            raise Unlabelled(uri, cut.ledger.reason or "", cut.ledger.detail)
+        cut = self.cutter()(new_track(uri, uri))
+        song = self.song(cut, fold, split)
         if cut.ledger.reason:
             warnings.warn(f"{uri}: {cut.ledger.reason} ({cut.ledger.detail})", stacklevel=3)
+        return song
+
+    def song(self, cut: CutTrack, fold: int | None = None, split: str | None = None) -> Song:
+        """Score and label a track that was cut, as `label` does.
+
+        Raises:
+            Unlabelled: nothing of it could be cut, or there is no usable posterior.
+        """
+        track_id = cut.ledger.track_id
+        if cut.segments is None:
+            raise Unlabelled(track_id, cut.ledger.reason or "", cut.ledger.detail)
         index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
@@ -57,9 +71,14 @@ class Labeller:
         probabilities = mean_of_models([one.astype(np.float64) for one in found])
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
-            raise Unlabelled(uri, "non-finite", "the model gave no usable posterior")
+            raise Unlabelled(track_id, "non-finite", "the model gave no usable posterior")
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
-        return self.maker.song(uri, probabilities[finite], sound[finite].astype(np.float64), start_s, split)
+        return self.maker.song(track_id, probabilities[finite], sound[finite].astype(np.float64), start_s, split)
+
+
+def new_track(track_id: str, uri: str) -> Catalog:
+    """Return the row of a track that is in no catalog."""
+    return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None)
 
 
 def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:

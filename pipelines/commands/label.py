@@ -1,0 +1,175 @@
+"""Label music with a model that is there: nothing is trained, and nothing is written beside what `--to` names.
+
+sssl label --model OUTPUT|FOLDER|models:/NAME@ALIAS MUSIC ... [--format table|csv|json|m3u] [--to FILE]
+
+Exit code 1 says that no track was labelled.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import tyro
+
+from pipelines.terminal.console import bar, console
+from pipelines.terminal.flags import complain, parse, require_local
+from schemas import Catalog
+from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.read import read_tracks
+from sssl.config import require
+from sssl.errors import CatalogError, StoreError, Unlabelled
+from sssl.export.labels import WRITERS, FormatName, Labelled
+from sssl.runtime.machine import cores
+from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+from sssl.store.atomic import replacing
+from sssl.store.folder import Store
+from sssl.urls import file_system
+
+if TYPE_CHECKING:
+    from sssl.songs.labeller import Labeller
+
+_TABLES = (".csv", ".parquet")
+_AHEAD = 2
+"""Tracks per process that are decoded, or wait for it, while others are scored."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Label music with a model that is there, without training: files, folders or catalogs."""
+
+    music: tyro.conf.Positional[tuple[str, ...]]
+    """Audio files, folders or globs of them, catalogs as `sssl run` takes them; paths or fsspec URLs."""
+    model: str
+    """What labels: the output folder of a run, a folder in which MLflow saved the model, or `models:/NAME@ALIAS`."""
+    format: FormatName = "table"
+    """table: for people. csv: a row per track. json: an object per line. m3u: a playlist, emotion by emotion, the
+    surest first, without what is too uncertain to publish."""
+    to: str | None = None
+    """File to write; default: the terminal."""
+    processes: int | None = None
+    """Processes that decode; default: one per core."""
+    mlflow_uri: str | None = None
+    """MLflow server of `models:/`; default: MLFLOW_TRACKING_URI."""
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        require(bool(self.music), "music", "nothing", "audio files, a folder or a catalog")
+        require_local("to", self.to)
+
+
+def tracks_of(music: Sequence[str]) -> list[Catalog]:
+    """List the tracks of files, folders, globs and catalogs, each once.
+
+    Raises:
+        CatalogError: a folder or a catalog cannot be read, or there is nothing in it.
+    """
+    found: dict[str, Catalog] = {}
+    for given in music:
+        for track_id, uri in _tracks_in(given):
+            found.setdefault(uri, Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None))
+    return list(found.values())
+
+
+def label(tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahead: int) -> Iterator[Labelled]:
+    """Label tracks in their order, while the processes of a pool decode `ahead` tracks of them."""
+    cut = labeller.cutter()
+    waiting = iter(tracks)
+    started = deque((track, pool.submit(cut, track)) for track in islice(waiting, ahead))
+    while started:
+        track, result = started.popleft()
+        done = pool.result(result)
+        started.extend((following, pool.submit(cut, following)) for following in islice(waiting, 1))
+        if isinstance(done, Failure):
+            yield Labelled(track, None, done.reason, done.detail)
+            continue
+        try:
+            yield Labelled(track, labeller.song(done), done.ledger.reason, done.ledger.detail)
+        except Unlabelled as error:
+            yield Labelled(track, None, error.reason, error.detail)
+
+
+def load_labeller(model: str, mlflow_uri: str | None) -> Labeller:
+    """Load what labels.
+
+    Raises:
+        StoreError: there is no model of ours.
+    """
+    if model.startswith("models:/") or os.path.exists(os.path.join(model, "MLmodel")):
+        from sssl.tracking.registered import registered_labeller
+
+        return registered_labeller(model, mlflow_uri)
+    from sssl.songs.labeller import labeller_of
+
+    store = Store.open(model)
+    return labeller_of(store, store.latest())
+
+
+def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> int:
+    """Label tracks and write their labels; return how many have one."""
+    processes = min(config.processes or cores(), len(tracks))
+    pool = IsolatedPool(processes, config.limits, preload="sssl.audio.cut")
+    try:
+        pool.submit(len, ())  # its processes import torch while this one does
+        labeller = load_labeller(config.model, config.mlflow_uri)
+        labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))
+        WRITERS[config.format](labelled, labeller.maker.classes, to)
+        return labelled.songs
+    finally:
+        pool.close()
+
+
+class _Counted:
+    """Passes on what is labelled, counts it and shows the progress."""
+
+    def __init__(self, labelled: Iterator[Labelled], total: int) -> None:
+        self._labelled, self._total = labelled, total
+        self.songs = 0
+
+    def __iter__(self) -> Iterator[Labelled]:
+        if self._total == 1:
+            yield from map(self._count, self._labelled)
+            return
+        with bar("label", self._total) as progress:
+            for done, one in enumerate(map(self._count, self._labelled), start=1):
+                progress(done, "")
+                yield one
+
+    def _count(self, one: Labelled) -> Labelled:
+        self.songs += one.song is not None
+        return one
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "label")
+    try:
+        tracks = tracks_of(config.music)
+        if config.to is None:
+            songs = run(config, tracks, sys.stdout)
+        else:
+            with replacing(Path(config.to)) as path, path.open("w", encoding="utf-8", newline="") as file:
+                songs = run(config, tracks, file)
+    except (CatalogError, StoreError, OSError) as error:
+        complain(error)
+        return 1
+    if songs < len(tracks):
+        console.print(
+            f"{len(tracks) - songs} of {len(tracks)} tracks not labelled; docs/reasons.md says more on each reason"
+        )
+    return 0 if songs else 1
+
+
+def _tracks_in(given: str) -> Iterator[tuple[str, str]]:
+    """Yield id and URI of each track that a path or URL names."""
+    fs, path = file_system(given)
+    if given.endswith(_TABLES) or any(sign in path for sign in "*?[") or fs.isdir(path):
+        table = read_tracks(given, None, CatalogConfig())
+        yield from zip(table["track_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
+    else:
+        yield path.rpartition("/")[2], given

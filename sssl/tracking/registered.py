@@ -1,0 +1,37 @@
+"""A labeller from a model that MLflow has: of its registry, or in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sssl.errors import StoreError
+
+if TYPE_CHECKING:
+    from sssl.songs.labeller import Labeller
+
+
+def registered_labeller(model: str, mlflow_uri: str | None) -> Labeller:
+    """Load a labeller from `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder that MLflow saved a model in.
+
+    Raises:
+        StoreError: there is no such model, or it is none of ours.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    from sssl.songs.labeller import make_labeller
+
+    try:
+        if mlflow_uri is not None:
+            mlflow.set_tracking_uri(mlflow_uri)
+        folder = Path(mlflow.artifacts.download_artifacts(model) if model.startswith("models:/") else model)
+        artifacts = Model.load(os.fspath(folder)).flavors["python_function"]["artifacts"]
+        weights, settings = (folder / artifacts[name]["path"] for name in ("weights", "settings"))
+        models = [path.read_bytes() for path in sorted(weights.iterdir())]
+        return make_labeller(models, json.loads(settings.read_bytes()))
+    except (MlflowException, KeyError, ValueError, OSError) as error:
+        raise StoreError(f"{model} is no model of sssl that can be loaded: {type(error).__name__}: {error}") from error

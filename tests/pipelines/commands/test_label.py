@@ -1,0 +1,113 @@
+"""`sssl label`: music that no catalog has, with a model that is there."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from pipelines.cli import main
+
+
+def label(capsys, *args):
+    """Return exit code, what was asked for, and what was said."""
+    code = main(["label", *map(str, args)])
+    return code, *capsys.readouterr()
+
+
+@pytest.fixture(scope="module")
+def music(catalog):
+    return Path(catalog).parent / "audio"
+
+
+@pytest.fixture(scope="module")
+def published(finished):
+    """The song of the track that has no label in the catalog, as the pipeline made it."""
+    (song,) = [
+        row for row in finished.read_table(finished.latest().get("songs")).to_pylist() if row["track_id"] == "new"
+    ]
+    return song
+
+
+def test_a_file_gets_the_label_that_the_pipeline_gave_it(finished, music, published, capsys):
+    code, out, _ = label(capsys, "--model", finished.root, music / "new.wav", "--format", "json")
+    assert code == 0
+    (found,) = map(json.loads, out.splitlines())
+    assert (found["track_id"], found["label"], found["model_id"]) == (
+        "new.wav",
+        published["label"],
+        published["model_id"],
+    )
+    assert found["confidence"] == pytest.approx(published["confidence"], abs=1e-6)
+    assert found["timeline"] == published["timeline"]
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+
+
+def test_a_folder_is_labelled_and_what_cannot_be_has_a_reason(finished, music, capsys):
+    code, out, err = label(capsys, "--model", finished.root, music, "--format", "csv")
+    assert code == 0
+    rows = {row["track_id"]: row for row in csv.DictReader(io.StringIO(out))}
+    assert len(rows) == len(list(music.iterdir()))
+    assert {row["reason"] for row in rows.values() if not row["label"]} == {"not-audio", "silent"}
+    assert "2 of 23 tracks not labelled" in err
+    assert json.loads(rows["new.wav"]["timeline"])[0]["start_s"] == 0
+
+
+def test_a_catalog_keeps_its_ids_and_needs_no_labels(finished, music, tmp_path, capsys):
+    table = tmp_path / "new.csv"
+    table.write_text(f"track_id,uri\nfirst,{music / 'new.wav'}\nsecond,{tmp_path / 'missing.wav'}\n")
+    code, out, _ = label(capsys, "--model", finished.root, table, "--format", "json")
+    first, second = map(json.loads, out.splitlines())
+    assert code == 0
+    assert (first["track_id"], first["reason"]) == ("first", None)
+    assert (second["track_id"], second["reason"], "label" in second) == ("second", "missing", False)
+
+
+def test_a_playlist_goes_emotion_by_emotion_the_surest_first(finished, music, tmp_path, capsys):
+    to = tmp_path / "songs.m3u"
+    assert label(capsys, "--model", finished.root, music, "--format", "m3u", "--to", to)[:2] == (0, "")
+    first, *lines = to.read_text().splitlines()
+    assert first == "#EXTM3U"
+    titles = [line.rpartition("(")[2].rstrip(")").split() for line in lines if line.startswith("#EXTINF")]
+    assert titles == sorted(titles, key=lambda title: (title[0], -float(title[1])))
+    assert all(Path(line).exists() for line in lines if not line.startswith("#"))
+
+
+def test_people_get_a_table(finished, music, capsys):
+    code, out, _ = label(capsys, "--model", finished.root, music / "new.wav", music / "text.mp3")
+    assert code == 0
+    assert "new.wav" in out
+    assert "not labelled: not-audio" in " ".join(out.split())
+
+
+def test_a_model_that_mlflow_has_labels_alike(finished, music, published, capsys):
+    uri = f"sqlite:///{finished.root}/mlflow.db"
+    (version, *_) = MlflowClient(uri).search_model_versions("")
+    flags = ("--model", f"models:/{version.name}/{version.version}", "--mlflow-uri", uri, "--format", "json")
+    code, out, _ = label(capsys, *flags, music / "new.wav")
+    assert (code, json.loads(out)["label"]) == (0, published["label"])
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "said"),
+    [
+        ("nowhere", "new.wav", "not an output folder"),
+        ("models:/nobody/1", "new.wav", "no model of sssl that can be loaded"),
+        (None, "text.mp3", "1 of 1 tracks not labelled"),
+        (None, "*.nothing", "no tracks"),
+    ],
+)
+def test_where_nothing_can_be_labelled_the_exit_code_is_1(model, given, said, finished, music, tmp_path, capsys):
+    flags = ("--mlflow-uri", f"sqlite:///{tmp_path}/empty.db") if model and model.startswith("models:") else ()
+    code, _, err = label(capsys, "--model", model or finished.root, *flags, music / given)
+    assert code == 1
+    assert said in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_nothing_is_written_to_the_models_folder(finished, music, capsys):
+    before = {path: path.stat().st_mtime_ns for path in Path(finished.root).rglob("*")}
+    label(capsys, "--model", finished.root, music / "new.wav")
+    assert {path: path.stat().st_mtime_ns for path in Path(finished.root).rglob("*")} == before
