@@ -48,6 +48,7 @@ PAPER = Preset(
         epochs=1,
         ema=0.0,
         warmup_mixup=False,
+        plain_from=None,
         bag=1,
         lambda_noisy=1.0,
         lambda_consistency=1.0,

@@ -74,7 +74,7 @@ def run(
         return context
     init = None if round or settings.init is None else read_weights(settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
-    settings = replace(settings, init=None if init is None else model_id(init))
+    settings = replace(settings, init=None if init is None else model_id(init)).settled(_labelled_tracks(snapshot))
     inputs = {table: snapshot.get(table) for table in ("catalog", "segments")}
     inputs["labels"] = snapshot.get("labels", round)
     if round:
@@ -158,6 +158,12 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
         name: [trainable.get(name, {}).get(fold, 0) for fold in range(catalog.folds)] for name in catalog.classes
     }
     check_trainable(by_fold, settings.cross_fit)
+
+
+def _labelled_tracks(snapshot: Snapshot) -> int:
+    """Count the train tracks that have a label and segments."""
+    trainable = snapshot.about("segments", LedgerSummary).trainable
+    return sum(count for by_fold in trainable.values() for count in by_fold.values())
 
 
 @lru_cache(maxsize=1)  # `sssl run` names them before it trains; what it named is what it starts from

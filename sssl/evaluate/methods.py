@@ -56,7 +56,9 @@ def _with_settings(preset: Preset, seed: int, warmup_epochs: int | None, rounds:
 
 
 def _warm_up(*, cross_fit: bool, mixup: bool = True, bag: int = 1) -> Preset:
-    train = replace(GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, bag=bag)
+    # Single networks are the plain methods themselves, however many tracks there are.
+    plain_from = GUARDED.train.plain_from if cross_fit else None
+    train = replace(GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, bag=bag, plain_from=plain_from)
     return replace(GUARDED, rounds=0, train=train)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from schemas.records import later
 from sssl.config import require
 
 FRONT_END_NAMES = ("cnn", "resnet", "attention")
@@ -40,6 +41,9 @@ class TrainConfig:
     patience: int | None = None
     """Stop a member after so many epochs without a lower loss on the fold it leaves out, and keep its best epoch; needs
     cross-fitting, and lets the left-out labels choose the epoch. None: all epochs, as the schedule is made for."""
+    plain_from: int | None = later(200, neutral=None)
+    """Train on single segments and without mixup where so many train tracks or more have a label: there both cost more
+    than they bring (docs/method.md); none: never."""
     bag: int = 4
     """Compare the label with the mean posterior of so many segments of a track: it is the track that has it; 1: with
     the posterior of each segment."""
@@ -78,9 +82,17 @@ class TrainConfig:
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
         require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
         require(0 <= self.class_balance <= 1, "class_balance", self.class_balance, "0 to 1")
+        require(self.plain_from is None or self.plain_from > 0, "plain_from", self.plain_from, "1 or more, or None")
         if self.patience is not None:
             require(self.patience > 0, "patience", self.patience, "1 or more")
             require(self.cross_fit, "patience", self.patience, "none with --no-cross-fit: no fold is left out")
+
+    def settled(self, labelled_tracks: int) -> TrainConfig:
+        """Return the settings for so many labelled train tracks: what a model is trained with, and named after."""
+        settled = replace(self, plain_from=None)
+        if self.plain_from is None or labelled_tracks < self.plain_from:
+            return settled
+        return replace(settled, bag=1, mixup_alpha=0.0)
 
 
 @dataclass(frozen=True)
