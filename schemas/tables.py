@@ -395,6 +395,21 @@ class Song:
         nullable=True,
         example="Q1",
     )
+    familiarity: float | None = column(
+        _REAL,
+        "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null where the sound "
+        "does not count, or schema version 3 or earlier made the song.",
+        nullable=True,
+        example=0.75,
+    )
+    unlike: bool | None = column(
+        _FLAG,
+        "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the manifest): whatever its "
+        "confidence, nobody knows what it is worth, so the track abstains. Null where schema version 3 or earlier made "
+        "the song.",
+        nullable=True,
+        example=False,
+    )
 
 
 TABLES: dict[str, type] = {table.NAME: table for table in (Catalog, Ledger, Segment, Score, Label, Round, Song)}

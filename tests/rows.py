@@ -43,6 +43,8 @@ _SONG = Song(
     round=0,
     model_id="m",
     timeline_label="Q1",
+    familiarity=0.75,
+    unlike=False,
 )
 
 

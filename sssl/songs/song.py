@@ -34,21 +34,29 @@ class SongMaker:
 
         Its split says which classifier may label it; new music has none.
         """
-        (probabilities,) = self.model.classifier_for(split).probabilities(statistics(posterior, sound)[None])
+        classifier, features = self.model.classifier_for(split), statistics(posterior, sound)[None]
+        (probabilities,) = classifier.probabilities(features)
         peak = int(probabilities.argmax())
+        familiarity = classifier.familiarity(features)
         entries = timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments)
         return Song(
             track_id=track_id,
             label=self.classes[peak],
             confidence=float(probabilities[peak]),
             probabilities=probabilities.tolist(),
-            abstained=self.model.threshold.abstains(float(probabilities[peak])),
+            abstained=self._is_unlike(familiarity) or self.model.threshold.abstains(float(probabilities[peak])),
             segments=len(posterior),
             timeline=entries,
             round=self.round,
             model_id=self.model_id,
             timeline_label=longest_label(entries),
+            familiarity=None if familiarity is None else float(familiarity[0]),
+            unlike=self._is_unlike(familiarity),
         )
+
+    def _is_unlike(self, familiarity: Floats | None) -> bool:
+        below = self.model.unlike_below
+        return familiarity is not None and below is not None and float(familiarity[0]) < below
 
 
 def summarize_songs(songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> SongsSummary:

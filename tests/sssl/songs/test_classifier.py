@@ -414,3 +414,48 @@ def test_smoothing_removes_a_single_stray_segment():
 def test_a_gap_in_the_segments_is_a_gap_in_the_timeline():
     entries = timeline(posterior([0, 1]), np.array([0.0, 9.0]), 3.0, CLASSES, smooth_segments=1)
     assert [(e["start_s"], e["end_s"]) for e in entries] == [(0, 3), (9, 12)]
+
+
+# What is unlike anything labelled
+
+
+def sounding(count, seed=0):
+    """Tracks whose sound, 12 numbers, tells the label, and whose posteriors say nothing."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    sound = rng.normal(0, 1, (count, 12)) + 2 * np.eye(3)[labels].repeat(4, axis=1)
+    return np.concatenate([np.full((count, 6), np.log(1 / 3)), sound], axis=1), labels
+
+
+def maker_of(features, labels):
+    none = tracks_of(np.empty((0, features.shape[1])), np.empty(0, int))
+    model = fit_songs(tracks_of(features, labels), none, 3, SongConfig(abstain_below=0.0))
+    return SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
+
+
+def song_of(maker, sound):
+    return maker.song("t", np.full((1, 3), 1 / 3), sound[None], np.zeros(1))
+
+
+def test_music_unlike_anything_labelled_abstains_however_sure_its_label_is():
+    features, labels = sounding(200)
+    maker = maker_of(features, labels)
+    new, _ = sounding(200, seed=1)
+    songs = [song_of(maker, row[6:]) for row in new]
+    assert np.mean([song.unlike for song in songs]) <= 0.02
+    assert not any(song.abstained for song in songs if not song.unlike)
+    far = song_of(maker, np.where(np.arange(12) < 4, 40.0, -40.0))
+    assert far.unlike
+    assert far.abstained
+    assert far.familiarity < min(song.familiarity for song in songs)
+
+
+def test_a_labelled_track_is_familiar_with_itself():
+    features, labels = sounding(60)
+    assert song_of(maker_of(features, labels), features[0, 6:]).familiarity == pytest.approx(1, abs=1e-6)
+
+
+def test_without_sound_nothing_is_unlike():
+    features, labels = labelled(100)
+    song = song_of(maker_of(features, labels), np.empty(0))
+    assert (song.familiarity, song.unlike) == (None, False)
