@@ -368,7 +368,8 @@ class Song:
     )
     abstained: bool = column(
         _FLAG,
-        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish.",
+        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest), or the track is `unlike` "
+        "anything labelled: look before you publish.",
         example=False,
     )
     segments: int = column(_INT, "Scored segments behind the label.", example=14)

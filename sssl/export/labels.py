@@ -73,7 +73,8 @@ def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
             to.write(f"#EXTGRP:{name}\n")
         for track, song in sorted(own, key=lambda pair: (-pair[1].confidence, pair[0].track_id)):
             title = track.track_id.replace("\n", " ")
-            to.write(f"#EXTINF:{round(_end_s(song))},{title} ({song.label} {song.confidence:.2f})\n{track.uri}\n")
+            to.write(f"#EXTINF:{round(_end_s(song))},{title} ({song.label} {song.confidence:.2f})\n")
+            to.write(track.uri.removeprefix("file://") + "\n")  # players want paths
 
 
 WRITERS: dict[FormatName, Callable[[Iterable[Labelled], Sequence[str], TextIO], None]] = {
