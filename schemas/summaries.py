@@ -212,7 +212,7 @@ def of_today(values: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any
     if "classifier" in values:  # there was one, fitted to train tracks
         found.setdefault("held_out_classifier", values["classifier"])
         for name in ("classifier", "held_out_classifier"):
-            if "softmax" not in found[name]:  # which was all of it
+            if isinstance(found[name], Mapping) and "softmax" not in found[name]:  # which was all of it
                 found[name] = {"softmax": found[name]}
     if "mixture" in values:
         found.pop("components", None)  # the mixture says itself how many it has

@@ -126,12 +126,14 @@ CREATE TABLE IF NOT EXISTS `songs` (
   `label` STRING NOT NULL OPTIONS (description = "Most probable emotion of the track."),
   `confidence` FLOAT64 NOT NULL OPTIONS (description = "Probability of `label`; calibrated if models are cross-fitted."),
   `probabilities` ARRAY<FLOAT64> OPTIONS (description = "Probability by class, likewise."),
-  `abstained` BOOL NOT NULL OPTIONS (description = "Whether `confidence` is below the threshold (`summary.threshold` of the manifest): look before you publish."),
+  `abstained` BOOL NOT NULL OPTIONS (description = "Whether `confidence` is below the threshold (`summary.threshold` of the manifest), or the track is `unlike` anything labelled: look before you publish."),
   `segments` INT64 NOT NULL OPTIONS (description = "Scored segments behind the label."),
   `timeline` ARRAY<STRUCT<`start_s` FLOAT64, `end_s` FLOAT64, `label` STRING, `confidence` FLOAT64>> OPTIONS (description = "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of the class, averaged over the run; unlike the song's it is not calibrated."),
   `round` INT64 NOT NULL OPTIONS (description = "Round whose scores were used; where its verdict is `undecided`, the mean of its and its parent's."),
   `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights; of both, with a + between them, where two label."),
   `timeline_label` STRING OPTIONS (description = "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes by the sound of the track, too, and by how sure the posteriors are. Null where schema version 2 or earlier made the song."),
+  `familiarity` FLOAT64 OPTIONS (description = "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null where the sound does not count, or schema version 3 or earlier made the song."),
+  `unlike` BOOL OPTIONS (description = "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the manifest): whatever its confidence, nobody knows what it is worth, so the track abstains. Null where schema version 3 or earlier made the song."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track with segments: its emotion. Written by `songs`.");
