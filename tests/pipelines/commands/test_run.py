@@ -205,7 +205,8 @@ def songs_of(output, *flags):
     assert main(["songs", "--output", output, "--regularization", "0.2", *flags]) == 0
     store = Store.open(output)
     songs = store.latest().get("songs")
-    return np.stack(store.read_table(songs)["probabilities"].to_pylist()), len(songs.summary["classifier"]["softmax"]["mean"])
+    weighed = songs.summary["classifier"]["softmax"]["mean"]
+    return np.stack(store.read_table(songs)["probabilities"].to_pylist()), len(weighed)
 
 
 def test_songs_go_by_their_sound_too(finished, tmp_path):
