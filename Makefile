@@ -85,6 +85,7 @@ check: $(STAMP)  ## lint and types
 
 docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata of the Flex Templates
 	$(BIN)/python -m schemas.docs .
+	$(BIN)/python -m sssl.audio.sound .
 	$(BIN)/python -m pipelines.templates .
 
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of a table; a change adds columns that may be null. Generations keep their names: a stage
 whose rows change says so in its config."""
 

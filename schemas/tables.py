@@ -128,6 +128,14 @@ class Segment:
         nullable=True,
         example=[-29.75, -39.5, 1.75, 1.0, 3.5, 1.75],
     )
+    sound: list[float] | None = column(
+        _REALS,
+        "Timbre, tonality, rhythm, dynamics and texture as numbers; docs/sound.md defines them, and the file's metadata"
+        " names them in their order (`sssl.sound`). Null where the folder is from before there was this column, or was"
+        " made with `--sound-version 0`.",
+        nullable=True,
+        example=[0.25, -1.5],
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
--- Generated from schemas/tables.py by `make docs`; schema version 3.
+-- Generated from schemas/tables.py by `make docs`; schema version 4.
 -- Create the tables in a dataset:
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS `segments` (
   `start_s` FLOAT64 NOT NULL OPTIONS (description = "Where the segment starts. [s]"),
   `level_db` FLOAT64 NOT NULL OPTIONS (description = "RMS level of the segment's mono waveform. [dB re full scale]"),
   `sound_db` ARRAY<FLOAT64> OPTIONS (description = "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment, whose log-mel then tells it. [dB]"),
+  `sound` ARRAY<FLOAT64> OPTIONS (description = "Timbre, tonality, rhythm, dynamics and texture as numbers; docs/sound.md defines them, and the file's metadata names them in their order (`sssl.sound`). Null where the folder is from before there was this column, or was made with `--sound-version 0`."),
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
 OPTIONS (description = "One row a segment of a usable track: its log-mel spectrogram. Written by `segment`.");

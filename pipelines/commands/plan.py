@@ -28,9 +28,9 @@ class Config(SegmentConfig):
 
 def main(argv: Sequence[str]) -> int:
     config = parse(Config, argv, "plan")
-    settings = config.settings
     try:
         store, published = _published(config.output)
+        settings = config.settings.in_folder(published)
         previous = Previous.of(store, published, settings.of_rows())
         dealt = previous.dealt(list(KNOWN))
         tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store))

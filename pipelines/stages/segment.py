@@ -33,7 +33,6 @@ from schemas import Catalog, Ledger, Status, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary
 from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
-from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import Dealt
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause
@@ -93,7 +92,7 @@ class CutPart(beam.DoFn):
         tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
         causes = before.causes(tracks, self._settings.again)
         todo = [track for track, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
-        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate)
+        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate, sound=self._settings.sound_version)
         return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
 
     def _finish(self, started: _Started) -> Receipt:
@@ -102,7 +101,7 @@ class CutPart(beam.DoFn):
             ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, summarize_ledger(tracks, ledger))
         cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
-        return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings.cut))
+        return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 
 def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table) -> Receipt:
@@ -111,13 +110,13 @@ def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger],
 
 
 def merge(
-    tracks: list[Catalog], cuts: list[CutTrack], before: PartBefore, config: MelConfig
+    tracks: list[Catalog], cuts: list[CutTrack], before: PartBefore, settings: Settings
 ) -> tuple[list[Ledger], pa.Table]:
     """Put together a part's ledger and segments, in the order of tracks, from new cuts and from what was there."""
     new = {cut.ledger.track_id: cut for cut in cuts}
     kept = [track.track_id for track in tracks if track.track_id not in new]
     ledger = [new[t].ledger if t in new else before.ledger[t] for t in (track.track_id for track in tracks)]
-    segments = segments_table(cuts, config)
+    segments = segments_table(cuts, settings.cut, settings.sound_version)
     if kept:
         segments = pa.concat_tables([segments, of_tracks(before.segments(), kept)])
         position = {track.track_id: place for place, track in enumerate(tracks)}
@@ -147,6 +146,7 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     Raises:
         ErrorRatioExceeded: too many tracks failed.
     """
+    settings = settings.in_folder(context.snapshot)
     previous = Previous.of(context.store, context.snapshot, settings.of_rows())
     if previous.refs and not previous.config_changed:
         context = _with_lost_parts(context, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -10,11 +10,17 @@ from schemas import Segment, columns
 from schemas.records import dump
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
+from sssl.audio.sound import SOUND_VERSION
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.plan import AgainConfig
+from sssl.config import require
 from sssl.runtime.process_pool import Limits
+from sssl.store.manifest import Snapshot
 
-_OF_THE_TENSOR = ("sound_db",)  # came later, and is made of the log-mel where it is missing: no reason to decode again
+# Columns that came later. One is made of the log-mel where it is missing, the other is asked for by
+# `sound_version`: that a folder lacks them is no reason to decode it again.
+_LATER = ("sound_db", "sound")
+_SOUND = "sound"
 
 
 @dataclass(frozen=True)
@@ -26,15 +32,35 @@ class Settings:
     gate: GateConfig = field(default_factory=GateConfig)
     again: AgainConfig = field(default_factory=AgainConfig)
     limits: Limits = field(default_factory=Limits)
+    sound_version: int | None = None
+    """Version of the column `sound` (docs/sound.md), 0 for none; default: what the output folder has, and the latest in
+    a new one. Another one than the folder has decodes everything again."""
     processes: int | None = None
     """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
     max_error_ratio: float = 0.5
     """Fail the run, after the ledger is committed, if a larger share of the tracks failed."""
 
+    def __post_init__(self) -> None:
+        known = range(SOUND_VERSION + 1)
+        valid = self.sound_version is None or self.sound_version in known
+        require(valid, "sound_version", self.sound_version, f"0 to {SOUND_VERSION}")
+
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
-        names = [column.name for column in columns(Segment) if column.name not in _OF_THE_TENSOR]
-        return {"cut": dump(self.cut), "gate": dump(self.gate), "toolchain": toolchain(), "columns": names}
+        names = [column.name for column in columns(Segment) if column.name not in _LATER]
+        sound = {} if self.sound_version is None else {_SOUND: self.sound_version}
+        return {"cut": dump(self.cut), "gate": dump(self.gate), "toolchain": toolchain(), "columns": names} | sound
+
+    def in_folder(self, published: Snapshot) -> Settings:
+        """Return the settings on top of what is published: the version of sound is the folder's unless one is given.
+
+        None afterwards stands for a folder from before there was the column.
+        """
+        ledger = published.of("ledger")
+        of_folder = ledger[0].config.get(_SOUND) if ledger else SOUND_VERSION
+        asked = self.sound_version
+        same = asked is None or asked == (of_folder or 0)
+        return replace(self, sound_version=of_folder if same else asked)
 
 
 @dataclass(frozen=True)

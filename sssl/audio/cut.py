@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
 from schemas.records import dump
 from sssl.audio.decode import Decoder
-from sssl.audio.features import level_db, log_mel
+from sssl.audio.features import level_db, log_mel_and_spectra, long_power
 from sssl.audio.info import AudioInfo
 from sssl.audio.integrity import Evidence, GateConfig, judge
 from sssl.audio.mel import MelConfig
-from sssl.audio.sound import sound_db, sound_width
+from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, sound_width
 from sssl.errors import AudioError
 from sssl.urls import file_system
 
 _BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+_LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 
 
@@ -33,14 +34,15 @@ class UnsupportedUri(Exception):
 
 
 class _Cut(NamedTuple):
-    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band [N, mels] and sound
-    [N, K] in dB."""
+    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band [N, mels] and by group
+    of bands [N, K] in dB, and the numbers of SOUND_NAMES if they were asked for."""
 
     segment_index: NDArray[np.int32]
     log_mel: NDArray[np.float16]
     level_db: NDArray[np.float32]
     band_level_db: NDArray[np.float16]
     sound_db: NDArray[np.float32]
+    sound: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -51,14 +53,15 @@ class CutTrack:
     segments: _Cut | None = None
 
 
-def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig) -> CutTrack:
-    """Decode and cut one track. Whatever is wrong with the file becomes a status and a reason, never an exception."""
+def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig, sound: int | None = None) -> CutTrack:
+    """Decode and cut one track, and describe its sound if a version of that is given. Whatever is wrong with the file
+    becomes a status and a reason, never an exception."""
     info: AudioInfo | None = None
     try:
         with _open(track.uri) as source:
             decoder = Decoder(source, mel.rate_hz, max_s=gate.max_s)
             info = decoder.info
-            cut, dropped = _cut(decoder, mel)
+            cut, dropped = _cut(decoder, mel, bool(sound))
     except AudioError as error:
         return CutTrack(ledger_row(track, Status.FAILED, error.reason, error.detail, info))
     # Details leave the URI out: it may carry a signature, and the catalog has it.
@@ -110,17 +113,18 @@ def ledger_row(
     )
 
 
-def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
-    """Put the segments of a part's tracks into one table, in the order of tracks."""
+def segments_table(tracks: list[CutTrack], config: MelConfig, sound: int | None = None) -> pa.Table:
+    """Put the segments of a part's tracks into one table, in the order of tracks; `sound` as for `cut_track`."""
     tensor, bands = (pa.fixed_shape_tensor(pa.float16(), shape) for shape in (config.shape, config.shape[:1]))
     # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
     schema = arrow_schema(Segment, log_mel=tensor, band_level_db=bands)
-    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": _described(config)})
+    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": _described(config), **sound_metadata(sound)})
     usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
     if not usable:
         return schema.empty_table()
-    columns = zip(*(cut for _, cut in usable), strict=True)
-    index, mels, levels, band_levels, sound = (np.concatenate(column) for column in columns)
+    *columns, sounds = zip(*(cut for _, cut in usable), strict=True)
+    index, mels, levels, band_levels, bands_db = (np.concatenate(column) for column in columns)
+    described = [one for one in sounds if one is not None]
     return pa.table(
         {
             "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
@@ -129,9 +133,8 @@ def segments_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
             "log_mel": _tensors(mels, tensor),
             "level_db": levels,
             "band_level_db": _tensors(band_levels, bands),
-            "sound_db": pa.FixedSizeListArray.from_arrays(sound.reshape(-1), sound.shape[1]).cast(
-                pa.list_(pa.float32())
-            ),
+            "sound_db": _lists(bands_db),
+            "sound": _lists(np.concatenate(described)) if described else pa.nulls(len(index), _LISTS),
         },
         schema=schema,
     )
@@ -146,6 +149,10 @@ def _described(config: MelConfig) -> str:
 def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:
     storage = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
     return pa.ExtensionArray.from_storage(type, storage)
+
+
+def _lists(values: NDArray[np.float32]) -> pa.ListArray:
+    return pa.FixedSizeListArray.from_arrays(values.reshape(-1), values.shape[1]).cast(_LISTS)
 
 
 @contextmanager
@@ -218,13 +225,14 @@ def _why_not_read(error: OSError) -> tuple[str, str]:
     return "unavailable", f"{type(cause).__name__} while reading"
 
 
-def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
+def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, int]:
     """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
     # In one block that grows: small arrays kept between large temporary ones would fragment the heap.
     mels = io.BytesIO()
     indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     band_levels = [np.empty((0, config.mels), np.float16)]
-    sound = [np.empty((0, sound_width(config.mels)), np.float32)]
+    bands_db = [np.empty((0, sound_width(config.mels)), np.float32)]
+    sound = [np.empty((0, len(SOUND_NAMES)), np.float32)]
     seen = 0
     for first, segments in _batches(decoder.blocks(), config):
         finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
@@ -232,14 +240,23 @@ def _cut(decoder: Decoder, config: MelConfig) -> tuple[_Cut, int]:
         if len(finite):
             indices.append((first + finite).astype(np.int32))
             usable = segments[finite]
-            tensors = log_mel(usable, config)
+            tensors, spectra = log_mel_and_spectra(usable, config)
             mels.write(tensors.tobytes())
             levels.append(level_db(usable))
             band_levels.append(tensors.mean(axis=2, dtype=np.float32).astype(np.float16))
-            sound.append(sound_db(tensors))
+            bands_db.append(sound_db(tensors))
+            if describes:
+                sound.append(describe(spectra, long_power))
     index = np.concatenate(indices)
     log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
-    cut = _Cut(index, log_mels, np.concatenate(levels), np.concatenate(band_levels), np.concatenate(sound))
+    cut = _Cut(
+        index,
+        log_mels,
+        np.concatenate(levels),
+        np.concatenate(band_levels),
+        np.concatenate(bands_db),
+        np.concatenate(sound) if describes else None,
+    )
     return cut, seen - len(index)
 
 

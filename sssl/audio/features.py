@@ -11,6 +11,7 @@ import torchaudio
 from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
+from sssl.audio.spectra import Spectra
 
 _FLOOR = 1e-10  # -100 dB: below 16-bit quantisation noise spread over the mel bands
 
@@ -22,20 +23,45 @@ def _transforms(config: MelConfig) -> tuple[torchaudio.transforms.Spectrogram, t
     mel_scale = torchaudio.transforms.MelScale(
         config.mels, config.rate_hz, n_stft=bins, norm="slaney", mel_scale="slaney"
     )
-    spectrogram = torchaudio.transforms.Spectrogram(
-        n_fft=config.fft, hop_length=config.frame_hop, power=None, pad_mode="constant"
-    )
-    return spectrogram, mel_scale
+    return _spectrogram(config.fft, config.frame_hop), mel_scale
+
+
+@cache
+def _spectrogram(fft: int, hop: int) -> torchaudio.transforms.Spectrogram:
+    return torchaudio.transforms.Spectrogram(n_fft=fft, hop_length=hop, power=None, pad_mode="constant")
 
 
 @torch.inference_mode()
 def log_mel(segments: NDArray[np.float32], config: MelConfig) -> NDArray[np.float16]:
     """Return log-mel power spectrograms [N, mels, frames] in dB of mono segments [N, T], |sample| <= 1."""
+    return log_mel_and_spectra(segments, config)[0]
+
+
+@torch.inference_mode()
+def log_mel_and_spectra(segments: NDArray[np.float32], config: MelConfig) -> tuple[NDArray[np.float16], Spectra]:
+    """Return log-mels [N, mels, frames] in dB of segments [N, T], and the spectra that they were made of."""
     spectrogram, mel_scale = _transforms(config)
-    spectrum = spectrogram(torch.from_numpy(np.ascontiguousarray(segments)))  # [N, bins, frames], complex
+    wave = torch.from_numpy(np.ascontiguousarray(segments))
+    power = _power(spectrogram(wave))
+    mel_power = mel_scale(power)
+    log_mels = np.asarray((10.0 * mel_power.clamp(min=_FLOOR).log10()).to(torch.float16).numpy())
+    return log_mels, Spectra(config, wave.numpy(), _frames_first(power), _frames_first(mel_power))
+
+
+@torch.inference_mode()
+def long_power(spectra: Spectra) -> NDArray[np.float32]:
+    """Return the power [N, frames, bins] by the window that tells pitches apart."""
+    config = spectra.config
+    return _frames_first(_power(_spectrogram(config.long_fft, config.long_hop)(torch.from_numpy(spectra.wave))))
+
+
+def _power(spectrum: torch.Tensor) -> torch.Tensor:
     # torchaudio's own power takes the root of this, to square it again: half as dear as the FFT.
-    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
-    return np.asarray((10.0 * mel_scale(power).clamp(min=_FLOOR).log10()).to(torch.float16).numpy())
+    return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+
+
+def _frames_first(values: torch.Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values.transpose(1, 2).numpy())
 
 
 def level_db(segments: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -35,6 +35,16 @@ class MelConfig:
         return round(self.segment_s * self.rate_hz)
 
     @property
+    def long_fft(self) -> int:
+        """Length of the window that pitches are told apart with, in samples."""
+        return 4 * self.fft
+
+    @property
+    def long_hop(self) -> int:
+        """Distance of those windows, in samples."""
+        return 4 * self.frame_hop
+
+    @property
     def start_distance_s(self) -> float:
         return self.segment_s if self.hop_s is None else self.hop_s
 

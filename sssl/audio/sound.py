@@ -1,4 +1,5 @@
-"""What a segment sounds like, whatever a model thinks of it: three statistics of each group of mel bands.
+"""What a segment sounds like, whatever a model thinks of it: three statistics of each group of mel
+bands, and timbre, tonality, rhythm, dynamics and texture as musicians speak of them.
 
 A network that learns from some hundred labelled tracks does not learn all that such plain features tell (LOG.md has the
 measurement). They stand in the tradition of Tzanetakis and Cook, "Musical genre classification of audio signals", 2002.
@@ -6,9 +7,17 @@ measurement). They stand in the tradition of Tzanetakis and Cook, "Musical genre
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from sssl.audio import dynamics, rhythm, texture, timbre, tonality
+from sssl.audio.spectra import Floats, Measure, Spectra
 
 _GROUPS = 16  # of neighbouring mel bands, which say much the same
 _STATISTICS = 3
@@ -39,3 +48,124 @@ def sound_of(segments: pa.Table) -> NDArray[np.float64]:
 def without_levels(sound: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the deviations and the steps of a sound [N, K]."""
     return sound[:, sound.shape[1] // _STATISTICS :]
+
+
+SOUND_VERSION = 1
+"""Of the measures of `describe`: raised where one is added, goes, or is measured otherwise."""
+METADATA = "sssl.sound"
+"""Key of the schema's metadata that says version and names of the column `sound`."""
+
+MEASURES: dict[str, tuple[Measure, ...]] = {
+    "timbre": timbre.MEASURES,
+    "tonality": tonality.MEASURES,
+    "rhythm": rhythm.MEASURES,
+    "dynamics": dynamics.MEASURES,
+    "texture": texture.MEASURES,
+}
+"""Measures by family, in the order of the column `sound`."""
+SOUND_NAMES = tuple(
+    name for family, measures in MEASURES.items() for measure in measures for name in measure.names(family)
+)
+
+
+def sound_metadata(version: int | None) -> dict[str, str]:
+    """Return what a schema says of the column `sound` of a version; nothing where there is none."""
+    return {METADATA: json.dumps({"version": version, "names": SOUND_NAMES})} if version else {}
+
+
+def measured(
+    spectra: Spectra, long_power: Callable[[Spectra], Floats]
+) -> dict[str, Callable[[], Mapping[str, Floats]]]:
+    """Return how each family of measures is taken of a batch of segments; `long_power` gives the spectra by the window
+    that tells pitches apart."""
+    return {
+        "timbre": lambda: timbre.timbre(spectra),
+        "tonality": lambda: tonality.tonality(long_power(spectra), spectra.config),
+        "rhythm": lambda: rhythm.rhythm(spectra),
+        "dynamics": lambda: dynamics.dynamics(spectra),
+        "texture": lambda: texture.texture(spectra),
+    }
+
+
+def describe(spectra: Spectra, long_power: Callable[[Spectra], Floats]) -> Floats:
+    """Describe the segments of a batch by the numbers of SOUND_NAMES, as [N, K]."""
+    segments = len(spectra.wave)
+    columns = [
+        np.asarray(values[measure.name], np.float32).reshape(segments, -1)
+        for family, take in measured(spectra, long_power).items()
+        for values in [take()]
+        for measure in MEASURES[family]
+    ]
+    return np.concatenate(columns, axis=1)
+
+
+def sound_features(segments: pa.Table) -> tuple[list[str], Floats] | None:
+    """Return names and values [N, K] of the column `sound` of a segments table; None where it has none."""
+    described = (segments.schema.metadata or {}).get(METADATA.encode())
+    if described is None or "sound" not in segments.column_names or segments["sound"].null_count:
+        return None
+    names = json.loads(described)["names"]
+    values = segments["sound"].combine_chunks().flatten().to_numpy()
+    return names, values.reshape(len(segments), len(names))
+
+
+_MOST_SHOWN = 8
+_PAGE = f"""# The column `sound`
+
+Generated from `sssl/audio/` by `make docs`; version {SOUND_VERSION}, {len(SOUND_NAMES)} numbers a segment.
+
+`segments.sound` describes each segment as musicians and music information retrieval do. It is made
+while the audio is at hand, mostly from the spectra that the log-mel is made of. The file's metadata
+has its version and names under `{METADATA}`:
+
+```python
+import json
+import pyarrow.parquet as pq
+
+file = pq.read_schema("out/segments/GENERATION/part-00000.parquet")
+names = json.loads(file.metadata[b"{METADATA}"])["names"]
+```
+
+In Python, `sssl.audio.sound.sound_features(segments)` gives the names and a matrix.
+
+- A new output folder has the column. A folder from before keeps its segments and stays without:
+  `--sound-version {SOUND_VERSION}` decodes it again to add it, `--sound-version 0` makes none.
+- Names are `family.measure`, with `_part` where something is measured of several parts, and
+  `.statistic` where it is taken of frames: `mean`, `std` (standard deviation) and `step` (mean
+  absolute step from a frame to the next).
+- Only `dynamics.level` depends on the gain. Levels are relative to the loudest point of the
+  segment; what lies more than 80 dB below it counts as that.
+- All numbers are finite, also for silence. The tuning is not estimated: the chroma of what is far
+  from A4 = 440 Hz is blurred.
+- Settings of the log-mel (`--rate-hz`, `--fft`, `--frame-hop`, `--mels`) and the length of segments
+  change the numbers: compare them within a folder. Tonality is measured with four times the window.
+
+Panda, Malheiro and Paiva 2020 is "Novel audio features for music emotion recognition", IEEE
+Transactions on Affective Computing 11(4); LOG.md has what each family is worth on real clips.
+"""
+
+
+def sound_page() -> str:
+    """Return docs/sound.md."""
+    sections = [_PAGE]
+    for family, measures in MEASURES.items():
+        rows = [_row(family, measure) for measure in measures]
+        header = ["| name | unit | definition | source |", "|---|---|---|---|"]
+        sections.append("\n".join([f"## {family.capitalize()}", "", *header, *rows, ""]))
+    return "\n".join(sections)
+
+
+def _row(family: str, measure: Measure) -> str:
+    parts, statistics = _choice("_", measure.of), _choice(".", measure.statistics)
+    name = f"`{family}.{measure.name}{parts}{statistics}`"
+    return f"| {name} | {measure.unit} | {measure.doc} | {measure.source} |"
+
+
+def _choice(mark: str, names: Sequence[str]) -> str:
+    """Show the names that may follow a mark: `.{mean, std}`, and of many the first and the last."""
+    shown = [names[0], "...", names[-1]] if len(names) > _MOST_SHOWN else names
+    return f"{mark}{{{', '.join(shown)}}}" if len(names) > 1 else "".join(f"{mark}{name}" for name in names)
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1], "docs", "sound.md").write_text(sound_page())

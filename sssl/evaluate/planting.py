@@ -23,7 +23,7 @@ from sssl.store.manifest import Made, Manifest
 Indices = NDArray[np.int64]
 
 _SPAN_SEGMENTS = (3, 8)
-_AUDIO = ["log_mel", "level_db", "band_level_db", "sound_db"]
+_AUDIO = ["log_mel", "level_db", "band_level_db", "sound_db", "sound"]
 
 
 @dataclass(frozen=True)

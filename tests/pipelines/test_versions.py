@@ -13,12 +13,14 @@ from pipelines.stages.previous import Previous
 from schemas.records import dump, later
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
+from sssl.audio.sound import sound_features
 from sssl.catalog.assign import CatalogConfig
+from sssl.config import ConfigError
 from sssl.evaluate.planting import Planting
 from sssl.presets import GUARDED, PAPER
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
-from sssl.store.manifest import generation_name
+from sssl.store.manifest import Snapshot, generation_name
 from sssl.store.seal import json_bytes, opened_json
 
 NAMES = {
@@ -93,6 +95,36 @@ def test_a_new_setting_at_its_neutral_value_is_no_cause_for_a_plan(output, catal
     said = capfd.readouterr().out
     assert "segments reused" in said
     assert "config changed" not in said
+
+
+def test_a_new_folder_describes_sound_and_keeps_doing_so(output):
+    published = output.latest()
+    assert sound_features(output.read_table(published.get("segments"))) is not None
+    again = segment.Settings(deal=DEALT).in_folder(published)
+    assert again.sound_version == segment.Settings().in_folder(Snapshot()).sound_version == 1
+    assert not Previous.of(output, published, again.of_rows()).config_changed
+    without = segment.Settings(deal=DEALT, sound_version=0).in_folder(published)
+    assert Previous.of(output, published, without.of_rows()).config_changed
+
+
+@pytest.fixture
+def before_sound(output):
+    """What is published, as it was before there was the column `sound`."""
+    published = output.latest()
+    config = {name: value for name, value in published.get("ledger").config.items() if name != "sound"}
+    return Snapshot(tuple(replace(manifest, config=config) for manifest in published.manifests))
+
+
+def test_a_folder_from_before_the_column_sound_is_decoded_again_only_for_who_asks(output, before_sound):
+    for asked, decodes in ((None, False), (0, False), (1, True)):
+        settings = segment.Settings(deal=DEALT, sound_version=asked).in_folder(before_sound)
+        assert Previous.of(output, before_sound, settings.of_rows()).config_changed == decodes
+        assert settings.sound_version == (1 if decodes else None)
+
+
+def test_a_version_of_sound_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match=r"sound.version.*2"):
+        segment.Settings(sound_version=2)
 
 
 def of_tomorrow(value):

@@ -12,7 +12,7 @@ from sssl.audio.cut import _open, cut_track, segments_table
 from sssl.audio.decode import Decoder
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
-from sssl.audio.sound import sound_db, sound_of, sound_width
+from sssl.audio.sound import SOUND_NAMES, sound_db, sound_features, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.urls import file_system
 
@@ -30,9 +30,9 @@ def track(uri, expected_s=None):
 
 @pytest.fixture
 def cut(tmp_path):
-    def run(wave, config=CONFIG, gate=GATE, expected_s=None, subtype="FLOAT"):
+    def run(wave, config=CONFIG, gate=GATE, expected_s=None, subtype="FLOAT", sound=None):
         soundfile.write(tmp_path / "a.wav", wave, RATE_HZ, subtype=subtype)
-        return cut_track(track(tmp_path / "a.wav", expected_s), config, gate)
+        return cut_track(track(tmp_path / "a.wav", expected_s), config, gate, sound)
 
     return run
 
@@ -51,6 +51,18 @@ def test_long_tracks_are_cut_as_one_though_read_in_blocks(cut):
     assert done.segments.segment_index.tolist() == list(range(66))
     alone = cut(wave[60 * 3 * RATE_HZ : 61 * 3 * RATE_HZ])
     np.testing.assert_array_equal(done.segments.log_mel[60], alone.segments.log_mel[0])
+
+
+def test_the_sound_of_segments_is_described_where_it_is_asked_for(cut):
+    wave = noise(20)
+    names, values = sound_features(segments_table([cut(wave, sound=1)], CONFIG, sound=1))
+    assert names == list(SOUND_NAMES)
+    assert values.shape == (6, len(SOUND_NAMES))
+    (alone,) = sound_features(segments_table([cut(wave[15 * RATE_HZ : 18 * RATE_HZ], sound=1)], CONFIG, 1))[1]
+    np.testing.assert_array_equal(values[5], alone)
+    plain = segments_table([cut(wave)], CONFIG)
+    assert plain["sound"].null_count == 6
+    assert b"sssl.sound" not in plain.schema.metadata
 
 
 def test_segments_may_overlap(cut):

@@ -1,8 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from sssl.audio.sound import sound_db, sound_of, sound_width
+from schemas import Segment, arrow_schema
+from sssl.audio.sound import (
+    SOUND_NAMES,
+    sound_db,
+    sound_features,
+    sound_metadata,
+    sound_of,
+    sound_page,
+    sound_width,
+)
 
 
 def test_level_deviation_and_step_by_group_of_bands():
@@ -34,3 +45,30 @@ def test_the_column_is_read_as_a_matrix_whatever_its_chunks():
         sound = sound_of(pa.table({"sound_db": pa.chunked_array(chunks)}))
         np.testing.assert_array_equal(sound, np.arange(1.0, 10.0).reshape(3, 3)[rows])
     assert len(sound_of(pa.table({"sound_db": column[:0]}))) == 0
+
+
+def described(values, version=1):
+    """A segments table with nothing but the column `sound`."""
+    field = arrow_schema(Segment, log_mel=pa.float16(), band_level_db=pa.float16()).field("sound")
+    return pa.table({"sound": values}, schema=pa.schema([field], metadata=sound_metadata(version)))
+
+
+def test_features_of_sound_have_their_names():
+    values = np.arange(2.0 * len(SOUND_NAMES)).reshape(2, -1)
+    names, found = sound_features(described(list(values)))
+    assert names == list(SOUND_NAMES)
+    np.testing.assert_array_equal(found, values)
+    names, found = sound_features(described([]))
+    assert found.shape == (0, len(names))
+
+
+def test_segments_without_features_of_sound_have_none():
+    row = [0.0] * len(SOUND_NAMES)
+    assert sound_features(described([row, None])) is None
+    assert sound_features(described([None, None], version=None)) is None
+    assert sound_features(pa.table({"start_s": [0.0]})) is None
+
+
+def test_the_page_of_features_is_current():
+    page = Path(__file__).parents[3] / "docs" / "sound.md"
+    assert page.read_text() == sound_page(), "run `make docs`"
