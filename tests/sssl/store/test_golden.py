@@ -16,6 +16,7 @@ from schemas import READABLE_VERSIONS, SCHEMA_VERSION, TABLES, arrow_schema, col
 from sssl.catalog.read import read_labelled, read_part, rows_of
 from sssl.errors import StoreError
 from sssl.store.folder import Store
+from sssl.store.seal import json_bytes, opened_json
 from sssl.store.sql import connect
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -126,8 +127,8 @@ def test_a_folder_of_a_newer_version_is_refused(golden, tmp_path, capsys):
 
 def test_a_table_of_a_newer_version_is_refused_although_its_manifest_has_unknown_fields(golden, tmp_path):
     path = copy(golden, tmp_path) / "songs" / "golden" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    path.write_text(json.dumps(manifest | {"schema_version": SCHEMA_VERSION + 1, "invented_later": 1}))
+    manifest = opened_json(path.read_bytes(), path.name)
+    path.write_bytes(json_bytes(manifest | {"schema_version": SCHEMA_VERSION + 1, "invented_later": 1}))
     with pytest.raises(StoreError, match=f"songs/golden/manifest.json has schema version {SCHEMA_VERSION + 1}"):
         Store.open(str(tmp_path / "out")).latest()
 
