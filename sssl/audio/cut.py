@@ -24,7 +24,7 @@ from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, so
 from sssl.errors import AudioError
 from sssl.urls import file_system
 
-_BATCH = 4  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+_BATCH = 8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 

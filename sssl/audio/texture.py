@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
 from sssl.audio.spectra import STATISTICS, TINY, Floats, Measure, Spectra, over_frames, ratio
@@ -112,17 +113,18 @@ def _harmonic_and_percussive(mel_db: Floats) -> dict[str, Floats]:
     excess_db = _median_of_nine(mel_db, axis=1) - _median_of_nine(mel_db, axis=2)
     power = np.exp(_NEPERS_A_DB * mel_db)  # faster than 10 ** (mel_db / 10)
     mask = 1 / (1 + np.exp(-_NEPERS_A_DB * excess_db))
-    thirds = [excess_db[:, :, bands] for bands in np.array_split(np.arange(mel_db.shape[2]), len(_THIRDS))]
     return {
         "harmonic_share": ratio((power * mask).sum(axis=(1, 2)), power.sum(axis=(1, 2))),
-        "harmonic": np.stack([_share(third > _CLEAR_DB) for third in thirds], axis=1),
-        "percussive": np.stack([_share(third < -_CLEAR_DB) for third in thirds], axis=1),
+        "harmonic": _shares_by_third(excess_db > _CLEAR_DB),
+        "percussive": _shares_by_third(excess_db < -_CLEAR_DB),
     }
 
 
-def _share(cells: np.ndarray) -> Floats:
-    """Return the share [N] of cells [N, frames, bands] that are true; 0 of none."""
-    return cells.sum(axis=(1, 2), dtype=np.float32) / max(1, cells[0].size)
+def _shares_by_third(cells: NDArray[np.bool_]) -> Floats:
+    """Return the share of cells [N, frames, bands] that are true by third of the bands [N, 3]; 0 of no bands."""
+    by_band = cells.mean(axis=1, dtype=np.float32)
+    thirds = np.array_split(by_band, len(_THIRDS), axis=1)
+    return np.stack([third.sum(axis=1) / max(1, third.shape[1]) for third in thirds], axis=1)
 
 
 def _median_of_nine(values: Floats, axis: int) -> Floats:
@@ -177,7 +179,7 @@ def _partial_weights(config: MelConfig) -> Floats:
     return np.ascontiguousarray(weights[:bins], dtype=np.float32)
 
 
-def _between(salience: Floats, place: np.ndarray) -> Floats:
+def _between(salience: Floats, place: NDArray[np.int64]) -> Floats:
     """Return how far the summit of a parabola through a maximum and its neighbours lies from it, in steps."""
     inner = np.clip(place, 1, salience.shape[2] - 2)[:, :, None]
     before, at, after = (np.take_along_axis(salience, inner + k, axis=2)[:, :, 0] for k in (-1, 0, 1))
@@ -194,7 +196,7 @@ def _layers(salience: Floats, highest: Floats) -> Floats:
     return peaks.sum(axis=2).astype(np.float32)
 
 
-def _expression(cents: Floats, steady: np.ndarray, highest: Floats, frame_s: float) -> dict[str, Floats]:
+def _expression(cents: Floats, steady: NDArray[np.bool_], highest: Floats, frame_s: float) -> dict[str, Floats]:
     """Return what the predominant pitch [N, frames] in cents, and its salience, do within half seconds."""
     length = round(_STRETCH_S / frame_s)
     segments, frames = cents.shape

@@ -97,7 +97,9 @@ def test_flatness_is_librosa_s(measured, spectrum):
 
 def test_contrast_is_librosa_s(measured, spectrum):
     """librosa takes what it is given for power, so its dB count twice. Its bands end a bin later than ours."""
-    expected = 2 * librosa.feature.spectral_contrast(S=spectrum / spectrum.max(), sr=RATE_HZ, n_bands=5).mean(axis=1)
+    expected = 2 * librosa.feature.spectral_contrast(S=spectrum[:, ::2] / spectrum.max(), sr=RATE_HZ, n_bands=5).mean(
+        axis=1
+    )
     found = [measured[f"timbre.contrast_{k}.mean"] for k in range(5)]
     np.testing.assert_allclose(found, expected[:5], atol=1)
 
