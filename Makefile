@@ -100,6 +100,9 @@ notebook: $(STAMP)  ## run docs/notebook.ipynb on $(DEMO), keep what it shows
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
 
+attack: $(STAMP)  ## flip 640 single bits in a copy of $(DEMO), see who notices (ATTACK="--flips N --seed S")
+	PYTHONPATH=. $(BIN)/python tests/attack.py $(DEMO) $(ATTACK)
+
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
@@ -120,4 +123,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries queries-check notebook fuzz bench constraints clean bench-scale bench-gpu bench-machines infra-check
+.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check

@@ -34,10 +34,12 @@ COMMANDS = {
     "diff": "say what changed between two output folders or two rounds",
     "rollback": "publish the tables as of an earlier round",
     "mlflow-sync": "send MLflow what it missed while its server was away",
+    "verify": "check all files against their digests, set aside what is damaged",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }
 
+LOGGER = logging.getLogger(__name__)
 _STAGES = frozenset({"segment", "relabel", "train", "score", "judge", "songs"})
 _MODULES = {"import": "importers", "mlflow-sync": "mlflow_sync"}  # names that no module can have
 
@@ -65,9 +67,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning)
     logging.basicConfig(level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
     try:
-        return int(module_of(command).main(args[1:]))
+        code = int(module_of(command).main(args[1:]))
+        sys.stdout.flush()  # here, where somebody notices that it fails
+        return code
     except KeyboardInterrupt:
         return 130  # amid its imports, or a command that only looks
+    except BrokenPipeError:
+        from pipelines.terminal.storage import leave_output  # here, like what is below
+
+        return leave_output()
     except ImportError as error:
         advice = how_to_install(command, error)
         if advice is None:
@@ -75,6 +83,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pipelines.terminal.flags import complain  # here: Ctrl-C amid what it imports has to end quietly, too
 
         complain(advice)
+        return 1
+    except Exception as error:
+        from pipelines.terminal.flags import complain
+        from pipelines.terminal.storage import sentence, storage_error
+
+        refused = storage_error(error)
+        if refused is None:
+            raise
+        LOGGER.info("%s failed", command, exc_info=True)
+        complain(sentence(refused))
         return 1
 
 

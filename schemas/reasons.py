@@ -109,6 +109,13 @@ _REASONS = [
         "The waveform's mean is far from zero.",
         "Remove the offset in the master; `--on-dc-offset reject` leaves such tracks out.",
     ),
+    Reason(
+        "decoder-killed",
+        Status.FAILED,
+        True,
+        "The decoder's process was killed, most likely because the machine ran out of memory.",
+        "`--retry retryable`, with fewer `--processes` or on a machine with more memory.",
+    ),
     Reason("decoder-crash", Status.FAILED, False, "The decoder killed its process.", "Report the file; transcode it."),
     Reason(
         "decoder-error",

@@ -20,6 +20,7 @@ from sssl.labels.comparison import summarize_both
 from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
+from sssl.store.atomic import is_leftover
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 from sssl.store.pointer import LATEST
@@ -77,6 +78,15 @@ def delete_unpublished(store: Store) -> int:
     for path in unneeded:
         store.delete(path)
     return len(unneeded)
+
+
+def delete_reports(store: Store) -> None:
+    """Delete reports, which show tracks by name: that of now, copies that earlier versions gave MLflow, and whatever a
+    kill left half written."""
+    for path in store.find(""):
+        name = path.rsplit("/", 1)[-1]
+        if name == "report.html" or is_leftover(name):
+            store.delete(path)
 
 
 def _refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:

@@ -66,7 +66,9 @@ ROOMS = (
 
 MOST_MODULES, MOST_LINES = 14, 450
 
-LOOKING = ("plan", "tables", "sql", "report", "rollback", "takedown", "mlflow-sync", "explain", "diff", "export")
+LOOKING = (
+    "plan", "tables", "sql", "report", "rollback", "takedown", "mlflow-sync", "explain", "diff", "export", "verify",
+)  # fmt: skip
 HEAVY = ("torch", "torchaudio", "apache_beam", "av", "mlflow")
 
 

@@ -16,6 +16,7 @@ import tyro
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
 from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect
 
 
@@ -36,12 +37,21 @@ def main(argv: Sequence[str]) -> int:
     config = parse(Config, argv, "sql")
     try:
         store = Store.open(config.output)
-        result = connect(store, store.latest()).sql(config.query)
-        _print(result, config.format)
+        published = store.latest()
+        try:
+            _answer(store, published, config)
+        except (StoreError, duckdb.Error):
+            if (now := store.latest()) == published:
+                raise
+            _answer(store, now, config)  # a takedown deleted files that were being read
     except (StoreError, duckdb.Error) as error:
         complain(error)
         return 1
     return 0
+
+
+def _answer(store: Store, snapshot: Snapshot, config: Config) -> None:
+    _print(connect(store, snapshot).sql(config.query), config.format)
 
 
 def _print(result: duckdb.DuckDBPyRelation | None, format: str) -> None:

@@ -22,7 +22,7 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import hash_id, remember, taken_down
 from sssl.store.sql import connect, rows_on_disk
-from sssl.takedown import delete_unpublished, without
+from sssl.takedown import delete_reports, delete_unpublished, without
 from sssl.urls import opened
 from sssl.words import counted
 
@@ -61,10 +61,9 @@ def run(context: Context, config: Config) -> Context:
         store.publish(context.snapshot)
     deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
     console.print(f"{counted(len(track_ids), 'id')} taken down, {counted(deleted, 'file')} deleted")
+    delete_reports(store)  # first: that a new one cannot be made must not leave an old one
     if context.snapshot.of("songs"):
         report.again(context)
-    elif store.exists("report.html"):
-        store.delete("report.html")
     if snapshot.of("catalog"):
         _prove(store, track_ids)
     return context

@@ -42,6 +42,11 @@ def remove_leftovers(path: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file is what a killed `replacing` left, by its name."""
+    return name.startswith(".") and _OURS in name
+
+
 def _to_disk(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -308,6 +308,13 @@ class Store:
             )
         return manifest
 
+    def manifest_if_whole(self, ref: str) -> Manifest | None:
+        """Return the manifest of a generation, None if there is none, or none that can be read."""
+        try:
+            return self.manifest(*ref.split("/"))
+        except StoreError:
+            return None
+
     def committed_refs(self) -> list[str]:
         """List all committed generations, published or not."""
         return [

@@ -27,15 +27,18 @@ class Disk:
     poll_s: ClassVar[float] = 0.5
 
     def read(self, path: str) -> bytes:
-        return self._at(path).read_bytes()
+        with self._naming(path):
+            return self._at(path).read_bytes()
 
     def open(self, path: str) -> BinaryIO:
-        # Arrow's own file: Parquet is read without asking Python for each piece, so that several threads read at once.
-        file: BinaryIO = pa.OSFile(str(self._at(path)), "rb")
-        return file
+        with self._naming(path):
+            # Arrow's own file: Parquet is read without asking Python for each piece, so that several threads read at
+            # once.
+            file: BinaryIO = pa.OSFile(str(self._at(path)), "rb")
+            return file
 
     def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        with replacing(self._at(path), durable=durable) as temporary:
+        with self._naming(path), replacing(self._at(path), durable=durable) as temporary:
             temporary.write_bytes(data)
 
     def settle(self) -> None:
@@ -70,13 +73,23 @@ class Disk:
     def hold(self, on_wait: Callable[[str], None]) -> Iterator[str]:
         """Lock the folder; the lock goes with this process, however it ends, so there is nobody to wait for."""
         del on_wait  # part of the interface
+        lock = FileLock(self._at(".lock"), timeout=0)
         try:
-            with FileLock(self._at(".lock"), timeout=0):
-                yield LATEST
+            lock.acquire()
         except Timeout:
             raise StoreError(
                 f"another sssl command is writing to {self.root}: wait for it, or choose another --output"
             ) from None
+        except (OSError, NotImplementedError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise StoreError(
+                f"{self.root} cannot be locked ({said}), so it cannot be written to: check what you may do there, or "
+                "choose an --output on a file system with locks"
+            ) from error
+        try:
+            yield LATEST
+        finally:
+            lock.release()
 
     def file_systems(self, folders: Iterable[str]) -> Sequence[AbstractFileSystem]:
         del folders  # part of the interface
@@ -90,3 +103,13 @@ class Disk:
 
     def _at(self, path: str) -> Path:
         return Path(self.root, path)
+
+    @contextmanager
+    def _naming(self, path: str) -> Iterator[None]:
+        """Have errors of the disk name the file: the system does so when it opens one, not when it writes."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(self._at(path))) from error

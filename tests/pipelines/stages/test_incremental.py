@@ -267,6 +267,38 @@ def test_a_takedown_keeps_the_true_sections_of_the_report(finished, tmp_path, mo
     assert f"cannot read {tmp_path}/truth.csv" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_takedown_reaches_reports_of_before_and_what_a_kill_left(delivery):
+    """A report half written, one of an earlier version among MLflow's artifacts, and one that is not made again."""
+    output = Path(delivery.output)
+    reports = [output / ".report.sssl-0a1b.html", output / "mlflow/1/run/artifacts/report.html", output / "report.html"]
+    for path in reports:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("Q1_0")
+    kept = output / "notes.html"
+    kept.write_text("mine")
+    assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
+    assert [path for path in reports if path.exists()] == []
+    assert kept.exists()
+
+
+def test_a_query_during_a_takedown_is_answered_by_what_is_published_then(delivery, monkeypatch, capsys):
+    from pipelines.commands import sql
+
+    answer, taken = sql._answer, []
+
+    def takes_down_first(store, snapshot, config):
+        if not taken:
+            taken.append(main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]))
+        answer(store, snapshot, config)
+
+    monkeypatch.setattr(sql, "_answer", takes_down_first)
+    command = ["sql", "--output", delivery.output, "--format", "csv"]
+    assert main([*command, "select count(*) as tracks from catalog"]) == 0
+    assert capsys.readouterr().out.endswith("tracks\n11\n")
+    assert taken == [0]
+    assert main([*command, "select nothing"]) == 1
+
+
 def test_a_takedown_can_be_taken_back(delivery):
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0", "--undo"]) == 0

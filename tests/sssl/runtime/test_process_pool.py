@@ -6,16 +6,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+from schemas import REASONS
+from sssl.runtime.process_pool import Failure, IsolatedPool, Limits, _Pulse
 
 
 def behave(how):
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "pid":
+        return str(os.getpid())
     if how == "hang":
         time.sleep(60)
     if how == "eat":
@@ -89,3 +95,77 @@ def wait_until(holds, at_most_s):
     while not holds():
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
+
+
+def test_a_process_that_dies_between_two_items_is_replaced(pool):
+    """All of them at once, as the system does that needs memory."""
+    for _ in range(3):
+        processes = {int(pool.result(pool.submit(behave, "pid"))) for _ in range(8)}
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        assert list(pool.map(behave, ["a", "b", "c"])) == ["a", "b", "c"]
+
+
+def test_who_was_killed_from_outside_may_be_tried_again(pool):
+    (failure,) = pool.map(behave, ["killed"])
+    assert failure == Failure("decoder-killed", "its process was killed (signal 9)")
+    assert REASONS[failure.reason].retryable
+
+
+def test_a_time_limit_that_passed_while_the_machine_slept_is_no_hang(pool, monkeypatch):
+    """As whoever wakes up sees it: the clock has moved on, nobody has worked."""
+    asked = pool.submit(behave, "hang")
+    monkeypatch.setattr(pool._pulse, "pauses", pool._pulse.pauses + 1)
+    tried = []
+    submit = pool.submit
+    monkeypatch.setattr(pool, "submit", lambda function, item: tried.append(item) or submit(function, "awake"))
+    assert pool.result(asked) == "awake"
+    assert tried == ["hang"]
+
+
+def test_standing_still_is_noticed(monkeypatch):
+    now_s = [0.0]
+    monkeypatch.setattr("sssl.runtime.process_pool._BEAT_S", 0.001)
+    monkeypatch.setattr("sssl.runtime.process_pool.time", SimpleNamespace(time=lambda: now_s[0]))
+    pulse = _Pulse()
+    for _ in range(50):
+        now_s[0] += 1.0
+        time.sleep(0.002)
+    assert pulse.pauses == 0
+    now_s[0] += 3600.0
+    wait_until(lambda: pulse.pauses == 1, at_most_s=10)
+    pulse.stop()
+
+
+START_A_POOL = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_process_pool import behave
+from sssl.runtime.process_pool import IsolatedPool, Limits
+print("starting", flush=True)
+try:
+    pool = IsolatedPool(2, Limits(), preload="sssl.audio.cut")
+    try:
+        pool.result(pool.submit(behave, "hang"))
+    finally:
+        pool.close()
+except KeyboardInterrupt:
+    pass
+"""
+
+
+@pytest.mark.parametrize("after_s", [0.1, 1.0, 5.0])
+def test_ctrl_c_while_a_pool_starts_prints_nothing(after_s):
+    program = START_A_POOL.format(tests=str(Path(__file__).parent))
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    assert owner.stdout.readline() == "starting\n"
+    time.sleep(after_s)
+    os.killpg(owner.pid, signal.SIGINT)
+    _, errors = owner.communicate(timeout=60)
+    assert errors == ""

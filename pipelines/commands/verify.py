@@ -1,0 +1,60 @@
+"""Check an output folder against the digests that were noted when it was written.
+
+sssl verify --output OUTPUT [--repair]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.terminal.console import console, printed
+from pipelines.terminal.flags import complain, parse
+from sssl.errors import StoreError
+from sssl.store.folder import Store
+from sssl.store.verify import Damage, repair, verify
+from sssl.words import counted
+
+
+@dataclass(frozen=True)
+class Config:
+    """Read every file of the tables and compare digests; say what is damaged or lost."""
+
+    output: str
+    """Output folder."""
+    repair: bool = False
+    """Set aside what is damaged, so that the command that made it makes it again."""
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "verify")
+    store = Store.at(config.output)
+    try:
+        if not config.repair:
+            return 1 if _checked(store) else 0
+        with store.hold(lambda message: console.print(message, soft_wrap=True)) as held:
+            damages = _checked(held)
+            return _repaired(held, damages) if damages else 0
+    except StoreError as error:
+        complain(error)
+        return 1
+
+
+def _checked(store: Store) -> list[Damage]:
+    found = verify(store)
+    for damage in found.damages:
+        printed.print(str(damage), soft_wrap=True, markup=False)
+    damaged = f"{len(found.damages)} damaged or lost" if found.damages else "all as they were written"
+    console.print(f"{counted(found.files, 'file')}, {found.bytes / 1e6:.1f} MB: {damaged}", soft_wrap=True)
+    return found.damages
+
+
+def _repaired(store: Store, damages: list[Damage]) -> int:
+    snapshot = repair(store, damages)
+    left = [damage for damage in damages if not damage.can_be_remade]
+    published = ", ".join(dict.fromkeys(manifest.table for manifest in snapshot.manifests)) or "nothing"
+    then = "`sssl run` with the flags of before makes again what is missing"
+    console.print(f"set aside; published are {published}; {then}", soft_wrap=True)
+    for damage in left:
+        complain(str(damage))
+    return 1 if left else 0
