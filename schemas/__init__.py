@@ -3,7 +3,7 @@
 from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_doc, table_name, to_arrow
 from schemas.compat import READABLE_VERSIONS, conform, version_of
 from schemas.reasons import REASONS, Reason, Status
-from schemas.tables import TABLES, Catalog, Label, Ledger, Round, Score, Segment, Song
+from schemas.tables import TABLES, Catalog, Feature, Label, Ledger, Round, Score, Segment, Song
 from schemas.views import VIEWS
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "VIEWS",
     "Catalog",
     "Column",
+    "Feature",
     "Label",
     "Ledger",
     "Reason",

@@ -12,10 +12,12 @@ _INTRO = f"""-- Generated from schemas/tables.py by `make docs`; schema version 
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
 --   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
--- Tensors (segments.log_mel) are left out: BigQuery has no half-precision floats. What trains reads the Parquet files.
+-- Tensors (features.log_mel) are bytes here, too: docs/tables.md says how NumPy reads them.
 """
 
+_TENSOR = pa.binary()
 _TYPES = {
+    _TENSOR: "BYTES",
     pa.string(): "STRING",
     pa.int32(): "INT64",
     pa.int64(): "INT64",
@@ -39,7 +41,7 @@ def type_of(type: pa.DataType) -> str:
 
 
 def _create(name: str, table: type) -> str:
-    declared = [column for column in columns(table) if column.type is not None]
+    declared = columns(table)
     keys = ", ".join(_name(column.name) for column in declared if column.key)
     body = [*map(_column, declared), f"PRIMARY KEY ({keys}) NOT ENFORCED"]
     lines, about = ",\n  ".join(body), _text(table_doc(table))
@@ -47,11 +49,11 @@ def _create(name: str, table: type) -> str:
 
 
 def _column(column: Column) -> str:
-    assert column.type is not None
+    type = _TENSOR if column.type is None else column.type
     # An array is never null in BigQuery: a null one is loaded as an empty one.
-    required = "" if column.nullable or pa.types.is_list(column.type) else " NOT NULL"
+    required = "" if column.nullable or pa.types.is_list(type) else " NOT NULL"
     description = f"OPTIONS (description = {_text(column.description)})"
-    return f"{_name(column.name)} {type_of(column.type)}{required} {description}"
+    return f"{_name(column.name)} {type_of(type)}{required} {description}"
 
 
 def _name(name: str) -> str:

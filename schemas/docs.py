@@ -16,7 +16,7 @@ _TABLES_INTRO = f"""# Tables
 
 Generated from `schemas/`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
 `OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
-`sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `scores` and `labels`. Times count
+`sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `features`, `scores` and `labels`. Times count
 from the track's start. **Bold** columns are the key.
 
 Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
@@ -24,6 +24,15 @@ Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_
 the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
 The path of a file names its generation; the generation's `manifest.json` has the stage, round, configuration, code version and
 parents that made it. `suspects`, `manifests` and `files`, at the end, exist in SQL only.
+
+`features.log_mel` is one value a row, which any Parquet reader takes as bytes. NumPy reads all of a file, whose rows are those of the
+same part of `segments`, after `table = pyarrow.parquet.read_table(path).combine_chunks()`, without copying them again
+(`about["mel"]` says how to make the same from a waveform):
+
+```python
+about = json.loads(table.schema.metadata[b"sssl.log_mel"])
+log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(-1, *about["shape"])
+```
 """
 
 _REASONS_INTRO = """# Reason codes
@@ -91,7 +100,7 @@ def _table_section(name: str, table: type) -> str:
 
 def _column_row(column: Column) -> str:
     shown = f"**{column.name}**" if column.key else column.name
-    kind = column.type if column.type is not None else "float16 tensor"
+    kind = column.type if column.type is not None else "fixed_size_binary"
     example = f"`{json.dumps(column.example)}`"
     return f"| {shown} | {kind} | {column.unit} | {'yes' if column.nullable else ''} | {example} | {column.doc} |"
 

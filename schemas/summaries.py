@@ -50,7 +50,8 @@ class CatalogSummary(Summary):
 
 @dataclass(frozen=True)
 class LedgerSummary(Summary):
-    """Of a ledger: what became of tracks. The manifest of `segments`, made by the same job, says the same."""
+    """Of a ledger: what became of tracks. The manifests of `segments` and `features`, made by the same job, say the
+    same."""
 
     tracks: int = 0
     segments: int = 0
@@ -140,6 +141,7 @@ SUMMARIES: dict[str, type[Summary]] = {
     "catalog": CatalogSummary,
     "ledger": LedgerSummary,
     "segments": LedgerSummary,
+    "features": LedgerSummary,
     "labels": LabelsSummary,
     "models": ModelsSummary,
     "scores": ScoresSummary,

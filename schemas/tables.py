@@ -99,23 +99,17 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Segment:
-    """One row a segment of a usable track: its log-mel spectrogram. Written by `segment`."""
+    """One row a segment of a usable track: where it lies and how it sounds. Written by `segment`."""
 
     NAME: ClassVar[str] = "segments"
 
     track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
     segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
     start_s: float = column(_REAL, "Where the segment starts.", unit="s", example=12.0)
-    log_mel: object = column(
-        None,
-        "Log-mel power spectrogram [mels, frames] as float16 tensor; parameters in the file's metadata.",
-        unit="dB re full scale",
-        example=[[-31.5, -28.0], [-40.25, -38.5]],
-    )
     level_db: float = column(_REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale", example=-18.5)
-    band_level_db: object = column(
-        None,
-        "Mean of the log-mel over its frames [mels] as float16 tensor.",
+    band_level_db: list[float] = column(
+        _REALS,
+        "Mean of the log-mel over its frames, by mel band; the reals of half precision.",
         unit="dB re full scale",
         example=[-29.75, -39.5],
     )
@@ -135,6 +129,23 @@ class Segment:
         " made with `--sound-version 0`.",
         nullable=True,
         example=[0.25, -1.5],
+    )
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One row a segment, in the order of `segments`: its log-mel spectrogram. Written by `segment`."""
+
+    NAME: ClassVar[str] = "features"
+
+    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
+    log_mel: bytes = column(
+        None,
+        "Log-mel power spectrogram [mels, frames] of half-precision reals, little-endian, row by row. Type, shape "
+        "and the parameters of the transform are JSON in the file's metadata, as `sssl.log_mel`.",
+        unit="dB re full scale",
+        example=[[-31.5, -28.0], [-40.25, -38.5]],
     )
 
 
@@ -421,4 +432,6 @@ class Song:
     )
 
 
-TABLES: dict[str, type] = {table.NAME: table for table in (Catalog, Ledger, Segment, Score, Label, Round, Song)}
+TABLES: dict[str, type] = {
+    table.NAME: table for table in (Catalog, Ledger, Segment, Feature, Score, Label, Round, Song)
+}

@@ -19,6 +19,12 @@ def column(table: pa.Table, name: str) -> Floats:
     return np.asarray(table[name].to_pandas().to_numpy(dtype=np.float64, na_value=np.nan))
 
 
+def real_lists(table: pa.Table, name: str) -> Floats:
+    """Return a column of lists of reals as [N, K], all of the same length and none of them null."""
+    listed = table[name].combine_chunks()
+    return listed.flatten().to_numpy().astype(np.float64).reshape(len(listed), -1) if len(listed) else np.empty((0, 0))
+
+
 def track_numbers(table: pa.Table) -> NDArray[np.int64]:
     """Number the tracks of a table's rows [N] from 0."""
     return np.asarray(pd.factorize(table["track_id"].to_pandas())[0], dtype=np.int64)

@@ -26,7 +26,7 @@ from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_n
 from sssl.store.pointer import LATEST
 from sssl.words import counted
 
-_BEFORE_ROUNDS = ("catalog", "segments", "ledger")
+_BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger")
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
 
 
@@ -134,7 +134,7 @@ class _Rewriting:
         files: dict[int, PartFile] = dict(old.files)
         left_out = []
         for part in sorted(self.parts) if old.table in _BY_TRACK else ():
-            rows = self.store.read_part(old.files[part])
+            rows = self.store.read_as_written(old.files[part])  # files of a table are of one schema version
             is_gone = pc.is_in(rows["track_id"], ids)
             files[part] = self.store.write_part(old.table, planned.generation, part, rows.filter(pc.invert(is_gone)))
             left_out.append(rows.filter(is_gone))
@@ -143,7 +143,7 @@ class _Rewriting:
     def _summary(self, old: Manifest, left_out: list[pa.Table]) -> dict[str, Any]:
         """Return a table's summary as if the rows that go had never been counted."""
         match old.table:
-            case "segments" | "ledger":
+            case "segments" | "features" | "ledger":
                 # Anew: a retry in vain leaves the segments of an earlier ledger.
                 return dump(replace(self.in_ledger, cpu_s=old.cpu_s))
             case "labels":

@@ -29,6 +29,7 @@ from schemas import REASONS, Status
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.store.folder import Store
+from sssl.store.tensors import log_mels
 
 SOURCE_S = 12.0
 TIMEOUT_S = 20.0  # a whole file takes 0.02 s
@@ -199,10 +200,10 @@ def _outcomes(mutants: list[Mutant], store: Store) -> list[Outcome]:
     assert snapshot.get("ledger").rows == len(mutants)
     segments: Counter[str] = Counter()
     broken: set[str] = set()
-    for _, part in store.iter_parts(snapshot.get("segments"), ["track_id", "log_mel"]):
+    for _, part in store.iter_parts(snapshot.get("features"), ["track_id", "log_mel"]):
         track_ids = part["track_id"].to_pylist()
         segments.update(track_ids)
-        finite = np.isfinite(part["log_mel"].combine_chunks().to_numpy_ndarray()).all(axis=(1, 2))
+        finite = np.isfinite(log_mels(part)).all(axis=(1, 2))
         broken.update(np.asarray(track_ids)[~finite])
     return [Outcome(m, ledger[m.track_id], segments[m.track_id], m.track_id not in broken) for m in mutants]
 

@@ -11,8 +11,9 @@ from rows import a_track
 from pipelines.beam.job import Job
 from pipelines.stages import judge, relabel, segment, songs
 from pipelines.stages.context import Context
+from pipelines.stages.previous import TABLES, PartBefore
 from schemas import Catalog, Status, to_arrow
-from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.audio.cut import CutTrack, _Cut, ledger_row
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig
@@ -135,12 +136,13 @@ def make_folder(
     store = Store.open(str(root), create=True)
     rows = catalog_rows(held_out, **of_catalog)
     catalog = commit_catalog(store, to_arrow(Catalog, rows), CatalogConfig(classes=CLASSES))
-    job = Job.of(store, "segment", ("segments", "ledger"), {"cut": asdict(CUT), "toolchain": {}}, [catalog])
+    job = Job.of(store, "segment", TABLES, {"cut": asdict(CUT), "toolchain": {}}, [catalog])
     receipts = []
     for part in range(rows[-1].part + 1):
         tracks = [row for row in rows if row.part == part]
         cuts = [cut_of(track, i, defects) for i, track in enumerate(tracks)]
-        receipts.append(segment.write_part(job, part, tracks, [cut.ledger for cut in cuts], segments_table(cuts, CUT)))
+        made = segment.merge(tracks, cuts, PartBefore(store, False), segment.Settings(cut=CUT))
+        receipts.append(segment.write_part(job, part, tracks, *made))
     context = Context(store, Snapshot()).add(catalog, *job.commit(receipts))
     for round, (accuracy, seed) in enumerate(zip(accuracies, seeds, strict=False)):
         split = RelabelConfig(min_separation=separation, evidence=EvidenceConfig(min_agreement=None))

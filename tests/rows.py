@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
+
 from schemas import Catalog, Ledger, Song
 
 _TRACK = Catalog(
@@ -62,3 +65,9 @@ def a_ledger_row(track_id="t", **changes):
 def a_song(track_id="t", **changes):
     """Return the song of a track, of two classes."""
     return replace(_SONG, track_id=track_id, **changes)
+
+
+def half_floats(values):
+    """Tensors [N, ...] of half floats as a column of them was up to schema version 4."""
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), int(np.prod(values.shape[1:])))
+    return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float16(), values.shape[1:]), lists)

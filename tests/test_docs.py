@@ -131,11 +131,11 @@ def test_the_queries_run_in_any_duckdb_client(finished, connection, tmp_path):
 def test_the_query_for_doubled_recordings_finds_them(finished):
     connection = connect(finished, finished.latest())
     connection.execute(
-        "create table doubled as from segments union all select 'copy' as track_id, * exclude (track_id) "
-        "from segments where track_id = 'Q2_0'"
+        "create table doubled as from features union all select 'copy' as track_id, * exclude (track_id) "
+        "from features where track_id = 'Q2_0'"
     )
     (sql,) = [sql for title, sql, _ in QUERIES if title == DOUBLED]
-    assert connection.sql(sql.replace("from segments", "from doubled")).fetchall() == [(["Q2_0", "copy"],)]
+    assert connection.sql(sql.replace("from features", "from doubled")).fetchall() == [(["Q2_0", "copy"],)]
 
 
 def test_every_table_is_queried():

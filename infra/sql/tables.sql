@@ -1,9 +1,9 @@
--- Generated from schemas/tables.py by `make docs`; schema version 4.
+-- Generated from schemas/tables.py by `make docs`; schema version 5.
 -- Create the tables in a dataset:
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
 --   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
--- Tensors (segments.log_mel) are left out: BigQuery has no half-precision floats. What trains reads the Parquet files.
+-- Tensors (features.log_mel) are bytes here, too: docs/tables.md says how NumPy reads them.
 
 CREATE TABLE IF NOT EXISTS `catalog` (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id: unique, chosen by the user."),
@@ -44,11 +44,20 @@ CREATE TABLE IF NOT EXISTS `segments` (
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `start_s` FLOAT64 NOT NULL OPTIONS (description = "Where the segment starts. [s]"),
   `level_db` FLOAT64 NOT NULL OPTIONS (description = "RMS level of the segment's mono waveform. [dB re full scale]"),
+  `band_level_db` ARRAY<FLOAT64> OPTIONS (description = "Mean of the log-mel over its frames, by mel band; the reals of half precision. [dB re full scale]"),
   `sound_db` ARRAY<FLOAT64> OPTIONS (description = "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment, whose log-mel then tells it. [dB]"),
   `sound` ARRAY<FLOAT64> OPTIONS (description = "Timbre, tonality, rhythm, dynamics and texture as numbers; docs/sound.md defines them, and the file's metadata names them in their order (`sssl.sound`). Null where the folder is from before there was this column, or was made with `--sound-version 0`."),
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
-OPTIONS (description = "One row a segment of a usable track: its log-mel spectrogram. Written by `segment`.");
+OPTIONS (description = "One row a segment of a usable track: where it lies and how it sounds. Written by `segment`.");
+
+CREATE TABLE IF NOT EXISTS `features` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
+  `log_mel` BYTES NOT NULL OPTIONS (description = "Log-mel power spectrogram [mels, frames] of half-precision reals, little-endian, row by row. Type, shape and the parameters of the transform are JSON in the file's metadata, as `sssl.log_mel`. [dB re full scale]"),
+  PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
+)
+OPTIONS (description = "One row a segment, in the order of `segments`: its log-mel spectrogram. Written by `segment`.");
 
 CREATE TABLE IF NOT EXISTS `scores` (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),

@@ -91,7 +91,7 @@ locals {
     rounds    = var.rounds
     again     = false
     dataset   = google_bigquery_dataset.sssl.dataset_id
-    # Not the segments: BigQuery has no half-precision floats.
+    # Not segments and features: what a rerun keeps lies in the folders of earlier generations.
     shown           = ["catalog", "ledger", "scores", "labels", "rounds", "songs"]
     workflow        = "projects/${var.project}/locations/${var.region}/workflows/sssl-nightly"
     environment     = local.environment

@@ -22,8 +22,9 @@ from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
+from sssl.store.tensors import log_mels
 
-_ALIGNED = ("segments", "scores")
+_ALIGNED = ("segments", "features", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
 
 
@@ -117,11 +118,10 @@ class Job:
         return self.store.read_part(ref.files[table], columns)
 
     def sound(self, ref: PartRef, segments: pa.Table) -> NDArray[np.float64]:
-        """Return the sound [N, K] of a part's segments, made of their log-mel where it was no column yet."""
+        """Return the sound [N, K] of a part's segments, made of their log-mel where schema version 1 wrote both."""
         if not segments["sound_db"].null_count:
             return sound_of(segments)
-        log_mel = self.read(ref, "segments", ["log_mel"])["log_mel"].combine_chunks()
-        return sound_db(log_mel.to_numpy_ndarray()).astype(np.float64)
+        return sound_db(log_mels(self.read(ref, "segments", ["log_mel"]))).astype(np.float64)
 
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""

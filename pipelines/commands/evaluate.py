@@ -21,6 +21,7 @@ from pipelines.commands.run import learn, rounds
 from pipelines.stages import segment, songs
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.previous import TABLES
 from pipelines.terminal.console import console, printed
 from schemas import Catalog, to_arrow
 from schemas.records import dump
@@ -127,7 +128,7 @@ def set_up(context: Context, config: Config) -> _Bench:
     """
     store, settings = context.store, config.settings()
     read = partial(_labelled_rows, store, config, settings.deal)
-    base = segment.run_on(context, read, settings).snapshot.only("catalog", "segments", "ledger")
+    base = segment.run_on(context, read, settings).snapshot.only("catalog", *TABLES)
     if not context.snapshot.manifests:
         store.publish(base)  # so that a grown catalog finds what is decoded
     segments = store.read_table(base.get("segments"), ["track_id", "start_s"]).to_pandas()
@@ -151,7 +152,8 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
     if config.plant:
         planting = Planting(config.plant, config.plant_span, seed)
         source = draw(_plantable(bench.segments, rows), planting)
-        snapshot = snapshot.add(write_planted(store, snapshot.get("segments"), source, planting))
+        for table in ("segments", "features"):
+            snapshot = snapshot.add(write_planted(store, snapshot.get(table), source, planting))
         truth = truth[source]
     return Fold(seed, number, snapshot, held_out, truth)
 

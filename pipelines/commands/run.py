@@ -14,6 +14,7 @@ from pipelines.commands import report
 from pipelines.stages import judge, relabel, score, segment, songs, train
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.previous import TABLES
 from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump
@@ -66,7 +67,7 @@ def run(context: Context, config: Config) -> Context:
     init = config.method.train.init
     named = init and model_id(train.read_weights(init))
     context = segment.run(context, config.catalog, config.labels, config.segment)
-    context = context.on(context.snapshot.only("catalog", "segments", "ledger"))
+    context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
     train.check(context.snapshot, config.method.train)
     method = replace(config.method, train=replace(config.method.train, init=named))

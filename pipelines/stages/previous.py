@@ -13,13 +13,18 @@ import pyarrow.compute as pc
 from pipelines.beam.job import read_manifest
 from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from schemas.summaries import CatalogSummary
+from sssl.audio.mel import MelConfig, features_of
+from sssl.audio.sound import sound_db
 from sssl.catalog.assign import Dealt
 from sssl.catalog.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
 from sssl.catalog.read import read_dealt, read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import PartFile, Snapshot
+from sssl.store.tensors import log_mels
 
-TABLES = ("segments", "ledger")
+TABLES = ("segments", "features", "ledger")
+_ALWAYS = {"catalog", "segments", "ledger"}
+"""Those that every schema version has: up to version 4 segments had the log-mels in them."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,26 @@ class PartBefore:
         return [Cause(cause) for cause in found.to_pylist()]
 
     def holds(self, tracks: Sequence[Catalog]) -> bool:
-        """Whether the files hold these tracks and no others."""
-        return bool(self.files) and set(self.ledger) == {track.track_id for track in tracks}
+        """Whether the files hold these tracks and no others, in the tables of today."""
+        return self.files.keys() == set(TABLES) and set(self.ledger) == {track.track_id for track in tracks}
 
     def segments(self) -> pa.Table:
-        """Read the part's segments."""
-        return self.store.read_part(self.files["segments"])
+        """Read the part's segments. Of those without a sound, as of schema version 1, the log-mels tell it."""
+        segments = self.store.read_part(self.files["segments"])
+        if not segments["sound_db"].null_count:
+            return segments
+        sound = pa.array(list(sound_db(log_mels(self._log_mels()))), pa.list_(pa.float32()))
+        at = segments.schema.get_field_index("sound_db")
+        return segments.set_column(at, segments.schema.field(at), sound)
+
+    def features(self, config: MelConfig) -> pa.Table:
+        """Read the part's log-mels, which are as the config says."""
+        rows = self._log_mels()
+        return features_of(rows["track_id"], rows["segment_index"], log_mels(rows), config)
+
+    def _log_mels(self) -> pa.Table:
+        file = self.files.get("features", self.files["segments"])
+        return self.store.read_part(file, ["track_id", "segment_index", "log_mel"])
 
 
 @dataclass(frozen=True)
@@ -58,7 +77,7 @@ class Previous:
     def of(cls, store: Store, published: Snapshot, config: dict[str, Any]) -> Previous:
         """Find the tables in what is published; `config` is what decides the rows of this run."""
         found = {table: published.of(table)[0] for table in ("catalog", *TABLES) if published.of(table)}
-        if len(found) < 3 or not store.is_there(found["catalog"]):
+        if not found.keys() >= _ALWAYS or not store.is_there(found["catalog"]):
             return cls(store, {}, False)
         changed = any(found["ledger"].config.get(name) != value for name, value in config.items())
         return cls(store, {table: manifest.ref for table, manifest in found.items()}, changed)
@@ -67,10 +86,11 @@ class Previous:
         """Read what is known of a part's tracks."""
         if not self.refs:
             return PartBefore(self.store, self.config_changed)
-        catalog, *tables = (read_manifest(self.store, self.refs[table]) for table in ("catalog", *TABLES))
+        tables = {table: read_manifest(self.store, ref) for table, ref in self.refs.items()}
+        catalog = tables.pop("catalog")
         if part >= catalog.about(CatalogSummary).parts:
             return PartBefore(self.store, self.config_changed)
-        files = {table: manifest.files[part] for table, manifest in zip(TABLES, tables, strict=True)}
+        files = {table: manifest.files[part] for table, manifest in tables.items()}
         if not all(self.store.exists(file.path) for file in files.values()):
             return PartBefore(self.store, self.config_changed)  # lost, so nothing is known of it
         ledger = self.store.read_part(files["ledger"])
@@ -103,6 +123,6 @@ def ledger_rows(table: pa.Table) -> dict[str, Ledger]:
     return {record["track_id"]: Ledger(**record) for record in table.to_pylist()}
 
 
-def of_tracks(segments: pa.Table, track_ids: Iterable[str]) -> pa.Table:
-    """Return the segments of some tracks."""
-    return segments.filter(pc.is_in(segments["track_id"], pa.array(track_ids, pa.string())))
+def of_tracks(rows: pa.Table, track_ids: Iterable[str]) -> pa.Table:
+    """Return the rows of some tracks."""
+    return rows.filter(pc.is_in(rows["track_id"], pa.array(track_ids, pa.string())))

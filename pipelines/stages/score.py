@@ -125,7 +125,7 @@ class PartScorer:
         return posteriors(self._model, part.log_mel, part.folds, self._settings, self._threads)
 
     def _read(self, ref: PartRef) -> Rows:
-        segments = self._job.read(ref, "segments", ["track_id", "segment_index", "log_mel"])
+        segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
         tracks = self._job.tracks(ref)
         folds = folds_of(segments["track_id"].to_pylist(), tracks, self._settings)
         return Rows(log_mels(segments), folds, (segments.select(["track_id", "segment_index"]), tracks))
@@ -191,8 +191,10 @@ def run(context: Context, round: int, settings: ScoreConfig, placement: Placemen
     snapshot = context.snapshot
     if has_nothing_to_split(snapshot, round):
         return context
-    inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", round)]
-    job = Job.of(context.store, "score", ("scores",), dump(settings), inputs, round)
+    inputs = [snapshot.get("catalog"), snapshot.get("models", round)]
+    job = Job.of(
+        context.store, "score", ("scores",), dump(settings), inputs, round, named={"features": snapshot.features}
+    )
     threads = placement.threads or (cores() if in_process(context.beam_args) else 1)
     scored = run_job(job, lambda root: build(root, job, settings, placement, threads), context.beam_args)
     return context.add(*scored)

@@ -32,7 +32,7 @@ from pipelines.terminal.console import console
 from schemas import Catalog, Ledger, Status, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary
-from sssl.audio.cut import CutTrack, cut_track, ledger_row, segments_table
+from sssl.audio.cut import CutTrack, cut_track, features_table, ledger_row, segments_table
 from sssl.catalog.assign import Dealt
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause
@@ -62,7 +62,7 @@ class _Started(NamedTuple):
 
 
 class CutPart(beam.DoFn):
-    """Cut the tracks of a part in isolated processes and write its segments and ledger.
+    """Cut the tracks of a part in isolated processes and write its segments, features and ledger.
 
     The next part is started before one is waited for, so that no process idles while another has a part's last track.
     """
@@ -104,26 +104,37 @@ class CutPart(beam.DoFn):
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 
-def write_part(job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table) -> Receipt:
-    """Write the segments and the ledger of a part."""
-    return job.write(part, {"segments": segments, "ledger": to_arrow(Ledger, ledger)}, summarize_ledger(tracks, ledger))
+def write_part(
+    job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table, features: pa.Table
+) -> Receipt:
+    """Write the segments, the features and the ledger of a part."""
+    tables = {"segments": segments, "features": features, "ledger": to_arrow(Ledger, ledger)}
+    return job.write(part, tables, summarize_ledger(tracks, ledger))
 
 
 def merge(
     tracks: list[Catalog], cuts: list[CutTrack], before: PartBefore, settings: Settings
-) -> tuple[list[Ledger], pa.Table]:
-    """Put together a part's ledger and segments, in the order of tracks, from new cuts and from what was there."""
+) -> tuple[list[Ledger], pa.Table, pa.Table]:
+    """Put together a part's ledger, segments and features, in the order of tracks, from new cuts and from what was
+    there."""
     new = {cut.ledger.track_id: cut for cut in cuts}
     kept = [track.track_id for track in tracks if track.track_id not in new]
     ledger = [new[t].ledger if t in new else before.ledger[t] for t in (track.track_id for track in tracks)]
     segments = segments_table(cuts, settings.cut, settings.sound_version)
+    features = features_table(cuts, settings.cut)
     if kept:
-        segments = pa.concat_tables([segments, of_tracks(before.segments(), kept)])
-        position = {track.track_id: place for place, track in enumerate(tracks)}
-        order = pa.array([position[track_id] for track_id in segments["track_id"].to_pylist()], pa.int32())
-        # Stable, so that the segments of a track stay in their order.
-        segments = segments.take(pa.compute.sort_indices(order)).combine_chunks()
-    return ledger, segments
+        segments = _in_order(tracks, segments, of_tracks(before.segments(), kept))
+        features = _in_order(tracks, features, of_tracks(before.features(settings.cut), kept))
+    return ledger, segments, features
+
+
+def _in_order(tracks: list[Catalog], *tables: pa.Table) -> pa.Table:
+    """Put rows together in the order of tracks."""
+    rows = pa.concat_tables(tables)
+    position = {track.track_id: place for place, track in enumerate(tracks)}
+    order = pa.array([position[track_id] for track_id in rows["track_id"].to_pylist()], pa.int32())
+    # Stable, so that the segments of a track stay in their order.
+    return rows.take(pa.compute.sort_indices(order)).combine_chunks()
 
 
 def run(context: Context, catalog: str, labels: str | None, settings: Settings) -> Context:
@@ -148,14 +159,17 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     """
     settings = settings.in_folder(context.snapshot)
     previous = Previous.of(context.store, context.snapshot, settings.of_rows())
-    if previous.refs and not previous.config_changed:
+    is_older = not context.snapshot.of("features")
+    if previous.refs and not previous.config_changed and not is_older:
         context = _with_lost_parts(context, settings)
+    # A part of an earlier version's tables is not made again as it was: what is left of these is copied to new ones.
+    is_lost = is_older and not all(map(context.store.is_there, context.snapshot.of("segments")))
     dealt = previous.dealt()
     tracks = read(dealt)
     causes = previous.causes(tracks, dealt, settings.again)
     console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
     catalog = commit_catalog(context.store, tracks, settings.deal)
-    if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED}:
+    if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
         context = _cut(context, catalog, previous, settings)
     ledger = context.snapshot.get("ledger")
     failed = ledger.about(LedgerSummary).statuses.get(Status.FAILED, 0) / len(tracks)
@@ -177,14 +191,16 @@ def reasons_of(ledger: Manifest) -> str:
 def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Settings) -> Context:
     """Run the pipeline and return the context with its tables."""
     history = {"previous": previous.refs, "again": dump(settings.again)} if previous.refs else {}
-    job = Job.of(context.store, "segment", TABLES, settings.of_rows() | history, [catalog])
+    # The tables are part of the name, so that no generation of a version that wrote others goes on as one of these.
+    config = settings.of_rows() | history | {"tables": list(TABLES)}
+    job = Job.of(context.store, "segment", TABLES, config, [catalog])
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
-    segments, ledger = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)
+    made = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)
     context = context.add(catalog)
-    before = context.snapshot.of("segments")
-    if before and before[0].digest == segments.digest:
-        return context.add(ledger)  # a retry in vain: all that was made from the segments stands
-    return context.add(segments, ledger)
+    # After a retry in vain all that was made from segments and features stands.
+    before = {manifest.table: manifest.digest for manifest in context.snapshot.of("segments")}
+    before |= {manifest.table: manifest.digest for manifest in context.snapshot.of("features")}
+    return context.add(*(manifest for manifest in made if manifest.digest != before.get(manifest.table)))
 
 
 def _with_lost_parts(context: Context, settings: Settings) -> Context:

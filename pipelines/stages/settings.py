@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
-from schemas import Segment, columns
 from schemas.records import dump
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -17,9 +16,10 @@ from sssl.config import require
 from sssl.runtime.process_pool import Limits
 from sssl.store.manifest import Snapshot
 
-# Columns that came later. One is made of the log-mel where it is missing, the other is asked for by
-# `sound_version`: that a folder lacks them is no reason to decode it again.
-_LATER = ("sound_db", "sound")
+_DECODED = ("track_id", "segment_index", "start_s", "log_mel", "level_db", "band_level_db")
+"""Columns that only decoding fills. Rows of an earlier run are kept as they have them, in whatever table and type.
+Later ones are no reason to decode a folder again: `sound_db` is made of the log-mel where it is missing, and `sound` is
+asked for by `sound_version`."""
 _SOUND = "sound"
 
 
@@ -47,9 +47,9 @@ class Settings:
 
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
-        names = [column.name for column in columns(Segment) if column.name not in _LATER]
         sound = {} if self.sound_version is None else {_SOUND: self.sound_version}
-        return {"cut": dump(self.cut), "gate": dump(self.gate), "toolchain": toolchain(), "columns": names} | sound
+        rows = {"cut": dump(self.cut), "gate": dump(self.gate), "toolchain": toolchain(), "columns": list(_DECODED)}
+        return rows | sound
 
     def in_folder(self, published: Snapshot) -> Settings:
         """Return the settings on top of what is published: the version of sound is the folder's unless one is given.

@@ -75,7 +75,7 @@ def run(
     init = None if round or settings.init is None else read_weights(settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
     settings = replace(settings, init=None if init is None else model_id(init)).settled(_labelled_tracks(snapshot))
-    inputs = {table: snapshot.get(table) for table in ("catalog", "segments")}
+    inputs = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
     inputs["labels"] = snapshot.get("labels", round)
     if round:
         inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
@@ -83,16 +83,16 @@ def run(
 
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
-        check_size(settings.model, inputs["segments"].settings(MelConfig, "cut"))
+        check_size(settings.model, inputs["features"].settings(MelConfig, "cut"))
         start = inputs["models"].files[0] if round else None
         if init is not None:
             start = store.write_file(f"{planned.ref}/init.safetensors", init, rows=0)
         training = Training(
             store=store,
             catalog=inputs["catalog"],
-            segments=inputs["segments"],
+            features=inputs["features"],
             labels=inputs["labels"],
-            spec=model_spec(inputs["catalog"], inputs["segments"], settings),
+            spec=model_spec(inputs["catalog"], inputs["features"], settings),
             config=settings,
             round=round,
             folder=planned.ref,
@@ -184,13 +184,13 @@ def read_weights(url: str) -> bytes:
     return data
 
 
-def model_spec(catalog: Manifest, segments: Manifest, settings: TrainConfig) -> ModelSpec:
+def model_spec(catalog: Manifest, features: Manifest, settings: TrainConfig) -> ModelSpec:
     """Describe the model that fits the tables."""
     dealt = catalog.about(CatalogSummary)
     return ModelSpec(
         architecture=settings.model,
         classes=dealt.classes,
-        cut=segments.settings(MelConfig, "cut"),
+        cut=features.settings(MelConfig, "cut"),
         members=dealt.folds if settings.cross_fit else 1,
     )
 

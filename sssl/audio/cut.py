@@ -14,12 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import REASONS, Catalog, Ledger, Segment, Status, arrow_schema
-from schemas.records import dump
 from sssl.audio.decode import Decoder
 from sssl.audio.features import level_db, log_mel_and_spectra, long_power
 from sssl.audio.info import AudioInfo
 from sssl.audio.integrity import Evidence, GateConfig, judge
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, sound_width
 from sssl.errors import AudioError
 from sssl.urls import file_system
@@ -115,24 +114,21 @@ def ledger_row(
 
 def segments_table(tracks: list[CutTrack], config: MelConfig, sound: int | None = None) -> pa.Table:
     """Put the segments of a part's tracks into one table, in the order of tracks; `sound` as for `cut_track`."""
-    tensor, bands = (pa.fixed_shape_tensor(pa.float16(), shape) for shape in (config.shape, config.shape[:1]))
-    # The exact parameters travel with the tensor, so that a reader can make the same one from a waveform.
-    schema = arrow_schema(Segment, log_mel=tensor, band_level_db=bands)
-    schema = schema.with_metadata({**schema.metadata, "sssl.log_mel": _described(config), **sound_metadata(sound)})
-    usable = [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
+    schema = arrow_schema(Segment)
+    schema = schema.with_metadata({**schema.metadata, **sound_metadata(sound)})
+    usable = _usable(tracks)
     if not usable:
         return schema.empty_table()
     *columns, sounds = zip(*(cut for _, cut in usable), strict=True)
-    index, mels, levels, band_levels, bands_db = (np.concatenate(column) for column in columns)
+    index, _, levels, band_levels, bands_db = (np.concatenate(column) for column in columns)
     described = [one for one in sounds if one is not None]
     return pa.table(
         {
-            "track_id": np.repeat([track_id for track_id, _ in usable], [len(cut.segment_index) for _, cut in usable]),
+            "track_id": _track_ids(usable),
             "segment_index": index,
             "start_s": (index * config.start_distance_s).astype(np.float32),
-            "log_mel": _tensors(mels, tensor),
             "level_db": levels,
-            "band_level_db": _tensors(band_levels, bands),
+            "band_level_db": _lists(band_levels.astype(np.float32)),
             "sound_db": _lists(bands_db),
             "sound": _lists(np.concatenate(described)) if described else pa.nulls(len(index), _LISTS),
         },
@@ -140,15 +136,27 @@ def segments_table(tracks: list[CutTrack], config: MelConfig, sound: int | None 
     )
 
 
-def _described(config: MelConfig) -> str:
-    """Return a config as its `repr` is, but for fields that came later and change nothing: it is part of the bytes."""
-    values = ", ".join(f"{name}={value!r}" for name, value in dump(config).items())
-    return f"MelConfig({values})"
+def features_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
+    """Put the log-mels of a part's tracks into one table, row by row aligned with their segments."""
+    usable = _usable(tracks)
+    index = [cut.segment_index for _, cut in usable]
+    return features_of(
+        _track_ids(usable),
+        np.concatenate([np.empty(0, np.int32), *index]),
+        np.concatenate([np.empty((0, *config.shape), np.float16), *(cut.log_mel for _, cut in usable)]),
+        config,
+    )
 
 
-def _tensors(values: NDArray[np.float16], type: pa.FixedShapeTensorType) -> pa.ExtensionArray:
-    storage = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values[0].size)
-    return pa.ExtensionArray.from_storage(type, storage)
+def _usable(tracks: list[CutTrack]) -> list[tuple[str, _Cut]]:
+    """Return the tracks that have segments, and a ledger row that says so."""
+    return [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
+
+
+def _track_ids(usable: list[tuple[str, _Cut]]) -> NDArray[np.str_]:
+    """Return the track id of each segment."""
+    track_ids = np.array([track_id for track_id, _ in usable], np.str_)
+    return np.repeat(track_ids, [len(cut.segment_index) for _, cut in usable])
 
 
 def _lists(values: NDArray[np.float32]) -> pa.ListArray:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas import Feature, arrow_schema
+from schemas.records import dump
 from sssl.config import require
+from sssl.store.tensors import tensor_column, tensor_metadata, tensor_type
+
+_TENSOR = "<f2"  # half-precision, little-endian, as NumPy names it
 
 
 @dataclass(frozen=True)
@@ -56,3 +65,17 @@ class MelConfig:
     def shape(self) -> tuple[int, int]:
         """Shape [mels, frames] of a segment: frames are centred, so 1 + floor(samples / frame_hop)."""
         return self.mels, 1 + self.segment_samples // self.frame_hop
+
+
+def features_of(
+    track_id: pa.ChunkedArray | NDArray[np.str_],
+    segment_index: pa.ChunkedArray | NDArray[np.int32],
+    log_mel: NDArray[np.float16],
+    config: MelConfig,
+) -> pa.Table:
+    """Make a table of log-mels [N, mels, frames]; how they came about travels with them, so that a reader can make the
+    same ones from a waveform."""
+    schema = arrow_schema(Feature, log_mel=tensor_type(_TENSOR, config.shape))
+    about = tensor_metadata("log_mel", _TENSOR, config.shape, mel=dump(config))
+    columns = {"track_id": track_id, "segment_index": segment_index, "log_mel": tensor_column(log_mel)}
+    return pa.table(columns, schema=schema.with_metadata({**schema.metadata, **about}))

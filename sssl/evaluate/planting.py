@@ -23,7 +23,8 @@ from sssl.store.manifest import Made, Manifest
 Indices = NDArray[np.int64]
 
 _SPAN_SEGMENTS = (3, 8)
-_AUDIO = ["log_mel", "level_db", "band_level_db", "sound_db", "sound"]
+_AUDIO = {"segments": ["level_db", "band_level_db", "sound_db", "sound"], "features": ["log_mel"]}
+"""Columns by table that change places."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +65,30 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
     return source
 
 
-def write_planted(store: Store, segments: Manifest, source: Indices, planting: Planting) -> Manifest:
-    """Commit the segments with the planted ones among them, row by row aligned with the original."""
+def write_planted(store: Store, original: Manifest, source: Indices, planting: Planting) -> Manifest:
+    """Commit segments, or their features, with the planted ones among them, row by row aligned with the original."""
     planned = replace(
-        Manifest.plan("segments", "plant", dump(planting), [segments]),
-        config=segments.config | {"plant": dump(planting), "of": segments.ref},
-        parents=segments.parents,  # in whose place they are
+        Manifest.plan(original.table, "plant", dump(planting), [original]),
+        config=original.config | {"plant": dump(planting), "of": original.ref},
+        parents=original.parents,  # in whose place they are
     )
-    return store.commit_once(planned, partial(_make, store, segments, source))
+    return store.commit_once(planned, partial(_make, store, original, source))
 
 
-def _make(store: Store, segments: Manifest, source: Indices, planned: Manifest) -> Made:
-    """Write the segments, each with the audio of the one that `source` names."""
+def _make(store: Store, original: Manifest, source: Indices, planned: Manifest) -> Made:
+    """Write the rows, each with the audio of the one that `source` names."""
     moved = np.flatnonzero(source != np.arange(len(source)))
-    audio = _rows(store, segments, moved)
+    audio = _rows(store, original, moved)
     place = pd.Series(np.arange(len(moved)), index=moved)
     files, first = {}, 0
-    for part, own in store.iter_parts(segments):
+    for part, own in store.iter_parts(original):
         wanted = source[first : first + len(own)]
         planted = np.flatnonzero(wanted != np.arange(first, first + len(own)))
         take = np.arange(len(own))
         take[planted] = len(own) + place[wanted[planted]].to_numpy()
-        files[part] = store.write_part("segments", planned.generation, part, _with_audio(own, audio, take))
+        files[part] = store.write_part(original.table, planned.generation, part, _with_audio(own, audio, take))
         first += len(own)
-    return Made(files, segments.summary)
+    return Made(files, original.summary)
 
 
 def _stretches(rows: pd.DataFrame, random: np.random.Generator, spans: bool) -> Iterator[_Stretch]:
@@ -116,10 +117,10 @@ def _exchanges(stretches: Iterable[_Stretch], segments: float) -> Iterator[tuple
         yield stretch.first, other.first, length
 
 
-def _rows(store: Store, segments: Manifest, rows: Indices) -> pa.Table:
+def _rows(store: Store, original: Manifest, rows: Indices) -> pa.Table:
     """Read the audio of some rows of a table, in their order."""
     found, first = [], 0
-    for _, part in store.iter_parts(segments, _AUDIO):
+    for _, part in store.iter_parts(original, _AUDIO[original.table]):
         found.append(part.take(rows[(rows >= first) & (rows < first + len(part))] - first))
         first += len(part)
     return pa.concat_tables(found)
@@ -127,8 +128,8 @@ def _rows(store: Store, segments: Manifest, rows: Indices) -> pa.Table:
 
 def _with_audio(own: pa.Table, audio: pa.Table, take: Indices) -> pa.Table:
     """Replace the audio columns of a part by those of `take`, which counts through the part and then `audio`."""
-    both = pa.concat_tables([own.select(_AUDIO), audio]).take(take).combine_chunks()
-    for name in _AUDIO:
+    both = pa.concat_tables([own.select(audio.column_names), audio]).take(take).combine_chunks()
+    for name in audio.column_names:
         at = own.schema.get_field_index(name)
         own = own.set_column(at, own.schema.field(at), both[name])
     return own

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy import linalg
 
-from sssl.arrays import Floats, on_grid
+from sssl.arrays import Floats, on_grid, real_lists
 from sssl.audio.sound import without_levels
 
 _FLOOR_DB = -80.0  # what lies below is the noise of codecs and the lack of it
@@ -48,10 +48,10 @@ class SoundMoments:
 def track_sound(segments: pa.Table, sound: Floats) -> Floats:
     """Return what tracks are known by [N, M]: the level of each mel band of a segments table, and from its sound
     [N, K] how much the levels of groups of bands vary and step."""
-    levels = segments["band_level_db"].combine_chunks()
+    levels = real_lists(segments, "band_level_db")
     if not len(levels):
         return np.empty((0, 0))
-    floored = np.maximum(levels.to_numpy_ndarray().astype(np.float64), _FLOOR_DB)
+    floored = np.maximum(levels, _FLOOR_DB)
     return np.concatenate([floored, without_levels(sound)], axis=1)
 
 

@@ -40,7 +40,7 @@ class Examples(NamedTuple):
 
 @dataclass
 class Corpus:
-    """The trainable rows of a committed generation of segments and labels.
+    """The trainable rows of a committed generation of features and labels.
 
     Parts are read whole and kept while they fit into `cache_bytes`; an epoch shuffles within `shuffle_parts` parts at
     a time, since random rows of Parquet cost 20 times as much as row groups in order.
@@ -48,7 +48,7 @@ class Corpus:
 
     store: Store
     catalog: Manifest
-    segments: Manifest
+    features: Manifest
     labels: Manifest
     shuffle_parts: int = 16
     cache_bytes: int = 2 << 30
@@ -120,16 +120,16 @@ class Corpus:
 
     def _read(self, part: int) -> Examples:
         labels = self.store.read_part(self.labels.files[part], ["track_id", "target", "weight", "partition"])
-        segments = self.store.read_part(self.segments.files[part], ["track_id", "log_mel"])
-        if not segments["track_id"].equals(labels["track_id"]):
-            raise ValueError(f"part {part}: rows of {self.labels.ref} are not aligned with {self.segments.ref}")
+        features = self.store.read_part(self.features.files[part], ["track_id", "log_mel"])
+        if not features["track_id"].equals(labels["track_id"]):
+            raise ValueError(f"part {part}: rows of {self.labels.ref} are not aligned with {self.features.ref}")
         folds = {track.track_id: track.fold for track in read_part(self.store, self.catalog, part)}
         weight = labels["weight"].to_numpy()
         used = np.flatnonzero(weight > 0)
         labels = labels.take(used)
         classes = len(self.catalog.about(CatalogSummary).classes)
         return Examples(
-            log_mel=torch.from_numpy(log_mels(segments)[used]),
+            log_mel=torch.from_numpy(log_mels(features)[used]),
             target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, classes),
             weight=torch.from_numpy(weight[used].copy()),
             noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),

@@ -33,7 +33,7 @@ class Training:
 
     store: Store
     catalog: Manifest
-    segments: Manifest
+    features: Manifest
     labels: Manifest
     spec: ModelSpec
     config: TrainConfig
@@ -48,7 +48,7 @@ class Training:
 
     def corpus(self) -> Corpus:
         """Return the rows to train on."""
-        return Corpus(self.store, self.catalog, self.segments, self.labels)
+        return Corpus(self.store, self.catalog, self.features, self.labels)
 
 
 class Draws(NamedTuple):

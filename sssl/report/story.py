@@ -18,6 +18,7 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.removals import hash_id, taken_down
 from sssl.store.rounds import last_split, read_rounds, verdict_of
+from sssl.store.tensors import log_mels
 
 Floats = NDArray[np.float64]
 
@@ -146,7 +147,8 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
 
     if story.song is None or story.used is None:
         raise StoreError(f"track {story.track.track_id} is not labelled: there is no timeline to draw")
-    column = _Reader(store, snapshot, story.track).table("segments", None, ["track_id", "log_mel"])["log_mel"]
+    features = store.read_part(snapshot.features.files[story.track.part], ["track_id", "log_mel"])
+    own = features.filter(pc.equal(features["track_id"], story.track.track_id))
     unknown = [np.nan] * len(story.classes)
     entries = cast("list[dict[str, Any]]", story.song.timeline)
     bands: Bands = {"timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]}
@@ -158,7 +160,7 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
         ]
     view = TrackView(
         start_s=np.array(story.start_s),
-        log_mel=column.combine_chunks().to_numpy_ndarray(),
+        log_mel=log_mels(own),
         posterior=np.array([row.probabilities or unknown for row in story.used.scores]),
         bands=bands,
         segment_s=story.cut.segment_s,

@@ -12,8 +12,9 @@ from sssl.evaluate.sections import read_sections
 from sssl.plots.timeline import in_words
 from sssl.plots.track import Bands, TrackView, draw_track
 from sssl.report import audio
-from sssl.report.source import Context, Floats, Source
-from sssl.store.manifest import Manifest
+from sssl.report.source import Context, Source
+from sssl.store.manifest import PartFile
+from sssl.store.tensors import log_mels
 
 SHOWN_TRACKS = 6
 SHOWN_PASSAGES = 3  # of a track
@@ -53,15 +54,17 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
         track_id,
     )
     rows = source.rows(
-        "select s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as inherited, l.label as learned "
-        "from accepted_scores s join (from labels where round = ?) l using (track_id, segment_index) "
-        "where track_id = ? order by segment_index",
+        "select start_s, s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as inherited, "
+        "l.label as learned from accepted_scores s "
+        "join (from labels where round = ?) l using (track_id, segment_index) "
+        "join segments using (track_id, segment_index) where track_id = ? order by segment_index",
         source.split.round,
         track_id,
     )
-    manifest, unknown = source.snapshot.get("segments"), [np.nan] * len(source.classes)
-    cut = manifest.settings(MelConfig, "cut")
-    start_s, log_mel = _segments(source, manifest, song["part"], track_id)
+    features, unknown = source.snapshot.features, [np.nan] * len(source.classes)
+    cut = features.settings(MelConfig, "cut")
+    start_s = np.array([row["start_s"] for row in rows], dtype=np.float64)
+    log_mel = _log_mels(source, features.files[song["part"]], track_id)
     posterior = np.array([row["probabilities"] or unknown for row in rows], dtype=np.float64)
     noisy_s = [float(start) for start, row in zip(start_s, rows, strict=True) if row["noisy"]]
     bands = _bands(song, noisy_s, cut.start_distance_s, sections)
@@ -87,8 +90,7 @@ def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.
     return bands
 
 
-def _segments(source: Source, manifest: Manifest, part: int, track_id: str) -> tuple[Floats, NDArray[np.float16]]:
-    """Read the starts [N] and spectrograms [N, mels, frames] of one track."""
-    with source.store.open_file(manifest.files[part].path) as file:
-        table = pq.read_table(file, columns=["start_s", "log_mel"], filters=[("track_id", "=", track_id)])
-    return table["start_s"].to_numpy().astype(np.float64), table["log_mel"].combine_chunks().to_numpy_ndarray()
+def _log_mels(source: Source, file: PartFile, track_id: str) -> NDArray[np.float16]:
+    """Read the spectrograms [N, mels, frames] of one track."""
+    with source.store.open_file(file.path) as opened:
+        return log_mels(pq.read_table(opened, columns=["log_mel"], filters=[("track_id", "=", track_id)]))

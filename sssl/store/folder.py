@@ -12,7 +12,6 @@ O/latest/00000008.json                       the same on an object store, one a 
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +42,7 @@ from sssl.store.media.bucket import Bucket
 from sssl.store.media.disk import Disk
 from sssl.store.media.medium import Medium, names
 from sssl.store.media.memory import Memory
+from sssl.store.parquet import part_bytes
 from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
 from sssl.version import __version__
@@ -182,19 +182,9 @@ class Store:
     # Parts
 
     def write_part(self, table: str, generation: str, part: int, content: pa.Table) -> PartFile:
-        """Write one part of a table as Parquet; row groups of 256 rows so that a reader can stream them."""
-        buffer = io.BytesIO()
-        dictionary = [f.name for f in content.schema if pa.types.is_string(f.type)]
-        pq.write_table(
-            content,
-            buffer,
-            row_group_size=256,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=dictionary,
-            write_page_checksum=True,
-        )
-        return self.write_file(f"{table}/{generation}/part-{part:05d}.parquet", buffer.getvalue(), len(content))
+        """Write one part of a table as Parquet."""
+        path = f"{table}/{generation}/part-{part:05d}.parquet"
+        return self.write_file(path, part_bytes(content), len(content))
 
     def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
         """Write a large file. To wait for the disk at each of them takes longer than some stages do: the commit of
@@ -207,17 +197,25 @@ class Store:
         return self.medium.open(path)
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
-        """Read a part, whole or some columns of it; the checksums of its pages are compared.
+        """Read a part as rows of today, whole or some columns of it; the checksums of its pages are compared.
 
         Raises:
             StoreError: it is not there, or damaged, or of another schema version.
+        """
+        return conform(self.read_as_written(file, columns), columns)
+
+    def read_as_written(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
+        """Read a part likewise, with those of the columns that its schema version has.
+
+        Raises:
+            StoreError: likewise.
         """
         try:
             with self.open_file(file.path) as source:
                 parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
                 check_version(version_of(parquet.schema_arrow), file.path)
                 there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
-                return conform(parquet.read(columns=there), columns)
+                return parquet.read(columns=there)
         except FileNotFoundError:
             raise self._lost(file) from None
         except (pa.ArrowException, ValueError) as error:

@@ -213,6 +213,11 @@ class Snapshot:
         return [m for m in self.manifests if m.table == table]
 
     @property
+    def features(self) -> Manifest:
+        """The table that has the log-mels: up to schema version 4 the segments themselves."""
+        return self.get("features" if self.of("features") else "segments")
+
+    @property
     def catalog(self) -> CatalogSummary:
         """What the catalog is in all: its classes, parts and folds."""
         return self.get("catalog").about(CatalogSummary)

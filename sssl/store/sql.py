@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc
+from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc, table_name
 from schemas.summaries import ModelsSummary
 from sssl.errors import StoreError
 from sssl.store.folder import Store
@@ -62,7 +62,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
         if not connection.filesystem_is_registered(protocol):
             connection.register_filesystem(fs)
     for name, table in TABLES.items():
-        manifests = snapshot.of(name)
+        manifests = [snapshot.features] if name == "features" and snapshot.of("segments") else snapshot.of(name)
         if manifests:
             try:
                 _create_view(connection, store, table, manifests)
@@ -100,12 +100,11 @@ def _folders(snapshot: Snapshot) -> list[str]:
 
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
     files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.files.items())]
-    name = manifests[0].table
     older = any(manifest.schema_version < SCHEMA_VERSION for manifest in manifests)
     found = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name = {older})"
     shown = _of_today(connection, table, found) if older else "*"
-    connection.execute(f"create view {name} as select {shown} from {found}")
-    _comment(connection, "view", name, table)
+    connection.execute(f"create view {table_name(table)} as select {shown} from {found}")
+    _comment(connection, "view", table_name(table), table)
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, kind: str, name: str, table: type) -> None:

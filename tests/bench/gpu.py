@@ -47,7 +47,7 @@ from sssl.model.trainer import Training
 from sssl.runtime.device import describe
 from sssl.runtime.distributed import Ranks
 from sssl.store.folder import Manifest, PartFile, Snapshot, Store
-from sssl.store.tensors import tensor_column, tensor_field, tensors
+from sssl.store.tensors import tensor_column, tensor_metadata, tensors
 
 MEL = MelConfig()
 TRACKS_A_PART, SEGMENTS_A_TRACK = 32, 80
@@ -104,15 +104,17 @@ def log_mels(rows, seed, classes=None):
     return found
 
 
-def segments_table(track_ids, log_mel, encoding):
-    column, field = {
-        "binary": lambda: (tensor_column(log_mel), tensor_field("log_mel", "float16", MEL.shape)),
-        "list": lambda: (_lists(log_mel), pa.field("log_mel", pa.fixed_shape_tensor(pa.float16(), MEL.shape))),
-        "8-bit": lambda: (tensor_column(_eight_bits(log_mel)), tensor_field("log_mel", "uint8", MEL.shape)),
+def features_table(track_ids, log_mel, encoding):
+    column, dtype = {
+        "binary": lambda: (tensor_column(log_mel), "<f2"),
+        "list": lambda: (_lists(log_mel), "<f2"),
+        "8-bit": lambda: (tensor_column(_eight_bits(log_mel)), "|u1"),
     }[encoding]()
     index = np.tile(np.arange(SEGMENTS_A_TRACK, dtype=np.int32), len(track_ids) // SEGMENTS_A_TRACK)
-    metadata = {"sssl.table": "segments", "sssl.schema_version": str(SCHEMA_VERSION)}
-    fields = [pa.field("track_id", pa.string()), pa.field("segment_index", pa.int32()), field]
+    metadata = {"sssl.table": "features", "sssl.schema_version": str(SCHEMA_VERSION)}
+    metadata |= tensor_metadata("log_mel", dtype, MEL.shape)
+    fields = [pa.field("track_id", pa.string()), pa.field("segment_index", pa.int32())]
+    fields.append(pa.field("log_mel", column.type))
     return pa.table([pa.array(track_ids), pa.array(index), column], schema=pa.schema(fields, metadata=metadata))
 
 
@@ -139,13 +141,13 @@ def make(root, tracks, encoding, labelled, log_mel_of):
         for n in range(tracks)
     ]
     catalog = commit_catalog(store, deal(to_arrow(Catalog, rows), config, Dealt()), config)
-    Path(root, "segments/bench").mkdir(parents=True, exist_ok=True)
+    Path(root, "features/bench").mkdir(parents=True, exist_ok=True)
 
     def write(part):
         own = read_part(store, catalog, part)
-        path = f"segments/bench/part-{part:05d}.parquet"
+        path = f"features/bench/part-{part:05d}.parquet"
         ids = np.repeat([track.track_id for track in own], SEGMENTS_A_TRACK)
-        table = segments_table(ids, log_mel_of(own), encoding.split()[0])
+        table = features_table(ids, log_mel_of(own), encoding.split()[0])
         pq.write_table(
             table, f"{root}/{path}", compression=COMPRESSION[encoding], use_dictionary=["track_id"], row_group_size=PART
         )
@@ -153,7 +155,7 @@ def make(root, tracks, encoding, labelled, log_mel_of):
 
     with ThreadPoolExecutor(8) as threads:
         files = dict(threads.map(write, range(catalog.summary["parts"])))
-    manifest = Manifest("segments", "bench", "segment", None, {"cut": asdict(MEL)}, (catalog.ref,), files, {})
+    manifest = Manifest("features", "bench", "segment", None, {"cut": asdict(MEL)}, (catalog.ref,), files, {})
     return store, Snapshot((catalog, store.commit(manifest)))
 
 
@@ -164,7 +166,7 @@ def class_of(number):
 def commit_labels(store, snapshot):
     """Commit labels as relabel writes them in round 0: each segment has its track's."""
     files = {}
-    for part, file in snapshot.get("segments").files.items():
+    for part, file in snapshot.get("features").files.items():
         tracks = {track.track_id: track for track in read_part(store, snapshot.get("catalog"), part)}
         ids = store.read_part(file, ["track_id"])["track_id"].to_pylist()
         target = np.eye(len(CLASSES), dtype=np.float32)[[CLASSES.index(tracks[name].label) for name in ids]]
@@ -206,9 +208,9 @@ def track_log_mel(number):
 
 def train_on(device, store, snapshot, config, folder, processes=1):
     """Train a model; return it, the seconds it took from the call on, and the epochs as they were reported."""
-    catalog, segments, labels = snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", 0)
+    catalog, features, labels = snapshot.get("catalog"), snapshot.get("features"), snapshot.get("labels", 0)
     spec = ModelSpec("cnn", CLASSES, MEL, 4)
-    training = Training(store, catalog, segments, labels, spec, config, 0, f"models/{folder}", None, device)
+    training = Training(store, catalog, features, labels, spec, config, 0, f"models/{folder}", None, device)
     began_s, epochs = time.perf_counter(), []
     model = train(training, processes, epochs.append, OnDevice(device))
     return model, time.perf_counter() - began_s, epochs
@@ -282,7 +284,7 @@ def measure_training(results, root):
 def measure_launches(results, store, snapshot):
     """Time two epochs whose steps are launched piece by piece, and two whose steps are recorded."""
     spec = ModelSpec("cnn", CLASSES, MEL, 4)
-    inputs = (snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", 0))
+    inputs = (snapshot.get("catalog"), snapshot.get("features"), snapshot.get("labels", 0))
     eager_steps = together._EAGER_STEPS
     for name, steps in (("piece by piece", 10**9), ("recorded", eager_steps)):
         together._EAGER_STEPS = steps
@@ -431,9 +433,9 @@ def measure_scoring(results, root, data, parts):
 
             store, snapshot = make(here, count * TRACKS_A_PART, encoding, labelled, of)
             snapshot = snapshot.add(commit_model(store, snapshot, data))
-            files = [store.url(file.path) for _, file in sorted(snapshot.get("segments").files.items())]
+            files = [store.url(file.path) for _, file in sorted(snapshot.get("features").files.items())]
             what = f"{encoding}, {'one member' if labelled else 'mean of four'}"
-            a_segment = sum(Path(file).stat().st_size for file in files) / snapshot.get("segments").rows
+            a_segment = sum(Path(file).stat().st_size for file in files) / snapshot.get("features").rows
             results.tell(f"{encoding}: bytes a segment", round(a_segment))
             some = files[:8] if encoding == "list" else files[:96]
             results.tell(f"{encoding}: reading, by threads", {n: round(reading(some, n)) for n in (1, 4, 8)})

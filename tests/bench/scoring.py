@@ -22,10 +22,11 @@ from rows import a_track
 from pipelines.beam.job import Job
 from pipelines.stages import score, segment
 from pipelines.stages.context import Context
+from pipelines.stages.previous import TABLES, PartBefore
 from pipelines.stages.settings import Settings
 from pipelines.terminal.console import silenced
 from schemas import Catalog, Status, to_arrow
-from sssl.audio.cut import CutTrack, _Cut, ledger_row, segments_table
+from sssl.audio.cut import CutTrack, _Cut, ledger_row
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.read import commit_catalog
@@ -34,6 +35,7 @@ from sssl.model.settings import ScoreConfig
 from sssl.runtime.device import device
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
+from sssl.store.tensors import log_mels
 
 SEGMENTS_A_TRACK = 80
 BAR = {"cpu": 0.85, "cuda": 0.8}
@@ -53,13 +55,13 @@ def make(root, tracks):
     store, settings = Store.open(root, create=True), Settings(deal=CatalogConfig(tracks_per_part=32))
     rows = [a_track(f"t{i:06d}", label=settings.deal.classes[i % 4]) for i in range(tracks)]
     catalog = commit_catalog(store, deal(to_arrow(Catalog, rows), settings.deal, Dealt()), settings.deal)
-    job = Job.of(store, "segment", ("segments", "ledger"), settings.of_rows(), [catalog])
+    job = Job.of(store, "segment", TABLES, settings.of_rows(), [catalog])
     receipts = []
     for ref in job.list_parts():
         own = job.tracks(ref)
         cuts = [cut_of(track, settings.cut) for track in own]
-        ledger = [cut.ledger for cut in cuts]
-        receipts.append(segment.write_part(job, ref.part, own, ledger, segments_table(cuts, settings.cut)))
+        tables = segment.merge(own, cuts, PartBefore(store, False), settings)
+        receipts.append(segment.write_part(job, ref.part, own, *tables))
     snapshot = Snapshot((catalog,))
     for manifest in job.commit(receipts):
         snapshot = snapshot.add(manifest)
@@ -80,7 +82,7 @@ def commit_model(store, snapshot, settings):
     spec = ModelSpec("cnn", settings.deal.classes, settings.cut, settings.deal.folds)
     data = dump(Model(spec, [spec.build().eval() for _ in range(spec.members)]))
     file = store.write_file("models/bench/model.safetensors", data, rows=spec.members)
-    parents = tuple(sorted(snapshot.get(table).ref for table in ("catalog", "segments")))
+    parents = tuple(sorted(snapshot.get(table).ref for table in ("catalog", "features")))
     return store.commit(Manifest("models", "bench", "train", 0, {}, parents, {0: file}, {"model_id": model_id(data)}))
 
 
@@ -89,10 +91,10 @@ def by_loop(store, snapshot, batch):
     model = load(store.read_bytes(snapshot.get("models", 0).files[0].path), device())
     found = []
     with torch.inference_mode():
-        for part, file in sorted(snapshot.get("segments").files.items()):
-            log_mel = pq.read_table(store.url(file.path), columns=["log_mel"])["log_mel"].combine_chunks()
+        for part, file in sorted(snapshot.get("features").files.items()):
+            log_mel = log_mels(pq.read_table(store.url(file.path), columns=["log_mel"]))
             member = model.members[part % len(model.members)]
-            batches = torch.from_numpy(log_mel.to_numpy_ndarray()).split(batch)
+            batches = torch.from_numpy(log_mel).split(batch)
             found += [member(rows.to(device()).float()).softmax(dim=1).cpu() for rows in batches]
     return len(torch.cat(found))
 

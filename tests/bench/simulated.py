@@ -47,7 +47,7 @@ def write_output(catalog, output):
     tracks = deal(read_tracks(catalog, None, settings.deal), settings.deal, Dealt())
     made = commit_catalog(store, tracks, settings.deal)
     snapshot = Snapshot((made,))
-    for table in ("segments", "ledger"):
+    for table in ("segments", "features", "ledger"):
         parts = range(made.summary["parts"])
         files = {
             part: PartFile(f"{table}/simulated/part-{part:05d}.parquet", 32, 4096, f"{part:064x}") for part in parts

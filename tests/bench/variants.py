@@ -67,7 +67,7 @@ def load_with_av(path, sr):
 def plain(catalog, output):
     """Our own functions in a loop, without Beam and without isolation."""
     from schemas import Ledger, to_arrow
-    from sssl.audio.cut import cut_track, segments_table
+    from sssl.audio.cut import cut_track, features_table, segments_table
     from sssl.audio.integrity import GateConfig
     from sssl.audio.mel import MelConfig
     from sssl.catalog.assign import CatalogConfig
@@ -79,6 +79,7 @@ def plain(catalog, output):
     for part, of_part in itertools.groupby(tracks, key=attrgetter("part")):
         cuts = [cut_track(track, mel, gate) for track in of_part]
         store.write_part("segments", "plain", part, segments_table(cuts, mel))
+        store.write_part("features", "plain", part, features_table(cuts, mel))
         store.write_part("ledger", "plain", part, to_arrow(Ledger, [cut.ledger for cut in cuts]))
 
 
@@ -92,12 +93,13 @@ def stage(catalog, output, *flags):
 def track(path):
     """One track on its own, as a decoder process has it."""
     from schemas import Catalog
-    from sssl.audio.cut import cut_track, segments_table
+    from sssl.audio.cut import cut_track, features_table, segments_table
     from sssl.audio.integrity import GateConfig
     from sssl.audio.mel import MelConfig
 
     row = Catalog("track", path, None, None, "track", 0, None, False, 0, None)
-    segments_table([cut_track(row, MelConfig(), GateConfig())], MelConfig())
+    cuts = [cut_track(row, MelConfig(), GateConfig())]
+    segments_table(cuts, MelConfig()), features_table(cuts, MelConfig())
 
 
 def uris(catalog):

@@ -12,17 +12,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from schemas import SCHEMA_VERSION, TABLES, Segment, arrow_schema, columns, to_arrow
+from schemas import SCHEMA_VERSION, TABLES, Feature, columns, to_arrow
+from sssl.audio.mel import MelConfig, features_of
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 
 FOLDER = Path(__file__).parent
+CUT = MelConfig(mels=2, segment_s=512 / 16000)  # the shape of the example: 2 bands, 2 frames
 PARENTS = {
     "catalog": [],
     "ledger": ["catalog"],
     "segments": ["catalog"],
+    "features": ["catalog"],
     "labels": ["catalog", "segments"],
-    "scores": ["catalog", "segments"],
+    "scores": ["catalog", "features"],
     "rounds": ["labels", "scores"],
     "songs": ["catalog", "segments", "scores"],
 }
@@ -39,16 +42,12 @@ def example_rows(table):
 
 def to_table(table, rows):
     """`to_arrow`, which does not take tensors."""
-    if table is not Segment:
+    if table is not Feature:
         return to_arrow(table, rows)
-    values = {column.name: [getattr(row, column.name) for row in rows] for column in columns(table)}
-    tensors = {
-        column.name: pa.FixedShapeTensorArray.from_numpy_ndarray(np.array(values[column.name], np.float16))
-        for column in columns(table)
-        if column.type is None
-    }
-    types = {name: tensor.type for name, tensor in tensors.items()}
-    return pa.table(values | tensors, schema=arrow_schema(table, **types))
+    log_mel = np.array([row.log_mel for row in rows], np.float16)
+    return features_of(
+        [row.track_id for row in rows], pa.array([row.segment_index for row in rows], pa.int32()), log_mel, CUT
+    )
 
 
 def main():

@@ -1,22 +1,28 @@
+import json
 import socket
 import threading
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 from rows import a_track
 
-from sssl.audio.cut import _open, cut_track, segments_table
+from schemas.records import dump
+from sssl.arrays import real_lists
+from sssl.audio.cut import _open, cut_track, features_table, segments_table
 from sssl.audio.decode import Decoder
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import SOUND_NAMES, sound_db, sound_features, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+from sssl.store.tensors import log_mels
 from sssl.urls import file_system
 
 CONFIG, GATE = MelConfig(), GateConfig()
+KEY = ["track_id", "segment_index"]
 RATE_HZ = 16_000
 
 
@@ -127,22 +133,34 @@ def test_a_file_behind_a_url_is_read(tmp_path):
 
 def test_the_tensor_column_has_its_shape_and_parameters(cut):
     done = cut(noise(9))
-    table = segments_table([done, done], CONFIG)
-    assert table["log_mel"].type.shape == list(CONFIG.shape)
-    np.testing.assert_array_equal(table["log_mel"].combine_chunks().to_numpy_ndarray()[3:], done.segments.log_mel)
-    assert b"rate_hz=16000" in table.schema.metadata[b"sssl.log_mel"]
+    table = features_table([done, done], CONFIG)
+    assert table["log_mel"].type == pa.binary(2 * CONFIG.mels * CONFIG.shape[1])
+    np.testing.assert_array_equal(log_mels(table)[3:], done.segments.log_mel)
+    about = json.loads(table.schema.metadata[b"sssl.log_mel"])
+    assert (about["dtype"], about["shape"], about["mel"]) == ("<f2", list(CONFIG.shape), dump(CONFIG))
+
+
+def test_features_are_row_by_row_those_of_the_segments(cut):
+    cuts = [cut(noise(9)), cut(noise(6))]
+    segments, features = segments_table(cuts, CONFIG), features_table(cuts, CONFIG)
+    assert features.select(KEY).equals(segments.select(KEY))
+
+
+def test_tracks_without_segments_make_empty_tables(cut):
+    assert len(segments_table([], CONFIG)) == len(features_table([], CONFIG)) == 0
+    assert log_mels(features_table([], CONFIG)).shape == (0, *CONFIG.shape)
 
 
 def test_band_levels_are_the_means_of_the_tensor(cut):
-    table = segments_table([cut(noise(7))], CONFIG)
-    mels, levels = (table[name].combine_chunks().to_numpy_ndarray() for name in ("log_mel", "band_level_db"))
+    done = [cut(noise(7))]
+    mels, levels = log_mels(features_table(done, CONFIG)), real_lists(segments_table(done, CONFIG), "band_level_db")
     assert levels.shape == mels.shape[:2]
     np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
 
 
 def test_sound_is_that_of_the_tensor(cut):
-    table = segments_table([cut(noise(7))], CONFIG)
-    described = sound_db(table["log_mel"].combine_chunks().to_numpy_ndarray())
+    done = [cut(noise(7))]
+    table, described = segments_table(done, CONFIG), sound_db(log_mels(features_table(done, CONFIG)))
     assert described.shape == (2, sound_width(CONFIG.mels))
     np.testing.assert_allclose(sound_of(table), described, atol=1e-5)
 

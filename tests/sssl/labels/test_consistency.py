@@ -82,7 +82,7 @@ def test_too_few_segments_to_know_the_bands_give_no_model(catalog):
 
 def test_tracks_are_known_by_floored_levels_and_by_how_levels_move():
     levels = np.array([[-20.0, -95.0, -40.0, -10.0], [-30.0, -50.0, -60.0, -70.0]], np.float16)
-    segments = pa.table({"band_level_db": pa.FixedShapeTensorArray.from_numpy_ndarray(levels)})
+    segments = pa.table({"band_level_db": levels.tolist()})
     sound = np.arange(12.0).reshape(2, 6)  # of two groups: levels, deviations, steps
     np.testing.assert_array_equal(
         track_sound(segments, sound), [[-20, -80, -40, -10, 2, 3, 4, 5], [-30, -50, -60, -70, 8, 9, 10, 11]]

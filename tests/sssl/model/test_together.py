@@ -32,7 +32,7 @@ def training(finished, request):
     """A training in a folder of its own."""
     snapshot = finished.latest()
     return Training(
-        finished, snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", 1), SPEC, CONFIG,
+        finished, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
         round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ class Stop(Exception):
 @pytest.fixture(scope="module")
 def corpus(finished):
     snapshot = finished.latest()
-    return Corpus(finished, *(snapshot.get(t) for t in ("catalog", "segments")), snapshot.get("labels", 1))
+    return Corpus(finished, *(snapshot.get(t) for t in ("catalog", "features")), snapshot.get("labels", 1))
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def training(finished, request):
     """A training in a folder of its own."""
     snapshot = finished.latest()
     return Training(
-        finished, snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", 1), SPEC, CONFIG,
+        finished, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
         round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ def training(finished, request):
 @pytest.fixture(scope="module")
 def undisturbed(finished):
     snapshot = finished.latest()
-    inputs = [snapshot.get(table) for table in ("catalog", "segments")] + [snapshot.get("labels", 1)]
+    inputs = [snapshot.get(table) for table in ("catalog", "features")] + [snapshot.get("labels", 1)]
     seen = []
     model = train(Training(finished, *inputs, SPEC, CONFIG, 0, "test/undisturbed", None, "cpu"), 2, seen.append)
     assert sorted((e.member, e.epoch) for e in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
@@ -108,7 +108,7 @@ def test_parts_that_do_not_fit_into_memory_are_read_again(corpus):
 def test_labels_of_other_segments_are_refused(corpus):
     files = dict(corpus.labels.files)
     files[0], files[1] = files[1], files[0]
-    with pytest.raises(ValueError, match=r"part 0: rows of labels/.* are not aligned with segments/"):
+    with pytest.raises(ValueError, match=r"part 0: rows of labels/.* are not aligned with features/"):
         replace(corpus, labels=replace(corpus.labels, files=files)).load(0)
 
 
