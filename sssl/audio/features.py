@@ -52,7 +52,8 @@ def log_mel_and_spectra(segments: NDArray[np.float32], config: MelConfig) -> tup
 def long_power(spectra: Spectra) -> NDArray[np.float32]:
     """Return the power [N, frames, bins] by the window that tells pitches apart."""
     config = spectra.config
-    return _frames_first(_power(_spectrogram(config.long_fft, config.long_hop)(torch.from_numpy(spectra.wave))))
+    spectrum = _spectrogram(config.long_fft, config.long_hop)(torch.from_numpy(spectra.wave))
+    return _frames_first(_power(spectrum[:, : config.long_bins]))
 
 
 def _power(spectrum: torch.Tensor) -> torch.Tensor:

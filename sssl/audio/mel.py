@@ -15,6 +15,8 @@ from sssl.store.tensors import tensor_column, tensor_metadata, tensor_type
 
 _TENSOR = "<f2"  # half-precision, little-endian, as NumPy names it
 
+_TONES_BELOW_HZ = 4000
+
 
 @dataclass(frozen=True)
 class MelConfig:
@@ -47,6 +49,11 @@ class MelConfig:
     def long_fft(self) -> int:
         """Length of the window that pitches are told apart with, in samples."""
         return 4 * self.fft
+
+    @property
+    def long_bins(self) -> int:
+        """Bins of those windows that are looked at: above 4 kHz there are overtones alone."""
+        return min(self.long_fft // 2, int(_TONES_BELOW_HZ * self.long_fft / self.rate_hz)) + 1
 
     @property
     def long_hop(self) -> int:

@@ -119,14 +119,14 @@ while the audio is at hand, mostly from the spectra that the log-mel is made of.
 has its version and names under `{METADATA}`:
 
 ```python
-import json
-import pyarrow.parquet as pq
+from sssl.audio.sound import sound_features
+from sssl.store.folder import Store
 
-file = pq.read_schema("out/segments/GENERATION/part-00000.parquet")
-names = json.loads(file.metadata[b"{METADATA}"])["names"]
+store = Store.open("out")
+segments = store.latest().get("segments")
+for part, table in store.iter_parts(segments, ["track_id", "segment_index", "sound"]):
+    names, values = sound_features(table)
 ```
-
-In Python, `sssl.audio.sound.sound_features(segments)` gives the names and a matrix.
 
 - A new output folder has the column. A folder from before keeps its segments and stays without:
   `--sound-version {SOUND_VERSION}` decodes it again to add it, `--sound-version 0` makes none.

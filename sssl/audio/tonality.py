@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
 from sssl.audio.spectra import (
@@ -34,7 +35,7 @@ MEASURES = (
         "key_clarity",
         "correlation",
         "Highest correlation of the mean chroma with the profiles of the 24 keys. The chroma is"
-        " librosa's, without an estimate of the tuning.",
+        " librosa's of what lies below 4 kHz, without an estimate of the tuning.",
         "librosa.feature.chroma_stft; Temperley 2007 (profiles); MIRtoolbox mirkey",
     ),
     Measure(
@@ -107,8 +108,8 @@ def tonality(long_power: Floats, config: MelConfig) -> dict[str, Floats]:
     centroid = shares @ _tonnetz_weights()
     by_circle = centroid.reshape(*centroid.shape[:2], len(_CIRCLES), 2)
     change = np.linalg.norm(np.diff(centroid, axis=1, append=centroid[:, -1:]), axis=2)
-    low = bin_hz(config.long_fft, config.rate_hz) < _ROUGH_BELOW_HZ
-    partials = _partials(np.sqrt(power[:, :, low]))
+    low = int(_ROUGH_BELOW_HZ * config.long_fft / config.rate_hz)
+    partials = _partials(np.sqrt(power[:, :, :low]))
     return {
         "key_clarity": np.maximum(major, minor),
         "mode": major - minor,
@@ -117,7 +118,7 @@ def tonality(long_power: Floats, config: MelConfig) -> dict[str, Floats]:
         "chroma_step": mean_step(chroma).mean(axis=1),
         "tonal_change": over_frames(change)[:, :2],
         "circle": np.linalg.norm(by_circle, axis=3).mean(axis=1),
-        "interval": np.stack([(centred * np.roll(centred, k, axis=1)).sum(axis=1) for k in _INTERVALS], axis=1),
+        "interval": (centred[:, None] * centred[:, _shifted()]).sum(axis=2),
         "roughness": over_frames(_roughness(partials, config)),
         "partials": over_frames((partials > 0).sum(axis=2).astype(np.float32)),
     }
@@ -128,7 +129,6 @@ def _chroma_weights(config: MelConfig) -> Floats:
     """Return what each bin [bins, 12] adds to the pitch classes from C up, as in
     `librosa.filters.chroma` at tuning 0: a Gaussian around each class, louder around the octave of
     A4 than far from it."""
-    bins = config.long_fft // 2 + 1
     # Pitch of each bin of the full FFT, in semitones; the bin at 0 Hz lies an octave and a half below the first.
     frequency = np.arange(1, config.long_fft) * config.rate_hz / config.long_fft
     pitch = _CLASSES * np.log2(frequency / (440 / 16))
@@ -140,7 +140,13 @@ def _chroma_weights(config: MelConfig) -> Floats:
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
     weights *= np.exp(-0.5 * ((pitch / _CLASSES - 5) / 2) ** 2)[:, None]
     from_a_to_c = np.roll(weights, -3, axis=1)
-    return np.ascontiguousarray(from_a_to_c[:bins], dtype=np.float32)
+    return np.ascontiguousarray(from_a_to_c[: config.long_bins], dtype=np.float32)
+
+
+@cache
+def _shifted() -> NDArray[np.int64]:
+    """Return the pitch class [6, 12] that lies each interval above each pitch class."""
+    return (np.arange(_CLASSES) + np.array(_INTERVALS)[:, None]) % _CLASSES
 
 
 @cache
