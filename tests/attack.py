@@ -2,9 +2,9 @@
 
 python tests/attack.py OUTPUT --flips 640 --seed 0
 
-Each flip is made in a copy, then undone. `readers` read all manifests, tables and models as our commands do; `sql` asks
-DuckDB for a digest of the rows of each table. Silent is what `sssl verify` does not notice, though it changes an answer
-of DuckDB. Ends with code 1 if there is such a flip.
+Each flip is made in a copy, then undone. `readers` read the file as our commands do, `sql` asks DuckDB for a digest of
+its rows. Silent is what neither `sssl verify` nor a reader notices, though it changes what is read. Ends with code 1 if
+there is such a flip.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from typing import Annotated
 import duckdb
 import tyro
 
-from schemas import TABLES
 from sssl.errors import StoreError
 from sssl.model.ensemble import load
+from sssl.store import seal
 from sssl.store.folder import Store
-from sssl.store.sql import connect
 from sssl.store.verify import verify
 
 KINDS = {
@@ -36,7 +35,7 @@ KINDS = {
     "catalog and ledger": "[cl]*/*/*.parquet",
     "models": "models/*/*.safetensors",
     "checkpoints": "models/*/*.pt",
-    "manifests, receipts, pointer": "**/*.json",
+    "manifests, receipts, records": "**/*.json",
 }
 
 
@@ -48,51 +47,86 @@ class Config:
     seed: int = 0
 
 
-def readers_notice(store: Store) -> bool:
-    """Read what commands read; whether any of it says that something is damaged."""
+@dataclass(frozen=True)
+class Flip:
+    """A bit of a file, and what is there without it."""
+
+    kind: str
+    path: Path
+    whole: bytes
+    at: int
+    bit: int
+
+    def make(self) -> None:
+        flipped = bytes([self.whole[self.at] ^ 1 << self.bit])
+        self.path.write_bytes(self.whole[: self.at] + flipped + self.whole[self.at + 1 :])
+
+    def undo(self) -> None:
+        self.path.write_bytes(self.whole)
+
+
+def draw(root: Path, kind: str, chance: random.Random) -> Flip:
+    path = chance.choice(sorted(root.glob(KINDS[kind])))
+    whole = path.read_bytes()
+    return Flip(kind, path, whole, chance.randrange(len(whole)), chance.randrange(8))
+
+
+def read(store: Store, path: str) -> object:
+    """Read a file as our commands do."""
+    files = {file.path: file for manifest in store.latest().manifests for file in manifest.files.values()}
+    if path.endswith(".parquet"):
+        return store.read_part(files[path])
+    if path.endswith(".safetensors"):
+        return load(store.read_file(files[path])).spec
+    if path.endswith(".pt"):
+        return seal.opened(store.read_bytes(path))
+    return store.read_json(path)
+
+
+def seen_by_reader(store: Store, flip: Flip) -> bool:
+    """Whether reading the file says that it is damaged."""
     try:
-        snapshot = store.latest()
-        for manifest in snapshot.manifests:
-            if manifest.table == "models":
-                load(store.read_file(manifest.files[0]))
-            else:
-                store.read_table(manifest)
+        return read(store, str(flip.path.relative_to(store.root))) is None
     except StoreError:
         return True
-    return False
 
 
-def answers(store: Store) -> dict[str, object] | None:
-    """Ask SQL for a digest of all rows of each table; None where it refuses."""
+def answer(flip: Flip) -> object:
+    """Ask DuckDB for a digest of the rows of a file; None where it refuses, or where it is no table."""
+    if flip.path.suffix != ".parquet":
+        return None
     try:
-        snapshot = store.latest()
-        with connect(store, snapshot) as connection:
-            digest = "select count(*), bit_xor(hash(t)) from {} t"
-            return {name: connection.execute(digest.format(name)).fetchone() for name in TABLES if snapshot.of(name)}
-    except (StoreError, duckdb.Error):
+        return duckdb.execute(f"select count(*), bit_xor(hash(t)) from read_parquet('{flip.path}') t").fetchone()
+    except duckdb.Error:
         return None
 
 
 def attack(output: str, flips: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
-    """Flip bits, in turn in each kind of file; return who noticed, by kind, and what nobody did."""
+    """Flip a bit of a file of each kind at a time; return who noticed, by kind, and what nobody did."""
     chance, found, silent = random.Random(seed), defaultdict(Counter[str]), list[str]()
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(shutil.copytree(output, Path(folder, "out"), ignore=shutil.ignore_patterns("mlflow*", "music*")))
+        ignored = shutil.ignore_patterns("mlflow*", "music*")
+        root = Path(shutil.copytree(output, Path(folder, "out"), ignore=ignored))
         store = Store.open(str(root))
-        right = answers(store)
-        for number in range(flips):
-            kind = list(KINDS)[number % len(KINDS)]
-            path = chance.choice(sorted(root.glob(KINDS[kind])))
-            whole = path.read_bytes()
-            at, bit = chance.randrange(len(whole)), chance.randrange(8)
-            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :])
-            verified = any(damage.path == str(path.relative_to(root)) for damage in verify(store).damages)
-            noticed, said = readers_notice(store), answers(store)
-            found[kind].update({"flips": 1, "verify": verified, "readers": noticed, "sql refuses": said is None})
-            found[kind]["sql answers otherwise"] += said not in (None, right)
-            if not verified and (said != right):
-                silent.append(f"{path.relative_to(root)}: byte {at}, bit {bit}")
-            path.write_bytes(whole)
+        for _ in range(flips // len(KINDS)):
+            drawn = [draw(root, kind, chance) for kind in KINDS]
+            right = [(answer(flip), read(store, str(flip.path.relative_to(root)))) for flip in drawn]
+            for flip in drawn:
+                flip.make()
+            verified = {damage.path for damage in verify(store).damages}
+            for flip in drawn:
+                flip.undo()
+            for flip, (rows, content) in zip(drawn, right, strict=True):
+                flip.make()
+                counts, path = found[flip.kind], str(flip.path.relative_to(root))
+                counts["flips"] += 1
+                counts["verify"] += path in verified
+                counts["readers"] += (seen := seen_by_reader(store, flip))
+                counts["sql refuses"] += rows is not None and answer(flip) is None
+                counts["sql answers otherwise"] += (said := answer(flip)) is not None and said != rows
+                if path not in verified and not seen and (said != rows or read(store, path) != content):
+                    silent.append(f"{path}: byte {flip.at}, bit {flip.bit}")
+                flip.undo()
     return found, silent
 
 

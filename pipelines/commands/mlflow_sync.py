@@ -11,7 +11,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
-from sssl.tracking.mlflow_copy import Untold
+from sssl.tracking.mlflow_copy import Refused, Untold
 from sssl.tracking.record import FOLDER
 from sssl.tracking.tracker import sync
 from sssl.words import counted
@@ -35,6 +35,8 @@ def run(context: Context, config: Config) -> None:
         return
     try:
         sent = sync(store, config.mlflow_uri)
+    except Refused as error:
+        raise StoreError(f"MLflow: {error}") from error
     except Untold as error:
         raise StoreError(f"MLflow: {error}; check --mlflow-uri, and try again when it answers") from error
     console.print(f"{counted(sent, 'thing')} sent" if sent else "nothing to send")

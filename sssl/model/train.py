@@ -187,8 +187,7 @@ def _left_out_loss(done: Epoch) -> float:
 def cpu_seconds(store: Store, folder: str) -> float:
     """Return the CPU time that the members of a model took to train, all their processes together."""
     names = fnmatch.filter(store.names(folder), "member*.json")
-    histories = [store.read_json_if_whole(f"{folder}/{name}") or [] for name in names]
-    return sum(Epoch(*done).cpu_s for history in histories for done in history)
+    return sum(done.cpu_s for name in names for done in _read_history(store, f"{folder}/{name}"))
 
 
 def check_size(model: str, cut: MelConfig) -> None:
@@ -253,13 +252,20 @@ def _history_path(training: Training, member: int) -> str:
 
 def _write_history(training: Training, member: int, history: list[Epoch]) -> None:
     # Beside the checkpoint, so that whoever shows progress need not read weights.
-    training.store.write_json(_history_path(training, member), history)
+    training.store.write_json(_history_path(training, member), {"epochs": history})
+
+
+def _read_history(store: Store, path: str) -> list[Epoch]:
+    """Return the epochs that a history tells of, none if there is none, or none that can be read."""
+    found = store.read_json_if_whole(path) or []
+    epochs = found["epochs"] if isinstance(found, dict) else found  # of a version that wrote them alone
+    return [Epoch(*done) for done in epochs]
 
 
 def _finished_epochs(training: Training) -> list[Epoch]:
     """List the epochs that members have finished, in the order of epochs."""
     paths = [_history_path(training, k) for k in range(training.spec.members)]
-    found = [Epoch(*done) for path in paths for done in training.store.read_json_if_whole(path) or []]
+    found = [done for path in paths for done in _read_history(training.store, path)]
     return sorted(found, key=lambda done: (done.epoch, done.member))
 
 

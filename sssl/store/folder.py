@@ -227,7 +227,12 @@ class Store:
 
     def read_table(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
         """Read a whole table; for the small ones."""
-        return pa.concat_tables(self.read_part(file, columns) for _, file in sorted(manifest.files.items()))
+        parts = [self.read_part(file, columns) for _, file in sorted(manifest.files.items())]
+        try:
+            return pa.concat_tables(parts)
+        except pa.ArrowInvalid as error:
+            said = str(error).splitlines()[0]
+            raise StoreError(f"files of {self.url(manifest.ref)} do not fit together: {said}; {_MEND}") from error
 
     def iter_parts(self, manifest: Manifest, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
         for part, file in sorted(manifest.files.items()):

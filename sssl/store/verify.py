@@ -17,11 +17,11 @@ from sssl.errors import StoreError
 from sssl.store import seal
 from sssl.store.folder import Store
 from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot
-from sssl.store.pointer import newest_pointer, published_refs
+from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
 
 MARK = "sssl.json"
-RECORDS = ("takedown.json", "report.json", "tracking/*.json")
+RECORDS = ("takedown.json", "report.json", "tracking/*.json", "models/*/member*.json")
 _CANNOT = {"takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"}
 _SET_ASIDE = ".damaged-"
 _AGAIN = "the same `sssl run` makes it again"
@@ -161,7 +161,7 @@ def _sizes(store: Store) -> dict[str, int]:
     """Return the bytes by path of what we check; a folder may hold other things, music too."""
     folders = sorted({*TABLES, *SUMMARIES, "tracking", "latest"})
     found = {path: size for folder in folders for path, size in store.medium.sizes(folder).items()}
-    single = (MARK, "latest.json", *(name for name in RECORDS if "/" not in name))
+    single = (MARK, LATEST, *(name for name in RECORDS if "/" not in name))
     return found | {path: len(store.read_bytes(path)) for path in single if store.exists(path)}
 
 

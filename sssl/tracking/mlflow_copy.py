@@ -60,6 +60,10 @@ class Untold(Exception):
     """A server that could not be told; the message says why, without what may be secret."""
 
 
+class Refused(Untold):
+    """A server that answers, and will go on to refuse until somebody changes something there."""
+
+
 @dataclass
 class _Known:
     """What a server has of a run."""
@@ -95,6 +99,8 @@ class Copy:
             for name, run in self._record.runs.items():
                 self._send_run(name, run)
             self._send_model()
+        except Untold:
+            raise
         except Exception as error:
             # What comes out of HTTP, databases and MLflow has no end, and none of it may end a training.
             raise Untold(_why(error)) from error
@@ -114,6 +120,9 @@ class Copy:
         client = mlflow.MlflowClient(tracking_uri=self._server)
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
         found = client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage == "deleted":
+            restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+            raise Refused(f"its experiment {name} is deleted: `{restore}`, or name another by MLFLOW_EXPERIMENT_NAME")
         self._experiment = found.experiment_id if found else client.create_experiment(name, self._artifacts())
         self._client = client
 

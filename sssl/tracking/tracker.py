@@ -17,11 +17,14 @@ from schemas import TABLES
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, digest_of
+from sssl.tracking import database
 from sssl.tracking.mlflow_copy import Copy, Untold
 from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_records
 
 LOGGER = logging.getLogger(__name__)
 _GOES_ON = "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is missing there"
+
+_REMADE = "%s is broken and was renamed to %s; a new one is made, and `sssl mlflow-sync --output %s` sends earlier runs"
 
 
 class Tracker:
@@ -188,12 +191,22 @@ def server_of(store: Store, uri: str | None) -> str:
         StoreError: there is no server, and the output folder is not on this machine.
     """
     try:
-        return uri or os.environ.get("MLFLOW_TRACKING_URI") or store.medium.database("mlflow.db")
+        return uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_database(store)
     except UnsupportedOperation:
         raise StoreError(
             f"{store.root} cannot hold MLflow's database: give --mlflow-uri (or MLFLOW_TRACKING_URI) a server, "
             "or a database on this machine, sqlite:////path/mlflow.db"
         ) from None
+
+
+def _own_database(store: Store) -> str:
+    """Return the URL of the database in the output folder, a new one in the place of one that is broken: all that it
+    held of our runs is in their records."""
+    url = store.medium.database("mlflow.db")
+    path = url.removeprefix("sqlite:///")
+    if database.is_broken(path):
+        LOGGER.warning(_REMADE, path, database.set_aside(path), store.root)
+    return url
 
 
 def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -38,7 +38,7 @@ def training(finished, request):
 
 
 def epochs_of(training):
-    return [training.store.read_json(f"{training.folder}/member{member}.json") for member in BOTH]
+    return [training.store.read_json(f"{training.folder}/member{member}.json")["epochs"] for member in BOTH]
 
 
 def weights_of(training):

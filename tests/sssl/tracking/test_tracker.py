@@ -1,10 +1,12 @@
 import ast
+import sqlite3
 import subprocess
 import sys
 
 import mlflow
 import pytest
 
+from pipelines.cli import main
 from pipelines.commands.run import state_metrics
 from sssl.errors import StoreError
 from sssl.store.folder import Store
@@ -87,6 +89,36 @@ def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path,
 def test_a_remote_output_needs_a_server():
     with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
         Tracker(Store.at("gs://bucket/o"), None, "key", {})
+
+
+@pytest.mark.parametrize("how", ["emptied", "half", "not a database"])
+def test_a_database_that_a_full_disk_broke_is_made_again(how, tmp_path):
+    store = Store.open(str(tmp_path / "o"), create=True)
+    Tracker(store, None, "key", {"a": 1})
+    path = tmp_path / "o" / "mlflow.db"
+    whole = path.read_bytes()
+    path.write_bytes({"emptied": b"", "half": whole[: len(whole) // 2], "not a database": b"no" * 5000}[how])
+    # In a process of its own: MLflow does not look again at a database that it has opened once.
+    command = [sys.executable, "-m", "pipelines.cli", "mlflow-sync", "--output", store.root]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stderr for _ in range(2))
+    assert f"{path} is broken and was renamed to {path}.broken0" in first
+    assert sqlite3.connect(path).execute("select key, value from params").fetchall() == [("a", "1")]
+    assert "broken" not in second
+    assert "nothing to send" in second
+
+
+def test_a_deleted_experiment_is_said_with_what_to_do(tmp_path, capsys):
+    store = Store.open(str(tmp_path / "o"), create=True)
+    Tracker(store, None, "key", {"a": 1})
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{store.root}/mlflow.db")
+    number = client.get_experiment_by_name("sssl").experiment_id
+    client.delete_experiment(number)
+    assert main(["mlflow-sync", "--output", store.root]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(
+        f"its experiment sssl is deleted: `mlflow experiments restore --experiment-id {number}`, "
+        "or name another by MLFLOW_EXPERIMENT_NAME"
+    )
 
 
 def test_without_mlflow_a_run_goes_on_and_its_record_is_sent_once_mlflow_is_there(tmp_path, caplog):

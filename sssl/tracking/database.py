@@ -1,0 +1,28 @@
+"""MLflow's database in an output folder, as a full disk or a power cut may leave it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+from contextlib import closing
+
+
+def is_broken(path: str) -> bool:
+    """Whether there is a database that SQLite cannot read, or one that lacks what MLflow begins with."""
+    if not os.path.exists(path):
+        return False
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            ((said,),) = database.execute("pragma quick_check(1)").fetchall()
+            tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        return "locked" not in str(error)  # somebody looks at it
+    return said != "ok" or not tables.issuperset(("alembic_version", "experiments", "runs"))
+
+
+def set_aside(path: str) -> str:
+    """Rename a database, so that a new one takes its place; return the new name."""
+    free = next(f"{path}.broken{n}" for n in itertools.count() if not os.path.exists(f"{path}.broken{n}"))
+    os.rename(path, free)
+    return free
