@@ -105,6 +105,7 @@ attack: $(STAMP)  ## flip 640 single bits in a copy of $(DEMO), see who notices 
 
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py
+	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/reading.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
 
 bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
