@@ -167,6 +167,20 @@ def test_a_retry_in_vain_leaves_what_was_made_from_the_segments(delivery):
     assert after.get("ledger").digest == before.get("ledger").digest
 
 
+@pytest.mark.parametrize("table", ["segments", "features", "ledger"])
+def test_a_lost_part_is_decoded_again_and_nothing_else(table, delivery, capsys):
+    store = Store.open(delivery.output)
+    before = store.latest()
+    lost = before.get(table).files[1].path
+    store.delete(lost)
+    assert main(["verify", "--output", delivery.output]) == 1
+    assert f"{lost} is lost: the same `sssl run` makes it again" in " ".join(capsys.readouterr().out.split())
+    assert delivery.segment() == 0
+    assert "1 part of the segments lost or set aside: decoded again" in " ".join(capsys.readouterr().err.split())
+    assert {m.ref: m.digest for m in store.latest().manifests} == {m.ref: m.digest for m in before.manifests}
+    assert main(["verify", "--output", delivery.output]) == 0
+
+
 def test_a_missing_file_that_arrives_is_decoded_without_asking(delivery, capsys):
     soundfile.write(delivery.audio / "missing.wav", music("Q1", 6.0, seed=1), RATE_HZ)
     assert delivery.plan(capsys) == {"unchanged": 11, "source changed": 1}
