@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
 from pipelines.beam.execute import run_job
 from pipelines.beam.job import Job, PartRef
@@ -20,6 +21,7 @@ from schemas import Song, to_arrow
 from schemas.records import dump
 from sssl.arrays import mean_of_models, posteriors
 from sssl.audio.mel import MelConfig
+from sssl.audio.sound import sound_features
 from sssl.songs.classifier import OPINIONS, LabelledTracks, SongModel, fit_songs
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, Floats, statistics
@@ -77,12 +79,12 @@ def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, se
 def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
     """Read a part's tracks that have a posterior, segments in order."""
     scores = [job.read(ref, name, ["track_id", "probabilities"]) for name in SCORES if name in job.inputs]
-    segments = job.read(ref, "segments", ["start_s", "sound_db"] if settings.sound else ["start_s"])
+    segments = job.read(ref, "segments", ["start_s", "sound_db", "sound"] if settings.sound else ["start_s"])
     # Appended rather than looked at beside it: tables of different length are refused.
     rows = scores[0].select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
     posterior = mean_of_models([posteriors(table, len(job.classes)) for table in scores])
     start_s = rows["start_s"].to_numpy(np.float64)
-    sound = job.sound(ref, segments) if settings.sound else np.empty((len(rows), 0))
+    sound = _sound(ref, job, segments) if settings.sound else np.empty((len(rows), 0))
     by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
     return {
         str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
@@ -129,6 +131,12 @@ def run(context: Context, settings: SongConfig) -> Context:
     segment_s = segments.settings(MelConfig, "cut").segment_s
     made = run_job(job, lambda root: build(root, job, settings, used.model_id, segment_s), context.beam_args)
     return context.add(*made)
+
+
+def _sound(ref: PartRef, job: Job, segments: pa.Table) -> Floats:
+    """Return the sound [N, K] of a part's segments; of folders from before it was measured, that of their bands."""
+    described = sound_features(segments)
+    return job.sound(ref, segments) if described is None else described[1].astype(np.float64)
 
 
 def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongModel:

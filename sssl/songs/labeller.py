@@ -37,10 +37,12 @@ class Labeller:
     gate: GateConfig
     score: ScoreConfig
     maker: SongMaker
+    sound_version: int | None = None
+    """Of the measures that the songs go by; None where they go by the levels of bands."""
 
     def cutter(self) -> Callable[[Catalog], CutTrack]:
         """Return what decodes and cuts a track as the model needs it, for processes of their own."""
-        return partial(cut_track, mel=self.mel, gate=self.gate)
+        return partial(cut_track, mel=self.mel, gate=self.gate, sound=self.sound_version)
 
     def label(self, uri: str, fold: int | None = None, split: str | None = None) -> Song:
         """Decode, cut, score and label a file by what has not seen the labels of a fold and of a split; without them as
@@ -64,7 +66,8 @@ class Labeller:
         track_id = cut.ledger.track_id
         if cut.segments is None:
             raise Unlabelled(track_id, cut.ledger.reason or "", cut.ledger.detail)
-        index, log_mel, sound = cut.segments.segment_index, cut.segments.log_mel, cut.segments.sound_db
+        index, log_mel = cut.segments.segment_index, cut.segments.log_mel
+        sound = cut.segments.sound_db if cut.segments.sound is None else cut.segments.sound
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
         found = [posteriors(model, log_mel, folds, self.score, threads=1) for model in self.models]
@@ -110,6 +113,7 @@ class Recipe:
             "cut": segments.config["cut"],
             "gate": segments.config["gate"],
             "score": snapshot.get("scores", used.last.round).config,
+            "sound_version": segments.config.get("sound"),
             "songs": songs.config,
             "song_model": records.dump(songs.about(SongModel)),
             "classes": list(snapshot.catalog.classes),
@@ -131,6 +135,7 @@ class _Settings:
     classes: tuple[str, ...]
     round: int
     model_id: str
+    sound_version: int | None = None
 
 
 def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labeller:
@@ -151,7 +156,7 @@ def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labelle
         round=found.round,
         model_id=found.model_id,
     )
-    return Labeller(tuple(map(load, weights)), found.cut, found.gate, found.score, maker)
+    return Labeller(tuple(map(load, weights)), found.cut, found.gate, found.score, maker, found.sound_version)
 
 
 @lru_cache(maxsize=4)
