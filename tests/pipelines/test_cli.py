@@ -11,6 +11,7 @@ from conftest import FAST
 
 from pipelines.cli import COMMANDS, main, module_of
 from sssl.store.folder import Store
+from sssl.version import __version__
 
 ROW = "track_id,uri,label\n{id},{uri},{label}\n"
 
@@ -50,6 +51,12 @@ def test_help_says_the_default_and_meaning_of_each_flag(command, capsys):
     cls = module_of(command).Config
     required = {f.name: "x" for f in dataclasses.fields(cls) if f.default is f.default_factory}
     check(cls(**required))
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert (end.value.code, capsys.readouterr().out) == (0, f"sssl {__version__}\n")
 
 
 def test_a_misspelt_flag_is_refused(tmp_path, capsys):
