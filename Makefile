@@ -57,8 +57,14 @@ endef
 test: $(STAMP)  ## run the tests that need nothing but Python
 	$(BIN)/python -m pytest $(PYTEST) -m "not cloud and not browser" --numprocesses $(JOBS) --dist worksteal
 
-test-fast: $(STAMP)  ## run the tests that neither run a pipeline nor train, in some minutes
+test-fast: $(STAMP)  ## run the tests that neither run a pipeline, nor train, nor make a report, in some minutes
 	$(BIN)/python -m pytest $(PYTEST) -m "not slow" --numprocesses $(JOBS) --dist worksteal
+
+# As on machines that round differently; `make test` takes the kernels of this one. In one process: most of it is to
+# train once.
+test-kernels: $(STAMP)  ## run the tests that look at what training found, on other kernels of torch
+	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(PYTEST) -m kernels
+	ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(PYTEST) -m kernels
 
 test-browser: $(STAMP)  ## look at the report in a real browser (needs Chromium)
 	@command -v chromium || { echo "chromium is missing: apt-get install chromium"; exit 1; }
@@ -124,4 +130,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check
+.PHONY: help install demo test test-fast test-kernels test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check

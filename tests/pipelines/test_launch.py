@@ -155,11 +155,11 @@ def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
     assert copy.latest().get("songs").config["abstain_below"] == 0.9
 
 
-def test_a_launcher_gets_a_job_also_when_there_is_nothing_to_do(finished, template, monkeypatch):
+def test_a_launcher_gets_a_job_also_when_there_is_nothing_to_do(finished_copy, template, monkeypatch):
     monkeypatch.setenv("SSSL_STAGE", "songs")
     args, bucket, job = template
-    before = finished.latest()
-    assert launch.main([f"--output={finished.root}", *args]) == 0
+    before = finished_copy.latest()
+    assert launch.main([f"--output={finished_copy.root}", *args]) == 0
     assert bucket.exists(job)
     assert steps_of(bucket) == {"Create"}
-    assert finished.latest() == before
+    assert finished_copy.latest() == before

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import TRAINING
 
 from sssl.runtime.distributed import Ranks
 from sssl.store.folder import Store
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
-TRAIN = ["-m", "pipelines.cli", "train", "--round=0", "--warmup-epochs=6", "--epochs=1", "--batch-size=8"]
+TRAIN = ["-m", "pipelines.cli", "train", "--round=0", *TRAINING]
 # Gloo looks for a network interface by the host's name, which need not have one.
 ENV = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
 

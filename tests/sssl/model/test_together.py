@@ -28,11 +28,11 @@ def one_thread():
 
 
 @pytest.fixture
-def training(finished, request):
+def training(finished_copy, request):
     """A training in a folder of its own."""
-    snapshot = finished.latest()
+    snapshot = finished_copy.latest()
     return Training(
-        finished, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
+        finished_copy, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
         round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
     )  # fmt: skip
 

@@ -28,21 +28,21 @@ def corpus(finished):
 
 
 @pytest.fixture
-def training(finished, request):
+def training(finished_copy, request):
     """A training in a folder of its own."""
-    snapshot = finished.latest()
+    snapshot = finished_copy.latest()
     return Training(
-        finished, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
+        finished_copy, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
         round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def undisturbed(finished):
-    snapshot = finished.latest()
+def undisturbed(finished_copy):
+    snapshot = finished_copy.latest()
     inputs = [snapshot.get(table) for table in ("catalog", "features")] + [snapshot.get("labels", 1)]
     seen = []
-    model = train(Training(finished, *inputs, SPEC, CONFIG, 0, "test/undisturbed", None, "cpu"), 2, seen.append)
+    model = train(Training(finished_copy, *inputs, SPEC, CONFIG, 0, "test/undisturbed", None, "cpu"), 2, seen.append)
     assert sorted((e.member, e.epoch) for e in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     return model
 

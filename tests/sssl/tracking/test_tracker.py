@@ -38,7 +38,7 @@ def test_metrics_come_by_epoch_and_by_round(runs, finished):
     expected = {row.round: row.heldout_accuracy for row in read_rounds(finished, finished.latest())}
     assert {m.step: m.value for m in history} == pytest.approx(expected)
     (first,) = [run for run in found if run.data.tags.get("sssl.round") == "0"]
-    assert [m.step for m in client.get_metric_history(first.info.run_id, "member0_train_loss")] == list(range(6))
+    assert [m.step for m in client.get_metric_history(first.info.run_id, "member0_train_loss")] == list(range(8))
 
 
 def test_params_are_the_config_and_inputs_are_named_by_digest(runs, finished):
