@@ -43,12 +43,12 @@ class Config:
 
 
 class LabelledTrack(NamedTuple):
-    """A track to fit to: its split, its label's index, its group and its statistics [2 C + K]."""
+    """A track to fit to: its split, its label's index, its fold and its statistics [2 C + K]."""
 
     track_id: str
     split: str
     label: int
-    group: str
+    fold: int
     statistics: Floats
 
 
@@ -95,7 +95,7 @@ def labelled_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[Labell
     """Return what the fit is told of a part's labelled tracks."""
     scored = scored_tracks(ref, job, settings)
     return [
-        LabelledTrack(t.track_id, t.split, job.classes.index(t.label), t.group_id, statistics(own.posterior, own.sound))
+        LabelledTrack(t.track_id, t.split, job.classes.index(t.label), t.fold, statistics(own.posterior, own.sound))
         for t in job.tracks(ref)
         if t.label is not None and t.split is not None and (own := scored.get(t.track_id))
     ]
@@ -107,9 +107,11 @@ def write_songs(
     """Write the songs of a part."""
     maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
     tracks = job.tracks(ref)
-    split = {track.track_id: track.split for track in tracks}
+    by_id = {track.track_id: track for track in tracks}
     scored = scored_tracks(ref, job, settings)
-    songs = [maker.song(track_id, *own, split[track_id]) for track_id, own in scored.items()]
+    songs = [
+        maker.song(track_id, *own, by_id[track_id].split, by_id[track_id].fold) for track_id, own in scored.items()
+    ]
     table = to_arrow(Song, songs)
     return job.write(ref.part, {"songs": table}, summarize_songs(table, tracks, job.classes))
 
@@ -126,6 +128,7 @@ def run(context: Context, settings: SongConfig) -> Context:
         "fitted_to": ["train", "test"],
         "says": ["timeline_label"],
         "pools": list(OPINIONS),
+        "left_out": "fold",
     }
     job = Job.of(context.store, "songs", ("songs",), config, inputs, named=scores)
     segment_s = segments.settings(MelConfig, "cut").segment_s
@@ -150,7 +153,9 @@ def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongM
 def _of_split(rows: list[LabelledTrack], split: str, width: int) -> LabelledTracks:
     own = [row for row in rows if row.split == split]
     features = np.array([row.statistics for row in own]).reshape(len(own), width)
-    return LabelledTracks(features, np.array([row.label for row in own], np.int64), [row.group for row in own])
+    return LabelledTracks(
+        features, np.array([row.label for row in own], np.int64), np.array([row.fold for row in own], np.int64)
+    )
 
 
 main = StageCommand("songs", Config, lambda context, config: run(context, config.settings)).main

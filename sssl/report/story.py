@@ -79,7 +79,7 @@ class Story:
         if self.song_model is None or self.used is None:
             return None
         posterior = np.array([row.probabilities for row in self.used.scores if row.probabilities is not None])
-        return self.song_model.classifier_for(self.track.split).without_sound(posterior)
+        return self.song_model.classifier_for(self.track.split, self.track.fold).without_sound(posterior)
 
     @property
     def why_the_timeline_differs(self) -> str | None:

@@ -3,15 +3,13 @@ sound, and a kernel machine over the sound. How much each counts is decided by t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from sssl.metrics import Bin, reliability
 from sssl.songs.kernel import Kernel, fit_kernel
@@ -21,7 +19,6 @@ from sssl.songs.threshold import Threshold, bins_for, choose_threshold
 
 OPINIONS = ("network", "softmax", "kernel")
 """Whose log probabilities are pooled, in this order."""
-_LEFT_OUT_FOLDS = 5
 _TRUST = 4.0
 """Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some tracks' worth, so that
 few labels cannot decide for one opinion alone."""
@@ -30,18 +27,17 @@ _FARTHER = 0.75
 """Of the familiarity that the strangest labelled track has to the others. On 419 clips that is 0.40; clips with two
 standard deviations added to every statistic have 0.14 to 0.46, random ones 0.02 (LOG.md)."""
 
-Splits = list[tuple[NDArray[np.int64], NDArray[np.int64]]]  # rows to fit to, rows left out
-
 
 class LabelledTracks(NamedTuple):
-    """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and groups [N]."""
+    """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and cross-fitting folds [N], each of which has all
+    tracks of a group."""
 
     features: Floats
     labels: NDArray[np.int64]
-    groups: Sequence[str]
+    folds: NDArray[np.int64]
 
     def take(self, rows: NDArray[np.int64]) -> LabelledTracks:
-        return LabelledTracks(self.features[rows], self.labels[rows], [self.groups[row] for row in rows])
+        return LabelledTracks(self.features[rows], self.labels[rows], self.folds[rows])
 
 
 @dataclass(frozen=True)
@@ -103,9 +99,9 @@ class Part:
 class SongModel:
     """What is fitted to labelled tracks, and how reliable it is.
 
-    `classifier` knows the labels of train and of held-out tracks, `held_out_classifier` those of train tracks alone: it
-    is for held-out tracks, so that these go on to show what labels are worth. `threshold`, `reliability` and `parts`
-    come from train tracks that were left out of the fit.
+    No labelled track is labelled by what knows its label: `by_fold` has a classifier for the train tracks of each fold,
+    fitted to the other folds, and `held_out_classifier` knows no held-out track. `classifier` was fitted to all of
+    them, and is for new music. `threshold`, `reliability` and `parts` come from left-out train tracks, too.
     """
 
     classifier: SongClassifier
@@ -115,10 +111,16 @@ class SongModel:
     parts: tuple[Part, ...] = ()
     unlike_below: float | None = None
     """Familiarity below which a track is unlike anything labelled: nobody knows what its confidence is worth."""
+    by_fold: dict[int, SongClassifier] = field(default_factory=dict)
+    """Empty where all train tracks are of one fold, or an earlier version fitted it."""
 
-    def classifier_for(self, split: str | None) -> SongClassifier:
-        """Return the classifier that labels the tracks of a split, or new music."""
-        return self.held_out_classifier if split == "test" else self.classifier
+    def classifier_for(self, split: str | None, fold: int | None) -> SongClassifier:
+        """Return the classifier that labels the tracks of a split (and of train tracks a fold), or new music."""
+        if split == "test":
+            return self.held_out_classifier
+        if split == "train" and fold is not None:
+            return self.by_fold.get(fold, self.classifier)
+        return self.classifier
 
 
 def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, config: SongConfig) -> SongModel:
@@ -128,7 +130,7 @@ def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, con
     With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees no score
     of a network that knows the label; with a single model its probabilities are too sure. New music is scored by the
     mean of all members, which is right more often than one member: there its probabilities are rather too low. What
-    the fit is judged by comes from fits that left out the track's group.
+    the fit is judged by comes from fits that left out the track's fold.
     """
     fitted = fit_classifier(train, classes, config)
     confidence = fitted.left_out.max(axis=1)
@@ -138,40 +140,55 @@ def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, con
     every = LabelledTracks(
         np.concatenate([train.features, held_out.features]),
         np.concatenate([train.labels, held_out.labels]),
-        [*train.groups, *held_out.groups],
+        np.concatenate([train.folds, held_out.folds]),
     )
     classifier = _fit_opinions(every, classes, config, fitted.classifier.weights)
-    return SongModel(classifier, fitted.classifier, threshold, bins, fitted.parts, fitted.unlike_below)
+    return SongModel(
+        classifier=classifier,
+        held_out_classifier=fitted.classifier,
+        threshold=threshold,
+        reliability=bins,
+        parts=fitted.parts,
+        unlike_below=fitted.unlike_below,
+        by_fold=fitted.by_fold,
+    )
 
 
 class Fitted(NamedTuple):
-    """A song classifier, its probabilities [N, C] for each track by a fit that left out the track's group ([0, C] where
-    all tracks are of one group), what its parts are worth, and the familiarity below which tracks are unlike these."""
+    """A song classifier, its probabilities [N, C] for each track by a fit that left out the track's fold ([0, C] where
+    all tracks are of one), what its parts are worth, the familiarity below which tracks are unlike these, and the fits
+    that left out a fold."""
 
     classifier: SongClassifier
     left_out: Floats
     parts: tuple[Part, ...] = ()
     unlike_below: float | None = None
+    by_fold: dict[int, SongClassifier] = {}  # noqa: RUF012
 
 
 def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> Fitted:
     """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that they left out."""
-    splits = _splits(tracks, classes)
-    if not splits:
-        return Fitted(_fit_opinions(tracks, classes, config, (0.0, 1.0, 0.0)), np.empty((0, classes)))
+    folds = np.unique(tracks.folds)
+    if len(folds) < 2:
+        return Fitted(_fit_opinions(tracks, classes, config), np.empty((0, classes)))
+    by_fold: dict[int, SongClassifier] = {}
     opinions = np.empty((len(OPINIONS), len(tracks.labels), classes))
     least_familiar = np.inf
-    for fitted_to, left_out in splits:
-        classifier = _fit_opinions(tracks.take(fitted_to), classes, config)
+    for fold in folds:
+        left_out = np.flatnonzero(tracks.folds == fold)
+        classifier = _fit_opinions(tracks.take(np.flatnonzero(tracks.folds != fold)), classes, config)
         opinions[:, left_out] = classifier.opinions(tracks.features[left_out])
         familiarity = classifier.familiarity(tracks.features[left_out])
         if familiarity is not None:
             least_familiar = min(least_familiar, float(familiarity.min()))
+        by_fold[int(fold)] = classifier
     pool = np.empty((len(tracks.labels), classes))
-    for fitted_to, left_out in splits:
+    for fold, classifier in by_fold.items():
+        others, left_out = np.flatnonzero(tracks.folds != fold), np.flatnonzero(tracks.folds == fold)
         # Weights that have not seen the track's label either.
-        weights = fit_weights(opinions[:, fitted_to], tracks.labels[fitted_to])
+        weights = fit_weights(opinions[:, others], tracks.labels[others])
         pool[left_out] = pooled(opinions[:, left_out], weights)
+        by_fold[fold] = replace(classifier, weights=tuple(weights.tolist()))
     weights = fit_weights(opinions, tracks.labels)
     parts = [
         _part(name, log_p, tracks.labels, weight)
@@ -180,7 +197,7 @@ def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> 
     parts.append(_part("pool", pool, tracks.labels, None))
     classifier = _fit_opinions(tracks, classes, config, tuple(weights.tolist()))
     unlike_below = _FARTHER * least_familiar if np.isfinite(least_familiar) else None
-    return Fitted(classifier, np.exp(pool), tuple(parts), unlike_below)
+    return Fitted(classifier, np.exp(pool), tuple(parts), unlike_below, by_fold)
 
 
 def pooled(opinions: Floats, weights: Floats) -> Floats:
@@ -227,18 +244,3 @@ def _part(name: str, log_p: Floats, labels: NDArray[np.int64], weight: float | N
     right = log_p.argmax(axis=1) == labels
     loss = -log_p[np.arange(len(labels)), labels]
     return Part(name, float(right.mean()), float(loss.mean()), None if weight is None else float(weight))
-
-
-def _splits(tracks: LabelledTracks, classes: int) -> Splits:
-    """Split tracks into those to fit to and those left out, by group; no split where there is one group."""
-    folds = min(_LEFT_OUT_FOLDS, len(set(tracks.groups)))
-    if folds < 2:
-        return []
-    splitter = StratifiedGroupKFold(folds) if _fewest_groups(tracks, classes) >= folds else GroupKFold(folds)
-    return list(splitter.split(*tracks))
-
-
-def _fewest_groups(tracks: LabelledTracks, classes: int) -> int:
-    """Return in how many groups the class occurs that occurs in the fewest."""
-    pairs = set(zip(tracks.labels.tolist(), tracks.groups, strict=True))
-    return min(sum(label == c for label, _ in pairs) for c in range(classes))

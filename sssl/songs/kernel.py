@@ -15,6 +15,7 @@ Floats = NDArray[np.float64]
 _LANDMARKS = 128  # 300 were no better on 419 clips (LOG.md), and each is a row of the manifest
 _WIDTH = 0.5  # exponent of the kernel at a mean squared distance of 1 per statistic
 _STRENGTH = 10.0  # scikit-learn's C
+_DECIMALS = 4  # of standard deviations: landmarks are most of what a song model's JSON holds
 _SMALL = 1e-3  # penalty of the bias, which takes no side
 
 
@@ -48,7 +49,7 @@ def fit_kernel(sound: Floats, labels: NDArray[np.int64], classes: int) -> Kernel
     Nyström method to speed up kernel machines", 2001): what is fitted stays small however many tracks there are."""
     mean, std = sound.mean(axis=0), sound.std(axis=0)
     scale = np.where(std > 0, std, 1.0)
-    z = _standardised(sound, mean, scale)
+    z = np.round(_standardised(sound, mean, scale), _DECIMALS)
     approximation = Nystroem(gamma=_gamma(z.shape[1]), n_components=min(_LANDMARKS, len(z)), random_state=0)
     x = approximation.fit_transform(z)
     penalty = np.full(classes * (1 + x.shape[1]), 1 / _STRENGTH)

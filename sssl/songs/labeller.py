@@ -75,8 +75,9 @@ class Labeller:
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
             raise Unlabelled(track_id, "non-finite", "the model gave no usable posterior")
+        of = "train" if split is None and fold is not None else split
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
-        return self.maker.song(track_id, probabilities[finite], sound[finite].astype(np.float64), start_s, split)
+        return self.maker.song(track_id, probabilities[finite], sound[finite].astype(np.float64), start_s, of, fold)
 
 
 def new_track(track_id: str, uri: str) -> Catalog:

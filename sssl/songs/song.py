@@ -29,12 +29,20 @@ class SongMaker:
     round: int
     model_id: str
 
-    def song(self, track_id: str, posterior: Floats, sound: Floats, start_s: Floats, split: str | None = None) -> Song:
+    def song(
+        self,
+        track_id: str,
+        posterior: Floats,
+        sound: Floats,
+        start_s: Floats,
+        split: str | None = None,
+        fold: int | None = None,
+    ) -> Song:
         """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K] and starts [N].
 
-        Its split says which classifier may label it; new music has none.
+        Its split and fold say which classifier may label it; new music has none.
         """
-        classifier, features = self.model.classifier_for(split), statistics(posterior, sound)[None]
+        classifier, features = self.model.classifier_for(split, fold), statistics(posterior, sound)[None]
         (probabilities,) = classifier.probabilities(features)
         peak = int(probabilities.argmax())
         familiarity = classifier.familiarity(features)

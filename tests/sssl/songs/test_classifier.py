@@ -37,8 +37,9 @@ def test_statistics_do_not_depend_on_the_order_of_segments():
 
 
 def tracks_of(features, labels, groups=None):
-    groups = range(len(labels)) if groups is None else groups
-    return LabelledTracks(features, labels, [f"g{group}" for group in groups])
+    """Tracks of as many groups as there are, or of some, dealt into five folds."""
+    groups = np.arange(len(labels)) if groups is None else np.asarray(groups)
+    return LabelledTracks(features, labels, groups.astype(int) % 5)
 
 
 NONE = tracks_of(np.empty((0, 6)), np.empty(0, int))
@@ -268,9 +269,9 @@ def test_held_out_tracks_teach_only_the_classifier_of_new_music():
     assert model.classifier != alone.classifier
     maker = SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
     segments, sound, start_s = posterior([0, 0, 1]), np.empty((3, 0)), np.array([0.0, 3.0, 6.0])
-    by_split = {"test": model.held_out_classifier, "train": model.classifier, None: model.classifier}
+    by_split = {"test": model.held_out_classifier, "train": model.by_fold[2], None: model.classifier}
     for split, classifier in by_split.items():
-        song = maker.song("t", segments, sound, start_s, split)
+        song = maker.song("t", segments, sound, start_s, split, fold=2)
         assert song.probabilities == classifier.probabilities(statistics(segments, sound)[None])[0].tolist()
 
 
@@ -365,6 +366,20 @@ def test_a_kernel_learns_what_no_straight_line_divides():
     similar = kernel.similarities(sound)
     assert similar.min() >= 0
     assert similar.max() <= 1
+
+
+def test_a_train_track_is_labelled_by_what_does_not_know_its_label():
+    """Sound that tells the track and nothing else: whoever had learned from a track would know it again."""
+    rng = np.random.default_rng(0)
+    features = np.concatenate([np.full((60, 6), np.log(1 / 3)), rng.normal(0, 1, (60, 12))], axis=1)
+    tracks = tracks_of(features, rng.integers(0, 3, 60))
+    model = fit_songs(tracks, tracks_of(np.empty((0, 18)), np.empty(0, int)), 3, SongConfig())
+    assert sorted(model.by_fold) == [0, 1, 2, 3, 4]
+    known = model.classifier.opinions(features)[2].argmax(axis=1) == tracks.labels
+    own = [model.classifier_for("train", fold) for fold in tracks.folds]
+    left_out = [one.opinions(row[None])[2].argmax() for one, row in zip(own, features, strict=True)] == tracks.labels
+    assert known.mean() > 0.9
+    assert left_out.mean() < 0.6
 
 
 def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():
