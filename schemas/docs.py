@@ -25,11 +25,19 @@ the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A progra
 The path of a file names its generation; the generation's `manifest.json` has the stage, round, configuration, code version and
 parents that made it. `suspects`, `manifests` and `files`, at the end, exist in SQL only.
 
-`features.log_mel` is one value a row, which any Parquet reader takes as bytes. NumPy reads all of a file, whose rows are those of the
-same part of `segments`, after `table = pyarrow.parquet.read_table(path).combine_chunks()`, without copying them again
-(`about["mel"]` says how to make the same from a waveform):
+`features.log_mel` is one value per row, which any Parquet reader takes as bytes. NumPy reads all of a file, whose rows are those of the
+same part of `segments`, without copying them again (`about["mel"]` says how to make the same from a waveform):
 
 ```python
+import json
+
+import numpy as np
+import pyarrow.parquet
+
+import sssl
+
+path = sssl.open("demo").files("features")[0]
+table = pyarrow.parquet.read_table(path).combine_chunks()
 about = json.loads(table.schema.metadata[b"sssl.log_mel"])
 log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(-1, *about["shape"])
 ```

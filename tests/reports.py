@@ -57,6 +57,7 @@ def catalog_rows(held_out, tracks=TRACKS, per_part=TRACKS_PER_PART, uri="/nowher
             label=CLASSES[i % 2],
             split="test" if held_out and i % 4 < 2 and i % TRACKS < 24 else "train",
             part=i // per_part,
+            fold=i // 4 % 4,
         )
         for i, name in enumerate(sorted(names))
     ]

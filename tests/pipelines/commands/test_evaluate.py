@@ -92,7 +92,7 @@ def test_pruned_segments_carry_no_weight_and_keep_their_label(evaluated):
 
 
 def test_only_what_was_decoded_is_published(evaluated):
-    assert {m.table for m in evaluated.latest().manifests} == {"catalog", "segments", "ledger"}
+    assert {m.table for m in evaluated.latest().manifests} == {"catalog", "segments", "features", "ledger"}
     assert connect(evaluated, evaluated.latest()).sql("select count(*) from ledger").fetchall() == [(19,)]
 
 

@@ -96,7 +96,7 @@ def test_datasets_are_named_by_their_full_content_and_their_manifest(server, run
         assert run.store.url(f"{manifest.ref}/manifest.json") == json.loads(source.to_json())["uri"]
         assert json.loads(dataset.profile) == {"rows": manifest.rows, "sha256": manifest.digest}
         assert manifest.digest.startswith(dataset.digest)
-    assert found.keys() == {"catalog", "segments", "labels"}
+    assert found.keys() == {"catalog", "features", "labels"}
 
 
 def test_plots_that_show_no_single_track_are_artifacts(server, run):
