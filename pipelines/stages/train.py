@@ -74,11 +74,12 @@ def run(
         return context
     init = None if round or settings.init is None else read_weights(settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
-    settings = replace(settings, init=None if init is None else model_id(init)).settled(_labelled_tracks(snapshot))
+    settings = replace(settings, init=None if init is None else model_id(init))
     inputs = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
     inputs["labels"] = snapshot.get("labels", round)
     if round:
         inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
+    settings = settings.settled(_labelled_tracks(snapshot))
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
 
     def make(planned: Manifest) -> Made:

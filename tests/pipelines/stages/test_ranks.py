@@ -28,7 +28,7 @@ def test_two_processes_make_the_model_of_one_and_go_on_from_its_checkpoints(fini
     model = finished.latest().get("models", 0)
     root = shutil.copytree(finished.root, tmp_path / "out")
     folder = root / "models" / model.generation
-    for name in ("manifest.json", "model.safetensors", "member1.pt", "member1.json"):
+    for name in ("model.safetensors", "member1.pt", "member1.json"):  # a lost model is made again
         (folder / name).unlink()
     kept = (folder / "member0.pt").stat().st_mtime_ns
     done = subprocess.run([*TORCHRUN, *TRAIN, f"--output={root}"], env=ENV, capture_output=True, text=True, timeout=600)
