@@ -109,7 +109,8 @@ def abstentions(abstained: int, threshold: Threshold) -> str:
         return f"{counted(abstained, 'track')}: {fitted_without} left out of the fit cannot show {wanted}"
     above = counted(threshold.tracks_above, "track")
     return (
-        f"{counted(abstained, 'track')}, with a confidence below {threshold.abstain_below:.2f}. "
+        f"{counted(abstained, 'track')}, with a confidence below {threshold.abstain_below:.2f} "
+        "or unlike anything labelled. "
         f"Above it the label is right for {threshold.right_above} of {above} left out of the fit, "
         f"which shows a precision of {_share(threshold.precision_low)} ({wanted})"
     )

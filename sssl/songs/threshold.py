@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,13 +48,18 @@ def choose_threshold(confidence: Floats, correct: NDArray[np.bool_], config: Son
     right = correct[np.argsort(-confidence, kind="stable")].cumsum()[above - 1]
     low, _ = wilson(right / above, above, Z_95_ONE_SIDED)
     passing = np.flatnonzero(low >= config.wanted_precision)
-    lowest = float(-candidates[passing[-1]]) if len(passing) else None
+    lowest = _rounded_down(float(-candidates[passing[-1]])) if len(passing) else None
     return _threshold(confidence, correct, lowest, config.wanted_precision)
 
 
 def bins_for(tracks: int) -> int:
     """Return in how many bins a reliability curve of so many tracks is drawn."""
     return max(1, min(_MOST_BINS, tracks // _FEWEST_IN_BIN))
+
+
+def _rounded_down(confidence: float) -> float:
+    # The track whose confidence it is must not fall below it by another order of sums.
+    return math.floor(confidence * 1e6) / 1e6
 
 
 def _threshold(

@@ -9,7 +9,8 @@ def test_summary_says_what_the_threshold_is_and_what_shows_it():
         2, Threshold(0.531, 0.8, left_out_tracks=89, tracks_above=88, right_above=82, precision_low=0.872)
     )
     assert said == (
-        "2 tracks, with a confidence below 0.53. Above it the label is right for 82 of 88 tracks left "
+        "2 tracks, with a confidence below 0.53 or unlike anything labelled. "
+        "Above it the label is right for 82 of 88 tracks left "
         "out of the fit, which shows a precision of 0.872 (--wanted-precision 0.8)"
     )
 
