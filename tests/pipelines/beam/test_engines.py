@@ -60,5 +60,5 @@ def test_a_worker_that_dies_costs_the_job_and_a_rerun_completes_it(prism, finish
     again = prism.start(*segment)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == os.EX_OK, errors
-    expected = {table: finished.latest().get(table).digest for table in ("catalog", "segments", "ledger")}
+    expected = {table: finished.latest().get(table).digest for table in ("catalog", "segments", "features", "ledger")}
     assert {m.table: m.digest for m in Store.open(str(output)).latest().manifests} == expected
