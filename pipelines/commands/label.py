@@ -12,6 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from sssl.songs.labeller import Labeller
 
 _TABLES = (".csv", ".parquet")
+_UNKNOWN_BYTES = "surrogateescape"
+"""Names of files that are no UTF-8 are written as they are on the disk."""
 _AHEAD = 2
 """Tracks per process that are decoded, or wait for it, while others are scored."""
 
@@ -61,6 +64,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require(bool(self.music), "music", "nothing", "audio files, a folder or a catalog")
+        require(self.processes is None or self.processes > 0, "processes", self.processes, "1 or more")
         require_local("to", self.to)
 
 
@@ -151,9 +155,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         tracks = tracks_of(config.music)
         if config.to is None:
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(errors=_UNKNOWN_BYTES)
             songs = run(config, tracks, sys.stdout)
         else:
-            with replacing(Path(config.to)) as path, path.open("w", encoding="utf-8", newline="") as file:
+            with (
+                replacing(Path(config.to)) as path,
+                path.open("w", encoding="utf-8", errors=_UNKNOWN_BYTES, newline="") as file,
+            ):
                 songs = run(config, tracks, file)
     except (CatalogError, StoreError, OSError) as error:
         complain(error)
@@ -168,8 +177,9 @@ def main(argv: Sequence[str]) -> int:
 def _tracks_in(given: str) -> Iterator[tuple[str, str]]:
     """Yield id and URI of each track that a path or URL names."""
     fs, path = file_system(given)
-    if given.endswith(_TABLES) or any(sign in path for sign in "*?[") or fs.isdir(path):
+    is_glob = any(sign in path for sign in "*?[") and "://" not in given and not fs.isfile(path)
+    if given.endswith(_TABLES) or is_glob or fs.isdir(path):
         table = read_tracks(given, None, CatalogConfig())
         yield from zip(table["track_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
     else:
-        yield path.rpartition("/")[2], given
+        yield path.partition("?")[0].rpartition("/")[2] if "://" in given else path.rpartition("/")[2], given

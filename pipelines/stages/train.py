@@ -79,7 +79,13 @@ def run(
     inputs["labels"] = snapshot.get("labels", round)
     if round:
         inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
-    settings = settings.settled(_labelled_tracks(snapshot))
+    asked, settings = settings, settings.settled(_labelled_tracks(snapshot))
+    if (asked.bag, asked.mixup_alpha) != (settings.bag, settings.mixup_alpha) and not round:
+        console.print(
+            f"{_labelled_tracks(snapshot)} labelled train tracks: trained on single segments, without mixup "
+            "(--plain-from None: on bags, with mixup)",
+            soft_wrap=True,
+        )
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
 
     def make(planned: Manifest) -> Made:

@@ -38,7 +38,7 @@ def write_table(labelled: Iterable[Labelled], _classes: Sequence[str], to: TextI
         else:
             unsure = " (uncertain)" if one.song.abstained else ""
             cells = (one.track.track_id, one.song.label + unsure, f"{one.song.confidence:.2f}", _in_words(one.song))
-        table.add_row(*map(Text, cells))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(file=to, highlight=False).print(table)
 
 
@@ -72,7 +72,9 @@ def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         if own:
             to.write(f"#EXTGRP:{name}\n")
         for track, song in sorted(own, key=lambda pair: (-pair[1].confidence, pair[0].track_id)):
-            title = track.track_id.replace("\n", " ")
+            if "\n" in track.uri or "\r" in track.uri:
+                continue  # a playlist has no way to write it
+            title = printable(track.track_id)
             to.write(f"#EXTINF:{round(_end_s(song))},{title} ({song.label} {song.confidence:.2f})\n")
             to.write(track.uri.removeprefix("file://") + "\n")  # players want paths
 
@@ -83,6 +85,11 @@ WRITERS: dict[FormatName, Callable[[Iterable[Labelled], Sequence[str], TextIO], 
     "json": write_json,
     "m3u": write_m3u,
 }
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal or a playlist would act on: control characters become question marks."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _row(one: Labelled, classes: Sequence[str]) -> dict[str, Any]:

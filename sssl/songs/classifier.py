@@ -185,7 +185,7 @@ def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> 
     pool = np.empty((len(tracks.labels), classes))
     for fold, classifier in by_fold.items():
         others, left_out = np.flatnonzero(tracks.folds != fold), np.flatnonzero(tracks.folds == fold)
-        # Weights that have not seen the track's label either.
+        # Three numbers that were fitted to other tracks, of which the opinions know the label of this one.
         weights = fit_weights(opinions[:, others], tracks.labels[others])
         pool[left_out] = pooled(opinions[:, left_out], weights)
         by_fold[fold] = replace(classifier, weights=tuple(weights.tolist()))

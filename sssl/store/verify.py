@@ -16,7 +16,7 @@ from schemas.summaries import SUMMARIES
 from sssl.errors import StoreError
 from sssl.store import seal
 from sssl.store.folder import Store
-from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot
+from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot, check_version
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
 
@@ -53,13 +53,14 @@ def verify(store: Store, on_file: Callable[[], None] = lambda: None) -> Verified
     """Read every file of the tables, published or not, and every record, and compare digests.
 
     Raises:
-        StoreError: it is not an output folder.
+        StoreError: it is not an output folder, or a later version of the program wrote to it.
     """
     found = Verified()
     # Without what is hidden: files that are being written, and those that were set aside.
     sizes = {path: size for path, size in _sizes(store).items() if not path.rsplit("/", 1)[-1].startswith(".")}
     if MARK not in sizes and not any(path.endswith("/manifest.json") for path in sizes):
         raise StoreError(f"{store.root} is not an output folder (no {MARK}): check --output")
+    _refuse_later_versions(store, sizes)
     for damage in _damages(store, sizes):
         if damage is None:
             found.files += 1
@@ -68,6 +69,20 @@ def verify(store: Store, on_file: Callable[[], None] = lambda: None) -> Verified
             found.damages.append(damage)
     found.bytes = sum(sizes.values())
     return found
+
+
+def _refuse_later_versions(store: Store, sizes: Mapping[str, int]) -> None:
+    """Refuse a folder that a later version wrote to: what we cannot read of it is no damage.
+
+    Raises:
+        StoreError: so it was.
+    """
+    for path in sizes:
+        if path == MARK or path.endswith("/manifest.json"):
+            record = store.read_json_if_whole(path)
+            version = record.get("schema_version") if isinstance(record, dict) else None
+            if isinstance(version, int) and version > SCHEMA_VERSION:
+                check_version(version, store.url(path))
 
 
 def repair(store: Store, damages: list[Damage]) -> Snapshot:

@@ -17,7 +17,8 @@ def is_broken(path: str) -> bool:
             ((said,),) = database.execute("pragma quick_check(1)").fetchall()
             tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
     except sqlite3.DatabaseError as error:
-        return "locked" not in str(error)  # somebody looks at it
+        # A full disk, missing rights, or somebody who looks at it say nothing about what is in it.
+        return error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return said != "ok" or not tables.issuperset(("alembic_version", "experiments", "runs"))
 
 

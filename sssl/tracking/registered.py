@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from sssl.errors import StoreError
@@ -28,10 +29,14 @@ def registered_labeller(model: str, mlflow_uri: str | None) -> Labeller:
     try:
         if mlflow_uri is not None:
             mlflow.set_tracking_uri(mlflow_uri)
-        folder = Path(mlflow.artifacts.download_artifacts(model) if model.startswith("models:/") else model)
-        artifacts = Model.load(os.fspath(folder)).flavors["python_function"]["artifacts"]
-        weights, settings = (folder / artifacts[name]["path"] for name in ("weights", "settings"))
-        models = [path.read_bytes() for path in sorted(weights.iterdir())]
-        return make_labeller(models, json.loads(settings.read_bytes()))
-    except (MlflowException, KeyError, ValueError, OSError) as error:
-        raise StoreError(f"{model} is no model of sssl that can be loaded: {type(error).__name__}: {error}") from error
+        with TemporaryDirectory() as fetched:
+            is_registered = model.startswith("models:/")
+            folder = Path(mlflow.artifacts.download_artifacts(model, dst_path=fetched) if is_registered else model)
+            artifacts = Model.load(os.fspath(folder)).flavors["python_function"]["artifacts"]
+            weights, settings = (folder / artifacts[name]["path"] for name in ("weights", "settings"))
+            models = [path.read_bytes() for path in sorted(weights.iterdir())]
+            return make_labeller(models, json.loads(settings.read_bytes()))
+    except (MlflowException, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        # A message with a URL in it may have a password in it.
+        why = type(error).__name__ if "://" in str(error) else f"{type(error).__name__}: {error}"
+        raise StoreError(f"{model} is no model of sssl that can be loaded: {why}") from None

@@ -112,3 +112,22 @@ def test_nothing_is_written_to_the_models_folder(finished, music, capsys):
     before = {path: path.stat().st_mtime_ns for path in Path(finished.root).rglob("*")}
     label(capsys, "--model", finished.root, music / "new.wav")
     assert {path: path.stat().st_mtime_ns for path in Path(finished.root).rglob("*")} == before
+
+
+def test_names_with_signs_of_a_pattern_are_files_and_what_a_terminal_acts_on_is_not_printed(
+    finished, music, tmp_path, capsys
+):
+    odd = tmp_path / "song [live]?\x1b]0;title\x07.wav"
+    odd.write_bytes((music / "new.wav").read_bytes())
+    code, out, _ = label(capsys, "--model", finished.root, odd)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "song [live]?" in "".join(out.split("\n")[1])
+
+
+def test_a_server_that_cannot_be_reached_gives_no_password_away(music, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    flags = ("--model", "models:/x@y", "--mlflow-uri", "http://user:hunter2@127.0.0.1:9")
+    code, out, err = label(capsys, *flags, music / "new.wav")
+    assert code == 1
+    assert "hunter2" not in out + err

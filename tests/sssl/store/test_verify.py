@@ -133,6 +133,15 @@ def test_a_folder_that_is_no_output_is_refused(tmp_path):
         verify(Store.at(str(tmp_path)))
 
 
+def test_what_a_later_version_wrote_is_no_damage(store, capsys):
+    mark = store.read_json("sssl.json")
+    store.write_json("sssl.json", mark | {"schema_version": 99})
+    before = {path: store.read_bytes(path) for path in store.find("")}
+    assert main(["verify", "--output", store.root, "--repair"]) == 1
+    assert "schema version 99" in " ".join(capsys.readouterr().err.split())
+    assert {path: store.read_bytes(path) for path in store.find("")} == before
+
+
 def test_random_flips_are_all_found(store):
     """Each in a copy of its own: a bit anywhere in a file that is looked at."""
     chance, silent = random.Random(0), []
