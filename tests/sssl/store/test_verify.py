@@ -139,7 +139,8 @@ def test_what_a_later_version_wrote_is_no_damage(store, capsys):
     before = {path: store.read_bytes(path) for path in store.find("")}
     assert main(["verify", "--output", store.root, "--repair"]) == 1
     assert "schema version 99" in " ".join(capsys.readouterr().err.split())
-    assert {path: store.read_bytes(path) for path in store.find("")} == before
+    after = {path: store.read_bytes(path) for path in store.find("") if path != ".lock"}
+    assert after == before
 
 
 def test_random_flips_are_all_found(store):
