@@ -66,7 +66,7 @@ def test_without_a_split_nothing_is_suspect_and_the_view_is_empty(tmp_path):
 def test_before_the_first_scores_there_is_no_such_view(report_folder):
     store, snapshot = report_folder
     with pytest.raises(duckdb.CatalogException, match="suspects does not exist"):
-        connect(store, snapshot.only("catalog", "segments", "ledger", "labels")).sql("from suspects")
+        connect(store, snapshot.only("catalog", "segments", "features", "ledger", "labels")).sql("from suspects")
 
 
 def test_findings_say_what_was_found_and_what_became_of_the_model(report_folder):
