@@ -93,7 +93,9 @@ def digests(output):
 
 
 def test_segment_killed_at_random_moments_ends_with_the_same_tables(finished, catalog, tmp_path):
-    undisturbed = {table: finished.latest().get(table).digest for table in ("catalog", "segments", "ledger")}
+    undisturbed = {
+        table: finished.latest().get(table).digest for table in ("catalog", "segments", "features", "ledger")
+    }
     moments, attempt, flags = random.Random(0), 0, FAST[:4]
     for _ in range(KILLS):
         output = tmp_path / f"out{attempt}"
@@ -102,7 +104,7 @@ def test_segment_killed_at_random_moments_ends_with_the_same_tables(finished, ca
         time.sleep(moments.uniform(0, 2.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        if (output / "latest.json").exists():
+        if (output / "latest.json").exists() and digests(output):  # a new folder has a pointer to no table
             assert digests(output) == undisturbed
             attempt += 1
     output = tmp_path / f"out{attempt}"
