@@ -9,10 +9,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from types import ModuleType
 
 from pipelines.terminal.extras import how_to_install
-from sssl.version import __version__
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"sssl {__version__}")
+    parser.add_argument("--version", action="version", version=f"sssl {version('sssl')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     command = parser.parse_args(args[:1]).command
     # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight our own.

@@ -130,8 +130,9 @@ def strings_of(path):
 
 
 def test_no_message_leads_to_a_file_that_only_a_checkout_has():
-    """What `schemas` says of a column is left out: it is in the bytes of every table."""
+    """What `schemas` says of a column is left out: it is in the bytes of every table; and what writes a page of docs."""
     modules = [path for package in ("sssl", "pipelines") for path in (ROOT / package).rglob("*.py")]
+    modules.remove(ROOT / "sssl" / "audio" / "sound.py")
     texts = [(path, text) for path in modules for text in strings_of(path)]
     texts += [(path, path.read_text()) for path in (ROOT / "sssl").rglob("*.jinja")]
     assert not [(path.name, text) for path, text in texts if re.search(r"docs/|\w\.md\b", text)]

@@ -169,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if songs < len(tracks):
         console.print(
-            f"{len(tracks) - songs} of {len(tracks)} tracks not labelled; docs/reasons.md says more on each reason"
+            f"{len(tracks) - songs} of {len(tracks)} tracks not labelled; --format csv has the reason of each"
         )
     return 0 if songs else 1
 

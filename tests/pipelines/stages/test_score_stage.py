@@ -5,21 +5,17 @@ import pytest
 from pipelines.beam.job import Job
 from pipelines.stages.score import PartScorer
 from sssl.model.settings import ScoreConfig
-from sssl.store.manifest import Manifest
 
 
 @pytest.fixture
 def job(finished):
     """The job that scored round 0."""
     snapshot = finished.latest()
-    scores, dealt = snapshot.get("scores", 0), snapshot.catalog
-    planned = Manifest.plan("scores", "score", scores.config, inputs := inputs_of(snapshot), round=0)
-    assert planned.ref == scores.ref
-    return Job(finished, (planned,), {m.table: m.ref for m in inputs}, dealt.parts, dealt.classes)
-
-
-def inputs_of(snapshot):
-    return [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("models", 0)]
+    scores = snapshot.get("scores", 0)
+    inputs = [snapshot.get("catalog"), snapshot.get("models", 0)]
+    job = Job.of(finished, "score", ("scores",), scores.config, inputs, 0, named={"features": snapshot.features})
+    assert [planned.ref for planned in job.planned] == [scores.ref]
+    return job
 
 
 def test_parts_that_a_bundle_finished_before_it_is_tried_again_are_not_scored_again(job, monkeypatch):
