@@ -130,7 +130,7 @@ def strings_of(path):
 
 
 def test_no_message_leads_to_a_file_that_only_a_checkout_has():
-    """What `schemas` says of a column is left out: it is in the bytes of every table; and what writes a page of docs."""
+    """But for what `schemas` says of a column, which is in the bytes of each table, and for what writes a page."""
     modules = [path for package in ("sssl", "pipelines") for path in (ROOT / package).rglob("*.py")]
     modules.remove(ROOT / "sssl" / "audio" / "sound.py")
     texts = [(path, text) for path in modules for text in strings_of(path)]
