@@ -22,8 +22,7 @@ import tyro
 from pipelines.terminal.console import bar, console
 from pipelines.terminal.flags import complain, parse, require_local
 from schemas import Catalog
-from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.read import read_tracks
+from sssl.catalog.read import new_track, read_unlabelled
 from sssl.config import require
 from sssl.errors import CatalogError, StoreError, Unlabelled
 from sssl.export.labels import WRITERS, FormatName, Labelled
@@ -76,8 +75,8 @@ def tracks_of(music: Sequence[str]) -> list[Catalog]:
     """
     found: dict[str, Catalog] = {}
     for given in music:
-        for track_id, uri in _tracks_in(given):
-            found.setdefault(uri, Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None))
+        for track in _tracks_in(given):
+            found.setdefault(track.uri, track)
     return list(found.values())
 
 
@@ -174,12 +173,12 @@ def main(argv: Sequence[str]) -> int:
     return 0 if songs else 1
 
 
-def _tracks_in(given: str) -> Iterator[tuple[str, str]]:
-    """Yield id and URI of each track that a path or URL names."""
+def _tracks_in(given: str) -> list[Catalog]:
+    """List the tracks that a path or URL names."""
     fs, path = file_system(given)
     is_glob = any(sign in path for sign in "*?[") and "://" not in given and not fs.isfile(path)
     if given.endswith(_TABLES) or is_glob or fs.isdir(path):
-        table = read_tracks(given, None, CatalogConfig())
-        yield from zip(table["track_id"].to_pylist(), table["uri"].to_pylist(), strict=True)
-    else:
-        yield path.partition("?")[0].rpartition("/")[2] if "://" in given else path.rpartition("/")[2], given
+        return read_unlabelled(given)
+    # What follows a question mark in a URL may be a signature, and is no part of a name.
+    name = path.partition("?")[0] if "://" in given else path
+    return [new_track(name.rpartition("/")[2], given)]

@@ -35,6 +35,7 @@ from sssl.store.manifest import Made, Manifest, Snapshot, digest_of
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 from sssl.tracking.tracker import Tracker, Untracked, without_secrets
 from sssl.urls import opened
+from sssl.words import counted
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,15 @@ def run(
     inputs["labels"] = snapshot.get("labels", round)
     if round:
         inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
-    asked, settings = settings, settings.settled(_labelled_tracks(snapshot))
-    if (asked.bag, asked.mixup_alpha) != (settings.bag, settings.mixup_alpha) and not round:
-        console.print(
-            f"{_labelled_tracks(snapshot)} labelled train tracks: trained on single segments, without mixup "
-            "(--plain-from None: on bags, with mixup)",
-            soft_wrap=True,
-        )
+    asked, tracks = settings, _labelled_tracks(snapshot)
+    settings = asked.settled(tracks)
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
 
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
+        if (asked.bag, asked.mixup_alpha) != (settings.bag, settings.mixup_alpha):
+            instead = "on single segments, without mixup (--plain-from None: on bags, with mixup)"
+            console.print(f"{counted(tracks, 'labelled train track')}: trained {instead}", soft_wrap=True)
         check_size(settings.model, inputs["features"].settings(MelConfig, "cut"))
         start = inputs["models"].files[0] if round else None
         if init is not None:

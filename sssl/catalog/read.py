@@ -83,8 +83,7 @@ def read_tracks(
     Raises:
         CatalogError: as there.
     """
-    table = _read_table(catalog) if catalog.endswith((".csv", ".parquet")) else _list_audio(catalog)
-    _check_ids(table, catalog)
+    table = _read_music(catalog)
     if labels is not None:
         table = _join_labels(table, _read_table(labels), labels)
     _check_values(table, catalog, "label", config.classes, "give the class set by --classes")
@@ -218,6 +217,28 @@ def _write_file(store: Store, generation: str, first: int, tracks: pa.Table, sta
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_unlabelled(catalog: str) -> list[Catalog]:
+    """Read ids and URIs of a catalog as `read_tracks` does, whatever its labels and other columns say.
+
+    Raises:
+        CatalogError: a column is missing, an id is doubled, or there is no track at all.
+    """
+    music = _read_music(catalog)
+    return list(map(new_track, music["track_id"].to_pylist(), music["uri"].to_pylist()))
+
+
+def new_track(track_id: str, uri: str) -> Catalog:
+    """Return the row of a track that is in no catalog of ours."""
+    return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None)
+
+
+def _read_music(catalog: str) -> pa.Table:
+    """Read a table of tracks, or list a folder or a glob as one; each track has an id of its own and a URI."""
+    table = _read_table(catalog) if catalog.endswith((".csv", ".parquet")) else _list_audio(catalog)
+    _check_ids(table, catalog)
+    return table
 
 
 def _read_table(url: str) -> pa.Table:

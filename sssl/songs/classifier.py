@@ -161,16 +161,16 @@ class Fitted(NamedTuple):
 
     classifier: SongClassifier
     left_out: Floats
-    parts: tuple[Part, ...] = ()
-    unlike_below: float | None = None
-    by_fold: dict[int, SongClassifier] = {}  # noqa: RUF012
+    parts: tuple[Part, ...]
+    unlike_below: float | None
+    by_fold: dict[int, SongClassifier]
 
 
 def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> Fitted:
     """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that they left out."""
     folds = np.unique(tracks.folds)
     if len(folds) < 2:
-        return Fitted(_fit_opinions(tracks, classes, config), np.empty((0, classes)))
+        return Fitted(_fit_opinions(tracks, classes, config), np.empty((0, classes)), (), None, {})
     by_fold: dict[int, SongClassifier] = {}
     opinions = np.empty((len(OPINIONS), len(tracks.labels), classes))
     least_familiar = np.inf

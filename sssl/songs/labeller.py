@@ -16,6 +16,7 @@ from sssl.arrays import mean_of_models
 from sssl.audio.cut import CutTrack, cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
+from sssl.catalog.read import new_track
 from sssl.errors import Unlabelled
 from sssl.model.ensemble import Model, load
 from sssl.model.score import posteriors
@@ -78,11 +79,6 @@ class Labeller:
         of = "train" if split is None and fold is not None else split
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
         return self.maker.song(track_id, probabilities[finite], sound[finite].astype(np.float64), start_s, of, fold)
-
-
-def new_track(track_id: str, uri: str) -> Catalog:
-    """Return the row of a track that is in no catalog."""
-    return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None)
 
 
 def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:

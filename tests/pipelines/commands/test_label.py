@@ -58,7 +58,8 @@ def test_a_folder_is_labelled_and_what_cannot_be_has_a_reason(finished, music, c
 
 def test_a_catalog_keeps_its_ids_and_needs_no_labels(finished, music, tmp_path, capsys):
     table = tmp_path / "new.csv"
-    table.write_text(f"track_id,uri\nfirst,{music / 'new.wav'}\nsecond,{tmp_path / 'missing.wav'}\n")
+    rows = f"first,{music / 'new.wav'},of another class set\nsecond,{tmp_path / 'missing.wav'},\n"
+    table.write_text(f"track_id,uri,label\n{rows}")
     code, out, _ = label(capsys, "--model", finished.root, table, "--format", "json")
     first, second = map(json.loads, out.splitlines())
     assert code == 0
