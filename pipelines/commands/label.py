@@ -87,7 +87,7 @@ def label(tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahe
     started = deque((track, pool.submit(cut, track)) for track in islice(waiting, ahead))
     while started:
         track, result = started.popleft()
-        done = pool.result(result)
+        done = result.result()
         started.extend((following, pool.submit(cut, following)) for following in islice(waiting, 1))
         if isinstance(done, Failure):
             yield Labelled(track, None, done.reason, done.detail)
@@ -119,7 +119,6 @@ def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> int:
     processes = min(config.processes or cores(), len(tracks))
     pool = IsolatedPool(processes, config.limits, preload="sssl.audio.cut")
     try:
-        pool.submit(len, ())  # its processes import torch while this one does
         labeller = load_labeller(config.model, config.mlflow_uri)
         labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))
         WRITERS[config.format](labelled, labeller.maker.classes, to)

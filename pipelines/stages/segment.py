@@ -58,7 +58,7 @@ class _Started(NamedTuple):
     tracks: list[Catalog]
     before: PartBefore
     todo: list[Catalog]
-    results: list[Future[CutTrack]]
+    results: list[Future[CutTrack | Failure]]
 
 
 class CutPart(beam.DoFn):
@@ -100,7 +100,7 @@ class CutPart(beam.DoFn):
         if not todo and before.holds(tracks):
             ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, summarize_ledger(tracks, ledger))
-        cuts = [_cut_or_failed(track, self._pool.result(result)) for track, result in zip(todo, results, strict=True)]
+        cuts = [_cut_or_failed(track, result.result()) for track, result in zip(todo, results, strict=True)]
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 

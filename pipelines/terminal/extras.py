@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _OF_REPORT = ("jinja2", "librosa", "markupsafe", "matplotlib", "pandas", "scipy", "sklearn")
-_OF_WORK = ("apache_beam", "av", "pebble", "safetensors", "soundfile", "soxr", "torch", "torchaudio")
+_OF_WORK = ("apache_beam", "av", "safetensors", "soundfile", "soxr", "torch", "torchaudio")
 PACKAGES = {
     "gcp": ("gcsfs", "google"),
     "mlflow": ("mlflow",),

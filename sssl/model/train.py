@@ -87,7 +87,7 @@ def train_share(training: Training, processes: int, ranks: Ranks, report: Callab
             report()
         for future in running:
             try:
-                outcome = pool.result(future)
+                outcome = future.result()
             except RuntimeError as error:
                 if not lacks_memory(error):
                     raise

@@ -5,30 +5,30 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import pickle
 import resource
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
-
-from pebble import ProcessExpired, ProcessPool
-from pebble.pool.process import PoolManager
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _BEAT_S, _PAUSE_S = 0.5, 20.0
 """How often to look at the clock, and what of a difference is taken for standing still."""
 _MOST_IDLE_DEATHS = 100
+_UNREAPED_S = 10.0
+"""How long one that has let go of its pipe may take to end by itself."""
 
 
 @dataclass(frozen=True)
@@ -50,77 +50,147 @@ class Limits:
 
 
 class IsolatedPool:
-    """A pool of processes, kept warm; one that dies is replaced."""
+    """A pool of processes, kept warm; one that dies is replaced.
+
+    Each has a pipe and a thread of ours to itself. Pools whose processes share a queue share its lock, too, and one
+    that is killed while it holds that lock stops all the others for good.
+    """
 
     def __init__(self, processes: int, limits: Limits, preload: str) -> None:
         # Forked from a clean server that has imported `preload`: no threads or locks of ours come along, and a
         # replacement costs milliseconds instead of an import of torch.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
-        self._limits = limits
+        _start_fork_server(context)
         # Nothing is ever sent. We alone hold the writing end, and the system closes it when we are gone.
         watched, self._held = context.Pipe(duplex=False)
-        arguments = (watched, limits.memory_mb)
-        self._pool = ProcessPool(processes, context=context, initializer=_set_up, initargs=arguments)
-        self._pool._pool_manager = _Replacing(self._pool._context, context)
-        self._asked: WeakKeyDictionary[Future[Any], tuple[Callable[[Any], Any], Any, int]] = WeakKeyDictionary()
+        self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._pulse = _Pulse()
-        _start_fork_server(context)
+        self._workers = [_Worker(context, watched, limits, self._pulse) for _ in range(processes)]
+        self._threads = [threading.Thread(target=w.serve, args=(self._asked,), daemon=True) for w in self._workers]
+        for thread in self._threads:
+            thread.start()
 
-    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-        """Start on an item; `result` of the future is what `result()` of this class takes."""
-        future: Future[Result] = self._pool.schedule(function, args=[item], timeout=self._limits.timeout_s)
-        self._asked[future] = (function, item, self._pulse.pauses)
-        return future
+    def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result | Failure]:
+        """Start on an item. An exception of the function itself is the future's."""
+        asked = _Asked(function, item)
+        self._asked.put(asked)
+        return asked.future
 
     def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | Failure]:
         """Apply `function` to each item, in order. An exception of `function` itself is raised."""
         for future in [self.submit(function, item) for item in items]:
-            yield self.result(future)
-
-    def result(self, future: Future[Any]) -> Any | Failure:
-        """Wait for an item. An exception of the function itself is raised."""
-        try:
-            return future.result()
-        except FutureTimeout:
-            function, item, pauses = self._asked[future]
-            time.sleep(2 * _BEAT_S)  # whoever wakes up first may be the one that tells the time limit
-            if self._pulse.pauses > pauses:
-                return self.result(self.submit(function, item))  # the machine slept, not the decoder
-            return Failure("decoder-timeout", f"took longer than {self._limits.timeout_s} s")
-        except ProcessExpired as death:
-            if death.exitcode == -signal.SIGKILL:
-                return Failure("decoder-killed", "its process was killed (signal 9)")
-            return Failure("decoder-crash", f"its process ended with exit code {death.exitcode}")
-        except MemoryError:
-            return Failure("decoder-memory", f"needed more than {self._limits.memory_mb} MiB")
+            yield future.result()
 
     def close(self) -> None:
         """End the processes at once."""
         self._pulse.stop()
-        self._pool.stop()
-        self._pool.join()
+        for worker in self._workers:
+            worker.close()
+        for _ in self._threads:
+            self._asked.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
-class _Replacing(PoolManager):
-    """Starts another process where one dies between two items; pebble would give the pool up."""
+class _Asked:
+    """An item to work on, and where its result goes."""
 
-    deaths = 0
+    def __init__(self, function: Callable[[Any], Any], item: Any) -> None:
+        self.function, self.item = function, item
+        self.future: Future[Any] = Future()
 
-    def find_expired_task(self, worker_id: int) -> Any:
-        """Return what a process that died was working on.
 
-        Raises:
-            LookupError: nothing.
-            BrokenProcessPool: so it is time and again.
-        """
-        running = [task for task in list(self.task_manager.tasks.values()) if task.worker_id == worker_id]
-        if running:
-            return running[0]
-        self.deaths += 1
-        if self.deaths > _MOST_IDLE_DEATHS:
-            raise BrokenProcessPool("processes of the pool die before they start on anything")
-        raise LookupError(worker_id)
+class _Worker:
+    """One process after the other, fed by one thread."""
+
+    _of_processes = threading.Lock()
+    """Held while a process is started or reaped: `multiprocessing` leaves that to one thread at a time."""
+
+    def __init__(self, context: ForkServerContext, watched: Connection, limits: Limits, pulse: _Pulse) -> None:
+        self._context, self._watched, self._limits, self._pulse = context, watched, limits, pulse
+        self._idle_deaths, self._closed = 0, False
+        self._start()
+
+    def serve(self, asked: SimpleQueue[_Asked | None]) -> None:
+        """Work on what is asked for, until there comes nothing."""
+        while (task := asked.get()) is not None:
+            if not task.future.set_running_or_notify_cancel():
+                continue
+            try:
+                task.future.set_result(self._work_on(task))
+            except BaseException as error:  # noqa: BLE001 (whoever waits for it gets it)
+                task.future.set_exception(error)
+
+    def close(self) -> None:
+        """End the process; whoever waits for it gets a BrokenProcessPool."""
+        with self._of_processes:
+            self._closed = True
+            self._process.kill()
+            self._process.join()
+
+    def _work_on(self, task: _Asked) -> Any:
+        self._hand_over(task)
+        pauses = self._pulse.pauses
+        try:
+            if not self._pipe.poll(self._limits.timeout_s):
+                return self._out_of_time(task, pauses)
+            result, error = self._pipe.recv()
+        except (EOFError, OSError):  # OSError: it died amid a message
+            return _failure_of(self._replace())
+        if isinstance(error, MemoryError):
+            return Failure("decoder-memory", f"needed more than {self._limits.memory_mb} MiB")
+        if error is not None:
+            raise error
+        return result
+
+    def _hand_over(self, task: _Asked) -> None:
+        """Have the process start on an item; one that died before that is no fault of the item's."""
+        while True:
+            try:
+                self._pipe.send((task.function, task.item))
+                self._pipe.recv()
+                return
+            except (EOFError, OSError):
+                self._replace()
+            self._idle_deaths += 1
+            if self._idle_deaths > _MOST_IDLE_DEATHS:
+                raise BrokenProcessPool("processes of the pool die before they start on anything")
+
+    def _out_of_time(self, task: _Asked, pauses: int) -> Any:
+        self._process.kill()
+        self._replace()
+        time.sleep(2 * _BEAT_S)  # whoever wakes up first may be the one that tells the time limit
+        if self._pulse.pauses > pauses:
+            return self._work_on(task)  # the machine slept, not the decoder
+        return Failure("decoder-timeout", f"took longer than {self._limits.timeout_s} s")
+
+    def _start(self) -> None:
+        self._pipe, theirs = self._context.Pipe()
+        self._process = self._context.Process(
+            target=_serve, args=(theirs, self._watched, self._limits.memory_mb), daemon=True
+        )
+        self._process.start()
+        theirs.close()  # the process has the only copy now, and the pipe ends with it
+
+    def _replace(self) -> int | None:
+        """Start another process for one that has ended; return the exit code of that one."""
+        with self._of_processes:
+            if self._closed:
+                raise BrokenProcessPool("the pool was closed")
+            self._process.join(_UNREAPED_S)
+            self._process.kill()
+            self._process.join()
+            exit_code = self._process.exitcode
+            self._pipe.close()
+            self._start()
+        return exit_code
+
+
+def _failure_of(exit_code: int | None) -> Failure:
+    if exit_code == -signal.SIGKILL:
+        return Failure("decoder-killed", "its process was killed (signal 9)")
+    return Failure("decoder-crash", f"its process ended with exit code {exit_code}")
 
 
 class _Pulse:
@@ -158,6 +228,23 @@ def _start_fork_server(context: ForkServerContext) -> None:
 
 
 def _nothing() -> None: ...
+
+
+def _serve(pipe: Connection, watched: Connection, memory_mb: int | None) -> None:
+    """Work on what comes through the pipe: say that an item has been started on, then send what came of it."""
+    _set_up(watched, memory_mb)
+    while True:
+        try:
+            asked = pipe.recv_bytes()
+        except EOFError:
+            return
+        pipe.send(None)
+        try:
+            function, item = pickle.loads(asked)  # noqa: S301 (of our own parent)
+            pipe.send((function(item), None))
+        except BaseException as error:  # noqa: BLE001 (whoever asked gets it)
+            error.add_note(traceback.format_exc())
+            pipe.send((None, error))
 
 
 def _set_up(watched: Connection, memory_mb: int | None) -> None:

@@ -4,7 +4,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +25,10 @@ def behave(how):
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "pid":
         return str(os.getpid())
+    if how == "what no pickle holds":
+        return threading.Lock()
+    if how == "dies handing over":
+        return DiesWhenPickled()
     if how == "hang":
         time.sleep(60)
     if how == "eat":
@@ -29,6 +36,18 @@ def behave(how):
     if how == "raise":
         raise ValueError("a mistake of ours")
     return how
+
+
+class DiesWhenPickled:
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang_once(started):
+    if Path(started).exists():
+        return "awake"
+    Path(started).touch()
+    return behave("hang")
 
 
 def hang(how, started):
@@ -100,7 +119,7 @@ def wait_until(holds, at_most_s):
 def test_a_process_that_dies_between_two_items_is_replaced(pool):
     """All of them at once, as the system does that needs memory."""
     for _ in range(3):
-        processes = {int(pool.result(pool.submit(behave, "pid"))) for _ in range(8)}
+        processes = {int(pid) for pid in pool.map(behave, ["pid"] * 8)}
         for process in processes:
             os.kill(process, signal.SIGKILL)
         assert list(pool.map(behave, ["a", "b", "c"])) == ["a", "b", "c"]
@@ -112,15 +131,34 @@ def test_who_was_killed_from_outside_may_be_tried_again(pool):
     assert REASONS[failure.reason].retryable
 
 
-def test_a_time_limit_that_passed_while_the_machine_slept_is_no_hang(pool, monkeypatch):
+def test_one_that_is_killed_while_it_hands_over_its_result_stops_no_other(pool):
+    a, first, b, second, c = pool.map(behave, ["a", "dies handing over", "b", "dies handing over", "c"])
+    assert (a, b, c) == ("a", "b", "c")
+    assert (first.reason, second.reason) == ("decoder-killed", "decoder-killed")
+
+
+def test_what_cannot_be_handed_over_is_an_error(pool):
+    with pytest.raises(Exception, match="pickle"):
+        pool.submit(behave, "what no pickle holds").result()
+    assert list(pool.map(behave, ["a"])) == ["a"]
+
+
+def test_whoever_waits_while_a_pool_is_closed_is_told(tmp_path):
+    pool = IsolatedPool(1, Limits(), preload="sssl.config")
+    running, waiting = (pool.submit(partial(hang, "asleep"), str(tmp_path / name)) for name in "ab")
+    wait_until((tmp_path / "a").exists, at_most_s=60)
+    pool.close()
+    for future in (running, waiting):
+        with pytest.raises(BrokenProcessPool, match="closed"):
+            future.result(timeout=10)
+
+
+def test_a_time_limit_that_passed_while_the_machine_slept_is_no_hang(pool, monkeypatch, tmp_path):
     """As whoever wakes up sees it: the clock has moved on, nobody has worked."""
-    asked = pool.submit(behave, "hang")
+    asked = pool.submit(hang_once, str(tmp_path / "started"))
+    wait_until((tmp_path / "started").exists, at_most_s=60)
     monkeypatch.setattr(pool._pulse, "pauses", pool._pulse.pauses + 1)
-    tried = []
-    submit = pool.submit
-    monkeypatch.setattr(pool, "submit", lambda function, item: tried.append(item) or submit(function, "awake"))
-    assert pool.result(asked) == "awake"
-    assert tried == ["hang"]
+    assert asked.result() == "awake"
 
 
 def test_standing_still_is_noticed(monkeypatch):
@@ -146,7 +184,7 @@ print("starting", flush=True)
 try:
     pool = IsolatedPool(2, Limits(), preload="sssl.audio.cut")
     try:
-        pool.result(pool.submit(behave, "hang"))
+        pool.submit(behave, "hang").result()
     finally:
         pool.close()
 except KeyboardInterrupt:
