@@ -7,15 +7,18 @@ Stopped anywhere and started again it goes on: each stage finds its finished par
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
+
 from pipelines.commands import report
+from pipelines.commands.outcome import outcome
 from pipelines.stages import judge, relabel, score, segment, songs, train
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.previous import TABLES
-from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump
 from schemas.summaries import SongsSummary
@@ -64,9 +67,13 @@ def run(context: Context, config: Config) -> Context:
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
+
+    def labels_suffice(tracks: pa.Table) -> None:
+        train.check_labels(tracks, config.segment.deal, config.method.train)
+
     init = config.method.train.init
     named = init and model_id(train.read_weights(init))
-    context = segment.run(context, config.catalog, config.labels, config.segment)
+    context = segment.run(context, config.catalog, config.labels, config.segment, labels_suffice)
     context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
     train.check(context.snapshot, config.method.train)
@@ -89,9 +96,8 @@ def run(context: Context, config: Config) -> Context:
         tracker.log(_song_metrics(context.snapshot), step=round)
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
-        findings = Findings.of(store, context.snapshot)
-        tracker.tag("sssl.findings", str(findings))
-        console.print(str(findings), soft_wrap=True)
+        tracker.tag("sssl.findings", str(Findings.of(store, context.snapshot)))
+    sys.stdout.write(outcome(store, context.snapshot, config.truth))
     return context
 
 

@@ -137,8 +137,16 @@ def _in_order(tracks: list[Catalog], *tables: pa.Table) -> pa.Table:
     return rows.take(pa.compute.sort_indices(order)).combine_chunks()
 
 
-def run(context: Context, catalog: str, labels: str | None, settings: Settings) -> Context:
+def run(
+    context: Context,
+    catalog: str,
+    labels: str | None,
+    settings: Settings,
+    check: Callable[[pa.Table], None] = lambda _: None,
+) -> Context:
     """Run the stage on a catalog, on top of what is published, and return the context with its tables.
+
+    `check` raises what later stages would have against the catalog, before anything is decoded.
 
     Raises:
         CatalogError: the catalog cannot be used.
@@ -146,7 +154,9 @@ def run(context: Context, catalog: str, labels: str | None, settings: Settings) 
     """
 
     def read(dealt: Dealt) -> pa.Table:
-        return read_catalog(catalog, labels, settings.deal, dealt, taken_down(context.store))
+        tracks = read_catalog(catalog, labels, settings.deal, dealt, taken_down(context.store))
+        check(tracks)
+        return tracks
 
     return run_on(context, read, settings)
 

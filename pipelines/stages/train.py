@@ -14,6 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar, console
@@ -21,6 +24,7 @@ from pipelines.terminal.flags import complain
 from schemas import records
 from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
 from sssl.audio.mel import MelConfig
+from sssl.catalog.assign import CatalogConfig
 from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import ModelSpec, dump, load, model_id
 from sssl.model.settings import TrainConfig
@@ -151,6 +155,19 @@ def _train(
     file = store.write_file(f"{training.folder}/model.safetensors", data, rows=training.spec.members)
     cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
     return Made({0: file}, records.dump(ModelsSummary(cpu_s, model_id(data))), knows_cpu_s=True)
+
+
+def check_labels(tracks: pa.Table, deal: CatalogConfig, settings: TrainConfig) -> None:
+    """Check that a catalog, not decoded yet, has enough labelled tracks of each class.
+
+    Raises:
+        TrainError: it has not; the message says which class.
+    """
+    learned = tracks.filter(pc.equal(tracks["split"], "train")).select(["label", "fold"]).drop_null()
+    by_fold = {name: [0] * deal.folds for name in deal.classes}
+    for label, fold in zip(learned["label"].to_pylist(), learned["fold"].to_pylist(), strict=True):
+        by_fold[label][fold] += 1
+    check_trainable(by_fold, settings.cross_fit)
 
 
 def check(snapshot: Snapshot, settings: TrainConfig) -> None:

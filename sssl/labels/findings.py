@@ -55,6 +55,8 @@ class Findings:
         """Say how many segments look wrong."""
         if not self.round:
             return "no split was made"
+        if not self.suspects:
+            return f"none of {self.segments} segments of train tracks looks wrong"
         return f"{self.suspects} of {self.segments} segments of train tracks look wrong"
 
     @property
@@ -63,7 +65,7 @@ class Findings:
         if not self.round or self.verdict is None:
             return "no model was judged after it" if self.round else "the model of the warm-up is in use"
         if not self.suspects:
-            return "nothing was trained after it"
+            return "the labels stand as they are, and no further model was needed"
         trained = "without them" if self.set_aside else "after it"
         return f"the model trained {trained} {_OUTCOMES[verdict_of(self.verdict)]}, because {self.verdict.reason}"
 

@@ -105,12 +105,14 @@ def test_a_bad_catalog_ends_with_its_reason(csv, message, tmp_path, capsys):
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_catalog_without_any_label_is_segmented_but_not_trained(catalog, tmp_path, capsys):
+def test_a_catalog_without_any_label_can_be_segmented_but_not_run(catalog, tmp_path, capsys):
     rows = [line.rsplit(",", 1)[0] for line in Path(catalog).read_text().splitlines()]
     (tmp_path / "c.csv").write_text("\n".join(rows[:4]))
     output = str(tmp_path / "o")
     assert run(["run", "--catalog", str(tmp_path / "c.csv"), "--output", output]) == 1
     assert "no track has a label" in capsys.readouterr().err
+    assert run(["segment", "--catalog", str(tmp_path / "c.csv"), "--output", output]) == 0
+    capsys.readouterr()
     assert run(["sql", "--output", output, "select count(*) as n from ledger", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == [{"n": 3}]
 

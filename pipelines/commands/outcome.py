@@ -1,0 +1,117 @@
+"""What a run says at its end: what was labelled, how good it is, what looks wrong, what failed, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.stages.segment import reasons_of
+from schemas.summaries import SongsSummary
+from sssl.evaluate.sections import wrong_segments
+from sssl.labels.findings import Findings
+from sssl.metrics import quality, wilson
+from sssl.songs.classifier import SongModel
+from sssl.songs.threshold import Threshold
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
+from sssl.store.rounds import guesses_in_use, in_use, read_rounds
+from sssl.tracking.tracker import without_secrets
+from sssl.words import counted
+
+
+def outcome(store: Store, snapshot: Snapshot, truth: str | None) -> str:
+    """Say in a few lines what came out; with the true sections, what the findings are worth, too."""
+    ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
+    guesses, findings = songs.about(SongsSummary), Findings.of(store, snapshot)
+    rows = {
+        "tracks labelled": f"{songs.rows} of {ledger.rows}",
+        "too uncertain": abstentions(guesses.abstained, songs.about(SongModel).threshold),
+        "segments": str(snapshot.get("segments").rows),
+        "not clean": reasons_of(ledger) or "none",
+        "look wrong": findings.found,
+    }
+    if truth is not None:
+        rows |= _against_truth(store, snapshot, truth, findings)
+    rows["model"] = findings.outcome
+    rows["held-out tracks"] = _held_out(store, snapshot, guesses)
+    rows |= _next_steps(store, findings, guesses)
+    return "\n".join(["", *(f"{name:<18}{value}" for name, value in rows.items()), ""])
+
+
+def abstentions(abstained: int, threshold: Threshold) -> str:
+    """Say how many tracks abstain, below which confidence, and what that was chosen for."""
+    tracks = counted(abstained, "track")
+    if threshold.wanted_precision is None:
+        return f"{tracks}, with a confidence below {threshold.abstain_below} or unlike anything labelled"
+    wanted = f"--wanted-precision {threshold.wanted_precision}"
+    if threshold.abstain_below is None:
+        fitted_without = counted(threshold.left_out_tracks, "track")
+        return f"{tracks}: {fitted_without} left out of the fit cannot show {wanted}"
+    above = counted(threshold.tracks_above, "track")
+    return (
+        f"{tracks}, with a confidence below {threshold.abstain_below:.2f} or unlike anything labelled. "
+        f"Above it the label is right for {threshold.right_above} of {above} left out of the fit, "
+        f"which shows a precision of {_share(threshold.precision_low)} ({wanted})"
+    )
+
+
+def held_out_quality(confusion: NDArray[np.float64], usual: int, classes: Sequence[str]) -> str:
+    """Say for how many held-out tracks labels are right (confusion [C, C], true classes in rows), and for how many the
+    class that is most common among the train tracks would be."""
+    found = quality(confusion)
+    if found.accuracy is None:
+        return "none, so nothing says how good the labels are"
+    low, high = wilson(found.accuracy, found.tracks)
+    by_usual = confusion[usual].sum() / found.tracks
+    said = (
+        f"published label right for {found.accuracy:.3f} of {found.tracks} "
+        f"(95 % interval {low:.2f} to {high:.2f}), always {classes[usual]} for {by_usual:.3f}"
+    )
+    if low > by_usual:
+        return said
+    return f"{said}, which does not show that the labels are better than that"
+
+
+def _against_truth(store: Store, snapshot: Snapshot, truth: str, findings: Findings) -> dict[str, str]:
+    found = wrong_segments(store, snapshot, truth)
+    return {
+        "look wrong": f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)}, "
+        f"AUC {_share(found.auc)} (truly wrong: {found.wrong})",
+        "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "
+        f"{found.segment_accuracy_after:.3f} as relabelled",
+    }
+
+
+def _held_out(store: Store, snapshot: Snapshot, guesses: SongsSummary) -> str:
+    """Compare published labels with always giving the train tracks' usual class, and with mean posteriors."""
+    usual = int(guesses.confusion("train").sum(axis=1).argmax())
+    said = held_out_quality(guesses.confusion("test"), usual, snapshot.catalog.classes)
+    warm_up, used = read_rounds(store, snapshot)[0], in_use(store, snapshot)
+    by_mean = quality(guesses_in_use(snapshot, used).confusion("test"))
+    if by_mean.accuracy is None:
+        return said
+    after_warm_up = f"after the warm-up for {_share(warm_up.heldout_accuracy)}"
+    return f"{said}; mean posterior for {by_mean.accuracy:.3f} ({used.name}), {after_warm_up}"
+
+
+def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict[str, str]:
+    steps = {"report": without_secrets(store.url("report.html"))}
+    if findings.suspects:
+        steps["listen to"] = _query(store, _SUSPECTS)
+    if guesses.abstained:
+        steps["label by hand"] = _query(store, _UNCERTAIN)
+    return steps
+
+
+_SUSPECTS = "select track_id, start_s, inherited_label, model_label from suspects order by evidence desc limit 20"
+_UNCERTAIN = "select track_id, label, confidence from songs where abstained order by confidence limit 20"
+
+
+def _query(store: Store, query: str) -> str:
+    return f'sssl sql --output {without_secrets(store.root)} "{query}"'
+
+
+def _share(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:.3f}"
