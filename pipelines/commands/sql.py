@@ -5,10 +5,15 @@ sssl sql --output OUTPUT "select ..." [--format table|csv|json]
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 import sys
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TextIO
 
 import duckdb
 import tyro
@@ -18,6 +23,8 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect
+
+_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class Config:
     output: str
     """Output folder."""
     format: Literal["table", "csv", "json"] = "table"
-    """How to print the result."""
+    """How to print the result. csv and json have exact values; json has null for NaN and Base64 for bytes."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,15 +58,51 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _answer(store: Store, snapshot: Snapshot, config: Config) -> None:
-    _print(connect(store, snapshot).sql(config.query), config.format)
-
-
-def _print(result: duckdb.DuckDBPyRelation | None, format: str) -> None:
+    connection = connect(store, snapshot)
+    result = connection.sql(config.query)
     if result is None:
-        return
-    if format == "table":
+        return  # a statement that answers nothing
+    if config.format == "table":
         result.show(max_rows=1000, max_width=200)
-    elif format == "csv":
-        result.df().to_csv(sys.stdout, index=False)
+    elif config.format == "csv":
+        # As DuckDB writes its values, so that each reads back as the same. It finds `result` by its name.
+        _write_csv(connection.execute("select columns(*)::varchar from result"), sys.stdout)
     else:
-        sys.stdout.write(result.df().to_json(orient="records") + "\n")
+        _write_json(connection.execute("from result"), sys.stdout)
+
+
+def _write_csv(answer: duckdb.DuckDBPyConnection, to: TextIO) -> None:
+    writer = csv.writer(to, lineterminator="\n")
+    writer.writerow(_names(answer))
+    while rows := answer.fetchmany(_ROWS_AT_ONCE):
+        writer.writerows(rows)
+
+
+def _write_json(answer: duckdb.DuckDBPyConnection, to: TextIO) -> None:
+    """Write an array with an object for each row."""
+    names, before = _names(answer), "["
+    while rows := answer.fetchmany(_ROWS_AT_ONCE):
+        for row in rows:
+            named = dict(zip(names, map(_plain, row), strict=True))
+            to.write(before + json.dumps(named, allow_nan=False, default=str))
+            before = ",\n"
+    to.write("[]\n" if before == "[" else "]\n")
+
+
+def _names(answer: duckdb.DuckDBPyConnection) -> list[str]:
+    return [column[0] for column in answer.description or ()]
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON has for a value: null for NaN and infinity, Base64 for bytes."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value

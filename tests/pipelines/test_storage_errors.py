@@ -64,7 +64,7 @@ def test_an_error_of_ours_still_has_its_traceback(monkeypatch):
         main(["sql"])
 
 
-@pytest.mark.parametrize("format", ["table", "csv"])
+@pytest.mark.parametrize("format", ["table", "csv", "json"])
 def test_a_reader_that_stops_reading_ends_the_command_quietly(format):
     command = [sys.executable, "-m", "pipelines.cli", "sql", "--output", str(GOLDEN), "--format", format]
     writer = subprocess.Popen(

@@ -1,4 +1,6 @@
+import csv
 import io
+import json
 import re
 import shutil
 from pathlib import Path
@@ -273,9 +275,30 @@ def test_scores_and_segments_that_do_not_belong_together_are_refused(finished, t
 
 def test_sql_prints_tables_csv_and_json(finished, capsys):
     query = "select count(*) as n from ledger"
-    for format, expected in [("table", r"│\s+24 │"), ("csv", "n\n24\n"), ("json", r'\[{"n":24}\]')]:
+    for format, expected in [("table", r"│\s+24 │"), ("csv", "n\n24\n"), ("json", r'\[{"n": 24}\]')]:
         assert main(["sql", "--output", finished.root, query, "--format", format]) == 0
         assert re.search(expected, capsys.readouterr().out)
+
+
+EXACT = (
+    "select 1.5e-11 as tiny, 'nan'::double as nan, time '10:00' as at, [0.5, 2] as list, 'ab'::blob as bytes, "
+    "null as missing, 'a,\"b' as text"
+)
+
+
+def test_sql_prints_exact_values_as_json(finished, capsys):
+    assert main(["sql", "--output", finished.root, EXACT, "--format", "json"]) == 0
+    wanted = {"tiny": 1.5e-11, "nan": None, "at": "10:00:00", "list": [0.5, 2], "bytes": "YWI=", "missing": None}
+    assert json.loads(capsys.readouterr().out) == [wanted | {"text": 'a,"b'}]
+    assert main(["sql", "--output", finished.root, "from songs where false", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_sql_prints_exact_values_as_csv(finished, capsys):
+    assert main(["sql", "--output", finished.root, EXACT, "--format", "csv"]) == 0
+    names, values = csv.reader(capsys.readouterr().out.splitlines())
+    assert names == ["tiny", "nan", "at", "list", "bytes", "missing", "text"]
+    assert values == ["1.5e-11", "nan", "10:00:00", "[0.5, 2.0]", "ab", "", 'a,"b']
 
 
 def test_tables_lists_every_generation(finished, capsys):
