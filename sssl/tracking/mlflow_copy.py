@@ -21,6 +21,8 @@ from sssl.tracking.record import Dataset, LoggedModel, Record, RunRecord
 LOGGER = logging.getLogger(__name__)
 EXPERIMENT = "sssl"
 MODEL = "sssl"
+ALIAS = "champion"
+"""Of the version that labels."""
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -222,7 +224,7 @@ class Copy:
         self.sent += 1
 
     def _send_model(self) -> None:
-        """Log the model and register it, unless the same one is registered."""
+        """Log the model and register it as the one in use, unless the same one is registered."""
         model = self._record.model
         if model is None or self._model == model.digest:
             return
@@ -233,7 +235,8 @@ class Copy:
         if not self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'"):
             with TemporaryDirectory() as folder:
                 logged = self._log_model(Path(folder), model)
-            self._register(logged, {tag: model.digest, "sssl.run": self._record.id})
+            tags = {tag: model.digest, "sssl.run": self._record.id}
+            self._register(logged, tags | {"songs.model_id": model.settings["model_id"]})
             self.sent += 1
         self._model = model.digest
 
@@ -261,6 +264,7 @@ class Copy:
         made = self._client.create_model_version(
             MODEL, logged.artifact_location, self._known[""].run_id, tags, model_id=logged.model_id
         )
+        self._client.set_registered_model_alias(MODEL, ALIAS, made.version)
         versions = json.dumps([{"name": MODEL, "version": made.version}])
         self._client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: versions})
 

@@ -28,7 +28,9 @@ class SongLabels(PythonModel):
         """Return a row a path; a file that cannot be labelled has nothing but a `reason` (docs/reasons.md)."""
         del context, params  # part of MLflow's interface
         paths = model_input["path"].explode()  # MLflow makes one row of {"path": [...]}
-        return pd.DataFrame([self._row(path) for path in paths], columns=["path", *COLUMNS, "reason"])
+        found = pd.DataFrame([self._row(path) for path in paths], columns=["path", *COLUMNS, "reason"])
+        # A server answers in JSON, which has null where pandas has NaN.
+        return found.astype(object).where(found.notna(), None)
 
     def _row(self, path: str) -> dict[str, Any]:
         try:

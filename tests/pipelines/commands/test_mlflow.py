@@ -1,6 +1,7 @@
 """MLflow as its users find it: a server over HTTP, one that dies, and the model that it hands out."""
 
 import contextlib
+import io
 import json
 import shutil
 import socket
@@ -13,6 +14,7 @@ import mlflow
 import pandas as pd
 import pytest
 from conftest import write_catalog
+from mlflow.pyfunc.scoring_server import predictions_to_json
 from mlflow_server import free_port, mlflow_server
 
 import sssl
@@ -116,6 +118,8 @@ def test_the_registered_model_labels_a_path_as_the_output_does(server, run):
         model = mlflow.pyfunc.load_model("models:/sssl/1")
     expected = sssl.label(run.store.root, run.song)
     found = model.predict(pd.DataFrame({"path": [run.song, "gone.mp3"]}))
+    answer = json.loads(predictions_json(found), parse_constant=pytest.fail)  # NaN, which only Python reads
+    assert [row["label"] for row in answer["predictions"]] == [expected.label, None]
     assert found.columns.tolist() == [spec.name for spec in model.metadata.signature.outputs.inputs]
     assert found["label"][0] == expected.label
     assert found["confidence"][0] == expected.confidence
@@ -130,6 +134,10 @@ def test_the_model_of_a_run_has_what_a_client_shows_of_it(server, run):
     (whole,) = [found for name, found in runs.items() if name.startswith("run ")]
     client = mlflow.MlflowClient(tracking_uri=server)
     (version,) = client.search_model_versions("name = 'sssl'")
+    assert client.get_model_version_by_alias("sssl", "champion").version == version.version
+    assert (
+        version.tags["songs.model_id"] == run.store.read_table(run.store.latest().get("songs"))["model_id"][0].as_py()
+    )
     assert version.run_id == whole.info.run_id
     (output,) = whole.outputs.model_outputs
     assert output.model_id in version.source
@@ -137,6 +145,13 @@ def test_the_model_of_a_run_has_what_a_client_shows_of_it(server, run):
         info = mlflow.models.get_model_info(f"models:/{output.model_id}")
     assert info.signature.inputs.input_names() == ["path"]
     assert info.saved_input_example_info is not None
+
+
+def predictions_json(found):
+    """What `mlflow models serve` answers."""
+    answer = io.StringIO()
+    predictions_to_json(found, answer)
+    return answer.getvalue()
 
 
 ALONE = """
