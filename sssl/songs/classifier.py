@@ -168,36 +168,64 @@ class Fitted(NamedTuple):
 
 def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> Fitted:
     """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that they left out."""
-    folds = np.unique(tracks.folds)
-    if len(folds) < 2:
+    if len(np.unique(tracks.folds)) < 2:
         return Fitted(_fit_opinions(tracks, classes, config), np.empty((0, classes)), (), None, {})
-    by_fold: dict[int, SongClassifier] = {}
-    opinions = np.empty((len(OPINIONS), len(tracks.labels), classes))
-    least_familiar = np.inf
-    for fold in folds:
-        left_out = np.flatnonzero(tracks.folds == fold)
-        classifier = _fit_opinions(tracks.take(np.flatnonzero(tracks.folds != fold)), classes, config)
-        opinions[:, left_out] = classifier.opinions(tracks.features[left_out])
-        familiarity = classifier.familiarity(tracks.features[left_out])
-        if familiarity is not None:
-            least_familiar = min(least_familiar, float(familiarity.min()))
-        by_fold[int(fold)] = classifier
-    pool = np.empty((len(tracks.labels), classes))
+    unweighted = _fit_by_fold(tracks, classes, config)
+    opinions = _left_out_opinions(unweighted, tracks, classes)
+    by_fold = _weighed_by_fold(unweighted, opinions, tracks)
+    left_out_pool = np.empty((len(tracks.labels), classes))
     for fold, classifier in by_fold.items():
-        others, left_out = np.flatnonzero(tracks.folds != fold), np.flatnonzero(tracks.folds == fold)
-        # Three numbers that were fitted to other tracks, of which the opinions know the label of this one.
-        weights = fit_weights(opinions[:, others], tracks.labels[others])
-        pool[left_out] = pooled(opinions[:, left_out], weights)
-        by_fold[fold] = replace(classifier, weights=tuple(weights.tolist()))
+        rows = np.flatnonzero(tracks.folds == fold)
+        left_out_pool[rows] = pooled(opinions[:, rows], np.array(classifier.weights))
     weights = fit_weights(opinions, tracks.labels)
     parts = [
         _part(name, log_p, tracks.labels, weight)
         for name, log_p, weight in zip(OPINIONS, opinions, weights, strict=True)
     ]
-    parts.append(_part("pool", pool, tracks.labels, None))
+    parts.append(_part("pool", left_out_pool, tracks.labels, None))
     classifier = _fit_opinions(tracks, classes, config, tuple(weights.tolist()))
-    unlike_below = _FARTHER * least_familiar if np.isfinite(least_familiar) else None
-    return Fitted(classifier, np.exp(pool), tuple(parts), unlike_below, by_fold)
+    unlike_below = _least_familiarity(by_fold, tracks)
+    return Fitted(classifier, np.exp(left_out_pool), tuple(parts), unlike_below, by_fold)
+
+
+def _fit_by_fold(tracks: LabelledTracks, classes: int, config: SongConfig) -> dict[int, SongClassifier]:
+    """Fit the opinions once for each fold, to the tracks of the other folds."""
+    by_fold = {}
+    for fold in np.unique(tracks.folds):
+        others = tracks.take(np.flatnonzero(tracks.folds != fold))
+        by_fold[int(fold)] = _fit_opinions(others, classes, config)
+    return by_fold
+
+
+def _left_out_opinions(by_fold: dict[int, SongClassifier], tracks: LabelledTracks, classes: int) -> Floats:
+    """Return the opinions [O, N, C] of tracks by the fit that left out their fold."""
+    opinions = np.empty((len(OPINIONS), len(tracks.labels), classes))
+    for fold, classifier in by_fold.items():
+        left_out = np.flatnonzero(tracks.folds == fold)
+        opinions[:, left_out] = classifier.opinions(tracks.features[left_out])
+    return opinions
+
+
+def _weighed_by_fold(
+    by_fold: dict[int, SongClassifier], opinions: Floats, tracks: LabelledTracks
+) -> dict[int, SongClassifier]:
+    """Weigh the opinions of each fold's fit by the tracks of the other folds.
+
+    Opinions of these come from fits that know the labels of the fold. That reaches its tracks through three numbers.
+    """
+    weighed = {}
+    for fold, classifier in by_fold.items():
+        others = np.flatnonzero(tracks.folds != fold)
+        weights = fit_weights(opinions[:, others], tracks.labels[others])
+        weighed[fold] = replace(classifier, weights=tuple(weights.tolist()))
+    return weighed
+
+
+def _least_familiarity(by_fold: dict[int, SongClassifier], tracks: LabelledTracks) -> float | None:
+    """Return below which familiarity a track is unlike all of these; None where the sound does not count."""
+    of_folds = [classifier.familiarity(tracks.features[tracks.folds == fold]) for fold, classifier in by_fold.items()]
+    least = [float(familiarity.min()) for familiarity in of_folds if familiarity is not None]
+    return _FARTHER * min(least) if least else None
 
 
 def pooled(opinions: Floats, weights: Floats) -> Floats:
