@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, cast
+from tempfile import TemporaryFile
+from typing import BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,8 @@ from sssl.urls import file_system
 _BATCH = 8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
+
+_Answer = TypeVar("_Answer")
 
 
 class UnsupportedUri(Exception):
@@ -185,21 +188,47 @@ def _remote(uri: str) -> Iterator[BinaryIO]:
         raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
     with _only_os_errors():
         stream = fs.open(path, "rb")
-    try:
-        yield cast(BinaryIO, _Remote(stream))
-    finally:
-        stream.close()
+    with ExitStack() as resources:
+        resources.callback(stream.close)
+
+        def copy() -> BinaryIO:
+            file = resources.enter_context(TemporaryFile())
+            fs.get_file(path, file)
+            return file
+
+        yield cast(BinaryIO, _Remote(stream, copy))
 
 
 class _Remote:
-    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error, and no damage."""
+    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error, and no damage.
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self.tell, self.seek = stream, stream.tell, stream.seek
+    Decoders seek. A server may not serve ranges of a file, or not say how long it is, which fsspec's HTTP tells by a
+    ValueError at the first read or seek that needs it. Then the whole file is copied, from front to back.
+    """
+
+    def __init__(self, stream: BinaryIO, copy: Callable[[], BinaryIO]) -> None:
+        self._stream, self._copy, self._is_copy = stream, copy, False
+
+    def tell(self) -> int:
+        return self._stream.tell()
 
     def read(self, size: int = -1) -> bytes:
+        return self._ask(lambda stream: stream.read(size))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._ask(lambda stream: stream.seek(offset, whence))
+
+    def _ask(self, question: Callable[[BinaryIO], _Answer]) -> _Answer:
         with _only_os_errors():
-            return self._stream.read(size)
+            position = self._stream.tell()
+            try:
+                return question(self._stream)
+            except ValueError:
+                if self._is_copy:
+                    raise
+            self._stream, self._is_copy = self._copy(), True
+            self._stream.seek(position)
+            return question(self._stream)
 
 
 @contextmanager

@@ -5,7 +5,33 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from urllib.parse import unquote
+
+_SCHEME = "sqlite:///"
+
+
+def path_of(url: str) -> str | None:
+    """Return the path that SQLAlchemy takes a URL for; None if it is not SQLite's."""
+    return unquote(_spelled(url)) if url.startswith(_SCHEME) else None
+
+
+def _spelled(url: str) -> str:
+    return url.removeprefix(_SCHEME).partition("?")[0]
+
+
+@contextmanager
+def without_empty_folders(url: str) -> Iterator[None]:
+    """Remove the empty folder that MLflow makes by the name with its escapes, for a database whose URL has some."""
+    folder = os.path.dirname(_spelled(url))
+    escaped = url.startswith(_SCHEME) and "%" in folder and not os.path.exists(folder)
+    try:
+        yield
+    finally:
+        if escaped:
+            with suppress(OSError):
+                os.removedirs(folder)
 
 
 def is_broken(path: str) -> bool:

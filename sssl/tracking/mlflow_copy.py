@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import schemas
 from sssl.store.folder import Store
+from sssl.tracking.database import path_of, without_empty_folders
 from sssl.tracking.record import Dataset, LoggedModel, Record, RunRecord
 
 LOGGER = logging.getLogger(__name__)
@@ -97,10 +98,11 @@ class Copy:
             Untold: the server is away, or refuses.
         """
         try:
-            self._connect()
-            for name, run in self._record.runs.items():
-                self._send_run(name, run)
-            self._send_model()
+            with without_empty_folders(self._server):
+                self._connect()
+                for name, run in self._record.runs.items():
+                    self._send_run(name, run)
+                self._send_model()
         except Untold:
             raise
         except Exception as error:
@@ -130,8 +132,8 @@ class Copy:
 
     def _artifacts(self) -> str | None:
         """Return where artifacts go: beside a database, which by itself would take the working folder."""
-        _, of_file, path = self._server.partition("sqlite:///")
-        return os.path.join(os.path.dirname(os.path.abspath(path)), "mlflow") if of_file else None
+        path = path_of(self._server)
+        return Path(path).absolute().with_name("mlflow").as_uri() if path else None
 
     def _send_run(self, name: str, run: RunRecord) -> None:
         if name not in self._known:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import UnsupportedOperation
+from shlex import quote
 from typing import Any
 
 from schemas import TABLES
@@ -167,7 +168,7 @@ class _Line:
         except Untold as error:
             # What of an unanswered request arrived is looked up when there is an answer again.
             self._dead, self._copy = True, None
-            LOGGER.warning(_GOES_ON, without_secrets(self._server), error, self._store.root)
+            LOGGER.warning(_GOES_ON, without_secrets(self._server), error, quote(self._store.root))
 
 
 def sync(store: Store, uri: str | None) -> int:
@@ -203,9 +204,9 @@ def _own_database(store: Store) -> str:
     """Return the URL of the database in the output folder, a new one in the place of one that is broken: all that it
     held of our runs is in their records."""
     url = store.medium.database("mlflow.db")
-    path = url.removeprefix("sqlite:///")
-    if database.is_broken(path):
-        LOGGER.warning(_REMADE, path, database.set_aside(path), store.root)
+    path = database.path_of(url)
+    if path and database.is_broken(path):
+        LOGGER.warning(_REMADE, path, database.set_aside(path), quote(store.root))
     return url
 
 

@@ -96,7 +96,7 @@ class Disk:
         return ()
 
     def database(self, name: str) -> str:
-        return f"sqlite:///{self._at(name)}"
+        return f"sqlite:///{quote(str(self._at(name)))}"
 
     def link(self, path: str) -> str | None:
         return quote(os.path.relpath(path, self.root))

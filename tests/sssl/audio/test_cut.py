@@ -1,6 +1,7 @@
 import json
 import socket
 import threading
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -231,6 +232,52 @@ def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
     finally:
         pool.close()
     assert (result.reason if isinstance(result, Failure) else result.ledger.reason) == "decoder-memory"
+
+
+class FrontToBack(BaseHTTPRequestHandler):
+    """Serves one file as servers without ranges do; a path with `chunked` in it without a length, too."""
+
+    audio = b""
+
+    def do_GET(self):
+        self.send_response(200)
+        if "none" in self.path:
+            self.send_header("Accept-Ranges", "none")
+        if "chunked" not in self.path:
+            self.send_header("Content-Length", str(len(self.audio)))
+        self.end_headers()
+        if self.command == "GET":
+            with suppress(ConnectionError):
+                self.wfile.write(self.audio[: len(self.audio) // (2 if "breaks" in self.path else 1)])
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(scope="module")
+def front_to_back(tmp_path_factory):
+    path = tmp_path_factory.mktemp("served") / "a.wav"
+    soundfile.write(path, noise(220), RATE_HZ)  # more than the 5 MiB that fsspec asks for at a time
+    with ThreadingHTTPServer(("127.0.0.1", 0), FrontToBack) as server:
+        FrontToBack.audio = path.read_bytes()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield path, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["ignores", "none", "chunked"])
+def test_a_file_is_read_front_to_back_where_a_server_serves_no_ranges(name, front_to_back):
+    path, url = front_to_back
+    there, here = (cut_track(track(uri), CONFIG, GATE) for uri in (f"{url}/{name}.wav", path))
+    assert (there.ledger.status, there.ledger.reason) == ("ok", None)
+    np.testing.assert_array_equal(there.segments.log_mel, here.segments.log_mel)
+
+
+def test_a_server_that_breaks_off_is_unavailable(front_to_back):
+    ledger = cut_track(track(f"{front_to_back[1]}/none-breaks.wav"), CONFIG, GATE).ledger
+    assert (ledger.status, ledger.reason, ledger.retryable) == ("failed", "unavailable", True)
 
 
 class Answers(BaseHTTPRequestHandler):

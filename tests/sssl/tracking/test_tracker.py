@@ -86,6 +86,25 @@ def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path,
     assert not list((tmp_path / "work").iterdir())
 
 
+@pytest.mark.parametrize("name", ["q?x", "p%41 #1 [2024] 50% a&b;c'd"])
+def test_the_database_lies_in_its_folder_whatever_that_is_called(name, tmp_path):
+    store = Store.open(str(tmp_path / name / "o"), create=True)
+    Tracker(store, None, "key", {"a": 1}).files({"plots/a.svg": b"<svg/>"})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["o"]
+    database = tmp_path / name / "o" / "mlflow.db"
+    assert sqlite3.connect(database).execute("select key, value from params").fetchall() == [("a", "1")]
+    assert [path.read_text() for path in (database.parent / "mlflow").rglob("a.svg")] == ["<svg/>"]
+    assert sync(store, None) == 0
+
+
+def test_the_advice_to_send_later_can_be_pasted_into_a_shell(tmp_path, caplog, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = Store.open(str(tmp_path / "my music"), create=True)
+    Tracker(store, "http://127.0.0.1:9", "key", {"a": 1})
+    assert f"--output '{store.root}'" in caplog.text
+
+
 def test_a_remote_output_needs_a_server():
     with pytest.raises(StoreError, match="cannot hold MLflow's database: give --mlflow-uri"):
         Tracker(Store.at("gs://bucket/o"), None, "key", {})
