@@ -51,7 +51,8 @@ class Catalog:
     part: int = column(_INT, "Part (work unit) that holds the track in every table.", example=0)
     source_fingerprint: str | None = column(
         _TEXT,
-        "Identity of the file's content as its storage tells it (etag, or size and mtime).",
+        "Identity of the file's content as its storage tells it (etag, or size and mtime); `missing` without a file, "
+        "null where the storage does not tell: such a file counts as changed at every run.",
         nullable=True,
         example="size:1048576 mtime:1767225600.0",
     )

@@ -1,32 +1,117 @@
-"""Files by URL: what we ask fsspec for, with the options that we need.
+"""Files by URI: which one is on this machine, and what we ask fsspec for of all others.
+
+All of us read a URI here: whoever lists, fingerprints, decodes or copies a file means the same one.
 
 Options, and no variables of the environment or settings of fsspec, which are the whole process's and not ours.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
+from urllib.parse import quote, unquote, urlsplit
 
 import fsspec
 
 _GOOGLE = ("gs", "gcs")
+_WEB = ("http", "https")
+
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"  # two letters or more: a single one is a drive of Windows
+_FILE = re.compile(r"(?:file|local)://|file:(?=/)", re.IGNORECASE)
+_ELSEWHERE = re.compile(rf"(?:{_SCHEME}::)*{_SCHEME}://")
+
+_LINKS = (
+    "blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip",
+)  # fmt: skip
+"""File systems of fsspec that lie on another one, which follows after `::`. In other URLs that is part of a name."""
+
+
+def local_path(uri: str) -> str | None:
+    """Return the path on this machine that a path or URI names, None if it names something elsewhere.
+
+    A path is taken as it is, whatever signs it has. What follows `file://` may be a path as it is, or
+    one with escapes as RFC 8089 wants it: the file that is there decides, first the one whose name is
+    literally that. After `file:/` and `file://localhost/` escapes go first: who writes these knows the
+    RFC. A `~` at the start is the home folder, unless there is a file of that name.
+    """
+    scheme = _FILE.match(uri)
+    if scheme is None and _ELSEWHERE.match(uri):
+        return None
+    spellings = [uri] if scheme is None else _spellings(uri[scheme.end() :], scheme.group())
+    spellings += [os.path.expanduser(path) for path in spellings if path.startswith("~")]
+    first, *others = dict.fromkeys(spellings)
+    return next((path for path in (first, *others) if os.path.lexists(path)), first) if others else first
+
+
+def _spellings(rest: str, scheme: str) -> list[str]:
+    """Return the paths that the rest of a `file:` URI may mean, the likeliest first."""
+    host, slash, path = rest.partition("/")
+    is_local_host = host.lower() == "localhost" and scheme.endswith("//")
+    literal = slash + path if is_local_host else rest
+    decoded = unquote(literal, errors="surrogateescape")
+    is_strict = is_local_host or not scheme.endswith("//")
+    return [decoded, literal] if is_strict else [literal, decoded]
+
+
+def uri_of(path: str) -> str:
+    """Return the URI of an absolute path on this machine; `local_path` leads back to it.
+
+    Only a name that is not UTF-8, which no table could hold, is written with escapes.
+    """
+    if readable(path) == path:
+        return f"file://{path}"
+    return f"file://localhost{quote(os.fsencode(path))}"
+
+
+def readable(name: str) -> str:
+    r"""Return a file's name as text; bytes that are not UTF-8 are written as `\xe9`."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def file_name(uri: str) -> str:
+    """Return the name of the file at a URI, without the query of a web address, in which signatures are."""
+    path = local_path(uri)
+    if path is None:
+        path = uri.partition("::")[0] if _is_chain(uri) else uri
+        path = urlsplit(path).path if _scheme(uri) in _WEB else path.partition("?versionId=")[0]
+    return path.rpartition("/")[2]
+
+
+def suffix_of(uri: str) -> str:
+    """Return the suffix of the file at a URI with its dot, empty if it has none."""
+    return os.path.splitext(file_name(uri))[1]
 
 
 def file_system(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, str]:
-    """Return the file system that a URL or a path is of, and the path in it.
+    """Return the file system that a URI or a path is of, and the path in it.
 
     Raises:
         ValueError: no file system is known by that name.
         ImportError: it needs a package that is not installed.
     """
-    if url.partition("://")[0] not in _GOOGLE:
-        fs, path = fsspec.core.url_to_fs(url, **options)
-        return fs, path
-    from sssl.google_storage import GoogleStorage  # here: it loads a client that most never need
+    path = local_path(url)
+    if path is not None:
+        # Absolute, so that fsspec takes no sign of it for one of its own.
+        return fsspec.filesystem("file", **options), os.path.join(os.getcwd(), path)
+    scheme = _scheme(url)
+    url = scheme + url[len(scheme) :]
+    if scheme in _GOOGLE:
+        from sssl.google_storage import GoogleStorage  # here: it loads a client that most never need
 
-    return GoogleStorage(**options), GoogleStorage._strip_protocol(url)
+        return GoogleStorage(**options), GoogleStorage._strip_protocol(url)
+    if _is_chain(url):
+        *links, last = url.split("::")
+        path = local_path(last)
+        if path is not None:
+            last = f"file://{os.path.join(os.getcwd(), path)}"
+        fs, path = fsspec.core.url_to_fs("::".join([*links, last]), **options)
+        return fs, path
+    kind = fsspec.get_filesystem_class(scheme)
+    options = kind._get_kwargs_from_urls(url) | options
+    return fsspec.filesystem(scheme, **options), kind._strip_protocol(url)
 
 
 @contextmanager
@@ -40,3 +125,25 @@ def opened(url: str) -> Iterator[BinaryIO]:
     fs, path = file_system(url)
     with fs.open(path, "rb") as file:
         yield file
+
+
+def is_not_there(error: FileNotFoundError) -> bool:
+    """Whether a storage says that there is no such file: fsspec's HTTP calls whatever goes wrong so."""
+    cause = error.__cause__
+    status = getattr(cause, "status", None)
+    return cause is None or isinstance(cause, FileNotFoundError) or status in (404, 410)
+
+
+def is_on_web(url: str) -> bool:
+    """Whether a URL is a web address, in which a question mark starts a query."""
+    return local_path(url) is None and _scheme(url) in _WEB
+
+
+def _scheme(url: str) -> str:
+    """Return the scheme of a URL in small letters, as all know it (RFC 3986)."""
+    return url.partition(":")[0].lower()
+
+
+def _is_chain(url: str) -> bool:
+    """Whether what comes after `::` in a URL is where the file before it lies."""
+    return "::" in url and _scheme(url) in _LINKS

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(count: int, thing: str) -> str:
     """Return a count with its thing, in the plural unless there is one: "1 track", "0 tracks"."""
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Return the first of some names, as many as a person wants to read: "a, b, c, d, e, ..."."""
+    return ", ".join([*map(printable, names[:most]), *(["..."] if len(names) > most else [])])
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal or a playlist would act on: control characters become question marks."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS `catalog` (
   `expected_s` FLOAT64 OPTIONS (description = "Duration that the catalog promises. [s]"),
   `locked` BOOL NOT NULL OPTIONS (description = "A human vouches for the label in every segment: never relabelled."),
   `part` INT64 NOT NULL OPTIONS (description = "Part (work unit) that holds the track in every table."),
-  `source_fingerprint` STRING OPTIONS (description = "Identity of the file's content as its storage tells it (etag, or size and mtime)."),
+  `source_fingerprint` STRING OPTIONS (description = "Identity of the file's content as its storage tells it (etag, or size and mtime); `missing` without a file, null where the storage does not tell: such a file counts as changed at every run."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track: what the user's catalog says, and its part, split and fold. Written by `segment`.");

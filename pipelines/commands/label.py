@@ -23,6 +23,7 @@ from pipelines.terminal.console import bar, console
 from pipelines.terminal.flags import complain, parse, require_local
 from schemas import Catalog
 from sssl.catalog.read import new_track, read_unlabelled
+from sssl.catalog.tables import is_table
 from sssl.config import require
 from sssl.errors import CatalogError, StoreError, Unlabelled
 from sssl.export.labels import WRITERS, FormatName, Labelled
@@ -30,12 +31,11 @@ from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.atomic import replacing
 from sssl.store.folder import Store
-from sssl.urls import file_system
+from sssl.urls import file_name, file_system, local_path
 
 if TYPE_CHECKING:
     from sssl.songs.labeller import Labeller
 
-_TABLES = (".csv", ".parquet")
 _UNKNOWN_BYTES = "surrogateescape"
 """Names of files that are no UTF-8 are written as they are on the disk."""
 _AHEAD = 2
@@ -175,9 +175,7 @@ def main(argv: Sequence[str]) -> int:
 def _tracks_in(given: str) -> list[Catalog]:
     """List the tracks that a path or URL names."""
     fs, path = file_system(given)
-    is_glob = any(sign in path for sign in "*?[") and "://" not in given and not fs.isfile(path)
-    if given.endswith(_TABLES) or is_glob or fs.isdir(path):
+    is_glob = any(sign in path for sign in "*?[") and local_path(given) and not fs.isfile(path)
+    if is_table(given) or is_glob or fs.isdir(path):
         return read_unlabelled(given)
-    # What follows a question mark in a URL may be a signature, and is no part of a name.
-    name = path.partition("?")[0] if "://" in given else path
-    return [new_track(name.rpartition("/")[2], given)]
+    return [new_track(file_name(given), given)]

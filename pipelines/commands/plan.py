@@ -33,9 +33,9 @@ def main(argv: Sequence[str]) -> int:
         settings = config.settings.in_folder(published)
         previous = Previous.of(store, published, settings.of_rows())
         dealt = previous.dealt(list(KNOWN))
-        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store))
+        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store), tell)
         if previous.refs:  # a first run decodes all there is
-            tracks = with_fingerprints(tracks)
+            tracks = with_fingerprints(tracks, dealt.tracks, tell)
     except (CatalogError, StoreError) as error:
         complain(error)
         return 1
@@ -48,6 +48,10 @@ def main(argv: Sequence[str]) -> int:
     by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
     printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
     return 0
+
+
+def tell(sentence: str) -> None:
+    printed.print(sentence, markup=False, soft_wrap=True)
 
 
 _OUTCOME = dict.fromkeys(Cause, "decoded") | {

@@ -154,7 +154,8 @@ def run(
     """
 
     def read(dealt: Dealt) -> pa.Table:
-        tracks = read_catalog(catalog, labels, settings.deal, dealt, taken_down(context.store))
+        gone = taken_down(context.store)
+        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, _tell)
         check(tracks)
         return tracks
 
@@ -190,6 +191,10 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
             context.snapshot,
         )
     return context
+
+
+def _tell(sentence: str) -> None:
+    console.print(sentence, markup=False, soft_wrap=True)
 
 
 def reasons_of(ledger: Manifest) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from sssl.audio.integrity import Evidence, GateConfig, judge
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, sound_width
 from sssl.errors import AudioError
-from sssl.urls import file_system
+from sssl.urls import file_system, local_path
 
 _BATCH = 8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _LISTS = pa.list_(pa.float32())
@@ -169,14 +170,29 @@ def _lists(values: NDArray[np.float32]) -> pa.ListArray:
 @contextmanager
 def _open(uri: str) -> Iterator[str | BinaryIO]:
     """Give a local path as it is (decoders read it fastest themselves), anything else as a seekable stream."""
-    if uri.startswith("file://"):
-        uri = uri.removeprefix("file://")
-    if "://" in uri:
+    path = local_path(uri)
+    if path is None:
         with _remote(uri) as file:
             yield file
     else:
-        os.stat(uri)  # says missing or denied more reliably than any decoder
-        yield uri
+        _check_regular(path)
+        yield path
+
+
+def _check_regular(path: str) -> None:
+    """Check that a path leads to a file; a pipe or a device would let a decoder wait for ever.
+
+    Raises:
+        AudioError: it leads to something else.
+        OSError: missing or denied; the system says that more reliably than any decoder.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except ValueError as error:  # of a name that no file can have
+        raise FileNotFoundError(path) from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise AudioError("not-audio", f"{kind}, no regular file")
 
 
 @contextmanager

@@ -17,10 +17,14 @@ from sssl.config import require
 
 
 class Cause(StrEnum):
-    """Why a track is decoded; `UNCHANGED` ones are not, `GONE` ones are no longer in the catalog."""
+    """Why a track is decoded; `UNCHANGED` ones are not, `GONE` ones are no longer in the catalog.
+
+    Of an `UNKNOWN` source the storage tells too little, now or at the last run, to say whether it changed.
+    """
 
     NEW = "new"
     SOURCE = "source changed"
+    UNKNOWN = "source cannot be compared"
     CONFIG = "config changed"
     RETRY = "retry"
     FORCED = "forced"
@@ -82,6 +86,7 @@ def causes_of(tracks: pa.Table, known: pa.Table, config_changed: bool, again: Ag
     else:
         otherwise = pc.if_else(again.wanted(known).take(place), _code(Cause.RETRY), _code(Cause.UNCHANGED))
     cause = pc.if_else(_changed(tracks, known, place), _code(Cause.SOURCE), otherwise)
+    cause = pc.if_else(_unknown(tracks, known, place), _code(Cause.UNKNOWN), cause)
     return pa.DictionaryArray.from_arrays(pc.if_else(place.is_null(), _code(Cause.NEW), cause), list(Cause))
 
 
@@ -104,6 +109,12 @@ def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
         pairs = [(whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE]
         pieces.append(reduce(pc.or_, [_differ(one, other) for one, other in pairs]))
     return pa.concat_arrays(pieces)
+
+
+def _unknown(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
+    """Return of which tracks nothing tells whether the source is that of the known ones at their places."""
+    is_unknown = whole(tracks["source_fingerprint"].is_null())
+    return pc.or_(is_unknown, whole(known["source_fingerprint"].is_null()).take(place))
 
 
 def _differ(one: pa.Array, other: pa.Array) -> pa.Array:

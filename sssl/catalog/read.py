@@ -6,16 +6,15 @@ import hashlib
 import io
 import json
 import logging
-import re
+import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas import Catalog, arrow_schema, conform, version_of
@@ -23,33 +22,19 @@ from schemas.records import dump
 from schemas.summaries import CatalogSummary
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.fingerprints import with_fingerprints
+from sssl.catalog.listing import list_audio
+from sssl.catalog.tables import COLUMNS, is_table, read_columns
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, check_version
-from sssl.urls import file_system, opened
+from sssl.words import counted, some
 
 LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
-AUDIO_SUFFIXES = (
-    ".aac",
-    ".aif",
-    ".aiff",
-    ".alac",
-    ".flac",
-    ".m4a",
-    ".m4b",
-    ".mp2",
-    ".mp3",
-    ".mp4",
-    ".oga",
-    ".ogg",
-    ".opus",
-    ".wav",
-    ".wma",
-)
-_COLUMNS = ("track_id", "uri", "label", "split", "group_id", "expected_s", "locked")
 _ROWS_AT_ONCE = 1 << 20
 _NOTHING_DEALT = Dealt()
+
+Tell = Callable[[str], None]
 
 
 def read_catalog(
@@ -58,6 +43,7 @@ def read_catalog(
     config: CatalogConfig,
     before: Dealt = _NOTHING_DEALT,
     leave_out: Container[str] = frozenset(),
+    tell: Tell = LOGGER.warning,
 ) -> pa.Table:
     """Read a CSV, a Parquet file, a folder or a glob of audio as a catalog, sorted by part and id.
 
@@ -68,30 +54,39 @@ def read_catalog(
         config: how to read and deal.
         before: what an earlier run dealt, whose places are kept.
         leave_out: SHA-256 of ids that must not come back.
+        tell: is told, in a sentence, what a folder has besides tracks, which labels fit none, and whose storage
+            gives no answer.
 
     Raises:
         CatalogError: a column is missing, an id is doubled, a class is unknown, or there is no track at all.
     """
-    return with_fingerprints(deal(read_tracks(catalog, labels, config, leave_out), config, before))
+    tracks = deal(read_tracks(catalog, labels, config, leave_out, tell), config, before)
+    return with_fingerprints(tracks, before.tracks, tell)
 
 
 def read_tracks(
-    catalog: str, labels: str | None, config: CatalogConfig, leave_out: Container[str] = frozenset()
+    catalog: str,
+    labels: str | None,
+    config: CatalogConfig,
+    leave_out: Container[str] = frozenset(),
+    tell: Tell = LOGGER.warning,
 ) -> pa.Table:
     """Read a catalog as `read_catalog` does, without asking the storage for any file; nothing is dealt yet.
 
     Raises:
         CatalogError: as there.
     """
-    table = _read_music(catalog)
+    table = _read_music(catalog, COLUMNS, tell)
     if labels is not None:
-        table = _join_labels(table, _read_table(labels), labels)
+        table = _join_labels(table, read_columns(labels, ["track_id"]), labels, tell)
     _check_values(table, catalog, "label", config.classes, "give the class set by --classes")
     _check_values(table, catalog, "split", ("train", "test"), "leave the cell empty for train")
     _check_groups(table, catalog)
     tracks = _typed(table)
     if leave_out:
-        tracks = tracks.filter(pa.array([_hash(track_id) not in leave_out for track_id in _texts(tracks["track_id"])]))
+        tracks = tracks.filter(
+            pa.array([not _is_one_of(leave_out, track_id) for track_id in _texts(tracks["track_id"])])
+        )
     if not len(tracks):
         raise CatalogError(f"{catalog}: every track was taken down")
     return tracks
@@ -215,6 +210,14 @@ def _write_file(store: Store, generation: str, first: int, tracks: pa.Table, sta
     return store.write_file(path, buffer.getvalue(), int(starts[-1] - starts[0]))
 
 
+def _is_one_of(taken_down: Container[str], track_id: str) -> bool:
+    """Whether a track was taken down, however the accents in its id were encoded then."""
+    spellings = [track_id]
+    if not track_id.isascii():
+        spellings += [unicodedata.normalize(form, track_id) for form in ("NFC", "NFD")]
+    return any(_hash(spelling) in taken_down for spelling in spellings)
+
+
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -225,7 +228,7 @@ def read_unlabelled(catalog: str) -> list[Catalog]:
     Raises:
         CatalogError: a column is missing, an id is doubled, or there is no track at all.
     """
-    music = _read_music(catalog)
+    music = _read_music(catalog, ("track_id", "uri"), LOGGER.warning)
     return list(map(new_track, music["track_id"].to_pylist(), music["uri"].to_pylist()))
 
 
@@ -234,83 +237,68 @@ def new_track(track_id: str, uri: str) -> Catalog:
     return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None)
 
 
-def _read_music(catalog: str) -> pa.Table:
+def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
     """Read a table of tracks, or list a folder or a glob as one; each track has an id of its own and a URI."""
-    table = _read_table(catalog) if catalog.endswith((".csv", ".parquet")) else _list_audio(catalog)
+    if is_table(catalog):
+        table, remarks = read_columns(catalog, ["track_id", "uri"], columns), list[str]()
+    else:
+        table, remarks = list_audio(catalog)
+    if not len(table):
+        expected = "expected a table with rows, or a folder or glob with audio files"
+        raise CatalogError("; ".join([f"{catalog}: no tracks", expected, *remarks]))
+    for remark in remarks:
+        tell(remark)
     _check_ids(table, catalog)
     return table
 
 
-def _read_table(url: str) -> pa.Table:
-    """Read a CSV or Parquet file; what is text with us is text."""
-    try:
-        with opened(url) as file:
-            table = pq.read_table(file) if url.endswith(".parquet") else _read_csv(file)
-        for at, name in enumerate(table.column_names):
-            if name in _COLUMNS and name not in ("expected_s", "locked"):
-                table = table.set_column(at, name, table[at].cast(pa.string()))
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        raise CatalogError(f"cannot read {url}: {error}") from error
-    pa.default_memory_pool().release_unused()  # a third of the table's size is left from decoding it
-    doubled = [name for name in _COLUMNS if table.column_names.count(name) > 1]
-    if doubled:
-        raise CatalogError(f"{url}: column {doubled[0]} appears more than once")
-    return table
-
-
-def _read_csv(file: Any) -> pa.Table:
-    # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(_COLUMNS, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
-    return pa.csv.read_csv(file, parse_options=pa.csv.ParseOptions(newlines_in_values=True), convert_options=convert)
-
-
-def _list_audio(url: str) -> pa.Table:
-    fs, path = file_system(url)
-    is_glob = any(sign in path for sign in "*?[") and not fs.isdir(path)
-    found = fs.glob(path) if is_glob else fs.find(path)
-    files = sorted(file for file in found if file.lower().endswith(AUDIO_SUFFIXES))
-    base = re.split(r"[*?[]", path)[0].rsplit("/", 1)[0] if is_glob else path.rstrip("/")
-    files = [file for file in files if "/." not in file[len(base) :]]  # hidden ones, left by a kill or a file manager
-    ids, uris = [file[len(base) + 1 :] for file in files], [fs.unstrip_protocol(file) for file in files]
-    return pa.table({"track_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
-
-
-def _join_labels(table: pa.Table, labels: pa.Table, url: str) -> pa.Table:
+def _join_labels(table: pa.Table, labels: pa.Table, url: str, tell: Tell) -> pa.Table:
     """Put what `labels` say in the place of what the catalog says."""
-    if "track_id" not in labels.column_names:
-        raise CatalogError(f"{url}: column track_id is missing; it has {', '.join(labels.column_names)}")
+    labels = labels.filter(labels["track_id"].is_valid())
+    if not len(labels):
+        raise CatalogError(f"{url}: no row has a track_id")
     _check_unique(labels["track_id"], url)
-    places = _places(whole(table["track_id"]), whole(labels["track_id"]), url)
+    places = _places(whole(table["track_id"]), whole(labels["track_id"]), url, tell)
     label_of = pc.index_in(pa.array(np.arange(len(table)), places.type), places)
     for name in [name for name in labels.column_names if name != "track_id"]:
         given = whole(labels[name]).take(label_of)
         if name in table.column_names:
-            given = pc.coalesce(given, whole(table[name]).cast(given.type))
+            given = pc.coalesce(given, whole(table[name]))
             table = table.drop_columns(name)
         table = table.append_column(name, given)
     return table
 
 
-def _places(track_ids: pa.Array, given: pa.Array, url: str) -> pa.Array:
-    """Return the row of the track that each id of a labels file means: by the whole id, else without its suffix."""
+def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Array:
+    """Return the row of the track that each id of a labels file means: by the whole id, else without its suffix, else
+    by the same letters, however their accents are encoded (file systems differ in that)."""
     places = pc.index_in(given, track_ids)
-    if places.null_count:
-        stems, others = pc.replace_substring_regex(track_ids, r"\.[^.]*$", ""), given.filter(places.is_null())
-        _check_one_each(stems.filter(pc.is_in(stems, others)), track_ids, stems, url)
-        places = pc.coalesce(places, pc.index_in(given, stems))
-    fits = places.is_valid()
-    if places.null_count == len(places):
-        example, expected = pc.min(given).as_py() or "", pc.min(track_ids).as_py()
-        raise CatalogError(f"{url}: no track_id fits a file, e.g. {example!r}; ids are paths like {expected!r}")
-    if places.null_count:
-        LOGGER.warning("%s: %d of %d ids are not in the catalog", url, places.null_count, len(places))
-    twice = _first_doubled(places.filter(fits))
+    for spelling in (_stem, _composed, lambda ids: _stem(_composed(ids))):
+        missing = places.is_null()
+        if pc.any(missing).as_py():
+            spelled, others = spelling(track_ids), spelling(given) if spelling is not _stem else given
+            _check_one_each(spelled.filter(pc.is_in(spelled, others.filter(missing))), track_ids, spelled, url)
+            places = pc.coalesce(places, pc.index_in(others, spelled))
+    unknown = given.filter(places.is_null()).to_pylist()
+    if len(unknown) == len(given):
+        expected = pc.min(track_ids).as_py()
+        raise CatalogError(f"{url}: no track_id fits a file, e.g. {min(unknown)!r}; ids are paths like {expected!r}")
+    if unknown:
+        tell(f"{url}: {len(unknown)} of {counted(len(given), 'id')} not in the catalog: {some(sorted(unknown))}")
+    twice = _first_doubled(places.filter(places.is_valid()))
     if twice is not None:
         name = track_ids[twice].as_py()
-        raise CatalogError(f"{url}: track {name!r} is named more than once, with and without its suffix")
+        raise CatalogError(f"{url}: track {name!r} is named more than once, in two spellings of its id")
     return places
+
+
+def _stem(track_ids: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(track_ids, r"\.[^.]*$", "")
+
+
+def _composed(track_ids: pa.Array) -> pa.Array:
+    """Return ids with each accent in one sign with its letter (NFC)."""
+    return pc.utf8_normalize(track_ids, form="NFC")
 
 
 def _check_one_each(found: pa.Array, track_ids: pa.Array, stems: pa.Array, url: str) -> None:
@@ -342,13 +330,8 @@ def _check_unique(track_ids: pa.ChunkedArray, url: str) -> None:
 
 def _check_ids(table: pa.Table, url: str) -> None:
     for name in ("track_id", "uri"):
-        if name not in table.column_names:
-            has = ", ".join(table.column_names) or "no columns"
-            raise CatalogError(f"{url}: column {name} is missing; it has {has}")
         if table[name].null_count:
             raise CatalogError(f"{url}: row {pc.index(table[name].is_null(), True).as_py() + 1} has no {name}")
-    if not len(table):
-        raise CatalogError(f"{url}: no tracks; expected a table with rows, or a folder or glob with audio files")
     _check_unique(table["track_id"], url)
 
 
@@ -377,42 +360,14 @@ def _check_values(table: pa.Table, url: str, name: str, allowed: tuple[str, ...]
 def _typed(table: pa.Table) -> pa.Table:
     """Return a table that was checked in the columns of a catalog."""
     count = len(table)
-    given = {name: table[name] for name in _COLUMNS if name in table.column_names}
-    group_id = pc.coalesce(given["group_id"], given["track_id"]) if "group_id" in given else given["track_id"]
+    given = {name: table[name] for name in COLUMNS if name in table.column_names}
     zeros, nothing = pa.array(np.zeros(count, np.int32)), pa.nulls(count, pa.string())
     made = {
-        "group_id": group_id,
-        "expected_s": _seconds(given.get("expected_s", nothing), given["track_id"]),
-        "locked": _flags(given.get("locked", nothing), given["track_id"]),
+        "group_id": pc.coalesce(given.get("group_id", nothing), given["track_id"]),
+        "locked": pc.fill_null(given["locked"], False) if "locked" in given else zeros.cast(pa.bool_()),
         "fold": zeros,
         "part": zeros,
         "source_fingerprint": nothing,
     }
-    return pa.table({"label": nothing, "split": nothing} | given | made, schema=arrow_schema(Catalog))
-
-
-def _seconds(given: pa.ChunkedArray, track_ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    text = pc.utf8_trim_whitespace(given) if pa.types.is_string(given.type) else given
-    try:
-        seconds = pc.cast(text, pa.float64())
-    except pa.ArrowInvalid:
-        seconds = pa.array([_number(*pair) for pair in zip(given.to_pylist(), track_ids.to_pylist(), strict=True)])
-    # Single precision, as the table will give it back.
-    return pc.if_else(pc.is_nan(seconds), None, seconds).cast(pa.float32(), safe=False)
-
-
-def _number(value: Any, track_id: str) -> float | None:
-    try:
-        return None if value is None else float(value)
-    except ValueError:
-        raise CatalogError(f"track {track_id!r} has expected_s {value!r}, expected seconds as a number") from None
-
-
-def _flags(given: pa.ChunkedArray, track_ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    text = given.cast(pa.string())
-    meaning = {value: str(value).strip().lower() for value in text.unique().to_pylist() if value is not None}
-    for value, word in meaning.items():
-        if word not in ("true", "false", "1", "0", "yes", "no"):
-            track_id = track_ids[pc.index(text, value).as_py()].as_py()
-            raise CatalogError(f"track {track_id!r} has locked {value!r}, expected true or false")
-    return pc.is_in(text, pa.array([v for v, word in meaning.items() if word in ("true", "1", "yes")], pa.string()))
+    optional = {"label": nothing, "split": nothing, "expected_s": pa.nulls(count, pa.float32())}
+    return pa.table(optional | given | made, schema=arrow_schema(Catalog))

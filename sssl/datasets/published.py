@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sssl.catalog.read import AUDIO_SUFFIXES
+from sssl.catalog.listing import AUDIO_SUFFIXES
 from sssl.errors import CatalogError
 
 SetName = Literal["4q", "pmemo", "emomusic", "deam"]

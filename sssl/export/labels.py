@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import Catalog, Song
+from sssl.urls import local_path
+from sssl.words import printable
 
 FormatName = Literal["table", "csv", "json", "m3u"]
 
@@ -72,11 +74,12 @@ def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         if own:
             to.write(f"#EXTGRP:{name}\n")
         for track, song in sorted(own, key=lambda pair: (-pair[1].confidence, pair[0].track_id)):
-            if "\n" in track.uri or "\r" in track.uri:
+            place = local_path(track.uri) or track.uri  # players want paths
+            if "\n" in place or "\r" in place:
                 continue  # a playlist has no way to write it
             title = printable(track.track_id)
             to.write(f"#EXTINF:{round(_end_s(song))},{title} ({song.label} {song.confidence:.2f})\n")
-            to.write(track.uri.removeprefix("file://") + "\n")  # players want paths
+            to.write(place + "\n")
 
 
 WRITERS: dict[FormatName, Callable[[Iterable[Labelled], Sequence[str], TextIO], None]] = {
@@ -85,11 +88,6 @@ WRITERS: dict[FormatName, Callable[[Iterable[Labelled], Sequence[str], TextIO], 
     "json": write_json,
     "m3u": write_m3u,
 }
-
-
-def printable(text: str) -> str:
-    """Return text without what a terminal or a playlist would act on: control characters become question marks."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _row(one: Labelled, classes: Sequence[str]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sssl.errors import StoreError
 from sssl.store.atomic import remove_leftovers, replacing
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.urls import file_system
+from sssl.urls import file_system, local_path, readable, suffix_of
 from sssl.version import __version__
 
 _LEFT_OUT_FILE = "left_out.csv"
@@ -142,7 +142,8 @@ def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: b
         raise StoreError("the format id3 needs mutagen: pip install 'sssl[export]'") from None
 
     uris = store.read_table(snapshot.get("catalog"), ["uri"])["uri"].to_pylist()
-    music = {Path(uri.removeprefix("file://")).resolve() for uri in uris if "://" not in uri.removeprefix("file://")}
+    paths = map(local_path, uris)
+    music = {Path(path).resolve() for path in paths if path is not None}
 
     def write(labelled: Labelled, path: Path) -> None:
         if to is not None and path in music:
@@ -155,17 +156,15 @@ def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: b
             _fetch(labelled.track.uri, temporary)
             tag(temporary, labelled.song.label, _fields(labelled.song))
 
-    def suffix_of(labelled: Labelled) -> str:
-        return Path(labelled.track.uri.partition("?")[0]).suffix
-
-    return _write_files(store, snapshot, None if to is None else Path(to), suffix_of, write, abstained)
+    folder = None if to is None else Path(to)
+    return _write_files(store, snapshot, folder, lambda labelled: suffix_of(labelled.track.uri), write, abstained)
 
 
 def _write_files(
     store: Store,
     snapshot: Snapshot,
     folder: Path | None,
-    suffix_of: Callable[[Labelled], str],
+    suffix: Callable[[Labelled], str],
     write: Callable[[Labelled, Path], None],
     abstained: bool,
 ) -> Exported:
@@ -186,7 +185,7 @@ def _write_files(
         if labelled.song.abstained and not abstained:
             return "abstained"
         try:
-            path = _local(labelled.track.uri) if folder is None else _place(folder, labelled, suffix_of(labelled))
+            path = _local(labelled.track.uri) if folder is None else _place(folder, labelled, suffix(labelled))
             if path in written:
                 return "same file as another track"  # ids like `a` and `a.mp3`
             write(labelled, path)
@@ -226,7 +225,7 @@ def _why(error: Exception) -> str:
         return "missing"
     if isinstance(error, PermissionError):
         return "denied"
-    return f"{type(error).__name__}: {error}"
+    return readable(f"{type(error).__name__}: {error}")
 
 
 def _place(folder: Path, labelled: Labelled, suffix: str) -> Path:
@@ -240,9 +239,10 @@ def _place(folder: Path, labelled: Labelled, suffix: str) -> Path:
 
 
 def _local(uri: str) -> Path:
-    if "://" in uri.removeprefix("file://"):
+    path = local_path(uri)
+    if path is None:
         raise ValueError("only local files are tagged in place")
-    return Path(uri.removeprefix("file://")).resolve()  # a link stays a link
+    return Path(path).resolve()  # a link stays a link
 
 
 def _fetch(uri: str, path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from sssl.store.media.medium import Medium
+from sssl.urls import local_path
 
 PLAYABLE = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
 """Suffixes of what browsers play."""
@@ -30,8 +31,8 @@ class Passage:
 
 def link(medium: Medium, uri: str) -> str | None:
     """Link from a page in an output folder to a file, None if one of them is not on this machine or not playable."""
-    path = uri.removeprefix("file://")
-    if "://" in path or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
+    path = local_path(uri)
+    if path is None or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
         return None
     return medium.link(path)
 

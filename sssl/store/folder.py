@@ -45,6 +45,7 @@ from sssl.store.media.memory import Memory
 from sssl.store.parquet import part_bytes
 from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
+from sssl.urls import local_path
 from sssl.version import __version__
 
 _PIECE_BYTES = 1 << 20
@@ -61,11 +62,10 @@ class Store:
     @classmethod
     def at(cls, root: str) -> Store:
         """Return the folder at `root`, a local path or any fsspec URL, whatever is there."""
-        path = root.removeprefix("file://")
-        scheme, is_url, _ = path.partition("://")
-        if not is_url:
+        path = local_path(root)
+        if path is not None:
             return cls(Disk(os.path.abspath(path)))
-        return cls(Memory(root) if scheme == "memory" else Bucket(root))
+        return cls(Memory(root) if root.startswith("memory://") else Bucket(root))
 
     @classmethod
     def open(cls, root: str, *, create: bool = False) -> Store:

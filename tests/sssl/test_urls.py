@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 
 import fsspec
 import gcs
@@ -9,7 +10,7 @@ import gcsfs
 import pytest
 
 from sssl.google_storage import GoogleStorage
-from sssl.urls import file_system, opened
+from sssl.urls import file_name, file_system, is_on_web, local_path, opened, suffix_of, uri_of
 
 IN_A_FRESH_PROCESS = """
 import json, os, sys
@@ -56,3 +57,83 @@ def test_a_file_is_read_from_a_path_or_a_url(tmp_path):
     for url in (str(tmp_path / "a"), f"file://{tmp_path}/a"):
         with opened(url) as file:
             assert file.read() == b"1"
+
+
+def test_a_path_is_taken_as_it_is_whatever_signs_it_has(tmp_path):
+    for name in ("Re::Start.wav", "Why?.wav", "a#1.wav", "100%25.wav", "c:d.wav", "zip::x.wav", "*.wav"):
+        path = str(tmp_path / name)
+        (tmp_path / name).write_text(name)
+        assert local_path(path) == path
+        assert file_system(path)[1] == path
+        for url in (path, f"file://{path}", uri_of(path)):
+            with opened(url) as file:
+                assert file.read().decode() == name
+        assert suffix_of(path) == ".wav"
+
+
+@pytest.mark.parametrize("scheme", ["file://", "FILE://", "file:", "file://localhost", "local://"])
+def test_a_file_uri_may_have_escapes(tmp_path, scheme):
+    path = tmp_path / "one two é.wav"
+    path.write_text("1")
+    escaped = f"{tmp_path}/one%20two%20%C3%A9.wav"
+    for url in (f"{scheme}{escaped}", f"{scheme}{path}"):
+        assert local_path(url) == str(path)
+        assert file_name(url) == path.name
+
+
+def test_of_two_files_that_a_uri_may_mean_the_form_decides(tmp_path):
+    (tmp_path / "a%20b").write_text("literal")
+    (tmp_path / "a b").write_text("decoded")
+    assert local_path(f"file://{tmp_path}/a%20b") == f"{tmp_path}/a%20b"
+    for scheme in ("file:", "file://localhost"):
+        assert local_path(f"{scheme}{tmp_path}/a%20b") == f"{tmp_path}/a b"
+
+
+def test_a_name_that_is_not_utf8_has_a_uri(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9 %41.wav")
+    with open(path, "w") as file:
+        file.write("1")
+    assert uri_of(path).isascii()
+    assert local_path(uri_of(path)) == path
+
+
+def test_the_home_folder_is_meant_unless_a_file_has_that_name(tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "a.wav").touch()
+    monkeypatch.setenv("HOME", f"{tmp_path}/home")
+    monkeypatch.chdir(tmp_path)
+    assert local_path("~/a.wav") == f"{tmp_path}/home/a.wav"
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "a.wav").touch()
+    assert local_path("~/a.wav") == "~/a.wav"
+
+
+def test_two_colons_in_a_web_address_are_part_of_a_name():
+    fs, path = file_system("https://host/Re::Start.wav?sign=a::b")
+    assert path == "https://host/Re::Start.wav?sign=a::b"
+    assert file_system("HTTPS://host/a.wav") == (fs, "https://host/a.wav")
+
+
+def test_a_chain_leads_to_a_file_in_an_archive_however_that_is_written(tmp_path):
+    with zipfile.ZipFile(tmp_path / "all of it.zip", "w") as archive:
+        archive.writestr("a.wav", "1")
+    for place in (f"{tmp_path}/all of it.zip", f"file://{tmp_path}/all%20of%20it.zip"):
+        with opened(f"zip://a.wav::{place}") as file:
+            assert file.read() == b"1"
+        assert suffix_of(f"zip://a.wav::{place}") == ".wav"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://host/b/c.csv?X-Amz-Signature=a/b.mp3&x=1", "c.csv"),
+        ("https://host/b/c.csv#sheet", "c.csv"),
+        ("gs://bucket/why?.mp3", "why?.mp3"),
+        ("s3://bucket/a.mp3?versionId=3", "a.mp3"),
+        ("/music/Why?/x.tar.gz", "x.tar.gz"),
+        ("https://host/", ""),
+    ],
+)
+def test_a_name_has_no_query_and_a_query_no_name(url, name):
+    assert file_name(url) == name
+    assert is_on_web(url) == url.startswith("https")

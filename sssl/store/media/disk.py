@@ -99,7 +99,7 @@ class Disk:
         return f"sqlite:///{quote(str(self._at(name)))}"
 
     def link(self, path: str) -> str | None:
-        return quote(os.path.relpath(path, self.root))
+        return quote(os.fsencode(os.path.relpath(path, self.root)))
 
     def _at(self, path: str) -> Path:
         return Path(self.root, path)

@@ -6,7 +6,7 @@ from rows import a_track
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt
-from sssl.catalog.fingerprints import fingerprint, with_fingerprints
+from sssl.catalog.fingerprints import MISSING, fingerprint, with_fingerprints
 from sssl.catalog.read import commit_catalog, read_part, rows_of
 from sssl.catalog.read import read_catalog as read_table
 from sssl.errors import CatalogError
@@ -224,7 +224,7 @@ def test_files_found_by_a_listing_have_the_fingerprints_that_they_have_alone(tmp
     rows = [a_track(f"t{n}", uri=uri, label=None) for n, uri in enumerate(uris)]
     found = with_fingerprints(to_arrow(Catalog, rows))["source_fingerprint"].to_pylist()
     assert found == [fingerprint(uri) for uri in uris]
-    assert [n for n, of_file in enumerate(found) if of_file is None] == [7, *range(304, 605)]
+    assert [n for n, of_file in enumerate(found) if of_file == MISSING] == [7, *range(304, 605)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,164 @@
+"""Tables as teams send them, read as a catalog has them: the columns that it knows, each of its type.
+
+What Parquet says in types and CSV in words means the same: an empty cell, a NaN and a null are all no value, and no
+other column is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sssl.errors import CatalogError
+from sssl.urls import file_name, opened
+
+TEXTS = ("track_id", "uri", "label", "split", "group_id")
+COLUMNS = (*TEXTS, "expected_s", "locked")
+_ENDS = (".csv", ".parquet")
+_TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
+
+
+def is_table(url: str) -> bool:
+    """Whether a path or URL names a table rather than a folder, by its suffix."""
+    return file_name(url).lower().endswith(_ENDS)
+
+
+def read_columns(url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMNS) -> pa.Table:
+    """Read those of the wanted columns that a CSV or Parquet file has.
+
+    Texts are strings without blank ones, `expected_s` are seconds as float32, `locked` are flags; any may be null.
+
+    Raises:
+        CatalogError: it cannot be read, lacks a needed column, or a column holds something else.
+    """
+    try:
+        with opened(url) as file:
+            is_parquet = file_name(url).lower().endswith(".parquet")
+            names, table = _read_parquet(file, wanted) if is_parquet else _read_csv(file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CatalogError(f"cannot read {url}: {error}") from error
+    pa.default_memory_pool().release_unused()  # a third of the table's size is left from decoding it
+    for name in needed:
+        if name not in names:
+            raise CatalogError(f"{url}: column {name} is missing; it has {', '.join(names) or 'no columns'}")
+    found = {name: _only_one(table, name, url) for name in wanted if name in names}
+    for name in TEXTS:
+        if name in found:
+            found[name] = _text(found[name], name, url)
+    for name, typed in (("expected_s", _seconds), ("locked", _flags)):
+        if name in found:
+            found[name] = typed(found[name], found["track_id"], url)
+    return pa.table(found)
+
+
+def _read_parquet(file: Any, wanted: Sequence[str]) -> tuple[list[str], pa.Table]:
+    """Return the names of all columns, and the wanted ones."""
+    parquet = pq.ParquetFile(file)
+    names = parquet.schema_arrow.names
+    return names, parquet.read(columns=[name for name in wanted if name in names])
+
+
+def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
+    # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
+    convert = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True, null_values=[""]
+    )
+    parse = pa.csv.ParseOptions(newlines_in_values=True)
+    table = pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
+    return table.column_names, table
+
+
+def _only_one(table: pa.Table, name: str, url: str) -> pa.ChunkedArray:
+    places = [place for place, other in enumerate(table.column_names) if other == name]
+    if len(places) > 1:
+        raise CatalogError(f"{url}: column {name} appears more than once")
+    column = table[places[0]]
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
+
+
+def _text(column: pa.ChunkedArray, name: str, url: str) -> pa.ChunkedArray:
+    """Return a column as text, without what says nothing: blank cells, and NaN where labels are numbers."""
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        text = column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise _wrong_type(column, name, "text", url) from error
+    is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    return pc.if_else(is_blank, None, text)
+
+
+def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.ChunkedArray:
+    """Return `expected_s` in seconds, in single precision as the table will give it back."""
+    kind = column.type
+    if pa.types.is_duration(kind):
+        ticks = column.cast(pa.int64()).cast(pa.float64(), safe=False)
+        numbers = pc.divide(ticks, float(_TICKS_PER_S[kind.unit]))
+    elif _is_any(kind, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view):
+        numbers = _parsed(_text(column, "expected_s", url), track_ids, url)
+    elif _is_any(kind, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null):
+        numbers = column.cast(pa.float64(), safe=False)
+    else:
+        raise _wrong_type(column, "expected_s", "seconds as a number", url)
+    seconds = pc.if_else(pc.is_nan(numbers), None, numbers).cast(pa.float32(), safe=False)
+    wrong = pc.or_(pc.less(seconds, 0), pc.is_inf(seconds))
+    _check_none(wrong, column, track_ids, "expected_s", "seconds as a number, from 0", url)
+    return seconds
+
+
+def _is_any(kind: pa.DataType, *kinds: Callable[[pa.DataType], bool]) -> bool:
+    return any(is_one(kind) for is_one in kinds)
+
+
+def _parsed(text: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.ChunkedArray:
+    """Return numbers that were written as text."""
+    try:
+        return pc.utf8_trim_whitespace(text).cast(pa.float64())
+    except pa.ArrowInvalid:  # Arrow says no row; and Python reads a few more spellings
+        values = text.to_pylist()
+        wrong = pa.chunked_array([list(map(_is_no_number, values))], pa.bool_())
+        _check_none(wrong, text, track_ids, "expected_s", "seconds as a number", url)
+        return pa.chunked_array([[value and float(value) for value in values]], pa.float64())
+
+
+def _is_no_number(value: str | None) -> bool:
+    try:
+        float(value or 0)
+    except ValueError:
+        return True
+    return False
+
+
+def _flags(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.ChunkedArray:
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(_text(column, "locked", url)))
+    known = pa.array([*_YES, *_NO, None], pa.string())
+    wrong = pc.invert(pc.is_in(words, known))
+    _check_none(wrong, column, track_ids, "locked", "true or false", url)
+    return pc.if_else(words.is_null(), None, pc.is_in(words, pa.array(_YES)))
+
+
+def _check_none(
+    wrong: pa.ChunkedArray,
+    column: pa.ChunkedArray,
+    track_ids: pa.ChunkedArray,
+    name: str,
+    expected: str,
+    url: str,
+) -> None:
+    """Refuse the first value that is wrong."""
+    first = pc.index(wrong, True).as_py()
+    if first >= 0:
+        track_id, value = track_ids[first].as_py(), column[first].as_py()
+        raise CatalogError(f"{url}: track {track_id!r} has {name} {value!r}, expected {expected}")
+
+
+def _wrong_type(column: pa.ChunkedArray, name: str, expected: str, url: str) -> CatalogError:
+    return CatalogError(f"{url}: column {name} is {column.type}, expected {expected}")

@@ -1,0 +1,182 @@
+import datetime
+import decimal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.read import read_catalog, rows_of
+from sssl.catalog.tables import is_table, read_columns
+from sssl.errors import CatalogError
+
+NAN = float("nan")
+
+
+def csv(folder, text, name="c.csv"):
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+def parquet(folder, name="c.parquet", **columns):
+    pq.write_table(pa.table(columns), folder / name)
+    return str(folder / name)
+
+
+def rows(catalog, labels=None, **config):
+    found = rows_of(read_catalog(catalog, labels, CatalogConfig(**config)))
+    return {row.track_id: row for row in found}
+
+
+@pytest.mark.parametrize("header", ["track_id,label,,", "track_id,label,note,note", "track_id,label,x y,0"])
+def test_columns_that_nobody_asks_for_do_not_matter(tmp_path, header):
+    catalog = csv(tmp_path, "track_id,uri,,\na,/a,1,2\nb,/b,n/a,\n")
+    labels = csv(tmp_path, f"{header}\na,Q1,2001,x\nb,Q2,n/a,y\n", "l.csv")
+    assert {i: row.label for i, row in rows(catalog, labels).items()} == {"a": "Q1", "b": "Q2"}
+
+
+def test_other_columns_of_parquet_are_not_even_read(tmp_path):
+    table = pa.table([["a"], ["/a"], [1], [2], [[{"x": 1}]]], names=["track_id", "uri", "n", "n", "nested"])
+    pq.write_table(table, tmp_path / "c.parquet")
+    assert list(rows(str(tmp_path / "c.parquet"))) == ["a"]
+
+
+def test_labels_and_catalog_may_hold_a_column_in_different_types(tmp_path):
+    catalog = csv(tmp_path, "track_id,uri,expected_s,locked,group_id\na,/a,30.5,yes,1\nb,/b,,,2\n")
+    labels = parquet(tmp_path, "l.parquet", track_id=["b"], expected_s=[7], locked=[True], group_id=[1])
+    found = rows(catalog, labels)
+    held = {i: (row.expected_s, row.locked, row.group_id) for i, row in found.items()}
+    assert held == {"a": (30.5, True, "1"), "b": (7, True, "1")}
+
+
+def test_a_flag_that_labels_leave_empty_is_that_of_the_catalog(tmp_path):
+    catalog = csv(tmp_path, "track_id,uri,locked\na,/a,true\n")
+    labels = csv(tmp_path, "track_id,locked\na,\n", "l.csv")
+    assert rows(catalog, labels)["a"].locked
+
+
+def test_no_value_is_the_same_in_parquet_and_in_csv(tmp_path):
+    text = "track_id,uri,label,group_id,expected_s,locked\na,/a,,,,\nb,/b, , , , \n"
+    blank = ["", " "]
+    of_parquet = parquet(
+        tmp_path, track_id=["a", "b"], uri=["/a", "/b"], label=blank, group_id=blank, expected_s=blank, locked=blank
+    )
+    assert rows(csv(tmp_path, text)) == rows(of_parquet)
+    of_parquet = parquet(
+        tmp_path,
+        track_id=["a", "b"],
+        uri=["/a", "/b"],
+        label=[NAN, None],
+        group_id=pa.array([NAN, NAN], pa.float32()),
+        expected_s=[NAN, None],
+        locked=pa.nulls(2),
+    )
+    assert rows(csv(tmp_path, text)) == rows(of_parquet)
+
+
+def test_numbers_as_labels_are_those_of_a_csv(tmp_path):
+    catalog = parquet(tmp_path, track_id=[1, 2, 3], uri=["/a", "/b", "/c"], label=[0.0, 1.0, NAN])
+    found = rows(catalog, classes=("0", "1"))
+    assert {i: row.label for i, row in found.items()} == {"1": "0", "2": "1", "3": None}
+
+
+@pytest.mark.parametrize(
+    ("values", "seconds"),
+    [
+        (pa.array([90], pa.duration("s")), 90),
+        (pa.array([1500], pa.duration("ms")), 1.5),
+        (pa.array([2_500_000_000], pa.duration("ns")), 2.5),
+        (pa.array([decimal.Decimal("3.25")]), 3.25),
+        (pa.array([" 4.5 "]), 4.5),
+        (pa.array([" 4.5 "], pa.large_string()), 4.5),
+        (pa.array(["4.5"]).dictionary_encode(), 4.5),
+        (pa.array([5], pa.uint8()), 5),
+        (np.array([6], np.float16), 6),
+    ],
+)
+def test_seconds_are_seconds_in_whatever_type_they_come(tmp_path, values, seconds):
+    catalog = parquet(tmp_path, track_id=["a"], uri=["/a"], expected_s=values)
+    assert rows(catalog)["a"].expected_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("expected_s", pa.array([True]), "column expected_s is bool, expected seconds"),
+        ("expected_s", pa.array([datetime.datetime.now()]), "column expected_s is timestamp.* expected seconds"),
+        ("expected_s", pa.array([[1.0]]), "column expected_s is list.* expected seconds"),
+        ("expected_s", pa.array(["3:20"]), "track 'a' has expected_s '3:20', expected seconds"),
+        ("expected_s", pa.array([float("inf")]), "track 'a' has expected_s inf, expected seconds"),
+        ("expected_s", pa.array([-1.0]), "track 'a' has expected_s -1.0, expected seconds"),
+        ("locked", pa.array([2]), "track 'a' has locked 2, expected true or false"),
+        ("label", pa.array([["Q1"]]), "column label is list.* expected text"),
+        ("label", pa.array([{"x": 1}]), "column label is struct.* expected text"),
+        ("group_id", pa.array([b"\xff"]), "column group_id is binary, expected text"),
+    ],
+)
+def test_a_column_of_another_kind_is_a_sentence(tmp_path, column, values, message):
+    catalog = parquet(tmp_path, track_id=["a"], uri=["/a"], **{column: values})
+    with pytest.raises(CatalogError, match=message):
+        rows(catalog)
+
+
+@pytest.mark.parametrize("empty", ["", " ", None])
+def test_an_empty_id_is_refused_in_parquet_as_in_csv(tmp_path, empty):
+    with pytest.raises(CatalogError, match="row 2 has no track_id"):
+        rows(parquet(tmp_path, track_id=["a", empty], uri=["/a", "/b"]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"track_id,uri\na,/caf\xe9\n", "track_id,uri\na,/b\n".encode("utf-16"), b"track_id,uri\na,/b,x\n", b"PAR1"],
+)
+@pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
+def test_a_file_that_is_no_table_is_a_sentence(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CatalogError, match=f"{name}"):
+        rows(str(tmp_path / name))
+
+
+def test_a_table_is_told_by_its_name_without_what_signs_its_address():
+    signed = "https://host/c.csv?X-Amz-Signature=a/b&x=.mp3"
+    tables = [signed, "c.csv", "/a/C.Parquet", "gs://bucket/c.parquet", "file:///a%20b/c.CSV"]
+    assert all(map(is_table, tables))
+    assert not any(map(is_table, ["https://host/music?list=c.csv", "music", "/a/c.csv/b", "c.csv.mp3"]))
+
+
+def test_only_wanted_columns_are_judged(tmp_path):
+    catalog = csv(tmp_path, "track_id,uri,expected_s\na,/a,long\n")
+    assert read_columns(catalog, ["uri"], ["track_id", "uri"]).to_pydict() == {"track_id": ["a"], "uri": ["/a"]}
+
+
+def test_ids_that_differ_in_the_encoding_of_accents_only_are_one(tmp_path):
+    catalog = csv(tmp_path, "track_id,uri\ncafe\u0301.mp3,/a\nb.mp3,/b\n")  # as Macs write it
+    for spelling in ("caf\u00e9.mp3", "caf\u00e9", "cafe\u0301"):
+        labels = csv(tmp_path, f"track_id,label\n{spelling},Q3\n", "l.csv")
+        assert rows(catalog, labels)["cafe\u0301.mp3"].label == "Q3"
+    both = csv(tmp_path, "track_id,uri\ncafe\u0301,/a\ncaf\u00e9,/b\n", "both.csv")
+    labels = csv(tmp_path, "track_id,label\ncafe\u0301,Q1\ncaf\u00e9,Q2\n", "l.csv")
+    assert [row.label for row in rows(both, labels).values()] == ["Q1", "Q2"]
+
+
+def test_what_was_taken_down_stays_so_in_another_encoding_of_its_accents(tmp_path):
+    catalog = csv(tmp_path, "track_id,uri\ncafe\u0301,/a\nb,/b\n")
+    gone = {module_hash("caf\u00e9")}
+    found = read_catalog(catalog, None, CatalogConfig(), leave_out=gone)
+    assert found["track_id"].to_pylist() == ["b"]
+
+
+def module_hash(track_id):
+    from sssl.store.removals import hash_id
+
+    return hash_id(track_id)
+
+
+def test_ids_that_fit_nothing_are_counted_and_the_first_named(tmp_path):
+    catalog = csv(tmp_path, "track_id,uri\na,/a\n")
+    unknown = "".join(f"x{n},Q1\n" for n in range(9))
+    labels = csv(tmp_path, f"track_id,label\na,Q1\n{unknown}", "l.csv")
+    said = []
+    read_catalog(catalog, labels, CatalogConfig(), tell=said.append)
+    assert said == [f"{labels}: 9 of 10 ids not in the catalog: x0, x1, x2, x3, x4, ..."]
