@@ -63,6 +63,11 @@ class LedgerSummary(Summary):
     trainable: dict[str, dict[int, int]] = field(default_factory=dict)
     """Train tracks that have segments, by label and fold."""
 
+    @property
+    def labelled_train_tracks(self) -> int:
+        """Number of train tracks that have a label and segments."""
+        return sum(count for by_fold in self.trainable.values() for count in by_fold.values())
+
 
 @dataclass(frozen=True)
 class LabelsSummary(Summary):

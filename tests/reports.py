@@ -13,6 +13,7 @@ from pipelines.stages import judge, relabel, segment, songs
 from pipelines.stages.context import Context
 from pipelines.stages.previous import TABLES, PartBefore
 from schemas import Catalog, Status, to_arrow
+from schemas.summaries import LedgerSummary
 from sssl.audio.cut import CutTrack, _Cut, ledger_row
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db
@@ -97,13 +98,14 @@ def score(store, snapshot, round, accuracy, settings, seed):
     """Commit a model and the scores that it is made to give."""
     inputs = [snapshot.get("catalog"), snapshot.get("segments"), snapshot.get("labels", round)]
     members = inputs[0].summary["folds"] if settings.cross_fit else 1
+    labelled = snapshot.about("segments", LedgerSummary).labelled_train_tracks
     model = store.commit(
         Manifest(
             table="models",
             generation=f"model{round}",
             stage="train",
             round=round,
-            config=asdict(settings),
+            config=asdict(settings.settled(labelled)),
             parents=tuple(sorted(m.ref for m in inputs)),
             files={0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=members)},
             summary={"model_id": f"m{round}"},

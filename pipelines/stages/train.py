@@ -84,7 +84,7 @@ def run(
     inputs["labels"] = snapshot.get("labels", round)
     if round:
         inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
-    asked, tracks = settings, _labelled_tracks(snapshot)
+    asked, tracks = settings, snapshot.about("segments", LedgerSummary).labelled_train_tracks
     settings = asked.settled(tracks)
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
 
@@ -181,12 +181,6 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
         name: [trainable.get(name, {}).get(fold, 0) for fold in range(catalog.folds)] for name in catalog.classes
     }
     check_trainable(by_fold, settings.cross_fit)
-
-
-def _labelled_tracks(snapshot: Snapshot) -> int:
-    """Count the train tracks that have a label and segments."""
-    trainable = snapshot.about("segments", LedgerSummary).trainable
-    return sum(count for by_fold in trainable.values() for count in by_fold.values())
 
 
 @lru_cache(maxsize=1)  # `sssl run` names them before it trains; what it named is what it starts from

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from schemas.summaries import LabelsSummary, SongsSummary
+from schemas.summaries import LabelsSummary, LedgerSummary, SongsSummary
 from sssl.audio.mel import MelConfig
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
 from sssl.model.settings import TrainConfig
-from sssl.presets import GUARDED, PRESETS
+from sssl.presets import GUARDED, PRESETS, Preset
 from sssl.report.source import Context, Source
 from sssl.store.rounds import guesses_in_use
 
@@ -63,9 +63,15 @@ def nearest_preset(source: Source) -> tuple[str, list[str]]:
         for stage, manifest in manifests.items()
         if manifest.config  # the labels of the warm-up have none
     }
-    differing = {name: list(_differences(used, asdict(preset))) for name, preset in PRESETS.items()}
+    tracks = source.snapshot.about("segments", LedgerSummary).labelled_train_tracks
+    differing = {name: list(_differences(used, asdict(_settled(preset, tracks)))) for name, preset in PRESETS.items()}
     nearest = min(differing, key=lambda name: len(differing[name]))
     return nearest, differing[nearest]
+
+
+def _settled(preset: Preset, labelled_tracks: int) -> Preset:
+    """Return a preset as it trains so many labelled train tracks: that is what tables are named after."""
+    return replace(preset, train=preset.train.settled(labelled_tracks))
 
 
 def _differences(used: Context, wanted: Context) -> Iterator[str]:

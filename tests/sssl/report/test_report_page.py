@@ -83,6 +83,11 @@ def test_settings_that_differ_from_the_preset_are_named(report_folder, report_ht
     assert summary.nearest_preset(Source.of(*report_folder)) == ("guarded", named)
 
 
+def test_settings_that_follow_from_the_number_of_tracks_are_no_difference(finished):
+    named = summary.nearest_preset(Source.of(finished, finished.latest()))[1]
+    assert not [name for name in named if name.startswith("plain_from")]
+
+
 def test_a_run_without_held_out_tracks_or_failures_or_rounds(in_memory):
     html = read(make_folder(in_memory, (0.8,), held_out=False, defects=False))
     text = " ".join(Page(html).text)
