@@ -53,6 +53,13 @@ _REASONS = [
     Reason("empty-file", Status.FAILED, False, "The file has no bytes.", "Deliver the file again."),
     Reason("not-audio", Status.FAILED, False, "No decoder finds an audio stream.", "Check what was uploaded."),
     Reason(
+        "unread-container",
+        Status.FAILED,
+        False,
+        "There is audio in it, in a container that is not read; the detail names it.",
+        "Transcode it, to FLAC for instance.",
+    ),
+    Reason(
         "corrupt",
         Status.FAILED,
         False,

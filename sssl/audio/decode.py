@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import av
 import numpy as np
@@ -21,7 +21,10 @@ import soundfile
 import soxr
 from numpy.typing import DTypeLike, NDArray
 
-from sssl.audio.containers import declared, peek
+from sssl.audio.containers.declared import FRAMES, TRAILED, extent, length
+from sssl.audio.containers.frames import tag_bytes
+from sssl.audio.containers.matroska import tagged_s
+from sssl.audio.containers.reading import Stream, peek
 from sssl.audio.info import AudioInfo
 from sssl.errors import AudioError
 
@@ -34,17 +37,36 @@ _BLOCK_SAMPLES: Final = 32768
 _HEAD_BYTES: Final = 65536
 
 # Only containers of music: FFmpeg's others take text for subtitles and playlists, and follow the paths in those.
-_CONTAINERS: Final = "aac,ac3,aiff,ape,asf,caf,flac,matroska,webm,mov,mp4,m4a,mp3,ogg,tta,w64,wav,wv"
+_CONTAINERS: Final = "aac,ac3,aiff,ape,asf,au,caf,dsf,eac3,flac,matroska,webm,mov,mp4,m4a,mp3,ogg,tta,w64,wav,wv"
+
+# Containers of music and video that are not read: they say nothing of their length, or hardly anybody has them. These
+# names are for a reason that says so.
+_UNREAD: Final = (
+    "3dostr,aa,aax,act,adx,aea,alp,amr,amrnb,amrwb,apm,aptx,aptx_hd,argo_asf,avi,avr,bfstm,boa,brstm,c93,dss,dts,dtshd,"
+    "flv,g722,gsm,gxf,hca,iff,ilbc,ircam,live_flv,loas,lxf,mlp,mmf,mpc,mpc8,mpeg,mpegts,mpegtsraw,msf,mtaf,musx,mxf,"
+    "nistsphere,nsv,nut,oma,osq,paf,pvf,qcp,rl2,rm,rso,sbc,sds,sdx,shn,sln,smjpeg,sol,sox,spdif,svag,svs,swf,tak,truehd,"
+    "ty,vag,vivo,voc,vpk,vqf,wady,wc3movie,wsaud,wsd,wsvqa,wtv,wve,xa,xmv,xvag,xwma,yop"
+)
 
 # A file that starts like this was audio once, even if no decoder can open the rest of it.
 _AUDIO_HEAD: Final = re.compile(
-    rb"ID3|OggS|fLaC|RIFF....WAVE|RF64....WAVE|FORM....AIF[FC]|....ftyp|\x30\x26\xb2\x75\x8e\x66\xcf\x11", re.DOTALL
+    rb"ID3|OggS|fLaC|wvpk|TTA1|caff|\.snd|DSD |\x1a\x45\xdf\xa3|(?:RIF[FX]|RF64|BW64)....WAVE|riff\x2e\x91\xcf\x11"
+    rb"|FORM....AIF[FC]|....ftyp|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    re.DOTALL,
 )
 # Not mp3: libsndfile fills what is missing of an mp3 with silence, and writes warnings to stderr.
-_SNDFILE_HEAD: Final = re.compile(rb"OggS|fLaC|RIFF|RF64|FORM|caff|riff")
+_SNDFILE_HEAD: Final = re.compile(rb"OggS|fLaC|RIF[FX]|RF64|FORM|caff|riff|\.snd")
+
+# One sample of a channel, by FFmpeg's name of a codec or libsndfile's of a subtype.
+_PCM: Final = re.compile(
+    r"pcm_[us]?(?P<bits>\d+)|(?P<law>pcm_[a-z]*law|[au]law)|(?P<float>float|pcm_f32)|double|pcm_f64"
+)
 
 # Damage rarely stops a demuxer twice; an ogg chain whose layout changes stops it at every page.
 _MAX_DEMUXER_FAILURES: Final = 16
+
+# Encoders' delay and padding, which a header counts and a decoder may leave out.
+_DELAY_S: Final = 0.1
 
 _FULL_SCALE: Final = 1.0 - 2.0**-13  # the loudest value of 16 bits, or 24 reduced to them, is a little below 1.0
 
@@ -116,9 +138,10 @@ class Decoder:
 
 def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, Iterator[_Block]]:
     """The first decoder that gives audio, with its first block decoded."""
-    head = peek(file, 0, _HEAD_BYTES)
-    if not head:
+    if not peek(file, 0, 1):
         raise AudioError("empty-file", "0 bytes")
+    file = cast(BinaryIO, _Confined(file, *extent(file)))
+    head = peek(file, 0, _HEAD_BYTES)
     refusals = []
     for reader in (_FFmpeg, _Sndfile):
         try:
@@ -137,18 +160,24 @@ class _Confined:
     """A file as decoders get it.
 
     It has no name: FFmpeg would believe a wrong extension. Seeks end within it: damaged headers point anywhere, and
-    what Python raises there would pass for a failure of the storage.
+    what Python raises there would pass for a failure of the storage. It begins at `start` and ends at `stop`.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = file.seek(0, os.SEEK_END)
-        self.read, self.tell = file.read, file.tell
-        file.seek(0)
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file, self._start, self._size = file, start, stop - start
+        self.seek(0)
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self.tell())
+        return self._file.read(left if size < 0 else min(size, left))
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
-        return self._file.seek(min(max(0, origin + offset), self._size))
+        at = min(max(0, origin + offset), self._size)
+        return self._file.seek(self._start + at) - self._start
 
 
 class _FFmpeg:
@@ -157,10 +186,10 @@ class _FFmpeg:
     def __init__(self, file: BinaryIO, head: bytes, resources: contextlib.ExitStack) -> None:
         options = {"format_whitelist": _CONTAINERS}
         try:
-            container = av.open(_Confined(file), "r", metadata_errors="replace", container_options=options)
+            file.seek(0)
+            container = av.open(file, "r", metadata_errors="replace", container_options=options)
         except av.error.FFmpegError as error:
-            reason = "corrupt" if _AUDIO_HEAD.match(head) else "not-audio"
-            raise AudioError(reason, f"FFmpeg: {error.strerror}") from error
+            raise _refusal(file, head, error) from error
         self._container = resources.enter_context(container)
         self._stream = _audio_stream(container)
         codec = self._stream.codec_context
@@ -170,8 +199,9 @@ class _FFmpeg:
             codec.codec.canonical_name,
             codec.sample_rate,
             codec.channels,
-            *declared(file, head, container.format.name, codec.sample_rate, _duration_s(container, self._stream)),
+            *length(file, head, _known(container, self._stream)),
         )
+        self._trailed, self._framed = (container.format.name in names for names in (TRAILED, FRAMES))
 
     def blocks(self) -> Iterator[_Block]:
         """Yield (mono [n], rate in Hz): a new block where the rate, the channels or the sample format change."""
@@ -180,21 +210,37 @@ class _FFmpeg:
                 yield _mono(frame), rate_hz
 
     def _frames(self) -> Iterator[av.AudioFrame]:
-        """Decode packet by packet: damage costs the packets it hits, not the rest of the track."""
-        failures = 0
+        """Decode packet by packet: damage costs the packets it hits, not the rest of the track.
+
+        A tag is no damage, nor is what trails the last frame; so failures count when a frame follows them.
+        """
+        failures, uncounted, decoded_s, tag_stop = 0, 0, 0.0, 0
         while failures < _MAX_DEMUXER_FAILURES:
             try:
                 for packet in self._container.demux(self._stream):
                     try:
                         frames = packet.decode()
                     except av.error.FFmpegError:
-                        self.info.damaged_packets += 1
-                    else:
-                        yield from frames
-                return
+                        tag_stop = max(tag_stop, _tag_stop(packet))
+                        uncounted += packet.pos is None or packet.pos >= tag_stop
+                        continue
+                    for frame in frames:
+                        self.info.damaged_packets, uncounted = self.info.damaged_packets + uncounted, 0
+                        decoded_s += frame.samples / frame.rate
+                        yield frame
+                break
             except av.error.FFmpegError:  # from the demuxer, which may go on after the damage
-                self.info.damaged_packets += 1
+                uncounted += 1
                 failures += 1
+        if not self._is_complete(decoded_s):
+            self.info.damaged_packets += uncounted
+
+    def _is_complete(self, decoded_s: float) -> bool:
+        """Whether nothing that was still to come was audio."""
+        if self._framed and self.info.ended:
+            return True
+        declared_s = self.info.declared_s
+        return self._trailed and declared_s is not None and decoded_s >= declared_s - _DELAY_S
 
 
 class _Sndfile:
@@ -204,7 +250,8 @@ class _Sndfile:
         if not _SNDFILE_HEAD.match(head):
             raise AudioError("not-audio", "not a format left to libsndfile")
         try:
-            self._sound = resources.enter_context(soundfile.SoundFile(_Confined(file)))
+            file.seek(0)
+            self._sound = resources.enter_context(soundfile.SoundFile(file))
         except soundfile.LibsndfileError as error:
             raise AudioError("corrupt", str(error)) from error
         sound = self._sound
@@ -213,8 +260,13 @@ class _Sndfile:
             sound.subtype.lower(),
             sound.samplerate,
             sound.channels,
-            *declared(file, head, sound.format.lower(), sound.samplerate, sound.frames / sound.samplerate),
+            *length(file, head, self._known()),
         )
+
+    def _known(self) -> Stream:
+        sound = self._sound
+        frame_bytes = _frame_bytes(sound.subtype.lower(), sound.channels)
+        return Stream(sound.format.lower(), sound.samplerate, frame_bytes, sound.frames / sound.samplerate)
 
     def blocks(self) -> Iterator[_Block]:
         """Yield (mono [n], rate in Hz) up to the end or the first damage."""
@@ -234,10 +286,47 @@ def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
     return stream
 
 
-def _duration_s(container: av.container.InputContainer, stream: av.AudioStream) -> float | None:
-    if stream.duration and stream.time_base:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration else None
+def _refusal(file: BinaryIO, head: bytes, error: av.error.FFmpegError) -> AudioError:
+    """Say why FFmpeg refused a file: a container that is left out on purpose is no broken file, and is named."""
+    if isinstance(error, av.error.ArgumentError):  # the container is known, and is not among _CONTAINERS
+        try:
+            file.seek(0)
+            with av.open(
+                file, "r", metadata_errors="replace", container_options={"format_whitelist": _UNREAD}
+            ) as other:
+                if other.streams.audio:
+                    return AudioError("unread-container", f"{other.format.name} ({other.format.long_name})")
+        except av.error.FFmpegError:
+            pass
+    return AudioError("corrupt" if _AUDIO_HEAD.match(head) else "not-audio", f"FFmpeg: {error.strerror}")
+
+
+def _known(container: av.container.InputContainer, stream: av.AudioStream) -> Stream:
+    codec, base = stream.codec_context, float(stream.time_base or 0)
+    return Stream(
+        container.format.name,
+        codec.sample_rate,
+        _frame_bytes(codec.codec.canonical_name, codec.channels),
+        (stream.duration or 0) * base or tagged_s(stream.metadata),
+        container.duration / 1e6 if container.duration else None,
+        max(0.0, (stream.start_time or 0) * base),
+        len(container.streams) == 1,
+    )
+
+
+def _frame_bytes(codec: str, channels: int) -> int | None:
+    """Size of one sample of all channels; None if it is not PCM."""
+    found = _PCM.match(codec)
+    if not found:
+        return None
+    bits = int(found["bits"] or (8 if found["law"] else 32 if found["float"] else 64))
+    return channels * (bits // 8)
+
+
+def _tag_stop(packet: av.Packet[Any]) -> int:
+    """Return where in the file the tag ends that a packet begins with; 0 if it begins with none."""
+    size = tag_bytes(bytes(packet))
+    return packet.pos + size if size and packet.pos is not None else 0
 
 
 def _frame_kind(frame: av.AudioFrame) -> tuple[int, int, str]:

@@ -153,7 +153,8 @@ def test_the_last_frame_of_a_raw_stream_is_whole_or_not(tmp_path, name, rate_hz)
     assert decode(io.BytesIO(data))[0].ended is True
     assert decode(io.BytesIO(data[:-1]))[0].ended is False
     assert decode(io.BytesIO(data + b"\xff\xf3"))[0].ended is False
-    assert decode(io.BytesIO(data + b"TAG".ljust(128)))[0].ended is None
+    assert decode(io.BytesIO(data + b"TAG".ljust(128)))[0].ended is True
+    assert decode(io.BytesIO(data + b"<html>" * 20))[0].ended is None
 
 
 @pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
