@@ -6,13 +6,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
 
-console = Console(stderr=True, highlight=False)
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
+
+
+class _Terminal(Console):
+    """A console on which names and messages of others cannot move the cursor or change colours."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.is_control else Segment(segment.text.translate(_CONTROLS), segment.style)
+
+
+console = _Terminal(stderr=True, highlight=False)
 """What happens, for people."""
 
-printed = Console(highlight=False)
+printed = _Terminal(highlight=False)
 """What was asked for."""
 
 _LINE_EVERY_S = 15.0

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from schemas import Catalog, Song
+from sssl.export.cells import cell
 from sssl.urls import local_path
 from sssl.words import printable
 
@@ -45,7 +46,11 @@ def write_table(labelled: Iterable[Labelled], _classes: Sequence[str], to: TextI
 
 
 def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
-    """Write a row per track with a probability per class, and the timeline as JSON."""
+    """Write a row per track with a probability per class, and the timeline as JSON.
+
+    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in front; JSON Lines have
+    them as they are.
+    """
     shares = [f"probability_{name}" for name in classes]
     names = ["track_id", "uri", "label", "confidence", "abstained", *shares, "model_id", "timeline", "reason", "detail"]
     writer = csv.DictWriter(to, names)
@@ -55,6 +60,7 @@ def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         probabilities = row.pop("probabilities", {})
         timeline = row.pop("timeline", None)
         row |= {f"probability_{name}": share for name, share in probabilities.items()}
+        row |= {name: cell(row[name]) for name in ("track_id", "uri", "detail")}
         writer.writerow(row | {"timeline": "" if timeline is None else json.dumps(timeline, separators=(",", ":"))})
 
 

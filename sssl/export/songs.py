@@ -16,6 +16,7 @@ from schemas import Catalog, Ledger, Song, arrow_schema
 from sssl.catalog.fingerprints import fingerprint
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
+from sssl.export.cells import cell
 from sssl.store.atomic import remove_leftovers, replacing
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
@@ -59,12 +60,16 @@ def labelled_parts(store: Store, snapshot: Snapshot, exported: Exported) -> Iter
 
 
 def write_csv(store: Store, snapshot: Snapshot, to: str) -> Exported:
-    """Write a row a song: uri, label, confidence, a probability a class, and the timeline as JSON."""
+    """Write a row per song: uri, label, confidence, a probability per class, and the timeline as JSON.
+
+    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in front; Parquet has
+    them as they are.
+    """
     schema = _song_schema(snapshot, pa.string())
     exported = Exported()
     with replacing(Path(to)) as path, pyarrow.csv.CSVWriter(path, schema) as writer:
         for part in labelled_parts(store, snapshot, exported):
-            writer.write_table(_song_table(part, schema, _as_json))
+            writer.write_table(_as_cells(_song_table(part, schema, _as_json)))
             exported.songs += len(part)
     return exported
 
@@ -206,7 +211,7 @@ def _write_files(
 
 def _write_left_out(folder: Path, exported: Exported) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"track_id": track_id, "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
+    rows = [{"track_id": cell(track_id), "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
     pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / _LEFT_OUT_FILE)
 
 
@@ -272,6 +277,14 @@ def _song_table(part: list[Labelled], schema: pa.Schema, timeline: Callable[[Son
         for song, track, _ in part
     ]
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _as_cells(rows: pa.Table) -> pa.Table:
+    for name in ("track_id", "uri"):
+        place = rows.schema.get_field_index(name)
+        texts = pa.array(map(cell, rows[name].to_pylist()), pa.string())
+        rows = rows.set_column(place, rows.schema.field(place), texts)
+    return rows
 
 
 def _entries(song: Song) -> list[dict[str, Any]]:

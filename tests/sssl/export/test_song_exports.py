@@ -1,6 +1,7 @@
 """Song labels in other tools' formats: read back by those tools' own libraries, the user's files untouched."""
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from pipelines.cli import main
 from schemas import to_arrow
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
+from sssl.export.cells import cell
+from sssl.export.labels import Labelled, write_csv
 from sssl.export.songs import write_tags
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
@@ -87,6 +90,32 @@ def test_csv_has_a_row_a_song_with_its_probabilities_and_timeline(finished, song
         assert shares == pytest.approx(found["probabilities"])
         assert [e["label"] for e in json.loads(row["timeline"])] == [e["label"] for e in found["timeline"]]
     assert "21 songs written" in capsys.readouterr().err
+
+
+FORMULA = '=HYPERLINK("http://example.org")'
+
+
+def test_no_cell_of_a_csv_is_a_formula(tmp_path):
+    store = store_of(tmp_path, {FORMULA: tmp_path / "a.wav", "plain": tmp_path / "b.wav"})
+    assert export(store, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 0
+    with (tmp_path / "songs.csv").open(newline="") as file:
+        assert {row["track_id"] for row in csv.DictReader(file)} == {f"'{FORMULA}", "plain"}
+    assert export(store, "--format", "parquet", "--to", str(tmp_path / "songs.parquet")) == 0
+    assert set(pq.read_table(tmp_path / "songs.parquet")["track_id"].to_pylist()) == {FORMULA, "plain"}
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_what_a_spreadsheet_takes_for_a_formula_is_text(start):
+    assert cell(f"{start}1") == f"'{start}1"
+    assert (cell(f"1{start}"), cell(""), cell(None)) == (f"1{start}", "", None)
+
+
+def test_labels_as_csv_have_no_formula(tmp_path):
+    labelled = [Labelled(a_track(FORMULA), song(FORMULA)), Labelled(a_track("b"), None, "not-audio", "@a")]
+    to = io.StringIO()
+    write_csv(labelled, ("Q1", "Q3"), to)
+    first, second = csv.DictReader(io.StringIO(to.getvalue()))
+    assert (first["track_id"], second["detail"]) == (f"'{FORMULA}", "'@a")
 
 
 def test_parquet_has_the_same_rows_and_the_columns_docs(finished, songs, tmp_path):
