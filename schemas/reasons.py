@@ -51,7 +51,13 @@ _REASONS = [
         "Install the one that fsspec names for it (`s3fs` for s3://), or correct the URI.",
     ),
     Reason("empty-file", Status.FAILED, False, "The file has no bytes.", "Deliver the file again."),
-    Reason("not-audio", Status.FAILED, False, "No decoder finds an audio stream.", "Check what was uploaded."),
+    Reason(
+        "not-audio",
+        Status.FAILED,
+        False,
+        "No decoder finds an audio stream, or it is no file (a folder, a pipe, a device).",
+        "Check what was uploaded.",
+    ),
     Reason(
         "unread-container",
         Status.FAILED,

@@ -20,7 +20,7 @@ from sssl.errors import StoreError
 from sssl.export.songs import Exported, write_csv, write_jams, write_parquet, write_tags
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.words import counted
+from sssl.words import counted, some
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def main(argv: Sequence[str]) -> int:
         complain(error)
         return 1
     reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(exported.left_out.values()).most_common())
-    rest = f"; {counted(len(exported.left_out), 'track')} left out: {reasons}" if reasons else ""
+    left_out = counted(len(exported.left_out), "track")
+    names = some(list(exported.left_out))
+    rest = f"; {left_out} left out: {reasons} ({names})" if reasons else ""
     console.print(f"{exported.songs} songs written to {config.to or 'their files'}{rest}", soft_wrap=True, markup=False)
     return 0 if exported.songs else 1

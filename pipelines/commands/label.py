@@ -32,6 +32,7 @@ from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.atomic import replacing
 from sssl.store.folder import Store
 from sssl.urls import file_name, file_system, local_path
+from sssl.words import counted, some
 
 if TYPE_CHECKING:
     from sssl.songs.labeller import Labeller
@@ -114,15 +115,15 @@ def load_labeller(model: str, mlflow_uri: str | None) -> Labeller:
     return labeller_of(store, store.latest())
 
 
-def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> int:
-    """Label tracks and write their labels; return how many have one."""
+def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[str]:
+    """Label tracks and write their labels; return the ids of those that have none."""
     processes = min(config.processes or cores(), len(tracks))
     pool = IsolatedPool(processes, config.limits, preload="sssl.audio.cut")
     try:
         labeller = load_labeller(config.model, config.mlflow_uri)
         labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))
         WRITERS[config.format](labelled, labeller.maker.classes, to)
-        return labelled.songs
+        return labelled.without
     finally:
         pool.close()
 
@@ -132,7 +133,7 @@ class _Counted:
 
     def __init__(self, labelled: Iterator[Labelled], total: int) -> None:
         self._labelled, self._total = labelled, total
-        self.songs = 0
+        self.without: list[str] = []
 
     def __iter__(self) -> Iterator[Labelled]:
         if self._total == 1:
@@ -144,7 +145,8 @@ class _Counted:
                 yield one
 
     def _count(self, one: Labelled) -> Labelled:
-        self.songs += one.song is not None
+        if one.song is None:
+            self.without.append(one.track.track_id)
         return one
 
 
@@ -155,21 +157,21 @@ def main(argv: Sequence[str]) -> int:
         if config.to is None:
             if isinstance(sys.stdout, TextIOWrapper):
                 sys.stdout.reconfigure(errors=_UNKNOWN_BYTES)
-            songs = run(config, tracks, sys.stdout)
+            without = run(config, tracks, sys.stdout)
         else:
             with (
                 replacing(Path(config.to)) as path,
                 path.open("w", encoding="utf-8", errors=_UNKNOWN_BYTES, newline="") as file,
             ):
-                songs = run(config, tracks, file)
+                without = run(config, tracks, file)
     except (CatalogError, StoreError, OSError) as error:
         complain(error)
         return 1
-    if songs < len(tracks):
-        console.print(
-            f"{len(tracks) - songs} of {len(tracks)} tracks not labelled; --format csv has the reason of each"
-        )
-    return 0 if songs else 1
+    if without:
+        of_all = f"{len(without)} of {counted(len(tracks), 'track')}"
+        said = f"{of_all} not labelled; --format csv has the reason of each: {some(without)}"
+        console.print(said, markup=False, soft_wrap=True)
+    return 0 if len(without) < len(tracks) else 1
 
 
 def _tracks_in(given: str) -> list[Catalog]:

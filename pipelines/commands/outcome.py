@@ -21,8 +21,11 @@ from sssl.tracking.tracker import without_secrets
 from sssl.words import counted
 
 
-def outcome(store: Store, snapshot: Snapshot, truth: str | None) -> str:
-    """Say in a few lines what came out; with the true sections, what the findings are worth, too."""
+def outcome(store: Store, snapshot: Snapshot, truth: str | None, remarks: Sequence[str] = ()) -> str:
+    """Say in a few lines what came out; with the true sections, what the findings are worth, too.
+
+    `remarks` are what was said of the catalog when it was read, such as what a folder has besides tracks.
+    """
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
     guesses, findings = songs.about(SongsSummary), Findings.of(store, snapshot)
     rows = {
@@ -32,6 +35,8 @@ def outcome(store: Store, snapshot: Snapshot, truth: str | None) -> str:
         "not clean": reasons_of(ledger) or "none",
         "look wrong": findings.found,
     }
+    if remarks:
+        rows["catalog"] = "; ".join(remarks)
     if truth is not None:
         rows |= _against_truth(store, snapshot, truth, findings)
     rows["model"] = findings.outcome

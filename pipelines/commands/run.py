@@ -73,7 +73,8 @@ def run(context: Context, config: Config) -> Context:
 
     init = config.method.train.init
     named = init and model_id(train.read_weights(init))
-    context = segment.run(context, config.catalog, config.labels, config.segment, labels_suffice)
+    remarks: list[str] = []
+    context = segment.run(context, config.catalog, config.labels, config.segment, labels_suffice, remarks.append)
     context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
     train.check(context.snapshot, config.method.train)
@@ -97,7 +98,7 @@ def run(context: Context, config: Config) -> Context:
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
         tracker.tag("sssl.findings", str(Findings.of(store, context.snapshot)))
-    sys.stdout.write(outcome(store, context.snapshot, config.truth))
+    sys.stdout.write(outcome(store, context.snapshot, config.truth, remarks))
     return context
 
 

@@ -9,7 +9,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,16 +16,14 @@ from pipelines.commands import report
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
+from sssl.catalog.tables import read_columns
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.removals import hash_id, remember, taken_down
+from sssl.store.removals import is_removed, remember, spellings, taken_down
 from sssl.store.sql import connect, rows_on_disk
 from sssl.takedown import delete_reports, delete_unpublished, without
-from sssl.urls import opened
-from sssl.words import counted
-
-_SHOWN = 5
+from sssl.words import counted, some
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Config:
     track_id: tuple[str, ...] = ()
     """Ids of the tracks."""
     file: str | None = None
-    """CSV with a column `track_id`, instead of or besides `--track-id`."""
+    """CSV or Parquet with a column `track_id`, instead of or besides `--track-id`."""
     undo: bool = False
     """Let the tracks come back with the next run, which decodes them again."""
 
@@ -47,10 +44,13 @@ def run(context: Context, config: Config) -> Context:
     """Commit and publish the tables without the tracks, then delete what is no longer published."""
     store, snapshot = context.store, context.snapshot
     track_ids = set(config.track_id) | _ids_of(config.file)
+    if snapshot.of("catalog"):
+        known = _as_in_catalog(store, snapshot, track_ids)
+        track_ids = known | {track_id for track_id in track_ids if not spellings(track_id) & known}
     if not track_ids:
         raise CatalogError("no track to take down: give --track-id or --file")
-    known = taken_down(store)
-    new_ids = sorted(track_id for track_id in track_ids if hash_id(track_id) not in known)
+    removed = taken_down(store)
+    new_ids = sorted(track_id for track_id in track_ids if not is_removed(track_id, removed))
     remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
     if config.undo:
         console.print(f"{counted(len(track_ids), 'id')} may come back with the next run")
@@ -69,29 +69,27 @@ def run(context: Context, config: Config) -> Context:
     return context
 
 
-def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str]) -> None:
+def _as_in_catalog(store: Store, snapshot: Snapshot, track_ids: set[str]) -> set[str]:
+    """Return the ids of the catalog that are among the given ones but for the encoding of their accents."""
+    wanted = {spelling for track_id in track_ids for spelling in spellings(track_id)}
     known = store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"]
-    ids = pa.array(track_ids, pa.string())
-    unknown = ids.filter(pc.invert(pc.is_in(ids, known.combine_chunks()))).to_pylist()
+    return set(known.filter(pc.is_in(known, pa.array(sorted(wanted), pa.string()))).to_pylist())
+
+
+def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str]) -> None:
+    known = _as_in_catalog(store, snapshot, set(track_ids))
+    unknown = [track_id for track_id in track_ids if not spellings(track_id) & known]
     if unknown:
-        shown = ", ".join(unknown[:_SHOWN]) + (", ..." if len(unknown) > _SHOWN else "")
         of_all = f"{len(unknown)} of {counted(len(track_ids), 'id')}"
         are = "is" if len(unknown) == 1 else "are"
-        said = f"{of_all} {are} not in the catalog: {shown}; is the spelling right?"
+        said = f"{of_all} {are} not in the catalog: {some(unknown)}; is the spelling right?"
         console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def _ids_of(path: str | None) -> set[str]:
     if path is None:
         return set()
-    try:
-        with opened(path) as file:
-            table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise CatalogError(f"cannot read {path}: {error}") from error
-    if "track_id" not in table:
-        raise CatalogError(f"{path}: column track_id is missing; it has {', '.join(table.columns)}")
-    return set(table["track_id"])
+    return set(read_columns(path, ["track_id"], ["track_id"])["track_id"].drop_null().to_pylist())
 
 
 def _prove(store: Store, track_ids: set[str]) -> None:

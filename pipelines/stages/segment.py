@@ -143,19 +143,25 @@ def run(
     labels: str | None,
     settings: Settings,
     check: Callable[[pa.Table], None] = lambda _: None,
+    remark: Callable[[str], None] = lambda _: None,
 ) -> Context:
     """Run the stage on a catalog, on top of what is published, and return the context with its tables.
 
-    `check` raises what later stages would have against the catalog, before anything is decoded.
+    `check` raises what later stages would have against the catalog, before anything is decoded. `remark` gets what
+    is said of the catalog, such as what a folder has besides tracks, to say it again at the end.
 
     Raises:
         CatalogError: the catalog cannot be used.
         ErrorRatioExceeded: too many tracks failed.
     """
 
+    def tell(sentence: str) -> None:
+        console.print(sentence, markup=False, soft_wrap=True)
+        remark(sentence)
+
     def read(dealt: Dealt) -> pa.Table:
         gone = taken_down(context.store)
-        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, _tell)
+        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, tell)
         check(tracks)
         return tracks
 
@@ -191,10 +197,6 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
             context.snapshot,
         )
     return context
-
-
-def _tell(sentence: str) -> None:
-    console.print(sentence, markup=False, soft_wrap=True)
 
 
 def reasons_of(ledger: Manifest) -> str:

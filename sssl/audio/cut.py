@@ -188,8 +188,8 @@ def _check_regular(path: str) -> None:
     """
     try:
         mode = os.stat(path).st_mode
-    except ValueError as error:  # of a name that no file can have
-        raise FileNotFoundError(path) from error
+    except ValueError:  # of a name that no file can have
+        raise FileNotFoundError(path) from None
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise AudioError("not-audio", f"{kind}, no regular file")

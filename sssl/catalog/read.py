@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import pairwise
@@ -27,6 +26,7 @@ from sssl.catalog.tables import COLUMNS, is_table, read_columns
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, check_version
+from sssl.store.removals import is_removed
 from sssl.words import counted, some
 
 LOGGER = logging.getLogger(__name__)
@@ -84,9 +84,8 @@ def read_tracks(
     _check_groups(table, catalog)
     tracks = _typed(table)
     if leave_out:
-        tracks = tracks.filter(
-            pa.array([not _is_one_of(leave_out, track_id) for track_id in _texts(tracks["track_id"])])
-        )
+        stays = [not is_removed(track_id, leave_out) for track_id in _texts(tracks["track_id"])]
+        tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{catalog}: every track was taken down")
     return tracks
@@ -208,18 +207,6 @@ def _write_file(store: Store, generation: str, first: int, tracks: pa.Table, sta
             writer.write_table(group, row_group_size=max(1, len(group)))
     path = f"catalog/{generation}/part-{first // PARTS_PER_FILE:05d}.parquet"
     return store.write_file(path, buffer.getvalue(), int(starts[-1] - starts[0]))
-
-
-def _is_one_of(taken_down: Container[str], track_id: str) -> bool:
-    """Whether a track was taken down, however the accents in its id were encoded then."""
-    spellings = [track_id]
-    if not track_id.isascii():
-        spellings += [unicodedata.normalize(form, track_id) for form in ("NFC", "NFD")]
-    return any(_hash(spelling) in taken_down for spelling in spellings)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_unlabelled(catalog: str) -> list[Catalog]:

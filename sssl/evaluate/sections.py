@@ -60,6 +60,13 @@ def read_sections(path: str) -> pd.DataFrame:
     missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
     if missing:
         raise CatalogError(f"{path}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
+    for name in ("start_s", "end_s"):
+        seconds = pd.to_numeric(sections[name], errors="coerce")
+        wrong = np.flatnonzero(~np.isfinite(seconds))
+        if len(wrong):
+            track_id, value = sections.loc[wrong[0], ["track_id", name]]
+            raise CatalogError(f"{path}: track {track_id!r} has {name} {value!r}, expected seconds as a number")
+        sections[name] = seconds
     return sections
 
 

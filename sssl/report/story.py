@@ -16,7 +16,7 @@ from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
-from sssl.store.removals import hash_id, taken_down
+from sssl.store.removals import is_removed, taken_down
 from sssl.store.rounds import last_split, read_rounds, verdict_of
 from sssl.store.tensors import log_mels
 
@@ -212,7 +212,7 @@ def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:
         found = tracks.filter(pc.equal(tracks["track_id"], track_id)).to_pylist()
         if found:
             return Catalog(**found[0])
-    if hash_id(track_id) in taken_down(store):
+    if is_removed(track_id, taken_down(store)):
         raise StoreError(f"track {track_id} was taken down")
     example = store.read_part(catalog.files[0], ["track_id"])["track_id"][0].as_py()
     raise StoreError(f"no track {track_id!r} in the catalog; its ids look like {example!r}")

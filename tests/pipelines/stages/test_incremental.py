@@ -15,6 +15,7 @@ from conftest import FAST, RATE_HZ, music, write_catalog
 from pipelines.cli import main
 from schemas import Ledger
 from schemas.records import dump
+from sssl.catalog import fingerprints
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.read import read_dealt, rows_of
 from sssl.labels.relabel import summarize_labels
@@ -370,6 +371,46 @@ def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(deli
     assert "1 of 2 ids is not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
     assert main(command) == 0
     assert "spelling" not in capsys.readouterr().err
+
+
+def test_a_takedown_finds_an_id_whose_accents_are_encoded_otherwise_and_it_stays_out(delivery, capsys):
+    delivery.add("caf\u00e9")
+    delivery.add("cafe\u0301s")
+    assert delivery.segment() == 0
+    command = ["takedown", "--output", delivery.output, "--track-id"]
+    assert main([*command, "cafe\u0301", "caf\u00e9s"]) == 0
+    assert "spelling" not in capsys.readouterr().err
+    assert delivery.sql("select count(*) from catalog where track_id like 'caf%'") == [(0,)]
+    assert delivery.segment() == 0
+    assert delivery.sql("select count(*) from catalog where track_id like 'caf%'") == [(0,)]
+    assert main([*command, "cafe\u0301", "--undo"]) == 0
+    assert delivery.segment() == 0
+    assert delivery.sql("select track_id from catalog where track_id like 'caf%'") == [("caf\u00e9",)]
+
+
+def test_a_source_that_cannot_be_compared_is_decoded_each_time_and_nothing_else_is(delivery, capsys, monkeypatch):
+    odd = f"{delivery.audio}/Q1_0.wav"
+    looked_up = fingerprints._look_up
+    monkeypatch.setattr(fingerprints, "_look_up", lambda uri: None if uri == odd else looked_up(uri))
+    assert delivery.segment() == 0
+    before = Store.open(delivery.output).latest()
+    for seconds in (6.0, 9.0):
+        soundfile.write(odd, music("Q1", seconds, seed=1), RATE_HZ)
+        assert delivery.plan(capsys) == {"unchanged": 11, "source cannot be compared": 1}
+        assert delivery.segment() == 0
+        assert delivery.sql("select segments from ledger where track_id = 'Q1_0'") == [(seconds / 3,)]
+    assert delivery.segment() == 0
+    assert Store.open(delivery.output).latest().get("segments") != before.get("segments")
+
+
+def test_an_outage_of_the_storage_changes_nothing_and_is_told(delivery, capsys, monkeypatch):
+    before = Store.open(delivery.output).latest()
+    monkeypatch.setattr(fingerprints, "_look_up", lambda uri: "no answer")
+    assert delivery.plan(capsys) == {"unchanged": 12}
+    assert delivery.segment() == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no answer from the storage of 12 files, taken for unchanged: Q1_0, " in said
+    assert Store.open(delivery.output).latest() == before
 
 
 def test_a_takedown_after_a_retry_in_vain_counts_by_the_ledger_of_now(delivery):

@@ -1,9 +1,11 @@
 import json
+import os
 import socket
 import threading
 from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from sssl.audio.mel import MelConfig
 from sssl.audio.sound import SOUND_NAMES, sound_db, sound_features, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.tensors import log_mels
-from sssl.urls import file_system
+from sssl.urls import file_system, uri_of
 
 CONFIG, GATE = MelConfig(), GateConfig()
 KEY = ["track_id", "segment_index"]
@@ -42,6 +44,33 @@ def cut(tmp_path):
         return cut_track(track(tmp_path / "a.wav", expected_s), config, gate, sound)
 
     return run
+
+
+def test_what_is_no_regular_file_fails_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    for path, kind in ((tmp_path / "pipe.wav", "a pipe"), ("/dev/zero", "a pipe"), (tmp_path, "a folder")):
+        entry = cut_track(track(path), CONFIG, GATE).ledger
+        assert (entry.status, entry.reason, entry.retryable) == ("failed", "not-audio", False)
+        assert entry.detail.startswith(kind)
+
+
+def test_a_name_that_no_file_can_have_is_missing():
+    assert cut_track(track("/music/a\0b.wav"), CONFIG, GATE).ledger.reason == "missing"
+
+
+@pytest.mark.parametrize("name", ["Re::Start.wav", "100%.wav", "Why? #1.wav", "two words é.wav"])
+def test_a_track_is_read_under_every_way_to_write_its_place(tmp_path, name):
+    soundfile.write(tmp_path / name, noise(6), RATE_HZ)
+    path = f"{tmp_path}/{name}"
+    for uri in (path, f"file://{path}", f"file://{quote(path)}", f"file:{quote(path)}"):
+        assert cut_track(track(uri), CONFIG, GATE).ledger.status == "ok"
+
+
+def test_a_track_is_read_whose_name_is_not_utf8(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    with open(path, "wb") as file:
+        soundfile.write(file, noise(6), RATE_HZ, format="WAV")
+    assert cut_track(track(uri_of(path)), CONFIG, GATE).ledger.status == "ok"
 
 
 def test_the_tail_shorter_than_a_segment_is_dropped(cut):

@@ -3,8 +3,11 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+from urllib.parse import quote
 
 import av
 import jams
@@ -25,6 +28,7 @@ from sssl.export.songs import write_tags
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.sql import connect
+from sssl.urls import uri_of
 
 UNTAGGABLE = {"aac", "matroska"}
 TIMELINE = [
@@ -179,6 +183,34 @@ def test_a_format_without_tags_is_left_out_and_no_copy_stays(container, tmp_path
 
 def published(folder):
     return Store.open(str(folder / "out")).latest(), str(folder / "tagged")
+
+
+def test_a_copy_has_the_suffix_of_its_track_whatever_signs_the_name_has(tmp_path):
+    music = write_container(tmp_path, "flac").read_bytes()
+    uris = {}
+    for number, name in enumerate(("Why?.flac", "Who? Band/x.flac", "a::b.flac", "#1.flac", "100% é.flac")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(music)
+        uris |= {f"plain{number}": path, f"escaped{number}": f"file://{quote(str(path))}"}
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.flac")
+    Path(odd).write_bytes(music)
+    uris["odd"] = uri_of(odd)
+    found = write_tags(store_of(tmp_path, uris), *published(tmp_path), abstained=True)
+    assert found.left_out == {}
+    copies = {path.name for path in (tmp_path / "tagged").glob("*.flac")}
+    assert copies == {f"{track_id}.flac" for track_id in uris}
+
+
+def test_an_original_is_known_however_its_place_is_written(tmp_path):
+    path = write_container(tmp_path, "flac").rename(tmp_path / "a b.flac")
+    store = store_of(tmp_path, {"a b": f"file://{quote(str(path))}"})
+    left_out = write_tags(store, published(tmp_path)[0], None, abstained=True).left_out
+    assert left_out == {}
+    assert tags_of(path)["MOOD"] == "Q1"
+    (tmp_path / "left_out.csv").touch()
+    left_out = write_tags(store, published(tmp_path)[0], str(tmp_path), abstained=True).left_out
+    assert left_out == {"a b": "ValueError: it would overwrite the catalog's own file"}
 
 
 def test_tags_that_were_there_stay(tmp_path):
