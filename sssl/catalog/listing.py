@@ -23,11 +23,11 @@ from sssl.urls import file_system, is_on_web, local_path, readable, uri_of
 from sssl.words import counted, some
 
 AUDIO_SUFFIXES = (
-    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".ape", ".asf", ".bwf",
-    ".caf", ".f4a", ".f4v", ".flac", ".m2a", ".m4a", ".m4b", ".m4p", ".m4r", ".m4v", ".mac",
-    ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4", ".mpa", ".mpga", ".oga", ".ogg",
-    ".ogv", ".ogx", ".opus", ".qt", ".rf64", ".spx", ".tta", ".w64", ".wav", ".wave", ".webm",
-    ".wma", ".wmv", ".wv",
+    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".alac", ".ape", ".asf", ".au",
+    ".bwf", ".caf", ".dsf", ".eac3", ".ec3", ".f4a", ".f4v", ".flac", ".m2a", ".m4a", ".m4b",
+    ".m4p", ".m4r", ".m4v", ".mac", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4",
+    ".mpa", ".mpga", ".oga", ".ogg", ".ogv", ".ogx", ".opus", ".qt", ".rf64", ".snd", ".spx",
+    ".tta", ".w64", ".wav", ".wave", ".webm", ".wma", ".wmv", ".wv",
 )  # fmt: skip
 """Names of what the decoder reads; of a video it takes the sound."""
 
