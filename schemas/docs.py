@@ -66,12 +66,19 @@ the container has to tell. A loss shorter than `--tolerance-s` is noticed only w
 
 | container | what tells | when nothing does |
 |---|---|---|
-| wav, aiff, flac, m4a, Matroska, wma, WavPack, tta | the length in the header | it was written into a pipe, which leaves no length in the header |
-| m4a with its index last | cannot be opened without its end: `corrupt` | never |
-| mp3 with a Xing or Info header | the frames that the header counts | the header is lost with the beginning |
-| mp3 without one, raw AAC | the last frame is not whole | it was cut between two frames, or lost its beginning or a stretch inside |
-| Ogg (Vorbis, Opus, FLAC) | the mark and the position on the last page | several files in one, of which the last one is whole |
-| ac3, caf, w64, ape | nothing | always |
+| wav (RF64, BW64, W64), aiff, caf, au | the data should reach beyond the end of the file | it was written into a pipe or while it played, which leaves no size; what is missing was filled with zeros |
+| flac, dsf, WavPack, tta | the samples in the header | it was written into a pipe |
+| m4a, mp4, mov | the length of the audio track; a box should reach beyond the end of the file | never; without its index it is `corrupt` |
+| Matroska, WebM | the segment should reach beyond the end of the file; the track's own length | a live recording whose clusters have no size, either |
+| wma | the play duration; with video, the data should reach beyond the end of the file | a broadcast |
+| mp3 with a Xing, Info or VBRI header | the frames that the header counts; the last frame is not whole | the header is lost with the beginning |
+| mp3 without one, mp2, raw AAC, ac3, eac3 | the last frame is not whole | it was cut between two frames, or lost its beginning or a stretch inside |
+| Ogg (Vorbis, Opus, FLAC) | the mark and the position on the last page, less the one that the audio begins at | several files in one, of which the last one is whole |
+| ape | nothing | always |
+
+What a container says of the whole file is never taken for the audio: its length is that of the longest stream, such as video; an average of bytes per
+second is a hint; and sizes such as 0 and 2^32 - 1 say that the writer never filled them in. Zeros and tags behind the last
+frame, and tags in front of any container, are no damage.
 
 Audio that was changed in place is `damaged` where the decoder refuses a packet. Nothing tells of samples changed in a wav
 or aiff, of packets that still decode, or of a length that was damaged itself. `make fuzz` tries all of this.

@@ -302,15 +302,18 @@ def _refusal(file: BinaryIO, head: bytes, error: av.error.FFmpegError) -> AudioE
 
 
 def _known(container: av.container.InputContainer, stream: av.AudioStream) -> Stream:
-    codec, base = stream.codec_context, float(stream.time_base or 0)
+    codec, base, alone = stream.codec_context, float(stream.time_base or 0), len(container.streams) == 1
+    # FFmpeg gives the container's length to streams of which it does not know where they begin.
+    own_s = (stream.duration or 0) * base if alone or stream.start_time is not None else 0.0
     return Stream(
         container.format.name,
         codec.sample_rate,
         _frame_bytes(codec.codec.canonical_name, codec.channels),
-        (stream.duration or 0) * base or tagged_s(stream.metadata),
+        own_s or None,
+        tagged_s(stream.metadata),
         container.duration / 1e6 if container.duration else None,
         max(0.0, (stream.start_time or 0) * base),
-        len(container.streams) == 1,
+        alone,
     )
 
 

@@ -84,7 +84,7 @@ def _defects(found: Evidence, config: GateConfig) -> Iterator[tuple[str, str]]:
     elif found.expected_s is not None and info.decoded_s < found.expected_s - config.tolerance_s:
         yield "truncated", f"decoded {info.decoded_s:.1f} of {found.expected_s:.1f} s"
     elif info.ended is False:
-        yield "truncated", "the file ends without its end mark or inside a frame"
+        yield "truncated", "the file ends without its end mark, or inside a frame or chunk"
     if found.dropped:
         yield "non-finite", f"{found.dropped} segments with NaN, infinite or huge samples"
     if info.damaged_packets:

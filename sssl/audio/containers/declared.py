@@ -56,6 +56,7 @@ _BEHIND_A_TAG: Final = (
     b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75",
 )  # fmt: skip
 _MOST_TAGS: Final = 8
+_MAX_PADDING_BYTES: Final = 4096  # between a tag and what follows it
 
 # What trails these may fail to decode without being damage: tags and padding are read as if they were frames.
 TRAILED: Final = ("aac", "ac3", "eac3", "mp3", "tta", "wv")
@@ -76,7 +77,7 @@ def extent(file: BinaryIO) -> tuple[int, int]:
     """
     start, size = _start(file), size_of(file)
     head = peek(file, start, 32)
-    if head.startswith(b"OggS") and not start:
+    if head.startswith(b"OggS"):
         return start, ogg.ogg_stop(file) or size
     if head.startswith(b".snd") and len(head) >= 24 and (data := chunks.au_data(head)):
         return start, min(size, start + data.start + data.size)
@@ -92,7 +93,8 @@ def _start(file: BinaryIO) -> int:
         start += tag
     if not start:
         return 0
-    rest = peek(file, start, 4096)
-    start += len(rest) - len(rest.lstrip(b"\0"))
+    rest = peek(file, start, _MAX_PADDING_BYTES)
+    if rest[4:8] == b"ftyp":
+        return start
     found = rest.lstrip(b"\0")
-    return start if found.startswith(_BEHIND_A_TAG) or found[4:8] == b"ftyp" else 0
+    return start + len(rest) - len(found) if found.startswith(_BEHIND_A_TAG) else 0

@@ -44,6 +44,7 @@ _AC3_KBIT_S: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 
 
 # ID3v1, APEv2 (with its header or only the footer) and Lyrics3.
 _TAGS: Final = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+_ID3V1_BYTES: Final = 128
 _APE_BYTES: Final = 32
 
 
@@ -76,7 +77,7 @@ def tag_bytes(data: bytes) -> int:
     if data.startswith(b"APETAGEX") and len(data) >= 16:
         return int.from_bytes(data[12:16], "little") + _APE_BYTES
     if data.startswith(_TAGS):
-        return 128 if data.startswith(b"TAG") else len(data)
+        return _ID3V1_BYTES if data.startswith(b"TAG") else len(data)
     return id3_bytes(data)
 
 
@@ -92,8 +93,9 @@ def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
 
 def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> bool | None:
     """Whether the last frame is whole; None if no frames are found, or something unknown follows them."""
-    stop = _without_padding(file)
-    padding = size_of(file) - stop
+    end = _without_tags(file)
+    stop = _without_padding(file, end)
+    padding = end - stop
     tail = peek(file, max(0, stop - _TAIL_BYTES), min(stop, _TAIL_BYTES))
     for sync in _FRAME_SYNC.finditer(tail):
         at, sizes = sync.start(), [0]
@@ -111,9 +113,21 @@ def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> b
     return None
 
 
-def _without_padding(file: BinaryIO) -> int:
-    """Return where the zeros at the end of a file begin."""
-    for start, block in backwards(file, _TAIL_BYTES):
+def _without_tags(file: BinaryIO) -> int:
+    """Return where the tags at the end of a file begin: ID3v1, and APEv2, whose pictures may be large."""
+    end = size_of(file)
+    if peek(file, max(0, end - _ID3V1_BYTES), 3) == b"TAG":
+        end -= _ID3V1_BYTES
+    footer = peek(file, max(0, end - _APE_BYTES), _APE_BYTES)
+    if footer.startswith(b"APETAGEX"):
+        has_header = footer[23] >> 7
+        end -= int.from_bytes(footer[12:16], "little") + _APE_BYTES * has_header
+    return max(0, end)
+
+
+def _without_padding(file: BinaryIO, end: int) -> int:
+    """Return where the zeros in front of `end` begin."""
+    for start, block in backwards(file, end, _TAIL_BYTES):
         if kept := block.rstrip(b"\0"):
             return start + len(kept)
     return 0

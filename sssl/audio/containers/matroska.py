@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import BinaryIO, Final
 
-from sssl.audio.containers.reading import Length, Stream, size_of
+from sssl.audio.containers.reading import Length, Stream, peek, size_of
 
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT: Final = b"\x18\x53\x80\x67"
+_OF_SEGMENT: Final = tuple(map(bytes.fromhex, (
+    "114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1254c367", "1043a770", "1941a469", "ec", "bf",
+)))  # fmt: skip
+_MOST_ELEMENTS: Final = 4096
 
 
 def matroska_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
@@ -23,7 +27,9 @@ def matroska_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     if not head.startswith(_EBML) or size is None or head[at + size : at + size + 4] != _SEGMENT:
         return Length(declared_s)
     start, segment_bytes = _element(head, at + size + len(_SEGMENT))
-    return Length(declared_s, None if segment_bytes is None else start + segment_bytes <= size_of(file))
+    if segment_bytes is None:
+        return Length(declared_s, _live_ended(file, start))
+    return Length(declared_s, start + segment_bytes <= size_of(file))
 
 
 def tagged_s(metadata: Mapping[str, str]) -> float | None:
@@ -39,9 +45,24 @@ def tagged_s(metadata: Mapping[str, str]) -> float | None:
 
 
 def _declared_s(stream: Stream) -> float | None:
-    known = [stream.stream_s, stream.container_s] if stream.stream_s or stream.alone else []
+    known = [stream.tagged_s, stream.container_s] if stream.tagged_s or stream.alone else []
     lengths = [seconds for seconds in known if seconds]
     return max(0.0, min(lengths) - stream.start_s) if lengths else None
+
+
+def _live_ended(file: BinaryIO, start: int) -> bool | None:
+    """Whether the last element of a segment without a size is whole; None if that cannot be told."""
+    end = size_of(file)
+    for _ in range(_MOST_ELEMENTS):
+        header = peek(file, start, 12)
+        name = next((name for name in _OF_SEGMENT if header.startswith(name)), b"")
+        content, size = _element(header, len(name))
+        if not name or size is None:  # padding, or a cluster without a size
+            return None
+        start += content + size
+        if start >= end:
+            return start == end
+    return None
 
 
 def _element(head: bytes, at: int) -> tuple[int, int | None]:

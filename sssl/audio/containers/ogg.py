@@ -78,7 +78,7 @@ def _page_at(file: BinaryIO, at: int) -> _Page | None:
 def _last_page(file: BinaryIO) -> _Page | None:
     """Search for the last page from the end on: there may be padding behind it."""
     behind = b""
-    for start, block in backwards(file, _MAX_PAGE_BYTES):
+    for start, block in backwards(file, size_of(file), _MAX_PAGE_BYTES):
         at = (block + behind[: len(_MAGIC) - 1]).rfind(_MAGIC)
         if at >= 0:
             return _page_at(file, start + at)

@@ -21,7 +21,8 @@ class Stream(NamedTuple):
     rate_hz: int
     frame_bytes: int | None  # of one sample of all channels, if it is PCM
     stream_s: float | None  # length that the container has for this stream
-    container_s: float | None = None  # and for all of its streams
+    tagged_s: float | None = None  # by a tag of this stream
+    container_s: float | None = None  # that of all its streams
     start_s: float = 0.0
     alone: bool = True  # no other stream in the file, such as video
 
@@ -36,12 +37,11 @@ def peek(file: BinaryIO, start: int, size: int) -> bytes:
     return data
 
 
-def backwards(file: BinaryIO, first_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Yield blocks from the end of a file to its beginning, each with its place.
+def backwards(file: BinaryIO, stop: int, block_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield blocks from `stop` to the beginning of a file, each with its place.
 
     They grow: most callers need only the first.
     """
-    stop, block_bytes = size_of(file), first_bytes
     while stop:
         start = max(0, stop - block_bytes)
         yield start, peek(file, start, stop - start)
