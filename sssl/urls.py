@@ -139,6 +139,21 @@ def is_on_web(url: str) -> bool:
     return local_path(url) is None and _scheme(url) in _WEB
 
 
+def without_secrets(url: str) -> str:
+    """Leave out of a URL what may be secret: user and password, and the query, where signatures are."""
+    if local_path(url) is not None:
+        return url
+    return "::".join(map(_without_secrets, url.split("::")))
+
+
+def _without_secrets(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+
+
 def _scheme(url: str) -> str:
     """Return the scheme of a URL in small letters, as all know it (RFC 3986)."""
     return url.partition(":")[0].lower()

@@ -39,7 +39,8 @@ from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down
-from sssl.tracking.tracker import Untracked, without_secrets
+from sssl.tracking.tracker import Untracked
+from sssl.urls import without_secrets
 
 _LEARNED = ("labels", "models", "scores", "rounds")
 

@@ -17,7 +17,7 @@ from sssl.songs.threshold import Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import guesses_in_use, in_use, read_rounds
-from sssl.tracking.tracker import without_secrets
+from sssl.urls import without_secrets
 from sssl.words import counted
 
 

@@ -15,7 +15,7 @@ from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.plan import KNOWN, Cause
-from sssl.catalog.read import class_counts, read_tracks
+from sssl.catalog.read import class_counts, read_tracks, tell_respelt
 from sssl.errors import CatalogError, StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> int:
         dealt = previous.dealt(list(KNOWN))
         tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store), tell)
         if previous.refs:  # a first run decodes all there is
+            tell_respelt(tracks, dealt.tracks, tell)
             tracks = with_fingerprints(tracks, dealt.tracks, tell)
     except (CatalogError, StoreError) as error:
         complain(error)

@@ -14,7 +14,7 @@ from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain
 from sssl.errors import CatalogError
 from sssl.report.page import write_report
-from sssl.tracking.tracker import without_secrets
+from sssl.urls import without_secrets
 
 _MADE_WITH = "report.json"
 

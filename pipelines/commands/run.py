@@ -34,7 +34,8 @@ from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
 from sssl.store.rounds import guesses_in_use, in_use, verdict_of
-from sssl.tracking.tracker import Tracker, server_of, without_secrets
+from sssl.tracking.tracker import Tracker, server_of
+from sssl.urls import without_secrets
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot, digest_of
 from sssl.store.rounds import has_nothing_to_split, last_accepted
-from sssl.tracking.tracker import Tracker, Untracked, without_secrets
-from sssl.urls import opened
+from sssl.tracking.tracker import Tracker, Untracked
+from sssl.urls import opened, without_secrets
 from sssl.words import counted
 
 

@@ -19,7 +19,7 @@ from fsspec.utils import glob_translate
 
 from sssl.errors import CatalogError
 from sssl.store.atomic import is_leftover
-from sssl.urls import file_system, is_on_web, local_path, readable, uri_of
+from sssl.urls import file_system, is_not_there, is_on_web, local_path, readable, uri_of, without_secrets
 from sssl.words import counted, some
 
 AUDIO_SUFFIXES = (
@@ -74,7 +74,7 @@ def list_audio(url: str) -> tuple[pa.Table, list[str]]:
     Raises:
         CatalogError: no such folder, or no file system for it.
     """
-    left_out = LeftOut()
+    left_out, shown = LeftOut(), without_secrets(url)
     try:
         fs, path = file_system(url)
         if local_path(url) is None:
@@ -82,17 +82,20 @@ def list_audio(url: str) -> tuple[pa.Table, list[str]]:
         else:
             tracks = _on_disk(path, left_out)
     except ValueError as error:
-        raise CatalogError(f"cannot list {url}: {error}") from error
+        raise CatalogError(f"cannot list {shown}: {error}") from None
     except FileNotFoundError as error:
-        raise CatalogError(f"{url}: no such file or folder") from error
+        if not is_not_there(error):
+            why = type(error.__cause__).__name__
+            raise CatalogError(f"cannot list {shown}: {why}") from None
+        raise CatalogError(f"{shown}: no such file or folder") from None
     names = sorted(tracks)
     ids = [readable(name) for name in names]
     uris = [tracks[name] for name in names]
     table = pa.table({"track_id": pa.array(ids, pa.string()), "uri": pa.array(uris, pa.string())})
     odd = [track_id for track_id, name in zip(ids, names, strict=True) if track_id != name]
-    remarks = [f"left out of {url}: {left_out}"] if str(left_out) else []
+    remarks = [f"left out of {shown}: {left_out}"] if str(left_out) else []
     if odd:
-        remarks.append(f"{url}: {counted(len(odd), 'name')} not UTF-8, spelt out in ids: {some(odd)}")
+        remarks.append(f"{shown}: {counted(len(odd), 'name')} not UTF-8, spelt out in ids: {some(odd)}")
     return table, remarks
 
 
@@ -121,6 +124,8 @@ def _in_storage(fs: fsspec.AbstractFileSystem, path: str, is_web: bool, left_out
     fs.invalidate_cache()  # what this process saw earlier may have changed
     is_glob = _has_signs(path, "*[" if is_web else "*?[") and not fs.isdir(path)
     found = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
+    if not found and not is_glob:
+        fs.info(path)  # which says what a listing keeps to itself: that there is no such folder, or no answer
     base = _base(path) if is_glob else path.rstrip("/")
     if base in found:
         base = base.rpartition("/")[0]  # a file rather than a folder

@@ -27,6 +27,7 @@ from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, check_version
 from sssl.store.removals import is_removed
+from sssl.urls import without_secrets
 from sssl.words import counted, some
 
 LOGGER = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def read_catalog(
         CatalogError: a column is missing, an id is doubled, a class is unknown, or there is no track at all.
     """
     tracks = deal(read_tracks(catalog, labels, config, leave_out, tell), config, before)
+    tell_respelt(tracks, before.tracks, tell)
     return with_fingerprints(tracks, before.tracks, tell)
 
 
@@ -78,16 +80,17 @@ def read_tracks(
     """
     table = _read_music(catalog, COLUMNS, tell)
     if labels is not None:
-        table = _join_labels(table, read_columns(labels, ["track_id"]), labels, tell)
-    _check_values(table, catalog, "label", config.classes, "give the class set by --classes")
-    _check_values(table, catalog, "split", ("train", "test"), "leave the cell empty for train")
-    _check_groups(table, catalog)
+        table = _join_labels(table, read_columns(labels, ["track_id"]), without_secrets(labels), tell)
+    shown = without_secrets(catalog)
+    _check_values(table, shown, "label", config.classes, "give the class set by --classes")
+    _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
+    _check_groups(table, shown)
     tracks = _typed(table)
     if leave_out:
         stays = [not is_removed(track_id, leave_out) for track_id in _texts(tracks["track_id"])]
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
-        raise CatalogError(f"{catalog}: every track was taken down")
+        raise CatalogError(f"{shown}: every track was taken down")
     return tracks
 
 
@@ -226,16 +229,17 @@ def new_track(track_id: str, uri: str) -> Catalog:
 
 def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
     """Read a table of tracks, or list a folder or a glob as one; each track has an id of its own and a URI."""
+    shown = without_secrets(catalog)
     if is_table(catalog):
         table, remarks = read_columns(catalog, ["track_id", "uri"], columns), list[str]()
     else:
         table, remarks = list_audio(catalog)
     if not len(table):
         expected = "expected a table with rows, or a folder or glob with audio files"
-        raise CatalogError("; ".join([f"{catalog}: no tracks", expected, *remarks]))
+        raise CatalogError("; ".join([f"{shown}: no tracks", expected, *remarks]))
     for remark in remarks:
         tell(remark)
-    _check_ids(table, catalog)
+    _check_ids(table, shown)
     return table
 
 
@@ -277,6 +281,19 @@ def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Ar
         name = track_ids[twice].as_py()
         raise CatalogError(f"{url}: track {name!r} is named more than once, in two spellings of its id")
     return places
+
+
+def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
+    """Tell which tracks are new for no other reason than that the accents in their ids are encoded otherwise."""
+    if not len(before):
+        return
+    ids, known = whole(tracks["track_id"]), whole(before["track_id"])
+    new = ids.filter(pc.invert(pc.is_in(ids, known)))
+    gone = known.filter(pc.invert(pc.is_in(known, ids)))
+    respelt = new.filter(pc.is_in(_composed(new), _composed(gone))).to_pylist()
+    if respelt:
+        of_before = counted(len(respelt), "id")
+        tell(f"{of_before} of before with accents encoded otherwise (NFC, NFD), as new: {some(respelt)}")
 
 
 def _stem(track_ids: pa.Array) -> pa.Array:

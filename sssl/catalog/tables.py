@@ -6,6 +6,7 @@ other column is looked at.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from sssl.errors import CatalogError
-from sssl.urls import file_name, opened
+from sssl.urls import file_name, is_not_there, local_path, opened, without_secrets
 
 TEXTS = ("track_id", "uri", "label", "split", "group_id")
 COLUMNS = (*TEXTS, "expected_s", "locked")
 _ENDS = (".csv", ".parquet")
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -37,24 +39,35 @@ def read_columns(url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMN
     Raises:
         CatalogError: it cannot be read, lacks a needed column, or a column holds something else.
     """
+    shown = without_secrets(url)
     try:
         with opened(url) as file:
             is_parquet = file_name(url).lower().endswith(".parquet")
             names, table = _read_parquet(file, wanted) if is_parquet else _read_csv(file)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise CatalogError(f"cannot read {url}: {error}") from error
+        raise CatalogError(f"cannot read {shown}: {_why(error, url)}") from None
     pa.default_memory_pool().release_unused()  # a third of the table's size is left from decoding it
     for name in needed:
         if name not in names:
-            raise CatalogError(f"{url}: column {name} is missing; it has {', '.join(names) or 'no columns'}")
-    found = {name: _only_one(table, name, url) for name in wanted if name in names}
+            raise CatalogError(f"{shown}: column {name} is missing; it has {', '.join(names) or 'no columns'}")
+    found = {name: _only_one(table, name, shown) for name in wanted if name in names}
     for name in TEXTS:
         if name in found:
-            found[name] = _text(found[name], name, url)
+            found[name] = _text(found[name], name, shown)
     for name, typed in (("expected_s", _seconds), ("locked", _flags)):
         if name in found:
-            found[name] = typed(found[name], found["track_id"], url)
+            found[name] = typed(found[name], found["track_id"], shown)
     return pa.table(found)
+
+
+def _why(error: Exception, url: str) -> str:
+    """Say why a table could not be read, without what may be secret in its address."""
+    if isinstance(error, OSError) and local_path(url) is None:
+        cause = error.__cause__ or error
+        is_missing = isinstance(error, FileNotFoundError) and is_not_there(error)
+        return "no such file" if is_missing else type(cause).__name__
+    hint = "; save it as UTF-8" if "utf" in str(error).lower() else ""
+    return str(error).replace(url, without_secrets(url)) + hint
 
 
 def _read_parquet(file: Any, wanted: Sequence[str]) -> tuple[list[str], pa.Table]:
@@ -65,6 +78,9 @@ def _read_parquet(file: Any, wanted: Sequence[str]) -> tuple[list[str], pa.Table
 
 
 def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
+    if file.read(2) in _UTF_16:
+        raise UnicodeError("it is UTF-16")
+    file.seek(0)
     # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
     convert = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True, null_values=[""]

@@ -21,6 +21,7 @@ from sssl.store.manifest import Manifest, digest_of
 from sssl.tracking import database
 from sssl.tracking.mlflow_copy import Copy, Untold
 from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_records
+from sssl.urls import without_secrets
 
 LOGGER = logging.getLogger(__name__)
 _GOES_ON = "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is missing there"
@@ -216,16 +217,3 @@ def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", without_secrets(value) if isinstance(value, str) else value
-
-
-def without_secrets(url: str) -> str:
-    """Leave out of a URL what may be secret: user and password, and the query, where signatures are."""
-    return "::".join(map(_without_secrets, url.split("::")))
-
-
-def _without_secrets(url: str) -> str:
-    scheme, found, rest = url.partition("://")
-    if not found:
-        return url
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

@@ -1,7 +1,7 @@
 import subprocess
 
 from pipelines.cli import main
-from sssl.tracking.tracker import without_secrets
+from sssl.urls import without_secrets
 
 
 def test_a_uri_s_signature_and_a_server_s_password_are_kept_out(tmp_path, capfd):

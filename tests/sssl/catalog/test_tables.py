@@ -6,12 +6,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.assign import CatalogConfig, Dealt
 from sssl.catalog.read import read_catalog, rows_of
 from sssl.catalog.tables import is_table, read_columns
 from sssl.errors import CatalogError
+from sssl.store.removals import hash_id
 
 NAN = float("nan")
+CONFIG = CatalogConfig()
+LATIN = b"track_id,uri\na,/caf\xe9\n"
+UTF_16 = "track_id,uri\na,/b\n".encode("utf-16")
 
 
 def csv(folder, text, name="c.csv"):
@@ -127,10 +131,7 @@ def test_an_empty_id_is_refused_in_parquet_as_in_csv(tmp_path, empty):
         rows(parquet(tmp_path, track_id=["a", empty], uri=["/a", "/b"]))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"track_id,uri\na,/caf\xe9\n", "track_id,uri\na,/b\n".encode("utf-16"), b"track_id,uri\na,/b,x\n", b"PAR1"],
-)
+@pytest.mark.parametrize("content", [LATIN, UTF_16, b"track_id,uri\na,/b,x\n", b"PAR1"])
 @pytest.mark.parametrize("name", ["c.csv", "c.parquet"])
 def test_a_file_that_is_no_table_is_a_sentence(tmp_path, content, name):
     (tmp_path / name).write_bytes(content)
@@ -160,17 +161,34 @@ def test_ids_that_differ_in_the_encoding_of_accents_only_are_one(tmp_path):
     assert [row.label for row in rows(both, labels).values()] == ["Q1", "Q2"]
 
 
+def test_a_track_that_is_new_for_its_accents_only_is_named(tmp_path):
+    before = read_catalog(csv(tmp_path, "track_id,uri\ncafe\u0301,/a\nb,/b\n"), None, CONFIG)
+    said = []
+    again = csv(tmp_path, "track_id,uri\ncaf\u00e9,/a\nb,/b\nc,/c\n")
+    read_catalog(again, None, CONFIG, Dealt(before, CONFIG), tell=said.append)
+    assert said == ["1 id of before with accents encoded otherwise (NFC, NFD), as new: caf\u00e9"]
+
+
+@pytest.mark.parametrize("content", [LATIN, UTF_16])
+def test_a_table_in_another_encoding_says_so(tmp_path, content):
+    (tmp_path / "c.csv").write_bytes(content)
+    with pytest.raises(CatalogError, match="save it as UTF-8"):
+        rows(str(tmp_path / "c.csv"))
+
+
+@pytest.mark.parametrize("path", ["c.csv", "c.parquet", "music/"])
+def test_a_server_that_gives_no_answer_is_named_without_secrets(path):
+    with pytest.raises(CatalogError, match="ClientConnectorError") as raised:
+        rows(f"http://me:password@127.0.0.1:9/{path}?X-Signature=secret")
+    assert "password" not in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
 def test_what_was_taken_down_stays_so_in_another_encoding_of_its_accents(tmp_path):
     catalog = csv(tmp_path, "track_id,uri\ncafe\u0301,/a\nb,/b\n")
-    gone = {module_hash("caf\u00e9")}
+    gone = {hash_id("caf\u00e9")}
     found = read_catalog(catalog, None, CatalogConfig(), leave_out=gone)
     assert found["track_id"].to_pylist() == ["b"]
-
-
-def module_hash(track_id):
-    from sssl.store.removals import hash_id
-
-    return hash_id(track_id)
 
 
 def test_ids_that_fit_nothing_are_counted_and_the_first_named(tmp_path):
