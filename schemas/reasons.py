@@ -37,10 +37,17 @@ _REASONS = [
         "Grant read access, then `--retry retryable`.",
     ),
     Reason(
+        "unreachable",
+        Status.FAILED,
+        True,
+        "No connection to the storage came about.",
+        "Check the host in the URI, the network and any proxy, then `--retry retryable`.",
+    ),
+    Reason(
         "unavailable",
         Status.FAILED,
         True,
-        "The storage did not answer after retries.",
+        "The storage failed, or did not answer after retries.",
         "Rerun later with `--retry retryable`.",
     ),
     Reason(

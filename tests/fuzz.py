@@ -42,7 +42,8 @@ _TEXT = b"It was the best of times, it was the worst of times,\r\n"
 _EXTREMES = [value.to_bytes(size, "big") for size in (1, 2, 4, 8) for value in (0, 1, 2 ** (8 * size - 1) - 1)]
 _EXTREMES += [bytes(255 - byte for byte in extreme) for extreme in _EXTREMES]
 # A file on a disk may be anything, but never a failure of the storage, nor of the decoder's process.
-_NOT_THE_FILE = {code for code in REASONS if code.startswith("decoder-")} | {"missing", "denied", "unavailable"}
+_NOT_THE_FILE = {code for code in REASONS if code.startswith("decoder-")}
+_NOT_THE_FILE |= {"missing", "denied", "unreachable", "unavailable"}
 
 Mutation = Callable[[bytes, bytes, np.random.Generator], bytes]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,6 +30,11 @@ from sssl.urls import file_system, local_path
 _BATCH = 8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
+
+# What the system says of paths that lead to no file; and what servers answer where there is none, or none for now.
+_LEADS_NOWHERE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
+_GONE = (404, 410)
+_ASK_AGAIN = (408, 425, 429)
 
 _Answer = TypeVar("_Answer")
 
@@ -190,6 +197,10 @@ def _check_regular(path: str) -> None:
         mode = os.stat(path).st_mode
     except ValueError:  # of a name that no file can have
         raise FileNotFoundError(path) from None
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            raise FileNotFoundError(path) from None
+        raise
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise AudioError("not-audio", f"{kind}, no regular file")
@@ -261,9 +272,13 @@ def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
     """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not there."""
     cause = error.__cause__
     status = getattr(cause, "status", None)
-    if status in (401, 403):
+    if isinstance(status, int) and 400 <= status < 500 and status not in (*_GONE, *_ASK_AGAIN):
         return "denied", f"the server answered {status}"
-    if cause is not None and not isinstance(cause, FileNotFoundError) and status not in (404, 410):
+    if isinstance(cause, ValueError):
+        return "unsupported-uri", "a URL that cannot be asked for"
+    if _is_unreachable(cause):
+        return "unreachable", f"{type(cause).__name__} while opening"
+    if cause is not None and not isinstance(cause, FileNotFoundError) and status not in _GONE:
         return "unavailable", f"{type(cause).__name__} while opening"
     return "missing", "no file at the URI"
 
@@ -275,7 +290,16 @@ def _why_not_read(error: OSError) -> tuple[str, str]:
     cause = error.__cause__ or error
     if getattr(cause, "code", None) == 401:
         return "denied", "the storage answered 401: no credentials, or not the right ones"
-    return "unavailable", f"{type(cause).__name__} while reading"
+    if _is_unreachable(cause):
+        return "unreachable", f"{type(cause).__name__} while opening"
+    said = os.strerror(error.errno) if error.errno else type(cause).__name__
+    return "unavailable", f"{said} while reading"
+
+
+def _is_unreachable(cause: BaseException | None) -> bool:
+    """Whether no connection came about; aiohttp's own classes for it are not loaded where nothing is remote."""
+    refused = isinstance(cause, (ConnectionRefusedError, socket.gaierror))
+    return refused or "Connector" in type(cause).__name__
 
 
 def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, int]:

@@ -322,7 +322,8 @@ class Answers(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(404, "missing"), (403, "denied"), (401, "denied"), (503, "unavailable")]
+    ("status", "reason"),
+    [(404, "missing"), (403, "denied"), (401, "denied"), (451, "denied"), (429, "unavailable"), (503, "unavailable")],
 )
 def test_what_a_server_answers_decides_the_reason(status, reason):
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
@@ -332,8 +333,21 @@ def test_what_a_server_answers_decides_the_reason(status, reason):
     assert ledger.reason == reason
 
 
-def test_a_server_that_is_not_there_is_unavailable():
+def test_a_server_that_is_not_there_is_unreachable():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert cut_track(track(f"http://127.0.0.1:{port}/a.mp3"), CONFIG, GATE).ledger.reason == "unavailable"
+    for uri in (f"http://127.0.0.1:{port}/a.mp3", f"ftp://127.0.0.1:{port}/a.mp3"):
+        ledger = cut_track(track(uri), CONFIG, GATE).ledger
+        assert (ledger.reason, ledger.retryable) == ("unreachable", True)
+
+
+def test_a_url_that_cannot_be_asked_for_is_no_failure_of_the_storage():
+    assert cut_track(track("http:///a.mp3"), CONFIG, GATE).ledger.reason == "unsupported-uri"
+
+
+def test_a_path_that_leads_to_no_file_is_missing(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "a").touch()
+    for path in (tmp_path / "loop", tmp_path / "a" / "b.mp3", tmp_path / ("x" * 300), f"{tmp_path}/\0"):
+        assert cut_track(track(path), CONFIG, GATE).ledger.reason == "missing"
