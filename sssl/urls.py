@@ -134,6 +134,11 @@ def is_not_there(error: FileNotFoundError) -> bool:
     return cause is None or isinstance(cause, FileNotFoundError) or status in (404, 410)
 
 
+def end_of_chain(uri: str) -> str:
+    """Return where a file lies: of `zip://a.mp3::gs://bucket/b.zip` what comes last, of other URIs all."""
+    return uri.rpartition("::")[2] if local_path(uri) is None and _is_chain(uri) else uri
+
+
 def is_on_web(url: str) -> bool:
     """Whether a URL is a web address, in which a question mark starts a query."""
     return local_path(url) is None and _scheme(url) in _WEB

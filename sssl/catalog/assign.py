@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas import Catalog, arrow_schema
+from schemas.records import later
 from sssl.config import require
 
 Ints = NDArray[np.int64]
@@ -37,6 +38,8 @@ class CatalogConfig:
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
     tracks_per_part: int | None = None
     """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep their size."""
+    allow_uri: tuple[str, ...] = later((), neutral=())
+    """Folders and URLs that all files must lie below; none: anywhere that is safe (docs/catalog.md)."""
 
     def __post_init__(self) -> None:
         require(len(set(self.classes)) == len(self.classes) > 1, "classes", self.classes, "two or more, each once")

@@ -8,6 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
 from sssl.catalog.tables import COLUMNS, is_table, read_columns
+from sssl.catalog.trust import check_uris
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, check_version
@@ -59,7 +61,8 @@ def read_catalog(
             gives no answer.
 
     Raises:
-        CatalogError: a column is missing, an id is doubled, a class is unknown, or there is no track at all.
+        CatalogError: a column is missing, an id is doubled, a class is unknown, a file is not one that a catalog may
+            name, or there is no track at all.
     """
     tracks = deal(read_tracks(catalog, labels, config, leave_out, tell), config, before)
     tell_respelt(tracks, before.tracks, tell)
@@ -86,6 +89,7 @@ def read_tracks(
     _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
     _check_groups(table, shown)
     tracks = _typed(table)
+    check_uris(tracks["uri"].to_pylist(), catalog, config.allow_uri)
     if leave_out:
         stays = [not is_removed(track_id, leave_out) for track_id in _texts(tracks["track_id"])]
         tracks = tracks.filter(pa.array(stays))
@@ -96,6 +100,7 @@ def read_tracks(
 
 def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None) -> Manifest:
     """Commit a dealt catalog; one that is what is left `of` another has its date and its cost."""
+    config = replace(config, allow_uri=())  # whom we trust decides no row
     planned = Manifest(
         table="catalog",
         generation=_digest(tracks, config)[:12],
@@ -216,9 +221,11 @@ def read_unlabelled(catalog: str) -> list[Catalog]:
     """Read ids and URIs of a catalog as `read_tracks` does, whatever its labels and other columns say.
 
     Raises:
-        CatalogError: a column is missing, an id is doubled, or there is no track at all.
+        CatalogError: a column is missing, an id is doubled, a file is not one that a catalog may name, or there is no
+            track at all.
     """
     music = _read_music(catalog, ("track_id", "uri"), LOGGER.warning)
+    check_uris(music["uri"].to_pylist(), catalog, ())
     return list(map(new_track, music["track_id"].to_pylist(), music["uri"].to_pylist()))
 
 
