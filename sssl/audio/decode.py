@@ -65,6 +65,8 @@ _PCM: Final = re.compile(
 # Damage rarely stops a demuxer twice; an ogg chain whose layout changes stops it at every page.
 _MAX_DEMUXER_FAILURES: Final = 16
 
+_PICTURE: Final = av.stream.Disposition.attached_pic
+
 # Encoders' delay and padding, which a header counts and a decoder may leave out.
 _DELAY_S: Final = 0.1
 
@@ -212,7 +214,8 @@ class _FFmpeg:
     def _frames(self) -> Iterator[av.AudioFrame]:
         """Decode packet by packet: damage costs the packets it hits, not the rest of the track.
 
-        A tag is no damage, nor is what trails the last frame; so failures count when a frame follows them.
+        A tag between frames is no damage, nor is what trails the last frame of a file that has all it
+        promises. So a failure counts when a frame follows, or at the end if audio is missing.
         """
         failures, uncounted, decoded_s, tag_stop = 0, 0, 0.0, 0
         while failures < _MAX_DEMUXER_FAILURES:
@@ -302,7 +305,8 @@ def _refusal(file: BinaryIO, head: bytes, error: av.error.FFmpegError) -> AudioE
 
 
 def _known(container: av.container.InputContainer, stream: av.AudioStream) -> Stream:
-    codec, base, alone = stream.codec_context, float(stream.time_base or 0), len(container.streams) == 1
+    codec, base = stream.codec_context, float(stream.time_base or 0)
+    alone = all(other is stream or other.disposition & _PICTURE for other in container.streams)
     # FFmpeg gives the container's length to streams of which it does not know where they begin.
     own_s = (stream.duration or 0) * base if alone or stream.start_time is not None else 0.0
     return Stream(

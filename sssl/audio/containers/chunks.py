@@ -21,7 +21,7 @@ _ASF_FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MP4_BOXES: Final = (b"moov", b"moof", b"mdat")  # what lies behind the last box need not be one
 _MOST_CHUNKS: Final = 4096
 
-# Who writes a file while it plays leaves 0, about 2**31 or about 2**32 as a size that comes later, or never.
+# Who writes while music plays leaves 0, about 2**31 or about 2**32 for a size that comes later, or never.
 _PLACEHOLDERS: Final = (range(1), range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
 
 # Some writers count a header into the size of the data: less than this is not missed.
@@ -94,7 +94,8 @@ def wav_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     known: dict[bytes, bytes] = {}
     for chunk in chunks(file, _HEADS.get(head[:4], RIFF)):
         if chunk.name in (b"data", _W64_DATA):
-            return _data_length(file, _with_long_size(chunk, known.get(b"ds64", b"")), stream, known.get(b"fact", b""))
+            data = _with_long_size(chunk, known.get(b"ds64", b""))
+            return _data_length(file, data, stream, known.get(b"fact", b""))
         if chunk.name in (b"ds64", b"fact"):
             known[chunk.name] = peek(file, chunk.start, min(chunk.size, 28))
     return Length()
@@ -114,12 +115,13 @@ def _data_length(file: BinaryIO, data: Chunk, stream: Stream, fact: bytes = b"")
         return Length(data.size / stream.frame_bytes / stream.rate_hz)
     if data.missing(size_of(file)) < _SLACK_BYTES:
         return Length(ended=True)
-    samples = int.from_bytes(fact[:4], "little") % 0xFFFFFFFF
-    return Length(samples / stream.rate_hz if samples and stream.rate_hz else None, False)
+    samples = int.from_bytes(fact[:4], "little")
+    is_known = samples not in (0, 0xFFFFFFFF) and stream.rate_hz
+    return Length(samples / stream.rate_hz if is_known else None, False)
 
 
 def aiff_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """The size of the sound data; the number of frames in COMM stays 0 where the writer could not go back."""
+    """The size of the sound data; frames in COMM stay 0 where the writer could not go back."""
     del head  # as for the others
     for chunk in chunks(file, RIFX):
         if chunk.name == b"SSND":
@@ -139,10 +141,11 @@ def caf_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def dsf_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """The samples that `fmt` counts, of one bit each."""
-    del file  # as for the others
-    samples, sampling_hz = struct.unpack_from("<Q", head, 64)[0], struct.unpack_from("<I", head, 56)[0]
-    del stream  # its rate is that of the decoded samples
+    """The samples that `fmt` counts, of one bit each, over their own rate, not that of what is decoded."""
+    del file, stream  # as for the others
+    if len(head) < 72:
+        return Length()
+    sampling_hz, _, samples = struct.unpack_from("<IIQ", head, 56)
     return Length(samples / sampling_hz if samples and sampling_hz else None)
 
 
@@ -159,9 +162,9 @@ def au_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def mp4_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """The length of the audio track (not of the movie, which is that of its longest track), and whether all boxes end.
+    """The length of the audio track, and whether all boxes end.
 
-    Fragments that were written one after the other have no length in front.
+    The movie's own length is that of its longest track.
     """
     del head  # as for the others
     size = size_of(file)

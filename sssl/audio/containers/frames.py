@@ -12,12 +12,13 @@ from typing import BinaryIO, Final
 
 from sssl.audio.containers.reading import Length, Stream, backwards, peek, size_of
 
-# The side information before the tag has 9, 17 or 32 bytes; the last flag says that the frames are counted.
+# Xing's tag lies behind side information of 9, 17 or 32 bytes; its last flag says that it counts the
+# frames. VBRI's tag has a place of its own.
 _MAX_MP3_FRAME_BYTES: Final = 4096
 _XING: Final = re.compile(
-    rb"\xff[\xe2-\xff]..(?:.{9}|.{17}|.{32})(?:Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](?P<frames>....)"
-    rb"|\xff[\xe2-\xff].."
-    rb".{32}VBRI.{10}(?P<vbri>....)",
+    rb"\xff[\xe2-\xff].."
+    rb"(?:(?:.{9}|.{17}|.{32})(?:Xing|Info)...[\1\3\5\7\x09\x0b\x0d\x0f](?P<xing>....)"
+    rb"|.{32}VBRI.{10}(?P<vbri>....))",
     re.DOTALL,
 )
 
@@ -27,7 +28,8 @@ _FRAMES_IN_A_ROW: Final = 4
 _FRAME_HEADER_BYTES: Final = 8
 _TAIL_BYTES: Final = 16384
 
-# A whole frame may end with zeros of its own in front of padding. If they are more than this share of it, who can tell.
+# A whole frame may end with zeros of its own, in front of padding. If they are more than this share of
+# it, nobody can tell whether it was cut.
 _ZERO_SHARE: Final = 1 / 8
 
 _MPEG_1_HZ: Final = (44100, 48000, 32000)
@@ -42,10 +44,8 @@ _KBIT_S: Final = {  # by MPEG 1 or not, and layer
 }
 _AC3_KBIT_S: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 
-# ID3v1, APEv2 (with its header or only the footer) and Lyrics3.
-_TAGS: Final = (b"TAG", b"APETAGEX", b"LYRICSBEGIN")
 _ID3V1_BYTES: Final = 128
-_APE_BYTES: Final = 32
+_APE_BYTES: Final = 32  # of the header and of the footer
 
 
 def mpeg_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
@@ -74,10 +74,12 @@ def id3_bytes(head: bytes) -> int:
 
 def tag_bytes(data: bytes) -> int:
     """Size of the tag that starts with `data`; 0 if it is none."""
+    if data.startswith(b"TAG"):
+        return _ID3V1_BYTES
+    if data.startswith(b"LYRICSBEGIN"):  # Lyrics3, which has its size at its end
+        return len(data)
     if data.startswith(b"APETAGEX") and len(data) >= 16:
         return int.from_bytes(data[12:16], "little") + _APE_BYTES
-    if data.startswith(_TAGS):
-        return _ID3V1_BYTES if data.startswith(b"TAG") else len(data)
     return id3_bytes(data)
 
 
@@ -86,7 +88,7 @@ def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
     header = _XING.search(start)
     if not header or not rate_hz:
         return None
-    frames = int.from_bytes(header["frames"] or header["vbri"], "big")
+    frames = int.from_bytes(header["xing"] or header["vbri"], "big")
     frame_samples = 1152 if rate_hz >= 32000 else 576  # MPEG 1, or MPEG 2 at half the rates
     return frames * frame_samples / rate_hz if frames else None
 

@@ -16,7 +16,7 @@ _MAGIC: Final = b"OggS"
 _MAX_PAGE_BYTES: Final = 27 + 255 + 255 * 255
 _FIRST, _LAST = 2, 4  # flags of a page
 _MOST_HEADER_PAGES: Final = 4096
-# A page seldom holds more: who begins later says so.
+# A page seldom holds more, so its audio began later than at 0.
 _LATE_S: Final = 5.0
 
 
@@ -36,7 +36,7 @@ def ogg_stop(file: BinaryIO) -> int | None:
 
 
 def ogg_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """The position on the last page if that page is whole, is marked as the last and belongs to the only chain."""
+    """The position on the last page, if that is whole, marked as the last and of the only chain."""
     last, first = _last_page(file), _page_at(file, 0)
     if not last or last.stop > size_of(file) or not last.flags & _LAST:
         return Length(None, False)
@@ -50,17 +50,16 @@ def ogg_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def _start_s(file: BinaryIO, first: _Page, stream: Stream, clock_hz: int) -> float:
-    """Return where the audio begins; 0 unless a page follows the headers at once and says otherwise."""
+    """Return where the audio begins; 0 unless a page follows the headers at once and says otherwise.
+
+    Where the decoder does not know it (FLAC), the end of that first page has to do.
+    """
     page: _Page | None = first
     for _ in range(_MOST_HEADER_PAGES):
-        if page is None:
-            return 0.0
-        if page.position > 0:
+        if page is None or page.position > 0:
             break
         page = _page_at(file, page.stop)
-    if page is None:
-        return 0.0
-    ends_s = page.position / clock_hz
+    ends_s = page.position / clock_hz if page else 0.0
     if 0 < stream.start_s <= ends_s:
         return stream.start_s
     return ends_s if ends_s > _LATE_S else 0.0

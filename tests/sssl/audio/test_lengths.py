@@ -123,6 +123,16 @@ def test_a_late_ogg_that_was_cut_is_noticed(ledger_of, codec):
     is_cut(ledger_of(data[: len(data) // 2]))
 
 
+def test_a_picture_beside_the_audio_hides_no_cut(ledger_of, whole):
+    art = noise_bytes(500)
+    kind = b"image/png"
+    picture = struct.pack(">II", 3, len(kind)) + kind + bytes(20) + struct.pack(">I", len(art)) + art
+    data = whole["flac"]
+    data = data[:42] + b"\6" + len(picture).to_bytes(3, "big") + picture + data[42:]  # behind STREAMINFO
+    is_whole(ledger_of(data))
+    is_cut(ledger_of(data[: len(data) // 2]))
+
+
 def chunk(name, data, order="<"):
     return name + struct.pack(f"{order}I", len(data)) + data
 
