@@ -97,7 +97,7 @@ def test_a_model_that_mlflow_has_labels_alike(finished, music, published, capsys
     [
         ("nowhere", "new.wav", "not an output folder"),
         ("models:/nobody/1", "new.wav", "no model of sssl that can be loaded"),
-        (None, "text.mp3", "1 of 1 tracks not labelled"),
+        (None, "text.mp3", "1 of 1 track not labelled; --format csv has the reason of each: text.mp3"),
         (None, "*.nothing", "no tracks"),
     ],
 )
