@@ -13,6 +13,7 @@ from pipelines.stages.previous import Previous
 from pipelines.stages.settings import Config as SegmentConfig
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
+from sssl.catalog.assign import FEWEST_OF_CLASS
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.plan import KNOWN, Cause
 from sssl.catalog.read import class_counts, read_tracks, tell_respelt
@@ -48,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
     counts = class_counts(tracks)
     by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
     printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
+    if few := [name for name in settings.deal.classes if counts[name] < FEWEST_OF_CLASS]:
+        tell(f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled tracks of a class")
     return 0
 
 

@@ -24,6 +24,8 @@ from sssl.config import require
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _NONE = -1
+FEWEST_OF_CLASS = 2
+"""Labelled tracks that a class needs to be learned: with one, whatever scores it has never seen the class."""
 
 
 @dataclass(frozen=True)

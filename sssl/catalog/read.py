@@ -83,7 +83,7 @@ def read_tracks(
     """
     table = _read_music(catalog, COLUMNS, tell)
     if labels is not None:
-        table = _join_labels(table, read_columns(labels, ["track_id"]), without_secrets(labels), tell)
+        table = _join_labels(table, read_columns(labels, ["track_id"], tell=tell), without_secrets(labels), tell)
     shown = without_secrets(catalog)
     _check_values(table, shown, "label", config.classes, "give the class set by --classes")
     _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
@@ -238,7 +238,7 @@ def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
     """Read a table of tracks, or list a folder or a glob as one; each track has an id of its own and a URI."""
     shown = without_secrets(catalog)
     if is_table(catalog):
-        table, remarks = read_columns(catalog, ["track_id", "uri"], columns), list[str]()
+        table, remarks = read_columns(catalog, ["track_id", "uri"], columns, tell), list[str]()
     else:
         table, remarks = list_audio(catalog)
     if not len(table):

@@ -7,7 +7,8 @@ other column is looked at.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,8 @@ from sssl.urls import file_name, is_not_there, local_path, opened, without_secre
 TEXTS = ("track_id", "uri", "label", "split", "group_id")
 COLUMNS = (*TEXTS, "expected_s", "locked")
 _ENDS = (".csv", ".parquet")
+_NEARLY = 0.75
+"""Share of letters in common: `lable`, `Labels` and `group` are near, `locked` and `looped` are not."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
@@ -31,10 +34,13 @@ def is_table(url: str) -> bool:
     return file_name(url).lower().endswith(_ENDS)
 
 
-def read_columns(url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMNS) -> pa.Table:
+def read_columns(
+    url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMNS, tell: Callable[[str], None] = lambda _: None
+) -> pa.Table:
     """Read those of the wanted columns that a CSV or Parquet file has.
 
     Texts are strings without blank ones, `expected_s` are seconds as float32, `locked` are flags; any may be null.
+    `tell` is told which other columns may be misspelt.
 
     Raises:
         CatalogError: it cannot be read, lacks a needed column, or a column holds something else.
@@ -49,7 +55,9 @@ def read_columns(url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMN
     pa.default_memory_pool().release_unused()  # a third of the table's size is left from decoding it
     for name in needed:
         if name not in names:
-            raise CatalogError(f"{shown}: column {name} is missing; it has {', '.join(names) or 'no columns'}")
+            raise CatalogError(f"{shown}: column {name} is missing; {_what_it_has(names)}")
+    for meant, found_name in _misspelt(names, wanted):
+        tell(f"{shown}: column {found_name!r} is not read; is {meant} meant?")
     found = {name: _only_one(table, name, shown) for name in wanted if name in names}
     for name in TEXTS:
         if name in found:
@@ -58,6 +66,21 @@ def read_columns(url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMN
         if name in found:
             found[name] = typed(found[name], found["track_id"], shown)
     return pa.table(found)
+
+
+def _what_it_has(names: Sequence[str]) -> str:
+    if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
+        return f"it has a single one, {names[0]!r}: separate columns by commas"
+    return f"it has {', '.join(names) or 'no columns'}"
+
+
+def _misspelt(names: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Pair each wanted column that is not there with one whose name is nearly its own."""
+    others = {name.strip().lower(): name for name in names if name not in COLUMNS}
+    for meant in wanted:
+        close = get_close_matches(meant, others, n=1, cutoff=_NEARLY) if meant not in names else []
+        if close:
+            yield meant, others[close[0]]
 
 
 def _why(error: Exception, url: str) -> str:

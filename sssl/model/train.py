@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sssl.audio.mel import MelConfig
+from sssl.catalog.assign import FEWEST_OF_CLASS
 from sssl.config import require
 from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import Model
@@ -210,10 +211,11 @@ def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:
     if not any(map(sum, by_fold.values())):
         raise TrainError("no track has a label: give a `label` column in the catalog, or --labels labels.csv")
     for name, counts in by_fold.items():
-        if sum(counts) < 2:
+        if sum(counts) < FEWEST_OF_CLASS:
             tracks = "no usable track" if sum(counts) == 0 else "a single usable track"
             raise TrainError(
-                f"class {name} has {tracks} to train on, expected at least 2: label more, or leave it out of --classes"
+                f"class {name} has {tracks} to train on, expected at least {FEWEST_OF_CLASS}: "
+                "label more, or leave it out of --classes"
             )
         if cross_fit and sum(count > 0 for count in counts) < 2:
             raise TrainError(

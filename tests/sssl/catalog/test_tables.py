@@ -198,3 +198,31 @@ def test_ids_that_fit_nothing_are_counted_and_the_first_named(tmp_path):
     said = []
     read_catalog(catalog, labels, CatalogConfig(), tell=said.append)
     assert said == [f"{labels}: 9 of 10 ids not in the catalog: x0, x1, x2, x3, x4, ..."]
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("track_id,uri,lable", ["'lable' is not read; is label meant?"]),
+        (
+            "track_id,uri,Labels,group",
+            ["'Labels' is not read; is label meant?", "'group' is not read; is group_id meant?"],
+        ),
+        ("track_id,uri,label,labels", []),
+        ("track_id,uri,looped,emotion", []),
+    ],
+)
+def test_columns_that_look_misspelt_are_named(header, told, tmp_path):
+    (tmp_path / "c.csv").write_text(f"{header}\n{','.join('x' for _ in header.split(','))}\n")
+    said = []
+    read_columns(str(tmp_path / "c.csv"), ["track_id", "uri"], tell=said.append)
+    assert [sentence.partition(": column ")[2] for sentence in said] == told
+
+
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_a_table_with_other_separators_says_which_are_expected(sign, tmp_path):
+    (tmp_path / "c.csv").write_text(f"track_id{sign}uri\na{sign}/a.wav\n")
+    with pytest.raises(
+        CatalogError, match=r"column track_id is missing; it has a single one, .*: separate columns by commas"
+    ):
+        read_columns(str(tmp_path / "c.csv"), ["track_id", "uri"])
