@@ -6,6 +6,7 @@ file of the same length pass. What is known to be absent has a word instead, sin
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,8 @@ _UNSUPPORTED = "unsupported-uri"
 """Stands for it where no file system reads the URI."""
 _NO_ANSWER = "no answer"
 """What a look-up gives that failed; it never gets into a table."""
+
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 _MANY_OF_A_FOLDER = 256
 """So many files of a folder are cheaper to look up by a listing, which an object store gives 1000 at a time."""
@@ -156,10 +159,10 @@ def _look_up(uri: str) -> str | None:
 def _of_local(path: str) -> str:
     try:
         found = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # of a name that no file can have
+    except ValueError:  # of a name that no file can have
         return MISSING
-    except OSError:
-        return _NO_ANSWER
+    except OSError as error:
+        return MISSING if error.errno in _NOT_THERE else _NO_ANSWER
     return f"size:{found.st_size} mtime:{found.st_mtime}"
 
 

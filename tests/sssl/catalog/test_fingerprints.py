@@ -116,6 +116,14 @@ def test_a_uri_that_nothing_reads_is_no_reason_to_try_each_time():
     assert fingerprint("nowhere://a.wav") == "unsupported-uri"
 
 
-@pytest.mark.parametrize("uri", ["/nowhere/a.wav", "/dev/null/a.wav", "/a\0b.wav", "memory://nowhere/a.wav"])
+@pytest.mark.parametrize(
+    "uri", ["/nowhere/a.wav", "/dev/null/a.wav", "/a\0b.wav", "/" + 300 * "a", "memory://nowhere/a.wav"]
+)
 def test_a_file_that_is_not_there_has_a_word_instead(uri):
+    """So that nothing is tried again at each run that is known to lead nowhere."""
     assert fingerprint(uri) == MISSING
+
+
+def test_a_link_to_itself_leads_nowhere(tmp_path):
+    (tmp_path / "a.wav").symlink_to("a.wav")
+    assert fingerprint(f"{tmp_path}/a.wav") == MISSING
