@@ -254,9 +254,9 @@ def test_ctrl_c_amid_the_imports_ends_quietly_with_130():
 
 def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp_path, capsys):
     (tmp_path / "c.csv").write_text(
-        "track_id,uri,label,artists,groups\na,a.wav,Q1,x,x\nb,b.wav,Q1,x,x\nc,c.wav,Q2,x,x\n"
+        "track_id,uri,label,artists,group\na,a.wav,Q1,x,x\nb,b.wav,Q1,x,x\nc,c.wav,Q2,x,x\n"
     )
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of a class" in said
-    assert "column 'groups' is not read; is group_id meant?" in said
+    assert "column 'group' is not read; is group_id meant?" in said
