@@ -55,10 +55,18 @@ endef
 
 # Two processes even where there are more cores: tests start processes of their own, and each wants up to 2 GB.
 test: $(STAMP)  ## run the tests that need nothing but Python
-	$(BIN)/python -m pytest $(PYTEST) -m "not cloud and not browser" --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest $(PYTEST) -m "not cloud and not browser and not readers" --numprocesses $(JOBS) --dist worksteal
 
 test-fast: $(STAMP)  ## run the tests that neither run a pipeline, nor train, nor make a report, in some minutes
-	$(BIN)/python -m pytest $(PYTEST) -m "not slow" --numprocesses $(JOBS) --dist worksteal
+	$(BIN)/python -m pytest $(PYTEST) -m "not slow and not readers" --numprocesses $(JOBS) --dist worksteal
+
+test-readers: $(VENV)/.readers  ## open a published folder in other programs (needs Java 17)
+	@command -v java || { echo "java is missing: apt-get install openjdk-17-jre-headless"; exit 1; }
+	$(BIN)/python -m pytest $(PYTEST) -m readers
+
+$(VENV)/.readers: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[readers]'
+	touch $@
 
 # As on machines that round differently; `make test` takes the kernels of this one. In one process: most of it is to
 # train once.
@@ -112,6 +120,7 @@ attack: $(STAMP)  ## flip 640 single bits in a copy of $(DEMO), see who notices 
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py
 	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/reading.py
+	PYTHONPATH=.:tests:tests/bench $(BIN)/python tests/bench/tables.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
 
 bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
@@ -130,4 +139,4 @@ constraints: $(STAMP)  ## pin what is installed now
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-kernels test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check
+.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check

@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 5
-"""Raised with every change of a table; a change adds columns that may be null, or `schemas.compat` says how an older
-column is read. Generations keep their names: a stage whose rows change says so in its config."""
+SCHEMA_VERSION = 6
+"""Raised with every change of a table, and of where its files lie. A change adds columns that may be null, or
+`schemas.compat` says how an older column is read. Generations keep their names: a stage whose rows change says so in
+its config."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from the track's start. **Bold** columns are the key.
 Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
 Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
 the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
-The path of a file names its generation; the generation's `manifest.json` has the stage, round, configuration, code version and
+The path of a file names its generation; the generation's `_manifest.json` has the stage, round, configuration, code version and
 parents that made it. `suspects`, `manifests` and `files`, at the end, exist in SQL only.
 
 `features.log_mel` is one value per row, which any Parquet reader takes as bytes. NumPy reads all of a file, whose rows are those of the

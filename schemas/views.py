@@ -48,7 +48,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One row a published generation: what it consists of, what made it, from what. Read from its `manifest.json`."""
+    """One row a published generation: what it consists of, what made it, from what. Read from its `_manifest.json`."""
 
     NAME: ClassVar[str] = "manifests"
 
@@ -56,7 +56,7 @@ class ManifestRow:
     round: int | None = column(_INT, _ROUND, nullable=True, key=True, example=1)
     generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
     rows: int = column(_LARGE, "Rows in all files.", example=907)
-    files: int = column(_LARGE, "Number of files.", example=15)
+    files: int = column(_LARGE, "Number of files that readers get.", example=15)
     bytes: int = column(_LARGE, "Size of all files.", unit="bytes", example=140000)
     digest: str = column(_TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a")
     stage: str = column(_TEXT, "Stage that made it.", example="relabel")
@@ -92,8 +92,10 @@ class FileRow:
     table_name: str = column(_TEXT, _TABLE, example="labels")
     round: int | None = column(_INT, _ROUND, nullable=True, example=1)
     generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
-    part: int = column(_INT, "Part of the catalog that it holds; of the catalog itself, number of the file.", example=3)
-    path: str = column(_TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/part-00003.parquet")
+    part: int = column(
+        _INT, "Part of the catalog that it holds; number of the file where one holds several.", example=0
+    )
+    path: str = column(_TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet")
     rows: int = column(_LARGE, "Rows.", example=60)
     bytes: int = column(_LARGE, "Size.", unit="bytes", example=9400)
     sha256: str = column(_TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")

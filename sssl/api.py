@@ -44,7 +44,7 @@ class Output:
         return [
             self.store.url(file.path)
             for manifest in self._manifests(name, round)
-            for _, file in sorted(manifest.files.items())
+            for _, file in sorted(manifest.for_readers.items())
         ]
 
     def connect(self) -> duckdb.DuckDBPyConnection:

@@ -32,6 +32,7 @@ KINDS = {
     "scores": "scores/*/*.parquet",
     "labels": "labels/*/*.parquet",
     "songs": "songs/*/*.parquet",
+    "parts of these": "_parts/*/*/*.parquet",
     "catalog and ledger": "[cl]*/*/*.parquet",
     "models": "models/*/*.safetensors",
     "checkpoints": "models/*/*.pt",
@@ -73,7 +74,7 @@ def draw(root: Path, kind: str, chance: random.Random) -> Flip:
 
 def read(store: Store, path: str) -> object:
     """Read a file as our commands do."""
-    files = {file.path: file for manifest in store.latest().manifests for file in manifest.files.values()}
+    files = {file.path: file for manifest in store.latest().manifests for file in manifest.all_files}
     if path.endswith(".parquet"):
         return store.read_part(files[path])
     if path.endswith(".safetensors"):

@@ -147,7 +147,7 @@ def test_an_extra_is_told_by_each_of_its_packages():
     assert {extra: set(packages) - COME_ALONG for extra, packages in PACKAGES.items()} == {
         extra: packages_of(extra) - ({"apache_beam"} if extra == "gcp" else set()) for extra in PACKAGES
     }
-    assert set(PACKAGES) | {"all", "dev"} == set(PROJECT["optional-dependencies"])
+    assert set(PACKAGES) | {"all", "dev", "readers"} == set(PROJECT["optional-dependencies"])
 
 
 HIDE = """

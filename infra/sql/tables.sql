@@ -1,4 +1,4 @@
--- Generated from schemas/tables.py by `make docs`; schema version 5.
+-- Generated from schemas/tables.py by `make docs`; schema version 6.
 -- Create the tables in a dataset:
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:

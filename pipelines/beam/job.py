@@ -144,6 +144,8 @@ class Job:
     def commit(self, receipts: Iterable[Receipt], fitted: Any = None) -> list[Manifest]:
         """Commit the tables once every part has its receipt; a part that came twice counts once.
 
+        Tables whose parts are for stages only get files made for readers, too.
+
         The manifests say what the parts sum up to, and the record of what was `fitted` to all of them. To the CPU time
         of the parts comes what this process spent since its last receipt.
 
@@ -154,16 +156,16 @@ class Job:
         missing = sorted(set(range(self.parts)) - set(by_part))
         if missing:
             raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
+        made = [self.store.compact(replace(planned, files=_files(planned, by_part))) for planned in self.planned]
         kind = SUMMARIES[self.tables[-1]]
         parts = [loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts) for part in sorted(by_part)]
         total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
         summary = dump(total) | ({} if fitted is None else dump(fitted))
-        return [self.store.commit(_filled(planned, by_part, summary)) for planned in self.planned]
+        return [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
 
 
-def _filled(planned: Manifest, receipts: dict[int, Receipt], summary: dict[str, Any]) -> Manifest:
-    files = {part: receipt.files[planned.table] for part, receipt in receipts.items()}
-    return replace(planned, files=files, summary=summary)
+def _files(planned: Manifest, receipts: dict[int, Receipt]) -> dict[int, PartFile]:
+    return {part: receipt.files[planned.table] for part, receipt in receipts.items()}
 
 
 @lru_cache(maxsize=32)

@@ -12,6 +12,7 @@ from pipelines.beam.job import Job
 from pipelines.terminal.console import bar
 from schemas.records import load
 from schemas.summaries import ByName, Summary, of_today
+from sssl.store.layout import receipts_folder
 from sssl.store.manifest import Receipt
 from sssl.words import counted
 
@@ -45,7 +46,7 @@ def watch(job: Job) -> Iterator[None]:
 
 
 def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event) -> None:
-    folder = f"{job.receipts}/receipts"
+    folder = receipts_folder(job.receipts)
     seen: set[str] = set()
     done = PartsDone()
     started = time.monotonic()

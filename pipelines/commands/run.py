@@ -131,7 +131,7 @@ def _log_round(tracker: Tracker, context: Context, round: int) -> None:
     tracker.judged(round, _round_metrics(row), {"sssl.verdict": verdict_of(row), "sssl.reason": row.reason})
     tracker.log(state_metrics(context.store, snapshot), step=round)
     for manifest in (*map(snapshot.get, ("catalog", "segments")), snapshot.get("labels", round)):
-        tracker.read(manifest, context.store.url(f"{manifest.ref}/manifest.json"))
+        tracker.read(manifest, context.store.url(context.store.manifest_path(manifest.ref)))
 
 
 def _round_metrics(row: Round) -> dict[str, float | None]:

@@ -159,7 +159,7 @@ def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
     def with_work(title: str, took: float) -> tuple[Work, float]:
         return Work(1, parts, float(units.get(title.split()[0], segments.sum()))), took
 
-    sizes = {_title(m.table, m.round): sum(file.bytes for file in m.files.values()) for m in snapshot.manifests}
+    sizes = {_title(m.table, m.round): m.bytes for m in snapshot.manifests}
     wall_s, cpu_s, table_bytes = (
         {title: with_work(title, took) for title, took in measured.items()}
         for measured in (meter.wall_s, meter.cpu_s, sizes)

@@ -221,28 +221,37 @@ def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Sett
 
 
 def _with_lost_parts(context: Context, settings: Settings) -> Context:
-    """Decode the parts again whose files are lost, or were set aside by `sssl verify`; all others stay as they are."""
+    """Decode the parts again whose files are lost, or were set aside by `sssl verify`; all others stay as they are.
+
+    Of a table whose file for readers is lost alone, nothing is decoded.
+    """
     store, published = context.store, context.snapshot
     tables = tuple(published.get(table) for table in TABLES)
     if all(map(store.is_there, tables)):
         return context
     lost = sorted({part for table in tables for part, file in table.files.items() if not store.exists(file.path)})
-    console.print(f"{counted(len(lost), 'part')} of the segments lost or set aside: decoded again")
+    receipts = _decoded(context, tables, lost, settings) if lost else []
+    for table in tables:
+        again = {receipt.part: receipt.files[table.table] for receipt in receipts}
+        context = context.add(store.commit(store.compact(replace(table, files=table.files | again))))
+    return context
+
+
+def _decoded(context: Context, tables: tuple[Manifest, ...], parts: list[int], settings: Settings) -> list[Receipt]:
+    """Decode parts of the published catalog and return their receipts."""
+    published = context.snapshot
+    console.print(f"{counted(len(parts), 'part')} of the segments lost or set aside: decoded again")
     inputs = {"catalog": published.get("catalog").ref}
-    job = Job(store, tables, inputs, published.catalog.parts, published.catalog.classes)
+    job = Job(context.store, tables, inputs, published.catalog.parts, published.catalog.classes)
     processes = settings.processes or cores()
-    cutting = CutPart(job, Previous(store, {}, False), settings, processes)
+    cutting = CutPart(job, Previous(context.store, {}, False), settings, processes)
     cutting.setup()
     try:
         cutting.start_bundle()
-        receipts = [receipt for part in lost for receipt in cutting.process(PartRef(part, {}))]
-        receipts += [last.value for last in cutting.finish_bundle()]
+        receipts = [receipt for part in parts for receipt in cutting.process(PartRef(part, {}))]
+        return receipts + [last.value for last in cutting.finish_bundle()]
     finally:
         cutting.teardown()
-    for table in tables:
-        again = {receipt.part: receipt.files[table.table] for receipt in receipts}
-        context = context.add(store.commit(replace(table, files=table.files | again)))
-    return context
 
 
 def _cut_or_failed(track: Catalog, result: CutTrack | Failure) -> CutTrack:

@@ -151,7 +151,7 @@ def _train(
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
         for manifest in inputs:
-            log.read(manifest, store.url(f"{manifest.ref}/manifest.json"))
+            log.read(manifest, store.url(store.manifest_path(manifest.ref)))
     file = store.write_file(f"{training.folder}/model.safetensors", data, rows=training.spec.members)
     cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
     return Made({0: file}, records.dump(ModelsSummary(cpu_s, model_id(data))), knows_cpu_s=True)

@@ -1,21 +1,16 @@
 """An output folder: part files written once, manifests that commit them, and the `latest` pointer that readers follow.
 
-O/sssl.json                                  what this folder is, and its schema version
-O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
-O/<table>/<generation>/receipts/00012.json   written after the part's files: the part is done
-O/<table>/<generation>/manifest.json         written last: the table is committed
-O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
-O/latest.json                                the generations that belong together, flipped atomically
-O/latest/00000008.json                       the same on an object store, one a command: see sssl.store.media.lease
+Where they lie: sssl.store.layout.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -27,7 +22,10 @@ from schemas.records import RecordT, dump, load
 from schemas.summaries import SUMMARIES
 from sssl.errors import MissingManifest, StoreError
 from sssl.runtime.cpu_time import CLOCK
+from sssl.store import layout
+from sssl.store.layout import MARK, manifest_paths
 from sssl.store.manifest import (
+    Compacted,
     FolderMark,
     Made,
     Manifest,
@@ -37,12 +35,13 @@ from sssl.store.manifest import (
     Written,
     check_version,
     loaded,
+    parts_digest,
 )
 from sssl.store.media.bucket import Bucket
 from sssl.store.media.disk import Disk
 from sssl.store.media.medium import Medium, names
 from sssl.store.media.memory import Memory
-from sssl.store.parquet import part_bytes
+from sssl.store.parquet import compacted_bytes, deal, part_bytes
 from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
 from sssl.urls import local_path
@@ -50,6 +49,7 @@ from sssl.version import __version__
 
 _PIECE_BYTES = 1 << 20
 _MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
+_READERS = 8
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ class Store:
         """
         store = cls.at(root)
         try:
-            if not store.exists("sssl.json"):
+            if not store.exists(MARK):
                 if not create:
-                    raise StoreError(f"{root} is not an output folder (no sssl.json): check --output")
+                    raise StoreError(f"{root} is not an output folder (no {MARK}): check --output")
                 # A pointer to no table first: one that is missing later is one that was lost.
                 store.write_bytes(LATEST, pointer_bytes([]))
-                store.write_record("sssl.json", FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
-            version = store.read_record("sssl.json", FolderMark).schema_version
+                store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
+            version = store.read_record(MARK, FolderMark).schema_version
         except (OSError, ValueError) as error:  # also of a URL that no file system is known for
             raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
         check_version(version, root)
@@ -183,8 +183,44 @@ class Store:
 
     def write_part(self, table: str, generation: str, part: int, content: pa.Table) -> PartFile:
         """Write one part of a table as Parquet."""
-        path = f"{table}/{generation}/part-{part:05d}.parquet"
-        return self.write_file(path, part_bytes(content), len(content))
+        return self.write_file(layout.part_path(table, generation, part), part_bytes(content), len(content))
+
+    def compact(self, manifest: Manifest) -> Manifest:
+        """Put the rows of a table whose parts only stages read into few files for readers, sorted by track.
+
+        Where the published table has a file of the same parts, that one is copied. A generation that an earlier version
+        began, with its parts where readers look, goes on as one of that version.
+        """
+        if manifest.table not in layout.COMPACTED or not manifest.files:
+            return manifest
+        if any(name.startswith("part-") for name in self.names(manifest.ref)):
+            return replace(manifest, files=dict(self._where_readers_look(manifest)))
+        refs = published_refs(self.medium, newest_pointer(self.medium))
+        before = [self.manifest_if_whole(ref) for ref in refs if ref.partition("/")[0] == manifest.table]
+        known = {file.of: file for published in before if published for file in published.compacted}
+        compacted = []
+        for number, parts in enumerate(deal(manifest.files)):
+            of = parts_digest(parts)
+            data = self._compacted_bytes(manifest.table, parts, known.get(of))
+            rows = sum(file.rows for file in parts.values())
+            file = self.write_file(layout.compacted_path(manifest.ref, number), data, rows)
+            compacted.append(Compacted(**asdict(file), of=of))
+        return replace(manifest, compacted=tuple(compacted))
+
+    def _compacted_bytes(self, table: str, parts: Mapping[int, PartFile], known: PartFile | None) -> bytes:
+        """Return the file of some parts: the one that is known, if it is as it was written, else made anew."""
+        if known is not None:
+            with suppress(StoreError):
+                return self.read_file(known)
+        with ThreadPoolExecutor(_READERS) as threads:  # for their latency, where they lie in a bucket
+            return compacted_bytes(table, threads.map(self.read_part, parts.values()))
+
+    def _where_readers_look(self, manifest: Manifest) -> Iterator[tuple[int, PartFile]]:
+        """Copy parts of this version to those of an earlier one."""
+        for part, file in manifest.files.items():
+            is_hidden = file.path == layout.part_path(manifest.table, manifest.generation, part)
+            path = f"{manifest.ref}/part-{part:05d}.parquet"
+            yield part, self.write_file(path, self.read_file(file), file.rows) if is_hidden else file
 
     def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
         """Write a large file. To wait for the disk at each of them takes longer than some stages do: the commit of
@@ -241,11 +277,12 @@ class Store:
     # Receipts
 
     def write_receipt(self, ref: str, receipt: Receipt) -> None:
-        self.write_record(f"{ref}/receipts/{receipt.part:05d}.json", receipt)
+        self.write_record(f"{layout.receipts_folder(ref)}/{receipt.part:05d}.json", receipt)
 
     def receipt(self, ref: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
-        receipt = self.read_record_if_whole(f"{ref}/receipts/{part:05d}.json", Receipt)
+        found = (self.read_record_if_whole(path, Receipt) for path in layout.receipt_paths(ref, part))
+        receipt = next(filter(None, found), None)
         if receipt is None or not all(map(self.is_as_written, receipt.files.values())):
             return None
         return receipt
@@ -289,13 +326,13 @@ class Store:
 
     def manifest(self, table: str, generation: str) -> Manifest | None:
         """Return the manifest of a committed generation, None if it is not committed."""
-        path = f"{table}/{generation}/manifest.json"
-        values = self.read_json_if_any(path)
-        if values is None:
-            return None
-        # First: the fields of a newer version may mean something else.
-        check_version(loaded(Written, values, path).schema_version, path)
-        return loaded(Manifest, values, path)
+        for path in manifest_paths(f"{table}/{generation}"):
+            values = self.read_json_if_any(path)
+            if values is not None:
+                # First: the fields of a newer version may mean something else.
+                check_version(loaded(Written, values, path).schema_version, path)
+                return loaded(Manifest, values, path)
+        return None
 
     def named(self, ref: str) -> Manifest:
         """Return the manifest of a generation that something names: the pointer, or a table made from it.
@@ -306,7 +343,7 @@ class Store:
         manifest = self.manifest(*ref.split("/"))
         if manifest is None:
             raise MissingManifest(
-                f"{self.url(ref)}/manifest.json is not there, though it is named as committed: was "
+                f"{self.url(manifest_paths(ref)[0])} is not there, though it is named as committed: was "
                 "the folder changed by hand, or copied in part? Restore it from a backup"
             )
         return manifest
@@ -320,12 +357,8 @@ class Store:
 
     def committed_refs(self) -> list[str]:
         """List all committed generations, published or not."""
-        return [
-            path.removesuffix("/manifest.json")
-            for table in sorted({*TABLES, *SUMMARIES})
-            for path in self.find(table)
-            if path.count("/") == 2 and path.endswith("/manifest.json")
-        ]
+        paths = (path for table in sorted({*TABLES, *SUMMARIES}) for path in self.find(table))
+        return [ref for ref in map(layout.ref_of_manifest, paths) if ref is not None]
 
     def commit_once(self, planned: Manifest, make: Callable[[Manifest], Made]) -> Manifest:
         """Return the committed generation of a plan; where there is none, make it and commit it.
@@ -338,9 +371,15 @@ class Store:
             return committed
         CLOCK.lap()  # what went before was not for this table
         files, summary, knows_cpu_s = make(planned)
+        made = self.compact(replace(planned, files=files))
         if not knows_cpu_s:
             summary = {**summary, "cpu_s": CLOCK.lap()}
-        return self.commit(replace(planned, files=files, summary=summary))
+        return self.commit(replace(made, summary=summary))
+
+    def manifest_path(self, ref: str) -> str:
+        """Return the path of the manifest of a committed generation."""
+        paths = manifest_paths(ref)
+        return next(filter(self.exists, paths), paths[0])
 
     def committed(self, planned: Manifest) -> Manifest | None:
         """Return the manifest of a plan that was carried out, None if it was not, or if a file of it is lost since."""
@@ -349,9 +388,9 @@ class Store:
 
     def is_there(self, manifest: Manifest) -> bool:
         """Whether every file of a table is there, in its size; `sssl verify` looks into them."""
-        folders = {file.path.rsplit("/", 1)[0] for file in manifest.files.values()}
+        folders = {file.path.rsplit("/", 1)[0] for file in manifest.all_files}
         sizes = {path: size for folder in folders for path, size in self.medium.sizes(folder).items()}
-        return all(sizes.get(file.path) == file.bytes for file in manifest.files.values())
+        return all(sizes.get(file.path) == file.bytes for file in manifest.all_files)
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same content changes nothing.
@@ -363,11 +402,15 @@ class Store:
             return committed
         now = datetime.now(UTC).isoformat(timespec="seconds")
         stamped = dump(replace(manifest, created_at=manifest.created_at or now))
-        path = f"{manifest.table}/{manifest.generation}/manifest.json"
+        mark = self.read_record_if_whole(MARK, FolderMark)
+        if mark is not None and (mark.schema_version or 0) < SCHEMA_VERSION:
+            # So that an earlier program, which finds no manifests of today, refuses the folder.
+            self.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
+        path = self.manifest_path(manifest.ref)
         self.medium.settle()
         if not self.medium.create_if_absent(path, json_bytes(stamped)):
             known = self.read_record_if_whole(path, Manifest)
-            if known is not None and known.digest == manifest.digest and self.is_there(known):
+            if known is not None and known.has_files_of(manifest) and self.is_there(known):
                 return known  # of another worker, which made the same
             self.write_json(path, stamped)  # files that the one there names were lost, and are made again
         return load(Manifest, stamped)

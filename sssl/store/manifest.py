@@ -47,6 +47,13 @@ class PartFile:
 
 
 @dataclass(frozen=True)
+class Compacted(PartFile):
+    """A file that holds the rows of several parts, sorted; `of` is a digest of theirs."""
+
+    of: str
+
+
+@dataclass(frozen=True)
 class Receipt:
     """Proof that a part is done: its files by table, and what was counted; counts add up over parts."""
 
@@ -67,10 +74,13 @@ class Manifest:
     config: dict[str, Any]
     parents: tuple[str, ...]
     files: dict[int, PartFile]
+    """By part: what stages read and write."""
     summary: dict[str, Any]
     schema_version: int = SCHEMA_VERSION
     code_version: str = __version__
     created_at: str = ""
+    compacted: tuple[Compacted, ...] = ()
+    """The same rows in files made for readers, if there are any."""
 
     @classmethod
     def plan(
@@ -100,6 +110,25 @@ class Manifest:
         return f"{self.table}/{self.generation}"
 
     @property
+    def for_readers(self) -> dict[int, PartFile]:
+        """The files that other programs read, by number: the compacted ones, or those of the parts."""
+        return dict(enumerate(self.compacted)) if self.compacted else self.files
+
+    @property
+    def all_files(self) -> list[PartFile]:
+        """The files of parts and those made for readers."""
+        return [*self.files.values(), *self.compacted]
+
+    def has_files_of(self, other: Manifest) -> bool:
+        """Whether both consist of the same files."""
+        return self.digest == other.digest and self.compacted == other.compacted
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.all_files)
+
+    @property
     def rows(self) -> int:
         return sum(file.rows for file in self.files.values())
 
@@ -127,8 +156,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the full content of all files, in the order of parts."""
-        return digest_of([[part, file.sha256] for part, file in sorted(self.files.items())])
+        """SHA-256 over the full content of all parts, in their order."""
+        return parts_digest(self.files)
 
 
 class Made(NamedTuple):
@@ -144,6 +173,11 @@ class Made(NamedTuple):
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def parts_digest(files: Mapping[int, PartFile]) -> str:
+    """SHA-256 over the full content of parts, in their order."""
+    return digest_of([[part, file.sha256] for part, file in sorted(files.items())])
 
 
 def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:

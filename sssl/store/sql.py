@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +15,7 @@ from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_
 from schemas.summaries import ModelsSummary
 from sssl.errors import StoreError
 from sssl.store.folder import Store
+from sssl.store.layout import PARTS
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import last_split, scores_behind
 
@@ -84,22 +84,28 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     """Return SQL that counts the rows of tracks by table in every Parquet file of the folder, published or not."""
     ids = ", ".join(map(_quote, track_ids))
     by_track = [name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))]
-    tables = [name for name in by_track if store.find(name)]
+    files = {name: [*_parquet_files(store, name), *_parquet_files(store, f"{PARTS}/{name}")] for name in by_track}
     return " union all ".join(
         f"select '{name}' as table_name, count(*) as rows_left "
-        f"from read_parquet({_quote(_no_glob(store.url(name)) + '/*/*.parquet')}) where track_id in ({ids})"
-        for name in tables
+        f"from read_parquet([{', '.join(found)}]) where track_id in ({ids})"
+        for name, found in files.items()
+        if found
     )
+
+
+def _parquet_files(store: Store, folder: str) -> list[str]:
+    """Return a glob for the Parquet files in the generations below a folder, none if there are none."""
+    return [_quote(f"{_no_glob(store.url(folder))}/*/*.parquet")] if store.find(folder) else []
 
 
 def _folders(snapshot: Snapshot) -> list[str]:
     """List the folders that files of a snapshot lie in."""
-    paths = (file.path for manifest in snapshot.manifests for file in manifest.files.values())
+    paths = (file.path for manifest in snapshot.manifests for file in manifest.for_readers.values())
     return sorted({path.rsplit("/", 1)[0] for path in paths})
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, store: Store, table: type, manifests: list[Manifest]) -> None:
-    files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.files.items())]
+    files = [store.url(file.path) for manifest in manifests for _, file in sorted(manifest.for_readers.items())]
     older = any(manifest.schema_version < SCHEMA_VERSION for manifest in manifests)
     found = f"read_parquet([{', '.join(map(_quote, files))}], union_by_name = {older})"
     shown = _of_today(connection, table, found) if older else "*"
@@ -171,8 +177,8 @@ def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snaps
 def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
     return {
         "table_name": m.table,
-        "files": len(m.files),
-        "bytes": sum(file.bytes for file in m.files.values()),
+        "files": len(m.for_readers),
+        "bytes": sum(file.bytes for file in m.for_readers.values()),
         "model_id": m.about(ModelsSummary).model_id or None,
         "folder": store.url(m.ref),
         "config": json.dumps(m.config, sort_keys=True),
@@ -185,7 +191,15 @@ def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
 def _file_rows(store: Store, m: Manifest) -> list[dict[str, Any]]:
     of = {"table_name": m.table, "round": m.round, "generation": m.generation}
     return [
-        {**of, "part": part, **asdict(file), "path": store.url(file.path)} for part, file in sorted(m.files.items())
+        {
+            **of,
+            "part": part,
+            "path": store.url(file.path),
+            "rows": file.rows,
+            "bytes": file.bytes,
+            "sha256": file.sha256,
+        }
+        for part, file in sorted(m.for_readers.items())
     ]
 
 

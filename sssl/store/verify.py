@@ -16,11 +16,11 @@ from schemas.summaries import SUMMARIES
 from sssl.errors import StoreError
 from sssl.store import seal
 from sssl.store.folder import Store
+from sssl.store.layout import MARK, PARTS, is_receipt, manifest_paths, ref_of_manifest
 from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot, check_version
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
 
-MARK = "sssl.json"
 RECORDS = ("takedown.json", "report.json", "tracking/*.json", "models/*/member*.json")
 _CANNOT = {"takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"}
 _SET_ASIDE = ".damaged-"
@@ -58,7 +58,7 @@ def verify(store: Store, on_file: Callable[[], None] = lambda: None) -> Verified
     found = Verified()
     # Without what is hidden: files that are being written, and those that were set aside.
     sizes = {path: size for path, size in _sizes(store).items() if not path.rsplit("/", 1)[-1].startswith(".")}
-    if MARK not in sizes and not any(path.endswith("/manifest.json") for path in sizes):
+    if MARK not in sizes and not any(map(ref_of_manifest, sizes)):
         raise StoreError(f"{store.root} is not an output folder (no {MARK}): check --output")
     _refuse_later_versions(store, sizes)
     for damage in _damages(store, sizes):
@@ -78,7 +78,7 @@ def _refuse_later_versions(store: Store, sizes: Mapping[str, int]) -> None:
         StoreError: so it was.
     """
     for path in sizes:
-        if path == MARK or path.endswith("/manifest.json"):
+        if path == MARK or ref_of_manifest(path):
             record = store.read_json_if_whole(path)
             version = record.get("schema_version") if isinstance(record, dict) else None
             if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -117,7 +117,7 @@ def _damages(store: Store, sizes: Mapping[str, int]) -> Iterator[Damage | None]:
             yield None
         except StoreError:
             yield Damage(pointer, "is damaged", "it is made anew from the newest tables that belong together")
-    elif any(path.endswith("/manifest.json") for path in sizes):
+    elif any(map(ref_of_manifest, sizes)):
         yield _lost(pointer, "it is made anew from the newest tables that belong together")
     for path in sorted(sizes):
         if any(fnmatch.fnmatchcase(path, pattern) for pattern in RECORDS):
@@ -129,16 +129,16 @@ def _damages(store: Store, sizes: Mapping[str, int]) -> Iterator[Damage | None]:
 def _of_tables(store: Store, sizes: Mapping[str, int], named: list[str]) -> Iterator[Damage | None]:
     """Check manifests, receipts, checkpoints and the files that they name, each once."""
     for ref in named:
-        if f"{ref}/manifest.json" not in sizes:
-            yield _lost(f"{ref}/manifest.json", _AGAIN)
+        if sizes.keys().isdisjoint(manifest_paths(ref)):
+            yield _lost(manifest_paths(ref)[0], _AGAIN)
     files: dict[str, PartFile] = {}
     for path in sorted(sizes):
-        if path.endswith("/manifest.json"):
-            manifest = store.manifest_if_whole(path.removesuffix("/manifest.json"))
+        if own_ref := ref_of_manifest(path):
+            manifest = store.manifest_if_whole(own_ref)
             yield None if manifest else Damage(path, "is damaged", _AGAIN)
-            files |= {file.path: file for file in manifest.files.values()} if manifest else {}
+            files |= {file.path: file for file in manifest.all_files} if manifest else {}
     for path in sorted(sizes):
-        if "/receipts/" in path:
+        if is_receipt(path):
             receipt = store.read_record_if_whole(path, Receipt)
             yield (None if receipt else Damage(path, "is damaged", "its part is done again if it is asked for"))
             own = {file.path: file for file in receipt.files.values()} if receipt else {}
@@ -174,7 +174,7 @@ def _lost(path: str, remedy: str) -> Damage:
 
 def _sizes(store: Store) -> dict[str, int]:
     """Return the bytes by path of what we check; a folder may hold other things, music too."""
-    folders = sorted({*TABLES, *SUMMARIES, "tracking", "latest"})
+    folders = sorted({PARTS, *TABLES, *SUMMARIES, "tracking", "latest"})
     found = {path: size for folder in folders for path, size in store.medium.sizes(folder).items()}
     single = (MARK, LATEST, *(name for name in RECORDS if "/" not in name))
     return found | {path: len(store.read_bytes(path)) for path in single if store.exists(path)}

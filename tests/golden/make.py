@@ -61,9 +61,8 @@ def main():
         parents = tuple(f"{parent}/golden" for parent in PARENTS[name])
         round = 1 if name in BY_ROUND else None
         summary = {"parts": 1, "classes": ["Q1", "Q2", "Q3", "Q4"], "folds": 3} if name == "catalog" else {}
-        snapshot = snapshot.add(
-            store.commit(Manifest(name, "golden", "golden", round, {}, parents, {0: file}, summary))
-        )
+        made = store.compact(Manifest(name, "golden", "golden", round, {}, parents, {0: file}, summary))
+        snapshot = snapshot.add(store.commit(made))
     store.publish(snapshot)
     (target / "expected.json").write_text(json.dumps(expected, indent=1))
 

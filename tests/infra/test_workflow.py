@@ -283,7 +283,7 @@ def test_bigquery_sees_the_published_generations_and_no_others(output):
     labels, songs = cloud.queries
     assert songs.startswith("CREATE OR REPLACE EXTERNAL TABLE sssl.songs OPTIONS (format = 'PARQUET'")
     published = [m.ref for m in output.latest().of("labels")]
-    assert re.findall(r"gs://bucket/out/(labels/\w+)/part-\*\.parquet", labels) == published
+    assert re.findall(r"gs://bucket/out/(labels/\w+)/\*\.parquet", labels) == published
 
 
 def test_terraform_gives_every_setting_that_the_workflow_reads():

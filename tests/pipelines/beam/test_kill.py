@@ -14,11 +14,11 @@ from sssl.store.folder import Store
 
 # A stage is in its middle when its first part (or epoch) is done and its table is not committed.
 FIRST_SIGN = {
-    "segment": "ledger/*/receipts/*.json",
-    "relabel": "labels/*/receipts/*.json",
+    "segment": "ledger/*/_receipts/*.json",
+    "relabel": "labels/*/_receipts/*.json",
     "train": "models/*/member*.pt",
-    "score": "scores/*/receipts/*.json",
-    "songs": "songs/*/receipts/*.json",
+    "score": "scores/*/_receipts/*.json",
+    "songs": "songs/*/_receipts/*.json",
 }
 
 
@@ -60,7 +60,7 @@ def kill_in_the_middle_of(stage, catalog, output):
     process.send_signal(signal.SIGKILL)
     process.wait()
     generation = sign.parent.parent if sign.suffix == ".json" else sign.parent
-    assert not (generation / "manifest.json").exists(), f"{stage}: killed too late to show anything"
+    assert not (generation / "_manifest.json").exists(), f"{stage}: killed too late to show anything"
     wait_for(lambda: not alive(helpers), timeout_s=20, interval_s=0.1)
 
 

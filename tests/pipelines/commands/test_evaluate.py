@@ -42,7 +42,7 @@ def result(evaluated):
 
 
 def manifests(store, table):
-    return [store.manifest(table, path.split("/")[1]) for path in store.find(table) if path.endswith("/manifest.json")]
+    return [store.manifest(table, path.split("/")[1]) for path in store.find(table) if path.endswith("/_manifest.json")]
 
 
 def test_every_usable_labelled_track_is_held_out_once(result):

@@ -95,7 +95,7 @@ def test_datasets_are_named_by_their_full_content_and_their_manifest(server, run
     for manifest in [m for m in run.store.latest().manifests if m.table in found and m.round in (None, 1)]:
         dataset = found[manifest.table]
         source = mlflow.data.get_source(dataset)
-        assert run.store.url(f"{manifest.ref}/manifest.json") == json.loads(source.to_json())["uri"]
+        assert run.store.url(f"{manifest.ref}/_manifest.json") == json.loads(source.to_json())["uri"]
         assert json.loads(dataset.profile) == {"rows": manifest.rows, "sha256": manifest.digest}
         assert manifest.digest.startswith(dataset.digest)
     assert found.keys() == {"catalog", "features", "labels"}

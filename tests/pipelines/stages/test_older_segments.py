@@ -38,7 +38,7 @@ def as_version_3_wrote(store):
         older = {**rows.schema.metadata, b"sssl.schema_version": b"3"}
         pq.write_table(rows.replace_schema_metadata(older), root / file.path)
     for manifest in (segments, snapshot.get("ledger")):
-        path = root / manifest.ref / "manifest.json"
+        path = root / manifest.ref / "_manifest.json"
         written = unsealed(path) | {"schema_version": 3}
         written["config"].pop("tables")
         for part, file in manifest.files.items():

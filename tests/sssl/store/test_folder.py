@@ -201,7 +201,7 @@ def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
         assert min(found.values()) >= 1
 
 
-@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/receipts/00003.json"])
+@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/_receipts/00003.json"])
 def test_a_part_that_a_power_failure_emptied_is_not_done(on_disk, emptied):
     file = on_disk.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
     on_disk.write_receipt("segments/g", Receipt(3, {"segments": file}))
@@ -226,8 +226,8 @@ def published(store, *manifests):
 
 def test_a_manifest_that_is_named_and_not_there_is_an_error_that_names_it(store):
     published(store, manifest("segments", "s"), manifest("ledger", "s"))
-    store.delete("ledger/s/manifest.json")
-    with pytest.raises(StoreError, match=r"/ledger/s/manifest.json is not there, though it is named"):
+    store.delete("ledger/s/_manifest.json")
+    with pytest.raises(StoreError, match=r"/ledger/s/_manifest.json is not there, though it is named"):
         store.latest()
 
 
@@ -236,7 +236,7 @@ def test_a_reader_that_meets_a_takedown_reads_the_pointer_again(store, monkeypat
     published(store, manifest("segments", "before"))
     read_before = store.read_bytes("latest.json")
     after = published(store, manifest("segments", "after"))
-    store.delete("segments/before/manifest.json")
+    store.delete("segments/before/_manifest.json")
     looks = iter([read_before])
     read = type(store.medium).read
     monkeypatch.setattr(
@@ -268,17 +268,17 @@ def flip_bit(path, at):
 @pytest.mark.parametrize("how", ["emptied", "half", "flipped"])
 def test_a_json_file_that_is_damaged_is_named(how, on_disk):
     on_disk.commit(manifest("songs", "g"))
-    path = Path(on_disk.url("songs/g/manifest.json"))
+    path = Path(on_disk.url("songs/g/_manifest.json"))
     whole = path.read_bytes()
     flipped = whole.replace(b'"stage": "stage"', b'"stage": "stagd"')
     path.write_bytes({"emptied": b"", "half": whole[:100], "flipped": flipped}[how])
     with pytest.raises(StoreError, match=f"{path} is damaged: "):
         on_disk.manifest("songs", "g")
-    assert on_disk.read_record_if_whole("songs/g/manifest.json", Manifest) is None
+    assert on_disk.read_record_if_whole("songs/g/_manifest.json", Manifest) is None
 
 
 def test_json_of_versions_without_seals_is_read(on_disk):
-    path = Path(on_disk.url("songs/g/manifest.json"))
+    path = Path(on_disk.url("songs/g/_manifest.json"))
     first = on_disk.commit(manifest("songs", "g"))
     values = json.loads(path.read_bytes())
     assert values.pop("content_sha256")
@@ -289,7 +289,7 @@ def test_json_of_versions_without_seals_is_read(on_disk):
 def test_any_bit_of_a_manifest_that_flips_is_noticed_or_changes_nothing(on_disk):
     file = on_disk.write_part("songs", "g", 0, pa.table({"a": [1, 2]}))
     first = on_disk.commit(replace(manifest("songs", "g", files={0: file}), summary={"loss": 0.25}))
-    path = Path(on_disk.url("songs/g/manifest.json"))
+    path = Path(on_disk.url("songs/g/_manifest.json"))
     whole = path.read_bytes()
     noticed = 0
     for at in range(len(whole)):
@@ -324,9 +324,9 @@ def test_a_part_that_is_gone_is_named_with_what_to_do(store):
 def test_a_table_whose_file_is_lost_is_not_committed_until_it_is_made_again(store):
     def make_of(value):
         table = pa.table({"a": [value]})
-        return lambda _: Made({0: store.write_part("songs", "g", 0, table)}, {})
+        return lambda _: Made({0: store.write_part("segments", "g", 0, table)}, {})
 
-    planned = manifest("songs", "g")
+    planned = manifest("segments", "g")
     first = store.commit_once(planned, make_of(1))
     assert store.committed(planned) == first
     store.delete(first.files[0].path)
@@ -335,7 +335,7 @@ def test_a_table_whose_file_is_lost_is_not_committed_until_it_is_made_again(stor
     store.delete(first.files[0].path)
     other = store.commit_once(planned, make_of(2))
     assert other.digest != first.digest
-    assert store.manifest("songs", "g") == other
+    assert store.manifest("segments", "g") == other
 
 
 def test_a_model_that_changed_on_the_disk_is_not_loaded(on_disk):

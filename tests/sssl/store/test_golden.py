@@ -60,6 +60,11 @@ def nearly(value):
     return float(np.float32(value)) if isinstance(value, float) else value
 
 
+def files_of(folder, table):
+    """The files of a golden table: parts, and what is made for readers."""
+    return [*folder.glob(f"{table}/golden/*.parquet"), *folder.glob(f"_parts/{table}/golden/*.parquet")]
+
+
 def copy(golden, tmp_path):
     return Path(shutil.copytree(golden, tmp_path / "out"))
 
@@ -99,8 +104,8 @@ def without_new_columns(golden, tmp_path):
     """The golden folder as if two of the columns that may be null had come with a later version."""
     folder = copy(golden, tmp_path)
     for name, lost in (("rounds", "heldout_loss"), ("ledger", "detail")):
-        path = folder / name / "golden" / "part-00000.parquet"
-        pq.write_table(pq.read_table(path).drop_columns([lost]), path)
+        for path in files_of(folder, name):
+            pq.write_table(pq.read_table(path).drop_columns([lost]), path)
     return Store.open(str(folder))
 
 
@@ -141,18 +146,18 @@ def test_a_folder_of_a_newer_version_is_refused(golden, tmp_path, capsys):
 
 
 def test_a_table_of_a_newer_version_is_refused_although_its_manifest_has_unknown_fields(golden, tmp_path):
-    path = copy(golden, tmp_path) / "songs" / "golden" / "manifest.json"
+    (path,) = (copy(golden, tmp_path) / "songs" / "golden").glob("*manifest.json")
     manifest = opened_json(path.read_bytes(), path.name)
     path.write_bytes(json_bytes(manifest | {"schema_version": SCHEMA_VERSION + 1, "invented_later": 1}))
-    with pytest.raises(StoreError, match=f"songs/golden/manifest.json has schema version {SCHEMA_VERSION + 1}"):
+    with pytest.raises(StoreError, match=f"songs/golden/{path.name} has schema version {SCHEMA_VERSION + 1}"):
         Store.open(str(tmp_path / "out")).latest()
 
 
 def test_a_file_of_a_newer_version_is_refused(golden, tmp_path):
-    path = copy(golden, tmp_path) / "songs" / "golden" / "part-00000.parquet"
-    table = pq.read_table(path)
     newer = {b"sssl.schema_version": str(SCHEMA_VERSION + 1).encode()}
-    pq.write_table(table.replace_schema_metadata(table.schema.metadata | newer), path)
+    for path in files_of(copy(golden, tmp_path), "songs"):
+        table = pq.read_table(path)
+        pq.write_table(table.replace_schema_metadata(table.schema.metadata | newer), path)
     store = Store.open(str(tmp_path / "out"))
     with pytest.raises(StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"):
         store.read_table(store.latest().get("songs"))
@@ -177,7 +182,7 @@ def test_a_catalog_of_another_version_is_read_by_part_as_it_is_whole(golden, tmp
 def test_every_file_that_a_run_writes_has_its_version_and_docs(finished):
     store, tables = finished, set()
     for manifest in store.latest().manifests:
-        for file in manifest.files.values():
+        for file in manifest.all_files:
             if file.path.endswith(".parquet"):
                 schema = pq.read_schema(store.url(file.path))
                 assert schema.metadata[b"sssl.schema_version"] == str(SCHEMA_VERSION).encode()

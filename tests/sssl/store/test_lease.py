@@ -109,7 +109,7 @@ def test_a_request_sent_again_meets_what_its_first_try_did(store, cloud):
 
 def test_of_two_commits_the_first_stands(store):
     (first,) = snapshot(store, "g").manifests
-    path = f"{first.ref}/manifest.json"
+    path = f"{first.ref}/_manifest.json"
     assert not store.medium.create_if_absent(path, b"{}")
     assert store.manifest("segments", "g") == first
 
