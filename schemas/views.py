@@ -57,7 +57,9 @@ class ManifestRow:
     generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
     rows: int = column(_LARGE, "Rows in all files.", example=907)
     files: int = column(_LARGE, "Number of files that readers get.", example=15)
-    bytes: int = column(_LARGE, "Size of all files.", unit="bytes", example=140000)
+    bytes: int = column(
+        _LARGE, "Size of all files, those of parts that only stages read included.", unit="bytes", example=140000
+    )
     digest: str = column(_TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a")
     stage: str = column(_TEXT, "Stage that made it.", example="relabel")
     model_id: str | None = column(_TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d")
@@ -92,9 +94,8 @@ class FileRow:
     table_name: str = column(_TEXT, _TABLE, example="labels")
     round: int | None = column(_INT, _ROUND, nullable=True, example=1)
     generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
-    part: int = column(
-        _INT, "Part of the catalog that it holds; number of the file where one holds several.", example=0
-    )
+    part: int = column(_INT, "First part that it holds; of the catalog itself, number of the file.", example=0)
+    last_part: int = column(_INT, "Last part that it holds.", example=14)
     path: str = column(_TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet")
     rows: int = column(_LARGE, "Rows.", example=60)
     bytes: int = column(_LARGE, "Size.", unit="bytes", example=9400)

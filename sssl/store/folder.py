@@ -204,7 +204,7 @@ class Store:
             data = self._compacted_bytes(manifest.table, parts, known.get(of))
             rows = sum(file.rows for file in parts.values())
             file = self.write_file(layout.compacted_path(manifest.ref, number), data, rows)
-            compacted.append(Compacted(**asdict(file), of=of))
+            compacted.append(Compacted(**asdict(file), first_part=min(parts), last_part=max(parts), of=of))
         return replace(manifest, compacted=tuple(compacted))
 
     def _compacted_bytes(self, table: str, parts: Mapping[int, PartFile], known: PartFile | None) -> bytes:

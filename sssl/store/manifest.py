@@ -48,8 +48,10 @@ class PartFile:
 
 @dataclass(frozen=True)
 class Compacted(PartFile):
-    """A file that holds the rows of several parts, sorted; `of` is a digest of theirs."""
+    """A file that holds the rows of neighbouring parts, sorted; `of` is a digest of theirs."""
 
+    first_part: int
+    last_part: int
     of: str
 
 
@@ -111,8 +113,8 @@ class Manifest:
 
     @property
     def for_readers(self) -> dict[int, PartFile]:
-        """The files that other programs read, by number: the compacted ones, or those of the parts."""
-        return dict(enumerate(self.compacted)) if self.compacted else self.files
+        """The files that other programs read, by their first parts: the compacted ones, if there are any."""
+        return {file.first_part: file for file in self.compacted} or self.files
 
     @property
     def all_files(self) -> list[PartFile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -178,7 +179,7 @@ def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
     return {
         "table_name": m.table,
         "files": len(m.for_readers),
-        "bytes": sum(file.bytes for file in m.for_readers.values()),
+        "bytes": m.bytes,
         "model_id": m.about(ModelsSummary).model_id or None,
         "folder": store.url(m.ref),
         "config": json.dumps(m.config, sort_keys=True),
@@ -191,14 +192,8 @@ def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
 def _file_rows(store: Store, m: Manifest) -> list[dict[str, Any]]:
     of = {"table_name": m.table, "round": m.round, "generation": m.generation}
     return [
-        {
-            **of,
-            "part": part,
-            "path": store.url(file.path),
-            "rows": file.rows,
-            "bytes": file.bytes,
-            "sha256": file.sha256,
-        }
+        # A file of several parts says itself which is its last.
+        {**of, "part": part, "last_part": part, **asdict(file), "path": store.url(file.path)}
         for part, file in sorted(m.for_readers.items())
     ]
 

@@ -23,7 +23,8 @@ from sssl.version import __version__
 
 RECORDS = ("takedown.json", "report.json", "tracking/*.json", "models/*/member*.json")
 _CANNOT = {"takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"}
-_SET_ASIDE = ".damaged-"
+_SET_ASIDE = ".damaged"
+"""At the end of a name, so that no pattern for Parquet files takes it for one."""
 _AGAIN = "the same `sssl run` makes it again"
 
 
@@ -183,7 +184,7 @@ def _sizes(store: Store) -> dict[str, int]:
 def _set_aside(store: Store, path: str) -> None:
     """Move a file out of the way, beside its place and hidden; a takedown deletes it there."""
     folder, slash, name = path.rpartition("/")
-    store.write_bytes(f"{folder}{slash}{_SET_ASIDE}{name}", store.read_bytes(path))
+    store.write_bytes(f"{folder}{slash}.{name}{_SET_ASIDE}", store.read_bytes(path))
     store.delete(path)
 
 

@@ -71,7 +71,7 @@ def compare(folder, catalog, tracks, flags):
     usage = measure([*SSSL, "run", "--catalog", str(catalog), "--output", str(folder / "out"), *flags], ENV)
     sizes = {}
     for manifest in Store.open(str(folder / "out")).latest().manifests:
-        sizes[manifest.table] = sizes.get(manifest.table, 0) + sum(file.bytes for file in manifest.files.values())
+        sizes[manifest.table] = sizes.get(manifest.table, 0) + manifest.bytes
     found = {"CPU h": usage.cpu_s / 3600, "wall h": usage.wall_s / 3600} | sizes
     intervals = {"CPU h": predicted["total"]["cpu_h"], "wall h": predicted["total"]["wall_h"]}
     return {name: ((intervals | predicted["table_bytes"])[name], value) for name, value in found.items()}

@@ -62,6 +62,7 @@ def output(finished, tmp_path):
     store.publish(store.latest().without("scores").without("songs"))
     for table in ("scores", "songs"):
         shutil.rmtree(f"{folder}/{table}")
+        shutil.rmtree(f"{folder}/_parts/{table}")
     return folder
 
 

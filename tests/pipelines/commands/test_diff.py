@@ -160,7 +160,7 @@ def test_two_outputs_on_one_object_store_are_compared(finished, capsys):
 
 def test_a_table_that_cannot_be_read_ends_the_diff_with_its_reason(finished, tmp_path, capsys):
     broken = Store.open(str(shutil.copytree(finished.root, tmp_path / "out")))
-    for file in broken.latest().get("songs").files.values():
+    for file in broken.latest().get("songs").all_files:
         broken.delete(file.path)
     assert main(["diff", finished.root, broken.root]) == 1
     assert "error: " in capsys.readouterr().err

@@ -24,6 +24,7 @@ from sssl.report import cost
 from sssl.report.source import Source
 from sssl.songs.song import summarize_songs
 from sssl.store.folder import Store
+from sssl.store.layout import COMPACTED
 from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect
 
@@ -208,11 +209,12 @@ def reduced(finished, catalog, tmp_path_factory):
 def test_takedown_leaves_no_row_in_any_file(reduced):
     import duckdb
 
-    for table in ("catalog", "ledger", "segments", "features", "labels", "scores", "songs"):
+    by_track = ("catalog", "ledger", "segments", "features", "labels", "scores", "songs")
+    for folder in (*by_track, *(f"_parts/{table}" for table in COMPACTED)):
         # A connection of its own: the module's is other tests', too.
         with duckdb.connect() as connection:
             rows = connection.execute(
-                f"select distinct track_id from read_parquet('{reduced.root}/{table}/*/*.parquet')"
+                f"select distinct track_id from read_parquet('{reduced.root}/{folder}/*/*.parquet')"
             ).fetchall()
         assert {track_id for (track_id,) in rows}.isdisjoint({"Q1_0", "Q2_1"})
         assert rows
@@ -328,18 +330,18 @@ def test_a_takedown_reaches_what_was_never_published(catalog, tmp_path, capsys):
     assert main(["segment", "--catalog", catalog, "--output", output, *FAST[:4]]) == 0
     Store.open(output).publish(Snapshot())  # as a first run that was stopped leaves it
     assert main(["takedown", "--output", output, "--track-id", "Q1_0"]) == 0
-    assert not list((tmp_path / "out").glob("*/*/*.parquet"))
+    assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
 def test_a_takedown_without_a_pointer_deletes_nothing(delivery, capsys):
     pointer = Path(delivery.output, "latest.json")
     published = pointer.read_bytes()
     pointer.unlink()
-    before = {path: path.read_bytes() for path in Path(delivery.output).glob("*/*/*.parquet")}
+    before = {path: path.read_bytes() for path in Path(delivery.output).rglob("*.parquet")}
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "has 4 committed tables and no pointer to what is published (latest.json)" in said
-    assert before == {path: path.read_bytes() for path in Path(delivery.output).glob("*/*/*.parquet")}
+    assert before == {path: path.read_bytes() for path in Path(delivery.output).rglob("*.parquet")}
     pointer.write_bytes(published)
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
 
@@ -357,10 +359,10 @@ def test_a_takedown_takes_tables_of_rounds_for_unpublished_only_beside_published
 def test_a_takedown_with_a_manifest_gone_is_refused(delivery, capsys):
     store = Store.open(delivery.output)
     ref = store.latest().get("ledger").ref
-    store.delete(f"{ref}/manifest.json")
+    store.delete(f"{ref}/_manifest.json")
     files = sorted(Path(delivery.output).rglob("*.parquet"))
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 1
-    assert f"{ref}/manifest.json is not there" in " ".join(capsys.readouterr().err.split())
+    assert f"{ref}/_manifest.json is not there" in " ".join(capsys.readouterr().err.split())
     assert sorted(Path(delivery.output).rglob("*.parquet")) == files
     assert main(["sql", "--output", delivery.output, "select 1"]) == 1
 
