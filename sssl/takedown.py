@@ -22,7 +22,7 @@ from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
 from sssl.store.atomic import is_leftover
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS
+from sssl.store.layout import PARTS, RECEIPTS
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 from sssl.store.pointer import LATEST
 from sssl.words import counted
@@ -74,7 +74,7 @@ def delete_unpublished(store: Store) -> int:
     _refuse_lost_pointer(store, published)
     needed = {file.path for manifest in published for file in manifest.all_files}
     needed |= {store.manifest_path(manifest.ref) for manifest in published}
-    folders = sorted({PARTS, *TABLES, *(manifest.table for manifest in published)})
+    folders = sorted({PARTS, RECEIPTS, *TABLES, *(manifest.table for manifest in published)})
     unneeded = [path for folder in folders for path in store.find(folder) if path not in needed]
     for path in unneeded:
         store.delete(path)

@@ -4,25 +4,25 @@ O/sssl.json                                  what this folder is, and its schema
 O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
 O/_parts/<table>/<generation>/...            the same where parts are small and only stages read them;
 O/<table>/<generation>/songs-00000.parquet   then readers get their rows sorted, in few files
-O/<table>/<generation>/_receipts/00012.json  written after the part's files: the part is done
+O/_receipts/<table>/<generation>/00012.json  written after the part's files: the part is done
 O/<table>/<generation>/_manifest.json        written last: the table is committed
 O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
 O/latest.json                                the generations that belong together, flipped atomically
 O/latest/00000008.json                       the same on an object store, one a command: see sssl.store.media.lease
 
-A program that reads a folder of Parquet files passes over names that begin with `_`. Up to schema version 5 all parts
-lay where readers look, and the names of manifests and receipts began without it.
+So the folder of a generation has nothing but what readers take for rows, and a manifest, whose `_` they pass over. In
+schema versions 1 to 5 manifests had no `_`, and all parts lay there, as did receipts, in a folder of their own.
 """
 
 from __future__ import annotations
 
 MARK = "sssl.json"
 PARTS = "_parts"
+RECEIPTS = "_receipts"
 COMPACTED = ("ledger", "scores", "labels", "songs")
 """Tables whose parts are small and only stages read them."""
 
-_MANIFESTS = ("_manifest.json", "manifest.json")
-_RECEIPTS = ("_receipts", "receipts")  # of today, then up to schema version 5
+_MANIFESTS = ("_manifest.json", "manifest.json")  # of today, then up to schema version 5
 
 
 def part_path(table: str, generation: str, part: int) -> str:
@@ -49,14 +49,14 @@ def ref_of_manifest(path: str) -> str | None:
 
 def receipts_folder(ref: str) -> str:
     """Return the folder of a generation's receipts."""
-    return f"{ref}/{_RECEIPTS[0]}"
+    return f"{RECEIPTS}/{ref}"
 
 
 def receipt_paths(ref: str, part: int) -> list[str]:
     """Return the paths that the receipt of a part may have, that of today first."""
-    return [f"{ref}/{folder}/{part:05d}.json" for folder in _RECEIPTS]
+    return [f"{receipts_folder(ref)}/{part:05d}.json", f"{ref}/receipts/{part:05d}.json"]
 
 
 def is_receipt(path: str) -> bool:
     """Whether a path is that of a receipt."""
-    return path.rsplit("/", 2)[-2] in _RECEIPTS if path.count("/") == 3 else False
+    return path.startswith(f"{RECEIPTS}/") or "/receipts/" in path

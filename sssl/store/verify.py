@@ -16,7 +16,7 @@ from schemas.summaries import SUMMARIES
 from sssl.errors import StoreError
 from sssl.store import seal
 from sssl.store.folder import Store
-from sssl.store.layout import MARK, PARTS, is_receipt, manifest_paths, ref_of_manifest
+from sssl.store.layout import MARK, PARTS, RECEIPTS, is_receipt, manifest_paths, ref_of_manifest
 from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot, check_version
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
@@ -175,7 +175,7 @@ def _lost(path: str, remedy: str) -> Damage:
 
 def _sizes(store: Store) -> dict[str, int]:
     """Return the bytes by path of what we check; a folder may hold other things, music too."""
-    folders = sorted({PARTS, *TABLES, *SUMMARIES, "tracking", "latest"})
+    folders = sorted({PARTS, RECEIPTS, *TABLES, *SUMMARIES, "tracking", "latest"})
     found = {path: size for folder in folders for path, size in store.medium.sizes(folder).items()}
     single = (MARK, LATEST, *(name for name in RECORDS if "/" not in name))
     return found | {path: len(store.read_bytes(path)) for path in single if store.exists(path)}

@@ -61,8 +61,8 @@ def output(finished, tmp_path):
     store = Store.open(folder)
     store.publish(store.latest().without("scores").without("songs"))
     for table in ("scores", "songs"):
-        shutil.rmtree(f"{folder}/{table}")
-        shutil.rmtree(f"{folder}/_parts/{table}")
+        for within in ("", "_parts/", "_receipts/"):
+            shutil.rmtree(f"{folder}/{within}{table}")
     return folder
 
 

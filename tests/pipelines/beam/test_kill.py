@@ -14,11 +14,11 @@ from sssl.store.folder import Store
 
 # A stage is in its middle when its first part (or epoch) is done and its table is not committed.
 FIRST_SIGN = {
-    "segment": "ledger/*/_receipts/*.json",
-    "relabel": "labels/*/_receipts/*.json",
+    "segment": "_receipts/ledger/*/*.json",
+    "relabel": "_receipts/labels/*/*.json",
     "train": "models/*/member*.pt",
-    "score": "scores/*/_receipts/*.json",
-    "songs": "songs/*/_receipts/*.json",
+    "score": "_receipts/scores/*/*.json",
+    "songs": "_receipts/songs/*/*.json",
 }
 
 
@@ -59,7 +59,8 @@ def kill_in_the_middle_of(stage, catalog, output):
     helpers = descendants(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    generation = sign.parent.parent if sign.suffix == ".json" else sign.parent
+    receipts = output / "_receipts"
+    generation = output / sign.relative_to(receipts if sign.is_relative_to(receipts) else output).parent
     assert not (generation / "_manifest.json").exists(), f"{stage}: killed too late to show anything"
     wait_for(lambda: not alive(helpers), timeout_s=20, interval_s=0.1)
 

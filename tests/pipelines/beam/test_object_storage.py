@@ -105,7 +105,7 @@ def test_failing_requests_change_nothing(in_bucket, bucket, gs_catalog, tracked,
 def test_a_run_killed_in_a_bucket_is_taken_over(in_bucket, bucket, gs_catalog, monkeypatch, capsys):
     store = Store.at(f"{bucket}/killed")
     process = start(gs_catalog, store.root, "segment", FAST[:4])
-    wait_for(lambda: any("_receipts" in path for path in store.find("ledger")), interval_s=0.05)
+    wait_for(lambda: store.find("_receipts/ledger"), interval_s=0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
     monkeypatch.setattr(lease, "PATIENCE_S", 12)

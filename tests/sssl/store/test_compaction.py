@@ -45,7 +45,7 @@ def test_a_folder_of_a_generation_has_nothing_else_that_readers_take_for_rows(st
     manifest = committed(store, "g", PARTS)
     store.write_receipt(manifest.ref, Receipt(0, {"songs": manifest.files[0]}))
     names = {path.split("/")[2] for path in store.find("songs")}
-    assert names == {"_manifest.json", "_receipts", "songs-00000.parquet"}
+    assert names == {"_manifest.json", "songs-00000.parquet"}
     assert pa.dataset.dataset(store.url("songs/g")).count_rows() == 5
 
 

@@ -201,7 +201,7 @@ def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
         assert min(found.values()) >= 1
 
 
-@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "segments/g/_receipts/00003.json"])
+@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "_receipts/segments/g/00003.json"])
 def test_a_part_that_a_power_failure_emptied_is_not_done(on_disk, emptied):
     file = on_disk.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
     on_disk.write_receipt("segments/g", Receipt(3, {"segments": file}))

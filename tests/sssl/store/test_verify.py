@@ -76,7 +76,7 @@ def test_parts_are_found_that_changed_got_lost_or_changed_places(store):
         "sssl.json",
         "latest.json",
         "segments/s/_manifest.json",
-        "segments/s/_receipts/00001.json",
+        "_receipts/segments/s/00001.json",
         "segments/s/part-00001.parquet",
         "models/m/member0.pt",
     ],
