@@ -16,7 +16,7 @@ _TABLES_INTRO = f"""# Tables
 
 Generated from `schemas/`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
 `OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
-`sssl sql` shows them as views. Rows of a part are in the same order in `segments`, `features`, `scores` and `labels`. Times count
+`sssl sql` shows them as views. Rows of `segments` and `features` are in the same order in the files of a part. Times count
 from the track's start. **Bold** columns are the key.
 
 Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
@@ -41,6 +41,30 @@ table = pyarrow.parquet.read_table(path).combine_chunks()
 about = json.loads(table.schema.metadata[b"sssl.log_mel"])
 log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(-1, *about["shape"])
 ```
+
+## Tables in other programs
+
+The folder of a generation has Parquet files and `_manifest.json`, which programs that take a folder pass over; `scores`,
+`labels` and `rounds` have one a round. `sssl sql --output O "select table_name, round, folder from manifests"` says which.
+
+| program | how it opens `FOLDER` |
+|---|---|
+| pandas | `pd.read_parquet(FOLDER)` |
+| polars | `pl.scan_parquet(FOLDER, hidden_file_prefix="_")` |
+| PyArrow | `pyarrow.dataset.dataset(FOLDER)` |
+| DuckDB | `from 'FOLDER/*.parquet'` |
+| DataFusion | `SessionContext().register_parquet("songs", FOLDER)` |
+| ClickHouse, chDB | `from file('FOLDER/*.parquet')` |
+| Hugging Face datasets | `load_dataset("parquet", data_files=f"{{FOLDER}}/*.parquet", split="train")` |
+| Spark 4 | `spark.read.parquet(FOLDER)` |
+
+`ledger`, `scores`, `labels` and `songs` are in files of up to some 64 MB, each of which holds the tracks of neighbouring
+parts, sorted by track and segment. Sorting columns, page index and a bloom filter on `track_id` lead to one track; pages
+have checksums. The same rows by part, as stages read and write them, lie under `OUTPUT/_parts/`.
+
+`segments` and `features` have a file per part. A run on a grown catalog keeps the files of parts that did not change, in the
+folders of earlier generations: for these tables take the paths that `files` lists. It also takes a whole table of an
+output of schema version 5 or earlier, whose folders are not made for other programs.
 """
 
 _REASONS_INTRO = """# Reason codes

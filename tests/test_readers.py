@@ -1,6 +1,6 @@
 """A published folder in other programs: each counts the rows that we count, and finds a row that we know.
 
-What they do here is what docs/readers.md says.
+What they do here is what docs/tables.md says.
 """
 
 import math

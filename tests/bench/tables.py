@@ -48,7 +48,7 @@ def commit(store, table, round, content):
 
 def by_segment(table, round, track_ids):
     """Rows of scores or labels of some tracks."""
-    random, rows = np.random.default_rng(round), len(track_ids) * SEGMENTS_A_TRACK
+    random, rows = np.random.default_rng([round, int(track_ids[0], 16)]), len(track_ids) * SEGMENTS_A_TRACK
     reals = random.dirichlet([1] * 4, rows).astype(np.float32)
     columns = {
         "track_id": np.repeat(track_ids, SEGMENTS_A_TRACK),

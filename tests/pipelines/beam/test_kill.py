@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +64,34 @@ def kill_in_the_middle_of(stage, catalog, output):
     generation = output / sign.relative_to(receipts if sign.is_relative_to(receipts) else output).parent
     assert not (generation / "_manifest.json").exists(), f"{stage}: killed too late to show anything"
     wait_for(lambda: not alive(helpers), timeout_s=20, interval_s=0.1)
+
+
+DIES_AT_COMMIT = """
+import os, signal, sys
+from pipelines.cli import main
+from sssl.store.folder import Store
+
+Store.commit = lambda store, manifest: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[1:])
+"""
+
+
+def test_a_run_killed_between_compaction_and_commit_ends_with_the_same_files(finished, catalog, tmp_path):
+    output = shutil.copytree(finished.root, tmp_path / "out")
+    songs = finished.latest().get("songs")
+    store = Store.open(str(output))
+    store.publish(store.latest().without("songs"))
+    for folder in ("songs", "_parts/songs", "_receipts/songs"):
+        shutil.rmtree(output / folder)
+    run = ["run", "--catalog", catalog, "--output", str(output), *FAST]
+    killed = subprocess.run([sys.executable, "-c", DIES_AT_COMMIT, *run], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [path.name for path in (output / songs.ref).iterdir()] == ["songs-00000.parquet"]
+
+    again = start(catalog, output)
+    _, errors = again.communicate(timeout=300)
+    assert again.returncode == os.EX_OK, errors.decode()
+    assert store.latest().get("songs").all_files == songs.all_files
 
 
 def test_a_run_killed_in_the_middle_of_each_stage_ends_with_the_same_tables(finished, catalog, tmp_path):

@@ -1,17 +1,23 @@
 """Files made for readers: what is in them, how many there are, and which stay as they are."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from rows import a_song
 
-from schemas import Song, to_arrow
+from schemas import SCHEMA_VERSION, Song, to_arrow
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Receipt, Snapshot
-from sssl.store.parquet import deal
+from sssl.store.parquet import deal, part_bytes
 from sssl.store.sql import connect
+from sssl.store.verify import verify
+from sssl.takedown import delete_unpublished, without
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.fixture
@@ -23,9 +29,9 @@ def songs(*track_ids, label="Q1"):
     return to_arrow(Song, [a_song(track_id=track_id, label=label) for track_id in track_ids])
 
 
-def committed(store, generation, parts):
-    """Commit songs, given by part."""
-    files = {part: store.write_part("songs", generation, part, rows) for part, rows in parts.items()}
+def committed(store, generation, parts, files=None):
+    """Commit songs, given by part, besides `files` that are there."""
+    files = (files or {}) | {part: store.write_part("songs", generation, part, rows) for part, rows in parts.items()}
     return store.commit(store.compact(Manifest("songs", generation, "songs", None, {}, (), files, {})))
 
 
@@ -98,12 +104,60 @@ def test_compacting_again_gives_the_same_bytes(store):
     ]
 
 
-def test_where_an_earlier_version_left_parts_with_the_readers_they_stay(store):
-    old = store.write_file("songs/g/part-00000.parquet", b"old", 1)
+def test_what_a_kill_left_before_the_commit_is_written_again(store):
+    files = {part: store.write_part("songs", "g", part, rows) for part, rows in PARTS.items()}
+    plan = Manifest("songs", "g", "songs", None, {}, (), files, {})
+    made = store.compact(plan)
+    store.write_bytes(made.compacted[0].path, b"half")
+    assert store.commit(store.compact(plan)).compacted == made.compacted
+    assert verify(store).damages == []
+
+
+def test_a_lost_file_for_readers_is_found_and_made_again_from_the_parts(store):
+    manifest = committed(store, "g", PARTS)
+    store.publish(Snapshot((manifest,)))
+    store.delete(manifest.compacted[0].path)
+    assert [damage.path for damage in verify(store).damages] == ["songs/g/songs-00000.parquet"]
+    assert store.committed(manifest) is None
+    assert committed(store, "g", PARTS) == manifest
+    assert verify(store).damages == []
+
+
+def test_a_damaged_file_of_the_published_table_is_not_copied(store):
+    before = committed(store, "g", PARTS)
+    store.publish(Snapshot((before,)))
+    store.write_bytes(before.compacted[0].path, b"damaged")
+    assert committed(store, "h", PARTS).compacted[0].sha256 == before.compacted[0].sha256
+
+
+def test_a_generation_that_an_earlier_version_began_is_finished_where_that_one_puts_parts(store):
+    old = store.write_file("songs/g/part-00000.parquet", part_bytes(PARTS[0]), 2)
     store.write_json("songs/g/receipts/00000.json", {"part": 0, "files": {"songs": old.__dict__}, "counts": {}})
     assert store.receipt("songs/g", 0).files == {"songs": old}
-    plan = Manifest("songs", "g", "songs", None, {}, (), {0: old}, {})
-    assert store.compact(plan) == plan
+    manifest = committed(store, "g", {1: PARTS[1]}, files={0: old})
+    assert not manifest.compacted
+    files = Path(store.url("songs/g")).glob("*.parquet")
+    assert sum(pq.read_metadata(file).num_rows for file in files) == 3
+    assert connect(store, Snapshot((manifest,))).sql("select count(*) from songs").fetchall() == [(3,)]
+
+
+def test_tables_of_an_earlier_version_that_are_rewritten_are_made_for_readers(tmp_path):
+    store = Store.open(str(shutil.copytree(GOLDEN / "v5", tmp_path / "out")))
+    reduced = without(store, store.latest(), ["track002"])
+    store.publish(reduced)
+    (file,) = reduced.get("songs").for_readers.values()
+    assert pq.read_table(store.url(file.path))["track_id"].to_pylist() == ["track001"]
+    assert connect(store, reduced).sql("select track_id from songs").fetchall() == [("track001",)]
+    delete_unpublished(store)
+    assert [store.find(folder) for folder in ("songs/golden", "_parts/songs/golden")] == [[], []]
+    assert verify(store).damages == []
+
+
+def test_a_folder_of_an_earlier_version_says_when_tables_of_today_are_in_it(tmp_path):
+    store = Store.open(str(shutil.copytree(GOLDEN / "v5", tmp_path / "out")))
+    assert store.read_json("sssl.json")["schema_version"] == 5
+    committed(store, "g", PARTS)
+    assert store.read_json("sssl.json")["schema_version"] == SCHEMA_VERSION
 
 
 def test_a_manifest_of_an_earlier_version_is_read_by_its_old_name(store):
@@ -121,4 +175,5 @@ def test_sql_reads_what_is_made_for_readers(store):
     assert connection.sql("select count(*) from songs").fetchall() == [(5,)]
     paths = connection.sql("select path, rows from files").fetchall()
     assert paths == [(store.url("songs/g/songs-00000.parquet"), 5)]
-    assert connection.sql("select files, rows from manifests").fetchall() == [(1, 5)]
+    assert connection.sql("select part, last_part from files").fetchall() == [(0, 2)]
+    assert connection.sql("select files, rows, bytes from manifests").fetchall() == [(1, 5, manifest.bytes)]

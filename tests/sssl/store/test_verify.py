@@ -186,7 +186,7 @@ def test_a_copy_with_damages_is_whole_again_after_repair_and_the_same_run(finish
 
 def test_no_flip_of_a_bit_changes_an_answer_in_silence(finished):
     """The short version of `make attack`."""
-    found, silent = attack(finished.root, flips=48, seed=0)
+    found, silent = attack(finished.root, flips=54, seed=0)
     assert silent == []
     assert {kind: counts["verify"] for kind, counts in found.items() if "manifests" not in kind} == {
         kind: 6 for kind in found if "manifests" not in kind
