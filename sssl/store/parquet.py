@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas import TABLES, arrow_schema, columns
+from schemas import TABLES, arrow_schema
 from sssl.store.manifest import PartFile
 
 _FILE_BYTES = 64 << 20
@@ -54,10 +54,7 @@ def deal(files: Mapping[int, PartFile]) -> list[dict[int, PartFile]]:
 def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
     """Return the rows of parts as one Parquet file, sorted by track, so that a track is found in one place."""
     schema = arrow_schema(TABLES[table])
-    keys = [
-        name for name in ("track_id", "segment_index") if name in {column.name for column in columns(TABLES[table])}
-    ]
-    order = [(name, "ascending") for name in keys]
+    order = [(name, "ascending") for name in ("track_id", "segment_index") if name in schema.names]
     rows = pa.concat_tables(part.cast(schema) for part in parts).combine_chunks().sort_by(order)
     buffer = io.BytesIO()
     tracks = max(1, pc.count_distinct(rows["track_id"]).as_py())

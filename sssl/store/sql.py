@@ -96,7 +96,8 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
 
 def _parquet_files(store: Store, folder: str) -> list[str]:
     """Return a glob for the Parquet files in the generations below a folder, none if there are none."""
-    return [_quote(f"{_no_glob(store.url(folder))}/*/*.parquet")] if store.find(folder) else []
+    is_there = any(path.endswith(".parquet") for path in store.find(folder))
+    return [_quote(f"{_no_glob(store.url(folder))}/*/*.parquet")] if is_there else []
 
 
 def _folders(snapshot: Snapshot) -> list[str]:
