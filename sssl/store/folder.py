@@ -196,8 +196,9 @@ class Store:
         if any(name.startswith("part-") for name in self.names(manifest.ref)):
             return replace(manifest, files=dict(self._where_readers_look(manifest)))
         refs = published_refs(self.medium, newest_pointer(self.medium))
-        before = [self.manifest_if_whole(ref) for ref in refs if ref.partition("/")[0] == manifest.table]
-        known = {file.of: file for published in before if published for file in published.compacted}
+        published = [self.manifest_if_whole(ref) for ref in refs if ref.partition("/")[0] == manifest.table]
+        alike = [m for m in published if m is not None and m.schema_version == manifest.schema_version]
+        known = {file.of: file for m in alike for file in m.compacted}
         compacted = []
         for number, parts in enumerate(deal(manifest.files)):
             of = parts_digest(parts)
