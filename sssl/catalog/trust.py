@@ -32,7 +32,7 @@ def check_uris(uris: Sequence[str], catalog: str, allowed: Sequence[str]) -> Non
     """
     is_from_elsewhere = local_path(catalog) is None
     refused = [uri for uri in uris if _INDIRECT.search(uri) or _is_internal(uri)]
-    _refuse(catalog, refused, "which a catalog may never name (docs/catalog.md)")
+    _refuse(catalog, refused, "of a kind that a catalog may never name")
     if allowed:
         below = f"below none of --allow-uri {' '.join(map(without_secrets, allowed))}"
         _refuse(catalog, [uri for uri in uris if not any(_is_below(uri, place) for place in allowed)], below)
