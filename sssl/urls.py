@@ -76,8 +76,15 @@ def file_name(uri: str) -> str:
     path = local_path(uri)
     if path is None:
         path = uri.partition("::")[0] if _is_chain(uri) else uri
-        path = urlsplit(path).path if _scheme(uri) in _WEB else path.partition("?versionId=")[0]
+        path = _without_query(path) if _scheme(uri) in _WEB else path.partition("?versionId=")[0]
     return path.rpartition("/")[2]
+
+
+def _without_query(url: str) -> str:
+    try:
+        return urlsplit(url).path
+    except ValueError:  # its host is none; whoever opens it says so
+        return url.partition("?")[0]
 
 
 def suffix_of(uri: str) -> str:
@@ -104,6 +111,8 @@ def file_system(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, st
         return GoogleStorage(**options), GoogleStorage._strip_protocol(url)
     if _is_chain(url):
         *links, last = url.split("::")
+        if not all(_scheme(link) in _LINKS for link in links):
+            raise ValueError("a file can only lie in an archive or a folder of what follows after ::")
         path = local_path(last)
         if path is not None:
             last = f"file://{os.path.join(os.getcwd(), path)}"
@@ -134,9 +143,10 @@ def is_not_there(error: FileNotFoundError) -> bool:
     return cause is None or isinstance(cause, FileNotFoundError) or status in (404, 410)
 
 
-def end_of_chain(uri: str) -> str:
-    """Return where a file lies: of `zip://a.mp3::gs://bucket/b.zip` what comes last, of other URIs all."""
-    return uri.rpartition("::")[2] if local_path(uri) is None and _is_chain(uri) else uri
+def chain_of(uri: str) -> list[str]:
+    """Return the links of a URI, each in the next: `zip://a.mp3` and `gs://bucket/b.zip` of
+    `zip://a.mp3::gs://bucket/b.zip`; of a path and of other URIs a single one."""
+    return uri.split("::") if local_path(uri) is None and _is_chain(uri) else [uri]
 
 
 def is_on_web(url: str) -> bool:
@@ -155,8 +165,11 @@ def _without_secrets(url: str) -> str:
     scheme, found, rest = url.partition("://")
     if not found:
         return url
-    host, slash, path = rest.partition("?")[0].partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    host, slash, path = rest.partition("/")
+    host, query, _ = host.rpartition("@")[2].partition("?")
+    if query:
+        return f"{scheme}://{host}"
+    return f"{scheme}://{host}{slash}{path.partition('?')[0]}"
 
 
 def _scheme(url: str) -> str:

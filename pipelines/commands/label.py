@@ -31,7 +31,7 @@ from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.atomic import replacing
 from sssl.store.folder import Store
-from sssl.urls import file_name, file_system, local_path
+from sssl.urls import file_name, file_system, local_path, without_secrets
 from sssl.words import counted, some
 
 if TYPE_CHECKING:
@@ -176,7 +176,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _tracks_in(given: str) -> list[Catalog]:
     """List the tracks that a path or URL names."""
-    fs, path = file_system(given)
+    try:
+        fs, path = file_system(given)
+    except ValueError as error:
+        raise CatalogError(f"{without_secrets(given)}: {error}") from None
     is_glob = any(sign in path for sign in "*?[") and local_path(given) and not fs.isfile(path)
     if is_table(given) or is_glob or fs.isdir(path):
         return read_unlabelled(given)

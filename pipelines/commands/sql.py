@@ -10,9 +10,10 @@ import json
 import math
 import sys
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Annotated, Any, Literal, TextIO
 
 import duckdb
@@ -46,59 +47,71 @@ def main(argv: Sequence[str]) -> int:
         store = Store.open(config.output)
         published = store.latest()
         try:
-            _answer(store, published, config)
+            write = _answer(store, published, config)
         except (StoreError, duckdb.Error):
             if (now := store.latest()) == published:
                 raise
-            _answer(store, now, config)  # a takedown deleted files that were being read
+            write = _answer(store, now, config)  # a takedown deleted files that were being read
+        write()
     except (StoreError, duckdb.Error) as error:
         complain(error)
         return 1
     return 0
 
 
-def _answer(store: Store, snapshot: Snapshot, config: Config) -> None:
+def _answer(store: Store, snapshot: Snapshot, config: Config) -> Callable[[], None]:
+    """Run the query up to its first rows; return what writes the answer, of which nothing is written before."""
     connection = connect(store, snapshot)
     result = connection.sql(config.query)
     if result is None:
-        return  # a statement that answers nothing
+        return lambda: None  # a statement that answers nothing
     if config.format == "table":
         result.show(max_rows=1000, max_width=200)
-    elif config.format == "csv":
+        return lambda: None
+    if config.format == "csv":
         # As DuckDB writes its values, so that each reads back as the same. It finds `result` by its name.
-        _write_csv(connection.execute("select columns(*)::varchar from result"), sys.stdout)
-    else:
-        _write_json(connection.execute("from result"), sys.stdout)
+        return partial(_write_csv, _Rows(connection.execute("select columns(*)::varchar from result")), sys.stdout)
+    return partial(_write_json, _Rows(connection.execute("from result")), sys.stdout)
 
 
-def _write_csv(answer: duckdb.DuckDBPyConnection, to: TextIO) -> None:
+class _Rows:
+    """The rows of an answer, the first of which are there already."""
+
+    def __init__(self, answer: duckdb.DuckDBPyConnection) -> None:
+        self.names = [column[0] for column in answer.description or ()]
+        self._answer, self._first = answer, answer.fetchmany(_ROWS_AT_ONCE)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        rows = self._first
+        while rows:
+            yield from rows
+            rows = self._answer.fetchmany(_ROWS_AT_ONCE)
+
+
+def _write_csv(rows: _Rows, to: TextIO) -> None:
     writer = csv.writer(to, lineterminator="\n")
-    writer.writerow(_names(answer))
-    while rows := answer.fetchmany(_ROWS_AT_ONCE):
-        writer.writerows(rows)
+    writer.writerow(rows.names)
+    writer.writerows(rows)
 
 
-def _write_json(answer: duckdb.DuckDBPyConnection, to: TextIO) -> None:
+def _write_json(rows: _Rows, to: TextIO) -> None:
     """Write an array with an object for each row."""
-    names, before = _names(answer), "["
-    while rows := answer.fetchmany(_ROWS_AT_ONCE):
-        for row in rows:
-            named = dict(zip(names, map(_plain, row), strict=True))
-            to.write(before + json.dumps(named, allow_nan=False, default=str))
-            before = ",\n"
+    before = "["
+    for row in rows:
+        named = dict(zip(rows.names, map(_plain, row), strict=True))
+        to.write(before + json.dumps(named, allow_nan=False, default=str))
+        before = ",\n"
     to.write("[]\n" if before == "[" else "]\n")
 
 
-def _names(answer: duckdb.DuckDBPyConnection) -> list[str]:
-    return [column[0] for column in answer.description or ()]
-
-
 def _plain(value: Any) -> Any:
-    """Return what JSON has for a value: null for NaN and infinity, Base64 for bytes."""
+    """Return what JSON has for a value: null for NaN and infinity, Base64 for bytes, text for decimals with more digits
+    than a double."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Decimal):
-        return float(value)
+        number = float(value)
+        return number if Decimal(repr(number)) == value else str(value)
     if isinstance(value, bytes):
         return b64encode(value).decode()
     if isinstance(value, dict):

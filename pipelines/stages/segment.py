@@ -229,7 +229,8 @@ def _with_lost_parts(context: Context, settings: Settings) -> Context:
     tables = tuple(published.get(table) for table in TABLES)
     if all(map(store.is_there, tables)):
         return context
-    lost = sorted({part for table in tables for part, file in table.files.items() if not store.exists(file.path)})
+    gone = {path for table in tables for path in store.lost(table)}
+    lost = sorted({part for table in tables for part, file in table.files.items() if file.path in gone})
     receipts = _decoded(context, tables, lost, settings) if lost else []
     for table in tables:
         again = {receipt.part: receipt.files[table.table] for receipt in receipts}

@@ -36,6 +36,8 @@ LOGGER = logging.getLogger(__name__)
 PARTS_PER_FILE = 1024
 _ROWS_AT_ONCE = 1 << 20
 _NOTHING_DEALT = Dealt()
+_OF_LABELS = tuple(name for name in COLUMNS if name != "uri")
+"""Columns of a labels file: where the audio lies is for the catalog to say."""
 
 Tell = Callable[[str], None]
 
@@ -83,13 +85,13 @@ def read_tracks(
     """
     table = _read_music(catalog, COLUMNS, tell)
     if labels is not None:
-        table = _join_labels(table, read_columns(labels, ["track_id"], tell=tell), without_secrets(labels), tell)
+        table = _join_labels(table, read_columns(labels, ["track_id"], _OF_LABELS, tell), without_secrets(labels), tell)
     shown = without_secrets(catalog)
     _check_values(table, shown, "label", config.classes, "give the class set by --classes")
     _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
     _check_groups(table, shown)
     tracks = _typed(table)
-    check_uris(tracks["uri"].to_pylist(), catalog, config.allow_uri)
+    check_uris(_texts(tracks["uri"]), catalog, config.allow_uri)
     if leave_out:
         stays = [not is_removed(track_id, leave_out) for track_id in _texts(tracks["track_id"])]
         tracks = tracks.filter(pa.array(stays))
@@ -225,7 +227,7 @@ def read_unlabelled(catalog: str) -> list[Catalog]:
             track at all.
     """
     music = _read_music(catalog, ("track_id", "uri"), LOGGER.warning)
-    check_uris(music["uri"].to_pylist(), catalog, ())
+    check_uris(_texts(music["uri"]), catalog, ())
     return list(map(new_track, music["track_id"].to_pylist(), music["uri"].to_pylist()))
 
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import socket
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from sssl.errors import CatalogError
-from sssl.urls import end_of_chain, is_on_web, local_path, without_secrets
+from sssl.urls import chain_of, is_on_web, local_path, without_secrets
 from sssl.words import some
 
-_INDIRECT = re.compile(r"(?:^|::)(?:blockcache|cached|filecache|reference|simplecache)(?:::|:)", re.IGNORECASE)
-"""File systems that open what stands in another file, or keep copies on this machine."""
+_ARCHIVES = frozenset({"dir", "libarchive", "tar", "zip"})
+"""File systems that show a part of another. All others that stand before a `::` open what stands in another file, or
+keep copies on this machine."""
 _METADATA_HOSTS = frozenset({"metadata", "metadata.goog", "metadata.google.internal", "instance-data"})
-_METADATA_ADDRESSES = frozenset({"100.100.100.200", "fd00:ec2::254"})  # Alibaba's and Amazon's, not link-local
+_METADATA_ADDRESSES = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
+"""Alibaba's, Azure's, Oracle's and Amazon's, which are not link-local."""
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+_MOST_NAMED = 6  # one more than is shown
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def check_uris(uris: Sequence[str], catalog: str, allowed: Sequence[str]) -> None:
+def check_uris(uris: Iterable[str], catalog: str, allowed: Sequence[str]) -> None:
     """Check that a catalog names only files that it may.
 
     Without `allowed` these are all but what lies behind a file system that hides where it reads, hosts that hand out
@@ -30,54 +38,120 @@ def check_uris(uris: Sequence[str], catalog: str, allowed: Sequence[str]) -> Non
     Raises:
         CatalogError: some lie elsewhere; the message names the first of them.
     """
-    is_from_elsewhere = local_path(catalog) is None
-    refused = [uri for uri in uris if _INDIRECT.search(uri) or _is_internal(uri)]
-    _refuse(catalog, refused, "of a kind that a catalog may never name")
+    never = _Refused("of a kind that a catalog may never name")
     if allowed:
         below = f"below none of --allow-uri {' '.join(map(without_secrets, allowed))}"
-        _refuse(catalog, [uri for uri in uris if not any(_is_below(uri, place) for place in allowed)], below)
-    elif is_from_elsewhere:
-        why = "on this machine, and the catalog is not: allow their folder by --allow-uri"
-        _refuse(catalog, [uri for uri in uris if local_path(end_of_chain(uri)) is not None], why)
+        elsewhere, holds = _Refused(below), [_holder(place) for place in allowed]
+    else:
+        elsewhere = _Refused("on this machine, and the catalog is not: allow their folder by --allow-uri")
+        holds = [_is_elsewhere if local_path(catalog) is None else _is_anywhere]
+    for uri in uris:
+        if _hides_its_place(uri) or _is_internal(uri):
+            never.note(uri)
+        elif not any(hold(uri) for hold in holds):
+            elsewhere.note(uri)
+    never.complain(catalog)
+    elsewhere.complain(catalog)
 
 
-def _refuse(catalog: str, uris: Sequence[str], why: str) -> None:
-    if uris:
-        shown = some([without_secrets(uri) for uri in uris])
-        raise CatalogError(f"{without_secrets(catalog)}: {len(uris)} of its files are {why}: {shown}")
+class _Refused:
+    """Files that are refused for one reason."""
+
+    def __init__(self, why: str) -> None:
+        self._why, self._count, self._first = why, 0, list[str]()
+
+    def note(self, uri: str) -> None:
+        self._count += 1
+        if len(self._first) < _MOST_NAMED:
+            self._first.append(without_secrets(uri))
+
+    def complain(self, catalog: str) -> None:
+        if self._count:
+            shown = some(self._first)
+            raise CatalogError(f"{without_secrets(catalog)}: {self._count} of its files are {self._why}: {shown}")
+
+
+def _is_anywhere(_uri: str) -> bool:
+    return True
+
+
+def _is_elsewhere(uri: str) -> bool:
+    return local_path(chain_of(uri)[-1]) is None
+
+
+def _hides_its_place(uri: str) -> bool:
+    """Whether a URI goes through what does more than show a part of the file that follows."""
+    *links, last = chain_of(uri)
+    shows = all(link.partition(":")[0].lower() in _ARCHIVES for link in links)
+    hides = local_path(last) is None and last.partition(":")[0].lower() in _HIDING
+    return hides or not shows
+
+
+_HIDING = frozenset({"blockcache", "cached", "filecache", "reference", "simplecache"})
+"""File systems that need no `::` to read elsewhere."""
 
 
 def _is_internal(uri: str) -> bool:
     """Whether a web address is of a host that is only reached from here: link-local, or a cloud's metadata."""
-    place = end_of_chain(uri)
+    place = chain_of(uri)[-1]
     if not is_on_web(place):
         return False
-    host = (urlsplit(place).hostname or "").rstrip(".").lower()
+    try:
+        host = urlsplit(place).hostname or ""
+    except ValueError:
+        return False  # no address at all: its track fails for that
+    host = unicodedata.normalize("NFKC", host).translate(_DOTS).rstrip(".").lower()
     if host in _METADATA_HOSTS:
         return True
-    address = _address(host)
-    return address is not None and (address.is_link_local or str(address) in _METADATA_ADDRESSES)
+    return any(address.is_link_local or str(address) in _METADATA_ADDRESSES for address in _addresses(host))
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is written as, None for a name. `2852039166` and `0xa9fea9fe` are addresses."""
+def _addresses(host: str) -> list[_Address]:
+    """Return the addresses that a host is written as, none for a name. `2852039166` and `0xa9fea9fe` are such; an
+    address of IPv6 may carry one of IPv4."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         try:
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except OSError:
-            return None
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+            return [ipaddress.IPv4Address(socket.inet_aton(host))]
+        except (OSError, ValueError):
+            return []
+    if isinstance(address, ipaddress.IPv4Address):
+        return [address]
+    is_compatible = address in _NAT64 or int(address) >> 32 == 0
+    last_bits = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if is_compatible else None
+    carried = (address.ipv4_mapped, address.sixtofour, last_bits)
+    return [address, *(one for one in carried if one is not None)]
 
 
-def _is_below(uri: str, place: str) -> bool:
-    path, top = local_path(end_of_chain(uri)), local_path(place)
-    if path is not None and top is not None:
-        # As the file system finds them, whatever links and `..` are on the way.
-        return os.path.commonpath([os.path.realpath(path), os.path.realpath(top)]) == os.path.realpath(top)
-    if path is not None or top is not None or ".." in unquote(uri).split("/"):
+def _holder(place: str) -> Callable[[str], bool]:
+    """Return whether a file lies below a place."""
+    top = local_path(place)
+    if top is None:
+        return lambda uri: _is_below_url(uri, place)
+    real_top = os.path.realpath(top)
+    return lambda uri: _is_below_folder(uri, real_top)
+
+
+def _is_below_url(uri: str, place: str) -> bool:
+    url = chain_of(uri)[-1]
+    if local_path(url) is not None or ".." in unquote(url).split("/"):
         return False
-    url = end_of_chain(uri)
     return url == place or url.startswith(place if place.endswith("/") else f"{place}/")
+
+
+def _is_below_folder(uri: str, real_top: str) -> bool:
+    """Whether a file lies below a folder as the file system finds it, whatever links and `..` are on the way."""
+    path = local_path(chain_of(uri)[-1])
+    if path is None or "\0" in path:
+        return False
+    folder, name = os.path.split(os.path.abspath(path) if ".." not in path else os.path.realpath(path))
+    real = os.path.join(_real_folder(folder), name)
+    if os.path.islink(real):
+        real = os.path.realpath(real)
+    return real == real_top or real.startswith(real_top.rstrip("/") + "/")
+
+
+@lru_cache(4096)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)

@@ -14,7 +14,7 @@ from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_split
-from sssl.urls import opened
+from sssl.urls import local_path, opened, without_secrets
 
 
 @dataclass(frozen=True)
@@ -52,20 +52,22 @@ def read_sections(path: str) -> pd.DataFrame:
     Raises:
         CatalogError: there is no such table, or it is another one.
     """
+    shown = without_secrets(path)
     try:
         with opened(path) as file:
             sections = pd.read_csv(file, dtype={"track_id": str, "true_label": str})
     except (OSError, ValueError) as error:
-        raise CatalogError(f"cannot read {path}: {error}") from error
+        why = str(error) if local_path(path) is not None else type(error).__name__
+        raise CatalogError(f"cannot read {shown}: {why}") from None
     missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
     if missing:
-        raise CatalogError(f"{path}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
+        raise CatalogError(f"{shown}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
     for name in ("start_s", "end_s"):
         seconds = pd.to_numeric(sections[name], errors="coerce")
         wrong = np.flatnonzero(~np.isfinite(seconds))
         if len(wrong):
             track_id, value = sections.loc[wrong[0], ["track_id", name]]
-            raise CatalogError(f"{path}: track {track_id!r} has {name} {value!r}, expected seconds as a number")
+            raise CatalogError(f"{shown}: track {track_id!r} has {name} {value!r}, expected seconds as a number")
         sections[name] = seconds
     return sections
 

@@ -27,8 +27,14 @@ Result = TypeVar("Result")
 _BEAT_S, _PAUSE_S = 0.5, 20.0
 """How often to look at the clock, and what of a difference is taken for standing still."""
 _MOST_IDLE_DEATHS = 100
+_UNREADY_S = 300.0
+"""How long a process may take to start, and to take an item."""
 _UNREAPED_S = 10.0
 """How long one that has let go of its pipe may take to end by itself."""
+
+
+_OF_PROCESSES = threading.Lock()
+"""Held while a process is started or reaped: `multiprocessing` leaves that to one thread at a time."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class IsolatedPool:
         # Nothing is ever sent. We alone hold the writing end, and the system closes it when we are gone.
         watched, self._held = context.Pipe(duplex=False)
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._pulse = _Pulse()
+        self._pulse, self._is_closed = _Pulse(), False
         self._workers = [_Worker(context, watched, limits, self._pulse) for _ in range(processes)]
         self._threads = [threading.Thread(target=w.serve, args=(self._asked,), daemon=True) for w in self._workers]
         for thread in self._threads:
@@ -74,6 +80,8 @@ class IsolatedPool:
     def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result | Failure]:
         """Start on an item. An exception of the function itself is the future's."""
         asked = _Asked(function, item)
+        if self._is_closed:
+            raise BrokenProcessPool("the pool was closed")
         self._asked.put(asked)
         return asked.future
 
@@ -84,6 +92,7 @@ class IsolatedPool:
 
     def close(self) -> None:
         """End the processes at once."""
+        self._is_closed = True
         self._pulse.stop()
         for worker in self._workers:
             worker.close()
@@ -104,13 +113,11 @@ class _Asked:
 class _Worker:
     """One process after the other, fed by one thread."""
 
-    _of_processes = threading.Lock()
-    """Held while a process is started or reaped: `multiprocessing` leaves that to one thread at a time."""
-
     def __init__(self, context: ForkServerContext, watched: Connection, limits: Limits, pulse: _Pulse) -> None:
         self._context, self._watched, self._limits, self._pulse = context, watched, limits, pulse
         self._idle_deaths, self._closed = 0, False
-        self._start()
+        with _OF_PROCESSES:
+            self._start()
 
     def serve(self, asked: SimpleQueue[_Asked | None]) -> None:
         """Work on what is asked for, until there comes nothing."""
@@ -124,7 +131,7 @@ class _Worker:
 
     def close(self) -> None:
         """End the process; whoever waits for it gets a BrokenProcessPool."""
-        with self._of_processes:
+        with _OF_PROCESSES:
             self._closed = True
             self._process.kill()
             self._process.join()
@@ -149,10 +156,13 @@ class _Worker:
         while True:
             try:
                 self._pipe.send((task.function, task.item))
-                self._pipe.recv()
-                return
+                if self._pipe.poll(_UNREADY_S):
+                    self._pipe.recv()
+                    return
+                self._process.kill()
             except (EOFError, OSError):
-                self._replace()
+                pass
+            self._replace()
             self._idle_deaths += 1
             if self._idle_deaths > _MOST_IDLE_DEATHS:
                 raise BrokenProcessPool("processes of the pool die before they start on anything")
@@ -175,7 +185,7 @@ class _Worker:
 
     def _replace(self) -> int | None:
         """Start another process for one that has ended; return the exit code of that one."""
-        with self._of_processes:
+        with _OF_PROCESSES:
             if self._closed:
                 raise BrokenProcessPool("the pool was closed")
             self._process.join(_UNREAPED_S)
@@ -222,9 +232,10 @@ def _start_fork_server(context: ForkServerContext) -> None:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    first = context.Process(target=_nothing)
-    first.start()
-    first.join()
+    with _OF_PROCESSES:
+        first = context.Process(target=_nothing)
+        first.start()
+        first.join()
 
 
 def _nothing() -> None: ...
@@ -244,7 +255,16 @@ def _serve(pipe: Connection, watched: Connection, memory_mb: int | None) -> None
             pipe.send((function(item), None))
         except BaseException as error:  # noqa: BLE001 (whoever asked gets it)
             error.add_note(traceback.format_exc())
-            pipe.send((None, error))
+            pipe.send((None, _as_it_arrives(error)))
+
+
+def _as_it_arrives(error: BaseException) -> BaseException:
+    """Return an error, or where it cannot be pickled and read back one that says the same."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes)
+    except Exception:  # noqa: BLE001 (what a class does with its arguments has no end)
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def _set_up(watched: Connection, memory_mb: int | None) -> None:

@@ -14,14 +14,15 @@ _OURS = ".sssl-"
 
 
 @contextmanager
-def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = True, keep_suffix: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place, and its mode, after the block, unless that raises.
 
-    What is not `durable` is still whole or not there after a kill, but may be empty after a power failure.
+    What is not `durable` is still whole or not there after a kill, but may be empty after a power failure. Its suffix
+    tells a writer which format to write; without it no pattern for files of that format finds what a kill leaves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Hidden, so that nobody takes what a kill leaves behind for music; the suffix says which format to write.
-    temporary = path.with_name(f".{path.stem}{_OURS}{uuid.uuid4().hex}{path.suffix}")
+    # Hidden, so that nobody takes what a kill leaves behind for music.
+    temporary = path.with_name(f".{path.stem}{_OURS}{uuid.uuid4().hex}{path.suffix if keep_suffix else ''}")
     try:
         yield temporary
         if path.exists():

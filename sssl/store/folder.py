@@ -44,10 +44,9 @@ from sssl.store.media.memory import Memory
 from sssl.store.parquet import compacted_bytes, deal, part_bytes
 from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
-from sssl.urls import local_path
+from sssl.urls import local_path, without_secrets
 from sssl.version import __version__
 
-_PIECE_BYTES = 1 << 20
 _MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
 _READERS = 8
 
@@ -75,18 +74,19 @@ class Store:
             StoreError: nothing there, not an output folder, one of another schema version, or no access.
             ImportError: its file system needs a package that is not installed.
         """
-        store = cls.at(root)
+        store, shown = cls.at(root), without_secrets(root)
         try:
             if not store.exists(MARK):
                 if not create:
-                    raise StoreError(f"{root} is not an output folder (no {MARK}): check --output")
+                    raise StoreError(f"{shown} is not an output folder (no {MARK}): check --output")
                 # A pointer to no table first: one that is missing later is one that was lost.
                 store.write_bytes(LATEST, pointer_bytes([]))
                 store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
             version = store.read_record(MARK, FolderMark).schema_version
         except (OSError, ValueError) as error:  # also of a URL that no file system is known for
-            raise StoreError(f"cannot use {root}: {error}; check --output and what you may do there") from error
-        check_version(version, root)
+            why = str(error).replace(root, shown)
+            raise StoreError(f"cannot use {shown}: {why}; check --output and what you may do there") from error
+        check_version(version, shown)
         return store
 
     @contextmanager
@@ -297,11 +297,8 @@ class Store:
 
     def digest(self, path: str) -> str:
         """Return the SHA-256 of a file's content, which is read in pieces."""
-        found = hashlib.sha256()
         with self.open_file(path) as source:
-            while piece := source.read(_PIECE_BYTES):
-                found.update(piece)
-        return found.hexdigest()
+            return hashlib.file_digest(source, "sha256").hexdigest()  # type: ignore[arg-type]  # has readinto
 
     def read_file(self, file: PartFile) -> bytes:
         """Read a whole file.
@@ -388,10 +385,13 @@ class Store:
         return found if found is not None and self.is_there(found) else None
 
     def is_there(self, manifest: Manifest) -> bool:
-        """Whether every file of a table is there, in its size; `sssl verify` looks into them."""
+        return not self.lost(manifest)
+
+    def lost(self, manifest: Manifest) -> set[str]:
+        """Return the paths of a table's files that are not there in their size; `sssl verify` looks into them."""
         folders = {file.path.rsplit("/", 1)[0] for file in manifest.all_files}
         sizes = {path: size for folder in folders for path, size in self.medium.sizes(folder).items()}
-        return all(sizes.get(file.path) == file.bytes for file in manifest.all_files)
+        return {file.path for file in manifest.all_files if sizes.get(file.path) != file.bytes}
 
     def commit(self, manifest: Manifest) -> Manifest:
         """Commit a table: from here on readers may see it. A second commit of the same content changes nothing.

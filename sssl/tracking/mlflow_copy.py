@@ -226,7 +226,7 @@ class Copy:
         self.sent += 1
 
     def _send_model(self) -> None:
-        """Log the model and register it as the one in use, unless the same one is registered."""
+        """Log the model and register it, unless the same one is registered; it is the one in use now."""
         model = self._record.model
         if model is None or self._model == model.digest:
             return
@@ -234,12 +234,16 @@ class Copy:
             LOGGER.warning("the model of run %s is no longer in %s", self._record.key, self._store.root)
             return
         tag = "sssl.model"
-        if not self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'"):
+        known = self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'")
+        if known:
+            number = known[0].version
+        else:
             with TemporaryDirectory() as folder:
                 logged = self._log_model(Path(folder), model)
             tags = {tag: model.digest, "sssl.run": self._record.id}
-            self._register(logged, tags | {"songs.model_id": model.settings["model_id"]})
+            number = self._register(logged, tags | {"songs.model_id": model.settings["model_id"]})
             self.sent += 1
+        self._client.set_registered_model_alias(MODEL, ALIAS, number)
         self._model = model.digest
 
     def _log_model(self, folder: Path, model: LoggedModel) -> Any:
@@ -257,7 +261,8 @@ class Copy:
         self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
         return made
 
-    def _register(self, logged: Any, tags: dict[str, str]) -> None:
+    def _register(self, logged: Any, tags: dict[str, str]) -> str:
+        """Register a logged model; return its version."""
         from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
         if not self._client.search_registered_models(f"name = '{MODEL}'"):
@@ -266,9 +271,9 @@ class Copy:
         made = self._client.create_model_version(
             MODEL, logged.artifact_location, self._known[""].run_id, tags, model_id=logged.model_id
         )
-        self._client.set_registered_model_alias(MODEL, ALIAS, made.version)
         versions = json.dumps([{"name": MODEL, "version": made.version}])
         self._client.set_logged_model_tags(logged.model_id, {MLFLOW_MODEL_VERSIONS: versions})
+        return str(made.version)
 
 
 def _why(error: BaseException) -> str:

@@ -179,7 +179,8 @@ def sync(store: Store, uri: str | None) -> int:
         Untold: the server is away, or refuses.
     """
     server, sent = server_of(store, uri), 0
-    for record in read_records(store):
+    # The newest last: its model is the one in use.
+    for record in sorted(read_records(store), key=lambda record: record.whole.started_ms):
         copy = Copy(store, record, server)
         copy.send()
         sent += copy.sent

@@ -38,7 +38,7 @@ class Disk:
             return file
 
     def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        with self._naming(path), replacing(self._at(path), durable=durable) as temporary:
+        with self._naming(path), replacing(self._at(path), durable=durable, keep_suffix=False) as temporary:
             temporary.write_bytes(data)
 
     def settle(self) -> None:

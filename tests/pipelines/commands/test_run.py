@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import duckdb
 import fsspec
 import numpy as np
 import pyarrow as pa
@@ -292,6 +293,22 @@ def test_sql_prints_exact_values_as_json(finished, capsys):
     assert json.loads(capsys.readouterr().out) == [wanted | {"text": 'a,"b'}]
     assert main(["sql", "--output", finished.root, "from songs where false", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_a_decimal_is_a_number_where_that_holds_it(finished, capsys):
+    query = "select 1.10::decimal(5, 2) as short, 1.12345678901234567890::decimal(38, 20) as long"
+    assert main(["sql", "--output", finished.root, query, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [{"short": 1.1, "long": "1.12345678901234567890"}]
+
+
+def test_an_answer_that_breaks_off_amid_the_rows_is_not_begun_anew(finished, capsys, monkeypatch):
+    def broken(rows, to):
+        to.write("n\n")
+        raise duckdb.IOException("a file is gone")
+
+    monkeypatch.setattr("pipelines.commands.sql._write_csv", broken)
+    assert main(["sql", "--output", finished.root, "select 1 as n", "--format", "csv"]) == 1
+    assert capsys.readouterr().out == "n\n"
 
 
 def test_sql_prints_exact_values_as_csv(finished, capsys):

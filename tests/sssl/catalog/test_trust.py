@@ -26,6 +26,14 @@ from sssl.errors import CatalogError
         "https://user:pass@METADATA/a.mp3",
         "http://100.100.100.200/a.mp3",
         "zip://a.mp3::http://169.254.169.254/a.zip",
+        "zip://a.mp3::http://169.254.169.254/a.zip::gs://bucket/b",
+        "dir://etc/passwd::file:///::https://example.org/x",
+        "http://\u2460\u2465\u2468.254.169.254/a.mp3",
+        "http://169\u3002254\u3002169\u3002254/a.mp3",
+        "http://[::169.254.169.254]/a.mp3",
+        "http://[64:ff9b::a9fe:a9fe]/a.mp3",
+        "http://[2002:a9fe:a9fe::1]/a.mp3",
+        "http://168.63.129.16/a.mp3",
     ],
 )
 def test_no_catalog_names_what_hides_its_place_or_hands_out_credentials(uri):
@@ -37,7 +45,8 @@ def test_no_catalog_names_what_hides_its_place_or_hands_out_credentials(uri):
 @pytest.mark.parametrize(
     "uri",
     ["/music/a::b.mp3", "music/reference.mp3", "gs://bucket/a.mp3", "https://example.org/a.mp3", "zip://a.mp3::/music/a.zip",
-     "http://127.0.0.1:8000/a.mp3", "/music/169.254.169.254/a.mp3", "file:///music/reference::a.mp3"],
+     "cached: live.mp3", "music/x::cached:y.mp3", "http://[bad/x.mp3", "http://a\0b/x.mp3", "/music/a\0b.mp3",
+     "http://[2001:db8::1]/a.mp3", "http://127.0.0.1:8000/a.mp3", "/music/169.254.169.254/a.mp3", "file:///music/reference::a.mp3"],
 )  # fmt: skip
 def test_ordinary_files_may_be_named(uri):
     check_uris([uri], "catalog.csv", ())
@@ -56,8 +65,17 @@ def test_allowed_places_hold_whatever_links_and_dots_are_on_the_way(tmp_path):
     music.mkdir()
     other.mkdir()
     (music / "link").symlink_to(other)
+    (other / "b.mp3").touch()
+    (music / "b.mp3").symlink_to(other / "b.mp3")
     check_uris([f"{music}/a.mp3", f"file://{music}/b c.mp3"], "catalog.csv", (str(music),))
-    for uri in (f"{other}/a.mp3", f"{music}/../music2/a.mp3", f"{music}/link/a.mp3", "gs://bucket/a.mp3"):
+    for uri in (
+        f"{other}/a.mp3",
+        f"{music}/../music2/a.mp3",
+        f"{music}/link/a.mp3",
+        f"{music}/b.mp3",
+        "gs://bucket/a.mp3",
+        f"{music}/a\0b",
+    ):
         with pytest.raises(CatalogError, match="below none of --allow-uri"):
             check_uris([uri], "catalog.csv", (str(music),))
 
@@ -93,6 +111,13 @@ def test_whom_we_trust_names_no_catalog(tmp_path):
     )
 
 
+def test_labels_do_not_say_where_the_audio_lies(tmp_path):
+    (tmp_path / "c.csv").write_text(f"track_id,uri\na,{tmp_path}/a.wav\n")
+    (tmp_path / "labels.csv").write_text("track_id,label,uri\na,Q1,/etc/passwd\n")
+    tracks = read_tracks(str(tmp_path / "c.csv"), str(tmp_path / "labels.csv"), CatalogConfig())
+    assert tracks["uri"].to_pylist() == [f"{tmp_path}/a.wav"]
+
+
 def test_plan_and_label_refuse_in_a_sentence(tmp_path, capsys):
     catalog = tmp_path / "c.csv"
     catalog.write_text("track_id,uri\na,http://169.254.169.254/a.wav\n")
@@ -107,3 +132,12 @@ def test_plan_and_label_refuse_in_a_sentence(tmp_path, capsys):
         main(["plan", "--catalog", str(catalog), "--output", str(tmp_path / "out"), "--allow-uri", str(tmp_path)]) == 1
     )
     assert "below none of --allow-uri" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "given", ["foo://x.mp3", "http://[bad/a.mp3", "zip://a.mp3::file:///a.zip::https://example.org/"]
+)
+def test_what_is_no_address_is_a_sentence(given, tmp_path, capsys):
+    assert main(["label", "--model", str(tmp_path), given]) == 1
+    assert main(["plan", "--catalog", given, "--output", str(tmp_path / "out")]) == 1
+    assert "Traceback" not in capsys.readouterr().err

@@ -27,6 +27,8 @@ def behave(how):
         return str(os.getpid())
     if how == "what no pickle holds":
         return threading.Lock()
+    if how == "raise what no pickle holds":
+        raise TwoArguments("a", "b")
     if how == "dies handing over":
         return DiesWhenPickled()
     if how == "hang":
@@ -36,6 +38,11 @@ def behave(how):
     if how == "raise":
         raise ValueError("a mistake of ours")
     return how
+
+
+class TwoArguments(Exception):
+    def __init__(self, one, other):
+        super().__init__(f"{one} and {other}")
 
 
 class DiesWhenPickled:
@@ -140,6 +147,8 @@ def test_one_that_is_killed_while_it_hands_over_its_result_stops_no_other(pool):
 def test_what_cannot_be_handed_over_is_an_error(pool):
     with pytest.raises(Exception, match="pickle"):
         pool.submit(behave, "what no pickle holds").result()
+    with pytest.raises(RuntimeError, match="TwoArguments: a and b"):
+        pool.submit(behave, "raise what no pickle holds").result()
     assert list(pool.map(behave, ["a"])) == ["a"]
 
 
@@ -151,6 +160,8 @@ def test_whoever_waits_while_a_pool_is_closed_is_told(tmp_path):
     for future in (running, waiting):
         with pytest.raises(BrokenProcessPool, match="closed"):
             future.result(timeout=10)
+    with pytest.raises(BrokenProcessPool, match="closed"):
+        pool.submit(hang_once, str(tmp_path / "c"))
 
 
 def test_a_time_limit_that_passed_while_the_machine_slept_is_no_hang(pool, monkeypatch, tmp_path):

@@ -1,5 +1,9 @@
+import fnmatch
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +54,22 @@ def test_a_killed_write_leaves_no_file_under_the_final_name(on_disk, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         on_disk.write_bytes("segments/g/part-00000.parquet", b"half")
     assert on_disk.names("segments/g") == []
+
+
+KILLED_AMID_A_WRITE = """
+import os, signal, sys
+from sssl.store.folder import Store
+os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+Store.at(sys.argv[1]).write_bytes("songs/g/songs-00000.parquet", b"whole")
+"""
+
+
+def test_no_pattern_of_a_reader_finds_what_a_kill_leaves(on_disk):
+    done = subprocess.run([sys.executable, "-c", KILLED_AMID_A_WRITE, on_disk.root], check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = Path(on_disk.url("songs/g")).iterdir()
+    assert left.name.startswith(".songs-00000.sssl-")
+    assert not fnmatch.fnmatch(left.name, "*.parquet")
 
 
 @pytest.fixture
