@@ -308,7 +308,7 @@ def test_a_query_during_a_takedown_is_answered_by_what_is_published_then(deliver
     def takes_down_first(store, snapshot, config):
         if not taken:
             taken.append(main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]))
-        answer(store, snapshot, config)
+        return answer(store, snapshot, config)
 
     monkeypatch.setattr(sql, "_answer", takes_down_first)
     command = ["sql", "--output", delivery.output, "--format", "csv"]
