@@ -23,10 +23,12 @@ _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]+"  # two letters or more: a single one is a d
 _FILE = re.compile(r"(?:file|local)://|file:(?=/)", re.IGNORECASE)
 _ELSEWHERE = re.compile(rf"(?:{_SCHEME}::)*{_SCHEME}://")
 
-_LINKS = (
-    "blockcache", "cached", "dir", "filecache", "libarchive", "reference", "simplecache", "tar", "zip",
-)  # fmt: skip
-"""File systems of fsspec that lie on another one, which follows after `::`. In other URLs that is part of a name."""
+ARCHIVES = ("dir", "libarchive", "tar", "zip")
+"""File systems of fsspec that show a part of another one."""
+INDIRECT = ("blockcache", "cached", "filecache", "reference", "simplecache")
+"""File systems of fsspec that open what stands in a file of another one, or keep copies of it on this machine."""
+_LINKS = (*ARCHIVES, *INDIRECT)
+"""What another file system may follow after `::`. In other URLs that is part of a name."""
 
 
 def local_path(uri: str) -> str | None:
@@ -76,7 +78,7 @@ def file_name(uri: str) -> str:
     path = local_path(uri)
     if path is None:
         path = uri.partition("::")[0] if _is_chain(uri) else uri
-        path = _without_query(path) if _scheme(uri) in _WEB else path.partition("?versionId=")[0]
+        path = _without_query(path) if scheme_of(uri) in _WEB else path.partition("?versionId=")[0]
     return path.rpartition("/")[2]
 
 
@@ -103,7 +105,7 @@ def file_system(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, st
     if path is not None:
         # Absolute, so that fsspec takes no sign of it for one of its own.
         return fsspec.filesystem("file", **options), os.path.join(os.getcwd(), path)
-    scheme = _scheme(url)
+    scheme = scheme_of(url)
     url = scheme + url[len(scheme) :]
     if scheme in _GOOGLE:
         from sssl.google_storage import GoogleStorage  # here: it loads a client that most never need
@@ -111,7 +113,7 @@ def file_system(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, st
         return GoogleStorage(**options), GoogleStorage._strip_protocol(url)
     if _is_chain(url):
         *links, last = url.split("::")
-        if not all(_scheme(link) in _LINKS for link in links):
+        if not all(scheme_of(link) in _LINKS for link in links):
             raise ValueError("a file can only lie in an archive or a folder of what follows after ::")
         path = local_path(last)
         if path is not None:
@@ -151,7 +153,7 @@ def chain_of(uri: str) -> list[str]:
 
 def is_on_web(url: str) -> bool:
     """Whether a URL is a web address, in which a question mark starts a query."""
-    return local_path(url) is None and _scheme(url) in _WEB
+    return local_path(url) is None and scheme_of(url) in _WEB
 
 
 def without_secrets(url: str) -> str:
@@ -172,11 +174,11 @@ def _without_secrets(url: str) -> str:
     return f"{scheme}://{host}{slash}{path.partition('?')[0]}"
 
 
-def _scheme(url: str) -> str:
+def scheme_of(url: str) -> str:
     """Return the scheme of a URL in small letters, as all know it (RFC 3986)."""
     return url.partition(":")[0].lower()
 
 
 def _is_chain(url: str) -> bool:
     """Whether what comes after `::` in a URL is where the file before it lies."""
-    return "::" in url and _scheme(url) in _LINKS
+    return "::" in url and scheme_of(url) in _LINKS

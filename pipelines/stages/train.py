@@ -164,9 +164,10 @@ def check_labels(tracks: pa.Table, deal: CatalogConfig, settings: TrainConfig) -
         TrainError: it has not; the message says which class.
     """
     learned = tracks.filter(pc.equal(tracks["split"], "train")).select(["label", "fold"]).drop_null()
+    counts = learned.group_by(["label", "fold"]).aggregate([([], "count_all")])
     by_fold = {name: [0] * deal.folds for name in deal.classes}
-    for label, fold in zip(learned["label"].to_pylist(), learned["fold"].to_pylist(), strict=True):
-        by_fold[label][fold] += 1
+    for found in counts.to_pylist():
+        by_fold[found["label"]][found["fold"]] = found["count_all"]
     check_trainable(by_fold, settings.cross_fit)
 
 

@@ -11,12 +11,9 @@ from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from sssl.errors import CatalogError
-from sssl.urls import chain_of, is_on_web, local_path, without_secrets
+from sssl.urls import ARCHIVES, INDIRECT, chain_of, is_on_web, local_path, scheme_of, without_secrets
 from sssl.words import some
 
-_ARCHIVES = frozenset({"dir", "libarchive", "tar", "zip"})
-"""File systems that show a part of another. All others that stand before a `::` open what stands in another file, or
-keep copies on this machine."""
 _METADATA_HOSTS = frozenset({"metadata", "metadata.goog", "metadata.google.internal", "instance-data"})
 _METADATA_ADDRESSES = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
 """Alibaba's, Azure's, Oracle's and Amazon's, which are not link-local."""
@@ -80,15 +77,12 @@ def _is_elsewhere(uri: str) -> bool:
 
 
 def _hides_its_place(uri: str) -> bool:
-    """Whether a URI goes through what does more than show a part of the file that follows."""
+    """Whether a URI does more on its way than show a part of the file that follows: some file systems need not even a
+    `::` to read elsewhere."""
     *links, last = chain_of(uri)
-    shows = all(link.partition(":")[0].lower() in _ARCHIVES for link in links)
-    hides = local_path(last) is None and last.partition(":")[0].lower() in _HIDING
-    return hides or not shows
-
-
-_HIDING = frozenset({"blockcache", "cached", "filecache", "reference", "simplecache"})
-"""File systems that need no `::` to read elsewhere."""
+    if not all(scheme_of(link) in ARCHIVES for link in links):
+        return True
+    return local_path(last) is None and scheme_of(last) in INDIRECT
 
 
 def _is_internal(uri: str) -> bool:
@@ -145,7 +139,8 @@ def _is_below_folder(uri: str, real_top: str) -> bool:
     path = local_path(chain_of(uri)[-1])
     if path is None or "\0" in path:
         return False
-    folder, name = os.path.split(os.path.abspath(path) if ".." not in path else os.path.realpath(path))
+    # `abspath` takes `link/..` for nothing, the file system for the folder above where the link leads.
+    folder, name = os.path.split(os.path.realpath(path) if ".." in path else os.path.abspath(path))
     real = os.path.join(_real_folder(folder), name)
     if os.path.islink(real):
         real = os.path.realpath(real)

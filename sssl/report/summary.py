@@ -19,6 +19,29 @@ from sssl.store.rounds import guesses_in_use
 
 def context(source: Source) -> Context:
     """What came out, in numbers."""
+    segments, songs = source.snapshot.get("segments"), source.snapshot.get("songs")
+    training = source.snapshot.get("models", source.used.last.round).settings(TrainConfig)
+    preset, differences = nearest_preset(source)
+    return {
+        **_counts(source),
+        **_held_out_quality(source),
+        "segments": segments.rows,
+        "segment_s": segments.settings(MelConfig, "cut").segment_s,
+        "threshold": source.song_model.threshold,
+        "warm_up": source.rounds[0],
+        "used": source.used,
+        "findings": Findings.of(source.store, source.snapshot),
+        "relabelled": source.split.about(LabelsSummary).relabelled,
+        "selected": any(row.judged_tracks is not None for row in source.rounds),
+        "made_at": songs.created_at,
+        "train": training,
+        "cross_fitted": training.cross_fit and source.snapshot.catalog.folds > 1,
+        "preset": preset,
+        "differences": differences,
+    }
+
+
+def _counts(source: Source) -> Context:
     (found,) = source.rows(
         "select (select count(*) from catalog) tracks, (select count(*) from songs) labelled, "
         "(select count(*) from songs where abstained) abstained, "
@@ -26,31 +49,23 @@ def context(source: Source) -> Context:
         "(select count(*) from ledger where status = 'failed') failed, "
         "(select count(*) from ledger where status = 'partial') partial"
     )
-    segments, songs = source.snapshot.get("segments"), source.snapshot.get("songs")
+    labelled = found["labelled"]
+    return found | {"abstained_share": found["abstained"] / labelled if labelled else None}
+
+
+def _held_out_quality(source: Source) -> Context:
+    """How often published labels and mean posteriors of held-out tracks are right."""
     by_song = source.snapshot.about("songs", SongsSummary).confusion("test")
     by_mean = guesses_in_use(source.snapshot, source.used).confusion("test")
-    song_quality = quality(by_song)
-    training = source.snapshot.get("models", source.used.last.round).settings(TrainConfig)
-    preset, differences = nearest_preset(source)
-    return found | {
-        "segments": segments.rows,
-        "segment_s": segments.settings(MelConfig, "cut").segment_s,
-        "threshold": source.song_model.threshold,
-        "abstained_share": found["abstained"] / found["labelled"] if found["labelled"] else None,
-        "warm_up": source.rounds[0],
-        "used": source.used,
-        "findings": Findings.of(source.store, source.snapshot),
-        "relabelled": source.split.about(LabelsSummary).relabelled,
-        "song_quality": song_quality,
+    published = quality(by_song)
+    interval = None
+    if published.accuracy is not None:
+        interval = wilson(published.accuracy, published.tracks)
+    return {
+        "song_quality": published,
         "mean_quality": quality(by_mean),
         "gained": int(np.trace(by_song) - np.trace(by_mean)),
-        "selected": any(row.judged_tracks is not None for row in source.rounds),
-        "interval": wilson(song_quality.accuracy, song_quality.tracks) if song_quality.accuracy is not None else None,
-        "made_at": songs.created_at,
-        "train": training,
-        "cross_fitted": training.cross_fit and source.snapshot.catalog.folds > 1,
-        "preset": preset,
-        "differences": differences,
+        "interval": interval,
     }
 
 
@@ -64,7 +79,10 @@ def nearest_preset(source: Source) -> tuple[str, list[str]]:
         if manifest.config  # the labels of the warm-up have none
     }
     tracks = source.snapshot.about("segments", LedgerSummary).labelled_train_tracks
-    differing = {name: list(_differences(used, asdict(_settled(preset, tracks)))) for name, preset in PRESETS.items()}
+    differing = {}
+    for name, preset in PRESETS.items():
+        wanted = asdict(_settled(preset, tracks))
+        differing[name] = list(_differences(used, wanted))
     nearest = min(differing, key=lambda name: len(differing[name]))
     return nearest, differing[nearest]
 

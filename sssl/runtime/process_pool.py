@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
@@ -154,14 +155,12 @@ class _Worker:
     def _hand_over(self, task: _Asked) -> None:
         """Have the process start on an item; one that died before that is no fault of the item's."""
         while True:
-            try:
+            with suppress(EOFError, OSError):  # it died before it took the item
                 self._pipe.send((task.function, task.item))
                 if self._pipe.poll(_UNREADY_S):
                     self._pipe.recv()
                     return
                 self._process.kill()
-            except (EOFError, OSError):
-                pass
             self._replace()
             self._idle_deaths += 1
             if self._idle_deaths > _MOST_IDLE_DEATHS:
