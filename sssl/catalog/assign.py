@@ -130,15 +130,19 @@ def _groups(tracks: pa.Table, salt: str = "") -> _Groups:
 
 
 def _classes(label: pa.ChunkedArray, of_track: Ints, groups: int) -> Ints:
+    """Return the most common label of each group [G] as its place in the order of names, the first of several that
+    are as common; -1 for a group without any."""
     names = pa.array(sorted(label.drop_null().unique().to_pylist()), pa.string())
     codes = pc.fill_null(pc.index_in(label, names), _NONE).to_numpy()
     labelled = codes >= 0
-    pairs, counts = np.unique(of_track[labelled] * np.int64(len(names)) + codes[labelled], return_counts=True)
+    # A pair of group and label as one number, since NumPy counts numbers.
+    pair_of_track = of_track[labelled] * np.int64(len(names)) + codes[labelled]
+    pairs, counts = np.unique(pair_of_track, return_counts=True)
     group, code = np.divmod(pairs, max(1, len(names)))
-    best = np.lexsort((code, -counts, group))
-    found, first = np.unique(group[best], return_index=True)
+    most_common_first = np.lexsort((code, -counts, group))
+    found, first = np.unique(group[most_common_first], return_index=True)
     class_of = np.full(groups, _NONE)
-    class_of[found] = code[best][first]
+    class_of[found] = code[most_common_first][first]
     return class_of
 
 

@@ -92,22 +92,33 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
     Where there was no round after the warm-up, its scores rank the segments and nothing counts as flagged.
     """
     rows = labelled_segments(store, snapshot, truth_csv)
-    wrong, flagged = rows["true_label"] != rows["inherited_label"], rows["partition"] == "noisy"
-    ranked = rows["loss"].notna()
-    both = wrong[ranked].nunique() == 2
+    true, inherited, relabelled = rows["true_label"], rows["inherited_label"], rows["label"]
+    wrong = true != inherited
+    flagged = rows["partition"] == "noisy"
+    auc, average_precision = _ranking(wrong, rows["loss"])
     return WrongSegments(
         round=last_split(snapshot).round or 0,
         segments=len(rows),
         wrong=int(wrong.sum()),
         flagged=int(flagged.sum()),
         found=int((wrong & flagged).sum()),
-        auc=float(roc_auc_score(wrong[ranked], rows["loss"][ranked])) if both else None,
-        average_precision=float(average_precision_score(wrong[ranked], rows["loss"][ranked])) if both else None,
-        relabelled_right=int((wrong & (rows["label"] == rows["true_label"])).sum()),
-        relabelled_wrong=int((~wrong & (rows["label"] != rows["true_label"])).sum()),
-        segment_accuracy_before=float((rows["inherited_label"] == rows["true_label"]).mean()),
-        segment_accuracy_after=float((rows["label"] == rows["true_label"]).mean()),
+        auc=auc,
+        average_precision=average_precision,
+        relabelled_right=int((wrong & (relabelled == true)).sum()),
+        relabelled_wrong=int((~wrong & (relabelled != true)).sum()),
+        segment_accuracy_before=float((inherited == true).mean()),
+        segment_accuracy_after=float((relabelled == true).mean()),
     )
+
+
+def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | None]:
+    """Return AUC and average precision of wrong segments [N] by their loss [N], where it is known; None for both
+    where all segments are alike, so that there is nothing to tell apart."""
+    ranked = loss.notna()
+    wrong, loss = wrong[ranked], loss[ranked]
+    if wrong.nunique() < 2:
+        return None, None
+    return float(roc_auc_score(wrong, loss)), float(average_precision_score(wrong, loss))
 
 
 def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
