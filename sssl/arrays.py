@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -27,7 +26,8 @@ def real_lists(table: pa.Table, name: str) -> Floats:
 
 def track_numbers(table: pa.Table) -> NDArray[np.int64]:
     """Number the tracks of a table's rows [N] from 0."""
-    return np.asarray(pd.factorize(table["track_id"].to_pandas())[0], dtype=np.int64)
+    encoded = table["track_id"].combine_chunks().dictionary_encode()
+    return np.asarray(encoded.indices.to_numpy(), dtype=np.int64)
 
 
 def posteriors(scores: pa.Table, classes: int) -> Floats:
@@ -56,7 +56,14 @@ def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np
 def inherited_indices(rows: pa.Table, tracks: Iterable[Catalog], classes: Sequence[str]) -> NDArray[np.int64]:
     """Return the positions [N] of the labels that rows have from their tracks, -1 where there is none."""
     labels = {t.track_id: classes.index(t.label) for t in tracks if t.label is not None}
-    return np.array([labels.get(track_id, -1) for track_id in rows["track_id"].to_pylist()], dtype=np.int64)
+    return of_tracks(rows, labels)
+
+
+def of_tracks(rows: pa.Table, numbers: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return for each row [N] the number of its track, -1 where the track has none."""
+    encoded = rows["track_id"].combine_chunks().dictionary_encode()
+    by_track = [numbers.get(track_id, -1) for track_id in encoded.dictionary.to_pylist()]
+    return np.array(by_track, dtype=np.int64)[encoded.indices.to_numpy()]
 
 
 def fitted_to(tracks: Iterable[Catalog]) -> list[Catalog]:

@@ -129,8 +129,11 @@ class Job:
 
     def write(self, part: int, tables: dict[str, pa.Table], summary: Summary) -> Receipt:
         """Write a part of each table, then its receipt: from then on the part is done."""
-        files = {p.table: self.store.write_part(p.table, p.generation, part, tables[p.table]) for p in self.planned}
-        return self.finish(part, files, summary)
+        return self.finish(part, self.write_files(part, tables), summary)
+
+    def write_files(self, part: int, tables: dict[str, pa.Table]) -> dict[str, PartFile]:
+        """Write a part of each table; it is not done yet."""
+        return {p.table: self.store.write_part(p.table, p.generation, part, tables[p.table]) for p in self.planned}
 
     def finish(self, part: int, files: dict[str, PartFile], summary: Summary) -> Receipt:
         """Write the receipt of a part whose files are there, maybe since an earlier generation.

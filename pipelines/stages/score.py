@@ -24,13 +24,13 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.score_part import PartScores, WriterProcesses, write
 from schemas import Catalog
 from schemas.records import dump
-from schemas.summaries import ModelsSummary
 from sssl.config import require
 from sssl.model.ensemble import load
 from sssl.model.score import posteriors
-from sssl.model.scores import folds_of, scores_table, summarize_scores
+from sssl.model.scores import folds_of
 from sssl.model.settings import ScoreConfig
 from sssl.model.stream import GPU_BATCH, MOST_READERS, Rows, StreamScorer
 from sssl.presets import PresetName
@@ -92,6 +92,7 @@ class PartScorer:
         self._job, self._settings, self._threads = job, settings, threads
         self._model = load(job.store.read_file(job.input("models").files[0]))
         self._gpus = gpus()
+        self._writers = WriterProcesses() if self._gpus else None
         self._turn = Lock()
         LOGGER.info("scoring on %s", describe())
 
@@ -127,16 +128,12 @@ class PartScorer:
     def _read(self, ref: PartRef) -> Rows:
         segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
         tracks = self._job.tracks(ref)
-        folds = folds_of(segments["track_id"].to_pylist(), tracks, self._settings)
+        folds = folds_of(segments, tracks, self._settings)
         return Rows(log_mels(segments), folds, (segments.select(["track_id", "segment_index"]), tracks))
 
     def _write(self, ref: PartRef, about: tuple[pa.Table, list[Catalog]], found: NDArray[np.float32]) -> Receipt:
-        """Write the scores of a part."""
-        (segments, tracks), job = about, self._job
-        assert job.round is not None
-        model_id = job.input("models").about(ModelsSummary).model_id
-        scores = scores_table(segments, found, tracks, job.classes, job.round, model_id)
-        return job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, job.classes))
+        scores = PartScores(self._job, ref.part, *about, found)
+        return write(scores) if self._writers is None else self._writers.write(scores)
 
 
 def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog, Score, arrow_schema
 from schemas.summaries import ScoresSummary, confusions_of
-from sssl.arrays import Floats, inherited_indices
+from sssl.arrays import Floats, inherited_indices, of_tracks
 from sssl.model.settings import ScoreConfig
 
 _SCHEMA = arrow_schema(Score)
@@ -45,10 +44,10 @@ def scores_table(
     )
 
 
-def folds_of(track_ids: Sequence[str], tracks: Sequence[Catalog], config: ScoreConfig) -> NDArray[np.int64]:
+def folds_of(segments: pa.Table, tracks: Sequence[Catalog], config: ScoreConfig) -> NDArray[np.int64]:
     """Return for each segment [N] the fold whose member scores it, -1 where all do: no member trained on its track."""
-    fold = {t.track_id: t.fold if t.split == "train" or not config.average_members else -1 for t in tracks}
-    return np.array([fold[track_id] for track_id in track_ids], dtype=np.int64)
+    fold = {t.track_id: t.fold for t in tracks if t.split == "train" or not config.average_members}
+    return of_tracks(segments, fold)
 
 
 def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> ScoresSummary:
@@ -75,11 +74,12 @@ def by_track(scores: pa.Table) -> dict[str, Floats]:
     if not len(finite):
         return {}
     rows = finite["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(finite), -1)
-    number, tracks = pd.factorize(finite["track_id"].to_pandas())
+    encoded = finite["track_id"].combine_chunks().dictionary_encode()
+    number = encoded.indices.to_numpy()
     order = np.argsort(number, kind="stable")
     ends = np.cumsum(np.bincount(number))
     grouped = np.split(rows[order].astype(np.float64), ends[:-1])
-    return dict(zip(tracks, grouped, strict=True))
+    return dict(zip(encoded.dictionary.to_pylist(), grouped, strict=True))
 
 
 def _lists(probabilities: NDArray[np.float32], null: NDArray[np.bool_]) -> pa.Array:

@@ -8,6 +8,7 @@ import os
 import pickle
 import resource
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -270,9 +271,8 @@ def _set_up(watched: Connection, memory_mb: int | None) -> None:
     """Prepare a process of the pool: it dies with whoever made the pool, uses one torch thread, and keeps to its
     memory limit."""
     _die_when_closed(watched)
-    import torch  # here, so that whoever only wants the limits need not load it
-
-    torch.set_num_threads(1)  # the pool is the parallelism; torch's own threads would fight it
+    if torch := sys.modules.get("torch"):  # what does without it need not wait for it
+        torch.set_num_threads(1)  # the pool is the parallelism; torch's own threads would fight it
     if memory_mb is not None:
         pages = int(Path("/proc/self/statm").read_text().split()[5])
         limit = pages * resource.getpagesize() + memory_mb * (1 << 20)

@@ -46,7 +46,9 @@ from sssl.model.train import train, train_together
 from sssl.model.trainer import Training
 from sssl.runtime.device import describe
 from sssl.runtime.distributed import Ranks
-from sssl.store.folder import Manifest, PartFile, Snapshot, Store
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, PartFile, Snapshot
+from sssl.store.parquet import part_bytes
 from sssl.store.tensors import tensor_column, tensor_metadata, tensors
 
 MEL = MelConfig()
@@ -127,7 +129,7 @@ def _eight_bits(values):
     return ((values.astype(np.float32) + 90) * 2).round().clip(0, 255).astype(np.uint8)
 
 
-COMPRESSION = {"binary": "none", "binary lz4": "lz4", "list": "zstd", "8-bit": "none"}
+COMPRESSION = {"binary lz4": "lz4", "list": "zstd", "8-bit": "none"}
 
 
 def make(root, tracks, encoding, labelled, log_mel_of):
@@ -148,9 +150,16 @@ def make(root, tracks, encoding, labelled, log_mel_of):
         path = f"features/bench/part-{part:05d}.parquet"
         ids = np.repeat([track.track_id for track in own], SEGMENTS_A_TRACK)
         table = features_table(ids, log_mel_of(own), encoding.split()[0])
-        pq.write_table(
-            table, f"{root}/{path}", compression=COMPRESSION[encoding], use_dictionary=["track_id"], row_group_size=PART
-        )
+        if encoding == "binary":
+            Path(root, path).write_bytes(part_bytes(table))  # as the segment stage writes it
+        else:
+            pq.write_table(
+                table,
+                f"{root}/{path}",
+                compression=COMPRESSION[encoding],
+                use_dictionary=["track_id"],
+                row_group_size=PART,
+            )
         return part, PartFile(path, len(ids), Path(root, path).stat().st_size, "0" * 64)
 
     with ThreadPoolExecutor(8) as threads:

@@ -45,8 +45,9 @@ def test_all_members_score_what_none_trained_on(model):
 
 def test_only_train_tracks_are_left_to_one_member():
     tracks = [track("a", "Q1"), track("b", "Q1", "test"), track("c", None)]
-    assert folds_of(["a", "a", "b", "c"], tracks, ScoreConfig()).tolist() == [0, 0, -1, -1]
-    assert folds_of(["a", "b", "c"], tracks, ScoreConfig(average_members=False)).tolist() == [0, 0, 0]
+    segments = pa.table({"track_id": ["a", "a", "b", "c"]})
+    assert folds_of(segments, tracks, ScoreConfig()).tolist() == [0, 0, -1, -1]
+    assert folds_of(segments, tracks, ScoreConfig(average_members=False)).tolist() == [0, 0, 0, 0]
 
 
 def test_scores_do_not_depend_on_the_number_of_threads(model):
