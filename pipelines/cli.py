@@ -21,6 +21,7 @@ COMMANDS = {
     "estimate": "say what a run would take in hours, storage and money",
     "import": "make a catalog of a published data set: 4Q, PMEmo, EmoMusic, DEAM",
     "segment": "decode tracks and cut them into log-mel segments",
+    "embed": "embed every segment by a pretrained network",
     "relabel": "split segments into confident and noisy, write a round's labels",
     "train": "train a round's model on its labels",
     "score": "score every segment with a round's model",
@@ -41,7 +42,7 @@ COMMANDS = {
 }
 
 LOGGER = logging.getLogger(__name__)
-_STAGES = frozenset({"segment", "relabel", "train", "score", "judge", "songs"})
+_STAGES = frozenset({"segment", "embed", "relabel", "train", "score", "judge", "songs"})
 _MODULES = {"import": "importers", "mlflow-sync": "mlflow_sync"}  # names that no module can have
 
 

@@ -3,10 +3,12 @@
 from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_doc, table_name, to_arrow
 from schemas.compat import READABLE_VERSIONS, conform, version_of
 from schemas.reasons import REASONS, Reason, Status
-from schemas.tables import TABLES, Catalog, Feature, Label, Ledger, Round, Score, Segment, Song
+from schemas.segments import Embedding, Feature, Segment
+from schemas.tables import OPTIONAL, TABLES, Catalog, Label, Ledger, Round, Score, Song
 from schemas.views import VIEWS
 
 __all__ = [
+    "OPTIONAL",
     "READABLE_VERSIONS",
     "REASONS",
     "SCHEMA_VERSION",
@@ -14,6 +16,7 @@ __all__ = [
     "VIEWS",
     "Catalog",
     "Column",
+    "Embedding",
     "Feature",
     "Label",
     "Ledger",

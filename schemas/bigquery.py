@@ -12,7 +12,7 @@ _INTRO = f"""-- Generated from schemas/tables.py by `make docs`; schema version 
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
 --   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
--- Tensors (features.log_mel) are bytes here, too: docs/tables.md says how NumPy reads them.
+-- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how NumPy reads them.
 """
 
 _TENSOR = pa.binary()

@@ -16,7 +16,7 @@ _TABLES_INTRO = f"""# Tables
 
 Generated from `schemas/`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
 `OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
-`sssl sql` shows them as views. Rows of `segments` and `features` are in the same order in the files of a part. Times count
+`sssl sql` shows them as views. Rows of `segments`, `features` and `embeddings` are in the same order in the files of a part. Times count
 from the track's start. **Bold** columns are the key.
 
 Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
@@ -42,6 +42,8 @@ about = json.loads(table.schema.metadata[b"sssl.log_mel"])
 log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(-1, *about["shape"])
 ```
 
+`embeddings.embedding`, in folders that have a front-end ([embeddings.md](embeddings.md)), is read likewise, by `sssl.embedding`.
+
 ## Tables in other programs
 
 The folder of a generation has Parquet files and `_manifest.json`, which programs that take a folder pass over; `scores`,
@@ -62,7 +64,7 @@ The folder of a generation has Parquet files and `_manifest.json`, which program
 parts, sorted by track and segment. Sorting columns, page index and a bloom filter on `track_id` lead to one track; pages
 have checksums. The same rows by part, as stages read and write them, lie under `OUTPUT/_parts/`.
 
-`segments` and `features` have a file per part. A run on a grown catalog keeps the files of parts that did not change, in the
+`segments`, `features` and `embeddings` have a file per part. A run on a grown catalog keeps the files of parts that did not change, in the
 folders of earlier generations: for these tables take the paths that `files` lists. It also takes a whole table of an
 output of schema version 5 or earlier, whose folders are not made for other programs.
 """

@@ -70,6 +70,18 @@ class LedgerSummary(Summary):
 
 
 @dataclass(frozen=True)
+class EmbeddingsSummary(Summary):
+    """Of embeddings: for which segments there is none."""
+
+    tracks: int = 0
+    segments: int = 0
+    missing: int = 0
+    """Segments without an embedding."""
+    reasons: ByName = field(default_factory=dict)
+    """Tracks by reason, of those that lack an embedding for a segment."""
+
+
+@dataclass(frozen=True)
 class LabelsSummary(Summary):
     """Of a round's labels: segments of train tracks by partition, locked and unlabelled ones of all tracks."""
 
@@ -147,6 +159,7 @@ SUMMARIES: dict[str, type[Summary]] = {
     "ledger": LedgerSummary,
     "segments": LedgerSummary,
     "features": LedgerSummary,
+    "embeddings": EmbeddingsSummary,
     "labels": LabelsSummary,
     "models": ModelsSummary,
     "scores": ScoresSummary,

@@ -8,6 +8,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from schemas.columns import column
+from schemas.segments import SEGMENT_INDEX, TRACK_ID, Embedding, Feature, Segment
 
 _TEXT = pa.string()
 _INT = pa.int32()
@@ -15,8 +16,6 @@ _REAL = pa.float32()
 _FLAG = pa.bool_()
 _REALS = pa.list_(pa.float32())
 
-_TRACK_ID = "The track's id, as in the catalog."
-_SEGMENT_INDEX = "0-based position of the segment in its track."
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
 _INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise)"
@@ -64,7 +63,7 @@ class Ledger:
 
     NAME: ClassVar[str] = "ledger"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
     status: str = column(
         _TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).", example="partial"
     )
@@ -99,65 +98,13 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """One row a segment of a usable track: where it lies and how it sounds. Written by `segment`."""
-
-    NAME: ClassVar[str] = "segments"
-
-    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
-    start_s: float = column(_REAL, "Where the segment starts.", unit="s", example=12.0)
-    level_db: float = column(_REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale", example=-18.5)
-    band_level_db: list[float] = column(
-        _REALS,
-        "Mean of the log-mel over its frames, by mel band; the reals of half precision.",
-        unit="dB re full scale",
-        example=[-29.75, -39.5],
-    )
-    sound_db: list[float] | None = column(
-        _REALS,
-        "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over"
-        " the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment, whose"
-        " log-mel then tells it.",
-        unit="dB",
-        nullable=True,
-        example=[-29.75, -39.5, 1.75, 1.0, 3.5, 1.75],
-    )
-    sound: list[float] | None = column(
-        _REALS,
-        "Timbre, tonality, rhythm, dynamics and texture as numbers; docs/sound.md defines them, and the file's metadata"
-        " names them in their order (`sssl.sound`). Null where the folder is from before there was this column, or was"
-        " made with `--sound-version 0`.",
-        nullable=True,
-        example=[0.25, -1.5],
-    )
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One row a segment, in the order of `segments`: its log-mel spectrogram. Written by `segment`."""
-
-    NAME: ClassVar[str] = "features"
-
-    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
-    log_mel: bytes = column(
-        None,
-        "Log-mel power spectrogram [mels, frames] of half-precision reals, little-endian, row by row. Type, shape "
-        "and the parameters of the transform are JSON in the file's metadata, as `sssl.log_mel`.",
-        unit="dB re full scale",
-        example=[[-31.5, -28.0], [-40.25, -38.5]],
-    )
-
-
-@dataclass(frozen=True)
 class Score:
     """One row a segment and round: the posterior of the round's model. Written by `score`."""
 
     NAME: ClassVar[str] = "scores"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
+    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
     round: int = column(_INT, _ROUND, key=True, example=1)
     probabilities: list[float] | None = column(
         _REALS,
@@ -184,8 +131,8 @@ class Label:
 
     NAME: ClassVar[str] = "labels"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, _SEGMENT_INDEX, key=True, example=4)
+    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
     round: int = column(_INT, _ROUND, key=True, example=1)
     inherited_label: str | None = column(_TEXT, "The track's label.", nullable=True, example="Q1")
     loss: float | None = column(
@@ -380,7 +327,7 @@ class Song:
 
     NAME: ClassVar[str] = "songs"
 
-    track_id: str = column(_TEXT, _TRACK_ID, key=True, example="track001")
+    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
     label: str = column(_TEXT, "Most probable emotion of the track.", example="Q1")
     confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.", example=0.875)
     probabilities: list[float] = column(
@@ -434,5 +381,8 @@ class Song:
 
 
 TABLES: dict[str, type] = {
-    table.NAME: table for table in (Catalog, Ledger, Segment, Feature, Score, Label, Round, Song)
+    table.NAME: table for table in (Catalog, Ledger, Segment, Feature, Embedding, Score, Label, Round, Song)
 }
+
+OPTIONAL = ("embeddings",)
+"""Tables that a folder has only where they were asked for."""

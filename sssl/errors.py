@@ -8,6 +8,10 @@ class ConfigError(Exception):
     """A setting that makes no sense; the message says which, its value and what is expected."""
 
 
+class FrontEndError(ConfigError):
+    """A pretrained network that cannot be used as a front-end; the message says what is wrong with it."""
+
+
 class StoreError(Exception):
     """An output folder that cannot be used as asked."""
 

@@ -15,6 +15,7 @@ from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
+from sssl.embedding.table import summarize_embeddings
 from sssl.errors import StoreError
 from sssl.labels.comparison import summarize_both
 from sssl.labels.relabel import summarize_labels
@@ -27,7 +28,7 @@ from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_n
 from sssl.store.pointer import LATEST
 from sssl.words import counted
 
-_BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger")
+_BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
 
 
@@ -147,6 +148,9 @@ class _Rewriting:
             case "segments" | "features" | "ledger":
                 # Anew: a retry in vain leaves the segments of an earlier ledger.
                 return dump(replace(self.in_ledger, cpu_s=old.cpu_s))
+            case "embeddings":
+                gone = summarize_embeddings(pa.concat_tables(left_out), self.gone)
+                return self._without(old, gone)
             case "labels":
                 return self._without(old, summarize_labels(pa.concat_tables(left_out), self.gone, self.classes))
             case "scores":

@@ -38,6 +38,7 @@ ROOMS = (
     "sssl.store",
     "sssl.catalog",
     "sssl.audio",
+    "sssl.embedding",
     "sssl.datasets",
     "sssl.model",
     "sssl.labels",

@@ -3,7 +3,7 @@
 --   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
 -- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
 --   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
--- Tensors (features.log_mel) are bytes here, too: docs/tables.md says how NumPy reads them.
+-- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how NumPy reads them.
 
 CREATE TABLE IF NOT EXISTS `catalog` (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id: unique, chosen by the user."),
@@ -58,6 +58,16 @@ CREATE TABLE IF NOT EXISTS `features` (
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
 OPTIONS (description = "One row a segment, in the order of `segments`: its log-mel spectrogram. Written by `segment`.");
+
+CREATE TABLE IF NOT EXISTS `embeddings` (
+  `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
+  `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
+  `embedding` BYTES OPTIONS (description = "Embedding [D] of half-precision reals, little-endian; null where there is a `reason`. Type, shape and the front-end are JSON in the file's metadata, as `sssl.embedding`."),
+  `reason` STRING OPTIONS (description = "Why there is no embedding: `non-finite` where the network gave none, or the code of what is wrong with the file by now (docs/reasons.md)."),
+  PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
+)
+OPTIONS (description = "One row a segment, in the order of `segments`: what a pretrained network makes of its samples.
+    Written by `embed`, where there is a front-end (docs/embeddings.md).");
 
 CREATE TABLE IF NOT EXISTS `scores` (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),

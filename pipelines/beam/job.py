@@ -24,7 +24,7 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
 from sssl.store.tensors import log_mels
 
-_ALIGNED = ("segments", "features", "scores")
+_ALIGNED = ("segments", "features", "embeddings", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
 
 

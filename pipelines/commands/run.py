@@ -15,13 +15,14 @@ import pyarrow as pa
 
 from pipelines.commands import report
 from pipelines.commands.outcome import outcome
-from pipelines.stages import judge, relabel, score, segment, songs, train
+from pipelines.stages import embed, judge, relabel, score, segment, songs, train
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.previous import TABLES
 from schemas import Round
-from schemas.records import dump
+from schemas.records import dump, later
 from schemas.summaries import SongsSummary
+from sssl.embedding.settings import EmbedConfig
 from sssl.evaluate.sections import read_sections
 from sssl.labels.findings import Findings
 from sssl.metrics import quality
@@ -51,6 +52,7 @@ class Config:
     preset: PresetName = "guarded"
     """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
     segment: segment.Settings = field(default_factory=segment.Settings)
+    embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())
     method: Preset = GUARDED
     songs: SongConfig = field(default_factory=SongConfig)
     truth: str | None = None
@@ -68,6 +70,8 @@ def run(context: Context, config: Config) -> Context:
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
+    asked = config.embed.front_end is not None
+    front_end = embed.check(config.embed, config.segment.cut.segment_s) if asked else None
 
     def labels_suffice(tracks: pa.Table) -> None:
         train.check_labels(tracks, config.segment.deal, config.method.train)
@@ -79,9 +83,13 @@ def run(context: Context, config: Config) -> Context:
     context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
     train.check(context.snapshot, config.method.train)
+    if front_end:
+        context = embed.run(context, front_end, retry=config.segment.again.asks_ledger)
     method = replace(config.method, train=replace(config.method.train, init=named))
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
     params = dump(replace(config, output=store.root, mlflow_uri=None, method=method))
+    if front_end:
+        params["embed"] = front_end.described()
     key = digest_of([context.snapshot.get("catalog").ref, params])[:12]
     tracker = Tracker(store, config.mlflow_uri, key, params)
     with tracker.whole():

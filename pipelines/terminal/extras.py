@@ -9,6 +9,7 @@ PACKAGES = {
     "mlflow": ("mlflow",),
     "export": ("jams", "mutagen"),
     "evaluate": ("cleanlab",),
+    "onnx": ("onnxruntime",),
     "report": _OF_REPORT,
     "run": (*_OF_WORK, *_OF_REPORT),
 }

@@ -68,32 +68,39 @@ def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig, sound: int | Non
     becomes a status and a reason, never an exception."""
     info: AudioInfo | None = None
     try:
-        with _open(track.uri) as source:
+        with opened_audio(track.uri) as source:
             decoder = Decoder(source, mel.rate_hz, max_s=gate.max_s)
             info = decoder.info
             cut, dropped = _cut(decoder, mel, bool(sound))
-    except AudioError as error:
-        return CutTrack(ledger_row(track, Status.FAILED, error.reason, error.detail, info))
-    # Details leave the URI out: it may carry a signature, and the catalog has it.
-    except FileNotFoundError as error:
-        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_found(error)))
-    except MemoryError:
-        return CutTrack(ledger_row(track, Status.FAILED, "decoder-memory", "out of memory while decoding", info))
-    except OSError as error:
-        return CutTrack(ledger_row(track, Status.FAILED, *_why_not_read(error), info))
-    except UnsupportedUri as error:
-        return CutTrack(ledger_row(track, Status.FAILED, "unsupported-uri", str(error)))
     except Exception as error:  # noqa: BLE001
         # What decoders and torch raise has no end; one track must not stop the others.
-        out_of_memory = "allocate memory" in str(error)
-        reason = "decoder-memory" if out_of_memory else "decoder-error"
-        return CutTrack(ledger_row(track, Status.FAILED, reason, f"{type(error).__name__} while decoding", info))
+        return CutTrack(ledger_row(track, Status.FAILED, *why_unusable(error), info))
     found, loudest_db = len(cut.segment_index), float(cut.level_db.max(initial=-np.inf))
     verdict = judge(Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate)
     if not verdict.usable:
         return CutTrack(ledger_row(track, Status.FAILED, verdict.reason, verdict.detail, info))
     status = Status.PARTIAL if verdict.reason else Status.OK
     return CutTrack(ledger_row(track, status, verdict.reason, verdict.detail, info, found), cut)
+
+
+def why_unusable(error: Exception) -> tuple[str, str]:
+    """Return reason and detail of what opening or decoding a track raised.
+
+    Details leave the URI out: it may carry a signature, and the catalog has it.
+    """
+    match error:
+        case AudioError():
+            return error.reason, error.detail
+        case FileNotFoundError():
+            return _why_not_found(error)
+        case MemoryError():
+            return "decoder-memory", "out of memory while decoding"
+        case OSError():
+            return _why_not_read(error)
+        case UnsupportedUri():
+            return "unsupported-uri", str(error)
+    reason = "decoder-memory" if "allocate memory" in str(error) else "decoder-error"
+    return reason, f"{type(error).__name__} while decoding"
 
 
 def ledger_row(
@@ -175,7 +182,7 @@ def _lists(values: NDArray[np.float32]) -> pa.ListArray:
 
 
 @contextmanager
-def _open(uri: str) -> Iterator[str | BinaryIO]:
+def opened_audio(uri: str) -> Iterator[str | BinaryIO]:
     """Give a local path as it is (decoders read it fastest themselves), anything else as a seekable stream."""
     path = local_path(uri)
     if path is None:

@@ -15,7 +15,7 @@ from rows import a_track
 
 from schemas.records import dump
 from sssl.arrays import real_lists
-from sssl.audio.cut import _open, cut_track, features_table, segments_table
+from sssl.audio.cut import cut_track, features_table, opened_audio, segments_table
 from sssl.audio.decode import Decoder
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -241,7 +241,7 @@ def test_a_bucket_that_fails_in_the_middle_of_a_track_is_no_damage(cloud, tmp_pa
     uri = f"{cloud.make_bucket()}/a.wav"
     soundfile.write(tmp_path / "a.wav", noise(600), RATE_HZ)
     file_system(uri)[0].put_file(str(tmp_path / "a.wav"), uri)
-    with _open(uri) as source:
+    with opened_audio(uri) as source:
         decoder = Decoder(source, RATE_HZ)
         with cloud.failing(1.0, kinds=["418"]), pytest.raises(OSError, match="HttpError of the storage client"):
             list(decoder.blocks())

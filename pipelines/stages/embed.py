@@ -1,0 +1,371 @@
+"""Embed every segment by a pretrained network, the front-end.
+
+sssl embed --output OUTPUT --front-end onnx:PATH [flags] [-- beam options]
+
+Embeddings are named after weights and contract. A track whose segments are as they were keeps its own, and what learns
+from embeddings never makes them again.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+from numpy.typing import NDArray
+
+from pipelines.beam.execute import in_process, run_job
+from pipelines.beam.job import Job, PartRef, read_manifest
+from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
+from pipelines.terminal.console import console
+from schemas import REASONS, Catalog
+from schemas.summaries import EmbeddingsSummary
+from sssl.audio.integrity import GateConfig
+from sssl.audio.mel import MelConfig
+from sssl.embedding.contract import FrontEnd
+from sssl.embedding.decoding import Wave, decode_wave
+from sssl.embedding.embedder import Embedder
+from sssl.embedding.settings import EmbedConfig, Origin
+from sssl.embedding.table import embeddings_of, embeddings_table, summarize_embeddings
+from sssl.runtime.device import require_gpu
+from sssl.runtime.machine import cores
+from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
+from sssl.store.folder import Store
+from sssl.store.layout import ref_of_manifest
+from sssl.store.manifest import Manifest, PartFile, Receipt
+
+_AHEAD = 2
+"""Tracks per process that are decoded, or wait for it, while others are embedded."""
+_PARTS_AT_ONCE = 256
+"""Parts that a worker takes at once, so that it need not stop between them. Each is done when it is written."""
+_RETRIED = "retried"
+"""In the config of embeddings: how often those that were missing were tried again."""
+_OF_AUDIO = ("segment_index", "level_db", "band_level_db")
+"""Columns of a segment that are others if its audio is another."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where tracks are decoded and the network runs: no row depends on it."""
+
+    processes: int | None = None
+    """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
+    threads: int | None = None
+    """Threads of the network a worker; default: one a core where Beam runs in this process, else one."""
+    accelerator: str | None = None
+    """Accelerator that the step with the network, and no other, asks Dataflow for; default: none. For example
+    `type:nvidia-l4;count:1;install-nvidia-driver`."""
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Embed every segment by a pretrained network."""
+
+    output: str
+    """Output folder of the segment stage."""
+    settings: EmbedConfig = field(default_factory=EmbedConfig)
+    retry: bool = False
+    """Try again what has no embedding, such as tracks whose file could not be read."""
+    placement: Placement = field(default_factory=Placement)
+
+
+class Before(NamedTuple):
+    """Embeddings by the same front-end that were made before, by their ref, and the segments that they are of."""
+
+    embeddings: str
+    segments: str
+
+
+class Task(NamedTuple):
+    """What every worker is told."""
+
+    job: Job
+    front_end: FrontEnd
+    before: Before | None
+    retry: bool
+    placement: Placement
+
+
+class _Plan(NamedTuple):
+    """A part: its tracks, the segments of each, the embeddings that are kept, and whose are to be made."""
+
+    ref: PartRef
+    tracks: list[Catalog]
+    segments: pa.Table
+    of_track: dict[str, pa.Table]
+    kept: dict[str, pa.Table]
+
+    @property
+    def todo(self) -> list[Catalog]:
+        return [t for t in self.tracks if t.track_id in self.of_track and t.track_id not in self.kept]
+
+
+class _Found(NamedTuple):
+    """Embeddings [N, D] of a track, and why a segment has none."""
+
+    embeddings: NDArray[np.float16]
+    reasons: Sequence[str | None]
+
+
+class PartEmbedder:
+    """A front-end, loaded, with processes that decode for it; embeds parts."""
+
+    def __init__(self, task: Task, threads: int, processes: int) -> None:
+        self._job, self._before, self._task, self._processes = task.job, task.before, task, processes
+        segments = self._job.input("segments")
+        self._cut, self._gate = segments.settings(MelConfig, "cut"), segments.settings(GateConfig, "gate")
+        on_gpu = task.placement.accelerator is not None
+        if on_gpu and task.front_end.reference.kind != "onnx":
+            require_gpu(f"--accelerator {task.placement.accelerator}")
+        self._embedder = Embedder(task.front_end, self._cut.segment_s, threads, on_gpu)
+
+    def embed(self, refs: Iterable[PartRef]) -> Iterator[Receipt]:
+        """Embed parts and write their embeddings; one that is done since it was listed stays as it is."""
+        pool = IsolatedPool(self._processes, self._task.placement.limits, preload="sssl.embedding.decoding")
+        try:
+            with TemporaryDirectory(prefix="sssl-embed-") as folder:
+                decode = partial(decode_wave, rate_hz=self._embedder.rate_hz, max_s=self._gate.max_s, folder=folder)
+                yield from self._embed(refs, pool, decode)
+        finally:
+            pool.close()
+
+    def _embed(self, refs: Iterable[PartRef], pool: IsolatedPool, decode: Any) -> Iterator[Receipt]:
+        """Embed part after part while the tracks that follow are decoded, also those of the next part."""
+        plans: deque[_Plan | Receipt] = deque()
+
+        def tracks() -> Iterator[Catalog]:
+            for ref in refs:
+                plans.append(self._job.receipt(ref.part) or self._as_before(ref) or self._plan(ref))
+                if isinstance(plans[-1], _Plan):
+                    yield from plans[-1].todo
+
+        waves = _ahead(pool, decode, tracks(), _AHEAD * self._processes)
+        at_hand = next(waves, None)  # which plans the parts that it takes to come to a track
+        while plans:
+            plan = plans[0]
+            if isinstance(plan, Receipt):
+                yield plan
+            else:
+                made = {}
+                for track in plan.todo:
+                    assert at_hand is not None  # a wave, or why there is none, comes for each track
+                    made[track.track_id] = self._of_track(plan.of_track[track.track_id], at_hand)
+                    at_hand = next(waves, None)
+                yield self._write(plan, made)
+            plans.popleft()
+
+    def _of_track(self, segments: pa.Table, wave: Wave | Failure) -> _Found:
+        """Embed the segments of a track, which is deleted then."""
+        if wave.reason is not None:
+            nothing = np.full((len(segments), self._embedder.dimension), np.nan, np.float16)
+            return _Found(nothing, [wave.reason] * len(segments))
+        assert isinstance(wave, Wave)
+        start_s = segments["segment_index"].to_numpy() * self._cut.start_distance_s
+        with wave.samples() as samples:
+            return _Found(*self._embedder.embed(samples, start_s))
+
+    def _plan(self, ref: PartRef) -> _Plan:
+        segments = self._job.read(ref, "segments", ["track_id", *_OF_AUDIO])
+        of_track = _by_track(segments)
+        return _Plan(ref, self._job.tracks(ref), segments, of_track, self._kept(ref, of_track))
+
+    def _as_before(self, ref: PartRef) -> Receipt | None:
+        """Keep the file of a part whose segments are the same file as before; None if it is not so."""
+        file, segments = self._files_before(ref.part)
+        if file is None or segments is None or segments.sha256 != ref.files["segments"].sha256:
+            return None
+        rows = self._job.store.read_part(file, ["track_id", "reason"])
+        if self._task.retry and rows["reason"].null_count < len(rows):
+            return None
+        summary = summarize_embeddings(rows, self._job.tracks(ref))
+        return self._job.finish(ref.part, {"embeddings": file}, summary)
+
+    def _kept(self, ref: PartRef, of_track: dict[str, pa.Table]) -> dict[str, pa.Table]:
+        """Return the embeddings of before, by track, of those whose segments are as they were."""
+        file, segments = self._files_before(ref.part)
+        if file is None or segments is None:
+            return {}
+        store = self._job.store
+        before = _by_track(store.read_part(segments, ["track_id", *_OF_AUDIO]))
+        rows = _by_track(store.read_part(file))
+        return {
+            track_id: rows[track_id]
+            for track_id, own in of_track.items()
+            if track_id in before and track_id in rows and before[track_id].equals(own)
+            if not (self._task.retry and _may_succeed(rows[track_id]))
+        }
+
+    def _files_before(self, part: int) -> tuple[PartFile | None, PartFile | None]:
+        """Return a part's files of before, of embeddings and of segments; None for what is not there."""
+        if self._before is None:
+            return None, None
+        manifests = (read_manifest(self._job.store, ref) for ref in self._before)
+        files = (manifest.files.get(part) for manifest in manifests)
+        found = [file if file and self._job.store.exists(file.path) else None for file in files]
+        return found[0], found[1]
+
+    def _write(self, plan: _Plan, made: dict[str, _Found]) -> Receipt:
+        found = {track_id: made.get(track_id) or _as_found(plan.kept[track_id]) for track_id in plan.of_track}
+        empty = np.empty((0, self._embedder.dimension), np.float16)
+        table = embeddings_table(
+            plan.segments,
+            np.concatenate([empty, *(one.embeddings for one in found.values())]),
+            [reason for one in found.values() for reason in one.reasons],
+            self._task.front_end.of_rows(),
+        )
+        summary = summarize_embeddings(table, plan.tracks)
+        return self._job.write(plan.ref.part, {"embeddings": table}, summary)
+
+
+def _ahead(pool: IsolatedPool, decode: Any, tracks: Iterator[Catalog], most: int) -> Iterator[Wave | Failure]:
+    """Decode tracks in their order, so many of them ahead of whoever takes them."""
+    waiting: deque[Future[Wave | Failure]] = deque()
+    for track in tracks:
+        waiting.append(pool.submit(decode, track))
+        if len(waiting) > most:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _by_track(rows: pa.Table) -> dict[str, pa.Table]:
+    """Return the rows of each track, which lie in a row."""
+    track_ids = np.asarray(rows["track_id"].to_pylist(), dtype=object)
+    if not len(track_ids):
+        return {}
+    first = np.flatnonzero(np.concatenate([[True], track_ids[1:] != track_ids[:-1]]))
+    last = np.append(first[1:], len(track_ids))
+    return {track_ids[a]: rows.slice(a, b - a) for a, b in zip(first.tolist(), last.tolist(), strict=True)}
+
+
+def _as_found(rows: pa.Table) -> _Found:
+    return _Found(embeddings_of(rows).astype(np.float16), rows["reason"].to_pylist())
+
+
+def _may_succeed(rows: pa.Table) -> bool:
+    """Whether a track lacks embeddings for a reason other than what its network makes of it."""
+    return any(reason in REASONS and reason != "non-finite" for reason in rows["reason"].to_pylist())
+
+
+class PartModelHandler(ModelHandler[PartRef, Receipt, PartEmbedder]):
+    """RunInference over parts: a worker loads the front-end once, and writes the embeddings of parts."""
+
+    def __init__(self, task: Task, threads: int, processes: int) -> None:
+        super().__init__(min_batch_size=_PARTS_AT_ONCE, max_batch_size=_PARTS_AT_ONCE)
+        self._task, self._threads, self._processes = task, threads, processes
+
+    def load_model(self) -> PartEmbedder:
+        return PartEmbedder(self._task, self._threads, self._processes)
+
+    def run_inference(
+        self, batch: Sequence[PartRef], model: PartEmbedder, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Receipt]:
+        del inference_args  # part of the interface; our settings come with the handler
+        return list(model.embed(batch))
+
+    def get_metrics_namespace(self) -> str:
+        return "sssl-embed"
+
+
+def build(root: beam.Pipeline, task: Task, threads: int, processes: int) -> None:
+    """Wire the pipeline."""
+    job, accelerator = task.job, task.placement.accelerator
+    parts = root | ListParts(job) | SplitDone(job)
+    infer = RunInference(PartModelHandler(task, threads, processes))
+    if accelerator is not None:
+        infer = infer.with_resource_hints(accelerator=accelerator)
+    origin = root | "Origin" >> beam.Create([Origin.of(task.front_end)])
+    (parts.done, parts.todo | infer) | CommitParts(job, origin)
+
+
+def check(settings: EmbedConfig, segment_s: float) -> FrontEnd:
+    """Check that a front-end can be loaded, embeds segments of such a length, and may be used.
+
+    Raises:
+        FrontEndError: it does not; the message says why.
+        ImportError: what runs it is not installed.
+    """
+    front_end = settings.admitted()
+    Embedder(front_end, segment_s, threads=1)
+    return front_end
+
+
+def run(context: Context, front_end: FrontEnd, placement: Placement | None = None, retry: bool = False) -> Context:
+    """Run the stage with a front-end that was checked, and return the context with the embeddings."""
+    store, snapshot = context.store, context.snapshot
+    placement = placement or Placement()
+    tell(f"front-end {front_end.name}: {front_end.licence}")
+    inputs = [snapshot.get("catalog"), snapshot.get("segments")]
+    known = _known(store, front_end, inputs[1])
+    attempts = [made for made in known if _is_of(made, inputs)]
+    if attempts:
+        # After a retry in vain all that was made from the embeddings before it stands.
+        done = next(made for made in attempts if made.digest == attempts[-1].digest)
+        if not (retry and done.about(EmbeddingsSummary).missing):
+            tell("embed: done before")
+            return context.add(done)
+    history = {_RETRIED: _retries(attempts[-1]) + 1} if attempts else {}
+    job = Job.of(store, "embed", ("embeddings",), front_end.of_rows() | history, inputs)
+    last = attempts[-1] if attempts else max(known, key=lambda made: made.created_at, default=None)
+    before = None if last is None else _before(last)
+    task = Task(job, front_end, before, retry, placement)
+    here = cores() if in_process(context.beam_args) else 1
+    threads, processes = placement.threads or here, placement.processes or here
+    (made,) = run_job(job, lambda root: build(root, task, threads, processes), context.beam_args)
+    return context.add(done if attempts and made.digest == done.digest else made)
+
+
+def tell(sentence: str) -> None:
+    console.print(sentence, markup=False, soft_wrap=True)
+
+
+def _known(store: Store, front_end: FrontEnd, segments: Manifest) -> list[Manifest]:
+    """List embeddings by the same front-end of segments that were cut alike, the last ones last."""
+    config = front_end.of_rows()
+    refs = (ref_of_manifest(path) for path in store.find("embeddings"))
+    found = (store.manifest_if_whole(ref) for ref in refs if ref is not None)
+    alike = [made for made in found if made is not None and _without_history(made) == config]
+    usable = [made for made in alike if store.is_there(made) and _is_cut_as(store, made, segments)]
+    return sorted(usable, key=lambda made: (_retries(made), made.created_at, made.ref))
+
+
+def _without_history(embeddings: Manifest) -> dict[str, Any]:
+    return {name: value for name, value in embeddings.config.items() if name != _RETRIED}
+
+
+def _retries(embeddings: Manifest) -> int:
+    return int(embeddings.config.get(_RETRIED, 0))
+
+
+def _is_cut_as(store: Store, embeddings: Manifest, segments: Manifest) -> bool:
+    before = _before(embeddings)
+    own = store.manifest_if_whole(before.segments) if before else None
+    return own is not None and own.config.get("cut") == segments.config["cut"]
+
+
+def _is_of(embeddings: Manifest, inputs: Sequence[Manifest]) -> bool:
+    return set(embeddings.parents) == {manifest.ref for manifest in inputs}
+
+
+def _before(embeddings: Manifest) -> Before | None:
+    segments = [ref for ref in embeddings.parents if ref.startswith("segments/")]
+    return Before(embeddings.ref, segments[0]) if segments else None
+
+
+def _run(context: Context, config: Config) -> Context:
+    segment_s = context.snapshot.get("segments").settings(MelConfig, "cut").segment_s
+    return run(context, check(config.settings, segment_s), config.placement, config.retry)
+
+
+main = StageCommand("embed", Config, _run).main

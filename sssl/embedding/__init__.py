@@ -1,0 +1,1 @@
+"""Pretrained networks as front-ends: an embedding for each segment."""

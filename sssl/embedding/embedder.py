@@ -1,0 +1,68 @@
+"""Embeddings of the segments of a track, by the samples that its front-end wants of each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sssl.embedding.contract import BATCH, FrontEnd
+from sssl.embedding.network import Samples, load_network
+
+Embeddings = NDArray[np.float16]
+_TOLERANCE_S = 0.1
+"""How much of a segment may be missing because the track was resampled to another rate."""
+
+
+class Embedder:
+    """A front-end, loaded for segments of one length.
+
+    Each track is embedded by itself, window after window, so that its rows depend on nothing else.
+    """
+
+    def __init__(self, front_end: FrontEnd, segment_s: float, threads: int, on_gpu: bool = False) -> None:
+        contract = front_end.contract
+        self.rate_hz = contract.sample_rate_hz
+        self._window = contract.window(segment_s)
+        self._segment = round(segment_s * self.rate_hz)
+        self._network = load_network(front_end, self._window, threads, on_gpu)
+        silence = np.zeros((1, self._window), np.float32)
+        self.dimension = int(self._network(silence).shape[1])
+
+    def embed(self, wave: Samples, start_s: NDArray[np.float64]) -> tuple[Embeddings, list[str | None]]:
+        """Return the embeddings [N, D] of segments that start at [N] seconds in the samples [T] of a
+        track, and why there is none: then the row is NaN."""
+        starts = np.round(start_s * self.rate_hz).astype(np.int64)
+        windows = windows_of(starts, self._segment, self._window, len(wave))  # [N, K]
+        unique, place = np.unique(windows, return_inverse=True)
+        by_window = np.empty((len(unique), self.dimension), np.float32)
+        for first in range(0, len(unique), BATCH):
+            batch = unique[first : first + BATCH]
+            with np.errstate(all="ignore"):
+                by_window[first : first + len(batch)] = self._network(self._samples(wave, batch))
+        # The mean over the windows of a segment, which is that window where there is one.
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = by_window[place.reshape(windows.shape)].mean(axis=1).astype(np.float16)
+        missing = starts + self._segment > len(wave) + _TOLERANCE_S * self.rate_hz
+        not_finite = ~np.isfinite(found).all(axis=1)
+        found[missing | not_finite] = np.nan
+        reasons = np.where(missing, "truncated", np.where(not_finite, "non-finite", ""))
+        return found, [reason or None for reason in reasons.tolist()]
+
+    def _samples(self, wave: Samples, starts: NDArray[np.int64]) -> Samples:
+        """Cut windows [B, T] that start at [B] samples; behind the end there is silence."""
+        samples = np.zeros((len(starts), self._window), np.float32)
+        for row, start in zip(samples, starts, strict=True):
+            heard = wave[start : start + self._window]
+            row[: len(heard)] = heard
+        return samples
+
+
+def windows_of(starts: NDArray[np.int64], segment: int, window: int, samples: int) -> NDArray[np.int64]:
+    """Return where the windows [N, K] of segments start that start at [N], all in samples.
+
+    A window that is no longer than a segment fits into it K = segment // window times, side by side.
+    A longer one begins with its segment, or ends with the track where that is too short for it.
+    """
+    if window <= segment:
+        return starts[:, None] + np.arange(max(1, segment // window)) * window
+    return np.clip(starts, 0, max(0, samples - window))[:, None]

@@ -1,0 +1,64 @@
+"""The table `embeddings`: one value of half-precision reals a segment, row by row that of `segments`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from schemas import Catalog, Embedding, arrow_schema
+from schemas.summaries import EmbeddingsSummary
+from sssl.store.tensors import tensor_column, tensor_metadata, tensor_type, tensors
+
+_TENSOR = "<f2"  # half-precision, little-endian, as NumPy names it
+
+
+def embeddings_table(
+    segments: pa.Table,
+    found: NDArray[np.float16],
+    reasons: Sequence[str | None],
+    about: Mapping[str, Any],
+) -> pa.Table:
+    """Put embeddings [N, D] beside the segments that they are of; a row with a reason has none.
+
+    What `about` says of the front-end travels with them.
+    """
+    shape = (found.shape[1],)
+    schema = arrow_schema(Embedding, embedding=tensor_type(_TENSOR, shape))
+    more = tensor_metadata("embedding", _TENSOR, shape, front_end=dict(about))
+    reason = pa.array(reasons, pa.string())
+    column = tensor_column(np.nan_to_num(found, nan=0.0))
+    columns = {
+        "track_id": segments["track_id"],
+        "segment_index": segments["segment_index"],
+        "embedding": pc.if_else(reason.is_valid(), pa.scalar(None, column.type), column),
+        "reason": reason,
+    }
+    return pa.table(columns, schema=schema.with_metadata({**schema.metadata, **more}))
+
+
+def embeddings_of(table: pa.Table) -> NDArray[np.float32]:
+    """Return the embeddings [N, D] of a table's rows, NaN where there is none."""
+    found = tensors(table, "embedding").astype(np.float32)
+    found[table["embedding"].is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return found
+
+
+def summarize_embeddings(table: pa.Table, tracks: Sequence[Catalog]) -> EmbeddingsSummary:
+    """Sum up the embeddings of a part."""
+    with_segments = set(table["track_id"].unique().to_pylist())
+    lacking = table.filter(table["reason"].is_valid()).select(["track_id", "reason"])
+    by_track = lacking.group_by(["track_id", "reason"]).aggregate([])
+    reasons: dict[str, int] = {}
+    for reason in by_track["reason"].to_pylist():
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return EmbeddingsSummary(
+        tracks=sum(track.track_id in with_segments for track in tracks),
+        segments=len(table),
+        missing=len(lacking),
+        reasons=reasons,
+    )
