@@ -366,7 +366,8 @@ def reading(files, readers):
 def stage(store, snapshot):
     """Run the scoring stage; return segments a second, scoring alone and with all that a command does before, and the
     CPU milliseconds that reading and writing a part take in their threads."""
-    shutil.rmtree(Path(store.root, "scores"), ignore_errors=True)
+    for folder in ("scores", "_parts/scores", "_receipts/scores"):  # or what was scored before is taken
+        shutil.rmtree(Path(store.root, folder), ignore_errors=True)
     spent_s = {"score": [], "_read": [], "_write": []}
     with (
         spying(StreamScorer, "score", time.perf_counter, spent_s),
