@@ -22,7 +22,10 @@ from schemas.records import dump
 from sssl.arrays import mean_of_models, posteriors
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_features
-from sssl.songs.classifier import OPINIONS, LabelledTracks, SongModel, fit_songs
+from sssl.embedding.table import embeddings_of
+from sssl.errors import StoreError
+from sssl.songs.classifier import EMBEDDING, OPINIONS, LabelledTracks, SongModel, fit_songs
+from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, Floats, statistics
 from sssl.songs.song import SongMaker, summarize_songs
@@ -43,21 +46,24 @@ class Config:
 
 
 class LabelledTrack(NamedTuple):
-    """A track to fit to: its split, its label's index, its fold and its statistics [2 C + K]."""
+    """A track to fit to: its split, its label's index, its fold, its statistics [2 C + K] and its mean
+    embedding [D]."""
 
     track_id: str
     split: str
     label: int
     fold: int
     statistics: Floats
+    embedding: Floats | None
 
 
 class Scored(NamedTuple):
-    """The segments of a track that have a posterior: [N, C], sound [N, K] and start [N]."""
+    """The segments of a track that have a posterior: [N, C], sound [N, K], start [N] and embedding [N, D]."""
 
     posterior: Floats
     sound: Floats
     start_s: Floats
+    embedding: Floats | None
 
 
 def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
@@ -85,9 +91,16 @@ def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Sco
     posterior = mean_of_models([posteriors(table, len(job.classes)) for table in scores])
     start_s = rows["start_s"].to_numpy(np.float64)
     sound = _sound(ref, job, segments) if settings.sound else np.empty((len(rows), 0))
+    embedding = _embeddings(ref, job, len(rows))
     by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
     return {
-        str(track_id): Scored(posterior[own.index], sound[own.index], start_s[own.index]) for track_id, own in by_track
+        str(track_id): Scored(
+            posterior[own.index],
+            sound[own.index],
+            start_s[own.index],
+            None if embedding is None else embedding[own.index],
+        )
+        for track_id, own in by_track
     }
 
 
@@ -95,7 +108,14 @@ def labelled_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[Labell
     """Return what the fit is told of a part's labelled tracks."""
     scored = scored_tracks(ref, job, settings)
     return [
-        LabelledTrack(t.track_id, t.split, job.classes.index(t.label), t.fold, statistics(own.posterior, own.sound))
+        LabelledTrack(
+            t.track_id,
+            t.split,
+            job.classes.index(t.label),
+            t.fold,
+            statistics(own.posterior, own.sound),
+            None if own.embedding is None else mean_embedding(own.embedding),
+        )
         for t in job.tracks(ref)
         if t.label is not None and t.split is not None and (own := scored.get(t.track_id))
     ]
@@ -110,7 +130,16 @@ def write_songs(
     by_id = {track.track_id: track for track in tracks}
     scored = scored_tracks(ref, job, settings)
     songs = [
-        maker.song(track_id, *own, by_id[track_id].split, by_id[track_id].fold) for track_id, own in scored.items()
+        maker.song(
+            track_id,
+            own.posterior,
+            own.sound,
+            own.start_s,
+            by_id[track_id].split,
+            by_id[track_id].fold,
+            own.embedding,
+        )
+        for track_id, own in scored.items()
     ]
     table = to_arrow(Song, songs)
     return job.write(ref.part, {"songs": table}, summarize_songs(table, tracks, job.classes))
@@ -121,13 +150,14 @@ def run(context: Context, settings: SongConfig) -> Context:
     snapshot = context.snapshot
     used = in_use(context.store, snapshot)
     segments = snapshot.get("segments")
-    inputs = [snapshot.get("catalog"), segments]
+    embeddings = snapshot.of("embeddings")
+    inputs = [snapshot.get("catalog"), segments, *embeddings]
     scores = {name: snapshot.get("scores", row.round) for name, row in zip(SCORES, used.rounds, strict=False)}
     config = dump(settings) | {
         "scores_round": used.last.round,
         "fitted_to": ["train", "test"],
         "says": ["timeline_label"],
-        "pools": list(OPINIONS),
+        "pools": [*OPINIONS, *([EMBEDDING] if embeddings else [])],
         "left_out": "fold",
     }
     job = Job.of(context.store, "songs", ("songs",), config, inputs, named=scores)
@@ -142,20 +172,34 @@ def _sound(ref: PartRef, job: Job, segments: pa.Table) -> Floats:
     return job.sound(ref, segments) if described is None else described[1].astype(np.float64)
 
 
+def _embeddings(ref: PartRef, job: Job, rows: int) -> Floats | None:
+    """Return the embeddings [N, D] of a part's segments; None where there is no front-end."""
+    if "embeddings" not in job.inputs:
+        return None
+    found = embeddings_of(job.read(ref, "embeddings", ["embedding"])).astype(np.float64)
+    if len(found) != rows:
+        raise StoreError(f"part {ref.part} has {len(found)} embeddings of {rows} segments")
+    return found
+
+
 def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row.track_id)
     width = len(ordered[0].statistics) if ordered else STATISTICS * classes
-    train, held_out = (_of_split(ordered, split, width) for split in ("train", "test"))
+    embedding = ordered[0].embedding if ordered else None
+    dimension = None if embedding is None else len(embedding)
+    train, held_out = (_of_split(ordered, split, width, dimension) for split in ("train", "test"))
     return fit_songs(train, held_out, classes, settings)
 
 
-def _of_split(rows: list[LabelledTrack], split: str, width: int) -> LabelledTracks:
+def _of_split(rows: list[LabelledTrack], split: str, width: int, dimension: int | None) -> LabelledTracks:
     own = [row for row in rows if row.split == split]
     features = np.array([row.statistics for row in own]).reshape(len(own), width)
-    return LabelledTracks(
-        features, np.array([row.label for row in own], np.int64), np.array([row.fold for row in own], np.int64)
-    )
+    labels, folds = ([getattr(row, name) for row in own] for name in ("label", "fold"))
+    embeddings = None
+    if dimension is not None:
+        embeddings = np.array([row.embedding for row in own], np.float64).reshape(len(own), dimension)
+    return LabelledTracks(features, np.array(labels, np.int64), np.array(folds, np.int64), embeddings)
 
 
 main = StageCommand("songs", Config, lambda context, config: run(context, config.settings)).main

@@ -16,6 +16,7 @@ OPINION_TITLES = {
     "network": "mean posterior of the segments",
     "softmax": "posteriors and sound, weighed",
     "kernel": "tracks that sound alike",
+    "embedding": "embedding of the front-end",
     "pool": "all of them, as published",
 }
 FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten

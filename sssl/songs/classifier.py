@@ -1,5 +1,6 @@
 """The emotion of a track as a pool of opinions: what the posteriors of its segments say, a softmax over these and the
-sound, and a kernel machine over the sound. How much each counts is decided by tracks that it was not fitted to."""
+sound, a kernel machine over the sound and, where there is a front-end, a linear softmax over its embedding. How much
+each counts is decided by tracks that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
+from schemas.records import later
 from sssl.metrics import Bin, reliability
 from sssl.songs.kernel import Kernel, fit_kernel
+from sssl.songs.linear import Linear, fit_linear
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, Floats, Softmax, fit_softmax, statistics
 from sssl.songs.threshold import Threshold, bins_for, choose_threshold
 
 OPINIONS = ("network", "softmax", "kernel")
 """Whose log probabilities are pooled, in this order."""
+EMBEDDING = "embedding"
+"""The opinion that comes after them where tracks have embeddings."""
 _TRUST = 4.0
 """Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some tracks' worth, so that
 few labels cannot decide for one opinion alone."""
@@ -30,14 +35,25 @@ standard deviations added to every statistic have 0.14 to 0.46, random ones 0.02
 
 class LabelledTracks(NamedTuple):
     """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and cross-fitting folds [N], each of which has all
-    tracks of a group."""
+    tracks of a group; their mean embeddings [N, D] where there is a front-end."""
 
     features: Floats
     labels: NDArray[np.int64]
     folds: NDArray[np.int64]
+    embeddings: Floats | None = None
 
     def take(self, rows: NDArray[np.int64]) -> LabelledTracks:
-        return LabelledTracks(self.features[rows], self.labels[rows], self.folds[rows])
+        embeddings = None if self.embeddings is None else self.embeddings[rows]
+        return LabelledTracks(self.features[rows], self.labels[rows], self.folds[rows], embeddings)
+
+    def with_others(self, others: LabelledTracks) -> LabelledTracks:
+        """Return these tracks and others."""
+        columns = zip(self[:3], others[:3], strict=True)
+        features, labels, folds = (np.concatenate(both) for both in columns)
+        if self.embeddings is None or others.embeddings is None:
+            return LabelledTracks(features, labels, folds)
+        embeddings = np.concatenate([self.embeddings, others.embeddings])
+        return LabelledTracks(features, labels, folds, embeddings)
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,9 @@ class SongClassifier:
     softmax: Softmax
     kernel: Kernel | None = None
     weights: tuple[float, ...] = (0.0, 1.0, 0.0)
-    """Of each of `OPINIONS`."""
+    """Of each of `OPINIONS`, then of the embedding where it counts."""
+    linear: Linear | None = later(None, neutral=None)
+    """What the embedding says."""
 
     @property
     def classes(self) -> int:
@@ -60,13 +78,19 @@ class SongClassifier:
         """Whether it was fitted to the sound of tracks, too."""
         return self.softmax.knows_sound
 
-    def opinions(self, features: Floats) -> Floats:
-        """Return the log probabilities [O, N, C] of each opinion of tracks with features [N, 2 C + K]."""
-        return _opinions(self.softmax, self.kernel, features)
+    def opinions(self, features: Floats, embeddings: Floats | None = None) -> Floats:
+        """Return the log probabilities [O, N, C] of each opinion of tracks with features [N, 2 C + K] and embeddings
+        [N, D]."""
+        known = _opinions(self.softmax, self.kernel, features)
+        if self.linear is None:
+            return known
+        if embeddings is None:
+            embeddings = np.full((len(features), len(self.linear.mean)), np.nan)
+        return np.concatenate([known, self.linear.log_probabilities(embeddings)[None]])
 
-    def probabilities(self, features: Floats) -> Floats:
-        """Return the class probabilities [N, C] of tracks with features [N, 2 C + K]."""
-        return np.exp(pooled(self.opinions(features), np.array(self.weights)))
+    def probabilities(self, features: Floats, embeddings: Floats | None = None) -> Floats:
+        """Return the class probabilities [N, C] of tracks with features [N, 2 C + K] and embeddings [N, D]."""
+        return np.exp(pooled(self.opinions(features, embeddings), np.array(self.weights)))
 
     def familiarity(self, features: Floats) -> Floats | None:
         """Return how much tracks with features [N, 2 C + K] sound like the labelled track that is most like them [N]:
@@ -79,8 +103,8 @@ class SongClassifier:
     def without_sound(self, posterior: Floats) -> Floats:
         """Return the class probabilities [C] of a track with such posteriors [N, C] and an average sound."""
         average = np.array(self.softmax.mean)[STATISTICS * self.classes :]
-        opinions = _opinions(self.softmax, None, statistics(posterior, average[None])[None])
-        return np.asarray(np.exp(pooled(opinions, np.array(self.weights))[0]))
+        deaf = replace(self, kernel=None)
+        return np.asarray(deaf.probabilities(statistics(posterior, average[None])[None])[0])
 
 
 @dataclass(frozen=True)
@@ -137,11 +161,7 @@ def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, con
     correct = fitted.left_out.argmax(axis=1) == train.labels[: len(confidence)]
     threshold = choose_threshold(confidence, correct, config)
     bins = tuple(reliability(confidence, correct, bins_for(len(confidence))))
-    every = LabelledTracks(
-        np.concatenate([train.features, held_out.features]),
-        np.concatenate([train.labels, held_out.labels]),
-        np.concatenate([train.folds, held_out.folds]),
-    )
+    every = train.with_others(held_out)
     classifier = _fit_opinions(every, classes, config, fitted.classifier.weights)
     return SongModel(
         classifier=classifier,
@@ -180,7 +200,7 @@ def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> 
     weights = fit_weights(opinions, tracks.labels)
     parts = [
         _part(name, log_p, tracks.labels, weight)
-        for name, log_p, weight in zip(OPINIONS, opinions, weights, strict=True)
+        for name, log_p, weight in zip(opinions_of(tracks), opinions, weights, strict=True)
     ]
     parts.append(_part("pool", left_out_pool, tracks.labels, None))
     classifier = _fit_opinions(tracks, classes, config, tuple(weights.tolist()))
@@ -199,10 +219,12 @@ def _fit_by_fold(tracks: LabelledTracks, classes: int, config: SongConfig) -> di
 
 def _left_out_opinions(by_fold: dict[int, SongClassifier], tracks: LabelledTracks, classes: int) -> Floats:
     """Return the opinions [O, N, C] of tracks by the fit that left out their fold."""
-    opinions = np.empty((len(OPINIONS), len(tracks.labels), classes))
+    count = len(opinions_of(tracks))
+    opinions = np.empty((count, len(tracks.labels), classes))
     for fold, classifier in by_fold.items():
         left_out = np.flatnonzero(tracks.folds == fold)
-        opinions[:, left_out] = classifier.opinions(tracks.features[left_out])
+        own = tracks.take(left_out)
+        opinions[:, left_out] = classifier.opinions(own.features, own.embeddings)
     return opinions
 
 
@@ -226,6 +248,11 @@ def _least_familiarity(by_fold: dict[int, SongClassifier], tracks: LabelledTrack
     of_folds = [classifier.familiarity(tracks.features[tracks.folds == fold]) for fold, classifier in by_fold.items()]
     least = [float(familiarity.min()) for familiarity in of_folds if familiarity is not None]
     return _FARTHER * min(least) if least else None
+
+
+def opinions_of(tracks: LabelledTracks) -> tuple[str, ...]:
+    """Name the opinions that there are of tracks."""
+    return OPINIONS if tracks.embeddings is None else (*OPINIONS, EMBEDDING)
 
 
 def pooled(opinions: Floats, weights: Floats) -> Floats:
@@ -253,10 +280,14 @@ def fit_weights(opinions: Floats, labels: NDArray[np.int64]) -> Floats:
 def _fit_opinions(
     tracks: LabelledTracks, classes: int, config: SongConfig, weights: tuple[float, ...] = (0.0, 1.0, 0.0)
 ) -> SongClassifier:
+    """Fit opinions to tracks; an embedding counts for nothing where no weight is given for it."""
     softmax = fit_softmax(tracks.features, tracks.labels, classes, config.regularization)
     sound = tracks.features[:, STATISTICS * classes :]
     kernel = fit_kernel(sound, tracks.labels, classes) if len(sound) and sound.shape[1] else None
-    return SongClassifier(softmax, kernel, weights)
+    if tracks.embeddings is None:
+        return SongClassifier(softmax, kernel, weights)
+    linear = fit_linear(tracks.embeddings, tracks.labels, tracks.folds, classes)
+    return SongClassifier(softmax, kernel, (*weights, 0.0)[: len(OPINIONS) + 1], linear)
 
 
 def _opinions(softmax: Softmax, kernel: Kernel | None, features: Floats) -> Floats:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from schemas import Catalog, Song
 from schemas.summaries import SongsSummary, confusions_of
 from sssl.songs.classifier import SongModel
+from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import Floats, statistics
 
@@ -37,13 +38,16 @@ class SongMaker:
         start_s: Floats,
         split: str | None = None,
         fold: int | None = None,
+        embedding: Floats | None = None,
     ) -> Song:
-        """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K] and starts [N].
+        """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K], starts [N] and,
+        where there is a front-end, embeddings [N, D].
 
         Its split and fold say which classifier may label it; new music has none.
         """
         classifier, features = self.model.classifier_for(split, fold), statistics(posterior, sound)[None]
-        (probabilities,) = classifier.probabilities(features)
+        own = None if embedding is None else mean_embedding(embedding)[None]
+        (probabilities,) = classifier.probabilities(features, own)
         peak = int(probabilities.argmax())
         familiarity = classifier.familiarity(features)
         entries = timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments)

@@ -71,7 +71,7 @@ def opened(folder):
     return Store.open(str(folder / "out"))
 
 
-def test_rows_are_those_of_segments_and_as_the_network_is_called_by_hand(made):
+def test_rows_are_those_of_segments_and_as_called_by_hand(made):
     store = Store.open(str(made / "out"))
     snapshot = store.latest()
     session = onnxruntime.InferenceSession(made / "net.onnx")
