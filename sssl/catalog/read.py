@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -157,10 +158,17 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     """Read the catalog rows of one part."""
     file = catalog.files[part // PARTS_PER_FILE]
     with store.open_file(file.path) as source:
-        parquet = pq.ParquetFile(source)
+        parquet = pq.ParquetFile(source, metadata=_footer(store, file))
         check_version(version_of(parquet.schema_arrow), file.path)
         group = conform(parquet.read_row_group(part % PARTS_PER_FILE))
     return rows_of(group)
+
+
+@lru_cache(maxsize=64)
+def _footer(store: Store, file: PartFile) -> pq.FileMetaData:
+    """Read the footer of a catalog's file once: it lists all parts, and reading it takes longer than reading one."""
+    with store.open_file(file.path) as source:
+        return pq.read_metadata(source)
 
 
 def read_labelled(store: Store, catalog: Manifest) -> pa.Table:

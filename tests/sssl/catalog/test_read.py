@@ -1,6 +1,7 @@
 from collections import Counter
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from rows import a_track
 
@@ -124,6 +125,16 @@ def test_parts_are_read_back_row_by_row(tmp_path, in_memory):
     read = [row for part in range(manifest.summary["parts"]) for row in read_part(store, manifest, part)]
     assert read == rows
     assert all(isinstance(row, Catalog) for row in read)
+
+
+def test_the_footer_of_a_catalog_s_file_is_read_once(tmp_path, in_memory, monkeypatch):
+    store = Store.open(in_memory, create=True)
+    manifest = commit(store, read_catalog(many(tmp_path, 50), None, CatalogConfig(tracks_per_part=8)))
+    footers, read_metadata = [], pq.read_metadata
+    monkeypatch.setattr(pq, "read_metadata", lambda source: footers.append(source) or read_metadata(source))
+    parts = [read_part(store, manifest, part) for part in range(manifest.summary["parts"])]
+    assert len(parts) > 1
+    assert len(footers) == 1
 
 
 def test_a_changed_file_makes_another_generation(tmp_path, in_memory):
