@@ -77,6 +77,7 @@ def label(
     uri: str | os.PathLike[str],
     fold: int | None = None,
     split: str | None = None,
+    front_end: str | None = None,
 ) -> Song:
     """Label a file as the pipeline would label a new track of the catalog, with the model in use.
 
@@ -88,12 +89,14 @@ def label(
         uri: a local path or any fsspec URL of audio.
         fold: of a train track, to have it scored by the member that has not seen its label.
         split: of a held-out track (`test`), to have it labelled by the song classifier that has not seen its label.
+        front_end: where the front-end that the model goes by is now, if it is no longer where it was.
 
     Raises:
         StoreError: the folder has no songs yet.
+        FrontEndError: the model goes by a front-end that is not at hand.
         Unlabelled: the file is broken, silent or too short; `reason` says which.
     """
     from sssl.songs.labeller import labeller_of
 
     output = model if isinstance(model, Output) else open(model)
-    return labeller_of(output.store, output.snapshot).label(os.fspath(uri), fold, split)
+    return labeller_of(output.store, output.snapshot, front_end).label(os.fspath(uri), fold, split)

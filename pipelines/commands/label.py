@@ -25,7 +25,7 @@ from schemas import Catalog
 from sssl.catalog.read import new_track, read_unlabelled
 from sssl.catalog.tables import is_table
 from sssl.config import require
-from sssl.errors import CatalogError, StoreError, Unlabelled
+from sssl.errors import CatalogError, FrontEndError, StoreError, Unlabelled
 from sssl.export.labels import WRITERS, FormatName, Labelled
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
@@ -56,6 +56,8 @@ class Config:
     surest first, without what is too uncertain to publish."""
     to: str | None = None
     """File to write; default: the terminal."""
+    front_end: str | None = None
+    """Where the front-end that the model goes by is now, as `sssl run --front-end` names it; default: where it was."""
     processes: int | None = None
     """Processes that decode; default: one per core."""
     mlflow_uri: str | None = None
@@ -99,20 +101,21 @@ def label(tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahe
             yield Labelled(track, None, error.reason, error.detail)
 
 
-def load_labeller(model: str, mlflow_uri: str | None) -> Labeller:
+def load_labeller(model: str, mlflow_uri: str | None, front_end: str | None = None) -> Labeller:
     """Load what labels.
 
     Raises:
         StoreError: there is no model of ours.
+        FrontEndError: it goes by a front-end that is neither where it was nor given.
     """
     if model.startswith("models:/") or os.path.exists(os.path.join(model, "MLmodel")):
         from sssl.tracking.registered import registered_labeller
 
-        return registered_labeller(model, mlflow_uri)
+        return registered_labeller(model, mlflow_uri, front_end)
     from sssl.songs.labeller import labeller_of
 
     store = Store.open(model)
-    return labeller_of(store, store.latest())
+    return labeller_of(store, store.latest(), front_end)
 
 
 def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[str]:
@@ -120,7 +123,9 @@ def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[str]:
     processes = min(config.processes or cores(), len(tracks))
     pool = IsolatedPool(processes, config.limits, preload="sssl.audio.cut")
     try:
-        labeller = load_labeller(config.model, config.mlflow_uri)
+        labeller = load_labeller(config.model, config.mlflow_uri, config.front_end)
+        if labeller.embedder is not None:
+            console.print(labeller.embedder.said, soft_wrap=True, markup=False)
         labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))
         WRITERS[config.format](labelled, labeller.maker.classes, to)
         return labelled.without
@@ -164,7 +169,7 @@ def main(argv: Sequence[str]) -> int:
                 path.open("w", encoding="utf-8", errors=_UNKNOWN_BYTES, newline="") as file,
             ):
                 without = run(config, tracks, file)
-    except (CatalogError, StoreError, OSError) as error:
+    except (CatalogError, FrontEndError, StoreError, OSError) as error:
         complain(error)
         return 1
     if without:

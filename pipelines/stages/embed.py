@@ -35,7 +35,7 @@ from sssl.audio.mel import MelConfig
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.decoding import Wave, decode_wave
 from sssl.embedding.embedder import Embedder
-from sssl.embedding.settings import EmbedConfig, Origin
+from sssl.embedding.settings import RETRIED, EmbedConfig, Origin
 from sssl.embedding.table import embeddings_of, embeddings_table, summarize_embeddings
 from sssl.runtime.device import require_gpu
 from sssl.runtime.machine import cores
@@ -48,8 +48,6 @@ _AHEAD = 2
 """Tracks per process that are decoded, or wait for it, while others are embedded."""
 _PARTS_AT_ONCE = 256
 """Parts that a worker takes at once, so that it need not stop between them. Each is done when it is written."""
-_RETRIED = "retried"
-"""In the config of embeddings: how often those that were missing were tried again."""
 _OF_AUDIO = ("segment_index", "level_db", "band_level_db")
 """Columns of a segment that are others if its audio is another."""
 
@@ -315,7 +313,7 @@ def run(context: Context, front_end: FrontEnd, placement: Placement | None = Non
         if not (retry and done.about(EmbeddingsSummary).missing):
             tell("embed: done before")
             return context.add(done)
-    history = {_RETRIED: _retries(attempts[-1]) + 1} if attempts else {}
+    history = {RETRIED: _retries(attempts[-1]) + 1} if attempts else {}
     job = Job.of(store, "embed", ("embeddings",), front_end.of_rows() | history, inputs)
     last = attempts[-1] if attempts else max(known, key=lambda made: made.created_at, default=None)
     before = None if last is None else _before(last)
@@ -341,11 +339,11 @@ def _known(store: Store, front_end: FrontEnd, segments: Manifest) -> list[Manife
 
 
 def _without_history(embeddings: Manifest) -> dict[str, Any]:
-    return {name: value for name, value in embeddings.config.items() if name != _RETRIED}
+    return {name: value for name, value in embeddings.config.items() if name != RETRIED}
 
 
 def _retries(embeddings: Manifest) -> int:
-    return int(embeddings.config.get(_RETRIED, 0))
+    return int(embeddings.config.get(RETRIED, 0))
 
 
 def _is_cut_as(store: Store, embeddings: Manifest, segments: Manifest) -> bool:

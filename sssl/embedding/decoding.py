@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas import Catalog
-from sssl.audio.cut import opened_audio, why_unusable
+from sssl.audio.cut import CutTrack, cut_track, opened_audio, why_unusable
 from sssl.audio.decode import Decoder
+from sssl.audio.integrity import GateConfig
+from sssl.audio.mel import MelConfig
 from sssl.embedding.network import Samples
 
 
@@ -48,3 +50,19 @@ def decode_wave(track: Catalog, rate_hz: int, max_s: float, folder: str) -> Wave
         os.unlink(path)
         return Wave("", *why_unusable(error))
     return Wave(path)
+
+
+@dataclass
+class CutWithWave(CutTrack):
+    """A track that was cut, and its samples for the front-end, if there are segments."""
+
+    wave: Wave | None = None
+
+
+def cut_with_wave(
+    track: Catalog, mel: MelConfig, gate: GateConfig, sound: int | None, rate_hz: int, folder: str
+) -> CutWithWave:
+    """Cut a track as `cut_track` does, and decode it for its front-end as `decode_wave` does."""
+    cut = cut_track(track, mel, gate, sound)
+    wave = decode_wave(track, rate_hz, gate.max_s, folder) if cut.segments is not None else None
+    return CutWithWave(cut.ledger, cut.segments, wave)

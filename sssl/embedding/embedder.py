@@ -21,6 +21,7 @@ class Embedder:
 
     def __init__(self, front_end: FrontEnd, segment_s: float, threads: int, on_gpu: bool = False) -> None:
         contract = front_end.contract
+        self.said = f"front-end {front_end.name}: {front_end.licence}"
         self.rate_hz = contract.sample_rate_hz
         self._window = contract.window(segment_s)
         self._segment = round(segment_s * self.rate_hz)

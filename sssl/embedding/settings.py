@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.records import later
 from sssl.embedding.contract import FrontEnd, read_front_end
@@ -53,3 +54,44 @@ class Origin:
         contract = front_end.contract
         commercial = not contract.forbids_commercial_use
         return cls(str(front_end.reference), front_end.name, contract.licence, commercial)
+
+
+RETRIED = "retried"
+"""In the config of embeddings, beside what decides rows: how often missing ones were tried again."""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The front-end that a song model goes by: how it was named, and what its rows are named after."""
+
+    reference: str
+    name: str
+    rows: dict[str, Any]
+
+    @classmethod
+    def of(cls, origin: Origin, config: dict[str, Any]) -> Remembered:
+        """Remember the front-end of embeddings with such a config."""
+        rows = {name: value for name, value in config.items() if name != RETRIED}
+        return cls(origin.front_end, origin.name, rows)
+
+    def found(self, given: str | None) -> FrontEnd:
+        """Read the front-end where it was, or where it is now.
+
+        Raises:
+            FrontEndError: it is not there, or is another one.
+        """
+        try:
+            front_end = read_front_end(given or self.reference)
+        except FrontEndError as error:
+            if given:
+                raise
+            raise FrontEndError(
+                f"this model goes by embeddings of {self.name}, which is not at hand: {error}; say "
+                "where it is now with --front-end"
+            ) from None
+        if front_end.of_rows() != self.rows:
+            raise FrontEndError(
+                f"{front_end.reference} is not the front-end that this model goes by ({self.name}): "
+                "its weights or its contract are others"
+            )
+        return front_end

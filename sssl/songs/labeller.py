@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,17 @@ from sssl.audio.cut import CutTrack, cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.catalog.read import new_track
+from sssl.embedding.decoding import CutWithWave, cut_with_wave
+from sssl.embedding.embedder import Embedder
+from sssl.embedding.settings import Origin, Remembered
 from sssl.errors import Unlabelled
 from sssl.model.ensemble import Model, load
 from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
+from sssl.runtime.machine import cores
 from sssl.songs.classifier import SongModel
 from sssl.songs.settings import SongConfig
+from sssl.songs.softmax import Floats
 from sssl.songs.song import SongMaker
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, loaded
@@ -40,10 +46,23 @@ class Labeller:
     maker: SongMaker
     sound_version: int | None = None
     """Of the measures that the songs go by; None where they go by the levels of bands."""
+    embedder: Embedder | None = None
+    """Of the front-end that the songs go by, if they go by one."""
+    waves: TemporaryDirectory[str] | None = None
+    """Where samples for it lie until they are embedded."""
 
     def cutter(self) -> Callable[[Catalog], CutTrack]:
         """Return what decodes and cuts a track as the model needs it, for processes of their own."""
-        return partial(cut_track, mel=self.mel, gate=self.gate, sound=self.sound_version)
+        if self.embedder is None or self.waves is None:
+            return partial(cut_track, mel=self.mel, gate=self.gate, sound=self.sound_version)
+        return partial(
+            cut_with_wave,
+            mel=self.mel,
+            gate=self.gate,
+            sound=self.sound_version,
+            rate_hz=self.embedder.rate_hz,
+            folder=self.waves.name,
+        )
 
     def label(self, uri: str, fold: int | None = None, split: str | None = None) -> Song:
         """Decode, cut, score and label a file by what has not seen the labels of a fold and of a split; without them as
@@ -67,6 +86,7 @@ class Labeller:
         track_id = cut.ledger.track_id
         if cut.segments is None:
             raise Unlabelled(track_id, cut.ledger.reason or "", cut.ledger.detail)
+        embedding = self._embedding(cut)
         index, log_mel = cut.segments.segment_index, cut.segments.log_mel
         sound = cut.segments.sound_db if cut.segments.sound is None else cut.segments.sound
         own = fold if fold is not None else -1 if self.score.average_members else 0
@@ -78,16 +98,38 @@ class Labeller:
             raise Unlabelled(track_id, "non-finite", "the model gave no usable posterior")
         of = "train" if split is None and fold is not None else split
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
-        return self.maker.song(track_id, probabilities[finite], sound[finite].astype(np.float64), start_s, of, fold)
+        return self.maker.song(
+            track_id,
+            probabilities[finite],
+            sound[finite].astype(np.float64),
+            start_s,
+            of,
+            fold,
+            None if embedding is None else embedding[finite],
+        )
+
+    def _embedding(self, cut: CutTrack) -> Floats | None:
+        """Return the embeddings [N, D] of a track's segments, NaN where there are none; None where no front-end
+        counts."""
+        if self.embedder is None or cut.segments is None:
+            return None
+        assert isinstance(cut, CutWithWave)
+        index = cut.segments.segment_index.astype(np.float64)
+        if cut.wave is None or cut.wave.reason is not None:
+            return np.full((len(index), self.embedder.dimension), np.nan)
+        with cut.wave.samples() as samples:
+            found, _ = self.embedder.embed(samples, index * self.mel.start_distance_s)
+        return found.astype(np.float64)
 
 
-def labeller_of(store: Store, snapshot: Snapshot) -> Labeller:
-    """Load what labels a file, once a snapshot.
+def labeller_of(store: Store, snapshot: Snapshot, front_end: str | None = None) -> Labeller:
+    """Load what labels a file, once a snapshot; `front_end` says where that of its songs is now.
 
     Raises:
         StoreError: the folder has no songs yet.
+        FrontEndError: the songs go by a front-end that is not at hand.
     """
-    return _load(store, tuple(manifest.ref for manifest in snapshot.manifests))
+    return _load(store, tuple(manifest.ref for manifest in snapshot.manifests), front_end)
 
 
 @dataclass(frozen=True)
@@ -117,6 +159,10 @@ class Recipe:
             "round": used.last.round,
             "model_id": used.model_id,
         }
+        for embeddings in snapshot.of("embeddings"):
+            if embeddings.ref in songs.parents:
+                remembered = Remembered.of(embeddings.about(Origin), embeddings.config)
+                settings["front_end"] = records.dump(remembered)
         return cls(tuple(snapshot.get("models", row.round).files[0].path for row in used.rounds), settings)
 
 
@@ -133,13 +179,16 @@ class _Settings:
     round: int
     model_id: str
     sound_version: int | None = None
+    front_end: Remembered | None = None
 
 
-def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labeller:
-    """Make a labeller from the content of each model's file and the settings of its recipe.
+def make_labeller(weights: Sequence[bytes], settings: dict[str, Any], front_end: str | None = None) -> Labeller:
+    """Make a labeller from the content of each model's file and the settings of its recipe; `front_end` says where
+    that of its songs is now.
 
     Raises:
         StoreError: the settings are damaged, or a file is no model of ours.
+        FrontEndError: the songs go by a front-end that is not at hand.
     """
     fitted = settings.get("song_model")
     if isinstance(fitted, dict):
@@ -153,12 +202,16 @@ def make_labeller(weights: Sequence[bytes], settings: dict[str, Any]) -> Labelle
         round=found.round,
         model_id=found.model_id,
     )
-    return Labeller(tuple(map(load, weights)), found.cut, found.gate, found.score, maker, found.sound_version)
+    labeller = Labeller(tuple(map(load, weights)), found.cut, found.gate, found.score, maker, found.sound_version)
+    if found.front_end is None:
+        return labeller
+    embedder = Embedder(found.front_end.found(front_end), found.cut.segment_s, cores())
+    return replace(labeller, embedder=embedder, waves=TemporaryDirectory(prefix="sssl-label-"))
 
 
 @lru_cache(maxsize=4)
-def _load(store: Store, refs: tuple[str, ...]) -> Labeller:
+def _load(store: Store, refs: tuple[str, ...], front_end: str | None) -> Labeller:
     snapshot = Snapshot(tuple(map(store.named, refs)))
     recipe = Recipe.of(store, snapshot)
     files = {file.path: file for model in snapshot.of("models") for file in model.files.values()}
-    return make_labeller([store.read_file(files[path]) for path in recipe.weights], recipe.settings)
+    return make_labeller([store.read_file(files[path]) for path in recipe.weights], recipe.settings, front_end)

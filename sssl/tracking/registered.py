@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from sssl.songs.labeller import Labeller
 
 
-def registered_labeller(model: str, mlflow_uri: str | None) -> Labeller:
+def registered_labeller(model: str, mlflow_uri: str | None, front_end: str | None = None) -> Labeller:
     """Load a labeller from `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder that MLflow saved a model in.
 
     Raises:
         StoreError: there is no such model, or it is none of ours.
+        FrontEndError: it goes by a front-end that is neither where it was nor given.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -35,7 +36,7 @@ def registered_labeller(model: str, mlflow_uri: str | None) -> Labeller:
             artifacts = Model.load(os.fspath(folder)).flavors["python_function"]["artifacts"]
             weights, settings = (folder / artifacts[name]["path"] for name in ("weights", "settings"))
             models = [path.read_bytes() for path in sorted(weights.iterdir())]
-            return make_labeller(models, json.loads(settings.read_bytes()))
+            return make_labeller(models, json.loads(settings.read_bytes()), front_end)
     except (MlflowException, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         # A message with a URL in it may have a password in it.
         why = type(error).__name__ if "://" in str(error) else f"{type(error).__name__}: {error}"

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import FAST
 from front_ends import write_onnx
 
 from pipelines.cli import main
 from sssl.songs.classifier import EMBEDDING, SongModel
+from sssl.songs.labeller import Recipe, _load, make_labeller
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,57 @@ def test_the_licence_is_logged(with_front_end):
     store, _, _ = with_front_end
     records = [json.loads(path.read_text()) for path in Path(store.root, "tracking").glob("*.json")]
     assert any("Apache-2.0" in json.dumps(record) for record in records)
+
+
+def test_a_file_is_labelled_as_in_the_run_and_the_front_end_counts(with_front_end, catalog, capsys):
+    store, before, after = with_front_end
+    file = Path(catalog).parent / "audio" / "new.wav"
+    labelled = song_of(capsys, store.root, file)
+    published = {row["track_id"]: row for row in store.read_table(after.get("songs")).to_pylist()}
+    expected = np.log(published["new"]["probabilities"])
+    found = np.log(list(labelled["probabilities"].values()))
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    without = {row["track_id"]: row for row in store.read_table(before.get("songs")).to_pylist()}
+    assert np.abs(np.log(without["new"]["probabilities"]) - expected).max() > 0.5
+
+
+def song_of(capsys, model, file, *flags):
+    assert main(["label", "--model", model, str(file), "--format", "json", *flags]) == 0
+    out, err = capsys.readouterr()
+    assert "front-end random: licence Apache-2.0" in err
+    return json.loads(out)
+
+
+def test_a_model_whose_front_end_moved_asks_where_it_is(with_front_end, catalog, front_end, capsys):
+    store, _, _ = with_front_end
+    file = Path(catalog).parent / "audio" / "new.wav"
+    labelled = song_of(capsys, store.root, file)
+    weights = Path(front_end.removeprefix("onnx:"))
+    away = weights.with_name("away.onnx")
+    try:
+        write_onnx(away, licence="Apache-2.0", name="random")
+        weights.rename(weights.with_name("hidden"))
+        _load.cache_clear()
+        assert main(["label", "--model", store.root, str(file)]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "this model goes by embeddings of random, which is not at hand" in said
+        assert "say where it is now with --front-end" in said
+        write_onnx(weights.with_name("other.onnx"), seed=1)
+        other = f"onnx:{weights.with_name('other.onnx')}"
+        assert main(["label", "--model", store.root, str(file), "--front-end", other]) == 1
+        assert "is not the front-end that this model goes by" in " ".join(capsys.readouterr().err.split())
+        assert song_of(capsys, store.root, file, "--front-end", f"onnx:{away}") == labelled
+    finally:
+        weights.with_name("hidden").rename(weights)
+
+
+def test_what_mlflow_loads_goes_by_the_front_end(with_front_end):
+    store, _, after = with_front_end
+    recipe = Recipe.of(store, after)
+    settings = json.loads(json.dumps(recipe.settings))
+    labeller = make_labeller([store.read_bytes(path) for path in recipe.weights], settings)
+    assert labeller.embedder is not None
+    assert "front_end" not in Recipe.of(store, with_front_end[1]).settings
 
 
 def test_a_changed_head_never_embeds_again_and_no_flag_means_no_embedding(with_front_end, catalog, front_end, capsys):
