@@ -33,6 +33,7 @@ COMMANDS = {
     "tables": "list the tables with rows and files",
     "export": "write song labels as CSV, Parquet, JAMS or tags",
     "explain": "tell the story of one track, from its file to its label",
+    "suggest": "say which unlabelled tracks to label next",
     "diff": "say what changed between two output folders or two rounds",
     "rollback": "publish the tables as of an earlier round",
     "mlflow-sync": "send MLflow what it missed while its server was away",

@@ -15,7 +15,7 @@ PACKAGES = {
 }
 """Packages by the extra that brings them, as they are imported."""
 
-_ONLY_REPORT = ("report", "explain", "takedown")
+_ONLY_REPORT = ("report", "explain", "suggest", "takedown")
 """Commands that need the packages of a report and no others."""
 
 
