@@ -114,8 +114,8 @@ notebook: $(STAMP)  ## run docs/notebook.ipynb on $(DEMO), keep what it shows
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
 	$(BIN)/python tests/fuzz.py $(FUZZ)
 
-attack: $(STAMP)  ## flip 640 single bits in a copy of $(DEMO), see who notices (ATTACK="--flips N --seed S")
-	PYTHONPATH=. $(BIN)/python tests/attack.py $(DEMO) $(ATTACK)
+attack: $(STAMP)  ## kill commands 70 times, refuse them 35 operations, flip 640 bits of $(DEMO), damage 40 files (ATTACK="--kills N --seed S"; about an hour)
+	PYTHONPATH=.:tests $(BIN)/python tests/attack.py $(DEMO) $(ATTACK)
 
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(BIN)/python tests/bench/bench.py

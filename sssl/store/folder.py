@@ -48,6 +48,7 @@ from sssl.urls import local_path, without_secrets
 from sssl.version import __version__
 
 _MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
+_DELETED = "was deleted since its manifest was read, as by a takedown: run the same command again"
 _READERS = 8
 
 
@@ -139,17 +140,15 @@ class Store:
 
     def read_json_if_any(self, path: str) -> Any:
         """Return the content of a file, None if there is no such file."""
-        try:
+        with suppress(FileNotFoundError):
             return self.read_json(path)
-        except FileNotFoundError:
-            return None
+        return None
 
     def read_json_if_whole(self, path: str) -> Any:
         """Return the content of a file, None if there is none, or none that can be read: what it says is not done."""
-        try:
+        with suppress(StoreError):
             return self.read_json_if_any(path)
-        except StoreError:
-            return None
+        return None
 
     def write_json(self, path: str, value: Any) -> None:
         self.write_bytes(path, json_bytes(value))
@@ -164,17 +163,15 @@ class Store:
 
     def read_record_if_any(self, path: str, kind: type[RecordT]) -> RecordT | None:
         """Read a record, None if there is no such file."""
-        try:
+        with suppress(FileNotFoundError):
             return self.read_record(path, kind)
-        except FileNotFoundError:
-            return None
+        return None
 
     def read_record_if_whole(self, path: str, kind: type[RecordT]) -> RecordT | None:
         """Read a record, None if there is none, or none that can be read: what it says is not done."""
-        try:
+        with suppress(StoreError):
             return self.read_record_if_any(path, kind)
-        except StoreError:
-            return None
+        return None
 
     def write_record(self, path: str, record: Any) -> None:
         self.write_json(path, dump(record))
@@ -315,7 +312,10 @@ class Store:
         return data
 
     def _lost(self, file: PartFile) -> StoreError:
-        return StoreError(f"{self.url(file.path)} is not there, though a manifest names it; {_MEND}")
+        url, committed = self.url(file.path), map(self.manifest_if_whole, self.committed_refs())
+        if any(manifest is not None and file in manifest.all_files for manifest in committed):
+            return StoreError(f"{url} is not there, though a manifest names it; {_MEND}")
+        return StoreError(f"{url} {_DELETED}")
 
     def _damaged(self, file: PartFile, why: str) -> StoreError:
         return StoreError(f"{self.url(file.path)} is damaged: {why}; {_MEND}")

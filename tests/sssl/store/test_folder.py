@@ -336,9 +336,19 @@ def test_a_page_that_changed_on_the_disk_is_damaged_and_not_other_numbers(on_dis
 
 def test_a_part_that_is_gone_is_named_with_what_to_do(store):
     file = store.write_part("scores", "g", 0, pa.table({"x": [1]}))
+    store.commit(replace(manifest("scores", "g"), files={0: file}))
     store.delete(file.path)
     with pytest.raises(StoreError, match=f"{file.path} is not there, .*`sssl verify --repair`"):
         store.read_part(file)
+
+
+def test_a_part_that_a_takedown_deletes_while_it_is_read_is_no_damage(store):
+    file = store.write_part("scores", "g", 0, pa.table({"x": [1]}))
+    before = store.commit(replace(manifest("scores", "g"), files={0: file}))
+    for path in (file.path, store.manifest_path(before.ref)):
+        store.delete(path)
+    with pytest.raises(StoreError, match=f"{file.path} was deleted since .*: run the same command again"):
+        store.read_part(before.files[0])
 
 
 def test_a_table_whose_file_is_lost_is_not_committed_until_it_is_made_again(store):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from attack import attack
+from flips import attack
 
 from pipelines.cli import main
 from sssl.errors import StoreError
