@@ -37,6 +37,7 @@ COMMANDS = {
     "diff": "say what changed between two output folders or two rounds",
     "rollback": "publish the tables as of an earlier round",
     "mlflow-sync": "send MLflow what it missed while its server was away",
+    "publish": "publish the tables of a job that was launched on Dataflow",
     "verify": "check all files against their digests, set aside what is damaged",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sssl.store.in_flight import InFlight
     from sssl.store.manifest import Snapshot
 
 
@@ -21,4 +22,8 @@ class JobFailed(Exception):
 
 
 class HandedOver(Exception):
-    """The job was built and nobody waits for it: it went to a template's launcher, or this is a dry run."""
+    """The job was built and nobody waits for it: it went to a template's launcher, or this is a dry run (no `job`)."""
+
+    def __init__(self, message: str, job: InFlight | None) -> None:
+        super().__init__(message)
+        self.job = job

@@ -68,8 +68,8 @@ ROOMS = (
 MOST_MODULES, MOST_LINES = 14, 450
 
 LOOKING = (
-    "plan", "tables", "sql", "report", "rollback", "takedown", "mlflow-sync", "explain", "suggest", "diff", "export",
-    "verify",
+    "plan", "tables", "sql", "report", "rollback", "publish", "takedown", "mlflow-sync", "explain", "suggest", "diff",
+    "export", "verify",
 )  # fmt: skip
 HEAVY = ("torch", "torchaudio", "apache_beam", "av", "mlflow")
 

@@ -6,7 +6,7 @@ resource "google_monitoring_notification_channel" "email" {
   depends_on = [google_project_service.api]
 }
 
-# What `sssl segment` says before it ends with exit code 3.
+# What `sssl segment` and `sssl publish` say before they end with exit code 3.
 resource "google_logging_metric" "error_ratio" {
   name        = "sssl/too-many-tracks-failed"
   description = "Runs of the segment stage that ended because more tracks failed than --max-error-ratio allows."

@@ -9,7 +9,7 @@ resource "google_cloud_run_v2_job" "command" {
   template {
     template {
       service_account = google_service_account.role["command"].email
-      timeout         = "86400s" # it waits for a job where the inputs of a stage have changed since its launch
+      timeout         = "86400s"
       max_retries     = 1
 
       containers {
@@ -64,22 +64,6 @@ locals {
     additionalExperiments = ["no_use_multiple_sdk_containers"]
   }]...)
 
-  # The same for a command that has to run its stage after all.
-  beam = [
-    "--runner=DataflowRunner",
-    "--project=${var.project}",
-    "--region=${var.region}",
-    "--service_account_email=${local.environment.serviceAccountEmail}",
-    "--subnetwork=${local.environment.subnetwork}",
-    "--no_use_public_ips",
-    "--temp_location=${local.environment.tempLocation}",
-    "--staging_location=${local.environment.stagingLocation}",
-    "--sdk_container_image=${local.image["gpu-worker"]}",
-    "--sdk_location=container",
-    "--max_num_workers=${var.max_gpu_workers}",
-    "--disk_size_gb=${local.environment.diskSizeGb}",
-  ]
-
   # What the workflow goes by. The argument of an execution can override any of it.
   settings = {
     project   = var.project
@@ -96,7 +80,6 @@ locals {
     workflow        = "projects/${var.project}/locations/${var.region}/workflows/sssl-nightly"
     environment     = local.environment
     gpu_environment = local.gpu_environment
-    beam            = local.beam
     command_job     = "projects/${var.project}/locations/${var.region}/jobs/sssl-command"
     trainer_image   = local.image["launcher"]
     trainer_account = google_service_account.role["trainer"].email

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, TestOptions
@@ -15,6 +16,7 @@ from pipelines.errors import HandedOver, JobFailed
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
+from sssl.store.in_flight import InFlight, in_flight, refusal
 from sssl.store.manifest import Manifest
 
 DEFAULT_RUNNER = "FnApiRunner"
@@ -28,7 +30,7 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
     """Run the pipeline that `build` wires, unless this very job is committed already; return the job's manifests.
 
     Raises:
-        StoreError: the pipeline ended without committing.
+        StoreError: the pipeline ended without committing, or another job is in flight.
         JobFailed: the engine gave it up.
         HandedOver: the pipeline is for others to run.
     """
@@ -36,6 +38,9 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
     if committed is not None:
         console.print(f"{title(job)}: done before")
         return committed
+    other = in_flight(job.store)
+    if other is not None and other.tables != _in_flight(job).tables:
+        raise StoreError(refusal(job.store, other))
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     CLOCK.lap()  # what went before, in this process, is not the job's
@@ -43,12 +48,20 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         pipeline = beam.Pipeline(options=beam_options(beam_args))
         build(pipeline)
         _run(pipeline, job, beam_args)
-    if pipeline.options.view_as(TestOptions).dry_run or _for_launcher(pipeline.options):
-        raise HandedOver(f"{title(job)}: job built; once it has run, the same command publishes its tables")
+    if pipeline.options.view_as(TestOptions).dry_run:
+        raise HandedOver(f"{title(job)}: job built, and not sent", None)
+    if _for_launcher(pipeline.options):
+        built = f"{title(job)}: job built; once it has run, `sssl publish` publishes its tables"
+        raise HandedOver(built, _in_flight(job))
     committed = job.committed()
     if committed is None:
         raise StoreError(f"{job.stage}: the pipeline ended without committing {', '.join(job.tables)}")
     return committed
+
+
+def _in_flight(job: Job) -> InFlight:
+    tables = tuple(planned.ref for planned in job.planned)
+    return InFlight(job.stage, job.round, tables, job.parts, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:

@@ -21,8 +21,11 @@ from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.folder import Store
+from sssl.store.layout import PARTS, receipts_folder
 from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
+from sssl.store.removals import is_removed, taken_down
 from sssl.store.tensors import log_mels
+from sssl.words import some
 
 _ALIGNED = ("segments", "features", "embeddings", "scores")
 """Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
@@ -153,18 +156,40 @@ class Job:
         of the parts comes what this process spent since its last receipt.
 
         Raises:
-            StoreError: a part is missing.
+            StoreError: a part is missing, or a file of one, or tracks were taken down in the meantime.
         """
         by_part = {receipt.part: receipt for receipt in receipts}
         missing = sorted(set(range(self.parts)) - set(by_part))
         if missing:
             raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
+        self._refuse_taken_down()
         made = [self.store.compact(replace(planned, files=_files(planned, by_part))) for planned in self.planned]
+        lost = sorted({path for manifest in made for path in self.store.lost(manifest)})
+        if lost:
+            raise StoreError(f"{self.stage}: files that it wrote were deleted since: {some(lost)}; run it again")
         kind = SUMMARIES[self.tables[-1]]
         parts = [loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts) for part in sorted(by_part)]
         total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
         summary = dump(total) | ({} if fitted is None else dump(fitted))
         return [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
+
+    def _refuse_taken_down(self) -> None:
+        """Delete what was written of a catalog from which tracks were taken down since.
+
+        Raises:
+            StoreError: such tracks there are.
+        """
+        removed = taken_down(self.store)
+        if not removed:
+            return
+        track_ids = self.store.read_table(self.input("catalog"), ["track_id"])["track_id"].to_pylist()
+        if not any(is_removed(track_id, removed) for track_id in track_ids):
+            return
+        for planned in self.planned:
+            for folder in (planned.ref, f"{PARTS}/{planned.ref}", receipts_folder(planned.ref)):
+                for path in self.store.find(folder):
+                    self.store.delete(path)
+        raise StoreError(f"{self.stage}: tracks were taken down while it ran, so its files were deleted: run it again")
 
 
 def _files(planned: Manifest, receipts: dict[int, Receipt]) -> dict[int, PartFile]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.stages.segment import reasons_of
+from pipelines.stages.error_ratio import reasons_of
 from schemas.summaries import SongsSummary
 from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings

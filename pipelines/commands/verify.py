@@ -12,6 +12,7 @@ from pipelines.terminal.console import console, printed
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
 from sssl.store.folder import Store
+from sssl.store.in_flight import refuse_others
 from sssl.store.verify import Damage, repair, verify
 from sssl.words import counted
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         if not config.repair:
             return 1 if _checked(store) else 0
         with store.hold(lambda message: console.print(message, soft_wrap=True)) as held:
+            refuse_others(held)
             damages = _checked(held)
             return _repaired(held, damages) if damages else 0
     except StoreError as error:

@@ -14,6 +14,7 @@ from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, DeviceError, StoreError, TrainError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store.folder import Store
+from sssl.store.in_flight import land, launched, refuse_others
 from sssl.store.manifest import Snapshot
 
 
@@ -40,6 +41,8 @@ class StageCommand:
     of_preset: Callable[[Preset], dict[str, Any]] | None = None
     creates: bool = False
     takes_beam_args: bool = True
+    joins_job: bool = False
+    """Whether it is for the job in flight, whatever its stage is."""
 
     def main(self, argv: Sequence[str]) -> int:
         """Run the command and return its exit code."""
@@ -61,6 +64,8 @@ class StageCommand:
             beam_options(beam_args)
         try:
             with Store.open(config.output, create=self.creates).hold(_tell) as store:
+                if not self.joins_job:
+                    refuse_others(store, self.name)
                 self._run(Context(store, store.latest(), beam_args), config)
                 if self.takes_beam_args:
                     launch_nothing(beam_args)
@@ -86,14 +91,20 @@ class StageCommand:
         published, store = context.snapshot, context.store
         try:
             made = self.run(context, config)
+        except HandedOver as handed:
+            if handed.job is not None:
+                launched(store, handed.job)
+            raise
         except ErrorRatioExceeded as error:
             # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
             if error.snapshot.covers(published):
                 store.publish(error.snapshot)
+            land(store)
             raise
         if made is not None:
             _tell_withdrawn(published, made.snapshot)
             store.publish(made.snapshot)
+            land(store)
 
 
 def _tell(message: str) -> None:

@@ -22,16 +22,16 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
-from pipelines.errors import ErrorRatioExceeded
+from pipelines.errors import HandedOver
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.stages.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.stages.settings import Config as Config
 from pipelines.stages.settings import Settings as Settings
 from pipelines.terminal.console import console
 from schemas import Catalog, Ledger, Status, to_arrow
 from schemas.records import dump
-from schemas.summaries import LedgerSummary
 from sssl.audio.cut import CutTrack, cut_track, features_table, ledger_row, segments_table
 from sssl.catalog.assign import Dealt
 from sssl.catalog.ledger import summarize_ledger
@@ -188,21 +188,8 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     catalog = commit_catalog(context.store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
         context = _cut(context, catalog, previous, settings)
-    ledger = context.snapshot.get("ledger")
-    failed = ledger.about(LedgerSummary).statuses.get(Status.FAILED, 0) / len(tracks)
-    if failed > settings.max_error_ratio:
-        raise ErrorRatioExceeded(
-            f"{failed:.0%} of {len(tracks)} tracks failed, --max-error-ratio allows {settings.max_error_ratio:.0%}: "
-            + reasons_of(ledger),
-            context.snapshot,
-        )
+    check_error_ratio(context.snapshot, settings.max_error_ratio)
     return context
-
-
-def reasons_of(ledger: Manifest) -> str:
-    """List the reasons in a ledger with their counts."""
-    reasons = ledger.about(LedgerSummary).reasons
-    return ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
 
 
 def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Settings) -> Context:
@@ -212,12 +199,12 @@ def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Sett
     config = settings.of_rows() | history | {"tables": list(TABLES)}
     job = Job.of(context.store, "segment", TABLES, config, [catalog])
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
-    made = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)
-    context = context.add(catalog)
-    # After a retry in vain all that was made from segments and features stands.
-    before = {manifest.table: manifest.digest for manifest in context.snapshot.of("segments")}
-    before |= {manifest.table: manifest.digest for manifest in context.snapshot.of("features")}
-    return context.add(*(manifest for manifest in made if manifest.digest != before.get(manifest.table)))
+    try:
+        made = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)
+    except HandedOver as handed:
+        job_in_flight = handed.job and replace(handed.job, max_error_ratio=settings.max_error_ratio)
+        raise HandedOver(str(handed), job_in_flight) from None
+    return context.adopt(*made)
 
 
 def _with_lost_parts(context: Context, settings: Settings) -> Context:

@@ -28,7 +28,6 @@ SETTINGS = {
     "workflow": "projects/project-1/locations/europe-west4/workflows/sssl-nightly",
     "environment": {"sdkContainerImage": "cpu", "maxWorkers": 50, "ipConfiguration": "WORKER_IP_PRIVATE"},
     "gpu_environment": {"sdkContainerImage": "gpu", "maxWorkers": 8},
-    "beam": ["--runner=DataflowRunner", "--project=project-1"],
     "command_job": "projects/project-1/locations/europe-west4/jobs/sssl-command",
     "trainer_image": "launcher", "trainer_account": "trainer@x", "train_limit": "86400s",
     "trainer_machine": {"machineType": "g2-standard-8", "acceleratorType": "NVIDIA_L4", "acceleratorCount": 1},
@@ -176,7 +175,7 @@ def execute(cloud, **overrides):
 
 def stages(cloud):
     """Return what ran, without what only published."""
-    return [event[1].split()[0] for event in cloud.events if event[0] != "command" or " -- " not in event[1]]
+    return [event[1].split()[0] for event in cloud.events if not event[1].startswith("publish ")]
 
 
 def rounds_of(cloud):
@@ -199,14 +198,24 @@ def test_no_more_rounds_run_than_are_asked_for(output):
     assert rounds_of(cloud) == ["0", "1"]
 
 
-def test_each_job_is_published_by_the_same_command_that_would_run_it_on_dataflow(output):
+def test_each_job_is_published_by_a_command_that_can_neither_decode_nor_score(output):
     cloud = Cloud(output)
     execute(cloud, rounds=0)
-    for number, (_, stage, parameters, *_) in [(n, e) for n, e in enumerate(cloud.events) if e[0] == "job"]:
-        given = [f"--{name}={value}" for name, value in parameters.items()]
-        kind, command = cloud.events[number + 1]
-        assert kind == "command"
-        assert sorted(command.split()) == sorted(command_line(stage, [*given, *SETTINGS["beam"]]))
+    launched = [number for number, event in enumerate(cloud.events) if event[0] == "job"]
+    assert len(launched) == 4
+    for number in launched:
+        assert cloud.events[number + 1] == ("command", f"publish --output={OUTPUT}")
+
+
+def test_a_job_that_failed_is_given_up_before_it_is_launched_again(output):
+    cloud = Cloud(output, broken={"segment": 1})
+    execute(cloud, again=False)
+    assert [event[:2] for event in cloud.events[:4]] == [
+        ("job", "segment"),
+        ("command", f"publish --output={OUTPUT} --abandon"),
+        ("job", "segment"),
+        ("command", f"publish --output={OUTPUT}"),
+    ]
 
 
 def test_only_scoring_and_training_have_gpus(output):
@@ -255,7 +264,7 @@ def test_a_job_that_fails_is_started_again_twice(output):
     cloud = Cloud(output, broken={"segment": 2})
     assert execute(cloud, again=False) == "nothing new"
     assert stages(cloud) == ["segment"] * 3 + ["report"]
-    assert cloud.slept_s == 60 + 300 + 3 * 3 * 60 + 4 * 20
+    assert cloud.slept_s == 60 + 300 + 3 * 3 * 60 + 8 * 20
 
 
 def test_a_job_that_keeps_failing_ends_the_execution(output):
@@ -266,8 +275,8 @@ def test_a_job_that_keeps_failing_ends_the_execution(output):
 
 
 def test_a_command_that_fails_ends_the_execution(output):
-    cloud = Cloud(output, broken={"command segment": 1})
-    with pytest.raises(WorkflowError, match="segment failed - exit code 3"):
+    cloud = Cloud(output, broken={"command publish": 1})
+    with pytest.raises(WorkflowError, match="publish failed - exit code 3"):
         execute(cloud)
     assert stages(cloud) == ["segment"]
 

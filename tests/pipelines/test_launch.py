@@ -146,7 +146,7 @@ def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
     args, bucket, job = template
     parameters = [f"--output={copy.root}", "--abstain_below=0.9"]
     assert launch.main([*parameters, *args]) == 0
-    assert "job built; once it has run, the same command publishes" in " ".join(capsys.readouterr().err.split())
+    assert "job built; once it has run, `sssl publish` publishes" in " ".join(capsys.readouterr().err.split())
     assert bucket.exists(job)
     assert {"ListParts", "CommitParts"} <= steps_of(bucket)
     assert copy.latest() == finished.latest()

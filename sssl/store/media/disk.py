@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 from urllib.parse import quote
@@ -65,6 +66,10 @@ class Disk:
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         return {path: self._at(path).stat().st_size for path in self.list(folder)}
+
+    def written_at(self, folder: str) -> datetime | None:
+        times = [self._at(path).stat().st_mtime for path in self.list(folder)]
+        return datetime.fromtimestamp(max(times), UTC) if times else None
 
     def delete(self, path: str) -> None:
         self._at(path).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from fsspec import AbstractFileSystem
@@ -52,6 +53,9 @@ class Medium(Protocol):
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Return the bytes of all files below a folder by their paths, none if there is no such folder."""
+
+    def written_at(self, folder: str) -> datetime | None:
+        """Return when a file below a folder was last written, None if there is none."""
 
     def delete(self, path: str) -> None:
         """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from io import UnsupportedOperation
 from typing import BinaryIO
 
 from fsspec import AbstractFileSystem
 
 from sssl.urls import file_system
+
+_TIMES = ("mtime", "LastModified", "created")
+"""What file systems call the time of an object's content."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,11 @@ class Objects:
         within = self.fs._strip_protocol(self.root).rstrip("/") + "/"
         found = self.fs.find(self._at(folder), refresh=True, detail=True)
         return {path.removeprefix(within): int(about["size"]) for path, about in found.items()}
+
+    def written_at(self, folder: str) -> datetime | None:
+        found = self.fs.find(self._at(folder), refresh=True, detail=True).values()
+        times = [about[name] for about in found for name in _TIMES if isinstance(about.get(name), datetime)]
+        return max(times, default=None)
 
     def delete(self, path: str) -> None:
         with suppress(FileNotFoundError):

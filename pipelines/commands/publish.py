@@ -1,0 +1,58 @@
+"""Publish the tables of a job that was launched, once it has run.
+
+sssl publish --output OUTPUT [--abandon]
+
+It decodes and scores nothing, and looks at no catalog: the launch has noted which tables the job writes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
+from pipelines.stages.error_ratio import check_error_ratio
+from pipelines.terminal.console import console
+from sssl.errors import StoreError
+from sssl.store.in_flight import InFlight, in_flight, land, progress
+from sssl.store.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Config:
+    """Publish the tables of the job that was launched on an output folder, if they are all committed."""
+
+    output: str
+    """Output folder."""
+    abandon: bool = False
+    """Give the job up instead, as it failed or was cancelled; parts that it finished stay finished."""
+
+
+def run(context: Context, config: Config) -> Context | None:
+    """Return the context with the tables of the job in flight."""
+    store, job = context.store, in_flight(context.store)
+    if config.abandon:
+        land(store, given_up=True)
+        console.print("no job is waited for" if job is None else f"{job.stage}: given up", soft_wrap=True)
+        return None
+    if job is None:
+        console.print("no job was launched: nothing to publish")
+        return None
+    context = context.adopt(*_made(context, job))
+    check_error_ratio(context.snapshot, job.max_error_ratio)
+    return context
+
+
+def _made(context: Context, job: InFlight) -> list[Manifest]:
+    store = context.store
+    manifests = [store.manifest(*ref.split("/")) for ref in job.tables]
+    made = [manifest for manifest in manifests if manifest is not None and store.is_there(manifest)]
+    if len(made) < len(job.tables):
+        raise StoreError(
+            f"the job of {job.stage}, launched at {job.launched_at}, has not committed its tables: "
+            f"{progress(store, job)}; if it failed, launch it again, which goes on from there"
+        )
+    return made
+
+
+main = StageCommand("publish", Config, run, takes_beam_args=False, joins_job=True).main

@@ -1,0 +1,82 @@
+"""A job that nobody waits for: from its launch until its tables are published no other command writes to the folder.
+
+`in_flight.json` names its tables. Its signs of life are the receipts of parts that it finishes. One that gives none for
+QUIET_H counts as dead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sssl.errors import StoreError
+from sssl.store.folder import Store
+from sssl.store.layout import receipts_folder
+
+_FILE = "in_flight.json"
+QUIET_H = 12.0
+"""Longer than a job may wait for machines, or work on one part."""
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A job that was launched: the generations that it writes, the last of which has the receipts."""
+
+    stage: str
+    round: int | None
+    tables: tuple[str, ...]
+    parts: int
+    launched_at: str
+    max_error_ratio: float = 1.0
+    """Share of failed tracks above which its tables are not published."""
+
+
+def in_flight(store: Store) -> InFlight | None:
+    """Return the job that is in flight, None if there is none, or if it counts as dead."""
+    job = store.read_record_if_any(_FILE, InFlight)
+    return job if job is not None and _quiet_h(store, job) < QUIET_H else None
+
+
+def launched(store: Store, job: InFlight) -> None:
+    """Note that a job is in flight from now on."""
+    store.write_record(_FILE, job)
+
+
+def land(store: Store, *, given_up: bool = False) -> None:
+    """Note that no job is in flight any more, if it has committed its tables, or is given up."""
+    job = in_flight(store)
+    if given_up or job is None or all(store.manifest(*ref.split("/")) for ref in job.tables):
+        store.delete(_FILE)
+
+
+def refuse_others(store: Store, stage: str | None = None) -> None:
+    """Refuse to write to a folder while a job is in flight, but for one of that stage.
+
+    Raises:
+        StoreError: so it is.
+    """
+    job = in_flight(store)
+    if job is not None and job.stage != stage:
+        raise StoreError(refusal(store, job))
+
+
+def refusal(store: Store, job: InFlight) -> str:
+    """Say which job is in flight, how far it is, and what to do."""
+    stage = job.stage if job.round is None else f"{job.stage} {job.round}"
+    return (
+        f"a job of {stage}, launched at {job.launched_at}, is writing to {store.root}: {progress(store, job)}; wait "
+        f"for it and `sssl publish`, or if it was cancelled or failed, give it up with `sssl publish --abandon`"
+    )
+
+
+def progress(store: Store, job: InFlight) -> str:
+    """Say how many parts of a job are done, and when it gave the last sign of life."""
+    done, quiet_min = len(store.names(receipts_folder(job.tables[-1]))), 60 * _quiet_h(store, job)
+    return f"{done} of {job.parts} parts are done, the last sign of life is {quiet_min:.0f} minutes old"
+
+
+def _quiet_h(store: Store, job: InFlight) -> float:
+    """Return the hours since the last sign of life."""
+    signs = (datetime.fromisoformat(job.launched_at), store.medium.written_at(receipts_folder(job.tables[-1])))
+    last = max(sign for sign in signs if sign is not None)
+    return (datetime.now(UTC) - last).total_seconds() / 3600
