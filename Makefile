@@ -122,6 +122,7 @@ bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/reading.py
 	PYTHONPATH=.:tests:tests/bench $(BIN)/python tests/bench/tables.py
 	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
+	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/embed.py
 
 bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
 	PYTHONPATH=. $(BIN)/python tests/bench/gpu.py
