@@ -38,7 +38,7 @@ from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.tensors import log_mels
 
 SEGMENTS_A_TRACK = 80
-BAR = {"cpu": 0.85, "cuda": 0.8}
+BAR = {"cpu": 0.95, "cuda": 0.8}
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
@@ -100,7 +100,8 @@ def by_loop(store, snapshot, batch):
 
 
 def by_stage(store, snapshot, settings, threads):
-    shutil.rmtree(Path(store.root, "scores"), ignore_errors=True)
+    for folder in ("scores", "_parts/scores", "_receipts/scores"):  # or what was scored before is taken
+        shutil.rmtree(Path(store.root, folder), ignore_errors=True)
     with silenced():
         made = score.run(Context(store, snapshot), 0, settings, score.Placement(threads=threads))
     return made.snapshot.get("scores", 0).rows
