@@ -1,7 +1,7 @@
 """Write song labels for other tools.
 
 sssl export --output OUTPUT --format csv|parquet --to FILE
-sssl export --output OUTPUT --format jams|id3 --to FOLDER
+sssl export --output OUTPUT --format jams|id3|m3u --to FOLDER
 
 What is exported is a copy: a later takedown does not reach it. Exit code 1 says that no song was written.
 """
@@ -17,42 +17,64 @@ from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
 from sssl.errors import StoreError
+from sssl.export.playlists import write_playlists
 from sssl.export.songs import Exported, write_csv, write_jams, write_parquet, write_tags
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.words import counted, some
 
+QUADRANTS = {"Q1": "happy", "Q2": "tense", "Q3": "sad", "Q4": "calm"}
+"""What the quadrants of valence and arousal are called (Russell, "A circumplex model of affect", 1980)."""
+
 
 @dataclass(frozen=True)
 class Config:
-    """Write song labels for other tools: a table, a JAMS file a song, or tags in copies of the music."""
+    """Write song labels for other tools: a table, a JAMS file a song, tags in copies of the music, or playlists."""
 
     output: str
     """Output folder."""
-    format: Literal["csv", "parquet", "jams", "id3"]
-    """csv, parquet: a row a song. jams: an annotation file a song. id3: copies of the music with tags (ID3's `TMOO` and
-    `TXXX`, and what other formats have in their place)."""
+    format: Literal["csv", "parquet", "jams", "id3", "m3u"]
+    """csv, parquet: a row per song. jams: an annotation file per song. id3: copies of the music with tags (ID3's `TMOO`
+    and `TXXX`, and what other formats have in their place). m3u: a playlist per emotion, the surest first."""
     to: str | None = None
-    """File to write, or folder (jams, id3)."""
+    """File to write, or folder (jams, id3, m3u)."""
+    names: tuple[str, ...] = ()
+    """What classes are called, for example `Q1=joyful Q4=calm`. Default: in tags and playlists Q1 is happy, Q2 tense,
+    Q3 sad and Q4 calm; in tables and JAMS classes have their own names."""
     in_place: bool = False
     """id3: tag the catalog's own files instead of copies. The next run finds them changed and decodes them again."""
     with_abstained: bool = False
-    """id3: tag also songs that are too uncertain to publish. The other formats always carry them, marked."""
+    """id3, m3u: take also songs that are too uncertain to publish. The other formats always carry them, marked."""
 
     def __post_init__(self) -> None:
         require(not self.in_place or self.format == "id3", "in_place", self.in_place, "--format id3")
         require_local("to", self.to)
         expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
         require((self.to is None) == self.in_place, "to", self.to, expected)
+        for name in self.names:
+            label, _, called = name.partition("=")
+            require(bool(label and called), "names", name, "CLASS=NAME, as in Q1=happy")
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Names by class."""
+        given = {label: called for label, _, called in (name.partition("=") for name in self.names)}
+        return (QUADRANTS if self.format in ("id3", "m3u") else {}) | given
 
 
 def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
     """Write the songs in the format asked for."""
+    names = config.named
+    unknown = sorted({name.partition("=")[0] for name in config.names} - set(snapshot.catalog.classes))
+    if unknown:
+        raise StoreError(f"--names: {some(unknown)} is no class of {', '.join(snapshot.catalog.classes)}")
     if config.format == "id3":
-        return write_tags(store, snapshot, config.to, abstained=config.with_abstained)
+        return write_tags(store, snapshot, config.to, names, abstained=config.with_abstained)
     assert config.to is not None
+    if config.format == "m3u":
+        return write_playlists(store, snapshot, config.to, names, abstained=config.with_abstained)
     writers = {"csv": write_csv, "parquet": write_parquet, "jams": write_jams}
-    return writers[config.format](store, snapshot, config.to)
+    return writers[config.format](store, snapshot, config.to, names)
 
 
 def main(argv: Sequence[str]) -> int:

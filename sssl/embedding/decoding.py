@@ -44,7 +44,7 @@ def decode_wave(track: Catalog, rate_hz: int, max_s: float, folder: str) -> Wave
     try:
         with os.fdopen(number, "wb") as file, opened_audio(track.uri) as source:
             for block in Decoder(source, rate_hz, max_s=max_s).blocks():
-                file.write(np.ascontiguousarray(block))
+                file.write(np.ascontiguousarray(block).data)
     except Exception as error:  # noqa: BLE001
         # What decoders raise has no end; one track must not stop the others.
         os.unlink(path)

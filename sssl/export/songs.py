@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -59,8 +60,13 @@ def labelled_parts(store: Store, snapshot: Snapshot, exported: Exported) -> Iter
         ]
 
 
-def write_csv(store: Store, snapshot: Snapshot, to: str) -> Exported:
-    """Write a row per song: uri, label, confidence, a probability per class, and the timeline as JSON.
+Names = Mapping[str, str]
+"""What classes are called, where that is not their own name."""
+_OWN_NAMES: Names = MappingProxyType({})
+
+
+def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
+    """Write a row per song: uri, label, confidence, label in the catalog, a probability per class, timeline as JSON.
 
     No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in front; Parquet has
     them as they are.
@@ -69,23 +75,23 @@ def write_csv(store: Store, snapshot: Snapshot, to: str) -> Exported:
     exported = Exported()
     with replacing(Path(to)) as path, pyarrow.csv.CSVWriter(path, schema) as writer:
         for part in labelled_parts(store, snapshot, exported):
-            writer.write_table(_as_cells(_song_table(part, schema, _as_json)))
+            writer.write_table(_as_cells(_song_table(part, schema, names, _as_json)))
             exported.songs += len(part)
     return exported
 
 
-def write_parquet(store: Store, snapshot: Snapshot, to: str) -> Exported:
+def write_parquet(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
     """Write the same rows with the timeline as a list of structs."""
     schema = _song_schema(snapshot, arrow_schema(Song).field("timeline").type)
     exported = Exported()
     with replacing(Path(to)) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in labelled_parts(store, snapshot, exported):
-            writer.write_table(_song_table(part, schema, lambda song: song.timeline))
+            writer.write_table(_song_table(part, schema, names, lambda song: song.timeline))
             exported.songs += len(part)
     return exported
 
 
-def write_jams(store: Store, snapshot: Snapshot, to: str) -> Exported:
+def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
     """Write a JAMS file a song (Humphrey et al., "JAMS: a JSON annotated music specification", 2014).
 
     The label is a `tag_open` over the whole track, with probabilities, round and model in its sandbox; the timeline is
@@ -103,7 +109,7 @@ def write_jams(store: Store, snapshot: Snapshot, to: str) -> Exported:
 
     def write(labelled: Labelled, path: Path) -> None:
         with replacing(path) as temporary:
-            jams_of(jams, labelled, classes).save(str(temporary), strict=True, fmt="jams")
+            jams_of(jams, _renamed(labelled, names), classes).save(str(temporary), strict=True, fmt="jams")
 
     return _write_files(store, snapshot, Path(to), lambda _: ".jams", write, abstained=True)
 
@@ -135,7 +141,9 @@ def jams_of(jams: Any, labelled: Labelled, classes: Iterable[str]) -> Any:
     return found
 
 
-def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: bool) -> Exported:
+def write_tags(
+    store: Store, snapshot: Snapshot, to: str | None, names: Names = _OWN_NAMES, *, abstained: bool
+) -> Exported:
     """Tag copies of the music in the folder `to`, or the music itself where that is None.
 
     Raises:
@@ -159,7 +167,8 @@ def write_tags(store: Store, snapshot: Snapshot, to: str | None, *, abstained: b
                 raise ValueError("changed since it was labelled, by tags or otherwise: the next run labels it again")
         with replacing(path) as temporary:
             _fetch(labelled.track.uri, temporary)
-            tag(temporary, labelled.song.label, _fields(labelled.song))
+            song = _renamed(labelled, names).song
+            tag(temporary, song.label, _fields(song))
 
     folder = None if to is None else Path(to)
     return _write_files(store, snapshot, folder, lambda labelled: suffix_of(labelled.track.uri), write, abstained)
@@ -180,9 +189,8 @@ def _write_files(
     """
     exported = Exported()
     if folder is not None:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _LEFT_OUT_FILE).exists():
-            raise StoreError(f"{folder} has files that are not of an export (no {_LEFT_OUT_FILE}): choose another --to")
-        _write_left_out(folder, exported)
+        require_own(folder)
+        write_left_out(folder, exported)
     written: set[Path] = set()
 
     def write_one(labelled: Labelled) -> str | None:
@@ -205,11 +213,22 @@ def _write_files(
         exported.left_out |= {track_id: reason for track_id, reason in reasons.items() if reason}
     exported.songs = len(written)
     if folder is not None:
-        _write_left_out(folder, exported)
+        write_left_out(folder, exported)
     return exported
 
 
-def _write_left_out(folder: Path, exported: Exported) -> None:
+def require_own(folder: Path) -> None:
+    """Refuse a folder that is not ours.
+
+    Raises:
+        StoreError: it has files, and none says that an export made them.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / _LEFT_OUT_FILE).exists():
+        raise StoreError(f"{folder} has files that are not of an export (no {_LEFT_OUT_FILE}): choose another --to")
+
+
+def write_left_out(folder: Path, exported: Exported) -> None:
+    """Write which tracks were left out, and why."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [{"track_id": cell(track_id), "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
     pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / _LEFT_OUT_FILE)
@@ -260,21 +279,31 @@ def _song_schema(snapshot: Snapshot, timeline: pa.DataType) -> pa.Schema:
     declared = arrow_schema(Song)
     first = [declared.field("track_id"), pa.field("uri", pa.string())]
     plain = [declared.field(name) for name in ("label", "confidence", "abstained")]
+    given = pa.field("catalog_label", pa.string())
     shares = [pa.field(f"probability_{name}", pa.float32()) for name in classes]
     made = [declared.field(name) for name in ("segments", "round", "model_id")]
-    return pa.schema([*first, *plain, *shares, *made, pa.field("timeline", timeline)])
+    return pa.schema([*first, *plain, given, *shares, *made, pa.field("timeline", timeline)])
 
 
-def _song_table(part: list[Labelled], schema: pa.Schema, timeline: Callable[[Song], Any]) -> pa.Table:
+def _renamed(labelled: Labelled, names: Names) -> Labelled:
+    """Return a song whose emotions are called by other names."""
+    song, track, entry = labelled
+    timeline = [e | {"label": names.get(e["label"], e["label"])} for e in _entries(song)]
+    label = names.get(song.label, song.label)
+    return Labelled(replace(song, label=label, timeline=timeline), track, entry)
+
+
+def _song_table(part: list[Labelled], schema: pa.Schema, names: Names, timeline: Callable[[Song], Any]) -> pa.Table:
     shares = [name for name in schema.names if name.startswith("probability_")]
     rows = [
         {
             **{name: getattr(song, name) for name in schema.names if hasattr(song, name)},
             **dict(zip(shares, song.probabilities, strict=True)),
             "uri": track.uri,
+            "catalog_label": None if track.label is None else names.get(track.label, track.label),
             "timeline": timeline(song),
         }
-        for song, track, _ in part
+        for song, track, _ in (_renamed(labelled, names) for labelled in part)
     ]
     return pa.Table.from_pylist(rows, schema=schema)
 

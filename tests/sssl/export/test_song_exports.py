@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -167,9 +168,9 @@ def test_a_copy_is_tagged_and_sounds_like_the_original(container, tmp_path):
     copy = tmp_path / "tagged" / path.name
     np.testing.assert_array_equal(samples(copy), heard)
     tags = tags_of(copy)
-    assert tags["MOOD"] == "Q1"
+    assert tags["MOOD"] == "happy"
     assert (tags["SSSL_CONFIDENCE"], tags["SSSL_MODEL"], tags["SSSL_ROUND"]) == ("0.7500", "abcdef", "1")
-    assert json.loads(tags["SSSL_TIMELINE"]) == TIMELINE
+    assert json.loads(tags["SSSL_TIMELINE"]) == [TIMELINE[0] | {"label": "happy"}, TIMELINE[1] | {"label": "sad"}]
 
 
 @pytest.mark.parametrize("container", sorted(UNTAGGABLE))
@@ -207,7 +208,7 @@ def test_an_original_is_known_however_its_place_is_written(tmp_path):
     store = store_of(tmp_path, {"a b": f"file://{quote(str(path))}"})
     left_out = write_tags(store, published(tmp_path)[0], None, abstained=True).left_out
     assert left_out == {}
-    assert tags_of(path)["MOOD"] == "Q1"
+    assert tags_of(path)["MOOD"] == "happy"
     (tmp_path / "left_out.csv").touch()
     left_out = write_tags(store, published(tmp_path)[0], str(tmp_path), abstained=True).left_out
     assert left_out == {"a b": "ValueError: it would overwrite the catalog's own file"}
@@ -333,7 +334,7 @@ def test_an_older_id3_keeps_its_version_and_all_frames(tmp_path):
     assert after.version == before.version == (2, 3, 0)
     assert {name: frame for name, frame in after.items() if name in before} == dict(before)
     assert len(before) == len(kept)
-    assert after["TXXX:MOOD"].text == ["Q1"]
+    assert after["TXXX:MOOD"].text == ["happy"]
 
 
 KILLED_IN_THE_BLOCK = """
@@ -374,3 +375,36 @@ def test_an_export_that_wrote_no_song_says_so_by_its_exit_code(tmp_path, capsys)
     assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged")) == 1
     assert "0 songs written" in capsys.readouterr().err
     assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged"), "--with-abstained") == 0
+
+
+def test_a_playlist_per_emotion_has_the_surest_first_and_nothing_uncertain(tmp_path):
+    uris = {"a": "/music/a.flac", "b": "/music/b b.flac", "c": "gs://bucket/c.flac", "d": "/music/d.flac"}
+    store = store_of(tmp_path, {**uris, "e": "/music/e\n.flac"}, abstained={"d"})
+    folder = tmp_path / "lists"
+    assert export(store, "--format", "m3u", "--to", str(folder), "--names", "Q3=melancholy") == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["happy.m3u8", "left_out.csv", "melancholy.m3u8"]
+    lines = (folder / "happy.m3u8").read_text().splitlines()
+    assert lines[0] == "#EXTM3U"
+    assert lines[2::2] == ["/music/a.flac", "/music/b b.flac", "gs://bucket/c.flac"]
+    assert re.fullmatch(r"#EXTINF:\d+,a \(happy 0.75\)", lines[1])
+    assert (folder / "melancholy.m3u8").read_text() == "#EXTM3U\n"
+    left_out = dict(csv.reader((folder / "left_out.csv").read_text().splitlines()[1:]))
+    assert left_out == {"d": "abstained", "e": "a playlist cannot name it"}
+
+
+def test_names_are_given_to_all_that_is_exported_and_only_if_asked_to_tables(tmp_path):
+    store = store_of(tmp_path, {"a": "/music/a.flac"})
+    to = tmp_path / "songs.parquet"
+    assert export(store, "--format", "parquet", "--to", str(to)) == 0
+    assert pq.read_table(to)["label"].to_pylist() == ["Q1"]
+    assert export(store, "--format", "parquet", "--to", str(to), "--names", "Q1=joy") == 0
+    rows = pq.read_table(to)
+    assert rows["label"].to_pylist() == ["joy"]
+    assert [entry["label"] for entry in rows["timeline"][0].as_py()] == ["joy", "Q3"]
+
+
+@pytest.mark.parametrize(("names", "said"), [("Q7=odd", "Q7 is no class of Q1, Q3"), ("Q1=a/b", "is no name for a")])
+def test_a_name_that_cannot_be_is_refused(names, said, tmp_path, capsys):
+    store = store_of(tmp_path, {"a": "/music/a.flac"})
+    assert export(store, "--format", "m3u", "--to", str(tmp_path / "lists"), "--names", names) == 1
+    assert said in capsys.readouterr().err
