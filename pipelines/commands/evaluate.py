@@ -8,9 +8,10 @@ Stopped and started again it goes on. It publishes no labels: what readers of th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -18,20 +19,22 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from pipelines.commands.run import learn, rounds
-from pipelines.stages import segment, songs
+from pipelines.stages import embed, segment, songs
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.previous import TABLES
 from pipelines.terminal.console import console, printed
 from schemas import Catalog, to_arrow
-from schemas.records import dump
+from schemas.records import dump, later
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.read import read_catalog, read_dealt, rows_of
 from sssl.config import require
+from sssl.embedding.contract import FrontEnd
+from sssl.embedding.settings import EmbedConfig
 from sssl.errors import CatalogError
 from sssl.evaluate import methods as evaluation
-from sssl.evaluate.methods import METHODS, METRICS, Fold, Method, MethodName, Outcome
+from sssl.evaluate.methods import METHODS, Fold, Method, MethodName, Outcome
 from sssl.evaluate.planting import Planting, draw, write_planted
 from sssl.evaluate.sections import read_sections, true_labels
 from sssl.labels.confident_learning import check_installed, prune
@@ -79,6 +82,7 @@ class Config:
     """Share of the training groups held out to accept rounds by; no network trains on them."""
     cut: MelConfig = field(default_factory=MelConfig)
     songs: SongConfig = field(default_factory=SongConfig)
+    embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())
 
     def __post_init__(self) -> None:
         require(0 <= self.plant < 1, "plant", self.plant, "a share from 0 to below 1")
@@ -100,6 +104,7 @@ class _Bench:
     rows: list[Catalog]
     segments: pd.DataFrame
     config: Config
+    front_end: FrontEnd | None = None
 
 
 def run(context: Context, config: Config) -> None:
@@ -128,6 +133,8 @@ def set_up(context: Context, config: Config) -> _Bench:
         CatalogError: no track has a label, or a class has too few to fold.
     """
     store, settings = context.store, config.settings()
+    asked = config.embed.front_end is not None
+    front_end = embed.check(config.embed, config.cut.segment_s) if asked else None
     read = partial(_labelled_rows, store, config, settings.deal)
     base = segment.run_on(context, read, settings).snapshot.only("catalog", *TABLES)
     if not context.snapshot.manifests:
@@ -141,7 +148,7 @@ def set_up(context: Context, config: Config) -> _Bench:
     label = segments["track_id"].map({row.track_id: row.label for row in rows})
     if config.truth is not None:
         label = true_labels(segments, read_sections(config.truth), config.cut.segment_s)
-    return _Bench(context.on(base), rows, segments.assign(true_label=label), config)
+    return _Bench(context.on(base), rows, segments.assign(true_label=label), config, front_end)
 
 
 def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
@@ -149,12 +156,19 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
     store, config, settings = bench.base.store, bench.config, bench.config.settings()
     rows, held_out = evaluation.withhold(bench.rows, config.folds, number, seed, settings.deal)
     snapshot = segment.run_on(bench.base, lambda _dealt: to_arrow(Catalog, rows), settings).snapshot
+    if bench.front_end is not None:
+        # In the first fold; in the others, whose segments are the same files, its files are kept.
+        snapshot = embed.run(bench.base.on(snapshot), bench.front_end).snapshot
     truth = bench.segments["true_label"].to_numpy(dtype=object)
     if config.plant:
         planting = Planting(config.plant, config.plant_span, seed)
         source = draw(_plantable(bench.segments, rows), planting)
+        embedded = snapshot.of("embeddings")
         for table in ("segments", "features"):
             snapshot = snapshot.add(write_planted(store, snapshot.get(table), source, planting))
+        for embeddings in embedded:
+            segments = snapshot.get("segments")
+            snapshot = snapshot.add(write_planted(store, embeddings, source, planting, segments))
         truth = truth[source]
     return Fold(seed, number, snapshot, held_out, truth)
 
@@ -189,10 +203,12 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
         "seeds": config.seeds,
         "held-out songs a method": sum(len(o.correct) for o in outcomes if o.method == config.methods[0]),
     }
+    if config.embed.front_end is not None:
+        facts["front-end"] = without_secrets(config.embed.front_end)
     store.write_json(
         "evaluation.json",
         {
-            "config": {n: without_secrets(v) if isinstance(v, str) else v for n, v in dump(config).items()},
+            "config": _shown(dump(config)),
             "summary": summary,
             "rows": evaluation.to_records(evaluation.tabulate(outcomes)),
             "calibration": evaluation.to_records(evaluation.calibration(outcomes)),
@@ -200,10 +216,17 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
     )
     store.write_bytes("evaluation.html", evaluation.render(summary, facts).encode())
     table = Table("", *summary, title="mean ± standard error", title_justify="left", box=SIMPLE_HEAD)
-    for metric in METRICS:
+    for metric in evaluation.measured_metrics(summary):
         table.add_row(metric.title, *(evaluation.said(of[metric.name]) for of in summary.values()))
     printed.print(table)
     console.print(f"result: {store.url('evaluation.html')}, {store.url('evaluation.json')}", soft_wrap=True)
+
+
+def _shown(value: Any) -> Any:
+    """Return settings as they may be shown: URLs may carry passwords and signatures."""
+    if isinstance(value, Mapping):
+        return {name: _shown(inner) for name, inner in value.items()}
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: Dealt) -> pa.Table:

@@ -23,6 +23,7 @@ from sssl.errors import CatalogError
 from sssl.html import template
 from sssl.metrics import reliability
 from sssl.presets import GUARDED, PAPER, Preset
+from sssl.songs.classifier import EMBEDDING, OPINIONS, SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import in_use, last_split
@@ -85,6 +86,7 @@ METRICS = (
     Metric("song_accuracy", "song accuracy", "higher"),
     Metric("song_accuracy_gain", "against the first", "higher"),
     Metric("song_accuracy_mean_posterior", "by mean posterior", "higher"),
+    *(Metric(f"accuracy_by_{name}", f"train tracks by {name}", "higher") for name in (*OPINIONS, EMBEDDING)),
     Metric("song_macro_f1", "song macro-F1", "higher"),
     Metric("segment_accuracy", "segment accuracy", "higher"),
     Metric("wrong_segment_auc", "wrong-segment AUC", "higher"),
@@ -178,12 +180,18 @@ def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: flo
     metrics = {
         "held_out_tracks": len(songs),
         **song_metrics(songs),
+        **opinion_metrics(learned.about("songs", SongModel)),
         **posterior_metrics(scores[0]["track_id"].to_pandas(), p, fold, classes),
         **label_metrics(train_labels(store, learned, fold)),
         "cpu_minutes": cpu_s / 60,
     }
     correct = (songs["label"] == songs["true_label"]).to_numpy(bool)
     return Outcome(method, fold.seed, fold.number, metrics, songs["confidence"].to_numpy(float), correct)
+
+
+def opinion_metrics(model: SongModel) -> Metrics:
+    """Return what each opinion of the song classifier is worth by itself, on train tracks that its fit left out."""
+    return {f"accuracy_by_{part.name}": part.accuracy for part in model.parts if part.weight is not None}
 
 
 def song_metrics(songs: pd.DataFrame) -> Metrics:
@@ -300,7 +308,12 @@ def to_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     """Return the summary as one HTML page."""
     page = template("evaluate/evaluation.html.jinja", {"said": said})
-    return page.render(summary=summary, metrics=METRICS, facts=facts)
+    return page.render(summary=summary, metrics=measured_metrics(summary), facts=facts)
+
+
+def measured_metrics(summary: Mapping[str, Any]) -> list[Metric]:
+    """Return the metrics that were measured for every method: an embedding is there with a front-end only."""
+    return [metric for metric in METRICS if all(metric.name in of for of in summary.values())]
 
 
 def said(value: Mapping[str, float | None]) -> str:

@@ -23,7 +23,11 @@ from sssl.store.manifest import Made, Manifest
 Indices = NDArray[np.int64]
 
 _SPAN_SEGMENTS = (3, 8)
-_AUDIO = {"segments": ["level_db", "band_level_db", "sound_db", "sound"], "features": ["log_mel"]}
+_AUDIO = {
+    "segments": ["level_db", "band_level_db", "sound_db", "sound"],
+    "features": ["log_mel"],
+    "embeddings": ["embedding", "reason"],
+}
 """Columns by table that change places."""
 
 
@@ -65,12 +69,18 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
     return source
 
 
-def write_planted(store: Store, original: Manifest, source: Indices, planting: Planting) -> Manifest:
-    """Commit segments, or their features, with the planted ones among them, row by row aligned with the original."""
+def write_planted(
+    store: Store, original: Manifest, source: Indices, planting: Planting, segments: Manifest | None = None
+) -> Manifest:
+    """Commit segments, or their features or embeddings, with the planted ones among them, row by row aligned with the
+    original. Embeddings are then those of planted `segments`."""
+    parents = original.parents  # in whose place they are
+    if segments is not None:
+        parents = tuple(sorted(segments.ref if ref.startswith("segments/") else ref for ref in parents))
     planned = replace(
         Manifest.plan(original.table, "plant", dump(planting), [original]),
         config=original.config | {"plant": dump(planting), "of": original.ref},
-        parents=original.parents,  # in whose place they are
+        parents=parents,
     )
     return store.commit_once(planned, partial(_make, store, original, source))
 

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import write_catalog
+from front_ends import write_onnx
 
 from pipelines.cli import main
 from sssl.store.folder import Store
@@ -111,6 +112,22 @@ def test_an_evaluation_reuses_the_segments_of_a_run_and_leaves_what_it_published
     assert (output / "latest.json").read_text() == before
     rows = json.loads((output / "evaluation.json").read_text())["rows"]
     assert sum(row["held_out_tracks"] for row in rows) == 20
+
+
+def test_embeddings_are_made_once_and_planted_and_their_worth_is_said(music, tmp_path):
+    front_end = write_onnx(tmp_path / "net.onnx")
+    flags = [*SMALL, "--methods", "ce", "--plant", "0.2", "--front-end", front_end]
+    assert evaluate(music, tmp_path / "out", *flags) == 0
+    store = Store.open(str(tmp_path / "out"))
+    embedded = [m for m in manifests(store, "embeddings") if m.stage == "embed"]
+    assert len(embedded) == 2  # a fold each, of the same files
+    assert len({file.path for m in embedded for file in m.files.values()}) == len(embedded[0].files)
+    rows = store.read_json("evaluation.json")["rows"]
+    assert all(0 <= row["accuracy_by_embedding"] <= 1 for row in rows)
+    songs = manifests(store, "songs")
+    planted = {m.ref for m in manifests(store, "embeddings") if "plant" in m.config}
+    assert len(planted) == 2
+    assert all(planted & set(m.parents) for m in songs)
 
 
 @pytest.mark.parametrize(

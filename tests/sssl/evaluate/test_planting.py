@@ -8,6 +8,7 @@ import pytest
 from schemas import Segment, arrow_schema
 from sssl.arrays import real_lists
 from sssl.audio.mel import MelConfig, features_of
+from sssl.embedding.table import embeddings_of, embeddings_table
 from sssl.evaluate.planting import Planting, draw, write_planted
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
@@ -113,3 +114,24 @@ def test_planted_audio_lies_where_the_draw_says_and_nothing_else_changes(kind, i
     assert planted.ref != original.ref
     assert planted.parents == original.parents
     assert {name: n for name, n in planted.summary.items() if name != "cpu_s"} == original.summary
+
+
+def test_planted_embeddings_move_with_their_reasons_and_are_those_of_planted_segments(in_memory):
+    store = Store.open(in_memory, create=True)
+    files = {}
+    for part in (0, 1):
+        key = {"track_id": [f"t{part}"] * 5, "segment_index": pa.array(range(5), pa.int32())}
+        found = (np.arange(5) + 5 * part).astype(np.float16)[:, None]
+        reasons = [None, None, "missing" if part else None, None, None]
+        table = embeddings_table(pa.table(key), found, reasons, {})
+        files[part] = store.write_part("embeddings", "o", part, table)
+    parents = ("catalog/x", "segments/x")
+    original = store.commit(Manifest("embeddings", "o", "embed", None, {}, parents, files, {}))
+    segments = Manifest("segments", "planted", "plant", None, {}, ("catalog/x",), {}, {})
+    source = np.array([7, 1, 2, 3, 4, 5, 6, 0, 8, 9])
+    planted = write_planted(store, original, source, Planting(0.2, False, seed=0), segments)
+    after = store.read_table(planted)
+    assert after["reason"].to_pylist() == ["missing"] + [None] * 9
+    expected = np.where(np.arange(10) == 0, np.nan, source)
+    np.testing.assert_array_equal(embeddings_of(after)[:, 0], expected)
+    assert planted.parents == ("catalog/x", "segments/planted")
