@@ -40,6 +40,15 @@ class PartRef:
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """An earlier generation of a job's table, whose parts may be taken over: its ref, and those of what it was made
+    from, by the names that the job gives its inputs. How it is found: pipelines.stages.standing."""
+
+    ref: str
+    inputs: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Job:
     """A stage's run over all parts of a catalog. It travels to workers, so it holds names and no rows.
 
@@ -52,6 +61,7 @@ class Job:
     inputs: dict[str, str]
     parts: int
     classes: tuple[str, ...]
+    earlier: Earlier | None = None
 
     @classmethod
     def of(
@@ -130,6 +140,35 @@ class Job:
         """Return the receipt of a part that a run before this one finished."""
         return self.store.receipt(self.receipts, part)
 
+    def take_over(self, ref: PartRef) -> Receipt | None:
+        """Take over a part of the earlier generation, by reference, and return its receipt; None if there is none, or
+        what it was made from has changed."""
+        if self.earlier is None or not self._stands(ref, self.earlier):
+            return None
+        before = self.store.receipt(self.earlier.ref, ref.part)
+        if before is None:  # a takedown leaves none
+            return None
+        spent = {"cpu_s": CLOCK.lap(now_and_then=True)}
+        receipt = replace(before, counts={**before.counts, **spent})
+        self.store.write_receipt(self.receipts, receipt)
+        return receipt
+
+    def _stands(self, ref: PartRef, earlier: Earlier) -> bool:
+        """Whether the files and tracks of a part are those that the earlier generation was made from."""
+        for name, file in ref.files.items():
+            known = read_manifest(self.store, earlier.inputs[name]).files.get(ref.part)
+            if known is None or known.sha256 != file.sha256:
+                return False
+        return self.earlier_tracks(ref) == [seen_by_stages(track) for track in self.tracks(ref)]
+
+    def earlier_tracks(self, ref: PartRef) -> list[tuple[Any, ...]]:
+        """Read what stages saw of a part's tracks when the earlier generation was made."""
+        assert self.earlier is not None
+        catalog = read_manifest(self.store, self.earlier.inputs["catalog"])
+        if ref.part >= catalog.about(CatalogSummary).parts:
+            return []
+        return [seen_by_stages(track) for track in read_part(self.store, catalog, ref.part)]
+
     def write(self, part: int, tables: dict[str, pa.Table], summary: Summary) -> Receipt:
         """Write a part of each table, then its receipt: from then on the part is done."""
         return self.finish(part, self.write_files(part, tables), summary)
@@ -190,6 +229,11 @@ class Job:
                 for path in self.store.find(folder):
                     self.store.delete(path)
         raise StoreError(f"{self.stage}: tracks were taken down while it ran, so its files were deleted: run it again")
+
+
+def seen_by_stages(track: Catalog) -> tuple[Any, ...]:
+    """Return what of a track's row in the catalog the rows of later tables depend on."""
+    return track.track_id, track.label, track.split, track.fold, track.locked
 
 
 def _files(planned: Manifest, receipts: dict[int, Receipt]) -> dict[int, PartFile]:

@@ -24,7 +24,8 @@ class ListParts(beam.PTransform):
 
 @dataclass
 class SplitDone(beam.PTransform):
-    """Parts that are still to do (`todo`), and the receipts of those that an earlier run finished (`done`)."""
+    """Parts that are still to do (`todo`), and the receipts of all others (`done`): of those that an
+    earlier run finished, and of those that are taken over from an earlier generation."""
 
     job: Job
 
@@ -46,7 +47,7 @@ class CommitParts(beam.PTransform):
 
 
 def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
-    receipt = job.receipt(ref.part)
+    receipt = job.receipt(ref.part) or job.take_over(ref)
     yield ref if receipt is None else beam.pvalue.TaggedOutput("done", receipt)
 
 

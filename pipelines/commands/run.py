@@ -18,7 +18,9 @@ from pipelines.commands.outcome import outcome
 from pipelines.stages import embed, judge, relabel, score, segment, songs, train
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.learning import LearnConfig, decide, published_method
 from pipelines.stages.previous import TABLES
+from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump, later
 from schemas.summaries import SongsSummary
@@ -54,6 +56,7 @@ class Config:
     segment: segment.Settings = field(default_factory=segment.Settings)
     embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())
     method: Preset = GUARDED
+    policy: LearnConfig = later(LearnConfig(), neutral=LearnConfig())
     songs: SongConfig = field(default_factory=SongConfig)
     truth: str | None = None
     """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never trained on."""
@@ -73,8 +76,11 @@ def run(context: Context, config: Config) -> Context:
     asked = config.embed.front_end is not None
     front_end = embed.check(config.embed, config.segment.cut.segment_s) if asked else None
 
+    may_learn = config.policy.learn != "never"
+
     def labels_suffice(tracks: pa.Table) -> None:
-        train.check_labels(tracks, config.segment.deal, config.method.train)
+        if may_learn:
+            train.check_labels(tracks, config.segment.deal, config.method.train)
 
     init = config.method.train.init
     named = init and model_id(train.read_weights(init))
@@ -82,10 +88,16 @@ def run(context: Context, config: Config) -> Context:
     context = segment.run(context, config.catalog, config.labels, config.segment, labels_suffice, remarks.append)
     context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
-    train.check(context.snapshot, config.method.train)
+    if may_learn:
+        train.check(context.snapshot, config.method.train)
     if front_end:
         context = embed.run(context, front_end, retry=config.segment.again.asks_ledger)
     method = replace(config.method, train=replace(config.method.train, init=named))
+    decision = decide(context, method, config.policy)
+    console.print(f"{'learning' if decision.learns else 'not learning'}: {decision.reason}", soft_wrap=True)
+    used_method = config.method
+    if not decision.learns:
+        context, used_method = replace(context, keeps_learned=True), published_method(published)
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
     params = dump(replace(config, output=store.root, mlflow_uri=None, method=method))
     if front_end:
@@ -94,7 +106,7 @@ def run(context: Context, config: Config) -> Context:
     tracker = Tracker(store, config.mlflow_uri, key, params)
     with tracker.whole():
         segmented = replace(context, tracker=tracker)
-        for round, context in enumerate(rounds(segmented, config.method)):
+        for round, context in enumerate(rounds(segmented, used_method)):
             _log_round(tracker, context, round)
             _publish(context, published)
         context = songs.run(context, config.songs)

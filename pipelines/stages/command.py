@@ -66,7 +66,8 @@ class StageCommand:
             with Store.open(config.output, create=self.creates).hold(_tell) as store:
                 if not self.joins_job:
                     refuse_others(store, self.name)
-                self._run(Context(store, store.latest(), beam_args), config)
+                published = store.latest()
+                self._run(Context(store, published, beam_args, published=published), config)
                 if self.takes_beam_args:
                     launch_nothing(beam_args)
         except HandedOver as message:

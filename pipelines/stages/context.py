@@ -15,12 +15,16 @@ class Context:
     """An output folder that the process holds, and the tables to go on from. A stage returns one with its own tables.
 
     `beam_args` are Beam's own options; `tracker` takes what there is to log, None: in a run of the stage's own.
+    `published` is what readers had when the command began: what of it stands is taken over. Where the
+    command `keeps_learned` things, what was learned stands whatever became of the labelled tracks.
     """
 
     store: Store
     snapshot: Snapshot
     beam_args: Sequence[str] = ()
     tracker: Tracker | Untracked | None = None
+    published: Snapshot = Snapshot()
+    keeps_learned: bool = False
 
     def add(self, *manifests: Manifest) -> Context:
         """Return the context with tables in the place of their predecessors."""

@@ -5,11 +5,12 @@ sssl judge --output OUTPUT --round R [flags]
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import console
 from schemas import Round, to_arrow
 from schemas.records import dump
@@ -41,8 +42,14 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
     store, snapshot = context.store, context.snapshot
     parent = last_accepted(store, snapshot, before=round) if round else None
     config = dump(settings) | {"judged_by": "log loss"}
-    planned = Manifest.plan("rounds", "judge", config, _inputs(snapshot, round, parent), round)
-    context = context.add(store.commit_once(planned, partial(_make, store, snapshot, parent, settings)))
+    inputs = _inputs(snapshot, round, parent)
+    planned = Manifest.plan("rounds", "judge", config, inputs.values(), round)
+    earlier = find_earlier(context, planned, inputs)
+    if earlier is not None and "catalog" in inputs and learned_stands(context, earlier, inputs):
+        make = partial(_taken_over, store, snapshot, store.named(earlier.ref))
+    else:
+        make = partial(_make, store, snapshot, parent, settings)
+    context = context.add(store.commit_once(planned, make))
     if snapshot.of("songs") and in_use(store, context.snapshot).model_id != in_use(store, snapshot).model_id:
         # Songs by other models than those in use would contradict whatever labels a file from here on.
         context = context.on(context.snapshot.without("songs"))
@@ -56,13 +63,30 @@ def row_of(context: Context, round: int) -> Round:
     return next(row for row in read_rounds(context.store, context.snapshot) if row.round == round)
 
 
-def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> list[Manifest]:
-    labels = snapshot.get("labels", round)
-    judged = [] if parent is None else [snapshot.get("rounds", parent.round)]
+def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> dict[str, Manifest]:
+    """Return what a round is judged by, each under a name of its own."""
+    labels = {"labels": snapshot.get("labels", round)}
+    judged = {} if parent is None else {"rounds": snapshot.get("rounds", parent.round)}
     if has_nothing_to_split(snapshot, round):
-        return [labels, *judged]
-    scores = [snapshot.get("scores", r) for r in ([round] if parent is None else [round, parent.round])]
-    return [snapshot.get("catalog"), labels, snapshot.get("models", round), *scores, *judged]
+        return labels | judged
+    inputs = {
+        "catalog": snapshot.get("catalog"),
+        "models": snapshot.get("models", round),
+        "scores": snapshot.get("scores", round),
+    }
+    if parent is not None:
+        inputs["parent_scores"] = snapshot.get("scores", parent.round)
+    return inputs | labels | judged
+
+
+def _taken_over(store: Store, snapshot: Snapshot, earlier: Manifest, planned: Manifest) -> Made:
+    """Return an earlier verdict, which stands, with the counts of the labels as they are now."""
+    assert planned.round is not None
+    (row,) = (Round(**row) for row in store.read_table(earlier).to_pylist())
+    labels = snapshot.about("labels", LabelsSummary, planned.round)
+    row = replace(row, locked=labels.locked, unlabelled=labels.unlabelled)
+    file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
+    return Made({0: file}, {name: value for name, value in earlier.summary.items() if name != "cpu_s"})
 
 
 def _make(store: Store, snapshot: Snapshot, parent: Round | None, settings: JudgeConfig, planned: Manifest) -> Made:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
@@ -18,10 +18,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.beam.execute import run_job
-from pipelines.beam.job import Job, PartRef
+from pipelines.beam.job import Earlier, Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import console
 from schemas.records import dump
 from sssl.arrays import Floats, track_numbers
@@ -29,6 +30,7 @@ from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
 from sssl.labels.findings import Findings
+from sssl.labels.fitted import KeptSplit
 from sssl.labels.relabel import (
     RelabelConfig,
     Split,
@@ -40,7 +42,8 @@ from sssl.labels.relabel import (
     summarize_labels,
 )
 from sssl.presets import PresetName
-from sssl.store.manifest import Receipt
+from sssl.store.layout import fit_path
+from sssl.store.manifest import Manifest, Receipt
 from sssl.store.rounds import last_accepted
 
 _KEY = ["track_id", "segment_index"]
@@ -60,13 +63,19 @@ class Config:
     settings: RelabelConfig = field(default_factory=RelabelConfig)
 
 
-def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
+def build(root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSplit | None = None) -> None:
     """Wire the pipeline: round 0 inherits; later rounds learn on all parts how to read the evidence, fit a mixture to
-    it, then split each part by that."""
+    it, then split each part by that. Where what an earlier run learned stands it is `kept`."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     if job.round == 0:
         (states.done, states.todo | beam.Map(inherit_part, job)) | CommitParts(job)
+        return
+    if kept is not None:
+        evidence, split = kept.evidence(), kept.split(settings)
+        relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, split)
+        summary = root | "Kept" >> beam.Create([SplitSummary.of(split, job.classes, evidence)])
+        (states.done, relabelled) | CommitParts(job, summary)
         return
     losses = parts | beam.Map(sum_part_losses, job, settings) | "AddLosses" >> beam.CombineGlobally(_add)
     temperature = beam.pvalue.AsSingleton(losses | beam.Map(fit_temperature))
@@ -77,7 +86,7 @@ def build(root: beam.Pipeline, job: Job, settings: RelabelConfig) -> None:
     )
     evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, temperature, model, settings.evidence))
     counts = parts | beam.Map(count_losses, job, settings, evidence) | "AddCounts" >> beam.CombineGlobally(_add)
-    split = counts | beam.Map(_fit_split, settings, evidence)
+    split = counts | beam.Map(_fit_split, job, settings, evidence)
     relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
     summary = split | "Summarize" >> beam.Map(SplitSummary.of, job.classes, evidence)
     (states.done, relabelled) | CommitParts(job, summary)
@@ -134,17 +143,30 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evid
 def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     """Run the stage and return the context with the round's labels."""
     store, snapshot = context.store, context.snapshot
-    inputs = [snapshot.get("catalog"), snapshot.get("segments")]
+    named = {"catalog": snapshot.get("catalog"), "segments": snapshot.get("segments")}
     if round:
         parent = last_accepted(store, snapshot, before=round)
-        inputs.append(snapshot.get("scores", parent.round))
+        named["scores"] = snapshot.get("scores", parent.round)
     config = dump(settings) if round else {}
-    job = Job.of(store, "relabel", ("labels",), config, inputs, round)
-    context = context.add(*run_job(job, lambda root: build(root, job, settings), context.beam_args))
+    job = Job.of(store, "relabel", ("labels",), config, [], round, named)
+    earlier = find_earlier(context, job.planned[0], named)
+    kept = _kept(context, earlier, named) if earlier and round else None
+    if kept is not None:
+        store.write_record(fit_path(job.receipts), kept)
+    if kept is not None or not round:
+        job = replace(job, earlier=earlier)
+    context = context.add(*run_job(job, lambda root: build(root, job, settings, kept), context.beam_args))
     if round:
         found = Findings.of(store, context.snapshot, round).found
         console.print(f"round {round} split: {found}", soft_wrap=True)
     return context
+
+
+def _kept(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> KeptSplit | None:
+    """Return what the split of an earlier run learned, if that stands and was kept."""
+    if not learned_stands(context, earlier, inputs):
+        return None
+    return context.store.read_record_if_whole(fit_path(earlier.ref), KeptSplit)
 
 
 def _is_asked(settings: RelabelConfig) -> bool:
@@ -164,7 +186,8 @@ def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
     return track_sound(segments, job.sound(ref, segments))
 
 
-def _fit_split(histograms: NDArray[np.int64], settings: RelabelConfig, evidence: Evidence) -> Split:
+def _fit_split(histograms: NDArray[np.int64], job: Job, settings: RelabelConfig, evidence: Evidence) -> Split:
+    job.store.write_record(fit_path(job.receipts), KeptSplit.of(histograms, evidence))
     return fit_split(histograms, settings, evidence.in_parts)
 
 

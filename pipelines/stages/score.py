@@ -9,9 +9,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -24,7 +24,8 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.stages.score_part import PartScores, WriterProcesses, write
+from pipelines.stages.score_part import PartScores, WriterProcesses, known_scores, without_known, write
+from pipelines.stages.standing import find_earlier
 from schemas import Catalog
 from schemas.records import dump
 from sssl.config import require
@@ -83,6 +84,14 @@ class Config:
     placement: Placement = field(default_factory=Placement)
 
 
+class _About(NamedTuple):
+    """A part while it is scored: the keys of its segments, its tracks, and the scores that are known already."""
+
+    segments: pa.Table
+    tracks: list[Catalog]
+    known: pa.Table | None
+
+
 class PartScorer:
     """A model on its devices, which scores parts. Processes may share it, so it takes and returns little."""
 
@@ -128,11 +137,13 @@ class PartScorer:
     def _read(self, ref: PartRef) -> Rows:
         segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
         tracks = self._job.tracks(ref)
-        folds = folds_of(segments, tracks, self._settings)
-        return Rows(log_mels(segments), folds, (segments.select(["track_id", "segment_index"]), tracks))
+        known = known_scores(self._job, ref, segments, tracks)
+        todo = without_known(segments, known)
+        about = _About(segments.select(["track_id", "segment_index"]), tracks, known)
+        return Rows(log_mels(todo), folds_of(todo, tracks, self._settings), about)
 
-    def _write(self, ref: PartRef, about: tuple[pa.Table, list[Catalog]], found: NDArray[np.float32]) -> Receipt:
-        scores = PartScores(self._job, ref.part, *about, found)
+    def _write(self, ref: PartRef, about: _About, found: NDArray[np.float32]) -> Receipt:
+        scores = PartScores(self._job, ref.part, about.segments, about.tracks, found, about.known)
         return write(scores) if self._writers is None else self._writers.write(scores)
 
 
@@ -188,10 +199,13 @@ def run(context: Context, round: int, settings: ScoreConfig, placement: Placemen
     snapshot = context.snapshot
     if has_nothing_to_split(snapshot, round):
         return context
-    inputs = [snapshot.get("catalog"), snapshot.get("models", round)]
-    job = Job.of(
-        context.store, "score", ("scores",), dump(settings), inputs, round, named={"features": snapshot.features}
-    )
+    named = {
+        "catalog": snapshot.get("catalog"),
+        "models": snapshot.get("models", round),
+        "features": snapshot.features,
+    }
+    job = Job.of(context.store, "score", ("scores",), dump(settings), [], round, named)
+    job = replace(job, earlier=find_earlier(context, job.planned[0], named))
     threads = placement.threads or (cores() if in_process(context.beam_args) else 1)
     scored = run_job(job, lambda root: build(root, job, settings, placement, threads), context.beam_args)
     return context.add(*scored)

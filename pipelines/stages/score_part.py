@@ -6,13 +6,16 @@ A GPU scores a part in less time than Python takes to write it, and what one thr
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.beam.job import Job
+from pipelines.beam.job import Job, PartRef, read_manifest, seen_by_stages
+from pipelines.stages.standing import rows_of
 from schemas import Catalog
 from schemas.summaries import ModelsSummary, ScoresSummary
 from sssl.errors import StoreError
@@ -26,13 +29,44 @@ _NO_LIMITS = Limits(timeout_s=None, memory_mb=None)
 
 @dataclass(frozen=True)
 class PartScores:
-    """A part that the model has scored: posteriors [N, C], aligned with its segments."""
+    """A part that the model has scored: posteriors [N, C], aligned with those of its segments that are not `known`.
+
+    What is known are scores of an earlier generation by the same model; they stay as they are.
+    """
 
     job: Job
     part: int
     segments: pa.Table
     tracks: list[Catalog]
     posteriors: NDArray[np.float32]
+    known: pa.Table | None = None
+
+
+def known_scores(job: Job, ref: PartRef, features: pa.Table, tracks: Sequence[Catalog]) -> pa.Table | None:
+    """Return the earlier generation's scores of tracks in a part that are as they were; None if there are none.
+
+    So the scores that a later round is learned from do not depend on which tracks without a label are beside theirs:
+    in another batch the last digits of a posterior may differ.
+    """
+    if job.earlier is None:
+        return None
+    scores, before = (read_manifest(job.store, r) for r in (job.earlier.ref, job.earlier.inputs["features"]))
+    if ref.part not in scores.files:
+        return None
+    earlier_tracks = set(job.earlier_tracks(ref))
+    same = [t.track_id for t in tracks if seen_by_stages(t) in earlier_tracks]
+    try:
+        old = job.store.read_part(before.files[ref.part], features.column_names)
+        found = job.store.read_part(scores.files[ref.part])
+    except StoreError:
+        return None
+    stand = [t for t in same if rows_of(old, t).equals(rows_of(features, t))]
+    return found.filter(pc.is_in(found["track_id"], pa.array(stand, pa.string())))
+
+
+def without_known(segments: pa.Table, known: pa.Table | None) -> pa.Table:
+    """Return the rows whose scores are not known."""
+    return segments if known is None else segments.filter(pc.invert(_is_known(segments, known)))
 
 
 def write(scores: PartScores) -> Receipt:
@@ -45,8 +79,24 @@ def write_files(scores: PartScores) -> tuple[dict[str, PartFile], ScoresSummary]
     job = scores.job
     assert job.round is not None
     model_id = job.input("models").about(ModelsSummary).model_id
-    table = scores_table(scores.segments, scores.posteriors, scores.tracks, job.classes, job.round, model_id)
+    todo = without_known(scores.segments, scores.known)
+    table = scores_table(todo, scores.posteriors, scores.tracks, job.classes, job.round, model_id)
+    if scores.known is not None:
+        table = _in_order(scores.segments, scores.known, table)
     return job.write_files(scores.part, {"scores": table}), summarize_scores(table, scores.tracks, job.classes)
+
+
+def _in_order(segments: pa.Table, known: pa.Table, scored: pa.Table) -> pa.Table:
+    """Put known and new scores together in the order of segments."""
+    is_known = _is_known(segments, known).to_numpy(zero_copy_only=False)
+    place = np.empty(len(segments), np.int64)
+    place[is_known] = np.arange(len(known))
+    place[~is_known] = len(known) + np.arange(len(scored))
+    return pa.concat_tables([known, scored]).take(pa.array(place)).combine_chunks()
+
+
+def _is_known(segments: pa.Table, known: pa.Table) -> pa.ChunkedArray:
+    return pc.is_in(segments["track_id"], known["track_id"].unique())
 
 
 class WriterProcesses:

@@ -5,7 +5,7 @@ sssl songs --output OUTPUT [flags] [-- beam options]
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -17,6 +17,7 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.standing import find_earlier, learned_stands
 from schemas import Song, to_arrow
 from schemas.records import dump
 from sssl.arrays import mean_of_models, posteriors
@@ -66,16 +67,27 @@ class Scored(NamedTuple):
     embedding: Floats | None
 
 
-def build(root: beam.Pipeline, job: Job, settings: SongConfig, model_id: str, segment_s: float) -> None:
-    """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply them to each part."""
+def build(
+    root: beam.Pipeline,
+    job: Job,
+    settings: SongConfig,
+    model_id: str,
+    segment_s: float,
+    kept: SongModel | None = None,
+) -> None:
+    """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply them to each part.
+    Where those of an earlier run stand they are `kept`."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
-    model = (
-        parts
-        | beam.FlatMap(labelled_tracks, job, settings)
-        | beam.combiners.ToList()
-        | beam.Map(_fit, len(job.classes), settings)
-    )
+    if kept is not None:
+        model = root | "Kept" >> beam.Create([kept])
+    else:
+        model = (
+            parts
+            | beam.FlatMap(labelled_tracks, job, settings)
+            | beam.combiners.ToList()
+            | beam.Map(_fit, len(job.classes), settings)
+        )
     written = states.todo | beam.Map(
         write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
     )
@@ -151,8 +163,8 @@ def run(context: Context, settings: SongConfig) -> Context:
     used = in_use(context.store, snapshot)
     segments = snapshot.get("segments")
     embeddings = snapshot.of("embeddings")
-    inputs = [snapshot.get("catalog"), segments, *embeddings]
-    scores = {name: snapshot.get("scores", row.round) for name, row in zip(SCORES, used.rounds, strict=False)}
+    named = {manifest.table: manifest for manifest in (snapshot.get("catalog"), segments, *embeddings)}
+    named |= {name: snapshot.get("scores", row.round) for name, row in zip(SCORES, used.rounds, strict=False)}
     config = dump(settings) | {
         "scores_round": used.last.round,
         "fitted_to": ["train", "test"],
@@ -160,9 +172,13 @@ def run(context: Context, settings: SongConfig) -> Context:
         "pools": [*OPINIONS, *([EMBEDDING] if embeddings else [])],
         "left_out": "fold",
     }
-    job = Job.of(context.store, "songs", ("songs",), config, inputs, named=scores)
+    job, kept = Job.of(context.store, "songs", ("songs",), config, [], named=named), None
+    earlier = find_earlier(context, job.planned[0], named)
+    if earlier is not None and learned_stands(context, earlier, named):
+        kept = context.store.named(earlier.ref).about(SongModel)
+        job = replace(job, earlier=earlier)
     segment_s = segments.settings(MelConfig, "cut").segment_s
-    made = run_job(job, lambda root: build(root, job, settings, used.model_id, segment_s), context.beam_args)
+    made = run_job(job, lambda root: build(root, job, settings, used.model_id, segment_s, kept), context.beam_args)
     return context.add(*made)
 
 

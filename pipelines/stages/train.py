@@ -19,6 +19,14 @@ import pyarrow.compute as pc
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.standing import (
+    KEPT_FROM,
+    find_earlier,
+    learned_stands,
+    origin_of,
+    origin_stands,
+    own_config,
+)
 from pipelines.terminal.console import bar, console
 from pipelines.terminal.flags import complain
 from schemas import records
@@ -77,6 +85,8 @@ def run(
     store, snapshot = context.store, context.snapshot
     if has_nothing_to_split(snapshot, round):
         return context
+    if context.keeps_learned:
+        return _keep(context, round)
     init = None if round or settings.init is None else read_weights(settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
     settings = replace(settings, init=None if init is None else model_id(init))
@@ -87,6 +97,10 @@ def run(
     asked, tracks = settings, snapshot.about("segments", LedgerSummary).labelled_train_tracks
     settings = asked.settled(tracks)
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
+    earlier = find_earlier(context, planned, inputs)
+    if earlier is not None and store.committed(planned) is None and learned_stands(context, earlier, inputs):
+        console.print(f"train {round}: what the published model learned from is as it was, so it stays", soft_wrap=True)
+        return context.add(store.commit_once(planned, lambda _: _taken_over(store.named(earlier.ref))))
 
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
@@ -113,6 +127,28 @@ def run(
             return _train(training, processes, told, ranks, inputs.values())
 
     return context.add(store.commit_once(planned, make))
+
+
+def _keep(context: Context, round: int) -> Context:
+    """Take the published model of a round over, whatever became of the labelled tracks that it learned from."""
+    store, snapshot, published = context.store, context.snapshot, context.published.get("models", round)
+    inputs = {
+        "catalog": snapshot.get("catalog"),
+        "features": snapshot.features,
+        "labels": snapshot.get("labels", round),
+    }
+    if round:
+        inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
+    origin = origin_of(store, published)
+    # Named otherwise than the model that training would make, unless that is the same.
+    kept = {} if origin_stands(context, origin, inputs) else {KEPT_FROM: origin.ref}
+    planned = Manifest.plan("models", "train", own_config(published) | kept, inputs.values(), round)
+    return context.add(store.commit_once(planned, lambda _: _taken_over(published)))
+
+
+def _taken_over(model: Manifest) -> Made:
+    """Return the file of a model that was trained before."""
+    return Made(dict(model.files), records.dump(ModelsSummary(model_id=model.about(ModelsSummary).model_id)))
 
 
 @contextmanager

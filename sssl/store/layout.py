@@ -47,6 +47,11 @@ def ref_of_manifest(path: str) -> str | None:
     return ref if name in _MANIFESTS and ref.count("/") == 1 else None
 
 
+def fit_path(ref: str) -> str:
+    """Return the path of what was fitted to the labelled tracks of a generation, kept for tracks that come later."""
+    return f"{PARTS}/{ref}/fit.json"
+
+
 def receipts_folder(ref: str) -> str:
     """Return the folder of a generation's receipts."""
     return f"{RECEIPTS}/{ref}"

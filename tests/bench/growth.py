@@ -1,6 +1,7 @@
-"""How cost grows with the catalog: segment and score at 1, 4 and 16 times the tracks, and a plan of millions.
+"""How cost grows with the catalog: segment and score at 1, 4 and 16 times the tracks, a plan of millions, and a night
+that adds a hundredth of a catalog.
 
-python tests/bench/growth.py [--tracks 64] [--planned 10000000]
+python tests/bench/growth.py [--tracks 64] [--planned 10000000] [--night 2000] [--only night]
 
 Each run is a process of its own. What the second and third size cost more than the one before, by the hours that came
 on top, should not change; nor should, from the second to the third, the peak memory of the process, which with Beam's
@@ -24,12 +25,14 @@ from scoring import SEGMENTS_A_TRACK, make
 from usage import Usage, measure
 
 from sssl.datasets import synthetic as demo
+from sssl.store.seal import opened_json
 
 ROOT = Path(__file__).parents[2]
 ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
 SSSL = [sys.executable, "-m", "pipelines.cli"]
 TIMES = (1, 4, 16)
-MAX_CHANGE, MAX_PLAN_S, MAX_PLAN_MB = 0.10, 120, 2000
+MAX_CHANGE, MAX_PLAN_S, MAX_PLAN_MB, MAX_NIGHT = 0.10, 120, 2000, 0.03
+NIGHT_S = 12
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
@@ -74,6 +77,46 @@ def plans(folder, tracks):
         yield suffix, measure([*SSSL, "plan", "--catalog", catalog, "--output", str(folder / "nothing-yet")], ENV)
 
 
+def nights(folder, tracks):
+    """Run on a catalog of which a tenth is labelled, again as it is, and with a hundredth more without a label.
+
+    Yields what each run took, and how many epochs were trained since the folder was new.
+    """
+    files = []
+    for n, track in enumerate(demo.plan_tracks(16, seed=3)):
+        path = write_audio(folder / f"night{n}.ogg", synthesize(track, NIGHT_S), RATE_HZ)
+        files.append((path, track.label))
+    rows = []
+    for n in range(tracks + tracks // 100):
+        path, label = files[n // 10 % len(files) if n % 10 == 0 else n % len(files)]
+        rows.append((f"t{n:06d}", path, label if n % 10 == 0 and n < tracks else ""))
+    catalog, output = folder / "night.csv", folder / "night"
+    command = [*SSSL, "run", "--catalog", str(catalog), "--output", str(output)]
+    for name, count in (("first run", tracks), ("again", tracks), ("night", len(rows))):
+        with catalog.open("w", newline="") as file:
+            csv.writer(file).writerows([("track_id", "uri", "label"), *rows[:count]])
+        yield name, measure(command, ENV), epochs_trained(output)
+
+
+def epochs_trained(output):
+    """Count the epochs that members of all models of an output folder were trained."""
+    histories = [opened_json(path.read_bytes(), str(path)) for path in output.glob("models/*/member*.json")]
+    return sum(len(history["epochs"]) for history in histories)
+
+
+def tell_nights(folder, tracks):
+    taken = {}
+    for name, usage, epochs in nights(folder, tracks):
+        taken[name] = usage, epochs
+        console.print(
+            f"{tracks} tracks, {name}: {usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {epochs} epochs trained so far"
+        )
+    (first, learned), (again, _), (night, epochs) = taken.values()
+    share = (night.cpu_s - again.cpu_s) / first.cpu_s
+    met = verdict(share <= MAX_NIGHT and epochs == learned)
+    console.print(f"a night costs {share:.1%} of the first run more than a run without changes: {met}")
+
+
 def tell(stage, sizes):
     for times, size in zip(TIMES, sizes, strict=True):
         usage = size.usage
@@ -104,9 +147,14 @@ def main(argv):
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="length of a track; default %(default)s")
     parser.add_argument("--planned", type=int, default=10_000_000, help="tracks to plan; default %(default)s")
+    parser.add_argument("--night", type=int, default=2000, help="tracks before a night; default %(default)s")
+    parser.add_argument("--only", choices=["night"], help="measure nothing else")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as name:
         folder = Path(name)
+        tell_nights(folder, args.night)
+        if args.only:
+            return
         tell("segment", list(segment_sizes(folder, args.tracks, args.minutes)))
         tell("score", list(score_sizes(folder, args.tracks)))
         for suffix, usage in plans(folder, args.planned):

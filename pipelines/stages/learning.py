@@ -1,0 +1,138 @@
+"""Whether a run learns, or labels what is new with the models that are published: a policy, and its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from pipelines.stages.context import Context
+from pipelines.stages.standing import changed_since_learned, own_config
+from schemas.records import dump
+from schemas.summaries import LedgerSummary
+from sssl.audio.mel import MelConfig
+from sssl.config import require
+from sssl.errors import TrainError
+from sssl.labels.acceptance import JudgeConfig
+from sssl.labels.relabel import RelabelConfig
+from sssl.model.settings import ScoreConfig, TrainConfig
+from sssl.presets import Preset
+from sssl.store.manifest import Manifest, Snapshot
+from sssl.words import counted
+
+
+@dataclass(frozen=True)
+class LearnConfig:
+    """When a run trains."""
+
+    learn: Literal["auto", "never", "always"] = "auto"
+    """Train where settings or labelled tracks changed (`auto`), label what is new with the published model as it is
+    (`never`), or take no published model over (`always`)."""
+    learn_after: int = 1
+    """With `--learn auto`: train once so many labelled tracks are new, gone or changed since the published model
+    learned; until then it labels."""
+
+    def __post_init__(self) -> None:
+        require(self.learn_after > 0, "learn_after", self.learn_after, "1 or more")
+
+
+class Decision(NamedTuple):
+    """Whether a run learns, and why."""
+
+    learns: bool
+    reason: str
+
+
+def decide(context: Context, method: Preset, policy: LearnConfig) -> Decision:
+    """Decide whether a run on a segmented catalog learns.
+
+    Raises:
+        TrainError: it must not, and there is no published model that could label.
+    """
+    published = context.published
+    if not published.of("models") or not published.of("rounds"):
+        if policy.learn == "never":
+            raise TrainError(f"--learn never: {context.store.root} publishes no model yet; run once with --learn auto")
+        return Decision(True, "no model is published yet")
+    if policy.learn == "always":
+        return Decision(True, "--learn always")
+    if policy.learn == "never":
+        _check_fits(published, context.snapshot)
+        return Decision(False, "--learn never: the published model labels what is new")
+    setting = next(_other_settings(context, method), None)
+    if setting is not None:
+        return Decision(True, f"{setting} changed")
+    changed = changed_since_learned(context)
+    if changed >= policy.learn_after:
+        tracks = counted(changed, "labelled track")
+        return Decision(True, f"{tracks} new, gone or changed since the published model learned")
+    if not changed:
+        return Decision(False, "no labelled track changed: what is published labels what is new")
+    return Decision(
+        False,
+        f"{counted(changed, 'labelled track')} new, gone or changed, --learn-after "
+        f"{policy.learn_after}: the published model labels what is new",
+    )
+
+
+def published_method(published: Snapshot) -> Preset:
+    """Return the settings that the published models were made with."""
+    return Preset(
+        rounds=max(manifest.round or 0 for manifest in published.of("rounds")),
+        relabel=published.of("labels")[-1].settings(RelabelConfig),
+        train=replace(published.of("models")[-1].settings(TrainConfig), init=None),
+        score=published.of("scores")[-1].settings(ScoreConfig),
+        judge=published.of("rounds")[-1].settings(JudgeConfig),
+    )
+
+
+def _other_settings(context: Context, method: Preset) -> Iterator[str]:
+    """Name the settings that the published tables were not made with."""
+    tracks = context.snapshot.about("segments", LedgerSummary).labelled_train_tracks
+    asked = {
+        "labels": dump(method.relabel),
+        "models": dump(method.train.settled(tracks)),
+        "scores": dump(method.score),
+        "rounds": dump(method.judge),
+    }
+    for table, config in asked.items():
+        for manifest in context.published.of(table):
+            if table != "labels" or manifest.round:
+                yield from _differing(manifest, config)
+    last = context.published.of("rounds")[-1]
+    rounds = last.round or 0
+    if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
+        yield f"--rounds ({rounds} published, {method.rounds} asked for)"
+    before, now = (s.features.settings(MelConfig, "cut") for s in (context.published, context.snapshot))
+    if before != now:
+        yield "the cut of segments"
+    if context.published.catalog.classes != context.snapshot.catalog.classes:
+        yield "--classes"
+
+
+def _differing(manifest: Manifest, asked: Mapping[str, Any]) -> Iterator[str]:
+    made_with = own_config(manifest)
+    names = asked.keys() | (made_with.keys() - {"judged_by"})
+    for name in sorted(names):
+        if made_with.get(name) != asked.get(name):
+            yield f"--{name.replace('_', '-')} ({manifest.stage})"
+
+
+def _check_fits(published: Snapshot, now: Snapshot) -> None:
+    """Check that the published model can label what is segmented now.
+
+    Raises:
+        TrainError: it has other classes, or takes other segments.
+    """
+    before, cut = (s.features.settings(MelConfig, "cut") for s in (published, now))
+    if before != cut:
+        raise TrainError(
+            f"--learn never: the published model takes segments as {before}, not {cut}: "
+            "leave the flags of the cut as they were, or let the run learn"
+        )
+    known, classes = published.catalog.classes, now.catalog.classes
+    if known != classes:
+        raise TrainError(
+            f"--learn never: the published model knows the classes {', '.join(known)}, "
+            f"not {', '.join(classes)}: leave --classes as it was, or let the run learn"
+        )

@@ -1,0 +1,152 @@
+"""What of an earlier publication stands, so that a night of additions costs what is new.
+
+The rule, in one place. What is learned (a model, a split, a verdict, the song classifier) stands
+while the settings and the labelled tracks that it was learned from do: which they are, their labels,
+groups, splits, folds and parts, and their rows in each table that was read. Tracks without a label
+may come, go and change: nothing is learned from them. The rows of a part stand while its files, its
+tracks and what was learned do; so do the scores of a track in a part that changed otherwise.
+
+Nothing is named anew: a generation that takes others' files over has the name that it would have if
+it made them. Files are told apart by their digests in manifests. Only parts that changed and hold a
+labelled track are opened.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.beam.job import Earlier, read_manifest
+from pipelines.stages.context import Context
+from sssl.catalog.read import read_labelled
+from sssl.errors import StoreError
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, PartFile
+
+_LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part")
+"""What of a labelled track's row in the catalog anything that is learned depends on."""
+KEPT_FROM = "kept_from"
+"""In the config of a model that labels although labelled tracks changed: the generation that was trained."""
+_WHOLE = ("catalog", "models", "rounds")
+"""Tables without a file a part."""
+
+
+def find_earlier(context: Context, planned: Manifest, inputs: Mapping[str, Manifest]) -> Earlier | None:
+    """Return the published generation of a planned table that was made with the same settings and models from earlier
+    generations of its inputs; None if there is none."""
+    for manifest in context.published.of(planned.table):
+        alike = manifest.stage == planned.stage and manifest.round == planned.round
+        if KEPT_FROM in manifest.config and not context.keeps_learned:
+            continue  # it did not learn from the labelled tracks of its parents
+        if alike and own_config(manifest) == own_config(planned) and manifest.ref != planned.ref:
+            return _as_earlier(context.store, manifest, inputs)
+    return None
+
+
+def learned_stands(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> bool:
+    """Whether what an earlier generation learned stands: its labelled tracks and their rows are as they
+    were, or the run is to keep it whatever became of them."""
+    return context.keeps_learned or not _changed(context.store, earlier, inputs)
+
+
+def changed_since_learned(context: Context) -> int:
+    """Count the labelled tracks that are new, gone or changed since the published model learned."""
+    snapshot = context.snapshot
+    origin = origin_of(context.store, context.published.get("models", 0))
+    tables = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
+    before = [read_manifest(context.store, ref) for ref in origin.parents]
+    refs = {m.table: m.ref for m in before if m.table in ("catalog", "features", "segments")}
+    refs.setdefault("features", refs.pop("segments", ""))  # of schema versions 1 to 4
+    return len(_changed(context.store, Earlier(origin.ref, refs), tables))
+
+
+def origin_of(store: Store, model: Manifest) -> Manifest:
+    """Return the generation of a model that was trained: itself, unless it was kept for other tracks."""
+    origin = store.manifest_if_whole(model.config.get(KEPT_FROM, model.ref))
+    parents = () if origin is None else origin.parents
+    is_there = bool(parents) and all(store.manifest_if_whole(ref) for ref in parents)
+    return origin if origin is not None and is_there else model  # a takedown deletes what is not published
+
+
+def origin_stands(context: Context, origin: Manifest, inputs: Mapping[str, Manifest]) -> bool:
+    """Whether the labelled tracks that a model was trained on are as they were."""
+    earlier = _as_earlier(context.store, origin, inputs)
+    return earlier is not None and not _changed(context.store, earlier, inputs)
+
+
+def own_config(manifest: Manifest) -> dict[str, Any]:
+    """Return the settings of a stage, without what says where a kept model comes from."""
+    return {name: value for name, value in manifest.config.items() if name != KEPT_FROM}
+
+
+def _changed(store: Store, earlier: Earlier, inputs: Mapping[str, Manifest]) -> frozenset[str]:
+    """Return the labelled tracks that are new, gone or changed, by the tables that were read."""
+    catalogs = earlier.inputs["catalog"], inputs["catalog"].ref
+    changed = _changed_tracks(store, *catalogs)
+    for name, manifest in inputs.items():
+        if manifest.table not in _WHOLE:
+            changed |= _changed_rows(store, catalogs[1], earlier.inputs[name], manifest.ref)
+    return changed
+
+
+def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]) -> Earlier | None:
+    try:
+        parents = [read_manifest(store, ref) for ref in manifest.parents]
+    except StoreError:
+        return None  # a takedown deletes them
+    by_kind = {(parent.table, parent.round): parent for parent in parents}
+    if by_kind.keys() != {(given.table, given.round) for given in inputs.values()}:
+        return None
+    if any(by_kind["models", m.round].digest != m.digest for m in inputs.values() if m.table == "models"):
+        return None
+    return Earlier(manifest.ref, {name: by_kind[m.table, m.round].ref for name, m in inputs.items()})
+
+
+@lru_cache(maxsize=8)
+def _labelled(store: Store, catalog: str) -> pa.Table:
+    rows = read_labelled(store, read_manifest(store, catalog)).select(_LEARNED_BY)
+    return rows.sort_by([("part", "ascending"), ("track_id", "ascending")])
+
+
+@lru_cache(maxsize=8)
+def _changed_tracks(store: Store, before: str, now: str) -> frozenset[str]:
+    """Return the tracks that are labelled in one catalog and not in the other, or otherwise."""
+    if before == now:
+        return frozenset()
+    old, new = (set(zip(*_labelled(store, ref).to_pydict().values(), strict=True)) for ref in (before, now))
+    return frozenset(track_id for track_id, *_ in old ^ new)
+
+
+@lru_cache(maxsize=64)
+def _changed_rows(store: Store, catalog: str, before: str, now: str) -> frozenset[str]:
+    """Return the labelled tracks of a catalog that have other rows in one generation of a table than
+    in another."""
+    old, new = (read_manifest(store, ref).files for ref in (before, now))
+    of_part: defaultdict[int, list[str]] = defaultdict(list)
+    labelled = _labelled(store, catalog)
+    for part, track_id in zip(labelled["part"].to_pylist(), labelled["track_id"].to_pylist(), strict=True):
+        of_part[part].append(track_id)
+    return frozenset().union(*(_changed_in_part(store, old.get(p), new[p], ids) for p, ids in of_part.items()))
+
+
+def _changed_in_part(store: Store, before: PartFile | None, now: PartFile, ids: list[str]) -> list[str]:
+    """Return which of some tracks have other rows in two files of a part; all if the older is lost."""
+    if before is None:
+        return ids
+    if before.sha256 == now.sha256:
+        return []
+    try:
+        old, new = (store.read_part(file) for file in (before, now))
+    except StoreError:
+        return ids
+    return [track_id for track_id in ids if not rows_of(old, track_id).equals(rows_of(new, track_id))]
+
+
+def rows_of(table: pa.Table, track_id: str) -> pa.Table:
+    """Return the rows of a track."""
+    return table.filter(pc.equal(table["track_id"], track_id))

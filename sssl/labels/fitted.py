@@ -1,0 +1,81 @@
+"""What a split learned from labelled tracks, kept to relabel tracks that come later as if they had been there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sssl.labels.consistency import TrackModel
+from sssl.labels.evidence import Evidence
+from sssl.labels.relabel import RelabelConfig, Split, fit_split
+
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class KeptTrackModel:
+    """A `TrackModel` as JSON has it."""
+
+    mean: Row
+    factors: tuple[Row, ...]
+    between: Row
+
+
+@dataclass(frozen=True)
+class KeptSplit:
+    """The loss histograms [C, BINS] of labelled tracks, which a split follows from, and how evidence was read."""
+
+    histograms: tuple[tuple[int, ...], ...]
+    temperature: float
+    mean_odds: float
+    mean_inconsistency: float
+    unit: float
+    between: float
+    neighbours: float
+    agreement: float | None
+    in_parts: bool | None
+    tracks: KeptTrackModel | None
+
+    @classmethod
+    def of(cls, histograms: NDArray[np.int64], evidence: Evidence) -> KeptSplit:
+        """Keep what a split and its evidence were fitted to."""
+        tracks = evidence.tracks
+        kept = None
+        if tracks is not None:
+            factors = tuple(map(tuple, tracks.factors.tolist()))
+            kept = KeptTrackModel(tuple(tracks.mean.tolist()), factors, tuple(tracks.between.tolist()))
+        return cls(
+            histograms=tuple(map(tuple, histograms.tolist())),
+            temperature=evidence.temperature,
+            mean_odds=evidence.mean_odds,
+            mean_inconsistency=evidence.mean_inconsistency,
+            unit=evidence.unit,
+            between=evidence.between,
+            neighbours=evidence.neighbours,
+            agreement=evidence.agreement,
+            in_parts=evidence.in_parts,
+            tracks=kept,
+        )
+
+    def evidence(self) -> Evidence:
+        """Return how evidence was read."""
+        tracks = None
+        if self.tracks is not None:
+            tracks = TrackModel(*map(np.array, (self.tracks.mean, self.tracks.factors, self.tracks.between)))
+        return Evidence(
+            tracks=tracks,
+            temperature=self.temperature,
+            mean_odds=self.mean_odds,
+            mean_inconsistency=self.mean_inconsistency,
+            unit=self.unit,
+            between=self.between,
+            neighbours=self.neighbours,
+            agreement=self.agreement,
+            in_parts=self.in_parts,
+        )
+
+    def split(self, config: RelabelConfig) -> Split:
+        """Fit the split again: the same histograms give the same."""
+        return fit_split(np.array(self.histograms, np.int64), config, self.in_parts)
