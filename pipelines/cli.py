@@ -55,7 +55,8 @@ def module_of(command: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 130 stopped."""
+    """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 4 too many labels
+    would change, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
     commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(

@@ -17,6 +17,10 @@ class ErrorRatioExceeded(Exception):
         self.snapshot = snapshot
 
 
+class ChurnExceeded(Exception):
+    """More song labels would change than the run allows; what is published stays, what was made stays beside it."""
+
+
 class JobFailed(Exception):
     """An engine outside this process gave a job up; parts that were finished stay finished."""
 

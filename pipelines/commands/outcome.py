@@ -12,6 +12,7 @@ from schemas.summaries import SongsSummary
 from sssl.evaluate.sections import wrong_segments
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
+from sssl.songs.changes import SongChanges
 from sssl.songs.classifier import SongModel
 from sssl.songs.threshold import Threshold
 from sssl.store.folder import Store
@@ -21,10 +22,17 @@ from sssl.urls import without_secrets
 from sssl.words import counted
 
 
-def outcome(store: Store, snapshot: Snapshot, truth: str | None, remarks: Sequence[str] = ()) -> str:
+def outcome(
+    store: Store,
+    snapshot: Snapshot,
+    truth: str | None,
+    remarks: Sequence[str] = (),
+    changes: SongChanges | None = None,
+) -> str:
     """Say in a few lines what came out; with the true sections, what the findings are worth, too.
 
-    `remarks` are what was said of the catalog when it was read, such as what a folder has besides tracks.
+    `remarks` are what was said of the catalog when it was read, such as what a folder has besides tracks;
+    `changes` are those of song labels against what was published before.
     """
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
     guesses, findings = songs.about(SongsSummary), Findings.of(store, snapshot)
@@ -37,6 +45,8 @@ def outcome(store: Store, snapshot: Snapshot, truth: str | None, remarks: Sequen
     }
     if remarks:
         rows["catalog"] = "; ".join(remarks)
+    if changes is not None:
+        rows["labels changed"] = str(changes)
     if truth is not None:
         rows |= _against_truth(store, snapshot, truth, findings)
     rows["model"] = findings.outcome

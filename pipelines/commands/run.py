@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipelines.commands import report
 from pipelines.commands.outcome import outcome
+from pipelines.errors import ChurnExceeded
 from pipelines.stages import embed, judge, relabel, score, segment, songs, train
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
@@ -24,6 +25,7 @@ from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump, later
 from schemas.summaries import SongsSummary
+from sssl.config import require
 from sssl.embedding.settings import EmbedConfig
 from sssl.evaluate.sections import read_sections
 from sssl.labels.findings import Findings
@@ -32,6 +34,7 @@ from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset, PresetName
 from sssl.report.page import figures
+from sssl.songs.changes import SongChanges, song_changes
 from sssl.songs.labeller import Recipe
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
@@ -58,6 +61,9 @@ class Config:
     method: Preset = GUARDED
     policy: LearnConfig = later(LearnConfig(), neutral=LearnConfig())
     songs: SongConfig = field(default_factory=SongConfig)
+    max_churn: float | None = later(None, neutral=None)
+    """Publish nothing, and end with 4, if a larger share of the published song labels would change;
+    none: publish whatever changes."""
     truth: str | None = None
     """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never trained on."""
     mlflow_uri: str | None = None
@@ -65,6 +71,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_size(self.method.train.model, self.segment.cut)
+        share = self.max_churn
+        require(share is None or 0 <= share <= 1, "max_churn", share, "a share from 0 to 1")
 
 
 def run(context: Context, config: Config) -> Context:
@@ -96,6 +104,8 @@ def run(context: Context, config: Config) -> Context:
     decision = decide(context, method, config.policy)
     console.print(f"{'learning' if decision.learns else 'not learning'}: {decision.reason}", soft_wrap=True)
     used_method = config.method
+    if config.policy.learn == "always":
+        context = replace(context, published=Snapshot())
     if not decision.learns:
         context, used_method = replace(context, keeps_learned=True), published_method(published)
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
@@ -110,16 +120,19 @@ def run(context: Context, config: Config) -> Context:
             _log_round(tracker, context, round)
             _publish(context, published)
         context = songs.run(context, config.songs)
+        changes = song_changes(store, published, context.snapshot)
+        _check_churn(changes, config.max_churn)
         store.publish(context.snapshot)
         recipe = Recipe.of(store, context.snapshot)
         tracker.model(recipe.weights, recipe.settings)
         tracker.files({f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()})
         report.run(context, config.truth)
-        tracker.log(_song_metrics(context.snapshot), step=round)
+        churn = {} if changes is None else {"song_labels_changed": changes.changed}
+        tracker.log(_song_metrics(context.snapshot) | churn, step=round)
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
         tracker.tag("sssl.findings", str(Findings.of(store, context.snapshot)))
-    sys.stdout.write(outcome(store, context.snapshot, config.truth, remarks))
+    sys.stdout.write(outcome(store, context.snapshot, config.truth, remarks, changes))
     return context
 
 
@@ -138,6 +151,19 @@ def learn(context: Context, round: int, method: Preset) -> Context:
     context = train.run(context, round, method.train)
     context = score.run(context, round, method.score)
     return judge.run(context, round, method.judge)
+
+
+def _check_churn(changes: SongChanges | None, most: float | None) -> None:
+    """Refuse a publication that changes more labels than expected.
+
+    Raises:
+        ChurnExceeded: it does.
+    """
+    if changes is not None and most is not None and changes.share > most:
+        raise ChurnExceeded(
+            f"{changes} would change, --max-churn allows {most:.1%}: what is published stays. The new "
+            "tables are kept, too; the same command with a larger --max-churn publishes them"
+        )
 
 
 def _publish(context: Context, published: Snapshot) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import ErrorRatioExceeded, HandedOver, JobFailed
+from pipelines.errors import ChurnExceeded, ErrorRatioExceeded, HandedOver, JobFailed
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, split_beam_args
@@ -78,6 +78,9 @@ class StageCommand:
         except ErrorRatioExceeded as error:
             complain(error)
             return 3
+        except ChurnExceeded as error:
+            complain(error)
+            return 4
         except BaseException as error:
             if _interrupted(error):
                 console.print("stopped; the same command goes on from here")

@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 import soundfile
 from conftest import FAST, RATE_HZ, music
@@ -13,6 +15,8 @@ from conftest import FAST, RATE_HZ, music
 from pipelines.beam.job import read_manifest
 from pipelines.cli import main
 from pipelines.stages.score import PartScorer
+from schemas import Song, arrow_schema
+from sssl.songs.changes import SongChanges, song_changes
 from sssl.store.folder import Store
 from sssl.store.sql import connect
 
@@ -190,9 +194,46 @@ def test_never_is_refused_where_nothing_is_published_or_it_does_not_fit(night, t
     assert "the published model knows the classes Q1, Q2, Q3, Q4, not Q1, Q2, Q3, Q4, Q5" in said
 
 
+def test_more_changed_labels_than_allowed_leave_what_is_published(night, trained, monkeypatch, capfd):
+    night.add("new_a")
+    changes = SongChanges(20, 3, "before", "after")
+    monkeypatch.setattr("pipelines.commands.run.song_changes", lambda *_: changes)
+    assert main(night.command("--max-churn", "0.1")) == 4
+    said = " ".join(capfd.readouterr().err.split())
+    assert "3 of 20 song labels (15.0%), from model before to after would change" in said
+    assert night.snapshot == night.before
+    assert main(night.command("--max-churn", "0.15")) == 0
+    assert night.snapshot.get("songs") != night.before.get("songs")
+    assert "labels changed    3 of 20 song labels" in capfd.readouterr().out
+
+
+def test_song_changes_are_those_of_songs_in_both(night):
+    store, before = Store.open(night.output), night.before
+    songs = before.get("songs")
+    part = next(part for part, file in songs.files.items() if file.rows > 1)
+    rows = store.read_part(songs.files[part]).to_pylist()
+    rows[0]["label"] = "Q1" if rows[0]["label"] != "Q1" else "Q2"
+    del rows[1]
+    changed = pa.Table.from_pylist(rows, schema=arrow_schema(Song))
+    files = songs.files | {part: store.write_part("songs", "0123456789ab", part, changed)}
+    after = before.add(replace(songs, generation="0123456789ab", files=files))
+    found = song_changes(store, before, after)
+    model = songs_model(store, before)
+    assert found == SongChanges(songs.rows - 1, 1, model, model)
+    assert song_changes(store, before, before).changed == 0
+    assert song_changes(store, before.without("songs"), after) is None
+
+
+def songs_model(store, snapshot):
+    (model,) = set(store.read_table(snapshot.get("songs"), ["model_id"])["model_id"].to_pylist())
+    return model
+
+
 DIES_AT_COMMIT = """
 import os, signal, sys
 from pipelines.cli import main
+from schemas import Song, arrow_schema
+from sssl.songs.changes import SongChanges, song_changes
 from sssl.store.folder import Store
 
 commit, table = Store.commit, sys.argv[1]

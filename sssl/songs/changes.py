@@ -1,0 +1,58 @@
+"""How many song labels a new publication changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sssl.store.folder import Store
+from sssl.store.manifest import Manifest, Snapshot
+from sssl.store.rounds import in_use
+from sssl.words import counted
+
+_COLUMNS = ["track_id", "label"]
+
+
+@dataclass(frozen=True)
+class SongChanges:
+    """Songs that both of two publications have, how many of them have another label, and which models label."""
+
+    songs: int
+    changed: int
+    model_before: str
+    model_after: str
+
+    @property
+    def share(self) -> float:
+        """Share of the songs in both that have another label; 0 if there are none."""
+        return self.changed / self.songs if self.songs else 0.0
+
+    def __str__(self) -> str:
+        models = f"from model {self.model_before} to {self.model_after}"
+        if self.model_before == self.model_after:
+            models = f"by the same model {self.model_after}"
+        return f"{self.changed} of {counted(self.songs, 'song label')} ({self.share:.1%}), {models}"
+
+
+def song_changes(store: Store, before: Snapshot, after: Snapshot) -> SongChanges | None:
+    """Compare the songs of two snapshots; files that both have are not read. None if one has no songs."""
+    if not before.of("songs") or not after.of("songs"):
+        return None
+    old, new = before.get("songs"), after.get("songs")
+    same = {file.sha256 for file in old.files.values()} & {file.sha256 for file in new.files.values()}
+    unread = sum(file.rows for file in new.files.values() if file.sha256 in same)
+    labels, others = (_labels(store, manifest, same) for manifest in (new, old))
+    both = labels.join(others, "track_id", join_type="inner", right_suffix="_before")
+    changed = pc.sum(pc.not_equal(both["label"], both["label_before"])).as_py() or 0
+    models = (in_use(store, snapshot).model_id for snapshot in (before, after))
+    return SongChanges(unread + len(both), changed, *models)
+
+
+def _labels(store: Store, songs: Manifest, leave_out: set[str]) -> pa.Table:
+    """Read the labels of songs, but those in some files."""
+    files = [file for file in songs.files.values() if file.sha256 not in leave_out]
+    tables = [store.read_part(file, _COLUMNS) for file in files]
+    empty = pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
+    return pa.concat_tables([table.select(_COLUMNS) for table in tables]) if tables else empty
