@@ -102,5 +102,20 @@ class FileRow:
     sha256: str = column(_TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
 
 
-VIEWS: dict[str, type] = {view.NAME: view for view in (Suspect, ManifestRow, FileRow)}
+@dataclass(frozen=True)
+class SongChange:
+    """One row a song whose label is another one than in the publication before; none if there was none."""
+
+    NAME: ClassVar[str] = "song_changes"
+
+    track_id: str = column(_TEXT, "The track's id, as in the catalog.", key=True, example="track001")
+    label_before: str = column(_TEXT, "Its label before.", example="Q1")
+    label: str = column(_TEXT, "Its label now.", example="Q3")
+    confidence_before: float = column(_REAL, "How sure that was.", example=0.5)
+    confidence: float = column(_REAL, "How sure that is.", example=0.75)
+    model_before: str = column(_TEXT, "Model that labelled it before.", example="fb234640fd6d")
+    model_id: str = column(_TEXT, "Model that labels it now.", example="0c1db53a0e4b")
+
+
+VIEWS: dict[str, type] = {view.NAME: view for view in (Suspect, SongChange, ManifestRow, FileRow)}
 """By name."""

@@ -1,6 +1,7 @@
-"""Say what changed between two output folders, or between two rounds of one.
+"""Say what changed between two output folders, between two publications of one, or between two rounds.
 
 sssl diff BEFORE AFTER
+sssl diff OUTPUT@before OUTPUT
 sssl diff OUTPUT --rounds 0 1
 """
 
@@ -22,10 +23,13 @@ from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
 from sssl.config import require
 from sssl.errors import StoreError
-from sssl.report.diff import Rows, between_rounds, between_runs
+from sssl.report.diff import Published, Rows, between_rounds, between_runs
 from sssl.store.folder import Store
+from sssl.store.publications import published_before
+from sssl.urls import without_secrets
 
 _FILE_WIDTH = 200
+_BEFORE = "@before"
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Config:
     """Say what changed between two output folders, or between two rounds of one: songs, labels, quality, settings."""
 
     outputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Two output folders, or one with `--rounds`."""
+    """Two output folders, or one with `--rounds`; `OUTPUT@before` is what the folder published before."""
     rounds: tuple[int, int] | None = None
     """Compare these two rounds of one output folder."""
     limit: int = 20
@@ -51,11 +55,11 @@ class Config:
 def main(argv: Sequence[str]) -> int:
     config = parse(Config, argv, "diff")
     try:
-        stores = [Store.open(output) for output in config.outputs]
         if config.rounds:
-            found = between_rounds(stores[0], *config.rounds, config.limit)
+            found = between_rounds(Store.open(config.outputs[0]), *config.rounds, config.limit)
         else:
-            found = between_runs(stores[0], stores[1], config.limit)
+            before, after = map(_published, config.outputs)
+            found = between_runs(before, after, config.limit)
     except (StoreError, duckdb.Error) as error:
         complain(error)
         return 1
@@ -64,6 +68,17 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print(found)
     return 0
+
+
+def _published(output: str) -> Published:
+    """Open what a folder publishes, or, with `@before` at its end, what it published before."""
+    store = Store.open(output.removesuffix(_BEFORE))
+    if not output.endswith(_BEFORE):
+        return Published(store, store.latest())
+    snapshot = published_before(store)
+    if not snapshot.manifests:
+        raise StoreError(f"{without_secrets(store.root)} has one publication only: nothing comes before it")
+    return Published(store, snapshot)
 
 
 def _print(found: dict[str, Rows]) -> None:

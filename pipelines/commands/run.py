@@ -77,7 +77,7 @@ class Config:
 
 def run(context: Context, config: Config) -> Context:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
-    store, published = context.store, context.snapshot
+    store, published, known = context.store, context.snapshot, context.published
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
@@ -107,7 +107,7 @@ def run(context: Context, config: Config) -> Context:
     if config.policy.learn == "always":
         context = replace(context, published=Snapshot())
     if not decision.learns:
-        context, used_method = replace(context, keeps_learned=True), published_method(published)
+        context, used_method = replace(context, keeps_learned=True), published_method(known)
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
     params = dump(replace(config, output=store.root, mlflow_uri=None, method=method))
     if front_end:
@@ -120,7 +120,7 @@ def run(context: Context, config: Config) -> Context:
             _log_round(tracker, context, round)
             _publish(context, published)
         context = songs.run(context, config.songs)
-        changes = song_changes(store, published, context.snapshot)
+        changes = song_changes(store, known, context.snapshot)
         _check_churn(changes, config.max_churn)
         store.publish(context.snapshot)
         recipe = Recipe.of(store, context.snapshot)

@@ -16,6 +16,7 @@ from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store.folder import Store
 from sssl.store.in_flight import land, launched, refuse_others
 from sssl.store.manifest import Snapshot
+from sssl.store.publications import last_known
 
 
 def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
@@ -66,8 +67,8 @@ class StageCommand:
             with Store.open(config.output, create=self.creates).hold(_tell) as store:
                 if not self.joins_job:
                     refuse_others(store, self.name)
-                published = store.latest()
-                self._run(Context(store, published, beam_args, published=published), config)
+                context = Context(store, store.latest(), beam_args, published=last_known(store))
+                self._run(context, config)
                 if self.takes_beam_args:
                     launch_nothing(beam_args)
         except HandedOver as message:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -18,6 +18,14 @@ from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect, create_views, rows
 
 Rows = list[dict[str, Any]]
+
+
+class Published(NamedTuple):
+    """What an output folder publishes, or published."""
+
+    store: Store
+    snapshot: Snapshot
+
 
 _VERDICT = "round, accepted, verdict, reason, confident, noisy, relabelled, heldout_accuracy, train_accuracy, model_id"
 _IN_USE = (
@@ -86,18 +94,18 @@ _ROUNDS = {
 }
 
 
-def between_runs(before: Store, after: Store, limit: int) -> dict[str, Rows]:
-    """Compare what two output folders publish; `limit` is how many changed songs to list.
+def between_runs(before: Published, after: Published, limit: int) -> dict[str, Rows]:
+    """Compare two publications, of one output folder or of two; `limit` is how many changed songs to list.
 
     Raises:
         StoreError: one of them has no songs yet.
     """
-    snapshots = before.latest(), after.latest()
-    for store, snapshot in zip((before, after), snapshots, strict=True):
+    snapshots = before.snapshot, after.snapshot
+    for store, snapshot in (before, after):
         if not snapshot.of("songs"):
             raise StoreError(f"{store.root} publishes no songs: there is nothing to compare")
     connection = duckdb.connect()
-    for name, store, snapshot in zip(("before", "after"), (before, after), snapshots, strict=True):
+    for name, (store, snapshot) in zip(("before", "after"), (before, after), strict=True):
         connection.execute(f"create schema {name}; set schema = '{name}'")
         create_views(connection, store, snapshot)
     settings = list(_other_settings(*map(_settings, snapshots)))

@@ -42,7 +42,7 @@ from sssl.store.media.disk import Disk
 from sssl.store.media.medium import Medium, names
 from sssl.store.media.memory import Memory
 from sssl.store.parquet import compacted_bytes, deal, part_bytes
-from sssl.store.pointer import LATEST, newest_pointer, pointer_bytes, published_refs
+from sssl.store.pointer import LATEST, bytes_of_next, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
 from sssl.urls import local_path, without_secrets
 from sssl.version import __version__
@@ -445,6 +445,6 @@ class Store:
         """
         refs = [manifest.ref for manifest in snapshot.manifests]
         self.medium.settle()
-        self.medium.put(self.pointer, pointer_bytes(refs))
+        self.medium.put(self.pointer, bytes_of_next(self.medium, refs))
         if newest_pointer(self.medium) != self.pointer:
             raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")

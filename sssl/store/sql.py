@@ -18,6 +18,7 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.layout import PARTS
 from sssl.store.manifest import Manifest, Snapshot
+from sssl.store.publications import published_before
 from sssl.store.rounds import last_split, scores_behind
 
 ACCEPTED_VIEWS = {
@@ -58,7 +59,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
     Raises:
         StoreError: a table cannot be read, as its files are damaged, gone, or not what the manifests say.
     """
-    for fs in store.medium.file_systems(_folders(snapshot)):
+    before = published_before(store).only("songs")
+    for fs in store.medium.file_systems(sorted({*_folders(snapshot), *_folders(before)})):
         protocol = fs.protocol if isinstance(fs.protocol, str) else fs.protocol[0]
         if not connection.filesystem_is_registered(protocol):
             connection.register_filesystem(fs)
@@ -72,6 +74,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
     _create_manifests(connection, store, snapshot)
     _create_accepted(connection, snapshot)
     _create_suspects(connection, snapshot)
+    if snapshot.of("songs"):
+        _create_song_changes(connection, store, (before.of("songs") or snapshot.of("songs"))[0])
 
 
 def rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: Any) -> list[dict[str, Any]]:
@@ -162,6 +166,18 @@ def _create_suspects(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot) 
         "where l.partition = 'noisy' and c.split = 'train'"
     )
     _comment(connection, "view", "suspects", VIEWS["suspects"])
+
+
+def _create_song_changes(connection: duckdb.DuckDBPyConnection, store: Store, before: Manifest) -> None:
+    """Create the view of the songs whose labels changed since an earlier generation."""
+    files = [store.url(file.path) for _, file in sorted(before.for_readers.items())]
+    connection.execute(
+        "create view song_changes as select track_id, a.label as label_before, b.label, "
+        "a.confidence as confidence_before, b.confidence, a.model_id as model_before, b.model_id "
+        f"from read_parquet([{', '.join(map(_quote, files))}]) a join songs b using (track_id) "
+        "where a.label <> b.label"
+    )
+    _comment(connection, "view", "song_changes", VIEWS["song_changes"])
 
 
 def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:

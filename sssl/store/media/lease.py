@@ -22,7 +22,7 @@ from contextlib import contextmanager
 
 from sssl.errors import StoreError
 from sssl.store.media.medium import Medium, names
-from sssl.store.pointer import EPOCHS, LATEST, newest_pointer, pointer_bytes, published_refs
+from sssl.store.pointer import BEFORE, EPOCHS, LATEST, newest_pointer, pointer_bytes, published_refs
 
 BEAT_S = 5.0
 """A holder gives a sign of life this often."""
@@ -59,11 +59,12 @@ def _open_epoch(medium: Medium, on_wait: Callable[[str], None]) -> str:
     mine = f"{EPOCHS}/{number + 1:08d}.json"
     published = published_refs(medium, before)
     opened_by = f"{_myself()} {uuid.uuid4().hex}"
-    if not medium.create_if_absent(mine, pointer_bytes(published, opened_by=opened_by)):
+    earlier = published_refs(medium, before, BEFORE)
+    if not medium.create_if_absent(mine, pointer_bytes(published, earlier, opened_by=opened_by)):
         raise _refusal(medium, "one that started at the same time")
     # From here on who wrote to `before` finds ours; what it published until then is there to be taken over.
     if (now := published_refs(medium, before)) != published:
-        medium.put(mine, pointer_bytes(now))
+        medium.put(mine, pointer_bytes(now, published_refs(medium, before, BEFORE)))
     _clean_up(medium, number)
     return mine
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 import soundfile
-from conftest import FAST, RATE_HZ, music
+from conftest import FAST, RATE_HZ, TRAINING, music
 
 from pipelines.beam.job import read_manifest
 from pipelines.cli import main
@@ -18,6 +18,7 @@ from pipelines.stages.score import PartScorer
 from schemas import Song, arrow_schema
 from sssl.songs.changes import SongChanges, song_changes
 from sssl.store.folder import Store
+from sssl.store.publications import published_before
 from sssl.store.sql import connect
 
 DERIVED = ("labels", "models", "scores", "rounds", "songs")
@@ -205,6 +206,34 @@ def test_more_changed_labels_than_allowed_leave_what_is_published(night, trained
     assert main(night.command("--max-churn", "0.15")) == 0
     assert night.snapshot.get("songs") != night.before.get("songs")
     assert "labels changed    3 of 20 song labels" in capfd.readouterr().out
+
+
+def test_two_publications_of_a_folder_are_compared(night, trained, capfd):
+    assert main(["diff", f"{night.output}@before", night.output]) == 1
+    assert "nothing comes before it" in " ".join(capfd.readouterr().err.split())
+    assert night.sql("select count(*) from song_changes") == [(0,)]
+    night.add("new_a")
+    night.run("--regularization", "1000")
+    assert published_before(Store.open(night.output)) == night.before
+    before = dict(night.sql("select track_id, label from songs", night.before))
+    after = night.sql("select track_id, label from songs")
+    changed = {(t, before[t], label) for t, label in after if t in before and before[t] != label}
+    assert set(night.sql("select track_id, label_before, label from song_changes")) == changed
+    assert main(["diff", f"{night.output}@before", night.output]) == 0
+    assert "only_after" in capfd.readouterr().out
+    night.run("--regularization", "1000")
+    assert published_before(Store.open(night.output)) == night.before
+
+
+def test_stages_that_run_by_themselves_take_over_likewise(night, trained):
+    night.add("new_a")
+    catalog = night.command()[2]
+    assert main(["segment", "--catalog", catalog, "--output", night.output, *FAST[:4]]) == 0
+    assert night.snapshot.of("models") == []
+    assert main(["relabel", "--output", night.output, "--round", "0"]) == 0
+    assert main(["train", "--output", night.output, "--round", "0", *TRAINING]) == 0
+    assert night.snapshot.get("models", 0).digest == night.before.get("models", 0).digest
+    assert trained == []
 
 
 def test_song_changes_are_those_of_songs_in_both(night):
