@@ -85,8 +85,8 @@ def run(
     store, snapshot = context.store, context.snapshot
     if has_nothing_to_split(snapshot, round):
         return context
-    if context.keeps_learned:
-        return _keep(context, round)
+    if context.keeps_learned and store.is_there(context.published.get("models", round)):
+        return _keep(context, round)  # a lost one is put together from its checkpoints
     init = None if round or settings.init is None else read_weights(settings.init)
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
     settings = replace(settings, init=None if init is None else model_id(init))
