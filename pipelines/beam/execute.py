@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -23,6 +24,9 @@ DEFAULT_RUNNER = "FnApiRunner"
 """Beam's in-process runner by name: `DirectRunner` would first try to download another one."""
 
 _IN_PROCESS = {"FnApiRunner", "BundleBasedDirectRunner"}
+_RAISED_ANEW = re.compile(r" \[while running '.*'\]$")
+_OF_STORAGE = re.compile(r"\w+Error: \[Errno (?P<code>\d+)\] (?P<what>.*): '(?P<path>.*)'")
+_OF_FOLDER = re.compile(r"sssl\.errors\.\w+: (?P<what>.*)")
 LOGGER = logging.getLogger(__name__)
 
 
@@ -42,7 +46,8 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
     if other is not None and other.tables != _in_flight(job).tables:
         raise StoreError(refusal(job.store, other))
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # What fails it logs as well as raises.
+    logging.getLogger("apache_beam").setLevel(logging.ERROR if LOGGER.isEnabledFor(logging.INFO) else logging.CRITICAL)
     CLOCK.lap()  # what went before, in this process, is not the job's
     with watch(job):
         pipeline = beam.Pipeline(options=beam_options(beam_args))
@@ -71,12 +76,26 @@ def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:
         # In this process an error is our own, and its traceback says where. Any other engine wraps what went wrong
         # there in an error of its kind (RuntimeError, DataflowRuntimeException, RpcError).
         if in_process(beam_args):
-            raise
+            as_it_was = _as_it_was(error)
+            if as_it_was is error:
+                raise
+            raise as_it_was from error
         LOGGER.info("%s failed", title(job), exc_info=True)
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         said = " ... ".join(dict.fromkeys((lines[0], lines[-1])))
         hint = "the same command goes on from the parts that are done; SSSL_LOG=INFO shows all that the engine said"
         raise JobFailed(f"{title(job)}: the job failed: {said}; {hint}") from error
+
+
+def _as_it_was(error: Exception) -> Exception:
+    """Return an error of the storage, or of an output folder, that the engine raised anew as text; else the error."""
+    last = str(error).strip().rpartition("\n")[2] if isinstance(error, RuntimeError) else ""
+    said = _RAISED_ANEW.sub("", last)
+    if storage := _OF_STORAGE.fullmatch(said):
+        return OSError(int(storage["code"]), storage["what"], storage["path"])
+    if folder := _OF_FOLDER.fullmatch(said):
+        return StoreError(folder["what"])
+    return error
 
 
 def launch_nothing(beam_args: Sequence[str]) -> None:
