@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "compare methods by cross-validation: inherited labels, paper, guarded, pruning",
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
+    "bigquery": "show what is published in BigQuery",
     "export": "write song labels as CSV, Parquet, JAMS or tags",
     "explain": "tell the story of one track, from its file to its label",
     "suggest": "say which unlabelled tracks to label next",

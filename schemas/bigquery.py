@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import pyarrow as pa
 
 from schemas.columns import SCHEMA_VERSION, Column, columns, table_doc
 from schemas.tables import TABLES
+from schemas.views import ManifestRow
 
 _INTRO = f"""-- Generated from schemas/tables.py by `make docs`; schema version {SCHEMA_VERSION}.
--- Create the tables in a dataset:
---   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
--- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
---   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
+-- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them with what is
+-- published, but for segments, features and embeddings, which are large. To load one of those, take its files from
+-- `select path from files where table_name = 'segments'` in `sssl sql`:
+--   bq load --replace --source_format=PARQUET --parquet_enable_list_inference=true sssl.segments FILE,FILE,...
 -- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how NumPy reads them.
 """
 
@@ -22,13 +26,87 @@ _TYPES = {
     pa.int32(): "INT64",
     pa.int64(): "INT64",
     pa.float32(): "FLOAT64",
+    pa.float64(): "FLOAT64",
+    pa.timestamp("us", "UTC"): "TIMESTAMP",
     pa.bool_(): "BOOL",
 }
 
 
-def ddl() -> str:
-    """Return a CREATE TABLE statement for each table."""
-    return "\n".join([_INTRO, *(_create(name, table) for name, table in TABLES.items())])
+_VIEWS = {
+    "accepted_labels": (
+        "labels of the last accepted round: what its model was trained on",
+        "SELECT * FROM {dataset}.labels WHERE round = (SELECT MAX(round) FROM {dataset}.rounds WHERE accepted)",
+    ),
+    "accepted_scores": (
+        "what songs are made from: scores of the last accepted round, or the mean of its and those of the round after "
+        "it, where that one's verdict is undecided",
+        """WITH used AS (
+  SELECT MAX(round) AS round FROM {dataset}.rounds
+  WHERE accepted OR (verdict = 'undecided' AND round > (SELECT MAX(round) FROM {dataset}.rounds WHERE accepted))
+), before AS (
+  SELECT parent_round AS round FROM {dataset}.rounds JOIN used USING (round) WHERE NOT accepted
+)
+SELECT b.* FROM {dataset}.scores AS b JOIN used USING (round) WHERE NOT EXISTS (SELECT 1 FROM before)
+UNION ALL
+SELECT b.* REPLACE (
+  CASE WHEN a.reason IS NOT NULL THEN b.probabilities WHEN b.reason IS NOT NULL THEN a.probabilities
+    ELSE ARRAY(SELECT (p + q) / 2 FROM UNNEST(a.probabilities) AS p WITH OFFSET AS i
+      JOIN UNNEST(b.probabilities) AS q WITH OFFSET AS j ON i = j ORDER BY i) END AS probabilities,
+  COALESCE(-LN((EXP(-a.loss) + EXP(-b.loss)) / 2), a.loss, b.loss) AS loss,
+  IF(a.reason IS NULL, NULL, b.reason) AS reason,
+  CONCAT(a.model_id, '+', b.model_id) AS model_id
+)
+FROM {dataset}.scores AS b JOIN used USING (round)
+JOIN {dataset}.scores AS a ON a.track_id = b.track_id AND a.segment_index = b.segment_index
+JOIN before ON a.round = before.round""",
+    ),
+}
+
+
+def ddl(dataset: str = "sssl") -> str:
+    """Return a CREATE statement for each table and view."""
+    return "\n".join([_INTRO, *create_statements(dataset)])
+
+
+def create_statements(dataset: str) -> list[str]:
+    """Return a CREATE statement for each table, that of manifests, and each view."""
+    tables = TABLES | {ManifestRow.NAME: ManifestRow}
+    views = [
+        f"CREATE OR REPLACE VIEW {dataset}.{name}\nOPTIONS (description = {_text(doc)})\n"
+        f"AS {sql.format(dataset=dataset)};\n"
+        for name, (doc, sql) in _VIEWS.items()
+    ]
+    return [*(_create(f"{dataset}.{name}", table) for name, table in tables.items()), *views]
+
+
+def load_statement(name: str, table: type, uris: list[str]) -> str:
+    """Return a statement that reads files into a new temporary table."""
+    body = ",\n  ".join(_typed(column) for column in columns(table))
+    files = ",\n    ".join(map(_text, uris))
+    return (
+        f"LOAD DATA OVERWRITE TEMP TABLE {name} (\n  {body}\n)\nFROM FILES (\n  format = 'PARQUET',\n"
+        f"  enable_list_inference = TRUE,\n  uris = [\n    {files}\n  ]\n);\n"
+    )
+
+
+def columns_of(table: type) -> str:
+    """List the columns of a table as SQL."""
+    return ", ".join(_name(column.name) for column in columns(table))
+
+
+def literal(value: Any) -> str:
+    """Return a value as SQL."""
+    match value:
+        case None:
+            return "NULL"
+        case str():
+            return _text(value)
+        case datetime():
+            return f"TIMESTAMP {_text(value.isoformat())}"
+        case list() | tuple():
+            return f"[{', '.join(map(literal, value))}]"
+        case _:
+            return str(value)
 
 
 def type_of(type: pa.DataType) -> str:
@@ -45,15 +123,18 @@ def _create(name: str, table: type) -> str:
     keys = ", ".join(_name(column.name) for column in declared if column.key)
     body = [*map(_column, declared), f"PRIMARY KEY ({keys}) NOT ENFORCED"]
     lines, about = ",\n  ".join(body), _text(table_doc(table))
-    return f"CREATE TABLE IF NOT EXISTS {_name(name)} (\n  {lines}\n)\nOPTIONS (description = {about});\n"
+    return f"CREATE TABLE IF NOT EXISTS {name} (\n  {lines}\n)\nOPTIONS (description = {about});\n"
 
 
 def _column(column: Column) -> str:
+    return f"{_typed(column)} OPTIONS (description = {_text(column.description)})"
+
+
+def _typed(column: Column) -> str:
     type = _TENSOR if column.type is None else column.type
     # An array is never null in BigQuery: a null one is loaded as an empty one.
     required = "" if column.nullable or pa.types.is_list(type) else " NOT NULL"
-    description = f"OPTIONS (description = {_text(column.description)})"
-    return f"{_name(column.name)} {type_of(type)}{required} {description}"
+    return f"{_name(column.name)} {type_of(type)}{required}"
 
 
 def _name(name: str) -> str:
@@ -61,4 +142,4 @@ def _name(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'

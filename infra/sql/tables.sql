@@ -1,11 +1,11 @@
 -- Generated from schemas/tables.py by `make docs`; schema version 6.
--- Create the tables in a dataset:
---   bq query --dataset_id=PROJECT:DATASET --use_legacy_sql=false < infra/sql/tables.sql
--- and load the files of a table, which `select path from files where table_name = 'songs'` lists in `sssl sql`:
---   bq load --source_format=PARQUET --parquet_enable_list_inference=true DATASET.songs FILE,FILE,...
+-- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them with what is
+-- published, but for segments, features and embeddings, which are large. To load one of those, take its files from
+-- `select path from files where table_name = 'segments'` in `sssl sql`:
+--   bq load --replace --source_format=PARQUET --parquet_enable_list_inference=true sssl.segments FILE,FILE,...
 -- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how NumPy reads them.
 
-CREATE TABLE IF NOT EXISTS `catalog` (
+CREATE TABLE IF NOT EXISTS sssl.catalog (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id: unique, chosen by the user."),
   `uri` STRING NOT NULL OPTIONS (description = "Where the audio lies: a local path or any fsspec URL."),
   `label` STRING OPTIONS (description = "The emotion label of the whole track."),
@@ -20,7 +20,7 @@ CREATE TABLE IF NOT EXISTS `catalog` (
 )
 OPTIONS (description = "One row a track: what the user's catalog says, and its part, split and fold. Written by `segment`.");
 
-CREATE TABLE IF NOT EXISTS `ledger` (
+CREATE TABLE IF NOT EXISTS sssl.ledger (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `status` STRING NOT NULL OPTIONS (description = "`ok`, `partial` (segments, but with a defect) or `failed` (no segments)."),
   `reason` STRING OPTIONS (description = "Stable code of what went wrong (docs/reasons.md); null where all is well."),
@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS `ledger` (
 )
 OPTIONS (description = "One row a catalog track, always: what became of it. Written by `segment`.");
 
-CREATE TABLE IF NOT EXISTS `segments` (
+CREATE TABLE IF NOT EXISTS sssl.segments (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `start_s` FLOAT64 NOT NULL OPTIONS (description = "Where the segment starts. [s]"),
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS `segments` (
 )
 OPTIONS (description = "One row a segment of a usable track: where it lies and how it sounds. Written by `segment`.");
 
-CREATE TABLE IF NOT EXISTS `features` (
+CREATE TABLE IF NOT EXISTS sssl.features (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `log_mel` BYTES NOT NULL OPTIONS (description = "Log-mel power spectrogram [mels, frames] of half-precision reals, little-endian, row by row. Type, shape and the parameters of the transform are JSON in the file's metadata, as `sssl.log_mel`. [dB re full scale]"),
@@ -59,17 +59,16 @@ CREATE TABLE IF NOT EXISTS `features` (
 )
 OPTIONS (description = "One row a segment, in the order of `segments`: its log-mel spectrogram. Written by `segment`.");
 
-CREATE TABLE IF NOT EXISTS `embeddings` (
+CREATE TABLE IF NOT EXISTS sssl.embeddings (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `embedding` BYTES OPTIONS (description = "Embedding [D] of half-precision reals, little-endian; null where there is a `reason`. Type, shape and the front-end are JSON in the file's metadata, as `sssl.embedding`."),
   `reason` STRING OPTIONS (description = "Why there is no embedding: `non-finite` where the network gave none, or the code of what is wrong with the file by now (docs/reasons.md)."),
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
-OPTIONS (description = "One row a segment, in the order of `segments`: what a pretrained network makes of its samples.
-    Written by `embed`, where there is a front-end (docs/embeddings.md).");
+OPTIONS (description = "One row a segment, in the order of `segments`: what a pretrained network makes of its samples.\n    Written by `embed`, where there is a front-end (docs/embeddings.md).");
 
-CREATE TABLE IF NOT EXISTS `scores` (
+CREATE TABLE IF NOT EXISTS sssl.scores (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
@@ -81,7 +80,7 @@ CREATE TABLE IF NOT EXISTS `scores` (
 )
 OPTIONS (description = "One row a segment and round: the posterior of the round's model. Written by `score`.");
 
-CREATE TABLE IF NOT EXISTS `labels` (
+CREATE TABLE IF NOT EXISTS sssl.labels (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
@@ -98,7 +97,7 @@ CREATE TABLE IF NOT EXISTS `labels` (
 )
 OPTIONS (description = "One row a segment and round: its label, its weight in the training, and why. Written by `relabel`.");
 
-CREATE TABLE IF NOT EXISTS `rounds` (
+CREATE TABLE IF NOT EXISTS sssl.rounds (
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
   `accepted` BOOL NOT NULL OPTIONS (description = "Whether the round's model labels alone from then on: `verdict` is `accepted`."),
   `reason` STRING NOT NULL OPTIONS (description = "Why, by what the verdict goes by."),
@@ -141,7 +140,7 @@ CREATE TABLE IF NOT EXISTS `rounds` (
 )
 OPTIONS (description = "One row a round: what was split and learned, and whether it was accepted. Written by `judge`.");
 
-CREATE TABLE IF NOT EXISTS `songs` (
+CREATE TABLE IF NOT EXISTS sssl.songs (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `label` STRING NOT NULL OPTIONS (description = "Most probable emotion of the track."),
   `confidence` FLOAT64 NOT NULL OPTIONS (description = "Probability of `label`; calibrated if models are cross-fitted."),
@@ -157,3 +156,50 @@ CREATE TABLE IF NOT EXISTS `songs` (
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track with segments: its emotion. Written by `songs`.");
+
+CREATE TABLE IF NOT EXISTS sssl.manifests (
+  `table_name` STRING NOT NULL OPTIONS (description = "Name of the table."),
+  `round` INT64 OPTIONS (description = "Round of self-learning; null for tables that have none."),
+  `generation` STRING NOT NULL OPTIONS (description = "Name of the generation: a digest of what made it."),
+  `rows` INT64 NOT NULL OPTIONS (description = "Rows in all files."),
+  `files` INT64 NOT NULL OPTIONS (description = "Number of files that readers get."),
+  `bytes` INT64 NOT NULL OPTIONS (description = "Size of all files, those of parts that only stages read included. [bytes]"),
+  `digest` STRING NOT NULL OPTIONS (description = "SHA-256 of the full content of all files."),
+  `stage` STRING NOT NULL OPTIONS (description = "Stage that made it."),
+  `model_id` STRING OPTIONS (description = "Of `models`: digest of the weights."),
+  `folder` STRING NOT NULL OPTIONS (description = "Where its files lie."),
+  `created_at` TIMESTAMP NOT NULL OPTIONS (description = "When its rows were made, in UTC; a takedown keeps it."),
+  `cpu_s` FLOAT64 OPTIONS (description = "CPU time of the processes that made it, without the program's own start; the tables of a job share it. Where tracks were reused, that of the last run. Null where it was not measured. [s]"),
+  `parents` ARRAY<STRING> OPTIONS (description = "What it was made from, as `table/generation`."),
+  `config` STRING NOT NULL OPTIONS (description = "Settings of the stage as JSON."),
+  `code_version` STRING NOT NULL OPTIONS (description = "Version of the program."),
+  `schema_version` INT64 NOT NULL OPTIONS (description = "Schema version of its files."),
+  PRIMARY KEY (`table_name`, `round`) NOT ENFORCED
+)
+OPTIONS (description = "One row a published generation: what it consists of, what made it, from what. Read from its `_manifest.json`.");
+
+CREATE OR REPLACE VIEW sssl.accepted_labels
+OPTIONS (description = "labels of the last accepted round: what its model was trained on")
+AS SELECT * FROM sssl.labels WHERE round = (SELECT MAX(round) FROM sssl.rounds WHERE accepted);
+
+CREATE OR REPLACE VIEW sssl.accepted_scores
+OPTIONS (description = "what songs are made from: scores of the last accepted round, or the mean of its and those of the round after it, where that one's verdict is undecided")
+AS WITH used AS (
+  SELECT MAX(round) AS round FROM sssl.rounds
+  WHERE accepted OR (verdict = 'undecided' AND round > (SELECT MAX(round) FROM sssl.rounds WHERE accepted))
+), before AS (
+  SELECT parent_round AS round FROM sssl.rounds JOIN used USING (round) WHERE NOT accepted
+)
+SELECT b.* FROM sssl.scores AS b JOIN used USING (round) WHERE NOT EXISTS (SELECT 1 FROM before)
+UNION ALL
+SELECT b.* REPLACE (
+  CASE WHEN a.reason IS NOT NULL THEN b.probabilities WHEN b.reason IS NOT NULL THEN a.probabilities
+    ELSE ARRAY(SELECT (p + q) / 2 FROM UNNEST(a.probabilities) AS p WITH OFFSET AS i
+      JOIN UNNEST(b.probabilities) AS q WITH OFFSET AS j ON i = j ORDER BY i) END AS probabilities,
+  COALESCE(-LN((EXP(-a.loss) + EXP(-b.loss)) / 2), a.loss, b.loss) AS loss,
+  IF(a.reason IS NULL, NULL, b.reason) AS reason,
+  CONCAT(a.model_id, '+', b.model_id) AS model_id
+)
+FROM sssl.scores AS b JOIN used USING (round)
+JOIN sssl.scores AS a ON a.track_id = b.track_id AND a.segment_index = b.segment_index
+JOIN before ON a.round = before.round;

@@ -2,7 +2,7 @@
 resource "google_service_account" "role" {
   for_each = {
     worker    = "Dataflow's launchers and workers"
-    command   = "Commands on Cloud Run: judge, publish, report"
+    command   = "Commands on Cloud Run: judge, publish, report, BigQuery"
     trainer   = "Training on Vertex AI"
     workflow  = "The workflow that starts all of them"
     scheduler = "The schedule, which may start the workflow"
@@ -18,11 +18,10 @@ locals {
 
   project_roles = {
     worker  = ["roles/dataflow.worker"]
-    command = ["roles/dataflow.developer"]
+    command = ["roles/bigquery.jobUser"]
     trainer = ["roles/logging.logWriter"]
     workflow = [
-      "roles/aiplatform.user", "roles/bigquery.jobUser", "roles/dataflow.developer", "roles/logging.logWriter",
-      "roles/run.viewer", "roles/workflows.viewer",
+      "roles/aiplatform.user", "roles/dataflow.developer", "roles/logging.logWriter", "roles/run.viewer", "roles/workflows.viewer",
     ]
     scheduler = ["roles/workflows.invoker"]
     builder   = ["roles/logging.logWriter"]

@@ -74,9 +74,7 @@ locals {
     templates = "gs://${google_storage_bucket.work.name}/templates"
     rounds    = var.rounds
     again     = false
-    dataset   = google_bigquery_dataset.sssl.dataset_id
-    # Not segments and features: what a rerun keeps lies in the folders of earlier generations.
-    shown           = ["catalog", "ledger", "scores", "labels", "rounds", "songs"]
+    dataset   = "${var.project}.${google_bigquery_dataset.sssl.dataset_id}"
     workflow        = "projects/${var.project}/locations/${var.region}/workflows/sssl-nightly"
     environment     = local.environment
     gpu_environment = local.gpu_environment

@@ -182,7 +182,7 @@ def _create_song_changes(connection: duckdb.DuckDBPyConnection, store: Store, be
 
 def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: Snapshot) -> None:
     found = {
-        "manifests": [_manifest_row(store, manifest) for manifest in snapshot.manifests],
+        "manifests": [manifest_row(store, manifest) for manifest in snapshot.manifests],
         "files": [row for manifest in snapshot.manifests for row in _file_rows(store, manifest)],
     }
     for name, rows in found.items():
@@ -192,7 +192,8 @@ def _create_manifests(connection: duckdb.DuckDBPyConnection, store: Store, snaps
         _comment(connection, "table", name, VIEWS[name])
 
 
-def _manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
+def manifest_row(store: Store, m: Manifest) -> dict[str, Any]:
+    """Return the row of `manifests` for a committed generation."""
     return {
         "table_name": m.table,
         "files": len(m.for_readers),

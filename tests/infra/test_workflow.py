@@ -24,7 +24,7 @@ TEXT = (INFRA / "workflows" / "nightly.yaml").read_text()
 OUTPUT = "gs://bucket/out"
 SETTINGS = {
     "project": "project-1", "region": "europe-west4", "bucket": "bucket", "folder": "out", "output": OUTPUT,
-    "templates": "gs://work/templates", "rounds": 3, "again": False, "dataset": "sssl", "shown": ["labels", "songs"],
+    "templates": "gs://work/templates", "rounds": 3, "again": False, "dataset": "project-1.sssl",
     "workflow": "projects/project-1/locations/europe-west4/workflows/sssl-nightly",
     "environment": {"sdkContainerImage": "cpu", "maxWorkers": 50, "ipConfiguration": "WORKER_IP_PRIVATE"},
     "gpu_environment": {"sdkContainerImage": "gpu", "maxWorkers": 8},
@@ -49,7 +49,7 @@ class Cloud:
     def __init__(self, store, failures=(), broken=None, active=1):
         self._store, self._failures, self._broken = store, dict(failures), Counter(broken or {})
         self._active, self._jobs = active, {}
-        self.events, self.slept_s, self.requests, self.queries = [], 0, [], []
+        self.events, self.slept_s, self.requests = [], 0, []
 
     @property
     def calls(self):
@@ -75,7 +75,6 @@ class Cloud:
     def post(self, url, body, auth):
         self._answer_or_fail(f"POST {url}", auth)
         start = {"flexTemplates:launch": self._launch, "customJobs": self._train, ":run": self._command}
-        start["queries"] = self._query
         (answer,) = (answer for end, answer in start.items() if url.endswith(end))
         return {"code": 200, "body": json.loads(json.dumps(answer(body)))}
 
@@ -120,10 +119,6 @@ class Cloud:
         return {
             "name": self._remember([None, {"done": True} | ({"error": {"message": "exit code 3"}} if failed else {})])
         }
-
-    def _query(self, body):
-        self.queries.append(body["query"])
-        return {"jobComplete": True}
 
     @staticmethod
     def _commanded(stage, args):
@@ -188,7 +183,7 @@ def test_stages_run_in_the_order_of_sssl_run_until_a_round_is_rejected(output):
     assert accepted == [True, True, False]
     assert execute(cloud, rounds=7) == "labelled"
     one_round = ["relabel", "train", "score", "judge"]
-    assert stages(cloud) == ["segment", *one_round * 3, "songs", "report"]
+    assert stages(cloud) == ["segment", *one_round * 3, "songs", "report", "bigquery"]
     assert rounds_of(cloud) == ["0", "1", "2"]
 
 
@@ -231,7 +226,7 @@ def test_only_scoring_and_training_have_gpus(output):
 def test_if_the_songs_still_stand_only_what_may_have_failed_behind_them_runs(output):
     cloud = Cloud(output)
     assert execute(cloud, again=False) == "nothing new"
-    assert stages(cloud) == ["segment", "report"]
+    assert stages(cloud) == ["segment", "report", "bigquery"]
 
 
 def test_an_execution_leaves_the_work_to_one_that_is_there(output):
@@ -263,8 +258,8 @@ def test_what_is_refused_is_not_sent_again(output):
 def test_a_job_that_fails_is_started_again_twice(output):
     cloud = Cloud(output, broken={"segment": 2})
     assert execute(cloud, again=False) == "nothing new"
-    assert stages(cloud) == ["segment"] * 3 + ["report"]
-    assert cloud.slept_s == 60 + 300 + 3 * 3 * 60 + 8 * 20
+    assert stages(cloud) == ["segment"] * 3 + ["report", "bigquery"]
+    assert cloud.slept_s == 60 + 300 + 3 * 3 * 60 + 10 * 20
 
 
 def test_a_job_that_keeps_failing_ends_the_execution(output):
@@ -286,13 +281,11 @@ def test_a_round_without_a_verdict_ends_the_execution(output):
         Workflow(TEXT, Cloud(output).calls).subworkflow("was_accepted", {"settings": SETTINGS, "round": 3})
 
 
-def test_bigquery_sees_the_published_generations_and_no_others(output):
+def test_an_execution_ends_with_what_is_published_in_bigquery(output):
     cloud = Cloud(output)
     execute(cloud, rounds=0)
-    labels, songs = cloud.queries
-    assert songs.startswith("CREATE OR REPLACE EXTERNAL TABLE sssl.songs OPTIONS (format = 'PARQUET'")
-    published = [m.ref for m in output.latest().of("labels")]
-    assert re.findall(r"gs://bucket/out/(labels/\w+)/\*\.parquet", labels) == published
+    last = f"bigquery --output={OUTPUT} --dataset=project-1.sssl --location=europe-west4"
+    assert cloud.events[-1] == ("command", last)
 
 
 def test_terraform_gives_every_setting_that_the_workflow_reads():
