@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from pipelines.beam.job import Job
@@ -53,12 +53,13 @@ def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event)
     before: float | None = None
     while True:
         last_look = stop.wait(job.store.medium.poll_s)
-        for name in set(job.store.names(folder)) - seen:
-            if name.endswith(".json"):
-                seen.add(name)
-                receipt = job.store.read_record_if_whole(f"{folder}/{name}", Receipt)
-                if receipt is not None:
-                    done += load(PartsDone, of_today(receipt.counts, job.classes))
+        with suppress(OSError):  # who works there meets it, too, and says so
+            for name in set(job.store.names(folder)) - seen:
+                if name.endswith(".json"):
+                    seen.add(name)
+                    receipt = job.store.read_record_if_whole(f"{folder}/{name}", Receipt)
+                    if receipt is not None:
+                        done += load(PartsDone, of_today(receipt.counts, job.classes))
         before = done.segments if before is None else before
         update(len(seen), _remark(done, (done.segments - before) / (time.monotonic() - started)))
         if last_look:

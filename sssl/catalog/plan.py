@@ -108,7 +108,7 @@ def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
         at = place.slice(start, _AT_ONCE)
         pairs = [(whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE]
         pieces.append(reduce(pc.or_, [_differ(one, other) for one, other in pairs]))
-    return pa.concat_arrays(pieces)
+    return pa.chunked_array(pieces, pa.bool_()).combine_chunks()  # a part that lost all its tracks has no piece
 
 
 def _unknown(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:

@@ -135,6 +135,13 @@ def test_tracks_that_left_the_catalog_leave_the_tables(delivery, capsys):
     assert delivery.sql("select count(*) from ledger") == [(11,)]
 
 
+def test_a_part_may_lose_all_its_tracks(delivery):
+    in_part = {track_id for (track_id,) in delivery.sql("select track_id from catalog where part = 1")}
+    delivery.write([row for row in delivery.rows() if row[0] not in in_part])
+    assert delivery.segment() == 0
+    assert delivery.sql("select count(*) from ledger") == [(12 - len(in_part),)]
+
+
 def test_new_labels_alone_decode_nothing(delivery, capsys):
     files = delivery.files()
     delivery.write([[*row[:2], "Q4" if row[0] == "Q1_0" else row[2]] for row in delivery.rows()])

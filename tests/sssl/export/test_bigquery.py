@@ -71,7 +71,7 @@ def test_bigquery_has_the_rows_of_the_manifests_after_a_takedown_and_a_delivery(
     assert main(["takedown", "--output", output.root, "--track-id", "Q1_0"]) == 0
     bigquery.run(script(output, output.latest(), "sssl"))
     assert bigquery.rows() == named(output)
-    assert bigquery.rows()["rounds"] == 3
+    assert bigquery.rows()["rounds"] == len(output.latest().of("rounds")) > 1
     with connect(output, output.latest()) as connection:
         assert bigquery.songs() == connection.sql("select track_id, label from songs order by all").fetchall()
     assert "Q1_0" not in dict(bigquery.songs())
