@@ -28,11 +28,16 @@ ELSEWHERE = {
     "make test": "Makefile::test",
     ". .venv/bin/activate": "Makefile::install",
     "pip install": "tests/test_packaging.py::test_an_installed_program_plans_a_catalog",
+    "sssl bigquery": "tests/sssl/export/test_bigquery.py::test_the_command_prints_the_script",
     "sssl embed": "tests/pipelines/stages/test_embed.py::test_rows_are_those_of_segments_and_as_called_by_hand",
     "sssl estimate": "tests/pipelines/commands/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
     "sssl evaluate": "tests/pipelines/commands/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
     "sssl import": "tests/pipelines/commands/test_import.py::test_the_printed_command_is_one_that_runs",
     "sssl mlflow-sync": "tests/pipelines/commands/test_mlflow.py::test_a_run_is_copied_to_another_server_once",
+    "sssl publish": (
+        "tests/pipelines/stages/test_in_flight.py"
+        "::test_a_job_is_published_from_what_its_launch_noted_without_a_look_at_the_catalog"
+    ),
     "sssl run --catalog gs://": (
         "tests/pipelines/beam/test_object_storage.py::test_a_bucket_gets_the_same_tables_as_a_disk"
     ),
