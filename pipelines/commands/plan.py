@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pyarrow as pa
 from rich.table import Table
 
 from pipelines.stages.previous import Previous
@@ -21,6 +22,7 @@ from sssl.errors import CatalogError, StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down
+from sssl.words import counted
 
 
 class Config(SegmentConfig):
@@ -33,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         store, published = _published(config.output)
         settings = config.settings.in_folder(published)
         previous = Previous.of(store, published, settings.of_rows())
-        dealt = previous.dealt(list(KNOWN))
+        dealt = previous.dealt([*KNOWN, "label"])
         tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store), tell)
         if previous.refs:  # a first run decodes all there is
             tell_respelt(tracks, dealt.tracks, tell)
@@ -49,9 +51,30 @@ def main(argv: Sequence[str]) -> int:
     counts = class_counts(tracks)
     by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
     printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
+    if published.of("models"):
+        tell(learning(changed_labelled(tracks, dealt.tracks)))
     if few := [name for name in settings.deal.classes if counts[name] < FEWEST_OF_CLASS]:
         tell(f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled tracks of a class")
     return 0
+
+
+def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
+    """Count the labelled tracks of a catalog that are new, gone, or have another label or file than before."""
+    columns = ("track_id", "label", "uri", "source_fingerprint")
+    now, then = (_rows(table.filter(table["label"].is_valid()), columns) for table in (tracks, before))
+    return len({track_id for track_id, *_ in now ^ then})
+
+
+def _rows(table: pa.Table, columns: Sequence[str]) -> set[tuple[str, ...]]:
+    return set(zip(*(table[name].to_pylist() for name in columns), strict=True))
+
+
+def learning(changed: int) -> str:
+    """Say whether `sssl run` with the settings of before would train, and why."""
+    if not changed:
+        return "no labelled track changed: `sssl run` trains only if its settings did"
+    tracks = counted(changed, "labelled track")
+    return f"{tracks} new, gone or changed: `sssl run` trains again (see --learn and --learn-after)"
 
 
 def tell(sentence: str) -> None:

@@ -152,6 +152,17 @@ def test_a_track_without_a_label_that_leaves_trains_nothing(night, trained):
     assert night.sql("select count(*) from songs where track_id = 'new'") == [(0,)]
 
 
+def test_plan_says_whether_a_run_will_train(night, capfd):
+    night.add("new_a")
+    plan = ["plan", *night.command()[1:5], *FAST[:4]]
+    assert main(plan) == 0
+    assert "no labelled track changed: `sssl run` trains only if its settings did" in capfd.readouterr().out
+    night.rows = [[t, uri, "Q4" if t == "Q2_3" else label] for t, uri, label in night.rows]
+    night.command()
+    assert main(plan) == 0
+    assert "1 labelled track new, gone or changed: `sssl run` trains again" in capfd.readouterr().out
+
+
 def test_another_label_trains_again(night, trained):
     night.rows = [[t, uri, "Q4" if t == "Q2_3" else label] for t, uri, label in night.rows]
     with pytest.raises(AssertionError, match="round 0 is trained"):
