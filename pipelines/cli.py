@@ -32,7 +32,7 @@ COMMANDS = {
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
     "bigquery": "show what is published in BigQuery",
-    "export": "write song labels as CSV, Parquet, JAMS or tags",
+    "export": "write song labels as CSV, Parquet, JAMS, tags or playlists",
     "explain": "tell the story of one track, from its file to its label",
     "suggest": "say which unlabelled tracks to label next",
     "diff": "say what changed between two output folders or two rounds",

@@ -156,9 +156,13 @@ def is_on_web(url: str) -> bool:
     return local_path(url) is None and scheme_of(url) in _WEB
 
 
+_BEHIND_A_KIND = re.compile(r"\w+:[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
 def without_secrets(url: str) -> str:
-    """Leave out of a URL what may be secret: user and password, and the query, where signatures are."""
-    if local_path(url) is not None:
+    """Leave out of a URL what may be secret: user and password, and the query, where signatures are. In front of
+    it there may be a kind, as in `onnx:https://host/weights`."""
+    if local_path(url) is not None and not _BEHIND_A_KIND.match(url):
         return url
     return "::".join(map(_without_secrets, url.split("::")))
 

@@ -68,6 +68,9 @@ def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
     unknown = sorted({name.partition("=")[0] for name in config.names} - set(snapshot.catalog.classes))
     if unknown:
         raise StoreError(f"--names: {some(unknown)} is no class of {', '.join(snapshot.catalog.classes)}")
+    called = [names.get(label, label) for label in snapshot.catalog.classes]
+    if len({name.casefold() for name in called}) < len(called):  # as file systems compare names
+        raise StoreError(f"two classes have one name: {', '.join(called)}; choose others by --names")
     if config.format == "id3":
         return write_tags(store, snapshot, config.to, names, abstained=config.with_abstained)
     assert config.to is not None

@@ -2,7 +2,8 @@
 
 sssl suggest --output OUTPUT --tracks 50 --to to-label.csv
 
-Fill in the column `label`, and give the file to the next run: sssl run --labels to-label.csv ...
+Fill in the column `label`, and give the file to the next run: sssl run --labels to-label.csv ... A run takes one file
+of labels: where you have one, append the rows to it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Config:
     tracks: int = 20
     """How many to suggest."""
     to: str | None = None
-    """CSV to write, with an empty column `label` to fill in: `--labels` of the next run takes it. Default: a table on
-    the screen."""
+    """CSV to write, with an empty column `label` to fill in: `--labels` of the next run takes it, or the labels file
+    that you have, with these rows appended. Default: a table on the screen."""
     seed: int = 0
     """Another one suggests other tracks of those that sound alike."""
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         written = f"{counted(len(suggestions), 'track')} to label written to {printable(config.to)}"
         console.print(
-            f"{written}: fill in the column label, then sssl run --labels {printable(config.to)}",
+            f"{written}: fill in the column label, append it to your --labels file, or give it as --labels",
             soft_wrap=True,
             markup=False,
         )

@@ -278,10 +278,11 @@ def _join_labels(table: pa.Table, labels: pa.Table, url: str, tell: Tell) -> pa.
 
 
 def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Array:
-    """Return the row of the track that each id of a labels file means: by the whole id, else without its suffix, else
-    by the same letters, however their accents are encoded (file systems differ in that)."""
+    """Return the row of the track that each id of a labels file means: by the whole id, else without the apostrophe
+    that our CSV files have in front of what a spreadsheet takes for a formula, else without its suffix, else by the
+    same letters, however their accents are encoded (file systems differ in that)."""
     places = pc.index_in(given, track_ids)
-    for spelling in (_stem, _composed, lambda ids: _stem(_composed(ids))):
+    for spelling in (_plain, _stem, _composed, lambda ids: _stem(_composed(ids))):
         missing = places.is_null()
         if pc.any(missing).as_py():
             spelled, others = spelling(track_ids), spelling(given) if spelling is not _stem else given
@@ -311,6 +312,11 @@ def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
     if respelt:
         of_before = counted(len(respelt), "id")
         tell(f"{of_before} of before with accents encoded otherwise (NFC, NFD), as new: {some(respelt)}")
+
+
+def _plain(ids: pa.Array) -> pa.Array:
+    """Return ids without the apostrophe that `sssl.export.cells` puts in front."""
+    return pc.replace_substring_regex(ids, r"^'([=+@\t\r-])", r"\1")
 
 
 def _stem(track_ids: pa.Array) -> pa.Array:

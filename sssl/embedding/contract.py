@@ -1,6 +1,7 @@
 """Which pretrained network is the front-end, and what the JSON beside its weights says of it.
 
-Nothing is asked of a hub, and no framework is loaded here: whoever plans only wants names and digests.
+Nothing is asked of a hub, and no framework is loaded here, unless by the package that a Python function lies in:
+whoever plans only wants names and digests.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ BATCH = 16
 """Windows that a network gets at once. It is part of what embeddings are named after, since sums of
 another batch size may differ in their last bit."""
 _EXPECTED = "onnx:PATH, onnx:PATH#OUTPUT, torchscript:PATH or module:PACKAGE.FUNCTION"
-_NON_COMMERCIAL = re.compile(r"(?<![a-z])(nc|non-?commercial)(?![a-z])", re.IGNORECASE)
+_NON_COMMERCIAL = re.compile(r"(?<![a-z])(nc|non[-_\s]*commercial)(?![a-z])", re.IGNORECASE)
 _OF_NUMBERS = (
     "sample_rate_hz", "window_s", "window_samples", "pooling", "input", "layout", "version",
 )  # fmt: skip
@@ -227,8 +229,8 @@ def _check(contract: Contract, place: str) -> None:
         raise FrontEndError(f"{place}: give window_s or window_samples, not both")
     for name in ("window_s", "window_samples"):
         value = getattr(contract, name)
-        if value is not None and value <= 0:
-            raise FrontEndError(f"{place}: {name} is {value}, expected more than 0")
+        if value is not None and not 0 < value < math.inf:
+            raise FrontEndError(f"{place}: {name} is {value}, expected a number above 0")
     if not contract.licence.strip():
         raise FrontEndError(f"{place}: licence is empty; say who may use the weights, and for what")
 
@@ -252,7 +254,7 @@ def _source_of(function: str) -> str:
     module = function.rpartition(".")[0]
     try:
         found = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 (packages that the module lies in are imported by this)
         raise FrontEndError(f"module:{function}: {error}; is it on PYTHONPATH?") from None
     if found is None or not found.origin or not os.path.exists(found.origin):
         raise FrontEndError(f"module:{function}: no module {module}; is it on PYTHONPATH?")

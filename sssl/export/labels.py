@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -80,7 +81,8 @@ def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         if own:
             to.write(f"#EXTGRP:{name}\n")
         for track, song in sorted(own, key=lambda pair: (-pair[1].confidence, pair[0].track_id)):
-            place = local_path(track.uri) or track.uri  # players want paths
+            path = local_path(track.uri)
+            place = track.uri if path is None else os.path.abspath(path)  # to a player a path is one below the playlist
             if "\n" in place or "\r" in place:
                 continue  # a playlist has no way to write it
             title = printable(track.track_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,8 @@ class Entry(NamedTuple):
     @classmethod
     def of(cls, labelled: Labelled) -> Entry:
         song, track, entry = labelled
-        place = local_path(track.uri) or track.uri  # players want paths
+        path = local_path(track.uri)
+        place = track.uri if path is None else os.path.abspath(path)  # to a player a path is one below the playlist
         return cls(song.confidence, track.track_id, place, entry.decoded_s)
 
     def lines(self, name: str) -> Iterator[str]:
@@ -57,6 +59,7 @@ def write_playlists(
     folder = Path(to)
     require_own(folder)
     exported = Exported()
+    write_left_out(folder, exported)  # first: it says that the folder is ours
     entries: dict[str, list[Entry]] = {label: [] for label in named}
     for part in labelled_parts(store, snapshot, exported):
         for labelled in part:
@@ -66,7 +69,6 @@ def write_playlists(
                 continue
             entries[labelled.song.label].append(Entry.of(labelled))
             exported.songs += 1
-    folder.mkdir(parents=True, exist_ok=True)
     for label, name in named.items():
         with replacing(folder / f"{name}{SUFFIX}") as path:
             path.write_text("\n".join(["#EXTM3U", *_lines(entries[label], name), ""]), encoding="utf-8")

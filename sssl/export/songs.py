@@ -71,7 +71,7 @@ def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAM
     No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in front; Parquet has
     them as they are.
     """
-    schema = _song_schema(snapshot, pa.string())
+    schema = _song_schema(snapshot, names, pa.string())
     exported = Exported()
     with replacing(Path(to)) as path, pyarrow.csv.CSVWriter(path, schema) as writer:
         for part in labelled_parts(store, snapshot, exported):
@@ -82,7 +82,7 @@ def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAM
 
 def write_parquet(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
     """Write the same rows with the timeline as a list of structs."""
-    schema = _song_schema(snapshot, arrow_schema(Song).field("timeline").type)
+    schema = _song_schema(snapshot, names, arrow_schema(Song).field("timeline").type)
     exported = Exported()
     with replacing(Path(to)) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for part in labelled_parts(store, snapshot, exported):
@@ -105,7 +105,7 @@ def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NA
     except ImportError:
         raise StoreError("the format jams needs its library: pip install 'sssl[export]'") from None
 
-    classes = snapshot.catalog.classes
+    classes = [names.get(name, name) for name in snapshot.catalog.classes]
 
     def write(labelled: Labelled, path: Path) -> None:
         with replacing(path) as temporary:
@@ -274,13 +274,13 @@ def _fetch(uri: str, path: Path) -> None:
     fs.get_file(source, str(path))
 
 
-def _song_schema(snapshot: Snapshot, timeline: pa.DataType) -> pa.Schema:
+def _song_schema(snapshot: Snapshot, names: Names, timeline: pa.DataType) -> pa.Schema:
     classes = snapshot.catalog.classes
     declared = arrow_schema(Song)
     first = [declared.field("track_id"), pa.field("uri", pa.string())]
     plain = [declared.field(name) for name in ("label", "confidence", "abstained")]
     given = pa.field("catalog_label", pa.string())
-    shares = [pa.field(f"probability_{name}", pa.float32()) for name in classes]
+    shares = [pa.field(f"probability_{names.get(name, name)}", pa.float32()) for name in classes]
     made = [declared.field(name) for name in ("segments", "round", "model_id")]
     return pa.schema([*first, *plain, given, *shares, *made, pa.field("timeline", timeline)])
 

@@ -148,7 +148,9 @@ class _Worker:
         except (EOFError, OSError):  # OSError: it died amid a message
             return _failure_of(self._replace())
         if isinstance(error, MemoryError):
-            return Failure("decoder-memory", f"needed more than {self._limits.memory_mb} MiB")
+            limit = self._limits.memory_mb
+            needed = "more memory than there is" if limit is None else f"more than {limit} MiB"
+            return Failure("decoder-memory", f"needed {needed}")
         if error is not None:
             raise error
         return result

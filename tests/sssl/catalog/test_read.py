@@ -281,3 +281,11 @@ def test_an_artist_s_unlabelled_tracks_are_on_neither_side(tmp_path):
     assert [rows[i].split for i in ("t1", "t2", "t3")] == ["test", None, "train"]
     with pytest.raises(CatalogError, match="group 'artist' has tracks in train and in test"):
         read_catalog(write(tmp_path / "d.csv", text.replace("t2,/b.wav,,,", "t2,/b.wav,Q1,,")), None, CONFIG)
+
+
+def test_an_id_that_was_written_for_a_spreadsheet_is_known_again(tmp_path):
+    catalog = write(tmp_path / "c.csv", "track_id,uri\n-01 intro,a.wav\n'02,b.wav\n")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("track_id,label\n'-01 intro,Q1\n'02,Q2\n")
+    rows = rows_of(read_table(catalog, str(labels), CatalogConfig()))
+    assert {row.track_id: row.label for row in rows} == {"-01 intro": "Q1", "'02": "Q2"}

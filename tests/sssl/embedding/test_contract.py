@@ -1,4 +1,5 @@
 import json
+import math
 
 import pytest
 from front_ends import CONTRACT, write_module, write_onnx
@@ -33,13 +34,30 @@ def test_what_names_no_front_end_is_refused(text):
         parse_reference(text)
 
 
+def test_a_misspelt_kind_shows_no_secret():
+    with pytest.raises(FrontEndError) as refused:
+        parse_reference("onx:https://user:word@host/clap.onnx?X-Sig=secret")
+    assert "onx:https://host" in str(refused.value)
+    assert "word" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_a_package_that_fails_while_it_is_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/__init__.py").write_text("raise RuntimeError('no licence file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FrontEndError, match=r"module:broken\.sub\.embed: no licence file"):
+        read_front_end("module:broken.sub.embed")
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"sample_rate": 16000}, "sample_rate is no field of a contract; is sample_rate_hz meant"),
         ({"license": "MIT"}, "license is no field of a contract; is licence meant"),
         ({"window_s": 1, "window_samples": 2}, "give window_s or window_samples, not both"),
-        ({"window_s": 0}, "window_s is 0.0, expected more than 0"),
+        ({"window_s": 0}, "window_s is 0.0, expected a number above 0"),
+        ({"window_s": math.inf}, "window_s is inf, expected a number above 0"),
         ({"sample_rate_hz": -1}, "sample_rate_hz is -1"),
         ({"sample_rate_hz": "16 kHz"}, "Contract.sample_rate_hz: expected `int`"),
         ({"pooling": "median"}, "Contract.pooling"),
@@ -112,6 +130,7 @@ def test_weights_that_changed_since_they_were_named_are_refused(tmp_path):
         ("CC-BY-NC-4.0", None, True),
         ("CC BY-NC-SA 4.0", None, True),
         ("for non-commercial use", None, True),
+        ("non commercial use only", None, True),
         ("CC-BY-NC-4.0", True, False),  # somebody bought them
         ("ours", False, True),
         ("NCSA", None, False),

@@ -378,14 +378,14 @@ def test_an_export_that_wrote_no_song_says_so_by_its_exit_code(tmp_path, capsys)
 
 
 def test_a_playlist_per_emotion_has_the_surest_first_and_nothing_uncertain(tmp_path):
-    uris = {"a": "/music/a.flac", "b": "/music/b b.flac", "c": "gs://bucket/c.flac", "d": "/music/d.flac"}
+    uris = {"a": "music/a.flac", "b": "/music/b b.flac", "c": "gs://bucket/c.flac", "d": "/music/d.flac"}
     store = store_of(tmp_path, {**uris, "e": "/music/e\n.flac"}, abstained={"d"})
     folder = tmp_path / "lists"
     assert export(store, "--format", "m3u", "--to", str(folder), "--names", "Q3=melancholy") == 0
     assert sorted(path.name for path in folder.iterdir()) == ["happy.m3u8", "left_out.csv", "melancholy.m3u8"]
     lines = (folder / "happy.m3u8").read_text().splitlines()
     assert lines[0] == "#EXTM3U"
-    assert lines[2::2] == ["/music/a.flac", "/music/b b.flac", "gs://bucket/c.flac"]
+    assert lines[2::2] == [str(Path("music/a.flac").absolute()), "/music/b b.flac", "gs://bucket/c.flac"]
     assert re.fullmatch(r"#EXTINF:\d+,a \(happy 0.75\)", lines[1])
     assert (folder / "melancholy.m3u8").read_text() == "#EXTM3U\n"
     left_out = dict(csv.reader((folder / "left_out.csv").read_text().splitlines()[1:]))
@@ -400,10 +400,18 @@ def test_names_are_given_to_all_that_is_exported_and_only_if_asked_to_tables(tmp
     assert export(store, "--format", "parquet", "--to", str(to), "--names", "Q1=joy") == 0
     rows = pq.read_table(to)
     assert rows["label"].to_pylist() == ["joy"]
+    assert {"probability_joy", "probability_Q3"} < set(rows.column_names)
     assert [entry["label"] for entry in rows["timeline"][0].as_py()] == ["joy", "Q3"]
 
 
-@pytest.mark.parametrize(("names", "said"), [("Q7=odd", "Q7 is no class of Q1, Q3"), ("Q1=a/b", "is no name for a")])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("Q7=odd", "Q7 is no class of Q1, Q3"),
+        ("Q1=a/b", "is no name for a"),
+        ("Q1=Sad", "two classes have one name: Sad, sad"),
+    ],
+)
 def test_a_name_that_cannot_be_is_refused(names, said, tmp_path, capsys):
     store = store_of(tmp_path, {"a": "/music/a.flac"})
     assert export(store, "--format", "m3u", "--to", str(tmp_path / "lists"), "--names", names) == 1
