@@ -14,7 +14,7 @@ from pipelines.stages.context import Context
 from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
-from sssl.store.in_flight import InFlight, in_flight, land, progress
+from sssl.store.in_flight import InFlight, give_up, noted, progress
 from sssl.store.manifest import Manifest
 
 
@@ -30,11 +30,12 @@ class Config:
 
 def run(context: Context, config: Config) -> Context | None:
     """Return the context with the tables of the job in flight."""
-    store, job = context.store, in_flight(context.store)
+    store = context.store
     if config.abandon:
-        land(store, given_up=True)
-        console.print("no job is waited for" if job is None else f"{job.stage}: given up", soft_wrap=True)
+        give_up(store)
+        console.print("no job is waited for any more")
         return None
+    job = noted(store)
     if job is None:
         console.print("no job was launched: nothing to publish")
         return None

@@ -104,7 +104,8 @@ class StageCommand:
             # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
             if error.snapshot.covers(published):
                 store.publish(error.snapshot)
-            land(store)
+            if not self.joins_job:  # or publishing, tried again, would find nothing to publish and nothing wrong
+                land(store)
             raise
         if made is not None:
             _tell_withdrawn(published, made.snapshot)

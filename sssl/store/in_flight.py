@@ -1,7 +1,7 @@
 """A job that nobody waits for: from its launch until its tables are published no other command writes to the folder.
 
 `in_flight.json` names its tables. Its signs of life are the receipts of parts that it finishes. One that gives none for
-QUIET_H counts as dead.
+QUIET_H counts as dead, unless it has committed its tables: then it only waits for `sssl publish`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,33 @@ class InFlight:
 
 
 def in_flight(store: Store) -> InFlight | None:
-    """Return the job that is in flight, None if there is none, or if it counts as dead."""
-    job = store.read_record_if_any(_FILE, InFlight)
-    return job if job is not None and _quiet_h(store, job) < QUIET_H else None
+    """Return the job that is in flight, None if there is none, or if it counts as dead.
+
+    Raises:
+        StoreError: the note of it is damaged.
+    """
+    job = noted(store)
+    return job if job is not None and (is_committed(store, job) or _quiet_h(store, job) < QUIET_H) else None
+
+
+def noted(store: Store) -> InFlight | None:
+    """Return the job that was launched last and not published, dead or not; None if there is none.
+
+    Raises:
+        StoreError: the note of it is damaged.
+    """
+    try:
+        job = store.read_record_if_any(_FILE, InFlight)
+        if job is not None:
+            _time_of(job)
+    except (StoreError, ValueError) as error:
+        raise StoreError(f"{error}; look whether a job runs, then give it up with `sssl publish --abandon`") from None
+    return job
+
+
+def is_committed(store: Store, job: InFlight) -> bool:
+    """Whether a job has committed all its tables."""
+    return all(store.manifest(*ref.split("/")) for ref in job.tables)
 
 
 def launched(store: Store, job: InFlight) -> None:
@@ -42,11 +66,16 @@ def launched(store: Store, job: InFlight) -> None:
     store.write_record(_FILE, job)
 
 
-def land(store: Store, *, given_up: bool = False) -> None:
-    """Note that no job is in flight any more, if it has committed its tables, or is given up."""
-    job = in_flight(store)
-    if given_up or job is None or all(store.manifest(*ref.split("/")) for ref in job.tables):
-        store.delete(_FILE)
+def land(store: Store) -> None:
+    """Note that no job is in flight any more, if it has committed its tables."""
+    job = noted(store)
+    if job is not None and is_committed(store, job):
+        give_up(store)
+
+
+def give_up(store: Store) -> None:
+    """Note that no job is in flight any more, whatever the note of it says."""
+    store.delete(_FILE)
 
 
 def refuse_others(store: Store, stage: str | None = None) -> None:
@@ -75,8 +104,20 @@ def progress(store: Store, job: InFlight) -> str:
     return f"{done} of {job.parts} parts are done, the last sign of life is {quiet_min:.0f} minutes old"
 
 
+def _time_of(job: InFlight) -> datetime:
+    """Return when a job was launched.
+
+    Raises:
+        ValueError: it says no time, or none of a zone.
+    """
+    launched_at = datetime.fromisoformat(job.launched_at)
+    if launched_at.tzinfo is None:
+        raise ValueError(f"{_FILE}: launched_at {job.launched_at} names no time zone")
+    return launched_at
+
+
 def _quiet_h(store: Store, job: InFlight) -> float:
     """Return the hours since the last sign of life."""
-    signs = (datetime.fromisoformat(job.launched_at), store.medium.written_at(receipts_folder(job.tables[-1])))
+    signs = (_time_of(job), store.medium.written_at(receipts_folder(job.tables[-1])))
     last = max(sign for sign in signs if sign is not None)
     return (datetime.now(UTC) - last).total_seconds() / 3600

@@ -1,5 +1,6 @@
 """From the launch of a job that nobody waits for until its tables are published."""
 
+import os
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -77,6 +78,9 @@ def test_more_failures_than_the_launch_allowed_are_not_published(job):
     job.run()
     launched(job.store, replace(in_flight(job.store), max_error_ratio=0.1))
     assert job.call("publish") == 3
+    assert job.call("publish") == 3  # tried again by whoever runs it
+    assert job.call("publish", "--abandon") == 0
+    assert job.call("publish") == 0
 
 
 @pytest.mark.parametrize(
@@ -113,6 +117,33 @@ def test_a_job_without_a_sign_of_life_counts_as_dead(job):
     assert in_flight(job.store) is None
     job.run()  # it was alive, and finishes parts
     assert in_flight(job.store) is not None
+
+
+def test_a_job_that_has_committed_its_tables_waits_for_its_publication_however_long(job):
+    job.run()
+    old = (datetime.now(UTC) - timedelta(hours=80)).isoformat()
+    launched(job.store, replace(in_flight(job.store), launched_at=old))
+    for receipt in Path(job.output, "_receipts").rglob("*"):
+        os.utime(receipt, (0, 0))
+    assert job.call("takedown", "--track-id", "Q1_0") == 1
+    assert job.call("publish") == 0
+    assert job.store.latest().get("ledger").rows == 12
+
+
+@pytest.mark.parametrize("note", ['{"stage": "seg', '{"stage": "segment"}', "TIME", "ZONE"])
+def test_a_damaged_note_of_a_job_is_a_sentence_and_can_be_given_up(note, job, capsys):
+    known = in_flight(job.store)
+    if note == "TIME":
+        launched(job.store, replace(known, launched_at="yesterday"))
+    elif note == "ZONE":
+        launched(job.store, replace(known, launched_at="2026-11-27T10:00:00"))
+    else:
+        Path(job.output, "in_flight.json").write_text(note)
+    assert job.call("songs") == 1
+    assert job.call("publish") == 1
+    assert "`sssl publish --abandon`" in said(capsys)
+    assert job.call("publish", "--abandon") == 0
+    assert in_flight(job.store) is None
 
 
 def test_a_takedown_during_a_job_that_was_given_up_leaves_no_row_on_the_disk(job):
