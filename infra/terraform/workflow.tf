@@ -75,6 +75,7 @@ locals {
     rounds    = var.rounds
     again     = false
     dataset   = "${var.project}.${google_bigquery_dataset.sssl.dataset_id}"
+
     workflow        = "projects/${var.project}/locations/${var.region}/workflows/sssl-nightly"
     environment     = local.environment
     gpu_environment = local.gpu_environment
