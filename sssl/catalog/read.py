@@ -158,16 +158,19 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
     """Read the catalog rows of one part."""
     file = catalog.files[part // PARTS_PER_FILE]
     with store.open_file(file.path) as source:
-        parquet = pq.ParquetFile(source, metadata=_footer(store, file))
+        size = source.seek(0, io.SEEK_END)
+        parquet = pq.ParquetFile(source, metadata=_footer(store, file.path, size))
         check_version(version_of(parquet.schema_arrow), file.path)
         group = conform(parquet.read_row_group(part % PARTS_PER_FILE))
     return rows_of(group)
 
 
 @lru_cache(maxsize=64)
-def _footer(store: Store, file: PartFile) -> pq.FileMetaData:
-    """Read the footer of a catalog's file once: it lists all parts, and reading it takes longer than reading one."""
-    with store.open_file(file.path) as source:
+def _footer(store: Store, path: str, size: int) -> pq.FileMetaData:
+    """Read the footer of a catalog's file once, or once more where another file of another size, in bytes, has taken
+    its place: it lists all parts, and reading it takes longer than reading one."""
+    del size  # part of what the footer is kept under
+    with store.open_file(path) as source:
         return pq.read_metadata(source)
 
 
