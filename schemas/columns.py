@@ -17,6 +17,12 @@ SCHEMA_VERSION = 6
 `schemas.compat` says how an older column is read. Generations keep their names: a stage whose rows change says so in
 its config."""
 
+TEXT = pa.string()
+INT = pa.int32()
+REAL = pa.float32()
+REALS = pa.list_(pa.float32())
+FLAG = pa.bool_()
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:

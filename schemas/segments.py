@@ -1,18 +1,11 @@
-"""The tables that `segment` and `embed` make of audio, a row a segment each, in the same order."""
+"""The tables that `segment` and `embed` make of audio: one row per segment, in the same order."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pyarrow as pa
-
-from schemas.columns import column
-
-_TEXT = pa.string()
-_INT = pa.int32()
-_REAL = pa.float32()
-_REALS = pa.list_(pa.float32())
+from schemas.columns import INT, REAL, REALS, TEXT, column
 
 TRACK_ID = "The track's id, as in the catalog."
 SEGMENT_INDEX = "0-based position of the segment in its track."
@@ -24,18 +17,18 @@ class Segment:
 
     NAME: ClassVar[str] = "segments"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
-    start_s: float = column(_REAL, "Where the segment starts.", unit="s", example=12.0)
-    level_db: float = column(_REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale", example=-18.5)
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
+    start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
+    level_db: float = column(REAL, "RMS level of the segment's mono waveform.", unit="dB re full scale", example=-18.5)
     band_level_db: list[float] = column(
-        _REALS,
+        REALS,
         "Mean of the log-mel over its frames, by mel band; the reals of half precision.",
         unit="dB re full scale",
         example=[-29.75, -39.5],
     )
     sound_db: list[float] | None = column(
-        _REALS,
+        REALS,
         "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their standard deviations over"
         " the frames, then their mean steps from frame to frame; null where schema version 1 wrote the segment, whose"
         " log-mel then tells it.",
@@ -44,7 +37,7 @@ class Segment:
         example=[-29.75, -39.5, 1.75, 1.0, 3.5, 1.75],
     )
     sound: list[float] | None = column(
-        _REALS,
+        REALS,
         "Timbre, tonality, rhythm, dynamics and texture as numbers; docs/sound.md defines them, and the file's metadata"
         " names them in their order (`sssl.sound`). Null where the folder is from before there was this column, or was"
         " made with `--sound-version 0`.",
@@ -59,8 +52,8 @@ class Feature:
 
     NAME: ClassVar[str] = "features"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     log_mel: bytes = column(
         None,
         "Log-mel power spectrogram [mels, frames] of half-precision reals, little-endian, row by row. Type, shape "
@@ -77,8 +70,8 @@ class Embedding:
 
     NAME: ClassVar[str] = "embeddings"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     embedding: bytes | None = column(
         None,
         "Embedding [D] of half-precision reals, little-endian; null where there is a `reason`. Type, "
@@ -87,7 +80,7 @@ class Embedding:
         example=[0.25, -1.5],
     )
     reason: str | None = column(
-        _TEXT,
+        TEXT,
         "Why there is no embedding: `non-finite` where the network gave none, or the code of what is "
         "wrong with the file by now (docs/reasons.md).",
         nullable=True,

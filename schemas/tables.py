@@ -7,14 +7,8 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from schemas.columns import column
+from schemas.columns import FLAG, INT, REAL, REALS, TEXT, column
 from schemas.segments import SEGMENT_INDEX, TRACK_ID, Embedding, Feature, Segment
-
-_TEXT = pa.string()
-_INT = pa.int32()
-_REAL = pa.float32()
-_FLAG = pa.bool_()
-_REALS = pa.list_(pa.float32())
 
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
@@ -27,29 +21,29 @@ class Catalog:
 
     NAME: ClassVar[str] = "catalog"
 
-    track_id: str = column(_TEXT, "The track's id: unique, chosen by the user.", key=True, example="track001")
-    uri: str = column(_TEXT, "Where the audio lies: a local path or any fsspec URL.", example="/music/track001.flac")
-    label: str | None = column(_TEXT, "The emotion label of the whole track.", nullable=True, example="Q1")
+    track_id: str = column(TEXT, "The track's id: unique, chosen by the user.", key=True, example="track001")
+    uri: str = column(TEXT, "Where the audio lies: a local path or any fsspec URL.", example="/music/track001.flac")
+    label: str | None = column(TEXT, "The emotion label of the whole track.", nullable=True, example="Q1")
     split: str | None = column(
-        _TEXT, "`train`, or `test` for held-out tracks; null where there is no label.", nullable=True, example="train"
+        TEXT, "`train`, or `test` for held-out tracks; null where there is no label.", nullable=True, example="train"
     )
     group_id: str = column(
-        _TEXT,
+        TEXT,
         "Tracks of a group (artist, album) share split and fold; the track's own id by default.",
         example="artist01",
     )
     fold: int = column(
-        _INT,
+        INT,
         "Cross-fitting fold: member `fold` of a model never trained on this track and is the one that scores it.",
         example=2,
     )
     expected_s: float | None = column(
-        _REAL, "Duration that the catalog promises.", unit="s", nullable=True, example=44.0
+        REAL, "Duration that the catalog promises.", unit="s", nullable=True, example=44.0
     )
-    locked: bool = column(_FLAG, "A human vouches for the label in every segment: never relabelled.", example=False)
-    part: int = column(_INT, "Part (work unit) that holds the track in every table.", example=0)
+    locked: bool = column(FLAG, "A human vouches for the label in every segment: never relabelled.", example=False)
+    part: int = column(INT, "Part (work unit) that holds the track in every table.", example=0)
     source_fingerprint: str | None = column(
-        _TEXT,
+        TEXT,
         "Identity of the file's content as its storage tells it (etag, or size and mtime); `missing` without a file, "
         "null where the storage does not tell: such a file counts as changed at every run.",
         nullable=True,
@@ -63,34 +57,32 @@ class Ledger:
 
     NAME: ClassVar[str] = "ledger"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     status: str = column(
-        _TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).", example="partial"
+        TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).", example="partial"
     )
     reason: str | None = column(
-        _TEXT,
+        TEXT,
         "Stable code of what went wrong (docs/reasons.md); null where all is well.",
         nullable=True,
         example="truncated",
     )
-    retryable: bool = column(_FLAG, "Whether the same file may succeed later.", example=False)
+    retryable: bool = column(FLAG, "Whether the same file may succeed later.", example=False)
     detail: str | None = column(
-        _TEXT, "What exactly happened, for a person.", nullable=True, example="decoded 29.8 s of 44.0 s"
+        TEXT, "What exactly happened, for a person.", nullable=True, example="decoded 29.8 s of 44.0 s"
     )
     expected_s: float | None = column(
-        _REAL, "Duration by the catalog, else by the container.", unit="s", nullable=True, example=44.0
+        REAL, "Duration by the catalog, else by the container.", unit="s", nullable=True, example=44.0
     )
-    decoded_s: float = column(_REAL, "Duration that came out of the decoder.", unit="s", example=29.8)
-    decoder: str | None = column(
-        _TEXT, "Decoder that was used, with its version.", nullable=True, example="PyAV 18.0.0"
-    )
-    codec: str | None = column(_TEXT, "Codec of the audio stream.", nullable=True, example="flac")
-    sample_rate_hz: int | None = column(_INT, "Sample rate of the file.", unit="Hz", nullable=True, example=44100)
-    channels: int | None = column(_INT, "Channels of the file.", nullable=True, example=2)
-    segments: int = column(_INT, "Rows of the track in `segments`.", example=9)
-    part: int = column(_INT, "Part that holds the track.", example=0)
+    decoded_s: float = column(REAL, "Duration that came out of the decoder.", unit="s", example=29.8)
+    decoder: str | None = column(TEXT, "Decoder that was used, with its version.", nullable=True, example="PyAV 18.0.0")
+    codec: str | None = column(TEXT, "Codec of the audio stream.", nullable=True, example="flac")
+    sample_rate_hz: int | None = column(INT, "Sample rate of the file.", unit="Hz", nullable=True, example=44100)
+    channels: int | None = column(INT, "Channels of the file.", nullable=True, example=2)
+    segments: int = column(INT, "Rows of the track in `segments`.", example=9)
+    part: int = column(INT, "Part that holds the track.", example=0)
     source_fingerprint: str | None = column(
-        _TEXT,
+        TEXT,
         "Identity of the file's content, as in `catalog`.",
         nullable=True,
         example="size:1048576 mtime:1767225600.0",
@@ -103,26 +95,26 @@ class Score:
 
     NAME: ClassVar[str] = "scores"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
-    round: int = column(_INT, _ROUND, key=True, example=1)
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
+    round: int = column(INT, _ROUND, key=True, example=1)
     probabilities: list[float] | None = column(
-        _REALS,
+        REALS,
         "Posterior by class, from the member that did not train on the track; null where it is not finite.",
         nullable=True,
         example=[0.125, 0.0625, 0.75, 0.0625],
     )
     loss: float | None = column(
-        _REAL,
+        REAL,
         "Negative log posterior of the track's label; null without label or posterior.",
         unit="nat",
         nullable=True,
         example=2.0794415,
     )
     reason: str | None = column(
-        _TEXT, "`non-finite` where the model gave no usable posterior.", nullable=True, example="non-finite"
+        TEXT, "`non-finite` where the model gave no usable posterior.", nullable=True, example="non-finite"
     )
-    model_id: str = column(_TEXT, _MODEL_ID, example="fa0e13506e75")
+    model_id: str = column(TEXT, _MODEL_ID, example="fa0e13506e75")
 
 
 @dataclass(frozen=True)
@@ -131,43 +123,43 @@ class Label:
 
     NAME: ClassVar[str] = "labels"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
-    segment_index: int = column(_INT, SEGMENT_INDEX, key=True, example=4)
-    round: int = column(_INT, _ROUND, key=True, example=1)
-    inherited_label: str | None = column(_TEXT, "The track's label.", nullable=True, example="Q1")
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
+    round: int = column(INT, _ROUND, key=True, example=1)
+    inherited_label: str | None = column(TEXT, "The track's label.", nullable=True, example="Q1")
     loss: float | None = column(
-        _REAL,
+        REAL,
         "Loss the split was made on: that of the last accepted round with `consistency` and neighbours, calibrated.",
         unit="nat",
         nullable=True,
         example=2.25,
     )
     consistency: float | None = column(
-        _REAL,
+        REAL,
         "Log likelihood ratio that the segment sounds like the rest of its track; low where it does not belong.",
         unit="nat",
         nullable=True,
         example=-4.5,
     )
     clean_probability: float | None = column(
-        _REAL,
+        REAL,
         "Posterior of the mixture's low-loss component: how likely the inherited label is right.",
         nullable=True,
         example=0.125,
     )
-    partition: str = column(_TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.", example="noisy")
+    partition: str = column(TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.", example="noisy")
     label: str | None = column(
-        _TEXT, "Most probable class of `target`; null where unlabelled.", nullable=True, example="Q3"
+        TEXT, "Most probable class of `target`; null where unlabelled.", nullable=True, example="Q3"
     )
     target: list[float] | None = column(
-        _REALS,
+        REALS,
         "Soft label by class that training learns; null where unlabelled.",
         nullable=True,
         example=[0.0625, 0.0, 0.9375, 0.0],
     )
-    weight: float = column(_REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.", example=1.0)
+    weight: float = column(REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.", example=1.0)
     reason: str = column(
-        _TEXT,
+        TEXT,
         "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `no-label`, `no-score`.",
         example="high-loss",
     )
@@ -179,43 +171,43 @@ class Round:
 
     NAME: ClassVar[str] = "rounds"
 
-    round: int = column(_INT, _ROUND, key=True, example=1)
+    round: int = column(INT, _ROUND, key=True, example=1)
     accepted: bool = column(
-        _FLAG, "Whether the round's model labels alone from then on: `verdict` is `accepted`.", example=True
+        FLAG, "Whether the round's model labels alone from then on: `verdict` is `accepted`.", example=True
     )
     reason: str = column(
-        _TEXT,
+        TEXT,
         "Why, by what the verdict goes by.",
         example="its log loss fell: -0.052 ± 0.021 nat, z -2.5; accuracy +3.1 ± 2.4 points; 57 tracks of 14 groups",
     )
     parent_round: int | None = column(
-        _INT, "Accepted round whose scores were split; null for round 0.", nullable=True, example=0
+        INT, "Accepted round whose scores were split; null for round 0.", nullable=True, example=0
     )
-    model_id: str = column(_TEXT, _MODEL_ID, example="fa0e13506e75")
+    model_id: str = column(TEXT, _MODEL_ID, example="fa0e13506e75")
     components: int | None = column(
-        _INT, "Components of the loss mixture: 1 means nothing to split.", nullable=True, example=2
+        INT, "Components of the loss mixture: 1 means nothing to split.", nullable=True, example=2
     )
     mixture_class: list[str] = column(
-        pa.list_(_TEXT),
+        pa.list_(TEXT),
         "Class of each fitted mixture, `*` for all classes; order of the next four columns.",
         example=["*", "Q1"],
     )
     confident_mean: list[float] = column(
-        _REALS, "Mean loss of the confident component, by mixture.", unit="nat", example=[0.25, 0.5]
+        REALS, "Mean loss of the confident component, by mixture.", unit="nat", example=[0.25, 0.5]
     )
     confident_std: list[float] = column(
-        _REALS,
+        REALS,
         "Standard deviation of the confident component (of its wider Gaussian, if two), by mixture.",
         unit="nat",
         example=[0.25, 0.25],
     )
     noisy_mean: list[float] = column(
-        _REALS, "Mean loss of the noisy component, by mixture.", unit="nat", example=[2.5, 2.75]
+        REALS, "Mean loss of the noisy component, by mixture.", unit="nat", example=[2.5, 2.75]
     )
     noisy_std: list[float] = column(
-        _REALS, "Standard deviation of the noisy component, by mixture.", unit="nat", example=[1.0, 0.75]
+        REALS, "Standard deviation of the noisy component, by mixture.", unit="nat", example=[1.0, 0.75]
     )
-    noisy_share: list[float] = column(_REALS, "Weight of the noisy component, by mixture.", example=[0.25, 0.125])
+    noisy_share: list[float] = column(REALS, "Weight of the noisy component, by mixture.", example=[0.25, 0.125])
     confident: int = column(pa.int64(), "Segments of train tracks that are confident.", example=512)
     noisy: int = column(pa.int64(), "Segments of train tracks that are noisy.", example=128)
     locked: int = column(pa.int64(), "Segments whose label is locked.", example=0)
@@ -223,82 +215,82 @@ class Round:
     relabelled: int = column(
         pa.int64(), "Segments of train tracks whose label differs from the inherited one.", example=96
     )
-    heldout_tracks: int = column(_INT, "Held-out tracks behind the held-out metrics.", example=11)
+    heldout_tracks: int = column(INT, "Held-out tracks behind the held-out metrics.", example=11)
     heldout_accuracy: float | None = column(
-        _REAL,
+        REAL,
         "Share of held-out tracks whose mean posterior peaks at their label. What is published is `songs.label`, which "
         "the song classifier makes and which may be right more or less often.",
         nullable=True,
         example=0.8181818,
     )
     heldout_macro_f1: float | None = column(
-        _REAL, "Mean F1 over classes on held-out tracks.", nullable=True, example=0.80
+        REAL, "Mean F1 over classes on held-out tracks.", nullable=True, example=0.80
     )
     heldout_loss: float | None = column(
-        _REAL,
+        REAL,
         "Mean negative log of the mean posterior at the label, held-out tracks.",
         unit="nat",
         nullable=True,
         example=0.625,
     )
     heldout_groups: int | None = column(
-        _INT,
+        INT,
         "Groups of held-out tracks behind the changes that follow, which are told but decide nothing; null without "
         "any.",
         nullable=True,
         example=9,
     )
     heldout_accuracy_change: float | None = column(
-        _REAL,
+        REAL,
         "`heldout_accuracy` less the parent round's, on the same tracks; one without a posterior counts as wrong.",
         nullable=True,
         example=0.0909091,
     )
     heldout_accuracy_change_low: float | None = column(
-        _REAL, f"Lower end of its {_INTERVAL}; null with fewer than six groups.", nullable=True, example=-0.05
+        REAL, f"Lower end of its {_INTERVAL}; null with fewer than six groups.", nullable=True, example=-0.05
     )
     heldout_accuracy_change_high: float | None = column(
-        _REAL, "Upper end of that interval.", nullable=True, example=0.25
+        REAL, "Upper end of that interval.", nullable=True, example=0.25
     )
     heldout_loss_change: float | None = column(
-        _REAL,
+        REAL,
         "Held-out loss less the parent round's, on the same tracks: below 0 is better.",
         unit="nat",
         nullable=True,
         example=-0.125,
     )
     heldout_loss_change_low: float | None = column(
-        _REAL, f"Lower end of its {_INTERVAL}.", unit="nat", nullable=True, example=-0.25
+        REAL, f"Lower end of its {_INTERVAL}.", unit="nat", nullable=True, example=-0.25
     )
     heldout_loss_change_high: float | None = column(
-        _REAL, "Upper end of that interval.", unit="nat", nullable=True, example=-0.03125
+        REAL, "Upper end of that interval.", unit="nat", nullable=True, example=-0.03125
     )
     train_accuracy: float | None = column(
-        _REAL,
+        REAL,
         "The same share on train tracks, each scored by a member that did not train on it (cross-fitted).",
         nullable=True,
         example=0.75,
     )
     train_macro_f1: float | None = column(
-        _REAL, "Mean F1 over classes on train tracks, cross-fitted.", nullable=True, example=0.74
+        REAL, "Mean F1 over classes on train tracks, cross-fitted.", nullable=True, example=0.74
     )
     verdict: str | None = column(
-        _TEXT,
+        TEXT,
         "`accepted`: the round's model labels from then on. `kept`: its parent's does. `undecided`: both do, by the "
         "mean of their posteriors. Null where schema version 2 or earlier judged.",
         nullable=True,
         example="accepted",
     )
     judged_tracks: int | None = column(
-        _INT,
+        INT,
         "Labelled tracks that the verdict goes by: held-out ones and, where models are cross-fitted, train tracks, "
         "each scored by the member that left it out. Null where nothing was compared.",
         nullable=True,
         example=57,
     )
-    judged_groups: int | None = column(_INT, "Their groups, each of which counts once.", nullable=True, example=14)
+    judged_groups: int | None = column(INT, "Their groups, each of which counts once.", nullable=True, example=14)
     log_loss_change: float | None = column(
-        _REAL,
+        REAL,
         "Their log loss less the parent round's, a mean of group means: of mean posteriors at the temperature that is "
         "likeliest for each of the two models, a track's change clipped at 2 nats. Below 0 is better.",
         unit="nat",
@@ -306,19 +298,19 @@ class Round:
         example=-0.052,
     )
     log_loss_change_error: float | None = column(
-        _REAL, "Its standard error, by jackknife over groups.", unit="nat", nullable=True, example=0.021
+        REAL, "Its standard error, by jackknife over groups.", unit="nat", nullable=True, example=0.021
     )
     log_loss_change_z: float | None = column(
-        _REAL, "The change in standard errors: below -1 is accepted, above 1 kept.", nullable=True, example=-2.476
+        REAL, "The change in standard errors: below -1 is accepted, above 1 kept.", nullable=True, example=-2.476
     )
     accuracy_change: float | None = column(
-        _REAL,
+        REAL,
         "Share of these tracks whose mean posterior peaks at their label, less the parent round's, likewise by group. "
         "From 60 tracks on, a fall by more than two standard errors keeps the parent.",
         nullable=True,
         example=0.031,
     )
-    accuracy_change_error: float | None = column(_REAL, "Its standard error.", nullable=True, example=0.024)
+    accuracy_change_error: float | None = column(REAL, "Its standard error.", nullable=True, example=0.024)
 
 
 @dataclass(frozen=True)
@@ -327,21 +319,21 @@ class Song:
 
     NAME: ClassVar[str] = "songs"
 
-    track_id: str = column(_TEXT, TRACK_ID, key=True, example="track001")
-    label: str = column(_TEXT, "Most probable emotion of the track.", example="Q1")
-    confidence: float = column(_REAL, "Probability of `label`; calibrated if models are cross-fitted.", example=0.875)
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    label: str = column(TEXT, "Most probable emotion of the track.", example="Q1")
+    confidence: float = column(REAL, "Probability of `label`; calibrated if models are cross-fitted.", example=0.875)
     probabilities: list[float] = column(
-        _REALS, "Probability by class, likewise.", example=[0.875, 0.0625, 0.03125, 0.03125]
+        REALS, "Probability by class, likewise.", example=[0.875, 0.0625, 0.03125, 0.03125]
     )
     abstained: bool = column(
-        _FLAG,
+        FLAG,
         "Whether `confidence` is below the threshold (`summary.threshold` of the manifest), or the track is `unlike` "
         "anything labelled: look before you publish.",
         example=False,
     )
-    segments: int = column(_INT, "Scored segments behind the label.", example=14)
+    segments: int = column(INT, "Scored segments behind the label.", example=14)
     timeline: list[dict[str, object]] = column(
-        pa.list_(pa.struct([("start_s", _REAL), ("end_s", _REAL), ("label", _TEXT), ("confidence", _REAL)])),
+        pa.list_(pa.struct([("start_s", REAL), ("end_s", REAL), ("label", TEXT), ("confidence", REAL)])),
         "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is "
         "smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at "
         "the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of "
@@ -349,29 +341,29 @@ class Song:
         example=[{"start_s": 0.0, "end_s": 30.0, "label": "Q1", "confidence": 0.875}],
     )
     round: int = column(
-        _INT,
+        INT,
         "Round whose scores were used; where its verdict is `undecided`, the mean of its and its parent's.",
         example=1,
     )
     model_id: str = column(
-        _TEXT, f"{_MODEL_ID[:-1]}; of both, with a + between them, where two label.", example="fa0e13506e75"
+        TEXT, f"{_MODEL_ID[:-1]}; of both, with a + between them, where two label.", example="fa0e13506e75"
     )
     timeline_label: str | None = column(
-        _TEXT,
+        TEXT,
         "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes by the sound of "
         "the track, too, and by how sure the posteriors are. Null where schema version 2 or earlier made the song.",
         nullable=True,
         example="Q1",
     )
     familiarity: float | None = column(
-        _REAL,
+        REAL,
         "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null where the sound "
         "does not count, or schema version 3 or earlier made the song.",
         nullable=True,
         example=0.75,
     )
     unlike: bool | None = column(
-        _FLAG,
+        FLAG,
         "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the manifest): whatever its "
         "confidence, nobody knows what it is worth, so the track abstains. Null where schema version 3 or earlier made "
         "the song.",

@@ -8,11 +8,8 @@ from typing import ClassVar
 
 import pyarrow as pa
 
-from schemas.columns import column
+from schemas.columns import INT, REAL, TEXT, column
 
-_TEXT = pa.string()
-_INT = pa.int32()
-_REAL = pa.float32()
 _LARGE = pa.int64()
 _TABLE = "Name of the table."
 _ROUND = "Round of self-learning; null for tables that have none."
@@ -26,11 +23,11 @@ class Suspect:
 
     NAME: ClassVar[str] = "suspects"
 
-    track_id: str = column(_TEXT, "The track's id, as in the catalog.", key=True, example="track001")
-    segment_index: int = column(_INT, "0-based position of the segment in its track.", key=True, example=4)
-    start_s: float = column(_REAL, "Where the segment starts.", unit="s", example=12.0)
-    end_s: float = column(_REAL, "Where it ends.", unit="s", example=15.0)
-    inherited_label: str = column(_TEXT, "The track's label, which looks wrong here.", example="Q1")
+    track_id: str = column(TEXT, "The track's id, as in the catalog.", key=True, example="track001")
+    segment_index: int = column(INT, "0-based position of the segment in its track.", key=True, example=4)
+    start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
+    end_s: float = column(REAL, "Where it ends.", unit="s", example=15.0)
+    inherited_label: str = column(TEXT, "The track's label, which looks wrong here.", example="Q1")
     evidence: float = column(
         pa.float64(),
         "Log odds that the label is wrong, by model, sound and neighbours (with `--preset paper` by the model alone): "
@@ -38,12 +35,12 @@ class Suspect:
         unit="nat",
         example=2.25,
     )
-    clean_probability: float = column(_REAL, "How likely the label is right after all, by the split.", example=0.125)
-    model_label: str = column(_TEXT, "What the model whose scores were split takes the segment for.", example="Q3")
+    clean_probability: float = column(REAL, "How likely the label is right after all, by the split.", example=0.125)
+    model_label: str = column(TEXT, "What the model whose scores were split takes the segment for.", example="Q3")
     model_probability: float | None = column(
-        _REAL, "How sure it is: the largest of its posteriors.", nullable=True, example=0.75
+        REAL, "How sure it is: the largest of its posteriors.", nullable=True, example=0.75
     )
-    round: int = column(_INT, "Round of the split.", example=1)
+    round: int = column(INT, "Round of the split.", example=1)
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,18 @@ class ManifestRow:
 
     NAME: ClassVar[str] = "manifests"
 
-    table_name: str = column(_TEXT, _TABLE, key=True, example="labels")
-    round: int | None = column(_INT, _ROUND, nullable=True, key=True, example=1)
-    generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
+    table_name: str = column(TEXT, _TABLE, key=True, example="labels")
+    round: int | None = column(INT, _ROUND, nullable=True, key=True, example=1)
+    generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
     rows: int = column(_LARGE, "Rows in all files.", example=907)
     files: int = column(_LARGE, "Number of files that readers get.", example=15)
     bytes: int = column(
         _LARGE, "Size of all files, those of parts that only stages read included.", unit="bytes", example=140000
     )
-    digest: str = column(_TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a")
-    stage: str = column(_TEXT, "Stage that made it.", example="relabel")
-    model_id: str | None = column(_TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d")
-    folder: str = column(_TEXT, "Where its files lie.", example="out/labels/106ab09c1840")
+    digest: str = column(TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a")
+    stage: str = column(TEXT, "Stage that made it.", example="relabel")
+    model_id: str | None = column(TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d")
+    folder: str = column(TEXT, "Where its files lie.", example="out/labels/106ab09c1840")
     created_at: datetime = column(
         pa.timestamp("us", "UTC"),
         "When its rows were made, in UTC; a takedown keeps it.",
@@ -78,11 +75,11 @@ class ManifestRow:
         example=1.3,
     )
     parents: list[str] = column(
-        pa.list_(_TEXT), "What it was made from, as `table/generation`.", example=["catalog/c31f24b13b57"]
+        pa.list_(TEXT), "What it was made from, as `table/generation`.", example=["catalog/c31f24b13b57"]
     )
-    config: str = column(_TEXT, "Settings of the stage as JSON.", example='{"tau": 0.5}')
-    code_version: str = column(_TEXT, "Version of the program.", example="0.1.0")
-    schema_version: int = column(_INT, "Schema version of its files.", example=1)
+    config: str = column(TEXT, "Settings of the stage as JSON.", example='{"tau": 0.5}')
+    code_version: str = column(TEXT, "Version of the program.", example="0.1.0")
+    schema_version: int = column(INT, "Schema version of its files.", example=1)
 
 
 @dataclass(frozen=True)
@@ -91,15 +88,15 @@ class FileRow:
 
     NAME: ClassVar[str] = "files"
 
-    table_name: str = column(_TEXT, _TABLE, example="labels")
-    round: int | None = column(_INT, _ROUND, nullable=True, example=1)
-    generation: str = column(_TEXT, _GENERATION, example="106ab09c1840")
-    part: int = column(_INT, "First part that it holds; of the catalog itself, number of the file.", example=0)
-    last_part: int = column(_INT, "Last part that it holds.", example=14)
-    path: str = column(_TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet")
+    table_name: str = column(TEXT, _TABLE, example="labels")
+    round: int | None = column(INT, _ROUND, nullable=True, example=1)
+    generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
+    part: int = column(INT, "First part that it holds; of the catalog itself, number of the file.", example=0)
+    last_part: int = column(INT, "Last part that it holds.", example=14)
+    path: str = column(TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet")
     rows: int = column(_LARGE, "Rows.", example=60)
     bytes: int = column(_LARGE, "Size.", unit="bytes", example=9400)
-    sha256: str = column(_TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
+    sha256: str = column(TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
 
 
 @dataclass(frozen=True)
@@ -108,13 +105,13 @@ class SongChange:
 
     NAME: ClassVar[str] = "song_changes"
 
-    track_id: str = column(_TEXT, "The track's id, as in the catalog.", key=True, example="track001")
-    label_before: str = column(_TEXT, "Its label before.", example="Q1")
-    label: str = column(_TEXT, "Its label now.", example="Q3")
-    confidence_before: float = column(_REAL, "How sure that was.", example=0.5)
-    confidence: float = column(_REAL, "How sure that is.", example=0.75)
-    model_before: str = column(_TEXT, "Model that labelled it before.", example="fb234640fd6d")
-    model_id: str = column(_TEXT, "Model that labels it now.", example="0c1db53a0e4b")
+    track_id: str = column(TEXT, "The track's id, as in the catalog.", key=True, example="track001")
+    label_before: str = column(TEXT, "Its label before.", example="Q1")
+    label: str = column(TEXT, "Its label now.", example="Q3")
+    confidence_before: float = column(REAL, "How sure that was.", example=0.5)
+    confidence: float = column(REAL, "How sure that is.", example=0.75)
+    model_before: str = column(TEXT, "Model that labelled it before.", example="fb234640fd6d")
+    model_id: str = column(TEXT, "Model that labels it now.", example="0c1db53a0e4b")
 
 
 VIEWS: dict[str, type] = {view.NAME: view for view in (Suspect, SongChange, ManifestRow, FileRow)}

@@ -35,11 +35,7 @@ class Embedder:
         starts = np.round(start_s * self.rate_hz).astype(np.int64)
         windows = windows_of(starts, self._segment, self._window, len(wave))  # [N, K]
         unique, place = np.unique(windows, return_inverse=True)
-        by_window = np.empty((len(unique), self.dimension), np.float32)
-        for first in range(0, len(unique), BATCH):
-            batch = unique[first : first + BATCH]
-            with np.errstate(all="ignore"):
-                by_window[first : first + len(batch)] = self._network(self._samples(wave, batch))
+        by_window = self._embed_windows(wave, unique)
         # The mean over the windows of a segment, which is that window where there is one.
         with np.errstate(over="ignore", invalid="ignore"):
             found = by_window[place.reshape(windows.shape)].mean(axis=1).astype(np.float16)
@@ -48,6 +44,15 @@ class Embedder:
         found[missing | not_finite] = np.nan
         reasons = np.where(missing, "truncated", np.where(not_finite, "non-finite", ""))
         return found, [reason or None for reason in reasons.tolist()]
+
+    def _embed_windows(self, wave: Samples, starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the embeddings [W, D] of windows that start at [W] samples, batch by batch."""
+        found = np.empty((len(starts), self.dimension), np.float32)
+        for first in range(0, len(starts), BATCH):
+            batch = starts[first : first + BATCH]
+            with np.errstate(all="ignore"):  # what is not finite becomes a row with a reason
+                found[first : first + len(batch)] = self._network(self._samples(wave, batch))
+        return found
 
     def _samples(self, wave: Samples, starts: NDArray[np.int64]) -> Samples:
         """Cut windows [B, T] that start at [B] samples; behind the end there is silence."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from schemas import Catalog, Song
 from sssl.export.cells import cell
-from sssl.urls import local_path
+from sssl.export.m3u import Entry, surest_first
 from sssl.words import printable
 
 FormatName = Literal["table", "csv", "json", "m3u"]
@@ -74,20 +73,17 @@ def write_json(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO)
 
 def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
     """Write an extended M3U playlist: emotion by emotion, the surest first; what abstains is left out."""
-    songs = [(one.track, one.song) for one in labelled if one.song is not None and not one.song.abstained]
+    entries: dict[str, list[Entry]] = {name: [] for name in classes}
+    for one in labelled:
+        if one.song is not None and not one.song.abstained:
+            entries[one.song.label].append(Entry.of(one.song, one.track.uri, _end_s(one.song)))
     to.write("#EXTM3U\n")
-    for name in classes:
-        own = [(track, song) for track, song in songs if song.label == name]
+    for name, own in entries.items():
         if own:
             to.write(f"#EXTGRP:{name}\n")
-        for track, song in sorted(own, key=lambda pair: (-pair[1].confidence, pair[0].track_id)):
-            path = local_path(track.uri)
-            place = track.uri if path is None else os.path.abspath(path)  # to a player a path is one below the playlist
-            if "\n" in place or "\r" in place:
-                continue  # a playlist has no way to write it
-            title = printable(track.track_id)
-            to.write(f"#EXTINF:{round(_end_s(song))},{title} ({song.label} {song.confidence:.2f})\n")
-            to.write(place + "\n")
+        for entry in surest_first(own):
+            if entry.can_be_written:
+                to.writelines(f"{line}\n" for line in entry.lines(name))
 
 
 WRITERS: dict[FormatName, Callable[[Iterable[Labelled], Sequence[str], TextIO], None]] = {

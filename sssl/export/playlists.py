@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from sssl.errors import StoreError
-from sssl.export.songs import Exported, Labelled, labelled_parts, require_own, write_left_out
+from sssl.export.m3u import Entry, surest_first
+from sssl.export.songs import Exported, labelled_parts, require_own, write_left_out
 from sssl.store.atomic import replacing
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.urls import local_path
-from sssl.words import printable
 
 SUFFIX = ".m3u8"  # M3U in UTF-8
-
-
-class Entry(NamedTuple):
-    """A song in a playlist."""
-
-    confidence: float
-    track_id: str
-    place: str
-    """Path, or URI where it is no local file."""
-    duration_s: float
-
-    @classmethod
-    def of(cls, labelled: Labelled) -> Entry:
-        song, track, entry = labelled
-        path = local_path(track.uri)
-        place = track.uri if path is None else os.path.abspath(path)  # to a player a path is one below the playlist
-        return cls(song.confidence, track.track_id, place, entry.decoded_s)
-
-    def lines(self, name: str) -> Iterator[str]:
-        """Yield the lines of extended M3U."""
-        yield f"#EXTINF:{round(self.duration_s)},{printable(self.track_id)} ({name} {self.confidence:.2f})"
-        yield self.place
 
 
 def write_playlists(
@@ -63,12 +38,14 @@ def write_playlists(
     entries: dict[str, list[Entry]] = {label: [] for label in named}
     for part in labelled_parts(store, snapshot, exported):
         for labelled in part:
-            reason = _why_not(labelled, abstained)
-            if reason is not None:
-                exported.left_out[labelled.track.track_id] = reason
-                continue
-            entries[labelled.song.label].append(Entry.of(labelled))
-            exported.songs += 1
+            entry = Entry.of(labelled.song, labelled.track.uri, labelled.entry.decoded_s)
+            if labelled.song.abstained and not abstained:
+                exported.left_out[entry.track_id] = "abstained"
+            elif not entry.can_be_written:
+                exported.left_out[entry.track_id] = "a playlist cannot name it"
+            else:
+                entries[labelled.song.label].append(entry)
+                exported.songs += 1
     for label, name in named.items():
         with replacing(folder / f"{name}{SUFFIX}") as path:
             path.write_text("\n".join(["#EXTM3U", *_lines(entries[label], name), ""]), encoding="utf-8")
@@ -76,14 +53,6 @@ def write_playlists(
     return exported
 
 
-def _why_not(labelled: Labelled, abstained: bool) -> str | None:
-    if labelled.song.abstained and not abstained:
-        return "abstained"
-    if "\n" in labelled.track.uri or "\r" in labelled.track.uri:
-        return "a playlist cannot name it"
-    return None
-
-
 def _lines(entries: list[Entry], name: str) -> Iterator[str]:
-    for entry in sorted(entries, key=lambda entry: (-entry.confidence, entry.track_id)):
+    for entry in surest_first(entries):
         yield from entry.lines(name)

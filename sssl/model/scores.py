@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Score, arrow_schema
 from schemas.summaries import ScoresSummary, confusions_of
-from sssl.arrays import Floats, inherited_indices, of_tracks
+from sssl.arrays import Floats, inherited_indices, of_tracks, real_lists, track_numbers
 from sssl.model.settings import ScoreConfig
 
 _SCHEMA = arrow_schema(Score)
+_LEAST = 1e-6  # probability: a loss is 13.8 nats at most, so that no single segment outweighs all others
 
 
 def scores_table(
@@ -28,8 +29,9 @@ def scores_table(
     """Return the scores of a part, aligned with its segments; a posterior that is not finite is a row with a reason."""
     inherited = inherited_indices(segments, tracks, classes)
     bad = np.logical_not(np.isfinite(probabilities).all(axis=1))
+    of_inherited = probabilities[np.arange(len(inherited)), inherited]  # of any class where there is no label
     with np.errstate(divide="ignore", invalid="ignore"):
-        loss = -np.log(np.clip(probabilities[np.arange(len(inherited)), inherited], 1e-6, 1.0))
+        loss = -np.log(np.clip(of_inherited, _LEAST, 1.0))
     return pa.table(
         {
             "track_id": segments["track_id"],
@@ -58,7 +60,7 @@ def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Seque
     for track in tracks:
         if track.label is not None and track.split is not None and track.track_id in posterior:
             at_label = posterior[track.track_id][classes.index(track.label)]
-            losses[track.split] += float(-np.log(max(at_label, 1e-6)))
+            losses[track.split] += float(-np.log(max(at_label, _LEAST)))
     return ScoresSummary(
         classes=tuple(classes),
         segments=len(scores),
@@ -73,13 +75,12 @@ def by_track(scores: pa.Table) -> dict[str, Floats]:
     finite = scores.filter(scores["probabilities"].is_valid())
     if not len(finite):
         return {}
-    rows = finite["probabilities"].combine_chunks().flatten().to_numpy().reshape(len(finite), -1)
-    encoded = finite["track_id"].combine_chunks().dictionary_encode()
-    number = encoded.indices.to_numpy()
-    order = np.argsort(number, kind="stable")
-    ends = np.cumsum(np.bincount(number))
-    grouped = np.split(rows[order].astype(np.float64), ends[:-1])
-    return dict(zip(encoded.dictionary.to_pylist(), grouped, strict=True))
+    rows = real_lists(finite, "probabilities")
+    track = track_numbers(finite)
+    by_number = np.argsort(track, kind="stable")
+    ends = np.cumsum(np.bincount(track))
+    grouped = np.split(rows[by_number], ends[:-1])
+    return dict(zip(finite["track_id"].unique().to_pylist(), grouped, strict=True))
 
 
 def _lists(probabilities: NDArray[np.float32], null: NDArray[np.bool_]) -> pa.Array:

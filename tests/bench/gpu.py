@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from anew import forget
 from rich.console import Console
 
 from pipelines.stages import score
@@ -366,8 +367,7 @@ def reading(files, readers):
 def stage(store, snapshot):
     """Run the scoring stage; return segments a second, scoring alone and with all that a command does before, and the
     CPU milliseconds that reading and writing a part take in their threads."""
-    for folder in ("scores", "_parts/scores", "_receipts/scores"):  # or what was scored before is taken
-        shutil.rmtree(Path(store.root, folder), ignore_errors=True)
+    forget(store, "scores")
     spent_s = {"score": [], "_read": [], "_write": []}
     with (
         spying(StreamScorer, "score", time.perf_counter, spent_s),

@@ -6,16 +6,15 @@ The two run by turns in one process, so that a busy minute of the machine hits t
 """
 
 import argparse
-import shutil
 import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from anew import forget
 from rich.console import Console
 from rows import a_track
 
@@ -100,8 +99,7 @@ def by_loop(store, snapshot, batch):
 
 
 def by_stage(store, snapshot, settings, threads):
-    for folder in ("scores", "_parts/scores", "_receipts/scores"):  # or what was scored before is taken
-        shutil.rmtree(Path(store.root, folder), ignore_errors=True)
+    forget(store, "scores")
     with silenced():
         made = score.run(Context(store, snapshot), 0, settings, score.Placement(threads=threads))
     return made.snapshot.get("scores", 0).rows

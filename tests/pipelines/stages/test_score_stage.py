@@ -55,7 +55,7 @@ def test_processes_write_what_one_process_writes(finished, tmp_path, monkeypatch
     assert made.summary["confusions"] == snapshot.get("scores", 0).summary["confusions"]
 
 
-def test_a_writer_that_dies_is_an_error_that_names_the_part(job, monkeypatch):
+def test_a_writer_that_dies_is_an_error_that_names_the_part(job):
     writers = WriterProcesses()
     scores = PartScores(job, 3, _Deadly(), [], np.zeros((0, 4), np.float32))
     with pytest.raises(StoreError, match="part 3 were written, its process ended with exit code 7"):
