@@ -74,23 +74,40 @@ variable "max_gpu_workers" {
 }
 
 variable "worker_machine" {
-  description = "Machine of a CPU worker."
+  description = "Machine of a worker, except for scoring on a GPU."
   type        = string
   default     = "n2-standard-4"
 }
 
 variable "gpu" {
-  description = "GPU for scoring and training: a name for Dataflow, one for Vertex AI, and a machine that can have it. Null: both on CPUs."
+  description = "GPU for scoring and training: its type for Dataflow, its name for Vertex AI, and a machine that can have it. Null: both on CPUs."
   type = object({
     dataflow = string
     vertex   = string
     machine  = string
   })
   default = {
-    dataflow = "type:nvidia-l4;count:1;install-nvidia-driver:5xx"
+    dataflow = "nvidia-l4"
     vertex   = "NVIDIA_L4"
     machine  = "g2-standard-8"
   }
+
+  validation {
+    condition     = var.gpu == null ? true : can(regex("^[a-z0-9-]+$", var.gpu.dataflow))
+    error_message = "The GPU's type alone, such as nvidia-l4: count, machine and driver are added to it."
+  }
+}
+
+variable "worker_disk_gb" {
+  description = "Disk of a Dataflow worker, in GB: the image, unpacked, and the tracks that are being decoded."
+  type        = number
+  default     = 50
+}
+
+variable "gpu_worker_disk_gb" {
+  description = "Disk of a worker of the scoring job, in GB: its image has CUDA inside."
+  type        = number
+  default     = 100
 }
 
 variable "train_limit_s" {

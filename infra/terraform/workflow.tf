@@ -42,6 +42,10 @@ resource "google_cloud_run_v2_job_iam_member" "workflow" {
 }
 
 locals {
+  # Options of the pipeline itself: Flex Templates' environment has no field for some, and its disk size has been
+  # taken for the launcher's alone.
+  pipeline_options = ["sdk_location=container"]
+
   environment = {
     serviceAccountEmail       = google_service_account.role["worker"].email
     subnetwork                = google_compute_subnetwork.workers.self_link
@@ -51,18 +55,30 @@ locals {
     sdkContainerImage         = local.image["cpu-worker"]
     machineType               = var.worker_machine
     maxWorkers                = var.max_workers
-    diskSizeGb                = 50
+    diskSizeGb                = var.worker_disk_gb
     launcherMachineType       = "n2-standard-4"
     additionalUserLabels      = { app = "sssl" }
-    additionalPipelineOptions = ["sdk_location=container"]
+    # A process per vCPU does one part at a time. Beam's default of 12 threads each would start 12 decoders per vCPU.
+    additionalPipelineOptions = concat(local.pipeline_options, [
+      "disk_size_gb=${var.worker_disk_gb}", "number_of_worker_harness_threads=1",
+    ])
   }
   gpu_environment = merge({}, [for gpu in var.gpu[*] : {
     sdkContainerImage = local.image["gpu-worker"]
-    machineType       = gpu.machine
     maxWorkers        = var.max_gpu_workers
+    diskSizeGb        = var.gpu_worker_disk_gb
     # One process has the GPU; its threads feed it.
     additionalExperiments = ["no_use_multiple_sdk_containers"]
+    # While one thread scores its parts, the other one fetches the next.
+    additionalPipelineOptions = concat(local.pipeline_options, [
+      "disk_size_gb=${var.gpu_worker_disk_gb}", "number_of_worker_harness_threads=2",
+    ])
   }]...)
+  # Its machine is named in the hint: all other steps of the job run on the job's own kind, without a GPU.
+  accelerator = [
+    for gpu in var.gpu[*] :
+    "type:${gpu.dataflow};count:1;machine_type:${gpu.machine};install-nvidia-driver:5xx"
+  ]
 
   # What the workflow goes by. The argument of an execution can override any of it.
   settings = {
@@ -98,7 +114,7 @@ locals {
     )...)
     score = merge(concat(
       [{ output = local.output }],
-      [for gpu in var.gpu[*] : { accelerator = gpu.dataflow }],
+      [for hint in local.accelerator : { accelerator = hint }],
       [lookup(var.flags, "score", {})],
     )...)
     judge = merge({ output = local.output }, lookup(var.flags, "judge", {}))

@@ -109,8 +109,10 @@ def launch_nothing(beam_args: Sequence[str]) -> None:
 def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     """Parse Beam's own options, with the in-process runner as default.
 
+    A template's launcher may add options of a later Beam: they are passed on with a warning.
+
     Raises:
-        SystemExit: with code 2, for an option that no part of Beam knows; Beam itself would only log a warning.
+        SystemExit: with code 2, for any other option that no part of Beam knows; Beam itself would only log a warning.
     """
     usage = "sssl COMMAND [flags] -- [Beam's options]"  # the full list would be two screens
     parser = argparse.ArgumentParser(prog="sssl ... --", usage=usage, allow_abbrev=False, add_help=False)
@@ -118,7 +120,11 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     for options in PipelineOptions.__subclasses__():
         # Beam calls this hook on each class of options; there is no public list of known flags.
         options._add_argparse_args(_Lenient(parser))
-    parser.parse_args(list(beam_args))
+    known, unknown = parser.parse_known_args(list(beam_args))
+    if unknown and known.template_location is None:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    for argument in unknown:
+        LOGGER.warning("Beam does not know %s, which the launcher gave it", argument)
     given = list(beam_args)
     if not any(arg.split("=")[0] == "--runner" for arg in given):
         given.append(f"--runner={DEFAULT_RUNNER}")

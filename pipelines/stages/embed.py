@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef, read_manifest
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
@@ -61,9 +62,12 @@ class Placement:
     threads: int | None = None
     """Threads of the network a worker; default: one a core where Beam runs in this process, else one."""
     accelerator: str | None = None
-    """Accelerator that the step with the network, and no other, asks Dataflow for; default: none. For example
-    `type:nvidia-l4;count:1;install-nvidia-driver`."""
+    """Accelerator, and machine, that the step with the network, and no other, asks Dataflow for; default: none. For
+    example `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
     limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        require_accelerator(self.accelerator)
 
 
 @dataclass(frozen=True)

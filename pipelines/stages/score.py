@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.score_part import PartScores, WriterProcesses, known_scores, without_known, write
@@ -59,12 +60,13 @@ class Placement:
     model_copies: int | None = None
     """Load it exactly so many times a machine."""
     accelerator: str | None = None
-    """Accelerator that the scoring step, and no other, asks Dataflow for; default: none. For example
-    `type:nvidia-l4;count:1;install-nvidia-driver`."""
+    """Accelerator, and machine, that the scoring step, and no other, asks Dataflow for; default: none. For example
+    `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
 
     def __post_init__(self) -> None:
         copies = self.model_copies
         require(copies is None or copies > 0, "model_copies", copies, "1 or more")
+        require_accelerator(self.accelerator)
 
 
 ANYWHERE = Placement()

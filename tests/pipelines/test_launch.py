@@ -13,6 +13,7 @@ from google.cloud.dataflow_v1beta3.types import TemplateMetadata
 from google.cloud.secretmanager_v1.types import AccessSecretVersionResponse
 
 from pipelines import launch
+from pipelines.beam.execute import beam_options
 from pipelines.cli import module_of
 from pipelines.launch import command_line, flags_of
 from pipelines.templates import TEMPLATES, metadata
@@ -102,6 +103,15 @@ def test_an_argument_that_nobody_knows_is_refused(tmp_path, monkeypatch, capsys)
     with pytest.raises(SystemExit, match="2"):
         launch.main([f"--output={tmp_path}", "--abstain_bellow=0.5"])
     assert "--abstain_bellow" in capsys.readouterr().err
+
+
+def test_an_option_that_a_later_launcher_adds_is_passed_on_with_a_warning(caplog):
+    given = ["--template_location=gs://b/job", "--option_of_tomorrow=1"]
+    options = beam_options(given)
+    assert options.get_all_options()["template_location"] == "gs://b/job"
+    assert "Beam does not know --option_of_tomorrow=1" in caplog.text
+    with pytest.raises(SystemExit, match="2"):
+        beam_options(given[1:])
 
 
 def test_secrets_come_from_their_manager(monkeypatch):

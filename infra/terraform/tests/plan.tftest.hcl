@@ -38,8 +38,18 @@ run "with_images" {
   }
 
   assert {
-    condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).score.accelerator == "type:nvidia-l4;count:1;install-nvidia-driver:5xx"
-    error_message = "Scoring asks for the GPU."
+    condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).score.accelerator == "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver:5xx"
+    error_message = "Scoring asks for the GPU, and for a machine that has one."
+  }
+
+  assert {
+    condition     = !can(jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).gpu_environment.machineType)
+    error_message = "Steps that list and write run on the job's machines, without a GPU."
+  }
+
+  assert {
+    condition     = contains(jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).gpu_environment.additionalPipelineOptions, "disk_size_gb=100")
+    error_message = "The disk is an option of the pipeline, too."
   }
 
   assert {
@@ -85,6 +95,16 @@ run "without_gpus" {
     condition     = !can(jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).trainer_machine.acceleratorType)
     error_message = "Without a GPU training runs on a CPU."
   }
+}
+
+run "a_hint_in_the_place_of_a_gpu_s_type" {
+  command = plan
+
+  variables {
+    gpu = { dataflow = "type:nvidia-l4;count:1", vertex = "NVIDIA_L4", machine = "g2-standard-8" }
+  }
+
+  expect_failures = [var.gpu]
 }
 
 run "flags_of_no_stage" {

@@ -1,7 +1,11 @@
 """Jobs as they would go to Dataflow, built by our commands without any network."""
 
+import json
+import os
+import re
 import shutil
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
@@ -9,7 +13,7 @@ from apache_beam.portability.common_urns import environments, resource_hints
 from apache_beam.runners.dataflow import dataflow_runner
 from apache_beam.runners.dataflow.internal import apiclient
 
-from pipelines.beam.execute import run_job
+from pipelines.beam.execute import beam_options, run_job
 from pipelines.beam.job import Job
 from pipelines.cli import main
 from pipelines.errors import HandedOver
@@ -20,12 +24,15 @@ from sssl.store.manifest import Manifest, PartFile
 
 IMAGE, ACCOUNT = "europe-docker.pkg.dev/p/sssl/worker-gpu:1", "worker@p.iam.gserviceaccount.com"
 SUBNET = "https://www.googleapis.com/compute/v1/projects/p/regions/europe-west4/subnetworks/sssl"
-T4 = "type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver:5xx"
+JOBS = Path(__file__).parent / "jobs"
+TERRAFORM = Path(__file__).parents[3] / "infra/terraform/workflow.tf"
 TO_DATAFLOW = [
     "--runner=DataflowRunner", "--project=p", "--region=europe-west4", "--temp_location=gs://b/tmp",
     f"--sdk_container_image={IMAGE}", "--sdk_location=container", f"--service_account_email={ACCOUNT}",
     "--no_use_public_ips", f"--subnetwork={SUBNET}", "--disk_size_gb=50", "--max_num_workers=200",
-    "--machine_type=n1-standard-4", "--experiments=no_use_multiple_sdk_containers",
+    "--machine_type=n2-standard-4", "--experiments=no_use_multiple_sdk_containers",
+    "--number_of_worker_harness_threads=2",
     "--dataflow_service_options=enable_preflight_validation=false", "--label=team=mir",
 ]  # fmt: skip
 
@@ -86,12 +93,12 @@ def hints_by_step(job):
 
 
 def test_only_the_scoring_step_asks_for_an_accelerator(output, jobs):
-    assert dry_run("score", "--output", output, "--round", "0", "--accelerator", T4) == 0
+    assert dry_run("score", "--output", output, "--round", "0", "--accelerator", L4) == 0
     (job,) = jobs
     asking = {step for step, hint in hints_by_step(job).items() if hint}
     assert asking == {step for step in hints_by_step(job) if step.startswith("RunInference")}
     assert any(step.endswith("BeamML_RunInference") for step in asking)
-    assert set(hints_by_step(job).values()) == {"", T4}
+    assert set(hints_by_step(job).values()) == {"", L4}
 
 
 def test_no_step_asks_for_an_accelerator_by_itself(output, jobs):
@@ -100,14 +107,14 @@ def test_no_step_asks_for_an_accelerator_by_itself(output, jobs):
 
 
 def test_a_worker_without_the_gpu_that_was_asked_for_does_not_score_on_its_cpu(output, capfd):
-    assert main(["score", "--output", output, "--round", "0", "--accelerator", T4]) == 1
+    assert main(["score", "--output", output, "--round", "0", "--accelerator", L4]) == 1
     said = " ".join(capfd.readouterr().err.split())
-    assert f"--accelerator {T4}: torch" in said
+    assert f"--accelerator {L4}: torch" in said
     assert "finds no GPU" in said
 
 
 def test_options_behind_the_dashes_reach_the_job(output, jobs):
-    assert dry_run("score", "--output", output, "--round", "0", "--accelerator", T4) == 0
+    assert dry_run("score", "--output", output, "--round", "0", "--accelerator", L4) == 0
     environment = jobs[0].proto.environment
     (pool,) = environment.worker_pools
     assert environment.service_account_email == ACCOUNT
@@ -115,7 +122,8 @@ def test_options_behind_the_dashes_reach_the_job(output, jobs):
     assert "no_use_multiple_sdk_containers" in environment.experiments
     assert "use_multiple_sdk_containers" not in environment.experiments
     assert pool.ip_configuration.name == "WORKER_IP_PRIVATE"
-    assert (pool.subnetwork, pool.machine_type, pool.disk_size_gb) == (SUBNET, "n1-standard-4", 50)
+    assert (pool.subnetwork, pool.machine_type, pool.disk_size_gb) == (SUBNET, "n2-standard-4", 50)
+    assert pool.num_threads_per_worker == 2
     assert pool.autoscaling_settings.max_num_workers == 200
     assert {image.container_image for image in pool.sdk_harness_container_images} == {IMAGE}
     assert jobs[0].proto.labels == {"team": "mir"}
@@ -130,23 +138,69 @@ def test_the_code_is_in_the_image_and_nothing_is_staged(output, jobs):
         ]
 
 
+def described(job):
+    """Return what of a job decides where its steps run, as JSON."""
+    (pool,) = job.proto.environment.worker_pools
+    components = job.proto_pipeline.components
+    inner = {name for transform in components.transforms.values() for name in transform.subtransforms}
+    names = {components.transforms[name].unique_name for name in inner}
+    top = {name.partition("/")[0] for name in names if name}
+    hints = hints_by_step(job)
+    value = {
+        "type": job.proto.type_.name,
+        "machine": pool.machine_type,
+        "disk_gb": pool.disk_size_gb,
+        "threads_per_process": pool.num_threads_per_worker,
+        "most_workers": pool.autoscaling_settings.max_num_workers,
+        "steps": {
+            name: " ".join({hint for step, hint in hints.items() if step.partition("/")[0] == name})
+            for name in sorted(top)
+        },
+        "shuffles": sorted(
+            t.unique_name for t in components.transforms.values() if t.spec.urn.endswith("group_by_key:v1")
+        ),
+    }
+    return json.dumps(value, indent=2) + "\n"
+
+
 @pytest.mark.parametrize(
     "command",
     [
         ("segment", "--catalog", "{catalog}", "--output", "{new}"),
         ("relabel", "--round", "1", "--tau", "0.9", "--output", "{output}"),
+        ("score", "--round", "0", "--score-batch", "16", "--accelerator", L4, "--output", "{output}"),
         ("songs", "--output", "{finished}", "--abstain-below", "0.2"),
     ],
     ids=lambda command: command[0],
 )
-def test_each_pipeline_becomes_a_batch_job(command, finished, catalog, tmp_path, jobs):
+def test_each_pipeline_becomes_the_batch_job_that_is_written_down(command, finished, catalog, tmp_path, jobs):
     copy = str(shutil.copytree(finished.root, tmp_path / "copy"))
     places = {"catalog": catalog, "new": str(tmp_path / "new"), "output": copy, "finished": copy}
     before = Store.at(copy).latest()
     assert dry_run(*(word.format(**places) for word in command)) == 0
-    assert jobs[0].proto.type_.name == "JOB_TYPE_BATCH"
-    assert set(hints_by_step(jobs[0]).values()) == {""}
+    golden = JOBS / f"{command[0]}.json"
+    if os.environ.get("WRITE_GOLDEN"):
+        golden.write_text(described(jobs[0]))
+    assert described(jobs[0]) == golden.read_text(), "WRITE_GOLDEN=1 writes it anew"
     assert Store.at(copy).latest() == before
+
+
+def test_beam_knows_every_option_that_terraform_adds_to_a_job():
+    text = TERRAFORM.read_text()
+    added = re.findall(r'"((?:sdk|disk|number)_\w+=[^"]+)"', re.sub(r"\$\{[^}]+\}", "50", text))
+    assert {option.partition("=")[0] for option in added} == {
+        "sdk_location", "disk_size_gb", "number_of_worker_harness_threads",
+    }  # fmt: skip
+    beam_options([f"--{option}" for option in added])
+
+
+@pytest.mark.parametrize(
+    "hint", ["nvidia-l4", "type:nvidia-l4", "type:;count:1", "type:a;count:1;machine_type", L4 + ";x:1"]
+)
+def test_an_accelerator_that_dataflow_would_not_understand_is_refused_before_workers_start(hint, output, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        main(["score", "--output", output, "--round", "0", "--accelerator", hint])
+    assert "expected what Dataflow's hints have" in " ".join(capfd.readouterr().err.split())
 
 
 def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):
@@ -162,7 +216,7 @@ def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):
     segments = Manifest("segments", "s" * 12, "segment", None, {"cut": {}}, (catalog.ref,), files, {})
     model = replace(catalog, table="models", generation="m" * 12, round=0, summary={"model_id": "m"})
     inputs = [store.commit(manifest) for manifest in (catalog, segments, model)]
-    settings, placement = ScoreConfig(), score.Placement(accelerator=T4)
+    settings, placement = ScoreConfig(), score.Placement(accelerator=L4)
     job = Job.of(store, "score", ("scores",), asdict(settings), inputs, 0)
     with pytest.raises(HandedOver, match="not sent"):
         run_job(job, lambda root: score.build(root, job, settings, placement, 1), [*TO_DATAFLOW, "--dry_run=True"])
