@@ -13,11 +13,13 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 
 WORKDIR /opt/sssl
-# The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
+# The packages are a layer of their own: it changes with the versions, not with the code. Of their 6 GB 5 are CUDA, unless
+# CPU_WHEELS is the address of an index that has torch for CPUs; a version of such a one (2.11.0+cpu) goes before the plain one.
+ARG CPU_WHEELS=
 COPY constraints.txt pyproject.toml ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
         print(*project['dependencies'], *extras['run'], *extras['gcp'], sep='\n')" > requirements.txt \
-    && pip install --constraint constraints.txt --requirement requirements.txt
+    && pip install ${CPU_WHEELS:+--extra-index-url "$CPU_WHEELS"} --constraint constraints.txt --requirement requirements.txt
 COPY README.md LICENSE ./
 COPY schemas schemas
 COPY sssl sssl

@@ -1,5 +1,5 @@
-# Dataflow's worker for scoring on NVIDIA GPUs. CUDA comes with torch's packages, the driver from Dataflow, which mounts it
-# where `install-nvidia-driver` is asked for.
+# Dataflow's worker for scoring on NVIDIA GPUs. CUDA 12 comes with torch's packages (cuda-12.txt), the driver from
+# Dataflow, which mounts it where `install-nvidia-driver` is asked for.
 FROM apache/beam_python3.11_sdk:2.77.0 AS beam
 
 FROM python:3.11.13-slim-bookworm
@@ -17,10 +17,12 @@ COPY --from=beam /opt/apache/beam /opt/apache/beam
 
 WORKDIR /opt/sssl
 # The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
-COPY constraints.txt pyproject.toml ./
+COPY constraints.txt pyproject.toml infra/docker/cuda-12.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
         print(*project['dependencies'], *extras['run'], *extras['gcp'], sep='\n')" > requirements.txt \
-    && pip install --constraint constraints.txt --requirement requirements.txt
+    && grep -vE '^(torch|torchaudio|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==' constraints.txt > others.txt \
+    && pip install --constraint others.txt --constraint cuda-12.txt --requirement requirements.txt \
+    && python -c "import torch; assert torch.version.cuda.startswith('12.'), torch.version.cuda"
 COPY README.md LICENSE ./
 COPY schemas schemas
 COPY sssl sssl

@@ -12,10 +12,12 @@ COPY --from=launcher /opt/google/dataflow/python_template_launcher /opt/google/d
 
 WORKDIR /opt/sssl
 # The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
-COPY constraints.txt pyproject.toml ./
+COPY constraints.txt pyproject.toml infra/docker/cuda-12.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
         print(*project['dependencies'], *extras['run'], *extras['gcp'], *extras['mlflow'], sep='\n')" > requirements.txt \
-    && pip install --constraint constraints.txt --requirement requirements.txt
+    && grep -vE '^(torch|torchaudio|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==' constraints.txt > others.txt \
+    && pip install --constraint others.txt --constraint cuda-12.txt --requirement requirements.txt \
+    && python -c "import torch; assert torch.version.cuda.startswith('12.'), torch.version.cuda"
 COPY README.md LICENSE ./
 COPY schemas schemas
 COPY sssl sssl

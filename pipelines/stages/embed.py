@@ -8,6 +8,7 @@ from embeddings never makes them again.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -38,13 +39,14 @@ from sssl.embedding.decoding import Wave, decode_wave
 from sssl.embedding.embedder import Embedder
 from sssl.embedding.settings import RETRIED, EmbedConfig, Origin
 from sssl.embedding.table import embeddings_of, embeddings_table, summarize_embeddings
-from sssl.runtime.device import require_gpu
+from sssl.runtime.device import describe, require_gpu
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.folder import Store
 from sssl.store.layout import ref_of_manifest
 from sssl.store.manifest import Manifest, PartFile, Receipt
 
+LOGGER = logging.getLogger(__name__)
 _AHEAD = 2
 """Tracks per process that are decoded, or wait for it, while others are embedded."""
 _PARTS_AT_ONCE = 256
@@ -131,6 +133,7 @@ class PartEmbedder:
         if on_gpu and task.front_end.reference.kind != "onnx":
             require_gpu(f"--accelerator {task.placement.accelerator}")
         self._embedder = Embedder(task.front_end, self._cut.segment_s, threads, on_gpu)
+        LOGGER.info("embedding on %s", describe())
 
     def embed(self, refs: Iterable[PartRef]) -> Iterator[Receipt]:
         """Embed parts and write their embeddings; one that is done since it was listed stays as it is."""

@@ -39,7 +39,7 @@ from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
 from sssl.model.trainer import Training
 from sssl.presets import PresetName
-from sssl.runtime.device import describe, device, require_gpu
+from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require_gpu
 from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
@@ -63,8 +63,9 @@ class Config:
     settings: TrainConfig = field(default_factory=TrainConfig)
     processes: int | None = None
     """Members that train at the same time on a CPU; default: one a core. On a GPU they train side by side."""
-    accelerator: Literal["gpu"] | None = None
-    """Refuse to train where there is no GPU, rather than pay for one and train on a CPU; default: what is there."""
+    accelerator: Literal["gpu", "cpu"] | None = None
+    """`gpu`: refuse to train where there is no GPU, rather than pay for one and train on a CPU. Default: what is there,
+    but no CPU beside a GPU that torch does not find; `cpu` trains there."""
     mlflow_uri: str | None = None
     """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
 
@@ -269,8 +270,10 @@ def main(argv: Sequence[str]) -> int:
     command = StageCommand("train", Config, train_round, of_preset=lambda preset: {"settings": preset.train})
     config, beam_args = command.parse(argv)
     try:
-        if config.accelerator:
-            require_gpu(f"--accelerator {config.accelerator}")
+        if config.accelerator == "gpu":
+            require_gpu("--accelerator gpu")
+        if config.accelerator is None:
+            refuse_cpu_beside_gpu("--accelerator cpu")
     except DeviceError as error:
         complain(error)
         return 1

@@ -22,6 +22,8 @@ _NO_MEMORY = re.compile(
     "|unable to find an engine|unable to find a valid cuDNN algorithm",
     re.IGNORECASE,
 )
+_DRIVEN = Path("/proc/driver/nvidia/gpus")
+"""Where NVIDIA's driver has a folder for each GPU of the machine."""
 
 
 def device() -> str:
@@ -56,9 +58,26 @@ def require_gpu(flag: str) -> None:
         DeviceError: there is none.
     """
     if device() == "cpu":
-        raise DeviceError(
-            f"{flag}: torch {torch.__version__} finds no GPU; does the driver fit its CUDA {torch.version.cuda}?"
-        )
+        raise DeviceError(f"{flag}: {_no_gpu()}")
+
+
+def refuse_cpu_beside_gpu(flag: str) -> None:
+    """Refuse to go on where the machine has a GPU that torch does not find, unless it was hidden on purpose.
+
+    Raises:
+        DeviceError: there is such a GPU.
+    """
+    is_hidden = "CUDA_VISIBLE_DEVICES" in os.environ
+    if _DRIVEN.is_dir() and any(_DRIVEN.iterdir()) and device() == "cpu" and not is_hidden:
+        raise DeviceError(f"this machine has a GPU, but {_no_gpu()} {flag} goes on without it")
+
+
+def _no_gpu() -> str:
+    return f"torch {torch.__version__} finds no GPU; does the driver ({_driver()}) fit its CUDA {torch.version.cuda}?"
+
+
+def _driver() -> str:
+    return _first(r"(\d+\.\d+(\.\d+)?)", Path("/proc/driver/nvidia/version"))
 
 
 def describe() -> str:
@@ -66,11 +85,10 @@ def describe() -> str:
     would take some hundred MB of its memory."""
     if device() == "cpu":
         return f"{cores()} CPU cores, torch {torch.__version__}"
-    about = [_first(r"Model:\s*(.+)", path) for path in Path("/proc/driver/nvidia/gpus").glob("*/information")]
-    driver = _first(r"(\d+\.\d+(\.\d+)?)", Path("/proc/driver/nvidia/version"))
+    about = [_first(r"Model:\s*(.+)", path) for path in _DRIVEN.glob("*/information")]
     models = ", ".join(sorted(set(about))) or "of unknown kind"
     return (
-        f"{torch.cuda.device_count()} GPU ({models}), driver {driver}, CUDA {torch.version.cuda}, "
+        f"{torch.cuda.device_count()} GPU ({models}), driver {_driver()}, CUDA {torch.version.cuda}, "
         f"torch {torch.__version__}"
     )
 

@@ -48,10 +48,33 @@ def test_bases_are_pinned(dockerfile):
 @ROLES
 def test_versions_are_those_that_the_tests_run_with(dockerfile):
     (install,) = (run for run in of(dockerfile, "RUN") if "--requirement" in run)
-    assert "--constraint constraints.txt" in install
+    if "cuda-12.txt" in install:
+        assert "--constraint others.txt --constraint cuda-12.txt" in install
+    else:
+        assert "--constraint constraints.txt" in install
     beams = [base for base in of(dockerfile, "FROM") if base.startswith("apache/beam")]
     assert all(base.startswith(f"apache/beam_python3.11_sdk:{version('apache-beam')} ") for base in beams)
     assert of(dockerfile, "FROM")[-1].startswith("python:3.11.")
+
+
+def test_what_may_have_a_gpu_has_a_cuda_that_runs_on_the_promised_driver():
+    pins = (REPOSITORY / "infra/docker/cuda-12.txt").read_text().splitlines()
+    pinned = {line for line in pins if not line.startswith("#")}
+    assert all(line.startswith(("cuda-bindings==12.", "torch", "triton")) or "-cu12==" in line for line in pinned)
+    for dockerfile in DOCKERFILES:
+        (install,) = (run for run in of(dockerfile, "RUN") if "--requirement" in run)
+        # Scoring on Dataflow, and training on Vertex AI, in the launcher's image.
+        assert ("--constraint cuda-12.txt" in install) == (dockerfile.stem != "cpu-worker")
+        if dockerfile.stem != "cpu-worker":
+            assert "torch.version.cuda.startswith('12.')" in install
+            (pattern,) = re.findall(r"grep -vE '([^']+)'", install)
+            kept = [
+                line
+                for line in (REPOSITORY / "constraints.txt").read_text().splitlines()
+                if not re.search(pattern, line)
+            ]
+            assert not {name_of(line) for line in kept} & {name_of(line) for line in pinned}
+            assert not [line for line in kept if line.startswith(("cuda", "nvidia", "torch"))]
 
 
 def name_of(requirement):
@@ -99,7 +122,9 @@ def test_what_is_copied_is_there_and_is_not_ignored(dockerfile):
 
 def test_the_context_is_the_code_and_nothing_that_a_checkout_gathers():
     kept = [line[1:].rstrip("/") for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
-    assert sorted(kept) == sorted(["constraints.txt", "pyproject.toml", "README.md", "LICENSE", *top_packages()])
+    assert sorted(kept) == sorted(
+        ["constraints.txt", "pyproject.toml", "infra/docker/cuda-12.txt", "README.md", "LICENSE", *top_packages()]
+    )
 
 
 @ROLES
