@@ -47,17 +47,17 @@ locals {
   pipeline_options = ["sdk_location=container"]
 
   environment = {
-    serviceAccountEmail       = google_service_account.role["worker"].email
-    subnetwork                = google_compute_subnetwork.workers.self_link
-    ipConfiguration           = "WORKER_IP_PRIVATE"
-    tempLocation              = "gs://${google_storage_bucket.work.name}/tmp"
-    stagingLocation           = "gs://${google_storage_bucket.work.name}/staging"
-    sdkContainerImage         = local.image["cpu-worker"]
-    machineType               = var.worker_machine
-    maxWorkers                = var.max_workers
-    diskSizeGb                = var.worker_disk_gb
-    launcherMachineType       = "n2-standard-4"
-    additionalUserLabels      = { app = "sssl" }
+    serviceAccountEmail  = google_service_account.role["worker"].email
+    subnetwork           = google_compute_subnetwork.workers.self_link
+    ipConfiguration      = "WORKER_IP_PRIVATE"
+    tempLocation         = "gs://${google_storage_bucket.work.name}/tmp"
+    stagingLocation      = "gs://${google_storage_bucket.work.name}/staging"
+    sdkContainerImage    = local.image["cpu-worker"]
+    machineType          = var.worker_machine
+    maxWorkers           = var.max_workers
+    diskSizeGb           = var.worker_disk_gb
+    launcherMachineType  = "n2-standard-4"
+    additionalUserLabels = { app = "sssl" }
     # A process per vCPU does one part at a time. Beam's default of 12 threads each would start 12 decoders per vCPU.
     additionalPipelineOptions = concat(local.pipeline_options, [
       "disk_size_gb=${var.worker_disk_gb}", "number_of_worker_harness_threads=1",
