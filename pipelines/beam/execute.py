@@ -43,7 +43,7 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         console.print(f"{title(job)}: done before")
         return committed
     other = in_flight(job.store)
-    if other is not None and other.tables != _in_flight(job).tables:
+    if other is not None and other.tables != _refs(job):
         raise StoreError(refusal(job.store, other))
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
     # What fails it logs as well as raises.
@@ -65,8 +65,12 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
 
 
 def _in_flight(job: Job) -> InFlight:
-    tables = tuple(planned.ref for planned in job.planned)
-    return InFlight(job.stage, job.round, tables, job.parts, datetime.now(UTC).isoformat(timespec="seconds"))
+    launched_at = datetime.now(UTC).isoformat(timespec="seconds")
+    return InFlight(job.stage, job.round, _refs(job), job.own_parts(), launched_at)
+
+
+def _refs(job: Job) -> tuple[str, ...]:
+    return tuple(planned.ref for planned in job.planned)
 
 
 def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:

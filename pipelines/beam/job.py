@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.beam.earlier import SEEN_BY_STAGES, Earlier, read_manifest, write_counts
 from schemas import Catalog
 from schemas.records import dump
 from schemas.summaries import SUMMARIES, CatalogSummary, Summary, of_today
@@ -37,15 +38,6 @@ class PartRef:
 
     part: int
     files: dict[str, PartFile]
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """An earlier generation of a job's table, whose parts may be taken over: its ref, and those of what it was made
-    from, by the names that the job gives its inputs. How it is found: pipelines.stages.standing."""
-
-    ref: str
-    inputs: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -116,11 +108,26 @@ class Job:
         return None if None in found else [manifest for manifest in found if manifest is not None]
 
     def list_parts(self) -> Iterator[PartRef]:
-        """List all parts, in the pipeline, so that no job request carries them."""
-        aligned = [name for name, ref in self.inputs.items() if ref.partition("/")[0] in _ALIGNED]
-        files = {name: self.input(name).files for name in aligned}
+        """List all parts but those that are taken over, in the pipeline, so that no job request carries them."""
+        files = {name: self.input(name).files for name in self._aligned()}
+        standing = self.standing()
         for part in range(self.parts):
-            yield PartRef(part, {name: by_part[part] for name, by_part in files.items()})
+            if part not in standing:
+                yield PartRef(part, {name: by_part[part] for name, by_part in files.items()})
+
+    def standing(self) -> dict[int, Receipt]:
+        """Return the receipts of parts that are taken over from an earlier generation, by reference."""
+        if self.earlier is None:
+            return {}
+        inputs = {name: ref for name, ref in self.inputs.items() if name in {"catalog", *self._aligned()}}
+        return self.earlier.standing(self.store, inputs)
+
+    def own_parts(self) -> int:
+        """Count the parts that it does not take over, of each of which it writes a receipt."""
+        return self.parts - len(self.standing())
+
+    def _aligned(self) -> list[str]:
+        return [name for name, ref in self.inputs.items() if ref.partition("/")[0] in _ALIGNED]
 
     def tracks(self, ref: PartRef) -> list[Catalog]:
         """Read the catalog rows of a part."""
@@ -139,27 +146,6 @@ class Job:
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""
         return self.store.receipt(self.receipts, part)
-
-    def take_over(self, ref: PartRef) -> Receipt | None:
-        """Take over a part of the earlier generation, by reference, and return its receipt; None if there is none, or
-        what it was made from has changed."""
-        if self.earlier is None or not self._stands(ref, self.earlier):
-            return None
-        before = self.store.receipt(self.earlier.ref, ref.part)
-        if before is None:  # a takedown leaves none
-            return None
-        spent = {"cpu_s": CLOCK.lap(now_and_then=True)}
-        receipt = replace(before, counts={**before.counts, **spent})
-        self.store.write_receipt(self.receipts, receipt)
-        return receipt
-
-    def _stands(self, ref: PartRef, earlier: Earlier) -> bool:
-        """Whether the files and tracks of a part are those that the earlier generation was made from."""
-        for name, file in ref.files.items():
-            known = read_manifest(self.store, earlier.inputs[name]).files.get(ref.part)
-            if known is None or known.sha256 != file.sha256:
-                return False
-        return self.earlier_tracks(ref) == [seen_by_stages(track) for track in self.tracks(ref)]
 
     def earlier_tracks(self, ref: PartRef) -> list[tuple[Any, ...]]:
         """Read what stages saw of a part's tracks when the earlier generation was made."""
@@ -197,7 +183,7 @@ class Job:
         Raises:
             StoreError: a part is missing, or a file of one, or tracks were taken down in the meantime.
         """
-        by_part = {receipt.part: receipt for receipt in receipts}
+        by_part = self.standing() | {receipt.part: receipt for receipt in receipts}
         missing = sorted(set(range(self.parts)) - set(by_part))
         if missing:
             raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
@@ -210,6 +196,7 @@ class Job:
         parts = [loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts) for part in sorted(by_part)]
         total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
         summary = dump(total) | ({} if fitted is None else dump(fitted))
+        write_counts(self.store, self.receipts, by_part)
         return [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
 
     def _refuse_taken_down(self) -> None:
@@ -219,10 +206,7 @@ class Job:
             StoreError: such tracks there are.
         """
         removed = taken_down(self.store)
-        if not removed:
-            return
-        track_ids = self.store.read_table(self.input("catalog"), ["track_id"])["track_id"].to_pylist()
-        if not any(is_removed(track_id, removed) for track_id in track_ids):
+        if not removed or not _has_any_of(self.store, self.inputs["catalog"], removed):
             return
         for planned in self.planned:
             for folder in (planned.ref, f"{PARTS}/{planned.ref}", receipts_folder(planned.ref)):
@@ -233,14 +217,15 @@ class Job:
 
 def seen_by_stages(track: Catalog) -> tuple[Any, ...]:
     """Return what of a track's row in the catalog the rows of later tables depend on."""
-    return track.track_id, track.label, track.split, track.fold, track.locked
+    return tuple(getattr(track, name) for name in SEEN_BY_STAGES)
+
+
+@lru_cache(maxsize=2)
+def _has_any_of(store: Store, catalog: str, removed: frozenset[str]) -> bool:
+    """Whether a catalog has any of the tracks that were taken down; looked up once a process."""
+    track_ids = store.read_table(read_manifest(store, catalog), ["track_id"])["track_id"].to_pylist()
+    return any(is_removed(track_id, removed) for track_id in track_ids)
 
 
 def _files(planned: Manifest, receipts: dict[int, Receipt]) -> dict[int, PartFile]:
     return {part: receipt.files[planned.table] for part, receipt in receipts.items()}
-
-
-@lru_cache(maxsize=32)
-def read_manifest(store: Store, ref: str) -> Manifest:
-    """Read a committed manifest once a process; it never changes."""
-    return store.named(ref)

@@ -33,9 +33,9 @@ def title(job: Job) -> str:
 
 @contextmanager
 def watch(job: Job) -> Iterator[None]:
-    """Show the progress of a job by its receipts until the block ends."""
+    """Show the progress of a job by its receipts until the block ends; parts that it takes over have none."""
     stop = threading.Event()
-    with bar(title(job), job.parts) as update:
+    with bar(title(job), job.own_parts()) as update:
         watcher = threading.Thread(target=_follow, args=(job, update, stop), daemon=True)
         watcher.start()
         try:

@@ -14,7 +14,7 @@ from sssl.store.manifest import Receipt
 
 @dataclass
 class ListParts(beam.PTransform):
-    """Parts of a job, spread over the workers."""
+    """Parts of a job but those that it takes over, spread over the workers."""
 
     job: Job
 
@@ -24,8 +24,7 @@ class ListParts(beam.PTransform):
 
 @dataclass
 class SplitDone(beam.PTransform):
-    """Parts that are still to do (`todo`), and the receipts of all others (`done`): of those that an
-    earlier run finished, and of those that are taken over from an earlier generation."""
+    """Parts that are still to do (`todo`), and the receipts of those that an earlier run finished (`done`)."""
 
     job: Job
 
@@ -35,22 +34,24 @@ class SplitDone(beam.PTransform):
 
 @dataclass
 class CommitParts(beam.PTransform):
-    """Commit a job's tables when the receipts of all parts are there; `fitted` is one record to keep with them."""
+    """Commit a job's tables when the receipts of all listed parts are there, if only of none; `fitted` is one record to
+    keep with them."""
 
     job: Job
     fitted: beam.PCollection | None = None
 
     def expand(self, receipts: tuple[beam.PCollection[Receipt], ...]) -> beam.PCollection:
-        together = receipts | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
+        nothing = receipts[0].pipeline | "Nothing" >> beam.Create([None])  # so that there is always a group
+        together = (*receipts, nothing) | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
         fitted = None if self.fitted is None else beam.pvalue.AsSingleton(self.fitted)
         return together | beam.Map(_commit, self.job, fitted)
 
 
 def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
-    receipt = job.receipt(ref.part) or job.take_over(ref)
+    receipt = job.receipt(ref.part)
     yield ref if receipt is None else beam.pvalue.TaggedOutput("done", receipt)
 
 
-def _commit(keyed: tuple[None, Iterable[Receipt]], job: Job, fitted: Any) -> list[str]:
+def _commit(keyed: tuple[None, Iterable[Receipt | None]], job: Job, fitted: Any) -> list[str]:
     _, receipts = keyed
-    return [manifest.ref for manifest in job.commit(receipts, fitted)]
+    return [manifest.ref for manifest in job.commit(filter(None, receipts), fitted)]

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -23,8 +23,9 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from numpy.typing import NDArray
 
+from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.beam.execute import in_process, run_job
-from pipelines.beam.job import Job, PartRef, read_manifest
+from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
@@ -324,6 +325,8 @@ def run(context: Context, front_end: FrontEnd, placement: Placement | None = Non
     job = Job.of(store, "embed", ("embeddings",), front_end.of_rows() | history, inputs)
     last = attempts[-1] if attempts else max(known, key=lambda made: made.created_at, default=None)
     before = None if last is None else _before(last)
+    if last is not None and not retry:
+        job = replace(job, earlier=_earlier(store, last))
     task = Task(job, front_end, before, retry, placement)
     here = cores() if in_process(context.beam_args) else 1
     threads, processes = placement.threads or here, placement.processes or here
@@ -366,6 +369,14 @@ def _is_of(embeddings: Manifest, inputs: Sequence[Manifest]) -> bool:
 def _before(embeddings: Manifest) -> Before | None:
     segments = [ref for ref in embeddings.parents if ref.startswith("segments/")]
     return Before(embeddings.ref, segments[0]) if segments else None
+
+
+def _earlier(store: Store, embeddings: Manifest) -> Earlier | None:
+    """Return embeddings as those that parts whose segments did not change are taken over from."""
+    inputs = {ref.partition("/")[0]: ref for ref in embeddings.parents}
+    if not all(map(store.manifest_if_whole, inputs.values())):
+        return None  # a takedown deletes what is not published
+    return Earlier(embeddings.ref, inputs, {"embeddings": embeddings.ref})
 
 
 def _run(context: Context, config: Config) -> Context:

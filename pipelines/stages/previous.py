@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.beam.job import read_manifest
+from pipelines.beam.earlier import SEEN_BY_STAGES, Earlier, read_manifest
 from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import Dealt
-from sssl.catalog.plan import OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
+from sssl.catalog.plan import KNOWN, OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
 from sssl.catalog.read import read_dealt, read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import PartFile, Snapshot
@@ -96,6 +96,17 @@ class Previous:
         ledger = self.store.read_part(files["ledger"])
         known = known_tracks(to_arrow(Catalog, read_part(self.store, catalog, part)), ledger)
         return PartBefore(self.store, self.config_changed, known, ledger_rows(ledger), files)
+
+    def earlier(self, causes: Mapping[Cause, int], again: AgainConfig) -> Earlier | None:
+        """Return the tables as those that parts without any new or changed track are taken over from; None where each
+        part has to be looked into, as any track may be decoded again. `causes` are those of all tracks."""
+        if self.config_changed or again.force or again.asks_ledger or causes.get(Cause.UNKNOWN):
+            return None
+        if not self.refs.keys() >= {"catalog", *TABLES}:
+            return None  # of an earlier version, or there was no run
+        inputs = {"catalog": self.refs["catalog"]}
+        tables = {table: self.refs[table] for table in TABLES}
+        return Earlier(self.refs["ledger"], inputs, tables, tuple(dict.fromkeys((*KNOWN, *SEEN_BY_STAGES))))
 
     def dealt(self, columns: list[str] | None = None) -> Dealt:
         """Read the whole catalog, or some columns of it, as it was dealt."""

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from pipelines.beam.earlier import Earlier
 from pipelines.beam.execute import run_job
-from pipelines.beam.job import Earlier, Job, PartRef
+from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context

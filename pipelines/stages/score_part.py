@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipelines.beam.job import Job, PartRef, read_manifest, seen_by_stages
+from pipelines.beam.earlier import read_manifest
+from pipelines.beam.job import Job, PartRef, seen_by_stages
 from pipelines.stages.standing import rows_of
 from schemas import Catalog
 from schemas.summaries import ModelsSummary, ScoresSummary

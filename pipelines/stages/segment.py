@@ -19,6 +19,7 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from pipelines.beam.earlier import Earlier
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
@@ -187,17 +188,19 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
     catalog = commit_catalog(context.store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
-        context = _cut(context, catalog, previous, settings)
+        context = _cut(context, catalog, previous, settings, previous.earlier(causes, settings.again))
     check_error_ratio(context.snapshot, settings.max_error_ratio)
     return context
 
 
-def _cut(context: Context, catalog: Manifest, previous: Previous, settings: Settings) -> Context:
+def _cut(
+    context: Context, catalog: Manifest, previous: Previous, settings: Settings, earlier: Earlier | None
+) -> Context:
     """Run the pipeline and return the context with its tables."""
     history = {"previous": previous.refs, "again": dump(settings.again)} if previous.refs else {}
     # The tables are part of the name, so that no generation of a version that wrote others goes on as one of these.
     config = settings.of_rows() | history | {"tables": list(TABLES)}
-    job = Job.of(context.store, "segment", TABLES, config, [catalog])
+    job = replace(Job.of(context.store, "segment", TABLES, config, [catalog]), earlier=earlier)
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
     try:
         made = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)

@@ -4,7 +4,8 @@ The rule, in one place. What is learned (a model, a split, a verdict, the song c
 while the settings and the labelled tracks that it was learned from do: which they are, their labels,
 groups, splits, folds and parts, and their rows in each table that was read. Tracks without a label
 may come, go and change: nothing is learned from them. The rows of a part stand while its files, its
-tracks and what was learned do; so do the scores of a track in a part that changed otherwise.
+tracks and what was learned do (pipelines.beam.earlier tells which); so do the scores of a track in a part that changed
+otherwise.
 
 Nothing is named anew: a generation that takes others' files over has the name that it would have if
 it made them. Files are told apart by their digests in manifests. Only parts that changed and hold a
@@ -21,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.beam.job import Earlier, read_manifest
+from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.stages.context import Context
 from sssl.catalog.read import read_labelled
 from sssl.errors import StoreError
@@ -62,7 +63,7 @@ def changed_since_learned(context: Context) -> int:
     before = [read_manifest(context.store, ref) for ref in origin.parents]
     refs = {m.table: m.ref for m in before if m.table in ("catalog", "features", "segments")}
     refs.setdefault("features", refs.pop("segments", ""))  # of schema versions 1 to 4
-    return len(_changed(context.store, Earlier(origin.ref, refs), tables))
+    return len(_changed(context.store, Earlier(origin.ref, refs, {}), tables))
 
 
 def origin_of(store: Store, model: Manifest) -> Manifest:
@@ -104,7 +105,8 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
         return None
     if any(by_kind["models", m.round].digest != m.digest for m in inputs.values() if m.table == "models"):
         return None
-    return Earlier(manifest.ref, {name: by_kind[m.table, m.round].ref for name, m in inputs.items()})
+    known = {name: by_kind[m.table, m.round].ref for name, m in inputs.items()}
+    return Earlier(manifest.ref, known, {manifest.table: manifest.ref})
 
 
 @lru_cache(maxsize=8)

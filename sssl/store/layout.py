@@ -5,6 +5,7 @@ O/<table>/<generation>/part-00012.parquet    one file a part, under a determinis
 O/_parts/<table>/<generation>/...            the same where parts are small and only stages read them;
 O/<table>/<generation>/songs-00000.parquet   then readers get their rows sorted, in few files
 O/_receipts/<table>/<generation>/00012.json  written after the part's files: the part is done
+O/_receipts/<table>/<generation>.counts      what was counted in each part, for generations that take parts over
 O/<table>/<generation>/_manifest.json        written last: the table is committed
 O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
 O/latest.json                                the generations that belong together, flipped atomically
@@ -19,6 +20,7 @@ from __future__ import annotations
 MARK = "sssl.json"
 PARTS = "_parts"
 RECEIPTS = "_receipts"
+COUNTS = ".counts"
 COMPACTED = ("ledger", "scores", "labels", "songs")
 """Tables whose parts are small and only stages read them."""
 
@@ -64,4 +66,9 @@ def receipt_paths(ref: str, part: int) -> list[str]:
 
 def is_receipt(path: str) -> bool:
     """Whether a path is that of a receipt."""
-    return path.startswith(f"{RECEIPTS}/") or "/receipts/" in path
+    return (path.startswith(f"{RECEIPTS}/") and not path.endswith(COUNTS)) or "/receipts/" in path
+
+
+def counts_path(ref: str) -> str:
+    """Return the path of what was counted in each part of a generation."""
+    return f"{RECEIPTS}/{ref}{COUNTS}"

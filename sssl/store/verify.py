@@ -16,7 +16,7 @@ from schemas.summaries import SUMMARIES
 from sssl.errors import StoreError
 from sssl.store import seal
 from sssl.store.folder import Store
-from sssl.store.layout import MARK, PARTS, RECEIPTS, is_receipt, manifest_paths, ref_of_manifest
+from sssl.store.layout import COUNTS, MARK, PARTS, RECEIPTS, is_receipt, manifest_paths, ref_of_manifest
 from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot, check_version
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
@@ -144,9 +144,10 @@ def _of_tables(store: Store, sizes: Mapping[str, int], named: list[str]) -> Iter
             yield (None if receipt else Damage(path, "is damaged", "its part is done again if it is asked for"))
             own = {file.path: file for file in receipt.files.values()} if receipt else {}
             files = own | files  # manifests count: a part may have been written again since
-        elif path.endswith(".pt"):
+        elif path.endswith((".pt", COUNTS)):
             whole = seal.opened(store.read_bytes(path)) is not None
-            yield None if whole else Damage(path, "is damaged", "its member is trained again if it is asked for")
+            remedy = "its member is trained again" if path.endswith(".pt") else "receipts are read instead"
+            yield None if whole else Damage(path, "is damaged", f"{remedy} if it is asked for")
     for _, file in sorted(files.items()):
         yield _of_part(store, sizes, file)
 

@@ -12,10 +12,12 @@ import pytest
 import soundfile
 from conftest import FAST, RATE_HZ, TRAINING, music
 
-from pipelines.beam.job import read_manifest
+from pipelines.beam.earlier import changed_parts, read_manifest
 from pipelines.cli import main
 from pipelines.stages.score import PartScorer
-from schemas import Song, arrow_schema
+from schemas import Catalog, Song, arrow_schema, to_arrow
+from sssl.catalog.assign import CatalogConfig, Dealt, deal
+from sssl.catalog.read import commit_catalog, new_track
 from sssl.songs.changes import SongChanges, song_changes
 from sssl.store.folder import Store
 from sssl.store.publications import published_before
@@ -245,6 +247,87 @@ def test_stages_that_run_by_themselves_take_over_likewise(night, trained):
     assert main(["train", "--output", night.output, "--round", "0", *TRAINING]) == 0
     assert night.snapshot.get("models", 0).digest == night.before.get("models", 0).digest
     assert trained == []
+
+
+def test_parts_that_did_not_change_are_neither_opened_nor_given_a_receipt(night, trained, monkeypatch):
+    read, before = Store.read_part, {file.path for manifest in night.before.manifests for file in manifest.all_files}
+    opened = []
+
+    def note(store, file, columns=None):
+        opened.append(file.path)
+        return read(store, file, columns)
+
+    monkeypatch.setattr(Store, "read_part", note)
+    night.add("new_a", "new_b", "new_c")
+    night.run()
+    after = night.snapshot
+    for table, round in (("features", None), ("scores", 0), ("labels", 0), ("songs", None)):
+        made = after.get(table, round)
+        own = {part for part, file in made.files.items() if file.path not in before}
+        with_receipts = after.get("ledger") if table == "features" else made
+        receipts = Store.open(night.output).names(f"_receipts/{with_receipts.ref}")
+        assert receipts == [f"{part:05d}.json" for part in sorted(own)]
+        assert own
+        assert len(own) < len(made.files)
+    unchanged = {f.path for f in after.features.files.values()} & {f.path for f in night.before.features.files.values()}
+    assert unchanged
+    assert unchanged.isdisjoint(opened)
+
+
+def test_a_night_without_a_new_row_takes_every_part_over(night, trained, scored):
+    for row in night.rows:
+        row.append("")
+    night.head.append("group_id")
+    next(row for row in night.rows if row[0] == "new")[-1] = "somebody"
+    night.run()
+    assert night.snapshot.get("catalog").ref != night.before.get("catalog").ref
+    assert (trained, scored) == ([], [])
+    assert night.digests("scores", "labels", "songs") == {
+        (m.table, m.round): m.digest for m in night.before.manifests if m.table in ("scores", "labels", "songs")
+    }
+
+
+@pytest.mark.parametrize("counts", ["deleted", "damaged"])
+def test_counts_by_part_that_are_lost_are_read_from_receipts(night, trained, counts):
+    store = Store.open(night.output)
+    for path in [path for path in store.find("_receipts") if path.endswith(".counts")]:
+        store.delete(path) if counts == "deleted" else store.write_bytes(path, b"something else")
+    night.add("new_a")
+    night.run()
+    assert night.snapshot.get("songs").rows == night.before.get("songs").rows + 1
+    assert len(set(night.snapshot.get("songs").files.items()) & set(night.before.get("songs").files.items())) > 1
+
+
+def test_a_part_of_which_a_file_is_lost_is_made_again(night, trained):
+    songs = night.before.get("songs")
+    Store.open(night.output).delete(songs.files[0].path)
+    night.add("new_a")
+    night.run()
+    assert night.snapshot.get("songs").files[0].sha256 == songs.files[0].sha256
+    assert night.snapshot.get("songs").files[0].path != songs.files[0].path
+
+
+def test_parts_whose_tracks_changed_are_told_from_the_others():
+    store = Store.open("memory://changed-parts", create=True)
+    config = CatalogConfig(tracks_per_part=2)
+    tracks = [new_track(f"t{number}", f"/music/{number}.ogg") for number in range(8)]
+
+    def committed(rows, before):
+        dealt = deal(to_arrow(Catalog, rows), config, before)
+        return commit_catalog(store, dealt, config), Dealt(dealt, config)
+
+    first, dealt = committed(tracks, Dealt())
+    part = {row["track_id"]: row["part"] for row in dealt.tracks.to_pylist()}
+    more, _ = committed([*tracks, new_track("more", "/music/more.ogg")], dealt)
+    fewer, _ = committed(tracks[1:], dealt)
+    moved, _ = committed([*tracks[:-1], new_track("t7", "/music/7.flac")], dealt)
+    ids, places = ("track_id", "label"), ("track_id", "uri")
+    assert changed_parts(store, first.ref, first.ref, places) == set()
+    assert changed_parts(store, first.ref, more.ref, ids) == {4}
+    assert changed_parts(store, more.ref, first.ref, ids) == set()
+    assert changed_parts(store, first.ref, fewer.ref, ids) == {part["t0"]}
+    assert changed_parts(store, first.ref, moved.ref, ids) == set()
+    assert changed_parts(store, first.ref, moved.ref, places) == {part["t7"]}
 
 
 def test_song_changes_are_those_of_songs_in_both(night):

@@ -1,0 +1,125 @@
+"""Parts that are taken over from an earlier generation: told by manifests, in the mass, so that no file of theirs is
+opened and no receipt of theirs is read or written."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.summaries import CatalogSummary
+from sssl.catalog.read import PARTS_PER_FILE
+from sssl.store import seal
+from sssl.store.folder import Store
+from sssl.store.layout import counts_path
+from sssl.store.manifest import Manifest, PartFile, Receipt
+
+SEEN_BY_STAGES = ("track_id", "label", "split", "fold", "locked")
+"""What of a track's row in the catalog the rows of later tables depend on."""
+_READERS = 32
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier generation of a job's tables, whose parts may be taken over. How it is found: pipelines.stages."""
+
+    ref: str
+    """The generation that has the receipts."""
+    inputs: dict[str, str]
+    """Refs of what it was made from, by the names that the job gives its inputs."""
+    tables: dict[str, str]
+    """Refs of the generations that have the files, by table."""
+    seen: tuple[str, ...] = SEEN_BY_STAGES
+    """Columns of the catalog that its rows depend on."""
+
+    def standing(self, store: Store, inputs: Mapping[str, str]) -> dict[int, Receipt]:
+        """Return the receipts of parts whose files are there, and whose tracks and input files are as they were.
+
+        `inputs` are the refs of tables with a file a part, and that of the catalog.
+        """
+        tables = {table: read_manifest(store, ref) for table, ref in self.tables.items()}
+        lost = set().union(*map(store.lost, tables.values()))
+        pairs = [(read_manifest(store, self.inputs[name]), read_manifest(store, ref)) for name, ref in inputs.items()]
+        changed = changed_parts(store, self.inputs["catalog"], inputs["catalog"], self.seen)
+        aligned = [(before.files, now.files) for before, now in pairs if now.table != "catalog"]
+        common = set.intersection(*(set(manifest.files) for manifest in tables.values())) - changed
+        stand: dict[int, dict[str, PartFile]] = {}
+        for part in sorted(common):
+            files = {table: manifest.files[part] for table, manifest in tables.items()}
+            is_there = lost.isdisjoint(file.path for file in files.values())
+            if is_there and all(_is_same(before.get(part), now.get(part)) for before, now in aligned):
+                stand[part] = files
+        counts = read_counts(store, self.ref, stand)
+        return {part: Receipt(part, files, counts[part]) for part, files in stand.items() if part in counts}
+
+
+@lru_cache(maxsize=32)
+def read_manifest(store: Store, ref: str) -> Manifest:
+    """Read a committed manifest once a process; it never changes."""
+    return store.named(ref)
+
+
+@lru_cache(maxsize=8)
+def changed_parts(store: Store, before: str, now: str, columns: tuple[str, ...]) -> frozenset[int]:
+    """Return the parts that have other tracks in one catalog than in another, or other values in some columns.
+
+    Of the catalog's files, each with many parts, only those are read that are not the same.
+    """
+    old, new = (read_manifest(store, ref) for ref in (before, now))
+    old_parts, new_parts = (manifest.about(CatalogSummary).parts for manifest in (old, new))
+    changed = set(range(old_parts, new_parts))
+    for number, file in new.files.items():
+        known, first = old.files.get(number), number * PARTS_PER_FILE
+        if known is not None and known.sha256 != file.sha256:
+            parts = range(first, min(first + PARTS_PER_FILE, new_parts, old_parts))
+            then, now_rows = (_by_part(store, one, parts, columns) for one in (known, file))
+            changed |= {part for part in parts if not then[part - first].equals(now_rows[part - first])}
+    return frozenset(changed)
+
+
+def _by_part(store: Store, file: PartFile, parts: range, columns: tuple[str, ...]) -> list[pa.Table]:
+    """Return some columns of a file of the catalog, which is sorted by part, for each of some parts."""
+    rows = store.read_part(file, [*columns, "part"]).combine_chunks()
+    starts = np.searchsorted(rows["part"].to_numpy(), np.arange(parts.start, parts.stop + 1))
+    own = rows.select(columns)
+    return [own.slice(start, end - start) for start, end in pairwise(starts)]
+
+
+def _is_same(before: PartFile | None, now: PartFile | None) -> bool:
+    return before is not None and now is not None and before.sha256 == now.sha256
+
+
+def write_counts(store: Store, ref: str, receipts: Mapping[int, Receipt]) -> None:
+    """Write what was counted in each part of a generation into one file, for those that take its parts over."""
+    parts = sorted(receipts)
+    counts = [json.dumps(receipts[part].counts, sort_keys=True) for part in parts]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"part": pa.array(parts, pa.int32()), "counts": counts}), buffer, compression="zstd")
+    store.medium.put(counts_path(ref), seal.sealed(buffer.getvalue()), durable=False)
+
+
+def read_counts(store: Store, ref: str, parts: Mapping[int, object]) -> dict[int, dict[str, Any]]:
+    """Return what was counted in some parts of a generation.
+
+    Where that is in no file of its own, as in generations of an earlier version, the receipts tell it; of one that
+    a takedown left there are none.
+    """
+    try:
+        content = seal.opened(store.read_bytes(counts_path(ref)))
+    except FileNotFoundError:
+        content = None
+    if content is not None:
+        rows = pq.read_table(io.BytesIO(content)).to_pydict()
+        return {p: json.loads(c) for p, c in zip(rows["part"], rows["counts"], strict=True) if p in parts}
+    with ThreadPoolExecutor(_READERS) as threads:
+        receipts = threads.map(lambda part: store.receipt(ref, part), parts)
+        return {receipt.part: receipt.counts for receipt in receipts if receipt is not None}
