@@ -40,6 +40,7 @@ COMMANDS = {
     "mlflow-sync": "send MLflow what it missed while its server was away",
     "publish": "publish the tables of a job that was launched on Dataflow",
     "verify": "check all files against their digests, set aside what is damaged",
+    "vacuum": "delete old generations of tables, never what is published",
     "takedown": "remove tracks from every table and round",
     "demo": "make a small catalog of synthesized music and label it",
 }

@@ -72,7 +72,7 @@ def delete_unpublished(store: Store) -> int:
         StoreError: nothing is published though it once was: that nothing is needed is no evidence then.
     """
     published = store.latest().manifests
-    _refuse_lost_pointer(store, published)
+    refuse_lost_pointer(store, published)
     needed = {file.path for manifest in published for file in manifest.all_files}
     needed |= {store.manifest_path(manifest.ref) for manifest in published}
     folders = sorted({PARTS, RECEIPTS, *TABLES, *(manifest.table for manifest in published)})
@@ -91,7 +91,7 @@ def delete_reports(store: Store) -> None:
             store.delete(path)
 
 
-def _refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
+def refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
     """Refuse to take tables for unpublished where the pointer to the published ones is lost.
 
     A first run that was stopped has published nothing: its folder has a pointer to no table, or is of a version that

@@ -51,6 +51,7 @@ ROOMS = (
     "sssl.export",
     "sssl.estimate",
     "sssl.takedown",
+    "sssl.vacuum",
     "sssl.api",
     "sssl",
     "pipelines",
@@ -69,7 +70,7 @@ MOST_MODULES, MOST_LINES = 14, 450
 
 LOOKING = (
     "plan", "tables", "sql", "report", "rollback", "publish", "takedown", "mlflow-sync", "explain", "suggest", "diff",
-    "export", "verify",
+    "export", "verify", "vacuum",
 )  # fmt: skip
 HEAVY = ("torch", "torchaudio", "apache_beam", "av", "mlflow")
 

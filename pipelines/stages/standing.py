@@ -27,12 +27,10 @@ from pipelines.stages.context import Context
 from sssl.catalog.read import read_labelled
 from sssl.errors import StoreError
 from sssl.store.folder import Store
-from sssl.store.manifest import Manifest, PartFile
+from sssl.store.manifest import KEPT_FROM, Manifest, PartFile
 
 _LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part")
 """What of a labelled track's row in the catalog anything that is learned depends on."""
-KEPT_FROM = "kept_from"
-"""In the config of a model that labels although labelled tracks changed: the generation that was trained."""
 _WHOLE = ("catalog", "models", "rounds")
 """Tables without a file a part."""
 

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.standing import (
-    KEPT_FROM,
     find_earlier,
     learned_stands,
     origin_of,
@@ -43,7 +42,7 @@ from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require
 from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
-from sssl.store.manifest import Made, Manifest, Snapshot, digest_of
+from sssl.store.manifest import KEPT_FROM, Made, Manifest, Snapshot, digest_of
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 from sssl.tracking.tracker import Tracker, Untracked
 from sssl.urls import opened, without_secrets

@@ -54,6 +54,11 @@ def fit_path(ref: str) -> str:
     return f"{PARTS}/{ref}/fit.json"
 
 
+def vacuumed_path(ref: str) -> str:
+    """Return the path of the manifest of a generation that a vacuum deleted, as long as files of it are left."""
+    return f"{PARTS}/{ref}/vacuumed.json"
+
+
 def receipts_folder(ref: str) -> str:
     """Return the folder of a generation's receipts."""
     return f"{RECEIPTS}/{ref}"

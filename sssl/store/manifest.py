@@ -22,6 +22,10 @@ _NAMES = 2
 release renames nothing."""
 
 
+KEPT_FROM = "kept_from"
+"""In the config of a model that labels although labelled tracks changed: the generation that was trained."""
+
+
 @dataclass(frozen=True)
 class Written:
     """What says of a JSON file under which schema version it was written."""

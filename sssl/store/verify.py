@@ -21,7 +21,14 @@ from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapsho
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
 
-RECORDS = ("takedown.json", "report.json", "tracking/*.json", "models/*/member*.json", "_parts/labels/*/fit.json")
+RECORDS = (
+    "takedown.json",
+    "report.json",
+    "tracking/*.json",
+    "models/*/member*.json",
+    "_parts/labels/*/fit.json",
+    "_parts/*/*/vacuumed.json",
+)
 _CANNOT = {"takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"}
 _SET_ASIDE = ".damaged"
 """At the end of a name, so that no pattern for Parquet files takes it for one."""

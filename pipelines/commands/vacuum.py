@@ -1,0 +1,60 @@
+"""Delete old generations of tables: never what is published, or what that takes over.
+
+sssl vacuum --output OUTPUT --keep N | --older-than DAYS [--delete]
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
+from pipelines.terminal.console import console
+from sssl.config import require
+from sssl.errors import ConfigError
+from sssl.vacuum import IsOld, beyond, delete, find_old, older_than
+from sssl.words import counted
+
+
+@dataclass(frozen=True)
+class Config:
+    """Say which old generations of tables could go, and with `--delete` delete them."""
+
+    output: str
+    """Output folder."""
+    keep: int | None = None
+    """Generations of each table (and round) that stay, the newest ones."""
+    older_than: float | None = None
+    """Days after which a generation may go."""
+    delete: bool = False
+    """Delete them; without it nothing is touched."""
+
+    def __post_init__(self) -> None:
+        require(self.keep is None or self.keep > 0, "keep", self.keep, "1 or more")
+        require(self.older_than is None or self.older_than >= 0, "older_than", self.older_than, "0 days or more")
+
+
+def run(context: Context, config: Config) -> None:
+    """Find what may go, say it, and delete it if that is asked for."""
+    old = find_old(context.store, _rule(config))
+    by_table = Counter(ref.partition("/")[0] for ref in old.generations)
+    tables = ", ".join(f"{table} {count}" for table, count in sorted(by_table.items()))
+    found = f"{counted(len(old.generations), 'old generation')}{tables and f' ({tables})'}"
+    size = f"{counted(len(old.files), 'file')}, {sum(old.files.values()) / 1e6:.1f} MB"
+    if config.delete:
+        delete(context.store, old)
+        console.print(f"{found} deleted: {size}", soft_wrap=True)
+    else:
+        console.print(f"{found} could go: {size}; `--delete` deletes them", soft_wrap=True)
+
+
+def _rule(config: Config) -> IsOld:
+    if config.keep is not None and config.older_than is None:
+        return beyond(config.keep)
+    if config.older_than is not None and config.keep is None:
+        return older_than(config.older_than)
+    raise ConfigError("say what is old: either --keep N or --older-than DAYS")
+
+
+main = StageCommand("vacuum", Config, run, takes_beam_args=False).main
