@@ -206,7 +206,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         words = " ".join(data.split())
-        if not words or not self.open:
+        if not words or not self.open or self.open[-1][0] == "script":
             return
         self.text.append(words)
         inside = [tag for tag, _ in self.open]

@@ -1,8 +1,9 @@
 """The HTML report of an output folder: one file beside the tables, readable offline.
 
-A module a section: it makes what the template of the same name shows. Counts come from the tables by SQL and from the
-manifests' summaries; of the segments only those of a few shown tracks are read. Every list has a limit, so the page of
-10,000 tracks is as quick as that of 100. The same tables, and the same audio files in place, make the same bytes.
+A module per section: it makes what the template of the same name shows. Counts come from the tables by SQL and from the
+manifests' summaries; of the segments only those of a few shown tracks are read. Every list has a limit, also the songs
+that the page's script shows, so that a page of 10,000 tracks is as quick as one of 100. The same tables, and the same
+audio files in place, make the same bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from sssl.html import template
 from sssl.plots.colors import ink_on
 from sssl.plots.figure import standalone
 from sssl.report import cost, health, labels, learning, provenance, quality, summary, tracks
-from sssl.report.source import FILTERS, Source, stopped
+from sssl.report.browse import changes, groups, songs
+from sssl.report.source import FILTERS, Context, Source, stopped
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 
@@ -52,6 +54,8 @@ def render(source: Source, truth: str | None) -> str:
         summary=summary.context(source),
         quality=quality.context(source),
         learning=learning.context(source),
+        browse=_browse(source),
+        changes=changes.context(source),
         truth=wrong_segments(source.store, source.snapshot, truth) if truth else None,
         tracks=tracks.context(source, truth),
         labels=labels.context(source),
@@ -59,3 +63,16 @@ def render(source: Source, truth: str | None) -> str:
         cost=cost.context(source),
         provenance=provenance.context(source),
     )
+
+
+def _browse(source: Source) -> Context:
+    """Return what the reader can sort, search and filter."""
+    by_group = groups.context(source)
+    columns = songs.columns(source)
+    return {
+        "listed": songs.listed(source),
+        "groups": by_group,
+        "embedded": len(columns["track"]),
+        "audible": bool(columns["folders"]),
+        "data": songs.as_json(source, columns, by_group),
+    }

@@ -1,7 +1,8 @@
 from reports import CLASSES, Page, make_folder, query, read, text_of
 
 from sssl.presets import PAPER
-from sssl.report import health, labels, quality, summary, tracks
+from sssl.report import health, quality, summary, tracks
+from sssl.report.browse import songs
 from sssl.report.source import Source
 from sssl.songs.settings import SongConfig
 
@@ -41,11 +42,11 @@ def test_the_interval_says_what_it_leaves_out(report_html, in_memory):
 
 
 def test_only_the_first_songs_and_failures_are_listed(report_folder, monkeypatch):
-    monkeypatch.setattr(labels, "SHOWN_SONGS", 4)
+    monkeypatch.setattr(songs, "LISTED_SONGS", 4)
     monkeypatch.setattr(health, "SHOWN_FAILURES", 1)
     source = Source.of(*report_folder)
     ids = [track_id for (track_id,) in query(report_folder, "select track_id from songs order by 1 limit 4")]
-    assert [song["track_id"] for song in labels.context(source)["songs"]] == ids
+    assert [song["track_id"] for song in songs.listed(source)] == ids
     assert [row["track_id"] for row in health.context(source)["affected"]] == ["track-03"]
 
 
