@@ -23,6 +23,8 @@ from sssl.plots.timeline import clock
 Floats = NDArray[np.float64]
 Block = tuple[float, float, str | None]
 Bands = dict[str, list[Block]]
+LEFT, RIGHT = 0.075, 0.985
+"""Where the time axis starts and ends, as shares of the figure's width."""
 _MAX_COLUMNS = 1000  # of a spectrogram: what a screen shows of a track, however long it is
 _MAX_STEPS = 300  # of a posterior, and blocks of a band: more cannot be told apart
 
@@ -47,7 +49,7 @@ def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
     height = 150 + 90 + bands_px + 46
     figure = Figure(figsize=inches(1000, height))
     grid = figure.add_gridspec(3, 1, height_ratios=(150, 90, bands_px), hspace=0.09)
-    grid.update(left=0.075, right=0.985, top=1 - 6 / height, bottom=24 / height)
+    grid.update(left=LEFT, right=RIGHT, top=1 - 6 / height, bottom=24 / height)
     spectrogram, posterior, bands = (figure.add_subplot(grid[row]) for row in range(3))
     end_s = float(view.start_s[-1] + view.segment_s)
     _draw_spectrogram(spectrogram, view, end_s)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sssl.audio.mel import MelConfig
 from sssl.evaluate.sections import read_sections
 from sssl.plots.timeline import in_words
-from sssl.plots.track import Bands, TrackView, draw_track
+from sssl.plots.track import LEFT, RIGHT, Bands, TrackView, draw_track
 from sssl.report import audio
 from sssl.report.source import Context, Source
 from sssl.store.manifest import PartFile
@@ -75,6 +75,7 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
         "song": song,
         "noisy": len(noisy_s),
         "plot": draw_track(name, alt, view, source.classes),
+        "axis": {"left": LEFT, "right": RIGHT, "start_s": start_s[0], "end_s": start_s[-1] + cut.segment_s},
         "audio": audio.link(source.store.medium, song["uri"]),
         "passages": audio.passages(changes, cut.start_distance_s, SHOWN_PASSAGES),
     }

@@ -496,6 +496,34 @@
     form.addEventListener("submit", (event) => event.preventDefault());
   }
 
+  // ---- a cursor over the plot of a track that plays ------------------------------------------------------------------
+
+  function startPlot(figure) {
+    const plot = figure.querySelector(".plotted");
+    const [left, right, start_s, end_s] = ["left", "right", "startS", "endS"].map((name) => Number(plot.dataset[name]));
+    const cursor = make("b", { class: "cursor", hidden: "" });
+    plot.append(cursor);
+    const players = figure.querySelectorAll("audio");
+    for (const audio of players) {
+      audio.addEventListener("timeupdate", () => {
+        const share = Math.min(1, Math.max(0, (audio.currentTime - start_s) / (end_s - start_s)));
+        cursor.hidden = false;
+        cursor.style.left = `${100 * (left + share * (right - left))}%`;
+      });
+    }
+    // A click into the plot plays from there; the player does the same by keyboard.
+    plot.addEventListener("click", (event) => {
+      if (!players.length) return;
+      const box = plot.getBoundingClientRect();
+      const share = ((event.clientX - box.left) / box.width - left) / (right - left);
+      if (share < 0 || share > 1) return;
+      players[0].currentTime = start_s + share * (end_s - start_s);
+      players[0].play().catch(() => {});
+    });
+  }
+
+  document.querySelectorAll("figure.track").forEach(startPlot);
+
   const [songSection, groupSection] = ["songs", "groups"].map((id) => document.getElementById(id));
   start(songSection);
   const songTable = startSongs(songSection);
