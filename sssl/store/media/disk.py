@@ -61,7 +61,8 @@ class Disk:
 
     def list(self, folder: str) -> Sequence[str]:
         within = len(os.path.join(self.root, ""))
-        found = (os.path.join(place, name) for place, _, names in os.walk(self._at(folder)) for name in names)
+        walked = os.walk(self._at(folder), onerror=_unless_missing)
+        found = (os.path.join(place, name) for place, _, names in walked for name in names)
         return sorted(path[within:] for path in found)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
@@ -118,3 +119,9 @@ class Disk:
             if error.errno is None:
                 raise
             raise OSError(error.errno, error.strerror, str(self._at(path))) from error
+
+
+def _unless_missing(error: OSError) -> None:
+    """Raise what keeps a folder from being listed: passed over, its files would count as not there."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -1,5 +1,7 @@
 """What holds for an output folder wherever it lies, and what is different."""
 
+import errno
+import os
 import pickle
 import threading
 
@@ -126,3 +128,17 @@ def test_the_same_place_is_the_same_key_also_in_another_process(medium):
     assert again == store
     assert hash(again) == hash(store)
     assert store != Store(type(medium)(f"{medium.root}-other"))
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    def scandir(path):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    disk = Disk(str(tmp_path / "out"))
+    disk.put("folder/a", b"1")
+    monkeypatch.setattr(os, "scandir", scandir)
+    for look in (disk.list, disk.sizes, disk.written_at):
+        with pytest.raises(OSError, match="folder"):
+            look("folder")
+    monkeypatch.undo()
+    assert disk.list("nowhere") == []

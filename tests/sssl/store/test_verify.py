@@ -157,10 +157,9 @@ def test_random_flips_are_all_found(store):
         if path not in damaged(store):
             silent.append((number, path, whole, bytes(flipped)))
         store.write_bytes(path, whole)
-    for _, path, whole, flipped in silent:  # at most the name of a seal, which then counts as none
+    for _, path, whole, flipped in silent:  # at most another way to write the same number
         assert path.endswith(".json")
-        before, after = seal.opened_json(whole, path), seal.opened_json(flipped, path)
-        assert before == {name: value for name, value in after.items() if name in before}
+        assert seal.opened_json(whole, path) == seal.opened_json(flipped, path)
 
 
 def test_a_copy_with_damages_is_whole_again_after_repair_and_the_same_run(finished, catalog, tmp_path):
