@@ -158,6 +158,13 @@ _REASONS = [
         "Decoding needed more memory than its limit.",
         "Raise `--memory-mb` with `--retry retryable`, or transcode the file.",
     ),
+    Reason(
+        "part-failed",
+        Status.FAILED,
+        True,
+        "Three workers ended while they worked on the track's part, because of this track or of another one there.",
+        "Look at the workers' logs for the part and at their memory; then `--retry reason=part-failed`.",
+    ),
 ]
 
 REASONS: dict[str, Reason] = {reason.code: reason for reason in _REASONS}

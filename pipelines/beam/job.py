@@ -22,7 +22,7 @@ from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS, receipts_folder
+from sssl.store.layout import PARTS, receipts_folder, tries_folder
 from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
 from sssl.store.removals import is_removed, taken_down
 from sssl.store.tensors import log_mels
@@ -197,7 +197,10 @@ class Job:
         total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
         summary = dump(total) | ({} if fitted is None else dump(fitted))
         write_counts(self.store, self.receipts, by_part)
-        return [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
+        committed = [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
+        for path in self.store.find(tries_folder(self.receipts)):
+            self.store.delete(path)
+        return committed
 
     def _refuse_taken_down(self) -> None:
         """Delete what was written of a catalog from which tracks were taken down since.

@@ -7,9 +7,11 @@ A rerun decodes what is new, what changed and what is asked for; the segments of
 
 from __future__ import annotations
 
-from collections import deque
+import logging
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -23,6 +25,7 @@ from pipelines.beam.earlier import Earlier
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.errors import HandedOver
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
@@ -38,17 +41,29 @@ from sssl.catalog.assign import Dealt
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause
 from sssl.catalog.read import commit_catalog, read_catalog
+from sssl.errors import StoreError
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
 from sssl.store.manifest import Manifest, Receipt
 from sssl.store.removals import taken_down
 from sssl.words import counted
 
+LOGGER = logging.getLogger(__name__)
+_MASS, _MASS_RATIO = 500, 0.9
+"""So many tracks of a worker, of which such a share failed, say that the cause is not in the tracks."""
 
-def build(root: beam.Pipeline, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
-    """Wire the pipeline."""
+
+def build(
+    root: beam.Pipeline,
+    job: Job,
+    previous: Previous,
+    settings: Settings,
+    processes: int,
+    tries: Tries | None = None,
+) -> None:
+    """Wire the pipeline. Where workers may die and an engine tries again, `tries` says how often."""
     parts = root | ListParts(job) | SplitDone(job)
-    cut = parts.todo | beam.ParDo(CutPart(job, previous, settings, processes))
+    cut = parts.todo | beam.ParDo(CutPart(job, previous, settings, processes, tries))
     (parts.done, cut) | CommitParts(job)
 
 
@@ -66,10 +81,15 @@ class CutPart(beam.DoFn):
     """Cut the tracks of a part in isolated processes and write its segments, features and ledger.
 
     The next part is started before one is waited for, so that no process idles while another has a part's last track.
+    A part that was begun before is done alone, so that the next kill counts for no other part.
     """
 
-    def __init__(self, job: Job, previous: Previous, settings: Settings, processes: int) -> None:
+    def __init__(
+        self, job: Job, previous: Previous, settings: Settings, processes: int, tries: Tries | None = None
+    ) -> None:
         self._job, self._previous, self._settings, self._processes = job, previous, settings, processes
+        self._tries = tries
+        self._decoded, self._reasons = 0, Counter[str]()
 
     def setup(self) -> None:
         self._pool = IsolatedPool(self._processes, self._settings.limits, preload="sssl.audio.cut")
@@ -81,6 +101,12 @@ class CutPart(beam.DoFn):
         self._started: deque[_Started] = deque()
 
     def process(self, ref: PartRef) -> Iterator[Receipt]:
+        tries = 0 if self._tries is None else self._tries.made(ref.part)
+        if tries:
+            while self._started:
+                yield self._finish(self._started.popleft())
+            yield self._give_up(ref) if tries >= MOST_TRIES else self._finish(self._start(ref))
+            return
         self._started.append(self._start(ref))
         if len(self._started) > 1:
             yield self._finish(self._started.popleft())
@@ -90,18 +116,57 @@ class CutPart(beam.DoFn):
             yield GlobalWindows.windowed_value(self._finish(self._started.popleft()))
 
     def _start(self, ref: PartRef) -> _Started:
-        tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
-        causes = before.causes(tracks, self._settings.again)
-        todo = [track for track, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
+        if self._tries is not None:
+            self._tries.begin(ref.part)
+        with self._blameless(ref.part):
+            tracks, before, todo = self._read(ref)
         cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate, sound=self._settings.sound_version)
         return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
 
+    def _read(self, ref: PartRef) -> tuple[list[Catalog], PartBefore, list[Catalog]]:
+        """Return the tracks of a part, what was there of them before, and those that are to be cut."""
+        tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
+        causes = before.causes(tracks, self._settings.again)
+        return tracks, before, [t for t, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
+
+    def _blameless(self, part: int) -> AbstractContextManager[None]:
+        return nullcontext() if self._tries is None else self._tries.blameless(part)
+
+    def _give_up(self, ref: PartRef) -> Receipt:
+        """Write down that the tracks of a part could not be cut, whichever of them it is that kills workers."""
+        LOGGER.error("part %d is given up: it ended its worker %d times", ref.part, MOST_TRIES)
+        tracks, before, todo = self._read(ref)
+        detail = f"{MOST_TRIES} workers ended amid part {ref.part}"
+        cuts = [CutTrack(ledger_row(track, Status.FAILED, "part-failed", detail)) for track in todo]
+        return write_part(self._job, ref.part, tracks, *merge(tracks, cuts, before, self._settings))
+
+    def _stop_if_all_fails(self, cuts: list[CutTrack]) -> None:
+        """Stop where nearly all fails, for a right that is missing for one, before the rest is decoded in vain.
+
+        Raises:
+            StoreError: nearly all tracks of this worker failed.
+        """
+        self._decoded += len(cuts)
+        self._reasons.update(str(cut.ledger.reason) for cut in cuts if cut.ledger.status is Status.FAILED)
+        most = max(self._settings.max_error_ratio, _MASS_RATIO) * self._decoded
+        if self._decoded >= _MASS and self._reasons.total() > most:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self._reasons.items()))
+            raise StoreError(
+                f"segment: stopped, since of {self._decoded} tracks nearly all failed: {reasons}; once the cause is "
+                "gone run it again with --retry retryable, or with --max-error-ratio 1 to see the ledger of all"
+            )
+
     def _finish(self, started: _Started) -> Receipt:
+        with self._blameless(started.part):
+            return self._write(started)
+
+    def _write(self, started: _Started) -> Receipt:
         part, tracks, before, todo, results = started
         if not todo and before.holds(tracks):
             ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, summarize_ledger(tracks, ledger))
         cuts = [_cut_or_failed(track, result.result()) for track, result in zip(todo, results, strict=True)]
+        self._stop_if_all_fails(cuts)
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 
@@ -203,7 +268,8 @@ def _cut(
     job = replace(Job.of(context.store, "segment", TABLES, config, [catalog]), earlier=earlier)
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
     try:
-        made = run_job(job, lambda root: build(root, job, previous, settings, processes), context.beam_args)
+        tries = None if in_process(context.beam_args) else Tries.of(job)  # here nobody tries again
+        made = run_job(job, lambda root: build(root, job, previous, settings, processes, tries), context.beam_args)
     except HandedOver as handed:
         job_in_flight = handed.job and replace(handed.job, max_error_ratio=settings.max_error_ratio)
         raise HandedOver(str(handed), job_in_flight) from None

@@ -6,6 +6,7 @@ O/_parts/<table>/<generation>/...            the same where parts are small and 
 O/<table>/<generation>/songs-00000.parquet   then readers get their rows sorted, in few files
 O/_receipts/<table>/<generation>/00012.json  written after the part's files: the part is done
 O/_receipts/<table>/<generation>.counts      what was counted in each part, for generations that take parts over
+O/_tries/<table>/<generation>/...            how often workers began a part, until the table is committed
 O/<table>/<generation>/_manifest.json        written last: the table is committed
 O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
 O/latest.json                                the generations that belong together, flipped atomically
@@ -21,6 +22,7 @@ MARK = "sssl.json"
 PARTS = "_parts"
 RECEIPTS = "_receipts"
 COUNTS = ".counts"
+TRIES = "_tries"
 COMPACTED = ("ledger", "scores", "labels", "songs")
 """Tables whose parts are small and only stages read them."""
 
@@ -62,6 +64,11 @@ def vacuumed_path(ref: str) -> str:
 def receipts_folder(ref: str) -> str:
     """Return the folder of a generation's receipts."""
     return f"{RECEIPTS}/{ref}"
+
+
+def tries_folder(ref: str) -> str:
+    """Return the folder that says how often workers began the parts of a generation."""
+    return f"{TRIES}/{ref}"
 
 
 def receipt_paths(ref: str, part: int) -> list[str]:
