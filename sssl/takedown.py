@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import TABLES, Catalog, Ledger, columns
+from schemas import TABLES, Catalog, columns
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
-from sssl.catalog.ledger import summarize_ledger
+from sssl.catalog.ledger import SUMMED, summarize_whole_ledger
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.embedding.table import summarize_embeddings
 from sssl.errors import StoreError
@@ -28,6 +29,7 @@ from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_n
 from sssl.store.pointer import LATEST
 from sssl.words import counted
 
+_DELETERS = 32
 _BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
 _BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
 
@@ -54,7 +56,7 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         gone=leaving,
         parts={track.part for track in leaving},
         classes=snapshot.catalog.classes,
-        in_ledger=_ledger_summary(store, snapshot.get("ledger"), rows_of(tracks)),
+        in_ledger=summarize_whole_ledger(tracks, store.read_table(snapshot.get("ledger"), list(SUMMED))),
         made={catalog.ref: commit_catalog(store, tracks, before.config, catalog)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
@@ -77,9 +79,14 @@ def delete_unpublished(store: Store) -> int:
     needed |= {store.manifest_path(manifest.ref) for manifest in published}
     folders = sorted({PARTS, RECEIPTS, *TABLES, *(manifest.table for manifest in published)})
     unneeded = [path for folder in folders for path in store.find(folder) if path not in needed]
-    for path in unneeded:
-        store.delete(path)
+    delete_all(store, unneeded)
     return len(unneeded)
+
+
+def delete_all(store: Store, paths: Iterable[str]) -> None:
+    """Delete files, many at once for the latency of a bucket."""
+    with ThreadPoolExecutor(_DELETERS) as threads:
+        list(threads.map(store.delete, paths))
 
 
 def delete_reports(store: Store) -> None:
@@ -171,8 +178,3 @@ class _Rewriting:
         """Take what is gone out of a summary; what was fitted to all rows stays."""
         left = old.about(type(gone), self.classes).less(gone)
         return of_today(old.summary, self.classes) | dump(left)
-
-
-def _ledger_summary(store: Store, ledger: Manifest, tracks: Sequence[Catalog]) -> LedgerSummary:
-    entries = {row["track_id"]: Ledger(**row) for row in store.read_table(ledger).to_pylist()}
-    return summarize_ledger(tracks, [entries[track.track_id] for track in tracks])

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import filterfalse
 
 from schemas import TABLES
 from schemas.summaries import SUMMARIES
@@ -20,7 +21,7 @@ from sssl.store.in_flight import noted
 from sssl.store.layout import COUNTS, PARTS, RECEIPTS, is_receipt, ref_of_manifest, vacuumed_path
 from sssl.store.manifest import KEPT_FROM, Manifest, Receipt
 from sssl.store.pointer import BEFORE, newest_pointer, published_refs
-from sssl.takedown import refuse_lost_pointer
+from sssl.takedown import delete_all, refuse_lost_pointer
 
 IsOld = Callable[[Manifest, int], bool]
 """Whether a generation is old, given how many of its table and round are newer."""
@@ -92,11 +93,9 @@ def delete(store: Store, old: Old) -> None:
         store.delete(vacuumed_path(ref))
     for ref in old.generations:
         store.write_record(vacuumed_path(ref), store.named(ref))
-    manifests = [path for path in old.files if ref_of_manifest(path)]
-    for path in (*manifests, *(path for path in old.files if not ref_of_manifest(path))):
-        store.delete(path)
-    for ref in old.emptied:
-        store.delete(vacuumed_path(ref))
+    delete_all(store, filter(ref_of_manifest, old.files))
+    delete_all(store, filterfalse(ref_of_manifest, old.files))
+    delete_all(store, map(vacuumed_path, old.emptied))
 
 
 def _sizes(store: Store) -> dict[str, int]:

@@ -16,6 +16,9 @@ from sssl.store.layout import receipts_folder
 from sssl.store.manifest import Receipt
 from sssl.words import counted
 
+_MOST_READ = 10_000
+"""Parts up to which receipts are read for what they count; of more only the names are listed."""
+
 
 @dataclass(frozen=True)
 class PartsDone(Summary):
@@ -35,8 +38,9 @@ def title(job: Job) -> str:
 def watch(job: Job) -> Iterator[None]:
     """Show the progress of a job by its receipts until the block ends; parts that it takes over have none."""
     stop = threading.Event()
-    with bar(title(job), job.own_parts()) as update:
-        watcher = threading.Thread(target=_follow, args=(job, update, stop), daemon=True)
+    parts = job.own_parts()
+    with bar(title(job), parts) as update:
+        watcher = threading.Thread(target=_follow, args=(job, update, stop, parts <= _MOST_READ), daemon=True)
         watcher.start()
         try:
             yield
@@ -45,7 +49,7 @@ def watch(job: Job) -> Iterator[None]:
             watcher.join()
 
 
-def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event) -> None:
+def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event, is_read: bool) -> None:
     folder = receipts_folder(job.receipts)
     seen: set[str] = set()
     done = PartsDone()
@@ -57,7 +61,7 @@ def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event)
             for name in set(job.store.names(folder)) - seen:
                 if name.endswith(".json"):
                     seen.add(name)
-                    receipt = job.store.read_record_if_whole(f"{folder}/{name}", Receipt)
+                    receipt = job.store.read_record_if_whole(f"{folder}/{name}", Receipt) if is_read else None
                     if receipt is not None:
                         done += load(PartsDone, of_today(receipt.counts, job.classes))
         before = done.segments if before is None else before

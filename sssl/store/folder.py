@@ -32,9 +32,9 @@ from sssl.store.manifest import (
     PartFile,
     Receipt,
     Snapshot,
-    Written,
     check_version,
     loaded,
+    manifest_in,
     parts_digest,
 )
 from sssl.store.media.bucket import Bucket
@@ -325,11 +325,8 @@ class Store:
     def manifest(self, table: str, generation: str) -> Manifest | None:
         """Return the manifest of a committed generation, None if it is not committed."""
         for path in manifest_paths(f"{table}/{generation}"):
-            values = self.read_json_if_any(path)
-            if values is not None:
-                # First: the fields of a newer version may mean something else.
-                check_version(loaded(Written, values, path).schema_version, path)
-                return loaded(Manifest, values, path)
+            with suppress(FileNotFoundError):
+                return manifest_in(self.read_bytes(path), path, self.url(path))
         return None
 
     def named(self, ref: str) -> Manifest:

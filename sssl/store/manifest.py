@@ -9,12 +9,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION
 from schemas.records import RecordError, RecordT, load
 from schemas.summaries import CatalogSummary, of_today
 from sssl.errors import StoreError
+from sssl.store.seal import opened_json
 from sssl.version import __version__
 
 _NAMES = 2
@@ -196,6 +198,19 @@ def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:
         return load(kind, values)
     except RecordError as error:
         raise StoreError(f"{place} is damaged: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def manifest_in(data: bytes, path: str, place: str) -> Manifest:
+    """Read the manifest that a file has; once a process, as long as its content is the same.
+
+    Raises:
+        StoreError: it is damaged, or of a schema version that we do not read.
+    """
+    values = opened_json(data, place)
+    # First: the fields of a newer version may mean something else.
+    check_version(loaded(Written, values, path).schema_version, path)
+    return loaded(Manifest, values, path)
 
 
 def check_version(version: int | None, what: str) -> None:
