@@ -13,7 +13,7 @@ from sssl.html import template
 from sssl.plots.colors import ink_on
 from sssl.plots.figure import standalone
 from sssl.report import cost, health, labels, learning, provenance, quality, summary, tracks
-from sssl.report.browse import changes, groups, songs
+from sssl.report.browse import changes, groups, plane, songs
 from sssl.report.source import FILTERS, Context, Source, stopped
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
@@ -72,6 +72,7 @@ def _browse(source: Source) -> Context:
     return {
         "listed": songs.listed(source),
         "groups": by_group,
+        "plane": plane.context(source),
         "embedded": len(columns["track"]),
         "audible": bool(columns["folders"]),
         "data": songs.as_json(source, columns, by_group),

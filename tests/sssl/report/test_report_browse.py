@@ -1,10 +1,11 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from reports import CLASSES, SCRIPT, Page, make_folder, query, read, text_of
 
-from sssl.report.browse import changes, groups, songs
+from sssl.report.browse import changes, groups, plane, songs
 from sssl.report.source import Source
 
 PARTS = songs.STRIP_PARTS
@@ -129,3 +130,22 @@ def test_a_first_publication_has_nothing_to_compare_with(report_folder, report_h
 def test_every_song_of_the_table_says_which_track_it_is(report_folder, report_html):
     named = [value for name, value in Page(report_html).attributes if name == "data-track-id"]
     assert {track_id for (track_id,) in query(report_folder, "select track_id from songs")} <= set(named)
+
+
+def test_a_song_lies_in_the_plane_where_its_probabilities_pull_it(finished):
+    source = Source.of(finished, finished.latest())
+    rows = source.connection.sql("select probabilities, label from songs").fetchall()
+    corners = np.array([plane.QUADRANTS[name] for name in source.classes])
+    points = np.array([probabilities for probabilities, _ in rows]) @ corners
+    found = plane.cells(source)
+    assert sum(cell.songs for cell in found) == len(rows)
+    for cell in found:
+        inside = np.all(np.abs(points - (cell.valence, cell.arousal)) <= 1 / plane.CELLS + 1e-6, axis=1)
+        assert inside.sum() >= cell.songs
+        assert source.classes[cell.position] in {rows[song][1] for song in np.flatnonzero(inside)}
+    assert "computed from the probabilities" in finished.read_bytes("report.html").decode()
+
+
+def test_classes_without_a_place_in_the_plane_are_not_drawn_in_it(report_folder, report_html):
+    assert plane.context(Source.of(*report_folder)) is None
+    assert "plane of valence" not in text_of(report_html)
