@@ -46,6 +46,10 @@ class CatalogSummary(Summary):
     folds: int = 0
     labelled: ByName = field(default_factory=dict)
     """Tracks by their label."""
+    corrected_tracks: int = 0
+    """Tracks whose label a listener corrected or confirmed."""
+    corrected_passages: int = 0
+    """Passages of tracks of which a listener said what they are."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,8 @@ class LabelsSummary(Summary):
     locked: int = 0
     unlabelled: int = 0
     relabelled: int = 0
+    corrected: int = 0
+    """Of the locked ones those that a listener corrected or confirmed."""
     by_class: Pairs = field(default_factory=dict)
     """Segments by partition (`confident`, `noisy`) and inherited label."""
     moved: Pairs = field(default_factory=dict)

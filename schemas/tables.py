@@ -49,6 +49,14 @@ class Catalog:
         nullable=True,
         example="size:1048576 mtime:1767225600.0",
     )
+    corrections: list[dict[str, object]] | None = column(
+        pa.list_(pa.struct([("start_s", REAL), ("end_s", REAL), ("label", TEXT)])),
+        "What a listener said of passages, the newest last; without a start and an end, of the whole track, whose "
+        "`label` it is then, and which is `locked`. Null where nobody said anything, or schema version 6 or earlier "
+        "wrote the catalog.",
+        nullable=True,
+        example=[{"start_s": 12.0, "end_s": 15.0, "label": "Q3"}],
+    )
 
 
 @dataclass(frozen=True)
@@ -160,7 +168,8 @@ class Label:
     weight: float = column(REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.", example=1.0)
     reason: str = column(
         TEXT,
-        "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `no-label`, `no-score`.",
+        "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `corrected` (a listener "
+        "said so in the corrections), `no-label`, `no-score`.",
         example="high-loss",
     )
 
@@ -320,8 +329,12 @@ class Song:
     NAME: ClassVar[str] = "songs"
 
     track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
-    label: str = column(TEXT, "Most probable emotion of the track.", example="Q1")
-    confidence: float = column(REAL, "Probability of `label`; calibrated if models are cross-fitted.", example=0.875)
+    label: str = column(
+        TEXT, "The track's emotion: the most probable one, or the one that a human locked.", example="Q1"
+    )
+    confidence: float = column(
+        REAL, "Probability of `label`, calibrated if models are cross-fitted; 1 where a human locked it.", example=0.875
+    )
     probabilities: list[float] = column(
         REALS, "Probability by class, likewise.", example=[0.875, 0.0625, 0.03125, 0.03125]
     )
@@ -369,6 +382,14 @@ class Song:
         "the song.",
         nullable=True,
         example=False,
+    )
+    label_source: str | None = column(
+        TEXT,
+        "`human` where the catalog locks the track's label: that is the `label`, its confidence is 1, and it never "
+        "abstains; `probabilities` say what the models think all the same. `model` elsewhere. Null where schema "
+        "version 6 or earlier made the song.",
+        nullable=True,
+        example="model",
     )
 
 

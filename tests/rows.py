@@ -18,6 +18,7 @@ _TRACK = Catalog(
     locked=False,
     part=0,
     source_fingerprint=None,
+    corrections=None,
 )
 _LEDGER_ROW = Ledger(
     track_id="t",
@@ -48,6 +49,7 @@ _SONG = Song(
     timeline_label="Q1",
     familiarity=0.75,
     unlike=False,
+    label_source="model",
 )
 
 

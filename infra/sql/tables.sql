@@ -1,4 +1,4 @@
--- Generated from schemas/tables.py by `make docs`; schema version 6.
+-- Generated from schemas/tables.py by `make docs`; schema version 7.
 -- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them with what is
 -- published, but for segments, features and embeddings, which are large. To load one of those, take its files from
 -- `select path from files where table_name = 'segments'` in `sssl sql`:
@@ -16,6 +16,7 @@ CREATE TABLE IF NOT EXISTS sssl.catalog (
   `locked` BOOL NOT NULL OPTIONS (description = "A human vouches for the label in every segment: never relabelled."),
   `part` INT64 NOT NULL OPTIONS (description = "Part (work unit) that holds the track in every table."),
   `source_fingerprint` STRING OPTIONS (description = "Identity of the file's content as its storage tells it (etag, or size and mtime); `missing` without a file, null where the storage does not tell: such a file counts as changed at every run."),
+  `corrections` ARRAY<STRUCT<`start_s` FLOAT64, `end_s` FLOAT64, `label` STRING>> OPTIONS (description = "What a listener said of passages, the newest last; without a start and an end, of the whole track, whose `label` it is then, and which is `locked`. Null where nobody said anything, or schema version 6 or earlier wrote the catalog."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track: what the user's catalog says, and its part, split and fold. Written by `segment`.");
@@ -92,7 +93,7 @@ CREATE TABLE IF NOT EXISTS sssl.labels (
   `label` STRING OPTIONS (description = "Most probable class of `target`; null where unlabelled."),
   `target` ARRAY<FLOAT64> OPTIONS (description = "Soft label by class that training learns; null where unlabelled."),
   `weight` FLOAT64 NOT NULL OPTIONS (description = "Weight in training; 0 for held-out, unlabelled and set-aside segments."),
-  `reason` STRING NOT NULL OPTIONS (description = "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `no-label`, `no-score`."),
+  `reason` STRING NOT NULL OPTIONS (description = "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `corrected` (a listener said so in the corrections), `no-label`, `no-score`."),
   PRIMARY KEY (`track_id`, `segment_index`, `round`) NOT ENFORCED
 )
 OPTIONS (description = "One row a segment and round: its label, its weight in the training, and why. Written by `relabel`.");
@@ -142,8 +143,8 @@ OPTIONS (description = "One row a round: what was split and learned, and whether
 
 CREATE TABLE IF NOT EXISTS sssl.songs (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
-  `label` STRING NOT NULL OPTIONS (description = "Most probable emotion of the track."),
-  `confidence` FLOAT64 NOT NULL OPTIONS (description = "Probability of `label`; calibrated if models are cross-fitted."),
+  `label` STRING NOT NULL OPTIONS (description = "The track's emotion: the most probable one, or the one that a human locked."),
+  `confidence` FLOAT64 NOT NULL OPTIONS (description = "Probability of `label`, calibrated if models are cross-fitted; 1 where a human locked it."),
   `probabilities` ARRAY<FLOAT64> OPTIONS (description = "Probability by class, likewise."),
   `abstained` BOOL NOT NULL OPTIONS (description = "Whether `confidence` is below the threshold (`summary.threshold` of the manifest), or the track is `unlike` anything labelled: look before you publish."),
   `segments` INT64 NOT NULL OPTIONS (description = "Scored segments behind the label."),
@@ -153,6 +154,7 @@ CREATE TABLE IF NOT EXISTS sssl.songs (
   `timeline_label` STRING OPTIONS (description = "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes by the sound of the track, too, and by how sure the posteriors are. Null where schema version 2 or earlier made the song."),
   `familiarity` FLOAT64 OPTIONS (description = "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null where the sound does not count, or schema version 3 or earlier made the song."),
   `unlike` BOOL OPTIONS (description = "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the manifest): whatever its confidence, nobody knows what it is worth, so the track abstains. Null where schema version 3 or earlier made the song."),
+  `label_source` STRING OPTIONS (description = "`human` where the catalog locks the track's label: that is the `label`, its confidence is 1, and it never abstains; `probabilities` say what the models think all the same. `model` elsewhere. Null where schema version 6 or earlier made the song."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track with segments: its emotion. Written by `songs`.");

@@ -23,7 +23,7 @@ from sssl.store.folder import Store
 from sssl.store.layout import counts_path
 from sssl.store.manifest import Manifest, PartFile, Receipt
 
-SEEN_BY_STAGES = ("track_id", "label", "split", "fold", "locked")
+SEEN_BY_STAGES = ("track_id", "label", "split", "fold", "locked", "corrections")
 """What of a track's row in the catalog the rows of later tables depend on."""
 _READERS = 32
 

@@ -220,7 +220,8 @@ class Job:
 
 def seen_by_stages(track: Catalog) -> tuple[Any, ...]:
     """Return what of a track's row in the catalog the rows of later tables depend on."""
-    return tuple(getattr(track, name) for name in SEEN_BY_STAGES)
+    values = (getattr(track, name) for name in SEEN_BY_STAGES)
+    return tuple(str(value) if isinstance(value, list) else value for value in values)  # so that it can be looked up
 
 
 @lru_cache(maxsize=2)

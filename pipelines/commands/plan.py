@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from rich.table import Table
 
+from pipelines.stages.corrections import find_corrections
 from pipelines.stages.previous import Previous
 from pipelines.stages.settings import Config as SegmentConfig
 from pipelines.terminal.console import printed
@@ -35,8 +36,9 @@ def main(argv: Sequence[str]) -> int:
         store, published = _published(config.output)
         settings = config.settings.in_folder(published)
         previous = Previous.of(store, published, settings.of_rows())
-        dealt = previous.dealt([*KNOWN, "label"])
-        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store), tell)
+        dealt = previous.dealt([*KNOWN, "label", "corrections"])
+        said = find_corrections(store, config.corrections)
+        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store), tell, said)
         if previous.refs:  # a first run decodes all there is
             tell_respelt(tracks, dealt.tracks, tell)
             tracks = with_fingerprints(tracks, dealt.tracks, tell)
@@ -59,14 +61,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
-    """Count the labelled tracks of a catalog that are new, gone, or have another label or file than before."""
-    columns = ("track_id", "label", "uri", "source_fingerprint")
+    """Count the labelled tracks of a catalog that are new, gone, or have another label, file or correction."""
+    columns = ("track_id", "label", "uri", "source_fingerprint", "corrections")
     now, then = (_rows(table.filter(table["label"].is_valid()), columns) for table in (tracks, before))
     return len({track_id for track_id, *_ in now ^ then})
 
 
 def _rows(table: pa.Table, columns: Sequence[str]) -> set[tuple[str, ...]]:
-    return set(zip(*(table[name].to_pylist() for name in columns), strict=True))
+    cells = (map(str, table[name].to_pylist()) for name in columns)  # text: corrections are lists
+    return set(zip(*cells, strict=True))
 
 
 def learning(changed: int) -> str:

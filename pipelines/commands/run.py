@@ -54,6 +54,9 @@ class Config:
     """Output folder; a local path or any fsspec URL."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
+    corrections: str | None = later(None, neutral=None)
+    """CSV of what listeners said of tracks and passages, as `sssl review` writes it; it counts more than `labels`.
+    Default: corrections.csv in the output folder, if there is one."""
     preset: PresetName = "guarded"
     """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
     segment: segment.Settings = field(default_factory=segment.Settings)
@@ -93,7 +96,9 @@ def run(context: Context, config: Config) -> Context:
     init = config.method.train.init
     named = init and model_id(train.read_weights(init))
     remarks: list[str] = []
-    context = segment.run(context, config.catalog, config.labels, config.segment, labels_suffice, remarks.append)
+    context = segment.run(
+        context, config.catalog, config.labels, config.segment, labels_suffice, remarks.append, config.corrections
+    )
     context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
     if may_learn:

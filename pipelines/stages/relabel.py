@@ -27,6 +27,8 @@ from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import console
 from schemas.records import dump
 from sssl.arrays import Floats, track_numbers
+from sssl.audio.mel import MelConfig
+from sssl.catalog.corrections import corrected_classes
 from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
@@ -96,7 +98,8 @@ def build(root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSpli
 def inherit_part(ref: PartRef, job: Job) -> Receipt:
     """Write the inherited labels of a part."""
     tracks = job.tracks(ref)
-    labels = inherit(job.read(ref, "segments", _KEY), tracks, job.classes)
+    corrected = _corrected(ref, job)
+    labels = inherit(job.read(ref, "segments", _KEY), tracks, job.classes, corrected)
     return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
@@ -135,9 +138,10 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evid
     """Write the labels of a part under a fitted split."""
     tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
     assert round is not None
-    segments = Segments.of(scores, tracks, job.classes, _sound(ref, job, evidence.tracks))
+    corrected = _corrected(ref, job)
+    segments = Segments.of(scores, tracks, job.classes, _sound(ref, job, evidence.tracks), corrected)
     loss, consistency = evidence.losses(segments)
-    labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings)
+    labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings, corrected)
     return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
@@ -177,7 +181,16 @@ def _is_asked(settings: RelabelConfig) -> bool:
 def _segments(ref: PartRef, job: Job, model: TrackModel | None = None) -> Segments:
     """Read the scored segments of a part, with their sound if a model asks for it."""
     scores = job.read(ref, "scores", ["track_id", "probabilities", "loss"])
-    return Segments.of(scores, job.tracks(ref), job.classes, _sound(ref, job, model))
+    return Segments.of(scores, job.tracks(ref), job.classes, _sound(ref, job, model), _corrected(ref, job))
+
+
+def _corrected(ref: PartRef, job: Job) -> NDArray[np.int64] | None:
+    """Return what listeners said of a part's segments [N], None where they said nothing."""
+    tracks = [track for track in job.tracks(ref) if track.corrections]
+    if not tracks:
+        return None
+    segment_s = job.input("segments").settings(MelConfig, "cut").segment_s
+    return corrected_classes(job.read(ref, "segments", ["track_id", "start_s"]), segment_s, tracks, job.classes)
 
 
 def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:

@@ -29,6 +29,7 @@ from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.errors import HandedOver
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.corrections import find_corrections, tell_corrections
 from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.stages.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.stages.settings import Config as Config
@@ -210,11 +211,13 @@ def run(
     settings: Settings,
     check: Callable[[pa.Table], None] = lambda _: None,
     remark: Callable[[str], None] = lambda _: None,
+    corrections: str | None = None,
 ) -> Context:
     """Run the stage on a catalog, on top of what is published, and return the context with its tables.
 
     `check` raises what later stages would have against the catalog, before anything is decoded. `remark` gets what
-    is said of the catalog, such as what a folder has besides tracks, to say it again at the end.
+    is said of the catalog, such as what a folder has besides tracks, to say it again at the end. Where no `corrections`
+    are given, those in the output folder count.
 
     Raises:
         CatalogError: the catalog cannot be used.
@@ -227,11 +230,14 @@ def run(
 
     def read(dealt: Dealt) -> pa.Table:
         gone = taken_down(context.store)
-        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, tell)
+        said = find_corrections(context.store, corrections)
+        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, tell, said)
         check(tracks)
         return tracks
 
-    return run_on(context, read, settings)
+    context = run_on(context, read, settings)
+    tell_corrections(context.store, context.snapshot, tell)
+    return context
 
 
 def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settings) -> Context:
@@ -320,6 +326,8 @@ def _cut_or_failed(track: Catalog, result: CutTrack | Failure) -> CutTrack:
 main = StageCommand(
     "segment",
     Config,
-    lambda context, config: run(context, config.catalog, config.labels, config.settings),
+    lambda context, config: run(
+        context, config.catalog, config.labels, config.settings, corrections=config.corrections
+    ),
     creates=True,
 ).main

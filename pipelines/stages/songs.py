@@ -150,6 +150,7 @@ def write_songs(
             by_id[track_id].split,
             by_id[track_id].fold,
             own.embedding,
+            by_id[track_id].label if by_id[track_id].locked else None,
         )
         for track_id, own in scored.items()
     ]

@@ -14,6 +14,7 @@ labelled track are opened.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
@@ -29,7 +30,7 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import KEPT_FROM, Manifest, PartFile
 
-_LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part")
+_LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part", "corrections")
 """What of a labelled track's row in the catalog anything that is learned depends on."""
 _WHOLE = ("catalog", "models", "rounds")
 """Tables without a file a part."""
@@ -110,6 +111,9 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
 @lru_cache(maxsize=8)
 def _labelled(store: Store, catalog: str) -> pa.Table:
     rows = read_labelled(store, read_manifest(store, catalog)).select(_LEARNED_BY)
+    said = rows["corrections"].to_pylist()
+    as_text = pa.array([None if own is None else json.dumps(own) for own in said], pa.string())
+    rows = rows.set_column(rows.schema.get_field_index("corrections"), "corrections", as_text)
     return rows.sort_by([("part", "ascending"), ("track_id", "ascending")])
 
 

@@ -22,6 +22,7 @@ from schemas import Catalog, arrow_schema, conform, version_of
 from schemas.records import dump
 from schemas.summaries import CatalogSummary
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
+from sssl.catalog.corrections import count_corrections, is_corrections, newest, read_corrections, with_corrections
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
 from sssl.catalog.tables import COLUMNS, is_table, read_columns
@@ -50,24 +51,26 @@ def read_catalog(
     before: Dealt = _NOTHING_DEALT,
     leave_out: Container[str] = frozenset(),
     tell: Tell = LOGGER.warning,
+    corrections: str | None = None,
 ) -> pa.Table:
     """Read a CSV, a Parquet file, a folder or a glob of audio as a catalog, sorted by part and id.
 
     Args:
         catalog: path or fsspec URL of a table with `track_id` and `uri` (and optional `label`, `split`, `group_id`,
             `expected_s`, `locked`), or a folder or glob of audio files, whose ids are their paths below the folder.
-        labels: CSV with `track_id` and any of the optional columns, joined by id.
+        labels: CSV with `track_id` and any of the optional columns, joined by id; or one of corrections.
         config: how to read and deal.
         before: what an earlier run dealt, whose places are kept.
         leave_out: SHA-256 of ids that must not come back.
         tell: is told, in a sentence, what a folder has besides tracks, which labels fit none, and whose storage
             gives no answer.
+        corrections: CSV of what listeners said, which counts more than `labels`: see `sssl.catalog.corrections`.
 
     Raises:
         CatalogError: a column is missing, an id is doubled, a class is unknown, a file is not one that a catalog may
             name, or there is no track at all.
     """
-    tracks = deal(read_tracks(catalog, labels, config, leave_out, tell), config, before)
+    tracks = deal(read_tracks(catalog, labels, config, leave_out, tell, corrections), config, before)
     tell_respelt(tracks, before.tracks, tell)
     return with_fingerprints(tracks, before.tracks, tell)
 
@@ -78,6 +81,7 @@ def read_tracks(
     config: CatalogConfig,
     leave_out: Container[str] = frozenset(),
     tell: Tell = LOGGER.warning,
+    corrections: str | None = None,
 ) -> pa.Table:
     """Read a catalog as `read_catalog` does, without asking the storage for any file; nothing is dealt yet.
 
@@ -85,7 +89,8 @@ def read_tracks(
         CatalogError: as there.
     """
     table = _read_music(catalog, COLUMNS, tell)
-    if labels is not None:
+    said = [url for url in (labels, corrections) if url is not None and (url == corrections or is_corrections(url))]
+    if labels is not None and labels not in said:
         table = _join_labels(table, read_columns(labels, ["track_id"], _OF_LABELS, tell), without_secrets(labels), tell)
     shown = without_secrets(catalog)
     _check_values(table, shown, "label", config.classes, "give the class set by --classes")
@@ -98,7 +103,8 @@ def read_tracks(
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{shown}: every track was taken down")
-    return tracks
+    given = newest(one for url in dict.fromkeys(said) for one in read_corrections(url, config.classes, tell))
+    return with_corrections(tracks, given, tell) if given else tracks
 
 
 def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None) -> Manifest:
@@ -134,6 +140,7 @@ def _write_files(store: Store, generation: str, tracks: pa.Table) -> dict[int, P
 
 
 def _summary(tracks: pa.Table, config: CatalogConfig, cpu_s: float | None) -> CatalogSummary:
+    corrected_tracks, corrected_passages = count_corrections(tracks)
     return CatalogSummary(
         cpu_s=cpu_s,
         parts=_parts(tracks),
@@ -141,6 +148,8 @@ def _summary(tracks: pa.Table, config: CatalogConfig, cpu_s: float | None) -> Ca
         classes=config.classes,
         folds=config.folds,
         labelled=class_counts(tracks),
+        corrected_tracks=corrected_tracks,
+        corrected_passages=corrected_passages,
     )
 
 
@@ -207,7 +216,10 @@ def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
 
 def _records(tracks: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE // 16):
-        yield from batch.to_pylist()
+        for record in batch.to_pylist():
+            if record["corrections"] is None:
+                del record["corrections"]  # so that a catalog without any has the name that it always had
+            yield record
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[str]:
@@ -244,7 +256,7 @@ def read_unlabelled(catalog: str) -> list[Catalog]:
 
 def new_track(track_id: str, uri: str) -> Catalog:
     """Return the row of a track that is in no catalog of ours."""
-    return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None)
+    return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None, None)
 
 
 def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
@@ -398,6 +410,7 @@ def _typed(table: pa.Table) -> pa.Table:
         "fold": zeros,
         "part": zeros,
         "source_fingerprint": nothing,
+        "corrections": pa.nulls(count, arrow_schema(Catalog).field("corrections").type),
     }
     optional = {"label": nothing, "split": nothing, "expected_s": pa.nulls(count, pa.float32())}
     return pa.table(optional | given | made, schema=arrow_schema(Catalog))

@@ -51,14 +51,25 @@ class Segments:
     sound: Floats | None  # [N, M], what the track model goes by
 
     @classmethod
-    def of(cls, scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], sound: Floats | None) -> Segments:
-        """Take what is needed from the scores and the tracks of a part."""
+    def of(
+        cls,
+        scores: pa.Table,
+        tracks: Sequence[Catalog],
+        classes: Sequence[str],
+        sound: Floats | None,
+        corrected: NDArray[np.int64] | None = None,
+    ) -> Segments:
+        """Take what is needed from the scores and the tracks of a part. What a listener said of a segment (`corrected`
+        [N], -1 where nothing) is known, so evidence is not fitted to it."""
+        fitted = inherited_indices(scores, fitted_to(tracks), classes) >= 0
+        if corrected is not None:
+            fitted &= corrected < 0
         return cls(
             posteriors(scores, len(classes)),
             column(scores, "loss"),
             inherited_indices(scores, tracks, classes),
             track_numbers(scores),
-            inherited_indices(scores, fitted_to(tracks), classes) >= 0,
+            fitted,
             sound,
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
@@ -21,6 +22,7 @@ from sssl.labels import mixture as mix
 from sssl.labels.calibration import sharpen
 from sssl.labels.evidence import Evidence, EvidenceConfig, Segments
 
+Indices = NDArray[np.int64]
 _EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
 
 
@@ -126,20 +128,24 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bo
     return Split(config.axis, common, tuple(by_class))
 
 
-def inherit(segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> pa.Table:
-    """Give each segment its track's label: the labels of round 0."""
+def inherit(
+    segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], corrected: Indices | None = None
+) -> pa.Table:
+    """Give each segment its track's label, or the one that a listener gave it (`corrected` [N], -1 where none did): the
+    labels of round 0."""
     by_id = {track.track_id: track for track in tracks}
     rows = [by_id[track_id] for track_id in segments["track_id"].to_pylist()]
     inherited = inherited_indices(segments, tracks, classes)
     unlabelled = inherited < 0
     locked = np.array([row.locked for row in rows], dtype=bool) & ~unlabelled
-    partition = np.select([unlabelled, locked], ["unlabelled", "locked"], "confident")
-    reason = np.select([unlabelled, locked], ["no-label", "locked"], "inherited")
+    said = np.full(len(rows), -1) if corrected is None else corrected
+    is_corrected = said >= 0
+    partition = np.select([is_corrected | locked, unlabelled], ["locked", "unlabelled"], "confident")
+    reason = np.select([is_corrected, locked, unlabelled], ["corrected", "locked", "no-label"], "inherited")
+    target = _one_hot(np.where(is_corrected, said, inherited), len(classes))
     weight = np.array([float(row.split == "train") for row in rows], dtype=np.float64)
     nan = np.full(len(rows), np.nan)
-    return _labels_table(
-        segments, 0, classes, inherited, nan, nan, nan, partition, _one_hot(inherited, len(classes)), weight, reason
-    )
+    return _labels_table(segments, 0, classes, inherited, nan, nan, nan, partition, target, weight, reason)
 
 
 def relabel(
@@ -151,24 +157,28 @@ def relabel(
     round: int,
     split: Split,
     config: RelabelConfig,
+    corrected: Indices | None = None,
 ) -> pa.Table:
-    """Apply a split to the scored segments of a part, given the loss [N] that each is split by and its consistency [N];
-    rows stay aligned with the scores (and so with the segments)."""
-    base = inherit(scores, tracks, classes)
+    """Apply a split to the scored segments of a part, given the loss [N] that each is split by, its consistency [N] and
+    what a listener said of it, as in `inherit`; rows stay aligned with the scores (and so with the segments)."""
+    base = inherit(scores, tracks, classes, corrected)
     inherited = class_indices(base["inherited_label"], classes)
     posterior = posteriors(scores, len(classes))
-    unlabelled, locked = inherited < 0, np.array(base["partition"]) == "locked"
+    locked = np.array(base["partition"]) == "locked"
+    unlabelled = (inherited < 0) & ~locked
     unscored = ~np.isfinite(loss) & ~unlabelled
     clean, noisy, capped = _apply(split, inherited, loss, config.tau)
     noisy &= ~locked & ~unlabelled & ~unscored
 
     # A capped segment keeps its label: blended by its clean probability it would follow the model after all.
     target = _targets(inherited, posterior, clean, noisy, locked | unscored | capped, config.temperature)
+    target[locked] = _one_hot(class_indices(base["label"], classes), len(classes))[locked]
     partition = np.select([unlabelled, locked, noisy], ["unlabelled", "locked", "noisy"], "confident")
     kept = np.where(capped, "cap", "low-loss")
     if split.common.noisy is None:
         kept = np.full(len(loss), "no-split")
-    reason = np.select([unlabelled, locked, unscored, noisy], ["no-label", "locked", "no-score", "high-loss"], kept)
+    of_base = np.array(base["reason"])
+    reason = np.select([unlabelled | locked, unscored, noisy], [of_base, "no-score", "high-loss"], kept)
     weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
     return _labels_table(scores, round, classes, inherited, loss, consistency, clean, partition, target, weight, reason)
 
@@ -180,6 +190,7 @@ def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Seque
     by_class: Pairs = {}
     moved: Pairs = {}
     columns = ("track_id", "partition", "inherited_label", "label")
+    corrected = pc.sum(pc.equal(labels["reason"], "corrected")).as_py() or 0
     for track_id, partition, inherited, label in zip(*(labels[c].to_pylist() for c in columns), strict=True):
         if partition in ("unlabelled", "locked"):
             partitions[partition] += 1
@@ -194,6 +205,7 @@ def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Seque
         relabelled=partitions["confident"] + partitions["noisy"] - stayed,
         by_class=by_class,
         moved=moved,
+        corrected=corrected,
         **partitions,
     )
 
@@ -295,7 +307,7 @@ def _labels_table(
     reason: NDArray[np.str_],
 ) -> pa.Table:
     names = np.array([*classes, None], dtype=object)
-    unlabelled = inherited < 0
+    unlabelled = np.asarray(np.isnan(target).any(axis=1))
     label = np.where(unlabelled, len(classes), np.argmax(np.nan_to_num(target), axis=1))
     return pa.table(
         {

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.summaries import CatalogSummary
-from sssl.arrays import track_numbers
+from sssl.arrays import class_indices, track_numbers
 from sssl.catalog.read import read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 from sssl.store.tensors import log_mels
+
+_OF_LABELS = ["track_id", "inherited_label", "partition", "label", "target", "weight"]
 
 
 class Examples(NamedTuple):
@@ -119,7 +124,7 @@ class Corpus:
         return bool((weight.to_numpy() > 0).any())
 
     def _read(self, part: int) -> Examples:
-        labels = self.store.read_part(self.labels.files[part], ["track_id", "target", "weight", "partition"])
+        labels = self.store.read_part(self.labels.files[part], _OF_LABELS)
         features = self.store.read_part(self.features.files[part], ["track_id", "log_mel"])
         if not features["track_id"].equals(labels["track_id"]):
             raise ValueError(f"part {part}: rows of {self.labels.ref} are not aligned with {self.features.ref}")
@@ -127,15 +132,25 @@ class Corpus:
         weight = labels["weight"].to_numpy()
         used = np.flatnonzero(weight > 0)
         labels = labels.take(used)
-        classes = len(self.catalog.about(CatalogSummary).classes)
+        names = self.catalog.about(CatalogSummary).classes
         return Examples(
             log_mel=torch.from_numpy(log_mels(features)[used]),
-            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, classes),
+            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, len(names)),
             weight=torch.from_numpy(weight[used].copy()),
             noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),
             fold=torch.tensor([folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64),
-            track=torch.from_numpy(track_numbers(labels)) + (part << 32),
+            track=torch.from_numpy(track_numbers(labels) + (_corrected_to(labels, names) << 24)) + (part << 32),
         )
+
+
+def _corrected_to(labels: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return for each row [N] 0, or 1 + the class that a listener gave it in the place of the track's: such rows share
+    bags with their like only, as if they were a track of their own."""
+    said = class_indices(labels["label"], classes)
+    is_another = (said != class_indices(labels["inherited_label"], classes)) & pc.equal(
+        labels["partition"], "locked"
+    ).to_numpy()
+    return np.where(is_another, said + 1, 0)
 
 
 def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -17,6 +17,9 @@ from sssl.songs.classifier import SongModel
 from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import Floats, statistics
+
+_MODEL, _HUMAN = "model", "human"
+"""Whose label a song has."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +42,39 @@ class SongMaker:
         split: str | None = None,
         fold: int | None = None,
         embedding: Floats | None = None,
+        locked_label: str | None = None,
     ) -> Song:
         """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K], starts [N] and,
         where there is a front-end, embeddings [N, D].
 
-        Its split and fold say which classifier may label it; new music has none.
+        Its split and fold say which classifier may label it; new music has none. A label that a human locked is the
+        song's, whatever the models think.
         """
         classifier, features = self.model.classifier_for(split, fold), statistics(posterior, sound)[None]
         own = None if embedding is None else mean_embedding(embedding)[None]
         (probabilities,) = classifier.probabilities(features, own)
         peak = int(probabilities.argmax())
         familiarity = classifier.familiarity(features)
+        unlike = self._is_unlike(familiarity)
         entries = timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments)
-        return Song(
+        song = Song(
             track_id=track_id,
             label=self.classes[peak],
             confidence=float(probabilities[peak]),
             probabilities=probabilities.tolist(),
-            abstained=self._is_unlike(familiarity) or self.model.threshold.abstains(float(probabilities[peak])),
+            abstained=unlike or self.model.threshold.abstains(float(probabilities[peak])),
             segments=len(posterior),
             timeline=entries,
             round=self.round,
             model_id=self.model_id,
             timeline_label=longest_label(entries),
             familiarity=None if familiarity is None else float(familiarity[0]),
-            unlike=self._is_unlike(familiarity),
+            unlike=unlike,
+            label_source=_MODEL,
         )
+        if locked_label is None:
+            return song
+        return replace(song, label=locked_label, confidence=1.0, abstained=False, label_source=_HUMAN)
 
     def _is_unlike(self, familiarity: Floats | None) -> bool:
         below = self.model.unlike_below
@@ -73,13 +83,24 @@ class SongMaker:
 
 def summarize_songs(songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> SongsSummary:
     """Sum up the songs of a part, and how their labels compare with those of labelled tracks."""
-    guesses = dict(zip(songs["track_id"].to_pylist(), songs["label"].to_pylist(), strict=True))
+    guesses = dict(zip(songs["track_id"].to_pylist(), _guesses(songs, classes), strict=True))
     return SongsSummary(
         classes=tuple(classes),
         tracks=len(songs),
         abstained=pc.sum(songs["abstained"]).as_py() or 0,
         confusions=confusions_of(tracks, guesses),
     )
+
+
+def _guesses(songs: pa.Table, classes: Sequence[str]) -> list[str]:
+    """Return what models take each song for. Where its label is a human's, that says nothing of how good they are."""
+    if "label_source" not in songs.column_names:  # of an earlier schema version
+        return list(songs["label"].to_pylist())
+    columns = (songs[name].to_pylist() for name in ("label", "label_source", "probabilities"))
+    return [
+        classes[int(np.argmax(probabilities))] if source == _HUMAN else label
+        for label, source, probabilities in zip(*columns, strict=True)
+    ]
 
 
 def timeline(

@@ -140,7 +140,19 @@ def make(root, tracks, encoding, labelled, log_mel_of):
     config = CatalogConfig(tracks_per_part=TRACKS_A_PART, test_share=0.0)
     split = "train" if labelled else None
     rows = [
-        Catalog(f"t{n:07d}", "/nowhere", class_of(n) if labelled else None, split, f"t{n:07d}", 0, None, False, 0, None)
+        Catalog(
+            f"t{n:07d}",
+            "/nowhere",
+            class_of(n) if labelled else None,
+            split,
+            f"t{n:07d}",
+            0,
+            None,
+            False,
+            0,
+            None,
+            None,
+        )
         for n in range(tracks)
     ]
     catalog = commit_catalog(store, deal(to_arrow(Catalog, rows), config, Dealt()), config)

@@ -148,3 +148,41 @@ def test_inherited_labels_are_the_tracks_labels():
     assert labels["label"].tolist()[:2] == ["Q3", "Q3"]
     assert labels["weight"].tolist() == [1.0, 1.0, 0.0, 0.0]
     assert labels["partition"].tolist() == ["confident", "confident", "unlabelled", "confident"]
+
+
+def test_corrected_segments_take_the_listener_s_label_and_the_others_of_their_track_stay_free():
+    tracks = [track("a", "Q1"), track("b", "Q1")]
+    corrected = np.full(1010, -1)
+    corrected[[0, 999, 1000]] = [2, 0, 3]  # a right segment, a wrong one and one of another track
+    by_track = {"a": probabilities(700, 300), "b": [0.01] * 10}
+    scores = make_scores(by_track, tracks)
+    segments = Segments.of(scores, tracks, CLASSES, None, corrected)
+    loss, consistency = Evidence().losses(segments)
+    split = fit_split(loss_histograms(loss, segments, GUARDED.axis), GUARDED)
+    labels = relabel(scores, loss, consistency, tracks, CLASSES, 1, split, GUARDED, corrected).to_pandas()
+    said = labels.iloc[[0, 999, 1000]]
+    assert list(said["label"]) == ["Q3", "Q1", "Q4"]
+    assert np.stack(said["target"]).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+    assert set(said["partition"]) == {"locked"}
+    assert set(said["reason"]) == {"corrected"}
+    assert set(said["inherited_label"]) == {"Q1"}
+    assert (said["weight"] == 1).all()
+    rest = labels.drop(index=said.index)
+    assert set(rest["partition"]) == {"confident", "noisy"}
+    assert (rest[rest["track_id"] == "b"]["partition"] == "noisy").all()
+
+
+def test_evidence_is_not_fitted_to_corrected_segments():
+    tracks = [track("a", "Q1")]
+    scores = make_scores({"a": [0.9, 0.9, 0.1]}, tracks)
+    fitted = Segments.of(scores, tracks, CLASSES, None, np.array([-1, 0, 1])).fitted
+    assert fitted.tolist() == [True, False, False]
+
+
+def test_a_corrected_passage_of_an_unlabelled_or_held_out_track_is_labelled_and_carries_no_weight():
+    tracks = [track("u", None), track("t", "Q1", split="test")]
+    segments = pa.table({"track_id": ["u", "u", "t"], "segment_index": pa.array([0, 1, 0], pa.int32())})
+    labels = inherit(segments, tracks, CLASSES, np.array([3, -1, 1])).to_pydict()
+    assert labels["label"] == ["Q4", None, "Q2"]
+    assert labels["reason"] == ["corrected", "no-label", "corrected"]
+    assert labels["weight"] == [0, 0, 0]
