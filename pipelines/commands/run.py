@@ -55,7 +55,7 @@ class Config:
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     corrections: str | None = later(None, neutral=None)
-    """CSV of what listeners said of tracks and passages, as `sssl review` writes it; it counts more than `labels`.
+    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than `labels`.
     Default: corrections.csv in the output folder, if there is one."""
     preset: PresetName = "guarded"
     """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""

@@ -74,7 +74,7 @@ class Config:
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     corrections: str | None = None
-    """CSV of what listeners said of tracks and passages, as `sssl review` writes it; it counts more than `labels`.
+    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than `labels`.
     Default: corrections.csv in the output folder, if there is one."""
     settings: Settings = field(default_factory=Settings)
 
