@@ -21,6 +21,11 @@ resource "google_logging_metric" "error_ratio" {
 }
 
 locals {
+  # The number at the end of a machine's name is that of its vCPUs. A scoring job has workers of both kinds.
+  cpu_vcpus     = tonumber(regex("[0-9]+$", var.worker_machine))
+  gpu_vcpus     = var.gpu == null ? 0 : tonumber(regex("[0-9]+$", var.gpu.machine))
+  planned_vcpus = max(var.max_workers * local.cpu_vcpus, var.max_gpu_workers * max(local.cpu_vcpus, local.gpu_vcpus))
+
   alerts = {
     error_ratio = {
       name      = "Too many tracks failed"
@@ -47,8 +52,8 @@ locals {
       name      = "Dataflow uses more workers than planned"
       filter    = "metric.type=\"dataflow.googleapis.com/job/current_num_vcpus\" AND resource.type=\"dataflow_job\""
       aligner   = "ALIGN_MAX"
-      threshold = var.max_workers * 8
-      help      = "More vCPUs at once than the largest allowed number of workers should have: look for jobs that the schedule did not start."
+      threshold = local.planned_vcpus
+      help      = "More vCPUs at once than the largest allowed number of workers has: look for jobs that the schedule did not start."
     }
   }
 }
@@ -78,6 +83,33 @@ resource "google_monitoring_alert_policy" "this" {
 
   documentation {
     content   = each.value.help
+    mime_type = "text/markdown"
+  }
+}
+
+# Absence is looked for in at most 23.5 hours; a success counts for the 2.5 hours that it is in, too: 26 hours.
+resource "google_monitoring_alert_policy" "freshness" {
+  display_name          = "SSSL: No night has succeeded for 26 hours"
+  combiner              = "OR"
+  enabled               = !var.paused
+  notification_channels = [google_monitoring_notification_channel.email.id]
+
+  conditions {
+    display_name = "No night has succeeded for 26 hours"
+
+    condition_absent {
+      filter   = "metric.type=\"workflows.googleapis.com/finished_execution_count\" AND resource.type=\"workflows.googleapis.com/Workflow\" AND metric.labels.status=\"SUCCEEDED\""
+      duration = "84600s"
+
+      aggregations {
+        alignment_period   = "9000s"
+        per_series_aligner = "ALIGN_SUM"
+      }
+    }
+  }
+
+  documentation {
+    content   = "Readers have labels of the day before yesterday. `gcloud workflows executions list sssl-nightly` says whether an execution is still at it, failed, or was never started."
     mime_type = "text/markdown"
   }
 }

@@ -116,6 +116,12 @@ variable "train_limit_s" {
   default     = 86400
 }
 
+variable "job_limit_s" {
+  description = "Longest time that a Dataflow job may take, in seconds; then Dataflow cancels it."
+  type        = number
+  default     = 86400
+}
+
 variable "keep_days" {
   description = "Days after which files of launches and temporary files are deleted."
   type        = number

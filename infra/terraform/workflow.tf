@@ -44,7 +44,10 @@ resource "google_cloud_run_v2_job_iam_member" "workflow" {
 locals {
   # Options of the pipeline itself: Flex Templates' environment has no field for some, and its disk size has been
   # taken for the launcher's alone.
-  pipeline_options = ["sdk_location=container"]
+  pipeline_options = [
+    "sdk_location=container",
+    "dataflow_service_options=max_workflow_runtime_walltime_seconds=${var.job_limit_s}",
+  ]
 
   environment = {
     serviceAccountEmail  = google_service_account.role["worker"].email
@@ -153,6 +156,13 @@ resource "google_cloud_scheduler_job" "nightly" {
   schedule  = var.schedule
   time_zone = var.time_zone
   paused    = var.paused
+
+  # An execution that is started twice finds that it is not alone, and ends.
+  retry_config {
+    retry_count          = 3
+    min_backoff_duration = "60s"
+    max_backoff_duration = "600s"
+  }
 
   http_target {
     http_method = "POST"

@@ -78,6 +78,29 @@ run "with_images" {
   }
 }
 
+run "what_is_watched" {
+  command = apply
+
+  variables {
+    images = "abc1234"
+  }
+
+  assert {
+    condition     = local.planned_vcpus == 200
+    error_message = "The plan is 50 workers of 4 vCPUs."
+  }
+
+  assert {
+    condition     = google_cloud_scheduler_job.nightly[0].retry_config[0].retry_count == 3
+    error_message = "A night is not lost because one call was."
+  }
+
+  assert {
+    condition     = contains(jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.additionalPipelineOptions, "dataflow_service_options=max_workflow_runtime_walltime_seconds=86400")
+    error_message = "A job cannot run for ever."
+  }
+}
+
 run "without_gpus" {
   command = apply
 

@@ -187,9 +187,9 @@ def test_each_pipeline_becomes_the_batch_job_that_is_written_down(command, finis
 
 def test_beam_knows_every_option_that_terraform_adds_to_a_job():
     text = TERRAFORM.read_text()
-    added = re.findall(r'"((?:sdk|disk|number)_\w+=[^"]+)"', re.sub(r"\$\{[^}]+\}", "50", text))
+    added = re.findall(r'"((?:sdk|disk|number|dataflow)_\w+=[^"]+)"', re.sub(r"\$\{[^}]+\}", "50", text))
     assert {option.partition("=")[0] for option in added} == {
-        "sdk_location", "disk_size_gb", "number_of_worker_harness_threads",
+        "sdk_location", "disk_size_gb", "number_of_worker_harness_threads", "dataflow_service_options",
     }  # fmt: skip
     beam_options([f"--{option}" for option in added])
 
