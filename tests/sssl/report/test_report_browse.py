@@ -6,6 +6,7 @@ import pytest
 from reports import CLASSES, SCRIPT, Page, make_folder, query, read, text_of
 
 from sssl.report.browse import changes, groups, plane, songs
+from sssl.report.page import render
 from sssl.report.source import Source
 
 PARTS = songs.STRIP_PARTS
@@ -149,3 +150,22 @@ def test_a_song_lies_in_the_plane_where_its_probabilities_pull_it(finished):
 def test_classes_without_a_place_in_the_plane_are_not_drawn_in_it(report_folder, report_html):
     assert plane.context(Source.of(*report_folder)) is None
     assert "plane of valence" not in text_of(report_html)
+
+
+def test_songs_that_changed_are_counted_listed_and_marked(report_folder, monkeypatch):
+    source = Source.of(*report_folder)
+    monkeypatch.setattr(changes, "published_before", lambda store: report_folder[1])
+    source.connection.execute(
+        f"create or replace view song_changes as select track_id, '{CLASSES[0]}' as label_before, label, "
+        "0.5::float as confidence_before, confidence, 'old' as model_before, model_id "
+        f"from songs where label <> '{CLASSES[0]}'"
+    )
+    changed = source.rows("select track_id, label from songs where label <> ? order by track_id", CLASSES[0])
+    html = render(source, None)
+    found = embedded(html)["songs"]
+    marked = [track for track, before in zip(found["track"], found["before"], strict=True) if before == 0]
+    assert marked == [row["track_id"] for row in changed]
+    assert f"{len(changed)} songs have another label than in the publication of" in text_of(html)
+    assert changes.context(source)["moves"] == [
+        {"label_before": CLASSES[0], "label": CLASSES[1], "songs": len(changed)}
+    ]
