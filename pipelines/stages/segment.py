@@ -21,6 +21,7 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from pipelines.beam.counters import count_part
 from pipelines.beam.earlier import Earlier
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
@@ -159,7 +160,7 @@ class CutPart(beam.DoFn):
 
     def _finish(self, started: _Started) -> Receipt:
         with self._blameless(started.part):
-            return self._write(started)
+            return count_part(self._write(started))
 
     def _write(self, started: _Started) -> Receipt:
         part, tracks, before, todo, results = started
