@@ -25,6 +25,10 @@ def labels(store):
     return {(row["round"], row["track_id"], row["segment_index"]): row for row in found}
 
 
+def decode_nothing(track, **_):
+    raise AssertionError(f"{track.track_id} is decoded again")
+
+
 def songs(store):
     return {row["track_id"]: row for row in query(store, "from songs")}
 
@@ -84,3 +88,38 @@ def test_corrections_are_counted_in_the_catalog_and_in_the_labels(corrected):
     assert (summary["corrected_tracks"], summary["corrected_passages"]) == (1, len(said) + 1)
     of_new = len([key for key in labels(store) if key[0] == 0 and key[1] == "new"])
     assert store.latest().get("labels", 0).summary["corrected"] == len(said) + of_new
+
+
+def test_the_next_run_learns_from_corrections_and_decodes_nothing(corrected, catalog, capsys, monkeypatch):
+    store, said, (before, _) = corrected
+    ledger = store.latest().get("ledger").files
+    monkeypatch.setattr("pipelines.stages.segment.cut_track", decode_nothing)
+    assert run(catalog, store) == 0
+    out = " ".join("".join(capsys.readouterr()).split())
+    assert "new, gone or changed since the published model learned" in out
+    assert f"labels that a listener corrected or confirmed: of 1 track and of {len(said) + 1} passages" in out
+    assert "1 corrected passage without effect" in out
+    assert "Q1_1 (300-303 s)" in out
+    assert "1 correction left out, no such track in the catalog: nobody" in out
+    assert {part: file.sha256 for part, file in store.latest().get("ledger").files.items()} == {
+        part: file.sha256 for part, file in ledger.items()
+    }
+    now = labels(store)
+    of_round_0 = {key[1:] for key in now if not key[0] and now[key] != before[key] and key[1] != "new"}
+    assert of_round_0 == set(said)
+    assert all(now[0, *segment]["weight"] == 1 for segment in said)
+    for (_, *segment), row in now.items():
+        if tuple(segment) in said:
+            assert (row["label"], row["reason"]) == (said[tuple(segment)], "corrected")
+        elif row["label"] != now[0, *segment]["label"]:
+            assert row["reason"] in ("high-loss", "low-loss")
+
+
+def test_a_plan_knows_that_corrections_changed_labelled_tracks(corrected, catalog, tmp_path, capsys):
+    store, _, _ = corrected
+    (tmp_path / "none.csv").write_text("track_id,start_s,end_s,label\n")
+    flags = ["--catalog", catalog, "--output", store.root, "--tracks-per-part", "2", "--folds", "3"]
+    assert main(["plan", *flags]) == 0
+    assert "no labelled track changed" in capsys.readouterr().out
+    assert main(["plan", *flags, "--corrections", str(tmp_path / "none.csv")]) == 0
+    assert "labelled tracks new, gone or changed" in capsys.readouterr().out
