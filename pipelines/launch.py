@@ -18,6 +18,7 @@ from docstring_parser import parse_from_object
 from google.cloud import secretmanager
 
 from pipelines import cli
+from pipelines.stages.settings_file import former_flags, is_in_file
 from pipelines.terminal.flags import complain, is_retired
 from sssl.config import require
 from sssl.errors import ConfigError
@@ -54,10 +55,12 @@ class Flag:
 
 
 def flags_of(config_class: Any) -> Iterator[Flag]:
-    """List the flags of a config, those of its nested configs in their places."""
-    types = get_type_hints(config_class)
+    """List the flags of a config, those of its nested configs in their places, without what is in a settings file."""
+    types, hints = get_type_hints(config_class), get_type_hints(config_class, include_extras=True)
     docs = {param.arg_name: param.description for param in parse_from_object(config_class).params}
     for field in fields(config_class):
+        if is_in_file(hints[field.name]):
+            continue
         if is_dataclass(types[field.name]):
             yield from flags_of(types[field.name])
         else:
@@ -67,14 +70,17 @@ def flags_of(config_class: Any) -> Iterator[Flag]:
 
 def command_line(stage: str, args: Sequence[str]) -> list[str]:
     """Sort a launcher's arguments into the command line of a stage."""
-    flags = {flag.parameter: flag for flag in flags_of(cli.module_of(stage).Config)}
+    config_class = cli.module_of(stage).Config
+    flags = {flag.parameter: flag for flag in flags_of(config_class)}
+    former = set(former_flags(config_class))
     ours: list[str] = []
     beams: list[str] = []
     for arg in args:
         name, _, value = arg.removeprefix("--").partition("=")
         flag = flags.get(name.replace("-", "_"))
         if flag is None:
-            (ours if is_retired(stage, f"--{name}") else beams).append(arg)
+            taken = is_retired(stage, f"--{name}") or f"--{name.replace('_', '-')}" in former
+            (ours if taken else beams).append(arg)
         else:
             ours += flag.words(value)
     return [stage, *ours, *(["--", *beams] if beams else [])]

@@ -88,7 +88,7 @@ for which the same file may succeed, `--retry failed` all failed ones. `sssl exp
 _MISSING_AUDIO = """## When missing audio is noticed
 
 A track that decodes to less than `expected_s` of the catalog is `truncated`, whatever its container. Without `expected_s`
-the container has to tell. A loss shorter than `--tolerance-s` is noticed only where the end is missing.
+the container has to tell. A loss shorter than `tolerance_s` is noticed only where the end is missing.
 
 | container | what tells | when nothing does |
 |---|---|---|

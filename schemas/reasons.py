@@ -120,14 +120,14 @@ _REASONS = [
         Status.PARTIAL,
         False,
         "Many samples lie at or beyond full scale: the waveform was cut off.",
-        "Deliver a cleaner master; `--on-clipped reject` leaves such tracks out.",
+        "Deliver a cleaner master; `--reject clipped` leaves such tracks out.",
     ),
     Reason(
         "dc-offset",
         Status.PARTIAL,
         False,
         "The waveform's mean is far from zero.",
-        "Remove the offset in the master; `--on-dc-offset reject` leaves such tracks out.",
+        "Remove the offset in the master; `--reject dc-offset` leaves such tracks out.",
     ),
     Reason(
         "decoder-killed",
@@ -149,14 +149,14 @@ _REASONS = [
         Status.FAILED,
         True,
         "Decoding took longer than its time limit.",
-        "Raise `--timeout-s` with `--retry retryable`, or transcode the file.",
+        "Raise `timeout_s` with `--retry retryable`, or transcode the file.",
     ),
     Reason(
         "decoder-memory",
         Status.FAILED,
         True,
         "Decoding needed more memory than its limit.",
-        "Raise `--memory-mb` with `--retry retryable`, or transcode the file.",
+        "Raise `memory_mb` with `--retry retryable`, or transcode the file.",
     ),
     Reason(
         "part-failed",

@@ -31,7 +31,7 @@ from sssl.store.verify import verify
 
 CODES = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EDQUOT, errno.EACCES)
 PARTS = ["--tracks-per-part", "4", "--folds", "2", "--max-error-ratio", "1", "--sound-version", "0"]
-FLAGS = [*PARTS, *TRAINING, "--rounds", "1", "--accept-all", "--min-separation", "None", "--min-agreement", "None"]
+FLAGS = [*PARTS, *TRAINING, "--rounds", "1"]
 FLAGS += ["--warmup-epochs", "1"]
 TAKEN_DOWN = "Q1_1"
 TURNS = ("run", "songs", "takedown", "delivery", "songs", "takedown", "delivery")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import psutil
@@ -24,9 +24,9 @@ from rich.table import Table
 
 from pipelines.commands.trials import BY_TRACK, LABELLED_PER_CLASS, Method, Took, Trial, try_stages
 from pipelines.stages import segment
-from pipelines.stages.command import preset_of
+from pipelines.stages.settings_file import IN_FILE, Source, parse_with_settings
 from pipelines.terminal.console import console, printed, silenced
-from pipelines.terminal.flags import complain, parse
+from pipelines.terminal.flags import complain
 from schemas import Catalog
 from schemas.records import dump
 from sssl.catalog.assign import Dealt, deal
@@ -48,7 +48,7 @@ from sssl.estimate import (
     Wanted,
     read_prices,
 )
-from sssl.presets import GUARDED, Preset, PresetName
+from sssl.presets import GUARDED, Preset
 from sssl.runtime.device import device
 from sssl.runtime.machine import cores
 from sssl.songs.settings import SongConfig
@@ -89,10 +89,9 @@ class Config:
     """Write all numbers to this file."""
     sample_seed: int = 0
     """Seed of the sample."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    source: Source = field(default_factory=Source)
     segment: segment.Settings = field(default_factory=segment.Settings)
-    method: Preset = GUARDED
+    method: Annotated[Preset, IN_FILE] = GUARDED
     songs: SongConfig = field(default_factory=SongConfig)
 
     def __post_init__(self) -> None:
@@ -287,8 +286,9 @@ def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> int:
-    name, preset = preset_of(argv)
-    config = parse(Config, argv, "estimate", preset=name, method=preset)
+    config = parse_with_settings(
+        Config, argv, "estimate", lambda given: {"segment": segment.Settings.of(given), "method": given.method}
+    )
     try:
         run(config)
     except ConfigError as error:

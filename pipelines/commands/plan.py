@@ -13,8 +13,10 @@ from rich.table import Table
 from pipelines.stages.corrections import find_corrections
 from pipelines.stages.previous import Previous
 from pipelines.stages.settings import Config as SegmentConfig
+from pipelines.stages.settings import Settings
+from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
-from pipelines.terminal.flags import complain, parse
+from pipelines.terminal.flags import complain
 from sssl.catalog.assign import FEWEST_OF_CLASS
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.plan import KNOWN, Cause
@@ -31,7 +33,7 @@ class Config(SegmentConfig):
 
 
 def main(argv: Sequence[str]) -> int:
-    config = parse(Config, argv, "plan")
+    config = parse_with_settings(Config, argv, "plan", lambda given: {"settings": Settings.of(given)})
     try:
         store, published = _published(config.output)
         settings = config.settings.in_folder(published)

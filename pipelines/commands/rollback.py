@@ -2,7 +2,7 @@
 
 sssl rollback --output OUTPUT --round R
 
-Nothing is deleted: `sssl run` with the flags of before finds the later rounds and publishes them again, `--rounds R`
+Nothing is deleted: `sssl run` with the settings of before finds the later rounds and publishes them again, `rounds = R`
 stays at R. A takedown deletes what is not published, the later rounds among it.
 """
 
@@ -59,7 +59,9 @@ def run(context: Context, config: Config) -> Context:
     earlier = songs.run(context.on(as_of(store, snapshot, round)), settings)
     store.publish(earlier.snapshot)
     report.again(earlier, config.truth)
-    console.print(f"round {round} is in use; `sssl run --rounds {round}` keeps it so", soft_wrap=True)
+    console.print(
+        f"round {round} is in use; `sssl run` with rounds = {round} in its settings keeps it so", soft_wrap=True
+    )
     return earlier
 
 

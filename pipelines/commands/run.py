@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.learning import LearnConfig, decide, published_method
 from pipelines.stages.previous import TABLES
+from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump, later
@@ -32,7 +34,7 @@ from sssl.labels.findings import Findings
 from sssl.metrics import quality
 from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
-from sssl.presets import GUARDED, Preset, PresetName
+from sssl.presets import GUARDED, Preset
 from sssl.report.page import figures
 from sssl.songs.changes import SongChanges, song_changes
 from sssl.songs.labeller import Recipe
@@ -57,11 +59,10 @@ class Config:
     corrections: str | None = later(None, neutral=None)
     """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than `labels`.
     Default: corrections.csv in the output folder, if there is one."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
+    source: Source = later(Source(), neutral=Source())
     segment: segment.Settings = field(default_factory=segment.Settings)
     embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())
-    method: Preset = GUARDED
+    method: Annotated[Preset, IN_FILE] = GUARDED
     policy: LearnConfig = later(LearnConfig(), neutral=LearnConfig())
     songs: SongConfig = field(default_factory=SongConfig)
     max_churn: float | None = later(None, neutral=None)
@@ -114,7 +115,8 @@ def run(context: Context, config: Config) -> Context:
     if not decision.learns:
         context, used_method = replace(context, keeps_learned=True), published_method(known)
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
-    params = dump(replace(config, output=store.root, mlflow_uri=None, method=method))
+    named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
+    params = dump(named_by) | {"preset": config.source.preset}
     if front_end:
         params["embed"] = front_end.described()
     key = digest_of([context.snapshot.get("catalog").ref, params])[:12]
@@ -237,4 +239,10 @@ def _song_metrics(snapshot: Snapshot) -> dict[str, float | None]:
     }
 
 
-main = StageCommand("run", Config, run, of_preset=lambda preset: {"method": preset}, creates=True).main
+main = StageCommand(
+    "run",
+    Config,
+    run,
+    of_settings=lambda given: {"segment": segment.Settings.of(given), "method": given.method},
+    creates=True,
+).main

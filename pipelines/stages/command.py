@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import ChurnExceeded, ErrorRatioExceeded, HandedOver, JobFailed
 from pipelines.stages.context import Context
+from pipelines.stages.settings_file import OfSettings, parse_with_settings
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, DeviceError, StoreError, TrainError
-from sssl.presets import PRESETS, Preset, PresetName
 from sssl.store.folder import Store
 from sssl.store.in_flight import land, launched, refuse_others
 from sssl.store.manifest import Snapshot
 from sssl.store.publications import last_known
-
-
-def preset_of(argv: Sequence[str]) -> tuple[PresetName, Preset]:
-    """Look up `--preset NAME` among the arguments; its values become the defaults of all other flags."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", choices=PRESETS, default="guarded")
-    name = parser.parse_known_args(list(argv))[0].preset
-    return name, PRESETS[name]
 
 
 @dataclass(frozen=True)
@@ -32,14 +23,14 @@ class StageCommand:
     """A command that works on the published tables of an output folder, which no other writes to at the same time.
 
     `config` declares its flags, `output` among them. `run` takes the parsed ones and returns what is to be published,
-    None if that stays as it is. `of_preset` says which of the flags' defaults come from the preset that `--preset`
-    names. One that `creates` starts a folder where there is none.
+    None if that stays as it is. `of_settings` says what of its config comes from the settings file, and from the preset
+    below it. One that `creates` starts a folder where there is none.
     """
 
     name: str
     config: type
     run: Callable[[Context, Any], Context | None]
-    of_preset: Callable[[Preset], dict[str, Any]] | None = None
+    of_settings: OfSettings | None = None
     creates: bool = False
     takes_beam_args: bool = True
     joins_job: bool = False
@@ -52,10 +43,9 @@ class StageCommand:
     def parse(self, argv: Sequence[str]) -> tuple[Any, list[str]]:
         """Parse flags into the config, and split off Beam's options."""
         flags, beam_args = split_beam_args(argv) if self.takes_beam_args else (list(argv), [])
-        if self.of_preset is None:
+        if self.of_settings is None:
             return parse(self.config, flags, self.name), beam_args
-        name, preset = preset_of(flags)
-        return parse(self.config, flags, self.name, preset=name, **self.of_preset(preset)), beam_args
+        return parse_with_settings(self.config, flags, self.name, self.of_settings), beam_args
 
     def execute(self, config: Any, beam_args: Sequence[str]) -> int:
         """Run on the published tables, publish what was made, and return the exit code."""

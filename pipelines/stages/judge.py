@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Annotated
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import console
 from schemas import Round, to_arrow
@@ -18,7 +20,6 @@ from schemas.summaries import LabelsSummary, ModelsSummary, RoundsSummary, Score
 from sssl.labels.acceptance import JudgeConfig, round_row, unsplit_row
 from sssl.labels.comparison import JudgedTracks, compare, compare_held_out, read_judged
 from sssl.labels.relabel import SplitSummary
-from sssl.presets import PresetName
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
 from sssl.store.rounds import has_nothing_to_split, in_use, last_accepted, read_rounds, verdict_of
@@ -32,9 +33,8 @@ class Config:
     """Output folder of the score stage."""
     round: int
     """Round to judge."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
-    settings: JudgeConfig = field(default_factory=JudgeConfig)
+    source: Source = field(default_factory=Source)
+    settings: Annotated[JudgeConfig, IN_FILE] = field(default_factory=JudgeConfig)
 
 
 def run(context: Context, round: int, settings: JudgeConfig) -> Context:
@@ -139,5 +139,5 @@ main = StageCommand(
     "judge",
     Config,
     lambda context, config: run(context, config.round, config.settings),
-    of_preset=lambda preset: {"settings": preset.judge},
+    of_settings=lambda given: {"settings": given.method.judge},
 ).main

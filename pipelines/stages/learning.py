@@ -102,7 +102,7 @@ def _other_settings(context: Context, method: Preset) -> Iterator[str]:
     last = context.published.of("rounds")[-1]
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
-        yield f"--rounds ({rounds} published, {method.rounds} asked for)"
+        yield f"rounds ({rounds} published, {method.rounds} asked for)"
     before, now = (s.features.settings(MelConfig, "cut") for s in (context.published, context.snapshot))
     if before != now:
         yield "the cut of segments"
@@ -115,7 +115,7 @@ def _differing(manifest: Manifest, asked: Mapping[str, Any]) -> Iterator[str]:
     names = asked.keys() | (made_with.keys() - {"judged_by"})
     for name in sorted(names):
         if made_with.get(name) != asked.get(name):
-            yield f"--{name.replace('_', '-')} ({manifest.stage})"
+            yield f"{name} ({manifest.stage})"
 
 
 def _check_fits(published: Snapshot, now: Snapshot) -> None:

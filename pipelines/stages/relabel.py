@@ -9,7 +9,7 @@ import functools
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import apache_beam as beam
 import numpy as np
@@ -23,6 +23,7 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import console
 from schemas.records import dump
@@ -44,7 +45,6 @@ from sssl.labels.relabel import (
     relabel,
     summarize_labels,
 )
-from sssl.presets import PresetName
 from sssl.store.layout import fit_path
 from sssl.store.manifest import Manifest, Receipt
 from sssl.store.rounds import last_accepted
@@ -61,9 +61,8 @@ class Config:
     """Output folder of the segment stage."""
     round: int
     """Round to write labels for; 0 gives every segment its track's label."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
-    settings: RelabelConfig = field(default_factory=RelabelConfig)
+    source: Source = field(default_factory=Source)
+    settings: Annotated[RelabelConfig, IN_FILE] = field(default_factory=RelabelConfig)
 
 
 def build(root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSplit | None = None) -> None:
@@ -215,5 +214,5 @@ main = StageCommand(
     "relabel",
     Config,
     lambda context, config: run(context, config.round, config.settings),
-    of_preset=lambda preset: {"settings": preset.relabel},
+    of_settings=lambda given: {"settings": given.method.relabel},
 ).main

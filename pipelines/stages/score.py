@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import apache_beam as beam
 import numpy as np
@@ -26,6 +26,7 @@ from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.score_part import PartScores, WriterProcesses, known_scores, without_known, write
+from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier
 from schemas import Catalog
 from schemas.records import dump
@@ -35,7 +36,6 @@ from sssl.model.score import posteriors
 from sssl.model.scores import folds_of
 from sssl.model.settings import ScoreConfig
 from sssl.model.stream import GPU_BATCH, MOST_READERS, Rows, StreamScorer
-from sssl.presets import PresetName
 from sssl.runtime.device import describe, gpus, require_gpu
 from sssl.runtime.machine import cores
 from sssl.store.manifest import Receipt
@@ -80,9 +80,8 @@ class Config:
     """Output folder of the train stage."""
     round: int
     """Round whose model scores."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
-    settings: ScoreConfig = field(default_factory=ScoreConfig)
+    source: Source = field(default_factory=Source)
+    settings: Annotated[ScoreConfig, IN_FILE] = field(default_factory=ScoreConfig)
     placement: Placement = field(default_factory=Placement)
 
 
@@ -217,5 +216,5 @@ main = StageCommand(
     "score",
     Config,
     lambda context, config: run(context, config.round, config.settings, config.placement),
-    of_preset=lambda preset: {"settings": preset.score},
+    of_settings=lambda given: {"settings": given.method.score},
 ).main

@@ -122,7 +122,9 @@ class CutPart(beam.DoFn):
             self._tries.begin(ref.part)
         with self._blameless(ref.part):
             tracks, before, todo = self._read(ref)
-        cut = partial(cut_track, mel=self._settings.cut, gate=self._settings.gate, sound=self._settings.sound_version)
+        cut = partial(
+            cut_track, mel=self._settings.cut, gate=self._settings.strict_gate, sound=self._settings.sound_version
+        )
         return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
 
     def _read(self, ref: PartRef) -> tuple[list[Catalog], PartBefore, list[Catalog]]:
@@ -330,5 +332,6 @@ main = StageCommand(
     lambda context, config: run(
         context, config.catalog, config.labels, config.settings, corrections=config.corrections
     ),
+    of_settings=lambda given: {"settings": Settings.of(given)},
     creates=True,
 ).main

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Annotated, Any
 
-from schemas.records import dump
-from sssl.audio.integrity import GateConfig
+from pipelines.stages.settings_file import IN_FILE, FileSettings, Source
+from schemas.records import dump, later
+from sssl.audio.integrity import Defect, GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import SOUND_VERSION
 from sssl.catalog.assign import CatalogConfig
@@ -28,10 +29,10 @@ class Settings:
     """Settings of the stage."""
 
     deal: CatalogConfig = field(default_factory=CatalogConfig)
-    cut: MelConfig = field(default_factory=MelConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
+    cut: Annotated[MelConfig, IN_FILE] = field(default_factory=MelConfig)
+    gate: Annotated[GateConfig, IN_FILE] = field(default_factory=GateConfig)
     again: AgainConfig = field(default_factory=AgainConfig)
-    limits: Limits = field(default_factory=Limits)
+    limits: Annotated[Limits, IN_FILE] = field(default_factory=Limits)
     sound_version: int | None = None
     """Version of the column `sound` (docs/sound.md), 0 for none; default: what the output folder has, and the latest in
     a new one. Another one than the folder has decodes everything again."""
@@ -39,16 +40,33 @@ class Settings:
     """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
     max_error_ratio: float = 0.5
     """Fail the run, after the ledger is committed, if a larger share of the tracks failed."""
+    reject: tuple[Defect, ...] = later((), neutral=())
+    """Defects whose tracks fail; tracks with others are kept as partial."""
 
     def __post_init__(self) -> None:
         known = range(SOUND_VERSION + 1)
         valid = self.sound_version is None or self.sound_version in known
         require(valid, "sound_version", self.sound_version, f"0 to {SOUND_VERSION}")
 
+    @classmethod
+    def of(cls, given: FileSettings) -> Settings:
+        """Return the settings that a file gives."""
+        return cls(cut=given.cut, gate=given.gate, limits=given.limits)
+
+    @property
+    def strict_gate(self) -> GateConfig:
+        """The gate, with what `reject` names."""
+        return self.gate.rejecting(self.reject)
+
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
         sound = {} if self.sound_version is None else {_SOUND: self.sound_version}
-        rows = {"cut": dump(self.cut), "gate": dump(self.gate), "toolchain": toolchain(), "columns": list(_DECODED)}
+        rows = {
+            "cut": dump(self.cut),
+            "gate": dump(self.strict_gate),
+            "toolchain": toolchain(),
+            "columns": list(_DECODED),
+        }
         return rows | sound
 
     def in_folder(self, published: Snapshot) -> Settings:
@@ -76,6 +94,7 @@ class Config:
     corrections: str | None = None
     """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than `labels`.
     Default: corrections.csv in the output folder, if there is one."""
+    source: Source = field(default_factory=Source)
     settings: Settings = field(default_factory=Settings)
 
 

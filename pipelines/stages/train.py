@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import (
     find_earlier,
     learned_stands,
@@ -37,7 +38,6 @@ from sssl.model.ensemble import ModelSpec, dump, load, model_id
 from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
 from sssl.model.trainer import Training
-from sssl.presets import PresetName
 from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require_gpu
 from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
@@ -56,10 +56,9 @@ class Config:
     output: str
     """Output folder of the relabel stage."""
     round: int
-    """Round to train: 0 from random weights or `--init`, later ones from the last accepted model."""
-    preset: PresetName = "guarded"
-    """Preset that the other flags' defaults come from: `guarded`, or `paper` for the method as published."""
-    settings: TrainConfig = field(default_factory=TrainConfig)
+    """Round to train: 0 from random weights or `init`, later ones from the last accepted model."""
+    source: Source = field(default_factory=Source)
+    settings: Annotated[TrainConfig, IN_FILE] = field(default_factory=TrainConfig)
     processes: int | None = None
     """Members that train at the same time on a CPU; default: one a core. On a GPU they train side by side."""
     accelerator: Literal["gpu", "cpu"] | None = None
@@ -105,7 +104,7 @@ def run(
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
         if (asked.bag, asked.mixup_alpha) != (settings.bag, settings.mixup_alpha):
-            instead = "on single segments, without mixup (--plain-from None: on bags, with mixup)"
+            instead = 'on single segments, without mixup (plain_from = "none": on bags, with mixup)'
             console.print(f"{counted(tracks, 'labelled train track')}: trained {instead}", soft_wrap=True)
         check_size(settings.model, inputs["features"].settings(MelConfig, "cut"))
         start = inputs["models"].files[0] if round else None
@@ -234,7 +233,7 @@ def read_weights(url: str) -> bytes:
     except Exception as error:  # noqa: BLE001
         # What file systems and torch raise has no end, and a message may carry a signed URL.
         why = str(error) if "://" not in url else type(error).__name__
-        raise TrainError(f"--init {without_secrets(url)}: {why}") from None
+        raise TrainError(f"init {without_secrets(url)}: {why}") from None
     return data
 
 
@@ -266,7 +265,7 @@ def main(argv: Sequence[str]) -> int:
     def train_round(context: Context, config: Config) -> Context:
         return run(context, config.round, config.settings, config.processes, config.mlflow_uri, ranks)
 
-    command = StageCommand("train", Config, train_round, of_preset=lambda preset: {"settings": preset.train})
+    command = StageCommand("train", Config, train_round, of_settings=lambda given: {"settings": given.method.train})
     config, beam_args = command.parse(argv)
     try:
         if config.accelerator == "gpu":

@@ -29,8 +29,8 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
 
     `defaults` take the place of those that the config declares.
     """
-    default = config_class(**(_required(config_class) | defaults)) if defaults else tyro.MISSING_NONPROP
     try:
+        default = config_class(**(_required(config_class) | defaults)) if defaults else tyro.MISSING_NONPROP
         return tyro.cli(
             config_class,
             args=_without_retired(argv) if name in _JUDGING else list(argv),
@@ -62,8 +62,8 @@ def _without_retired(argv: Sequence[str]) -> list[str]:
         value = value if given else next(args, "")
         accepts_all = flag.endswith("drop") and value == "None"
         kept += ["--accept-all"] * accepts_all
-        instead = "is now --accept-all" if accepts_all else "decides nothing any more: see --decisive-z"
-        console.print(f"warning: {flag} {value} {instead}", style="yellow", markup=False, soft_wrap=True)
+        instead = "is now --accept-all" if accepts_all else "decides nothing any more: see decisive_z"
+        warn(f"{flag} {value} {instead}")
     return kept
 
 
@@ -76,6 +76,11 @@ def _required(config_class: Any) -> dict[str, Any]:
 def require_local(name: str, path: str | None) -> None:
     """Refuse a URL where a file is written by a program that knows local paths only."""
     require(path is None or "://" not in path, name, path, "a path on this machine, to be copied from there")
+
+
+def warn(message: str) -> None:
+    """Print what goes on nevertheless."""
+    console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
 def complain(error: Exception | str) -> None:

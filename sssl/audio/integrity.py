@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 from sssl.audio.info import AudioInfo
 
 Policy = Literal["keep", "reject"]
+Defect = Literal["too-long", "truncated", "non-finite", "damaged", "clipped", "dc-offset"]
+"""Reasons with which a track may be kept as partial."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class GateConfig:
     max_dc_offset: float = 0.01
     """A track whose samples have a larger mean counts as offset, re full scale."""
     on_too_long: Policy = "keep"
-    """Tracks longer than `--max-s`."""
+    """Tracks longer than `max_s`."""
     on_truncated: Policy = "keep"
     """Tracks of which less decodes than the catalog or the container declares."""
     on_non_finite: Policy = "keep"
@@ -39,9 +41,18 @@ class GateConfig:
     """Tracks with a DC offset."""
 
     def policy(self, reason: str) -> Policy:
-        """Return what to do with tracks of a reason; what has no flag leaves nothing to keep."""
-        policy: Policy = getattr(self, "on_" + reason.replace("-", "_"), "reject")
+        """Return what to do with tracks of a reason; what has no setting leaves nothing to keep."""
+        policy: Policy = getattr(self, _setting_of(reason), "reject")
         return policy
+
+    def rejecting(self, defects: Iterable[Defect]) -> GateConfig:
+        """Return a gate that rejects these defects, too."""
+        rejected: dict[str, Any] = dict.fromkeys(map(_setting_of, defects), "reject")
+        return replace(self, **rejected)
+
+
+def _setting_of(reason: str) -> str:
+    return "on_" + reason.replace("-", "_")
 
 
 class Evidence(NamedTuple):

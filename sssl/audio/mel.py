@@ -38,7 +38,7 @@ class MelConfig:
     def __post_init__(self) -> None:
         require(self.segment_s > 0, "segment_s", self.segment_s, "more than 0 s")
         require(self.start_distance_s > 0, "hop_s", self.hop_s, "more than 0 s")
-        require(0 < self.frame_hop <= self.fft, "frame_hop", self.frame_hop, f"1 to {self.fft} (--fft)")
+        require(0 < self.frame_hop <= self.fft, "frame_hop", self.frame_hop, f"1 to {self.fft} (fft)")
         require(self.mels > 0, "mels", self.mels, "1 or more")
 
     @property

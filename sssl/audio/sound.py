@@ -137,7 +137,7 @@ for part, table in store.iter_parts(segments, ["track_id", "segment_index", "sou
   segment; what lies more than 80 dB below it counts as that.
 - All numbers are finite, also for silence. The tuning is not estimated: the chroma of what is far
   from A4 = 440 Hz is blurred.
-- Settings of the log-mel (`--rate-hz`, `--fft`, `--frame-hop`, `--mels`) and the length of segments
+- Settings of the log-mel (`rate_hz`, `fft`, `frame_hop`, `mels`) and the length of segments
   change the numbers: compare them within a folder. Tonality is measured with four times the window.
 
 Panda, Malheiro and Paiva 2020 is "Novel audio features for music emotion recognition", IEEE

@@ -46,7 +46,7 @@ class JudgeConfig:
 def decide(found: Comparison | None, config: JudgeConfig) -> tuple[Verdict, str]:
     """Return the verdict on a round after the warm-up, and why, from how it compares with its parent."""
     if config.accept_all:
-        return "accepted", "every round is, without a test (--accept-all)"
+        return "accepted", "every round is, without a test (accept_all)"
     if found is None:
         few = f"fewer than {FEWEST_GROUPS} groups of labelled tracks"
         return "undecided", f"{few} are scored by models that have not learned them"

@@ -1,7 +1,7 @@
 """Segment classifiers: a front-end, log-mel [B, mels, frames] in dB to embedding [B, width], and a linear head.
 
 A front-end is any module with an attribute `width`. One more entry in FRONT_ENDS, and its name in
-sssl/model/settings.py, make it a value of `--model`.
+sssl/model/settings.py, make it a value of `model`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
     "resnet": ShortChunkResNet,
     "attention": AttentionCNN,
 }
-"""Front-ends by the name that `--model` takes; each is called with the number of mel bands."""
+"""Front-ends by the name that `model` takes; each is called with the number of mel bands."""
 _HALVED = {"cnn": 4, "attention": 4}  # how often its pooling halves a spectrogram; a strided convolution leaves one
 
 

@@ -8,7 +8,7 @@ from schemas.records import later
 from sssl.config import require
 
 FRONT_END_NAMES = ("cnn", "resnet", "attention")
-"""What `--model` takes; the networks themselves are in sssl/model/networks.py."""
+"""What `model` takes; the networks themselves are in sssl/model/networks.py."""
 
 
 @dataclass(frozen=True)

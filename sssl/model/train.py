@@ -198,8 +198,8 @@ def check_size(model: str, cut: MelConfig) -> None:
         ConfigError: they are not.
     """
     (mels, frames), least = cut.shape, smallest_side(model)
-    require(mels >= least, "mels", mels, f"{least} or more for --model {model}")
-    require(frames >= least, "segment_s", cut.segment_s, f"{least} frames or more for --model {model}, not {frames}")
+    require(mels >= least, "mels", mels, f"{least} or more for model {model}")
+    require(frames >= least, "segment_s", cut.segment_s, f"{least} frames or more for model {model}, not {frames}")
 
 
 def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:

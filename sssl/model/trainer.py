@@ -77,7 +77,7 @@ class Trainer:
             if training.round and start.spec.members != training.spec.members:
                 raise TrainError(
                     f"round {training.round} has {training.spec.members} members, the model it starts from "
-                    f"{start.spec.members}: train all rounds with the same --cross-fit"
+                    f"{start.spec.members}: train all rounds with the same cross_fit"
                 )
             start_from(self.network, start, training.spec, member)
         self.averaged = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=_ema(config.ema), use_buffers=True)

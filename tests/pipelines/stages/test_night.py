@@ -195,7 +195,7 @@ def test_never_labels_with_the_published_model_whatever_labels_say(night, traine
 def test_other_settings_train_again_and_the_reason_is_named(night, trained, capfd):
     with pytest.raises(AssertionError, match="round 0 is trained"):
         night.run("--learning-rate", "4e-3")
-    assert "learning: --learning-rate (train) changed" in " ".join(capfd.readouterr().err.split())
+    assert "learning: learning_rate (train) changed" in " ".join(capfd.readouterr().err.split())
 
 
 def test_never_is_refused_where_nothing_is_published_or_it_does_not_fit(night, tmp_path, capfd):

@@ -52,7 +52,7 @@ def test_without_enough_groups_nothing_is_decided_unless_every_round_is_accepted
     assert decide(None, JudgeConfig(accept_all=True))[0] == "accepted"
     assert decide(found((9.0, 0.1)), JudgeConfig(accept_all=True)) == (
         "accepted",
-        "every round is, without a test (--accept-all)",
+        "every round is, without a test (accept_all)",
     )
 
 
