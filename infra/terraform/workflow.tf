@@ -42,8 +42,8 @@ resource "google_cloud_run_v2_job_iam_member" "workflow" {
 }
 
 locals {
-  # Options of the pipeline itself: Flex Templates' environment has no field for some, and its disk size has been
-  # taken for the launcher's alone.
+  # Options of the pipeline itself: Flex Templates' environment has no field for some. The disk size is given in both
+  # places, as nobody has tried here which of them workers go by.
   pipeline_options = [
     "sdk_location=container",
     "dataflow_service_options=max_workflow_runtime_walltime_seconds=${var.job_limit_s}",

@@ -25,7 +25,7 @@ from tomlkit import TOMLDocument
 from tomlkit.items import Table
 
 from pipelines.terminal.console import printed
-from pipelines.terminal.flags import complain, parse, warn
+from pipelines.terminal.flags import complain, parse, warn, without_retired
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
 from sssl.errors import ConfigError
@@ -94,7 +94,7 @@ def parse_with_settings(
     leading.add_argument("--settings")
     leading.add_argument("--print-settings", action="store_true")
     given, _ = leading.parse_known_args(list(argv))
-    flags = [flag for flag in argv if flag not in ("--print-settings", "--print_settings")]
+    flags = without_retired(name, [flag for flag in argv if flag not in ("--print-settings", "--print_settings")])
     settings = FileSettings(method=PRESETS[given.preset])
     try:
         if given.settings is not None:

@@ -33,7 +33,7 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
         default = config_class(**(_required(config_class) | defaults)) if defaults else tyro.MISSING_NONPROP
         return tyro.cli(
             config_class,
-            args=_without_retired(argv) if name in _JUDGING else list(argv),
+            args=list(argv),
             prog=f"sssl {name}",
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
@@ -48,11 +48,13 @@ def is_retired(command: str, flag: str) -> bool:
     return command in _JUDGING and flag.replace("_", "-") in _RETIRED
 
 
-def _without_retired(argv: Sequence[str]) -> list[str]:
+def without_retired(command: str, argv: Sequence[str]) -> list[str]:
     """Take out flags that decide nothing any more, with a warning; the next version will refuse them.
 
     `--max-drop None` was how to accept every round.
     """
+    if command not in _JUDGING:
+        return list(argv)
     args, kept = iter(argv), list[str]()
     for arg in args:
         flag, given, value = arg.partition("=")

@@ -38,7 +38,8 @@ def context(source: Source) -> Context:
         "matrices": [matrix for matrix in matrices if matrix["quality"].tracks],
         "held_out": source.rows(
             "select abstained, count(*) as tracks, avg(confidence) as confidence, avg((s.label = c.label)::int) as "
-            "accuracy from songs s join catalog c using (track_id) where split = 'test' group by all order by all"
+            "accuracy from songs s join catalog c using (track_id) where split = 'test' "
+            "and label_source is distinct from 'human' group by all order by all"
         ),
         "confidence": charts.histogram(
             "confidence", alt, edges, counts, "confidence", 1.0 if threshold is None else threshold
