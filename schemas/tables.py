@@ -12,7 +12,7 @@ from schemas.segments import SEGMENT_INDEX, TRACK_ID, Embedding, Feature, Segmen
 
 _ROUND = "Round of self-learning; 0 is the warm-up on inherited labels."
 _MODEL_ID = "Digest of the model's weights."
-_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `--interval-level` says otherwise)"
+_INTERVAL = "confidence interval (bootstrap by group, 95 % unless `interval_level` says otherwise)"
 
 
 @dataclass(frozen=True)

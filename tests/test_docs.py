@@ -18,6 +18,7 @@ from queries import PAGE, faults, queries, refreshed
 
 import sssl
 from pipelines.cli import COMMANDS, main
+from pipelines.stages.settings_file import FileSettings, read_settings
 from schemas import OPTIONAL, TABLES
 from sssl.store.sql import connect
 
@@ -43,6 +44,12 @@ ELSEWHERE = {
     ),
     "sssl run --catalog catalog.csv --output out --front-end": (
         "tests/pipelines/commands/test_front_end.py::test_songs_go_by_embeddings_too"
+    ),
+    "sssl run --catalog catalog.csv --output out --settings": (
+        "tests/pipelines/test_settings_file.py::test_a_file_names_only_what_it_changes_and_the_preset_has_the_rest"
+    ),
+    "sssl run --print-settings": (
+        "tests/pipelines/test_settings_file.py::test_a_file_with_all_settings_is_read_as_it_was_written"
     ),
     "sssl score": "tests/pipelines/beam/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process",
 }
@@ -174,9 +181,17 @@ def test_only_outputs_are_written(connection):
 
 def test_every_block_is_of_a_kind_that_is_tested():
     kinds = {kind for page in PAGES for kind in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)}
-    assert kinds <= {"sql", "python", "csv"}
+    assert kinds <= {"sql", "python", "csv", "toml"}
     assert [page.name for page in PAGES if list(blocks(page, "sql"))] == ["queries.md"]
     assert {page.name for page in PAGES if any(map(shows_a_folder, blocks(page, "")))} == {"datasets.md"}
+
+
+def test_settings_in_the_docs_are_settings(tmp_path):
+    written = [block for page in PAGES for block in blocks(page, "toml")]
+    assert written
+    for block in written:
+        (tmp_path / "settings.toml").write_text(block)
+        read_settings(str(tmp_path / "settings.toml"), FileSettings())
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if list(lines_of(page))], ids=lambda page: page.name)

@@ -33,7 +33,7 @@ SETTINGS = {
     "trainer_machine": {"machineType": "g2-standard-8", "acceleratorType": "NVIDIA_L4", "acceleratorCount": 1},
     "mlflow_uri": "sm://projects/1/secrets/mlflow/versions/latest",
     "segment": {"catalog": "gs://bucket/catalog.csv", "output": OUTPUT, "max_error_ratio": "0.2"},
-    "relabel": {"output": OUTPUT}, "train": {"output": OUTPUT, "epochs": "4"}, "judge": {"output": OUTPUT},
+    "relabel": {"output": OUTPUT}, "train": {"output": OUTPUT, "processes": "4"}, "judge": {"output": OUTPUT},
     "score": {"output": OUTPUT, "accelerator": "type:nvidia-l4;count:1;install-nvidia-driver:5xx"},
     "songs": {"output": OUTPUT},
 }  # fmt: skip
@@ -219,7 +219,7 @@ def test_only_scoring_and_training_have_gpus(output):
     images = {event[1]: event[3] for event in cloud.events if event[0] == "job"}
     assert images == {"segment": "cpu", "relabel": "cpu", "score": "gpu", "songs": "cpu"}
     (train,) = (event for event in cloud.events if event[0] == "train")
-    command = "train --output=gs://bucket/out --epochs=4 --round=0"
+    command = "train --output=gs://bucket/out --processes=4 --round=0"
     assert train == ("train", command, "NVIDIA_L4", SETTINGS["mlflow_uri"])
 
 
