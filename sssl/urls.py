@@ -138,6 +138,12 @@ def opened(url: str) -> Iterator[BinaryIO]:
         yield file
 
 
+def why_unreadable(url: str, error: Exception) -> str:
+    """Say why a file could not be read: of a URL the kind of the error only, as clients repeat the URL in its text, and
+    with it what is secret."""
+    return str(error) if local_path(url) is not None else type(error).__name__
+
+
 def is_not_there(error: FileNotFoundError) -> bool:
     """Whether a storage says that there is no such file: fsspec's HTTP calls whatever goes wrong so."""
     cause = error.__cause__

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar, get_args, get_type_hints
 
-import fsspec
 import msgspec
 import tomlkit
 import tyro
@@ -31,7 +30,7 @@ from sssl.audio.mel import MelConfig
 from sssl.errors import ConfigError
 from sssl.presets import PRESETS, Preset, PresetName
 from sssl.runtime.process_pool import Limits
-from sssl.urls import without_secrets
+from sssl.urls import opened, why_unreadable, without_secrets
 
 IN_FILE: Any = tyro.conf.Suppress
 """Marks settings of a config that are in the file, and no flags: `Annotated[Kind, IN_FILE]`."""
@@ -40,6 +39,7 @@ ConfigT = TypeVar("ConfigT")
 _TableT = TypeVar("_TableT", TOMLDocument, Table)
 _NONE = "none"
 """What stands for None, which TOML does not have."""
+_PRINT = ("--print-settings", "--print_settings")
 _LINE = 110
 """Characters in a line of a comment."""
 
@@ -92,9 +92,9 @@ def parse_with_settings(
     leading = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     leading.add_argument("--preset", choices=PRESETS, default="guarded")
     leading.add_argument("--settings")
-    leading.add_argument("--print-settings", action="store_true")
+    leading.add_argument(*_PRINT, action="store_true")
     given, _ = leading.parse_known_args(list(argv))
-    flags = without_retired(name, [flag for flag in argv if flag not in ("--print-settings", "--print_settings")])
+    flags = without_retired(name, [flag for flag in argv if flag not in _PRINT])
     settings = FileSettings(method=PRESETS[given.preset])
     try:
         if given.settings is not None:
@@ -119,10 +119,12 @@ def read_settings(path: str, below: FileSettings) -> FileSettings:
     """
     shown = without_secrets(path)
     try:
-        with fsspec.open(path, "rb") as file:
+        with opened(path) as file:
             values = tomllib.load(file)
-    except (OSError, ValueError, ImportError) as error:
+    except tomllib.TOMLDecodeError as error:  # says where in the file, and nothing of its URL
         raise ConfigError(f"--settings {shown}: cannot be read: {error}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--settings {shown}: cannot be read: {why_unreadable(path, error)}") from None
     try:
         return _overlaid(below, values)
     except ConfigError as error:
@@ -135,7 +137,7 @@ def as_toml(settings: Any) -> str:
 
 
 def former_flags(config_class: Any) -> Iterator[str]:
-    """Name what a config has in the settings file, and took as flags (`--name`) until version 0.1."""
+    """Name what a config has in the settings file, and took as flags (`--name`) before there was one."""
     hints = get_type_hints(config_class, include_extras=True)
     kinds = get_type_hints(config_class)
     for of_field in fields(config_class):
@@ -191,9 +193,9 @@ def _put(values: dict[str, Any], setting: _Setting, value: str) -> None:
     table = values
     for name in setting.tables:
         table = table.setdefault(name, {})
-    none = value.lower() == _NONE and type(None) in get_args(setting.type)
+    is_none = value.lower() == _NONE and type(None) in get_args(setting.type)
     try:
-        table[setting.name] = _NONE if none else msgspec.convert(value, setting.type, strict=False)
+        table[setting.name] = _NONE if is_none else msgspec.convert(value, setting.type, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{setting.flag} {value}: {error}") from None
 

@@ -26,7 +26,7 @@ from schemas import Catalog, arrow_schema
 from sssl.arrays import Floats, column
 from sssl.catalog.assign import whole
 from sssl.errors import CatalogError
-from sssl.urls import local_path, opened, without_secrets
+from sssl.urls import opened, why_unreadable, without_secrets
 from sssl.words import counted, some
 
 COLUMNS = ("track_id", "start_s", "end_s", "label", "who", "when")
@@ -113,8 +113,7 @@ def read_rows(url: str) -> list[dict[str, str]]:
         with opened(url) as file:
             text = file.read().decode("utf-8-sig")
     except (OSError, ValueError) as error:
-        why = str(error) if local_path(url) is not None else type(error).__name__
-        raise CatalogError(f"cannot read {shown}: {why}") from None
+        raise CatalogError(f"cannot read {shown}: {why_unreadable(url, error)}") from None
     reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
     names = reader.fieldnames or []
     for name in _NEEDED:

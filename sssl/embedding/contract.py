@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from schemas.records import RecordError, dump, load
 from sssl.errors import FrontEndError
-from sssl.urls import file_name, local_path, opened, without_secrets
+from sssl.urls import file_name, local_path, opened, why_unreadable, without_secrets
 
 Kind = Literal["onnx", "torchscript", "module"]
 Pooling = Literal["mean", "max", "first"]
@@ -244,9 +244,8 @@ def _read(url: str, what: str) -> bytes:
     except ImportError:
         raise  # a file system that is not installed: the command says which extra brings it
     except Exception as error:  # noqa: BLE001
-        # What storage clients raise has no end, and a message may carry a signed URL.
-        why = str(error) if local_path(url) is not None else type(error).__name__
-        raise FrontEndError(f"{what}: {why}") from None
+        # What storage clients raise has no end.
+        raise FrontEndError(f"{what}: {why_unreadable(url, error)}") from None
 
 
 def _source_of(function: str) -> str:

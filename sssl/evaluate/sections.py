@@ -14,7 +14,7 @@ from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_split
-from sssl.urls import local_path, opened, without_secrets
+from sssl.urls import opened, why_unreadable, without_secrets
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def read_sections(path: str) -> pd.DataFrame:
         with opened(path) as file:
             sections = pd.read_csv(file, dtype={"track_id": str, "true_label": str})
     except (OSError, ValueError) as error:
-        why = str(error) if local_path(path) is not None else type(error).__name__
-        raise CatalogError(f"cannot read {shown}: {why}") from None
+        raise CatalogError(f"cannot read {shown}: {why_unreadable(path, error)}") from None
     missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
     if missing:
         raise CatalogError(f"{shown}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
