@@ -34,23 +34,41 @@ def summarize_ledger(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Led
 
 
 def summarize_whole_ledger(tracks: pa.Table, ledger: pa.Table) -> LedgerSummary:
-    """Sum up likewise, in columns, what a ledger says of the tracks of a catalog; it may have others, too."""
-    rows = ledger.select(SUMMED).take(pc.index_in(whole(tracks["track_id"]), whole(ledger["track_id"])))
-    is_train = pc.and_(tracks["label"].is_valid(), pc.fill_null(pc.equal(tracks["split"], "train"), False))
-    learned = tracks.filter(pc.and_(is_train, pc.greater(rows["segments"], 0))).select(["label", "fold"])
-    trainable: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for found in learned.group_by(["label", "fold"], use_threads=False).aggregate([([], "count_all")]).to_pylist():
-        trainable[found["label"]][found["fold"]] = found["count_all"]
-    # Added one after the other, as parts are: floats that are added otherwise differ.
-    decoded_s = np.cumsum(rows["decoded_s"].to_numpy().astype(np.float64))
+    """Sum up likewise, in columns, what a ledger says of the tracks of a catalog.
+
+    The ledger may have other tracks, too.
+    """
+    place = pc.index_in(whole(tracks["track_id"]), whole(ledger["track_id"]))
+    rows = ledger.select(SUMMED).take(place)
+    reason = rows["reason"]
+    given_reason = pc.if_else(pc.equal(reason, ""), None, reason)
     return LedgerSummary(
         tracks=len(rows),
         segments=pc.sum(rows["segments"]).as_py() or 0,
-        decoded_s=float(decoded_s[-1]) if len(decoded_s) else 0.0,
+        decoded_s=_added_in_order(rows["decoded_s"]),
         statuses=_counts(rows["status"]),
-        reasons=_counts(pc.if_else(pc.equal(rows["reason"], ""), None, rows["reason"])),
-        trainable=dict(trainable),
+        reasons=_counts(given_reason),
+        trainable=_trainable(tracks, rows["segments"]),
     )
+
+
+def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[int, int]]:
+    """Count by label and fold the labelled train tracks that have segments."""
+    is_labelled = tracks["label"].is_valid()
+    is_train = pc.fill_null(pc.equal(tracks["split"], "train"), False)
+    has_segments = pc.greater(segments, 0)
+    learned = tracks.filter(pc.and_(pc.and_(is_labelled, is_train), has_segments))
+    by_label_and_fold = learned.group_by(["label", "fold"], use_threads=False)
+    trainable: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for found in by_label_and_fold.aggregate([([], "count_all")]).to_pylist():
+        trainable[found["label"]][found["fold"]] = found["count_all"]
+    return dict(trainable)
+
+
+def _added_in_order(seconds: pa.ChunkedArray) -> float:
+    """Add one after the other, as the sum over parts does: floats added in another order differ."""
+    sums = np.cumsum(seconds.to_numpy().astype(np.float64))
+    return float(sums[-1]) if len(sums) else 0.0
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

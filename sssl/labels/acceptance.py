@@ -108,38 +108,57 @@ def unsplit_row(round: int, parent: Round, labels: LabelsSummary, split: SplitSu
     )
 
 
+_HELD_OUT = ("accuracy", "loss")
+_COMPARED = (
+    "judged_tracks",
+    "judged_groups",
+    "log_loss_change",
+    "log_loss_change_error",
+    "log_loss_change_z",
+    "accuracy_change",
+    "accuracy_change_error",
+)
+
+
 def _held_out_columns(change: HeldOutChange | None) -> dict[str, Any]:
-    columns = {"": "value", "_low": "low", "_high": "high"}
-    return {"heldout_groups": None if change is None else change.groups} | {
-        f"heldout_{name}_change{suffix}": getattr(getattr(change, name, None), field, None)
-        for name in ("accuracy", "loss")
-        for suffix, field in columns.items()
-    }
+    """Return the columns of the change on held-out tracks; all are None where there is none."""
+    columns: dict[str, Any] = {"heldout_groups": None if change is None else change.groups}
+    for name in _HELD_OUT:
+        interval = None if change is None else getattr(change, name)
+        prefix = f"heldout_{name}_change"
+        columns[prefix] = None if interval is None else interval.value
+        columns[f"{prefix}_low"] = None if interval is None else interval.low
+        columns[f"{prefix}_high"] = None if interval is None else interval.high
+    return columns
 
 
 def _comparison_columns(found: Comparison | None) -> dict[str, Any]:
-    return {
-        "judged_tracks": None if found is None else found.tracks,
-        "judged_groups": None if found is None else found.groups,
-        "log_loss_change": None if found is None else found.loss.value,
-        "log_loss_change_error": None if found is None else found.loss.error,
-        "log_loss_change_z": None if found is None else found.loss.z,
-        "accuracy_change": None if found is None else found.accuracy.value,
-        "accuracy_change_error": None if found is None else found.accuracy.error,
-    }
+    """Return the columns of what the verdict goes by; all are None where nothing was compared."""
+    if found is None:
+        return dict.fromkeys(_COMPARED)
+    loss, accuracy = found.loss, found.accuracy
+    values = (found.tracks, found.groups, loss.value, loss.error, loss.z, accuracy.value, accuracy.error)
+    return dict(zip(_COMPARED, values, strict=True))
 
 
 def _split_columns(labels: LabelsSummary, split: SplitSummary) -> dict[str, Any]:
-    named = [] if split.common is None else [("*", split.common)]
-    named += [(name, split.mixtures[name]) for name in labels.classes if name in split.mixtures]
-    mixtures = [mixture for _, mixture in named]
+    """Return the columns of how a round was split, and of what became of the segments."""
+    by_name = {} if split.common is None else {"*": split.common}
+    for name in labels.classes:
+        if name in split.mixtures:
+            by_name[name] = split.mixtures[name]
+    mixtures = list(by_name.values())
     return {
         "components": split.components,
-        "mixture_class": [name for name, _ in named],
+        "mixture_class": list(by_name),
         "confident_mean": [m.confident.mean for m in mixtures],
         "confident_std": [m.confident.std for m in mixtures],
         "noisy_mean": [m.noisy and m.noisy.mean for m in mixtures],
         "noisy_std": [m.noisy and m.noisy.std for m in mixtures],
         "noisy_share": [m.noisy.weight if m.noisy else 0.0 for m in mixtures],
-        **{name: getattr(labels, name) for name in ("confident", "noisy", "locked", "unlabelled", "relabelled")},
+        "confident": labels.confident,
+        "noisy": labels.noisy,
+        "locked": labels.locked,
+        "unlabelled": labels.unlabelled,
+        "relabelled": labels.relabelled,
     }

@@ -105,7 +105,9 @@ class SplitSummary:
     @property
     def components(self) -> int | None:
         """How many components the mixture has; None where nothing was split."""
-        return None if self.common is None else 1 if self.common.noisy is None else 2
+        if self.common is None:
+            return None
+        return 1 if self.common.noisy is None else 2
 
 
 def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bool | None = None) -> Split:
@@ -114,18 +116,23 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bo
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
-    counts = np.stack(
-        [mix.clip_quantiles(h.astype(float), config.clip_quantile, 1 - config.clip_quantile) for h in histograms]
-    )
-    pooled = counts.sum(axis=0)
+    low, high = config.clip_quantile, 1 - config.clip_quantile
+    counts = [mix.clip_quantiles(own.astype(float), low, high) for own in histograms]
+    pooled = np.sum(counts, axis=0)
     if not pooled.sum():
-        nothing = mix.Mixture(config.axis, mix.Component(1.0, 0.0, 1.0), None)
-        return Split(config.axis, nothing, tuple(ClassSplit(nothing, np.ones(mix.BINS), mix.BINS) for _ in counts))
+        return _nothing_noisy(config.axis, len(counts))
     offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
-    aligned = np.sum([mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)], axis=0)
-    common = _fit(aligned, config, in_parts)
-    by_class = (_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True))
+    aligned = [mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)]
+    common = _fit(np.sum(aligned, axis=0), config, in_parts)
+    by_class = [_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True)]
     return Split(config.axis, common, tuple(by_class))
+
+
+def _nothing_noisy(axis: mix.Axis, classes: int) -> Split:
+    """Return the split of a round without a loss: every segment is confident."""
+    one_component = mix.Mixture(axis, mix.Component(1.0, 0.0, 1.0), None)
+    of_class = ClassSplit(one_component, np.ones(mix.BINS), mix.BINS)
+    return Split(axis, one_component, (of_class,) * classes)
 
 
 def inherit(
@@ -189,9 +196,9 @@ def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Seque
     partitions: Counter[str] = Counter()
     by_class: Pairs = {}
     moved: Pairs = {}
-    columns = ("track_id", "partition", "inherited_label", "label")
+    columns = [labels[name].to_pylist() for name in ("track_id", "partition", "inherited_label", "label")]
     corrected = pc.sum(pc.equal(labels["reason"], "corrected")).as_py() or 0
-    for track_id, partition, inherited, label in zip(*(labels[c].to_pylist() for c in columns), strict=True):
+    for track_id, partition, inherited, label in zip(*columns, strict=True):
         if partition in ("unlabelled", "locked"):
             partitions[partition] += 1
         elif track_id in trained:
@@ -212,32 +219,46 @@ def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Seque
 
 def loss_histograms(loss: Floats, segments: Segments, axis: mix.Axis) -> NDArray[np.int64]:
     """Count the losses [N] of a part's segments by inherited label [C, BINS]: of those that evidence is fitted to."""
-    classes = segments.posterior.shape[1]
-    return np.stack([mix.histogram(loss[segments.fitted & (segments.label == c)], axis) for c in range(classes)])
+    of_class = [segments.fitted & (segments.label == c) for c in range(segments.posterior.shape[1])]
+    return np.stack([mix.histogram(loss[own], axis) for own in of_class])
 
 
 def _fit(counts: Floats, config: RelabelConfig, in_parts: bool | None) -> mix.Mixture:
+    """Fit one component and two to a histogram [BINS], and return the fit that holds."""
     if config.peaked:
-        one, two = (mix.fit_peaked(counts, config.axis, components) for components in (1, 2))
+        one = mix.fit_peaked(counts, config.axis, 1)
+        two = mix.fit_peaked(counts, config.axis, 2)
     else:
-        one, two = mix.fit_one(counts, config.axis), mix.fit_two(counts, config.axis)
-    if in_parts is not None:  # two heaps need not be far apart then, but be there
-        return two if in_parts and mix.prefers_two(counts, one, two) else one
-    return two if config.min_separation is None or mix.prefers_two(counts, one, two, config.min_separation) else one
+        one = mix.fit_one(counts, config.axis)
+        two = mix.fit_two(counts, config.axis)
+    if in_parts is not None:
+        # Two heaps need not be far apart then, but be there.
+        is_split = in_parts and mix.prefers_two(counts, one, two)
+    elif config.min_separation is None:
+        is_split = True
+    else:
+        is_split = mix.prefers_two(counts, one, two, config.min_separation)
+    return two if is_split else one
 
 
 def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
-    """Return by how many bins a class's easy segments lie above those of all, shrunk to 0 where the class is small."""
-    if prior is None or not own.sum():
+    """Return by how many bins a class's easy segments lie above those of all.
+
+    It is shrunk to 0 where the class is small.
+    """
+    segments = own.sum()
+    if prior is None or not segments:
         return 0
-    return round((mix.quantile_bin(own, _EASY) - mix.quantile_bin(pooled, _EASY)) * own.sum() / (own.sum() + prior))
+    distance = mix.quantile_bin(own, _EASY) - mix.quantile_bin(pooled, _EASY)
+    return round(distance * segments / (segments + prior))
 
 
 def _split_class(own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig) -> ClassSplit:
     fitted = common.shifted(offset * mix.bin_width(config.axis))
     clean = fitted.clean_probability()
     if config.monotone:
-        clean = mix.monotone(clean, int(mix.bin_of(np.array(fitted.confident.mean), config.axis)))
+        peak = mix.bin_of(np.array(fitted.confident.mean), config.axis)
+        clean = mix.monotone(clean, int(peak))
     return ClassSplit(fitted, clean, _first_allowed(own, config.max_noisy_share))
 
 
@@ -249,8 +270,8 @@ def _first_allowed(own: Floats, max_share: float | None) -> int:
     """Return the first bin from which on no more than `max_share` of the class's segments lie."""
     if max_share is None or not own.sum():
         return 0
-    above = own[::-1].cumsum()[::-1] / own.sum()
-    return _first(above <= max_share)
+    from_bin_on = own[::-1].cumsum()[::-1]
+    return _first(from_bin_on / own.sum() <= max_share)
 
 
 def _apply(
@@ -258,13 +279,18 @@ def _apply(
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
     """Return clean probability [N], noisy [N] and capped [N] (noisy but for the cap) of segments."""
     known = (inherited >= 0) & np.isfinite(loss)
-    clean, noisy, capped = np.full(len(loss), np.nan), np.zeros(len(loss), bool), np.zeros(len(loss), bool)
-    bins = mix.bin_of(mix.to_axis(np.where(known, loss, 0.0), split.axis), split.axis)
-    for c, own in enumerate(split.by_class):
-        mine = known & (inherited == c)
-        clean[mine] = own.clean_probability[bins[mine]]
-        unclean, allowed = clean[mine] <= tau, bins[mine] >= own.first_allowed_bin
-        noisy[mine], capped[mine] = unclean & allowed, unclean & ~allowed
+    clean = np.full(len(loss), np.nan)
+    noisy = np.zeros(len(loss), bool)
+    capped = np.zeros(len(loss), bool)
+    on_axis = mix.to_axis(np.where(known, loss, 0.0), split.axis)
+    bins = mix.bin_of(on_axis, split.axis)
+    for c, of_class in enumerate(split.by_class):
+        own = known & (inherited == c)
+        clean[own] = of_class.clean_probability[bins[own]]
+        unclean = clean[own] <= tau
+        allowed = bins[own] >= of_class.first_allowed_bin
+        noisy[own] = unclean & allowed
+        capped[own] = unclean & ~allowed
     return clean, noisy, capped
 
 
@@ -306,9 +332,12 @@ def _labels_table(
     weight: Floats,
     reason: NDArray[np.str_],
 ) -> pa.Table:
+    """Put the columns [N] of labels together, `target` [N, C]; NaN is null."""
     names = np.array([*classes, None], dtype=object)
     unlabelled = np.asarray(np.isnan(target).any(axis=1))
-    label = np.where(unlabelled, len(classes), np.argmax(np.nan_to_num(target), axis=1))
+    likeliest = np.argmax(np.nan_to_num(target), axis=1)
+    label = np.where(unlabelled, len(classes), likeliest)
+    soft_labels = [None if none else row for none, row in zip(unlabelled, target.astype(np.float32), strict=True)]
     return pa.table(
         {
             "track_id": rows["track_id"],
@@ -320,10 +349,7 @@ def _labels_table(
             "clean_probability": pa.array(clean, pa.float32(), mask=~np.isfinite(clean)),
             "partition": pa.array(partition.astype(object), pa.string()),
             "label": pa.array(names[label], pa.string()),
-            "target": pa.array(
-                [None if none else row for none, row in zip(unlabelled, target.astype(np.float32), strict=True)],
-                pa.list_(pa.float32()),
-            ),
+            "target": pa.array(soft_labels, pa.list_(pa.float32())),
             "weight": pa.array(np.where(unlabelled, 0.0, weight), pa.float32()),
             "reason": pa.array(reason.astype(object), pa.string()),
         },

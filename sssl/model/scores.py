@@ -15,7 +15,8 @@ from sssl.arrays import Floats, inherited_indices, of_tracks, real_lists, track_
 from sssl.model.settings import ScoreConfig
 
 _SCHEMA = arrow_schema(Score)
-_LEAST = 1e-6  # probability: a loss is 13.8 nats at most, so that no single segment outweighs all others
+_LEAST = 1e-6
+"""Least probability: a loss is 13.8 nats at most, so that no single segment outweighs all others."""
 
 
 def scores_table(
@@ -26,41 +27,52 @@ def scores_table(
     round: int,
     model_id: str,
 ) -> pa.Table:
-    """Return the scores of a part, aligned with its segments; a posterior that is not finite is a row with a reason."""
+    """Return the scores of a part, aligned with its segments.
+
+    A posterior that is not finite is a row with a reason.
+    """
+    rows = len(segments)
     inherited = inherited_indices(segments, tracks, classes)
     bad = np.logical_not(np.isfinite(probabilities).all(axis=1))
-    of_inherited = probabilities[np.arange(len(inherited)), inherited]  # of any class where there is no label
+    # Of any class where there is no label: such a loss is masked below.
+    of_inherited = probabilities[np.arange(rows), inherited]
     with np.errstate(divide="ignore", invalid="ignore"):
         loss = -np.log(np.clip(of_inherited, _LEAST, 1.0))
-    return pa.table(
-        {
-            "track_id": segments["track_id"],
-            "segment_index": segments["segment_index"],
-            "round": np.full(len(segments), round, np.int32),
-            "probabilities": _lists(probabilities, bad),
-            "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
-            "reason": pa.array(np.full(len(segments), "non-finite"), pa.string(), mask=~bad),
-            "model_id": pa.repeat(pa.scalar(model_id), len(segments)),
-        },
-        schema=_SCHEMA,
-    )
+    columns = {
+        "track_id": segments["track_id"],
+        "segment_index": segments["segment_index"],
+        "round": np.full(rows, round, np.int32),
+        "probabilities": _lists(probabilities, bad),
+        "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
+        "reason": pa.array(np.full(rows, "non-finite"), pa.string(), mask=~bad),
+        "model_id": pa.repeat(pa.scalar(model_id), rows),
+    }
+    return pa.table(columns, schema=_SCHEMA)
 
 
 def folds_of(segments: pa.Table, tracks: Sequence[Catalog], config: ScoreConfig) -> NDArray[np.int64]:
-    """Return for each segment [N] the fold whose member scores it, -1 where all do: no member trained on its track."""
-    fold = {t.track_id: t.fold for t in tracks if t.split == "train" or not config.average_members}
+    """Return for each segment [N] the fold whose member scores it.
+
+    It is -1 where all members do, since none of them trained on the track.
+    """
+    fold: dict[str, int] = {}
+    for track in tracks:
+        if track.split == "train" or not config.average_members:
+            fold[track.track_id] = track.fold
     return of_tracks(segments, fold)
 
 
 def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> ScoresSummary:
-    """Sum up the scores of a part: which class the mean posterior of each labelled track peaks at, and its loss."""
+    """Sum up the scores of a part: the class that each labelled track's mean posterior peaks at, and its loss."""
     posterior = {track_id: np.mean(rows, axis=0) for track_id, rows in by_track(scores).items()}
     guesses = {track_id: classes[int(mean.argmax())] for track_id, mean in posterior.items()}
     losses: defaultdict[str, float] = defaultdict(float)
     for track in tracks:
-        if track.label is not None and track.split is not None and track.track_id in posterior:
-            at_label = posterior[track.track_id][classes.index(track.label)]
-            losses[track.split] += float(-np.log(max(at_label, _LEAST)))
+        mean = posterior.get(track.track_id)
+        if mean is None or track.label is None or track.split is None:
+            continue
+        at_label = mean[classes.index(track.label)]
+        losses[track.split] += float(-np.log(max(at_label, _LEAST)))
     return ScoresSummary(
         classes=tuple(classes),
         segments=len(scores),
