@@ -7,6 +7,8 @@ STAMP := $(VENV)/.installed
 TOOLS := .tools/bin
 JOBS ?= 2
 PYTEST ?=
+# tests/sssl and tests/schemas would hide the packages of these names if the root did not come first.
+SCRIPT = PYTHONPATH=.:tests:tests/bench $(BIN)/python
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -103,36 +105,36 @@ docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata o
 	$(BIN)/python -m pipelines.templates .
 
 queries: $(STAMP)  ## run docs/queries.md on $(DEMO), write what comes out
-	PYTHONPATH=. $(BIN)/python tests/queries.py $(DEMO)
+	$(SCRIPT) tests/queries.py $(DEMO)
 
 queries-check: $(STAMP)  ## fail where a query of docs/queries.md shows nothing on $(DEMO), or other columns
-	PYTHONPATH=. $(BIN)/python tests/queries.py $(DEMO) --check
+	$(SCRIPT) tests/queries.py $(DEMO) --check
 
 notebook: $(STAMP)  ## run docs/notebook.ipynb on $(DEMO), keep what it shows
-	$(BIN)/python tests/notebook.py $(DEMO)
+	$(SCRIPT) tests/notebook.py $(DEMO)
 
 fuzz: $(STAMP)  ## damage 2,000 audio files, check what the ledger says of them (FUZZ="--files N --seed S")
-	$(BIN)/python tests/fuzz.py $(FUZZ)
+	$(SCRIPT) tests/fuzz.py $(FUZZ)
 
 attack: $(STAMP)  ## kill commands 70 times, refuse them 35 operations, flip 640 bits of $(DEMO), damage 40 files (ATTACK="--kills N --seed S"; about an hour)
-	PYTHONPATH=.:tests $(BIN)/python tests/attack.py $(DEMO) $(ATTACK)
+	$(SCRIPT) tests/attack.py $(DEMO) $(ATTACK)
 
 bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
-	$(BIN)/python tests/bench/bench.py
-	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/reading.py
-	PYTHONPATH=.:tests:tests/bench $(BIN)/python tests/bench/tables.py
-	PYTHONPATH=tests $(BIN)/python tests/bench/scoring.py
-	PYTHONPATH=tests:tests/bench $(BIN)/python tests/bench/embed.py
+	$(SCRIPT) tests/bench/bench.py
+	$(SCRIPT) tests/bench/reading.py
+	$(SCRIPT) tests/bench/tables.py
+	$(SCRIPT) tests/bench/scoring.py
+	$(SCRIPT) tests/bench/embed.py
 
 bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
-	PYTHONPATH=. $(BIN)/python tests/bench/gpu.py
+	$(SCRIPT) tests/bench/gpu.py
 
 bench-scale: $(STAMP)  ## measure how cost grows with the catalog, and whether sssl estimate is right
-	PYTHONPATH=tests $(BIN)/python tests/bench/growth.py
-	PYTHONPATH=tests $(BIN)/python tests/bench/estimate.py
+	$(SCRIPT) tests/bench/growth.py
+	$(SCRIPT) tests/bench/estimate.py
 
 bench-machines: $(STAMP)  ## run the demo as on other machines, some minutes a run (MACHINES="--seeds 0 1")
-	$(BIN)/python tests/bench/machines.py build/machines $(MACHINES)
+	$(SCRIPT) tests/bench/machines.py build/machines $(MACHINES)
 
 constraints: $(STAMP)  ## pin what is installed now
 	$(BIN)/pip freeze --all --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^pip==' > constraints.txt

@@ -57,23 +57,28 @@ def module_of(command: str) -> ModuleType:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 4 too many labels
-    would change, 130 stopped."""
+    """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 4 too many
+    labels would change, 130 stopped."""
     args = list(sys.argv[1:] if argv is None else argv)
     commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="sssl",
         description=f"Emotion labels for whole music catalogs.\n\ncommands:\n{commands}",
-        epilog="`sssl COMMAND --help` explains a command's flags; Beam's own options follow a bare --",
+        epilog=(
+            "`sssl COMMAND --help` explains a command's flags; Beam's own options follow a bare --"
+        ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"sssl {version('sssl')}")
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     command = parser.parse_args(args[:1]).command
-    # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight our own.
+    # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight
+    # our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.basicConfig(level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s"
+    )
     try:
         code = int(module_of(command).main(args[1:]))
         sys.stdout.flush()  # here, where somebody notices that it fails
@@ -88,7 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = how_to_install(command, error)
         if advice is None:
             raise
-        from pipelines.terminal.flags import complain  # here: Ctrl-C amid what it imports has to end quietly, too
+        from pipelines.terminal.flags import (
+            complain,
+        )  # here: Ctrl-C amid what it imports has to end quietly, too
 
         complain(advice)
         return 1

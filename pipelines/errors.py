@@ -18,7 +18,8 @@ class ErrorRatioExceeded(Exception):
 
 
 class ChurnExceeded(Exception):
-    """More song labels would change than the run allows; what is published stays, what was made stays beside it."""
+    """More song labels would change than the run allows; what is published stays, what was made
+    stays beside it."""
 
 
 class JobFailed(Exception):
@@ -26,7 +27,8 @@ class JobFailed(Exception):
 
 
 class HandedOver(Exception):
-    """The job was built and nobody waits for it: it went to a template's launcher, or this is a dry run (no `job`)."""
+    """The job was built and nobody waits for it: it went to a template's launcher, or this is a dry
+    run (no `job`)."""
 
     def __init__(self, message: str, job: InFlight | None) -> None:
         super().__init__(message)

@@ -1,9 +1,11 @@
-"""What a container starts, a Flex Template's launcher for one: a stage's flags and Beam's options, mixed.
+"""What a container starts, a Flex Template's launcher for one: a stage's flags and Beam's options,
+mixed.
 
 SSSL_STAGE=segment sssl-launch --catalog=gs://bucket/catalog.csv --runner=DataflowRunner ...
 
-All arguments are `--name=value`: launchers know nothing of a bare `--`, of flags without a value, of values in several
-words. An environment variable may name a secret, `sm://projects/P/secrets/S/versions/latest`, instead of holding it.
+All arguments are `--name=value`: launchers know nothing of a bare `--`, of flags without a value,
+of values in several words. An environment variable may name a secret,
+`sm://projects/P/secrets/S/versions/latest`, instead of holding it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from sssl.errors import ConfigError
 
 _SCHEME = "sm://"
 _RENAMED = {"labels": "track_labels"}
-"""Flags that a template has under another name, since the launcher itself gives Beam an option of that name."""
+"""Flags that a template has under another name, since the launcher itself gives Beam an option of
+that name."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class Flag:
 
 
 def flags_of(config_class: Any) -> Iterator[Flag]:
-    """List the flags of a config, those of its nested configs in their places, without what is in a settings file."""
+    """List the flags of a config, those of its nested configs in their places, without what is in a
+    settings file."""
     types, hints = get_type_hints(config_class), get_type_hints(config_class, include_extras=True)
     docs = {param.arg_name: param.description for param in parse_from_object(config_class).params}
     for field in fields(config_class):
@@ -65,7 +69,12 @@ def flags_of(config_class: Any) -> Iterator[Flag]:
             yield from flags_of(types[field.name])
         else:
             assert field.default_factory is MISSING, f"{field.name}: the default would not show"
-            yield Flag(field.name, types[field.name], " ".join((docs[field.name] or "").split()), field.default)
+            yield Flag(
+                field.name,
+                types[field.name],
+                " ".join((docs[field.name] or "").split()),
+                field.default,
+            )
 
 
 def command_line(stage: str, args: Sequence[str]) -> list[str]:
@@ -88,7 +97,11 @@ def command_line(stage: str, args: Sequence[str]) -> list[str]:
 
 def reveal(environment: MutableMapping[str, str]) -> None:
     """Put secrets in the place of their names."""
-    named = {name: value.removeprefix(_SCHEME) for name, value in environment.items() if value.startswith(_SCHEME)}
+    named = {
+        name: value.removeprefix(_SCHEME)
+        for name, value in environment.items()
+        if value.startswith(_SCHEME)
+    }
     if named:
         client = secretmanager.SecretManagerServiceClient()
         for name, secret in named.items():

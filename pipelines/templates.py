@@ -1,4 +1,5 @@
-"""Metadata of the Dataflow Flex Templates, a template a pipeline: `python -m pipelines.templates ROOT`."""
+"""Metadata of the Dataflow Flex Templates, a template a pipeline: `python -m pipelines.templates
+ROOT`."""
 
 from __future__ import annotations
 
@@ -47,8 +48,13 @@ def _kind(type: Any) -> dict[str, Any]:
     if type in (int | None, float | None):
         return {"paramType": "TEXT", "regexes": [f"^(None|{_NUMBER})$"]}
     if get_origin(type) is Literal:
-        return {"paramType": "ENUM", "enumOptions": [{"value": choice, "label": choice} for choice in get_args(type)]}
-    assert type in (str, str | None) or get_origin(type) is tuple, f"{type}: how does a template ask for it?"
+        return {
+            "paramType": "ENUM",
+            "enumOptions": [{"value": choice, "label": choice} for choice in get_args(type)],
+        }
+    assert type in (str, str | None) or get_origin(type) is tuple, (
+        f"{type}: how does a template ask for it?"
+    )
     return {"paramType": "TEXT"}
 
 

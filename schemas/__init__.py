@@ -1,6 +1,14 @@
 """Tables as data: columns with types and docs, reason codes. Imports nothing of ours."""
 
-from schemas.columns import SCHEMA_VERSION, Column, arrow_schema, columns, table_doc, table_name, to_arrow
+from schemas.columns import (
+    SCHEMA_VERSION,
+    Column,
+    arrow_schema,
+    columns,
+    table_doc,
+    table_name,
+    to_arrow,
+)
 from schemas.compat import READABLE_VERSIONS, conform, version_of
 from schemas.reasons import REASONS, Reason, Status
 from schemas.segments import Embedding, Feature, Segment

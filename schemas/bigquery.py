@@ -12,11 +12,14 @@ from schemas.tables import TABLES
 from schemas.views import ManifestRow
 
 _INTRO = f"""-- Generated from schemas/tables.py by `make docs`; schema version {SCHEMA_VERSION}.
--- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them with what is
--- published, but for segments, features and embeddings, which are large. To load one of those, take its files from
+-- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them
+-- with what is published, but for segments, features and embeddings, which are large. To load one
+-- of those, take its files from
 -- `select path from files where table_name = 'segments'` in `sssl sql`:
---   bq load --replace --source_format=PARQUET --parquet_enable_list_inference=true sssl.segments FILE,FILE,...
--- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how NumPy reads them.
+--   bq load --replace --source_format=PARQUET --parquet_enable_list_inference=true \\
+--     sssl.segments FILE,FILE,...
+-- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how
+-- NumPy reads them.
 """
 
 _TENSOR = pa.binary()
@@ -35,18 +38,26 @@ _TYPES = {
 _VIEWS = {
     "accepted_labels": (
         "labels of the last accepted round: what its model was trained on",
-        "SELECT * FROM {dataset}.labels WHERE round = (SELECT MAX(round) FROM {dataset}.rounds WHERE accepted)",
+        (
+            "SELECT * FROM {dataset}.labels WHERE round = (SELECT MAX(round) FROM {dataset}.rounds"
+            " WHERE accepted)"
+        ),
     ),
     "accepted_scores": (
-        "what songs are made from: scores of the last accepted round, or the mean of its and those of the round after "
-        "it, where that one's verdict is undecided",
+        (
+            "what songs are made from: scores of the last accepted round, or the mean of its and"
+            " those of the round after it, where that one's verdict is undecided"
+        ),
         """WITH used AS (
   SELECT MAX(round) AS round FROM {dataset}.rounds
-  WHERE accepted OR (verdict = 'undecided' AND round > (SELECT MAX(round) FROM {dataset}.rounds WHERE accepted))
+  WHERE accepted
+    OR (verdict = 'undecided'
+      AND round > (SELECT MAX(round) FROM {dataset}.rounds WHERE accepted))
 ), before AS (
   SELECT parent_round AS round FROM {dataset}.rounds JOIN used USING (round) WHERE NOT accepted
 )
-SELECT b.* FROM {dataset}.scores AS b JOIN used USING (round) WHERE NOT EXISTS (SELECT 1 FROM before)
+SELECT b.* FROM {dataset}.scores AS b JOIN used USING (round)
+WHERE NOT EXISTS (SELECT 1 FROM before)
 UNION ALL
 SELECT b.* REPLACE (
   CASE WHEN a.reason IS NOT NULL THEN b.probabilities WHEN b.reason IS NOT NULL THEN a.probabilities
@@ -84,8 +95,8 @@ def load_statement(name: str, table: type, uris: list[str]) -> str:
     body = ",\n  ".join(_typed(column) for column in columns(table))
     files = ",\n    ".join(map(_text, uris))
     return (
-        f"LOAD DATA OVERWRITE TEMP TABLE {name} (\n  {body}\n)\nFROM FILES (\n  format = 'PARQUET',\n"
-        f"  enable_list_inference = TRUE,\n  uris = [\n    {files}\n  ]\n);\n"
+        f"LOAD DATA OVERWRITE TEMP TABLE {name} (\n  {body}\n)\nFROM FILES (\n  format ="
+        f" 'PARQUET',\n  enable_list_inference = TRUE,\n  uris = [\n    {files}\n  ]\n);\n"
     )
 
 
@@ -114,7 +125,9 @@ def type_of(type: pa.DataType) -> str:
     if pa.types.is_list(type):
         return f"ARRAY<{type_of(type.value_type)}>"
     if pa.types.is_struct(type):
-        return f"STRUCT<{', '.join(f'{_name(field.name)} {type_of(field.type)}' for field in type)}>"
+        return (
+            f"STRUCT<{', '.join(f'{_name(field.name)} {type_of(field.type)}' for field in type)}>"
+        )
     return _TYPES[type]
 
 

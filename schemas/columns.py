@@ -1,6 +1,7 @@
 """A table is a frozen dataclass: an instance is a row, a field is a column with a type and a doc.
 
-Everything else that describes a table (Arrow schema, Parquet metadata, SQL comments, docs/tables.md) is derived here.
+Everything else that describes a table (Arrow schema, Parquet metadata, SQL comments,
+docs/tables.md) is derived here.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 SCHEMA_VERSION = 7
-"""Raised with every change of a table, and of where its files lie. A change adds columns that may be null, or
-`schemas.compat` says how an older column is read. Generations keep their names: a stage whose rows change says so in
-its config."""
+"""Raised with every change of a table, and of where its files lie. A change adds columns that may
+be null, or `schemas.compat` says how an older column is read. Generations keep their names: a stage
+whose rows change says so in its config."""
 
 TEXT = pa.string()
 INT = pa.int32()
@@ -28,7 +29,8 @@ FLAG = pa.bool_()
 class Column:
     """One column of a table, as declared.
 
-    `type` is None where the shape depends on the configuration (the log-mel tensor); `arrow_schema` is then given it.
+    `type` is None where the shape depends on the configuration (the log-mel tensor); `arrow_schema`
+    is then given it.
     """
 
     name: str
@@ -46,11 +48,24 @@ class Column:
 
 
 def column(
-    type: pa.DataType | None, doc: str, *, example: Any, unit: str = "", nullable: bool = False, key: bool = False
+    type: pa.DataType | None,
+    doc: str,
+    *,
+    example: Any,
+    unit: str = "",
+    nullable: bool = False,
+    key: bool = False,
 ) -> Any:
     """Declare a dataclass field as a table column."""
     return dataclasses.field(
-        metadata={"type": type, "doc": doc, "example": example, "unit": unit, "nullable": nullable, "key": key}
+        metadata={
+            "type": type,
+            "doc": doc,
+            "example": example,
+            "unit": unit,
+            "nullable": nullable,
+            "key": key,
+        }
     )
 
 
@@ -66,7 +81,7 @@ def table_name(table: type) -> str:
 
 def table_doc(table: type) -> str:
     """Say what a row is and which stage writes it."""
-    return (table.__doc__ or "").strip()
+    return " ".join((table.__doc__ or "").split())
 
 
 def arrow_schema(table: type, **types: pa.DataType) -> pa.Schema:
@@ -83,7 +98,11 @@ def arrow_schema(table: type, **types: pa.DataType) -> pa.Schema:
         field_of(declared, types[declared.name] if declared.type is None else declared.type)
         for declared in columns(table)
     ]
-    about = {"sssl.table": table_name(table), "sssl.schema_version": str(SCHEMA_VERSION), "sssl.doc": table_doc(table)}
+    about = {
+        "sssl.table": table_name(table),
+        "sssl.schema_version": str(SCHEMA_VERSION),
+        "sssl.doc": table_doc(table),
+    }
     return pa.schema(fields, metadata=about)
 
 
@@ -95,7 +114,8 @@ def field_of(declared: Column, type: pa.DataType) -> pa.Field:
         "key": str(declared.key).lower(),
         "example": json.dumps(declared.example),
     }
-    # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in pickling.
+    # The Parquet writer enforces this; a nested item stays nullable because the flag is lost in
+    # pickling.
     return pa.field(declared.name, type, nullable=declared.nullable, metadata=about)
 
 

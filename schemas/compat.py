@@ -1,6 +1,8 @@
-"""Files of earlier schema versions, read as today's: a version adds nullable columns, or says here how it reads others.
+"""Files of earlier schema versions, read as today's: a version adds nullable columns, or says here
+how it reads others.
 
-Up to version 4 `segments` had the log-mels, as tensors of half floats; `band_level_db` was such a tensor, too.
+Up to version 4 `segments` had the log-mels, as tensors of half floats; `band_level_db` was such a
+tensor, too.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from schemas.columns import SCHEMA_VERSION, columns, field_of
 from schemas.tables import TABLES
 
 READABLE_VERSIONS = range(1, SCHEMA_VERSION + 1)
-"""Raise its start where a version adds what an older file cannot be without; `tests/golden` has a folder of each."""
+"""Raise its start where a version adds what an older file cannot be without; `tests/golden` has a
+folder of each."""
 
 
 def version_of(schema: pa.Schema) -> int:
@@ -23,7 +26,8 @@ def version_of(schema: pa.Schema) -> int:
 
 
 def conform(content: pa.Table, wanted: Sequence[str] | None = None) -> pa.Table:
-    """Add the columns, of those wanted, that the file's schema version did not have yet: null in every row."""
+    """Add the columns, of those wanted, that the file's schema version did not have yet: null in
+    every row."""
     metadata = content.schema.metadata or {}
     table = TABLES.get(metadata.get(b"sssl.table", b"").decode())
     if table is None:
@@ -37,14 +41,20 @@ def conform(content: pa.Table, wanted: Sequence[str] | None = None) -> pa.Table:
     content = _without_half_floats(content, table)
     order = [column.name for column in columns(table)] if wanted is None else wanted
     content = content.select([name for name in order if name in content.column_names])
-    return content.replace_schema_metadata({**metadata, b"sssl.schema_version": str(SCHEMA_VERSION).encode()})
+    return content.replace_schema_metadata(
+        {**metadata, b"sssl.schema_version": str(SCHEMA_VERSION).encode()}
+    )
 
 
 def _without_half_floats(content: pa.Table, table: type) -> pa.Table:
     """Read tensors of half floats as the lists of reals that their columns are today."""
     for declared in columns(table):
         at = content.schema.get_field_index(declared.name)
-        if at < 0 or declared.type is None or not isinstance(content.schema.field(at).type, pa.FixedShapeTensorType):
+        if (
+            at < 0
+            or declared.type is None
+            or not isinstance(content.schema.field(at).type, pa.FixedShapeTensorType)
+        ):
             continue
         lists = [_lists(chunk).cast(declared.type) for chunk in content[declared.name].chunks]
         column = pa.chunked_array(lists, declared.type)

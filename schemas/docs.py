@@ -1,4 +1,5 @@
-"""docs/tables.md, docs/reasons.md and infra/sql/tables.sql, generated: `python -m schemas.docs ROOT`."""
+"""docs/tables.md, docs/reasons.md and infra/sql/tables.sql, generated: `python -m schemas.docs
+ROOT`."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ import sssl
 path = sssl.open("demo").files("features")[0]
 table = pyarrow.parquet.read_table(path).combine_chunks()
 about = json.loads(table.schema.metadata[b"sssl.log_mel"])
-log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(-1, *about["shape"])
+log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(
+    -1, *about["shape"]
+)
 ```
 
 `embeddings.embedding`, in folders that have a front-end ([embeddings.md](embeddings.md)), is read likewise, by `sssl.embedding`.

@@ -27,7 +27,11 @@ class Reason:
 
 _REASONS = [
     Reason(
-        "missing", Status.FAILED, True, "No file at the URI.", "Correct the URI or deliver the file; a rerun notices."
+        "missing",
+        Status.FAILED,
+        True,
+        "No file at the URI.",
+        "Correct the URI or deliver the file; a rerun notices.",
     ),
     Reason(
         "denied",
@@ -93,7 +97,13 @@ _REASONS = [
         "Less audio came out than the catalog or the container declares.",
         "Deliver the file again.",
     ),
-    Reason("too-short", Status.FAILED, False, "Shorter than one segment.", "Leave it out, or use shorter segments."),
+    Reason(
+        "too-short",
+        Status.FAILED,
+        False,
+        "Shorter than one segment.",
+        "Leave it out, or use shorter segments.",
+    ),
     Reason(
         "too-long",
         Status.PARTIAL,
@@ -136,7 +146,13 @@ _REASONS = [
         "The decoder's process was killed, most likely because the machine ran out of memory.",
         "`--retry retryable`, with fewer `--processes` or on a machine with more memory.",
     ),
-    Reason("decoder-crash", Status.FAILED, False, "The decoder killed its process.", "Report the file; transcode it."),
+    Reason(
+        "decoder-crash",
+        Status.FAILED,
+        False,
+        "The decoder killed its process.",
+        "Report the file; transcode it.",
+    ),
     Reason(
         "decoder-error",
         Status.FAILED,
@@ -162,8 +178,10 @@ _REASONS = [
         "part-failed",
         Status.FAILED,
         True,
-        "Three workers ended while they worked on the track's part, because of this track or of another one there.",
-        "Look at the workers' logs for the part and at their memory; then `--retry reason=part-failed`.",
+        "Three workers ended while they worked on the track's part, because of this track or of"
+        " another one there.",
+        "Look at the workers' logs for the part and at their memory; then `--retry"
+        " reason=part-failed`.",
     ),
 ]
 

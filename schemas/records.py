@@ -1,9 +1,10 @@
-"""Records: dataclasses that are kept as JSON and read back by programs that are older or newer than the writer.
+"""Records: dataclasses that are kept as JSON and read back by programs that are older or newer than
+the writer.
 
-A field that a reader does not know is passed over. A field that is missing has its default, or, if it
-was declared with `later`, the value at which the record means what it meant before the field existed.
-At that value it is not written either, so that configs are the same JSON, and what is named after
-them keeps its name, until somebody uses the new field.
+A field that a reader does not know is passed over. A field that is missing has its default, or, if
+it was declared with `later`, the value at which the record means what it meant before the field
+existed. At that value it is not written either, so that configs are the same JSON, and what is
+named after them keeps its name, until somebody uses the new field.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def later(default: Any, *, neutral: Any) -> Any:
 
 
 def dump(record: Any) -> dict[str, Any]:
-    """Return a record as JSON has it, without fields that came later and are at their neutral value."""
+    """Return a record as JSON has it, without fields that came later and are at their neutral
+    value."""
     return {
         field.name: _plain(getattr(record, field.name))
         for field in dataclasses.fields(record)
@@ -44,7 +46,8 @@ def dump(record: Any) -> dict[str, Any]:
 
 
 def load(kind: type[RecordT], values: Any) -> RecordT:
-    """Read a record, and those within it, back from what `dump` made of it, maybe by another version.
+    """Read a record, and those within it, back from what `dump` made of it, maybe by another
+    version.
 
     Raises:
         RecordError: a value is of the wrong type, or is missing and has no default.
@@ -71,7 +74,8 @@ def _plain(value: Any) -> Any:
 
 
 def _completed(kind: Any, value: Any) -> Any:
-    """Add neutral values to JSON that lacks them; what does not fit its type is left to be refused."""
+    """Add neutral values to JSON that lacks them; what does not fit its type is left to be
+    refused."""
     if not _has_later_fields(kind):
         return value
     if dataclasses.is_dataclass(kind):
@@ -86,10 +90,16 @@ def _completed(kind: Any, value: Any) -> Any:
 
 def _completed_record(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     neutral = {
-        field.name: _plain(field.metadata[_NEUTRAL]) for field in dataclasses.fields(kind) if _NEUTRAL in field.metadata
+        field.name: _plain(field.metadata[_NEUTRAL])
+        for field in dataclasses.fields(kind)
+        if _NEUTRAL in field.metadata
     }
     types = get_type_hints(kind)
-    return {name: _completed(types[name], value) for name, value in {**neutral, **values}.items() if name in types}
+    return {
+        name: _completed(types[name], value)
+        for name, value in {**neutral, **values}.items()
+        if name in types
+    }
 
 
 @cache
@@ -102,12 +112,16 @@ def _has_later_fields(kind: Any) -> bool:
 
 
 def _parts(kind: Any) -> list[Any]:
-    """Return what a tuple, a mapping or a union consists of, without None, `...` and the values of literals."""
-    return [part for part in get_args(kind) if part not in (NoneType, ...) and not isinstance(part, str)]
+    """Return what a tuple, a mapping or a union consists of, without None, `...` and the values of
+    literals."""
+    return [
+        part for part in get_args(kind) if part not in (NoneType, ...) and not isinstance(part, str)
+    ]
 
 
 def _sentence(kind: type, found: str) -> str:
-    """Say what msgspec found: ``Expected `int`, got `str` - at `$.a.b` `` becomes "Kind.a.b: expected ..."."""
+    """Say what msgspec found: ``Expected `int`, got `str` - at `$.a.b` `` becomes "Kind.a.b:
+    expected ..."."""
     said, _, place = found.partition(" - at ")
     where = place.replace("`", "").replace("$", kind.__name__) or kind.__name__
     return f"{where}: {said[:1].lower()}{said[1:]}"

@@ -1,7 +1,9 @@
-"""Summaries: what the rows of a table say in all, kept in its manifest and, for one part, in each receipt.
+"""Summaries: what the rows of a table say in all, kept in its manifest and, for one part, in each
+receipt.
 
-They add up over parts, in the order of parts, for floats that are added differently differ. A manifest may say more,
-as which mixture was fitted; each reader takes the record that it wants out of the same JSON.
+They add up over parts, in the order of parts, for floats that are added differently differ. A
+manifest may say more, as which mixture was fitted; each reader takes the record that it wants out
+of the same JSON.
 """
 
 from __future__ import annotations
@@ -26,14 +28,19 @@ class Summary:
     """Sums over rows. One without any is the neutral element: adding it changes nothing."""
 
     cpu_s: float | None = None
-    """CPU seconds of all processes of the stage; its tables share them. None where they were not measured."""
+    """CPU seconds of all processes of the stage; its tables share them. None where they were not
+    measured."""
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(**{name: _sum(mine, getattr(other, name)) for name, mine in _values(self).items()})
+        return type(self)(
+            **{name: _sum(mine, getattr(other, name)) for name, mine in _values(self).items()}
+        )
 
     def less(self, other: Self) -> Self:
         """Return the summary as if the rows of another had never been counted."""
-        return type(self)(**{name: _rest(mine, getattr(other, name)) for name, mine in _values(self).items()})
+        return type(self)(
+            **{name: _rest(mine, getattr(other, name)) for name, mine in _values(self).items()}
+        )
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class CatalogSummary(Summary):
 
 @dataclass(frozen=True)
 class LedgerSummary(Summary):
-    """Of a ledger: what became of tracks. The manifests of `segments` and `features`, made by the same job, say the
-    same."""
+    """Of a ledger: what became of tracks. The manifests of `segments` and `features`, made by the
+    same job, say the same."""
 
     tracks: int = 0
     segments: int = 0
@@ -87,7 +94,8 @@ class EmbeddingsSummary(Summary):
 
 @dataclass(frozen=True)
 class LabelsSummary(Summary):
-    """Of a round's labels: segments of train tracks by partition, locked and unlabelled ones of all tracks."""
+    """Of a round's labels: segments of train tracks by partition, locked and unlabelled ones of all
+    tracks."""
 
     classes: tuple[str, ...] = ()
     segments: int = 0
@@ -109,7 +117,9 @@ class LabelsSummary(Summary):
 
     def confident_share(self, name: str) -> float | None:
         """Return the share of a class's segments that are confident; None if it has none."""
-        confident, noisy = (self.by_class.get(partition, {}).get(name, 0) for partition in ("confident", "noisy"))
+        confident, noisy = (
+            self.by_class.get(partition, {}).get(name, 0) for partition in ("confident", "noisy")
+        )
         return confident / (confident + noisy) if confident + noisy else None
 
 
@@ -146,8 +156,8 @@ class ScoresSummary(Guesses):
 
 @dataclass(frozen=True)
 class RoundsSummary(Guesses):
-    """Of a verdict. Where two models label from then on, the guesses are those of both together: the peak of a track's
-    mean posterior. Otherwise the scores say it."""
+    """Of a verdict. Where two models label from then on, the guesses are those of both together:
+    the peak of a track's mean posterior. Otherwise the scores say it."""
 
     accepted: bool = False
 
@@ -206,7 +216,9 @@ def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, dict):
         both = {name: _sum(one[name], other[name]) for name in one.keys() & other.keys()}
         return dict(sorted({**one, **other, **both}.items()))
-    return one or other if isinstance(one, tuple) else one + other  # classes are the same in all parts
+    return (
+        one or other if isinstance(one, tuple) else one + other
+    )  # classes are the same in all parts
 
 
 def _rest(one: Any, other: Any) -> Any:
@@ -214,7 +226,9 @@ def _rest(one: Any, other: Any) -> Any:
         return one
     if isinstance(one, dict):
         rest = {name: _rest(count, other.get(name)) for name, count in one.items()}
-        return {name: count for name, count in rest.items() if count}  # what there is none of is not mentioned
+        return {
+            name: count for name, count in rest.items() if count
+        }  # what there is none of is not mentioned
     # Rounded, as sums of losses leave a residue; not below 0, whatever an earlier version counted.
     return max(0, round(one - other, 9))
 
@@ -225,8 +239,8 @@ def _rest(one: Any, other: Any) -> Any:
 def of_today(values: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
     """Return the JSON of a summary as it is written today.
 
-    Earlier versions gave each count a name of its own, as `confusion/test/Q1/Q2`. Where classes have a slash in their
-    names, these tell which is which.
+    Earlier versions gave each count a name of its own, as `confusion/test/Q1/Q2`. Where classes
+    have a slash in their names, these tell which is which.
     """
     found: dict[str, Any] = {"classes": list(classes)}
     for name, value in values.items():
@@ -238,7 +252,9 @@ def of_today(values: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any
     if "classifier" in values:  # there was one, fitted to train tracks
         found.setdefault("held_out_classifier", values["classifier"])
         for name in ("classifier", "held_out_classifier"):
-            if isinstance(found[name], Mapping) and "softmax" not in found[name]:  # which was all of it
+            if (
+                isinstance(found[name], Mapping) and "softmax" not in found[name]
+            ):  # which was all of it
                 found[name] = {"softmax": found[name]}
     if "mixture" in values:
         found.pop("components", None)  # the mixture says itself how many it has
@@ -274,8 +290,12 @@ def _pair(text: str, classes: frozenset[str]) -> tuple[str, str]:
 
 
 def _mixtures(fitted: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the mixtures of a split, which were a list in which `*` stood for the one of all classes."""
-    by_class = {m["class"]: {**m, "noisy": None if m["noisy"]["mean"] is None else m["noisy"]} for m in fitted}
+    """Return the mixtures of a split, which were a list in which `*` stood for the one of all
+    classes."""
+    by_class = {
+        m["class"]: {**m, "noisy": None if m["noisy"]["mean"] is None else m["noisy"]}
+        for m in fitted
+    }
     for mixture in by_class.values():
         del mixture["class"]
     return {"common": by_class.pop("*"), "mixtures": by_class}

@@ -1,4 +1,5 @@
-"""The tables of an output folder. Times count from the track's start, probabilities are in the order of classes."""
+"""The tables of an output folder. Times count from the track's start, probabilities are in the
+order of classes."""
 
 from __future__ import annotations
 
@@ -17,15 +18,27 @@ _INTERVAL = "confidence interval (bootstrap by group, 95 % unless `interval_leve
 
 @dataclass(frozen=True)
 class Catalog:
-    """One row a track: what the user's catalog says, and its part, split and fold. Written by `segment`."""
+    """One row a track: what the user's catalog says, and its part, split and fold. Written by
+    `segment`."""
 
     NAME: ClassVar[str] = "catalog"
 
-    track_id: str = column(TEXT, "The track's id: unique, chosen by the user.", key=True, example="track001")
-    uri: str = column(TEXT, "Where the audio lies: a local path or any fsspec URL.", example="/music/track001.flac")
-    label: str | None = column(TEXT, "The emotion label of the whole track.", nullable=True, example="Q1")
+    track_id: str = column(
+        TEXT, "The track's id: unique, chosen by the user.", key=True, example="track001"
+    )
+    uri: str = column(
+        TEXT,
+        "Where the audio lies: a local path or any fsspec URL.",
+        example="/music/track001.flac",
+    )
+    label: str | None = column(
+        TEXT, "The emotion label of the whole track.", nullable=True, example="Q1"
+    )
     split: str | None = column(
-        TEXT, "`train`, or `test` for held-out tracks; null where there is no label.", nullable=True, example="train"
+        TEXT,
+        "`train`, or `test` for held-out tracks; null where there is no label.",
+        nullable=True,
+        example="train",
     )
     group_id: str = column(
         TEXT,
@@ -34,26 +47,30 @@ class Catalog:
     )
     fold: int = column(
         INT,
-        "Cross-fitting fold: member `fold` of a model never trained on this track and is the one that scores it.",
+        "Cross-fitting fold: member `fold` of a model never trained on this track and is the one"
+        " that scores it.",
         example=2,
     )
     expected_s: float | None = column(
         REAL, "Duration that the catalog promises.", unit="s", nullable=True, example=44.0
     )
-    locked: bool = column(FLAG, "A human vouches for the label in every segment: never relabelled.", example=False)
+    locked: bool = column(
+        FLAG, "A human vouches for the label in every segment: never relabelled.", example=False
+    )
     part: int = column(INT, "Part (work unit) that holds the track in every table.", example=0)
     source_fingerprint: str | None = column(
         TEXT,
-        "Identity of the file's content as its storage tells it (etag, or size and mtime); `missing` without a file, "
-        "null where the storage does not tell: such a file counts as changed at every run.",
+        "Identity of the file's content as its storage tells it (etag, or size and mtime);"
+        " `missing` without a file, null where the storage does not tell: such a file counts as"
+        " changed at every run.",
         nullable=True,
         example="size:1048576 mtime:1767225600.0",
     )
     corrections: list[dict[str, object]] | None = column(
         pa.list_(pa.struct([("start_s", REAL), ("end_s", REAL), ("label", TEXT)])),
-        "What a listener said of passages, the newest last; without a start and an end, of the whole track, whose "
-        "`label` it is then, and which is `locked`. Null where nobody said anything, or schema version 6 or earlier "
-        "wrote the catalog.",
+        "What a listener said of passages, the newest last; without a start and an end, of the"
+        " whole track, whose `label` it is then, and which is `locked`. Null where nobody said"
+        " anything, or schema version 6 or earlier wrote the catalog.",
         nullable=True,
         example=[{"start_s": 12.0, "end_s": 15.0, "label": "Q3"}],
     )
@@ -67,7 +84,9 @@ class Ledger:
 
     track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     status: str = column(
-        TEXT, "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).", example="partial"
+        TEXT,
+        "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).",
+        example="partial",
     )
     reason: str | None = column(
         TEXT,
@@ -77,15 +96,28 @@ class Ledger:
     )
     retryable: bool = column(FLAG, "Whether the same file may succeed later.", example=False)
     detail: str | None = column(
-        TEXT, "What exactly happened, for a person.", nullable=True, example="decoded 29.8 s of 44.0 s"
+        TEXT,
+        "What exactly happened, for a person.",
+        nullable=True,
+        example="decoded 29.8 s of 44.0 s",
     )
     expected_s: float | None = column(
-        REAL, "Duration by the catalog, else by the container.", unit="s", nullable=True, example=44.0
+        REAL,
+        "Duration by the catalog, else by the container.",
+        unit="s",
+        nullable=True,
+        example=44.0,
     )
-    decoded_s: float = column(REAL, "Duration that came out of the decoder.", unit="s", example=29.8)
-    decoder: str | None = column(TEXT, "Decoder that was used, with its version.", nullable=True, example="PyAV 18.0.0")
+    decoded_s: float = column(
+        REAL, "Duration that came out of the decoder.", unit="s", example=29.8
+    )
+    decoder: str | None = column(
+        TEXT, "Decoder that was used, with its version.", nullable=True, example="PyAV 18.0.0"
+    )
     codec: str | None = column(TEXT, "Codec of the audio stream.", nullable=True, example="flac")
-    sample_rate_hz: int | None = column(INT, "Sample rate of the file.", unit="Hz", nullable=True, example=44100)
+    sample_rate_hz: int | None = column(
+        INT, "Sample rate of the file.", unit="Hz", nullable=True, example=44100
+    )
     channels: int | None = column(INT, "Channels of the file.", nullable=True, example=2)
     segments: int = column(INT, "Rows of the track in `segments`.", example=9)
     part: int = column(INT, "Part that holds the track.", example=0)
@@ -108,7 +140,8 @@ class Score:
     round: int = column(INT, _ROUND, key=True, example=1)
     probabilities: list[float] | None = column(
         REALS,
-        "Posterior by class, from the member that did not train on the track; null where it is not finite.",
+        "Posterior by class, from the member that did not train on the track; null where it is not"
+        " finite.",
         nullable=True,
         example=[0.125, 0.0625, 0.75, 0.0625],
     )
@@ -120,14 +153,18 @@ class Score:
         example=2.0794415,
     )
     reason: str | None = column(
-        TEXT, "`non-finite` where the model gave no usable posterior.", nullable=True, example="non-finite"
+        TEXT,
+        "`non-finite` where the model gave no usable posterior.",
+        nullable=True,
+        example="non-finite",
     )
     model_id: str = column(TEXT, _MODEL_ID, example="fa0e13506e75")
 
 
 @dataclass(frozen=True)
 class Label:
-    """One row a segment and round: its label, its weight in the training, and why. Written by `relabel`."""
+    """One row a segment and round: its label, its weight in the training, and why. Written by
+    `relabel`."""
 
     NAME: ClassVar[str] = "labels"
 
@@ -137,14 +174,16 @@ class Label:
     inherited_label: str | None = column(TEXT, "The track's label.", nullable=True, example="Q1")
     loss: float | None = column(
         REAL,
-        "Loss the split was made on: that of the last accepted round with `consistency` and neighbours, calibrated.",
+        "Loss the split was made on: that of the last accepted round with `consistency` and"
+        " neighbours, calibrated.",
         unit="nat",
         nullable=True,
         example=2.25,
     )
     consistency: float | None = column(
         REAL,
-        "Log likelihood ratio that the segment sounds like the rest of its track; low where it does not belong.",
+        "Log likelihood ratio that the segment sounds like the rest of its track; low where it does"
+        " not belong.",
         unit="nat",
         nullable=True,
         example=-4.5,
@@ -155,7 +194,9 @@ class Label:
         nullable=True,
         example=0.125,
     )
-    partition: str = column(TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.", example="noisy")
+    partition: str = column(
+        TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.", example="noisy"
+    )
     label: str | None = column(
         TEXT, "Most probable class of `target`; null where unlabelled.", nullable=True, example="Q3"
     )
@@ -165,29 +206,37 @@ class Label:
         nullable=True,
         example=[0.0625, 0.0, 0.9375, 0.0],
     )
-    weight: float = column(REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.", example=1.0)
+    weight: float = column(
+        REAL, "Weight in training; 0 for held-out, unlabelled and set-aside segments.", example=1.0
+    )
     reason: str = column(
         TEXT,
-        "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`, `corrected` (a listener "
-        "said so in the corrections), `no-label`, `no-score`.",
+        "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`,"
+        " `corrected` (a listener said so in the corrections), `no-label`, `no-score`.",
         example="high-loss",
     )
 
 
 @dataclass(frozen=True)
 class Round:
-    """One row a round: what was split and learned, and whether it was accepted. Written by `judge`."""
+    """One row a round: what was split and learned, and whether it was accepted. Written by
+    `judge`."""
 
     NAME: ClassVar[str] = "rounds"
 
     round: int = column(INT, _ROUND, key=True, example=1)
     accepted: bool = column(
-        FLAG, "Whether the round's model labels alone from then on: `verdict` is `accepted`.", example=True
+        FLAG,
+        "Whether the round's model labels alone from then on: `verdict` is `accepted`.",
+        example=True,
     )
     reason: str = column(
         TEXT,
         "Why, by what the verdict goes by.",
-        example="its log loss fell: -0.052 ± 0.021 nat, z -2.5; accuracy +3.1 ± 2.4 points; 57 tracks of 14 groups",
+        example=(
+            "its log loss fell: -0.052 ± 0.021 nat, z -2.5; accuracy +3.1 ± 2.4 points; 57 tracks"
+            " of 14 groups"
+        ),
     )
     parent_round: int | None = column(
         INT, "Accepted round whose scores were split; null for round 0.", nullable=True, example=0
@@ -206,7 +255,8 @@ class Round:
     )
     confident_std: list[float] = column(
         REALS,
-        "Standard deviation of the confident component (of its wider Gaussian, if two), by mixture.",
+        "Standard deviation of the confident component (of its wider Gaussian, if two), by"
+        " mixture.",
         unit="nat",
         example=[0.25, 0.25],
     )
@@ -214,21 +264,29 @@ class Round:
         REALS, "Mean loss of the noisy component, by mixture.", unit="nat", example=[2.5, 2.75]
     )
     noisy_std: list[float] = column(
-        REALS, "Standard deviation of the noisy component, by mixture.", unit="nat", example=[1.0, 0.75]
+        REALS,
+        "Standard deviation of the noisy component, by mixture.",
+        unit="nat",
+        example=[1.0, 0.75],
     )
-    noisy_share: list[float] = column(REALS, "Weight of the noisy component, by mixture.", example=[0.25, 0.125])
+    noisy_share: list[float] = column(
+        REALS, "Weight of the noisy component, by mixture.", example=[0.25, 0.125]
+    )
     confident: int = column(pa.int64(), "Segments of train tracks that are confident.", example=512)
     noisy: int = column(pa.int64(), "Segments of train tracks that are noisy.", example=128)
     locked: int = column(pa.int64(), "Segments whose label is locked.", example=0)
     unlabelled: int = column(pa.int64(), "Segments of tracks without a label.", example=48)
     relabelled: int = column(
-        pa.int64(), "Segments of train tracks whose label differs from the inherited one.", example=96
+        pa.int64(),
+        "Segments of train tracks whose label differs from the inherited one.",
+        example=96,
     )
     heldout_tracks: int = column(INT, "Held-out tracks behind the held-out metrics.", example=11)
     heldout_accuracy: float | None = column(
         REAL,
-        "Share of held-out tracks whose mean posterior peaks at their label. What is published is `songs.label`, which "
-        "the song classifier makes and which may be right more or less often.",
+        "Share of held-out tracks whose mean posterior peaks at their label. What is published is"
+        " `songs.label`, which the song classifier makes and which may be right more or less"
+        " often.",
         nullable=True,
         example=0.8181818,
     )
@@ -244,19 +302,23 @@ class Round:
     )
     heldout_groups: int | None = column(
         INT,
-        "Groups of held-out tracks behind the changes that follow, which are told but decide nothing; null without "
-        "any.",
+        "Groups of held-out tracks behind the changes that follow, which are told but decide"
+        " nothing; null without any.",
         nullable=True,
         example=9,
     )
     heldout_accuracy_change: float | None = column(
         REAL,
-        "`heldout_accuracy` less the parent round's, on the same tracks; one without a posterior counts as wrong.",
+        "`heldout_accuracy` less the parent round's, on the same tracks; one without a posterior"
+        " counts as wrong.",
         nullable=True,
         example=0.0909091,
     )
     heldout_accuracy_change_low: float | None = column(
-        REAL, f"Lower end of its {_INTERVAL}; null with fewer than six groups.", nullable=True, example=-0.05
+        REAL,
+        f"Lower end of its {_INTERVAL}; null with fewer than six groups.",
+        nullable=True,
+        example=-0.05,
     )
     heldout_accuracy_change_high: float | None = column(
         REAL, "Upper end of that interval.", nullable=True, example=0.25
@@ -276,7 +338,8 @@ class Round:
     )
     train_accuracy: float | None = column(
         REAL,
-        "The same share on train tracks, each scored by a member that did not train on it (cross-fitted).",
+        "The same share on train tracks, each scored by a member that did not train on it"
+        " (cross-fitted).",
         nullable=True,
         example=0.75,
     )
@@ -285,41 +348,55 @@ class Round:
     )
     verdict: str | None = column(
         TEXT,
-        "`accepted`: the round's model labels from then on. `kept`: its parent's does. `undecided`: both do, by the "
-        "mean of their posteriors. Null where schema version 2 or earlier judged.",
+        "`accepted`: the round's model labels from then on. `kept`: its parent's does. `undecided`:"
+        " both do, by the mean of their posteriors. Null where schema version 2 or earlier judged.",
         nullable=True,
         example="accepted",
     )
     judged_tracks: int | None = column(
         INT,
-        "Labelled tracks that the verdict goes by: held-out ones and, where models are cross-fitted, train tracks, "
-        "each scored by the member that left it out. Null where nothing was compared.",
+        "Labelled tracks that the verdict goes by: held-out ones and, where models are"
+        " cross-fitted, train tracks, each scored by the member that left it out. Null where"
+        " nothing was compared.",
         nullable=True,
         example=57,
     )
-    judged_groups: int | None = column(INT, "Their groups, each of which counts once.", nullable=True, example=14)
+    judged_groups: int | None = column(
+        INT, "Their groups, each of which counts once.", nullable=True, example=14
+    )
     log_loss_change: float | None = column(
         REAL,
-        "Their log loss less the parent round's, a mean of group means: of mean posteriors at the temperature that is "
-        "likeliest for each of the two models, a track's change clipped at 2 nats. Below 0 is better.",
+        "Their log loss less the parent round's, a mean of group means: of mean posteriors at the"
+        " temperature that is likeliest for each of the two models, a track's change clipped at 2"
+        " nats. Below 0 is better.",
         unit="nat",
         nullable=True,
         example=-0.052,
     )
     log_loss_change_error: float | None = column(
-        REAL, "Its standard error, by jackknife over groups.", unit="nat", nullable=True, example=0.021
+        REAL,
+        "Its standard error, by jackknife over groups.",
+        unit="nat",
+        nullable=True,
+        example=0.021,
     )
     log_loss_change_z: float | None = column(
-        REAL, "The change in standard errors: below -1 is accepted, above 1 kept.", nullable=True, example=-2.476
+        REAL,
+        "The change in standard errors: below -1 is accepted, above 1 kept.",
+        nullable=True,
+        example=-2.476,
     )
     accuracy_change: float | None = column(
         REAL,
-        "Share of these tracks whose mean posterior peaks at their label, less the parent round's, likewise by group. "
-        "From 60 tracks on, a fall by more than two standard errors keeps the parent.",
+        "Share of these tracks whose mean posterior peaks at their label, less the parent round's,"
+        " likewise by group. From 60 tracks on, a fall by more than two standard errors keeps the"
+        " parent.",
         nullable=True,
         example=0.031,
     )
-    accuracy_change_error: float | None = column(REAL, "Its standard error.", nullable=True, example=0.024)
+    accuracy_change_error: float | None = column(
+        REAL, "Its standard error.", nullable=True, example=0.024
+    )
 
 
 @dataclass(frozen=True)
@@ -330,71 +407,83 @@ class Song:
 
     track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     label: str = column(
-        TEXT, "The track's emotion: the most probable one, or the one that a human locked.", example="Q1"
+        TEXT,
+        "The track's emotion: the most probable one, or the one that a human locked.",
+        example="Q1",
     )
     confidence: float = column(
-        REAL, "Probability of `label`, calibrated if models are cross-fitted; 1 where a human locked it.", example=0.875
+        REAL,
+        "Probability of `label`, calibrated if models are cross-fitted; 1 where a human locked it.",
+        example=0.875,
     )
     probabilities: list[float] = column(
         REALS, "Probability by class, likewise.", example=[0.875, 0.0625, 0.03125, 0.03125]
     )
     abstained: bool = column(
         FLAG,
-        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest), or the track is `unlike` "
-        "anything labelled: look before you publish.",
+        "Whether `confidence` is below the threshold (`summary.threshold` of the manifest), or the"
+        " track is `unlike` anything labelled: look before you publish.",
         example=False,
     )
     segments: int = column(INT, "Scored segments behind the label.", example=14)
     timeline: list[dict[str, object]] = column(
-        pa.list_(pa.struct([("start_s", REAL), ("end_s", REAL), ("label", TEXT), ("confidence", REAL)])),
-        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the same class. It is "
-        "smoothed by the mean over a segment and its neighbours, `--smooth-segments` in all (3 by default), fewer at "
-        "the track's ends. An entry lasts until the next segment starts. Its confidence is the smoothed posterior of "
-        "the class, averaged over the run; unlike the song's it is not calibrated.",
+        pa.list_(
+            pa.struct([("start_s", REAL), ("end_s", REAL), ("label", TEXT), ("confidence", REAL)])
+        ),
+        "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the"
+        " same class. It is smoothed by the mean over a segment and its neighbours,"
+        " `--smooth-segments` in all (3 by default), fewer at the track's ends. An entry lasts"
+        " until the next segment starts. Its confidence is the smoothed posterior of the class,"
+        " averaged over the run; unlike the song's it is not calibrated.",
         example=[{"start_s": 0.0, "end_s": 30.0, "label": "Q1", "confidence": 0.875}],
     )
     round: int = column(
         INT,
-        "Round whose scores were used; where its verdict is `undecided`, the mean of its and its parent's.",
+        "Round whose scores were used; where its verdict is `undecided`, the mean of its and its"
+        " parent's.",
         example=1,
     )
     model_id: str = column(
-        TEXT, f"{_MODEL_ID[:-1]}; of both, with a + between them, where two label.", example="fa0e13506e75"
+        TEXT,
+        f"{_MODEL_ID[:-1]}; of both, with a + between them, where two label.",
+        example="fa0e13506e75",
     )
     timeline_label: str | None = column(
         TEXT,
-        "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes by the sound of "
-        "the track, too, and by how sure the posteriors are. Null where schema version 2 or earlier made the song.",
+        "Emotion that `timeline` shows for the longest time. It may differ from `label`, which goes"
+        " by the sound of the track, too, and by how sure the posteriors are. Null where schema"
+        " version 2 or earlier made the song.",
         nullable=True,
         example="Q1",
     )
     familiarity: float | None = column(
         REAL,
-        "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null where the sound "
-        "does not count, or schema version 3 or earlier made the song.",
+        "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null"
+        " where the sound does not count, or schema version 3 or earlier made the song.",
         nullable=True,
         example=0.75,
     )
     unlike: bool | None = column(
         FLAG,
-        "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the manifest): whatever its "
-        "confidence, nobody knows what it is worth, so the track abstains. Null where schema version 3 or earlier made "
-        "the song.",
+        "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the"
+        " manifest): whatever its confidence, nobody knows what it is worth, so the track abstains."
+        " Null where schema version 3 or earlier made the song.",
         nullable=True,
         example=False,
     )
     label_source: str | None = column(
         TEXT,
-        "`human` where the catalog locks the track's label: that is the `label`, its confidence is 1, and it never "
-        "abstains; `probabilities` say what the models think all the same. `model` elsewhere. Null where schema "
-        "version 6 or earlier made the song.",
+        "`human` where the catalog locks the track's label: that is the `label`, its confidence is"
+        " 1, and it never abstains; `probabilities` say what the models think all the same. `model`"
+        " elsewhere. Null where schema version 6 or earlier made the song.",
         nullable=True,
         example="model",
     )
 
 
 TABLES: dict[str, type] = {
-    table.NAME: table for table in (Catalog, Ledger, Segment, Feature, Embedding, Score, Label, Round, Song)
+    table.NAME: table
+    for table in (Catalog, Ledger, Segment, Feature, Embedding, Score, Label, Round, Song)
 }
 
 OPTIONAL = ("embeddings",)

@@ -1,4 +1,5 @@
-"""What `sssl sql` shows beside the tables: segments that look wrong, generations, and their files."""
+"""What `sssl sql` shows beside the tables: segments that look wrong, generations, and their
+files."""
 
 from __future__ import annotations
 
@@ -18,25 +19,31 @@ _GENERATION = "Name of the generation: a digest of what made it."
 
 @dataclass(frozen=True)
 class Suspect:
-    """One row a segment of a train track whose label looks wrong: the noisy ones of the last split made, whatever
-    became of the model that was trained after it."""
+    """One row a segment of a train track whose label looks wrong: the noisy ones of the last split
+    made, whatever became of the model that was trained after it."""
 
     NAME: ClassVar[str] = "suspects"
 
     track_id: str = column(TEXT, "The track's id, as in the catalog.", key=True, example="track001")
-    segment_index: int = column(INT, "0-based position of the segment in its track.", key=True, example=4)
+    segment_index: int = column(
+        INT, "0-based position of the segment in its track.", key=True, example=4
+    )
     start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
     end_s: float = column(REAL, "Where it ends.", unit="s", example=15.0)
     inherited_label: str = column(TEXT, "The track's label, which looks wrong here.", example="Q1")
     evidence: float = column(
         pa.float64(),
-        "Log odds that the label is wrong, by model, sound and neighbours (with `--preset paper` by the model alone): "
-        "0 is as likely as not. It is ln(exp(loss) - 1) of `labels.loss`.",
+        "Log odds that the label is wrong, by model, sound and neighbours (with `--preset paper` by"
+        " the model alone): 0 is as likely as not. It is ln(exp(loss) - 1) of `labels.loss`.",
         unit="nat",
         example=2.25,
     )
-    clean_probability: float = column(REAL, "How likely the label is right after all, by the split.", example=0.125)
-    model_label: str = column(TEXT, "What the model whose scores were split takes the segment for.", example="Q3")
+    clean_probability: float = column(
+        REAL, "How likely the label is right after all, by the split.", example=0.125
+    )
+    model_label: str = column(
+        TEXT, "What the model whose scores were split takes the segment for.", example="Q3"
+    )
     model_probability: float | None = column(
         REAL, "How sure it is: the largest of its posteriors.", nullable=True, example=0.75
     )
@@ -45,7 +52,8 @@ class Suspect:
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One row a published generation: what it consists of, what made it, from what. Read from its `_manifest.json`."""
+    """One row a published generation: what it consists of, what made it, from what. Read from its
+    `_manifest.json`."""
 
     NAME: ClassVar[str] = "manifests"
 
@@ -55,11 +63,18 @@ class ManifestRow:
     rows: int = column(_LARGE, "Rows in all files.", example=907)
     files: int = column(_LARGE, "Number of files that readers get.", example=15)
     bytes: int = column(
-        _LARGE, "Size of all files, those of parts that only stages read included.", unit="bytes", example=140000
+        _LARGE,
+        "Size of all files, those of parts that only stages read included.",
+        unit="bytes",
+        example=140000,
     )
-    digest: str = column(TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a")
+    digest: str = column(
+        TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a"
+    )
     stage: str = column(TEXT, "Stage that made it.", example="relabel")
-    model_id: str | None = column(TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d")
+    model_id: str | None = column(
+        TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d"
+    )
     folder: str = column(TEXT, "Where its files lie.", example="out/labels/106ab09c1840")
     created_at: datetime = column(
         pa.timestamp("us", "UTC"),
@@ -68,14 +83,17 @@ class ManifestRow:
     )
     cpu_s: float | None = column(
         pa.float64(),
-        "CPU time of the processes that made it, without the program's own start; the tables of a job share it. Where "
-        "tracks were reused, that of the last run. Null where it was not measured.",
+        "CPU time of the processes that made it, without the program's own start; the tables of a"
+        " job share it. Where tracks were reused, that of the last run. Null where it was not"
+        " measured.",
         unit="s",
         nullable=True,
         example=1.3,
     )
     parents: list[str] = column(
-        pa.list_(TEXT), "What it was made from, as `table/generation`.", example=["catalog/c31f24b13b57"]
+        pa.list_(TEXT),
+        "What it was made from, as `table/generation`.",
+        example=["catalog/c31f24b13b57"],
     )
     config: str = column(TEXT, "Settings of the stage as JSON.", example='{"tau": 0.5}')
     code_version: str = column(TEXT, "Version of the program.", example="0.1.0")
@@ -91,9 +109,13 @@ class FileRow:
     table_name: str = column(TEXT, _TABLE, example="labels")
     round: int | None = column(INT, _ROUND, nullable=True, example=1)
     generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
-    part: int = column(INT, "First part that it holds; of the catalog itself, number of the file.", example=0)
+    part: int = column(
+        INT, "First part that it holds; of the catalog itself, number of the file.", example=0
+    )
     last_part: int = column(INT, "Last part that it holds.", example=14)
-    path: str = column(TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet")
+    path: str = column(
+        TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet"
+    )
     rows: int = column(_LARGE, "Rows.", example=60)
     bytes: int = column(_LARGE, "Size.", unit="bytes", example=9400)
     sha256: str = column(TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
@@ -101,7 +123,8 @@ class FileRow:
 
 @dataclass(frozen=True)
 class SongChange:
-    """One row a song whose label is another one than in the publication before; none if there was none."""
+    """One row a song whose label is another one than in the publication before; none if there was
+    none."""
 
     NAME: ClassVar[str] = "song_changes"
 

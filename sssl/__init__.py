@@ -1,4 +1,5 @@
-"""Semi-supervised self-learning on music emotion labels: audio to log-mel, model to labels. No Beam in here."""
+"""Semi-supervised self-learning on music emotion labels: audio to log-mel, model to labels. No Beam
+in here."""
 
 from sssl.api import Output, label, open  # noqa: A004 -- read as `sssl.open`
 from sssl.errors import StoreError, Unlabelled

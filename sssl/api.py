@@ -1,4 +1,5 @@
-"""For notebooks: published tables as Arrow, labels for single files. Light: torch comes with the first label."""
+"""For notebooks: published tables as Arrow, labels for single files. Light: torch comes with the
+first label."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Output:
-    """What an output folder published when it was opened; a later run does not change what is read here."""
+    """What an output folder published when it was opened; a later run does not change what is read
+    here."""
 
     store: Store
     snapshot: Snapshot
@@ -27,13 +29,17 @@ class Output:
         """Read the songs: a row a track with its label, confidence and timeline."""
         return self.table("songs")
 
-    def table(self, name: str, round: int | None = None, columns: list[str] | None = None) -> pa.Table:
+    def table(
+        self, name: str, round: int | None = None, columns: list[str] | None = None
+    ) -> pa.Table:
         """Read a table, of all rounds or of one, whole or some columns of it.
 
         Raises:
             StoreError: the table, or the round of it, is not published.
         """
-        return pa.concat_tables(self.store.read_table(manifest, columns) for manifest in self._manifests(name, round))
+        return pa.concat_tables(
+            self.store.read_table(manifest, columns) for manifest in self._manifests(name, round)
+        )
 
     def files(self, name: str, round: int | None = None) -> list[str]:
         """List the Parquet files of a table, for other readers.
@@ -58,7 +64,11 @@ class Output:
         return self.connect().sql(query).to_arrow_table()
 
     def _manifests(self, name: str, round: int | None) -> list[Manifest]:
-        found = [manifest for manifest in self.snapshot.of(name) if round is None or manifest.round == round]
+        found = [
+            manifest
+            for manifest in self.snapshot.of(name)
+            if round is None or manifest.round == round
+        ]
         return found or [self.snapshot.get(name, round)]
 
 
@@ -81,15 +91,18 @@ def label(
 ) -> Song:
     """Label a file as the pipeline would label a new track of the catalog, with the model in use.
 
-    The result is a row of `songs`: `label`, `confidence`, `timeline` and the rest. What labels new music has learned
-    from all labelled tracks of the catalog; for these pass `fold` and `split`, or read `songs`.
+    The result is a row of `songs`: `label`, `confidence`, `timeline` and the rest. What labels new
+    music has learned from all labelled tracks of the catalog; for these pass `fold` and `split`, or
+    read `songs`.
 
     Args:
         model: an opened output folder, or its path or URL.
         uri: a local path or any fsspec URL of audio.
         fold: of a train track, to have it scored by the member that has not seen its label.
-        split: of a held-out track (`test`), to have it labelled by the song classifier that has not seen its label.
-        front_end: where the front-end that the model goes by is now, if it is no longer where it was.
+        split: of a held-out track (`test`), to have it labelled by the song classifier that has not
+            seen its label.
+        front_end: where the front-end that the model goes by is now, if it is no longer where it
+            was.
 
     Raises:
         StoreError: the folder has no songs yet.

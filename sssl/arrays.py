@@ -21,7 +21,11 @@ def column(table: pa.Table, name: str) -> Floats:
 def real_lists(table: pa.Table, name: str) -> Floats:
     """Return a column of lists of reals as [N, K], all of the same length and none of them null."""
     listed = table[name].combine_chunks()
-    return listed.flatten().to_numpy().astype(np.float64).reshape(len(listed), -1) if len(listed) else np.empty((0, 0))
+    return (
+        listed.flatten().to_numpy().astype(np.float64).reshape(len(listed), -1)
+        if len(listed)
+        else np.empty((0, 0))
+    )
 
 
 def track_numbers(table: pa.Table) -> NDArray[np.int64]:
@@ -34,13 +38,15 @@ def posteriors(scores: pa.Table, classes: int) -> Floats:
     """Return the posteriors [N, C] of a scores table, NaN where there is none."""
     listed = scores["probabilities"].combine_chunks()
     found = np.full((len(listed), classes), np.nan)
-    found[listed.is_valid().to_numpy(zero_copy_only=False)] = listed.flatten().to_numpy().reshape(-1, classes)
+    found[listed.is_valid().to_numpy(zero_copy_only=False)] = (
+        listed.flatten().to_numpy().reshape(-1, classes)
+    )
     return found
 
 
 def mean_of_models(posteriors: Sequence[Floats]) -> Floats:
-    """Return the mean [N, C] of the posteriors of several models, each [N, C], by segment of those that gave one; NaN
-    where none did."""
+    """Return the mean [N, C] of the posteriors of several models, each [N, C], by segment of those
+    that gave one; NaN where none did."""
     known = np.stack([np.isfinite(found).all(axis=1) for found in posteriors])[..., None]
     total = np.where(known, np.stack(posteriors), 0.0).sum(axis=0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as it should be
@@ -53,8 +59,11 @@ def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> NDArray[np
     return np.array([position.get(name, -1) for name in labels.to_pylist()], dtype=np.int64)
 
 
-def inherited_indices(rows: pa.Table, tracks: Iterable[Catalog], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the positions [N] of the labels that rows have from their tracks, -1 where there is none."""
+def inherited_indices(
+    rows: pa.Table, tracks: Iterable[Catalog], classes: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return the positions [N] of the labels that rows have from their tracks, -1 where there is
+    none."""
     labels = {t.track_id: classes.index(t.label) for t in tracks if t.label is not None}
     return of_tracks(rows, labels)
 
@@ -67,10 +76,12 @@ def of_tracks(rows: pa.Table, numbers: Mapping[str, int]) -> NDArray[np.int64]:
 
 
 def fitted_to(tracks: Iterable[Catalog]) -> list[Catalog]:
-    """Return the tracks whose segments tell of wrong labels: trained on, and not known to be right."""
+    """Return the tracks whose segments tell of wrong labels: trained on, and not known to be
+    right."""
     return [t for t in tracks if t.label is not None and t.split == "train" and not t.locked]
 
 
 def on_grid(sums: Floats) -> Floats:
-    """Round a part's sums so that float64 adds those of all parts without rounding: in any order the same total."""
+    """Round a part's sums so that float64 adds those of all parts without rounding: in any order
+    the same total."""
     return np.rint(sums * 256) / 256

@@ -9,7 +9,8 @@ class ConfigError(Exception):
 
 
 class FrontEndError(ConfigError):
-    """A pretrained network that cannot be used as a front-end; the message says what is wrong with it."""
+    """A pretrained network that cannot be used as a front-end; the message says what is wrong with
+    it."""
 
 
 class StoreError(Exception):
@@ -35,7 +36,8 @@ class DeviceError(Exception):
 class AudioError(Exception):
     """A file gives no usable audio.
 
-    `reason` is a code of `schemas.reasons.REASONS` ("empty-file", "not-audio" or "corrupt"), `detail` what happened.
+    `reason` is a code of `schemas.reasons.REASONS` ("empty-file", "not-audio" or "corrupt"),
+    `detail` what happened.
     """
 
     def __init__(self, reason: str, detail: str) -> None:

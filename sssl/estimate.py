@@ -1,7 +1,9 @@
-"""What a run would cost: unit costs of its stages, fitted to trials on a sample, times the work of a catalog.
+"""What a run would cost: unit costs of its stages, fitted to trials on a sample, times the work of
+a catalog.
 
-The cost of a stage, and the size of a table, is taken for a sum of three: once a run, once a part, and once a unit of
-what it grows with. Trials of different size and number of parts tell the three apart.
+The cost of a stage, and the size of a table, is taken for a sum of three: once a run, once a part,
+and once a unit of what it grows with. Trials of different size and number of parts tell the three
+apart.
 """
 
 from __future__ import annotations
@@ -24,14 +26,15 @@ from sssl.urls import opened
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 Draws = NDArray[np.float64]
-"""A number with its uncertainty [1 + D]: the estimate, then what it may be as well. Draws of one `Outlook` add up."""
+"""A number with its uncertainty [1 + D]: the estimate, then what it may be as well. Draws of one
+`Outlook` add up."""
 
 LEVEL = 0.95
 _UPPER = (1 + LEVEL) / 2
 DRAWS = 1000
 _MISFIT = 0.02
-"""Standard error, as a share, of the assumption that costs are such sums: tables of a few rows fit the trials exactly,
-and yet are a little larger or smaller with other ids and labels."""
+"""Standard error, as a share, of the assumption that costs are such sums: tables of a few rows fit
+the trials exactly, and yet are a little larger or smaller with other ids and labels."""
 GIB = float(1 << 30)
 _HOUR_S = 3600.0
 
@@ -60,24 +63,39 @@ def read_prices(url: str | None) -> Prices:
             with opened(url) as file:
                 given = tomllib.load(file)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--prices {url}: {error}; expected a TOML file like sssl/prices.toml") from error
+        raise ConfigError(
+            f"--prices {url}: {error}; expected a TOML file like sssl/prices.toml"
+        ) from error
     expected = {field.name for field in fields(Prices)}
     names = ", ".join(sorted(expected ^ set(given)))
-    require(given.keys() == expected, "prices", url, f"exactly {', '.join(sorted(expected))} (see {names})")
+    require(
+        given.keys() == expected,
+        "prices",
+        url,
+        f"exactly {', '.join(sorted(expected))} (see {names})",
+    )
     for name in sorted(expected - {"currency", "as_of"}):
-        require(_is_price(given[name]), "prices", url, f"{name} as a number, 0 or more, not {given[name]!r}")
+        require(
+            _is_price(given[name]),
+            "prices",
+            url,
+            f"{name} as a number, 0 or more, not {given[name]!r}",
+        )
     require(isinstance(given["currency"], str), "prices", url, "currency as text")
     require(isinstance(given["as_of"], date), "prices", url, "as_of as a date, like 2026-11-21")
     return Prices(**given)
 
 
 def _is_price(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf")
+    )
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a run, or a table, is charged for: runs of a stage, parts over all of them, and units."""
+    """What a run, or a table, is charged for: runs of a stage, parts over all of them, and
+    units."""
 
     runs: float
     parts: float
@@ -86,7 +104,8 @@ class Work:
 
 @dataclass(frozen=True)
 class Trials:
-    """Trials of a stage, or sizes of a table: the work [M, 3] of each (see `Work`) and what it took [M]."""
+    """Trials of a stage, or sizes of a table: the work [M, 3] of each (see `Work`) and what it took
+    [M]."""
 
     work: Floats
     took: Floats
@@ -98,12 +117,13 @@ class Trials:
         return cls(work, np.array([took for _, took in trials], dtype=float))
 
     def fit(self) -> Floats:
-        """Return the costs [3] of a run, a part and a unit: none below zero, least squares of relative errors."""
+        """Return the costs [3] of a run, a part and a unit: none below zero, least squares of
+        relative errors."""
         return _fit(self.work, self.took)
 
     def relative_errors(self) -> Floats:
-        """Return the errors [M] of the fit, as shares; widened by what the fit takes out of them, and since they are so
-        few (Student's t)."""
+        """Return the errors [M] of the fit, as shares; widened by what the fit takes out of them,
+        and since they are so few (Student's t)."""
         costs = self.fit()
         predicted = self.work @ costs
         free = max(1, len(self.took) - int(np.count_nonzero(costs)))
@@ -113,7 +133,8 @@ class Trials:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to predict: `runs` of a stage over a catalog, and the units in all of them for a unit of `driver`."""
+    """What to predict: `runs` of a stage over a catalog, and the units in all of them for a unit of
+    `driver`."""
 
     runs: float
     driver: str
@@ -122,19 +143,23 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outlook:
-    """A catalog of `tracks` in `parts`, and what each track of a random sample of it has of each driver [N]."""
+    """A catalog of `tracks` in `parts`, and what each track of a random sample of it has of each
+    driver [N]."""
 
     tracks: int
     parts: int
     sample: Mapping[str, Floats]
     seed: int = 0
 
-    def predict(self, trials: Mapping[str, Trials], wanted: Mapping[str, Wanted]) -> dict[str, Draws]:
+    def predict(
+        self, trials: Mapping[str, Trials], wanted: Mapping[str, Wanted]
+    ) -> dict[str, Draws]:
         """Predict what each stage will take.
 
-        A draw takes other tracks (a bootstrap of the sample), other measurements (residual bootstrap of the fit), and
-        errs for the whole run as one trial did. It does so alike for all stages, since a busy minute hits them alike.
-        What the fit leaves out comes on top, alike too.
+        A draw takes other tracks (a bootstrap of the sample), other measurements (residual
+        bootstrap of the fit), and errs for the whole run as one trial did. It does so alike for all
+        stages, since a busy minute hits them alike. What the fit leaves out comes on top, alike
+        too.
         """
         rng = np.random.default_rng(self.seed)
         trial_count = len(next(iter(trials.values())).took)
@@ -150,11 +175,18 @@ class Outlook:
     def _means(self, rng: np.random.Generator) -> dict[str, Draws]:
         count = len(next(iter(self.sample.values())))
         rows = rng.integers(count, size=(DRAWS, count))
-        return {name: np.array([each.mean(), *each[rows].mean(axis=1)]) for name, each in self.sample.items()}
+        return {
+            name: np.array([each.mean(), *each[rows].mean(axis=1)])
+            for name, each in self.sample.items()
+        }
 
-    def _one(self, trials: Trials, want: Wanted, others: list[Rows], mean: Draws, last: Rows) -> Draws:
+    def _one(
+        self, trials: Trials, want: Wanted, others: list[Rows], mean: Draws, last: Rows
+    ) -> Draws:
         errors, predicted = trials.relative_errors(), trials.work @ trials.fit()
-        refits = [_fit(trials.work, predicted * _at_least_some(1 + errors[rows])) for rows in others[1:]]
+        refits = [
+            _fit(trials.work, predicted * _at_least_some(1 + errors[rows])) for rows in others[1:]
+        ]
         costs = np.array([trials.fit(), *refits])
         units = self.tracks * mean * want.factor
         total = want.runs * (costs[:, 0] + costs[:, 1] * self.parts) + costs[:, 2] * units
@@ -188,7 +220,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class StageTime:
-    """What a stage takes: wall time, CPU time, on machines of so many `cores` and, if it uses them, GPUs."""
+    """What a stage takes: wall time, CPU time, on machines of so many `cores` and, if it uses them,
+    GPUs."""
 
     wall_s: Draws
     cpu_s: Draws

@@ -9,9 +9,12 @@ import jinja2
 
 
 def template(
-    name: str, filters: Mapping[str, Callable[..., Any]], tests: Mapping[str, Callable[..., bool]] | None = None
+    name: str,
+    filters: Mapping[str, Callable[..., Any]],
+    tests: Mapping[str, Callable[..., bool]] | None = None,
 ) -> jinja2.Template:
-    """Load a template; a name it uses and is not given is an error, and what it is given is escaped."""
+    """Load a template; a name it uses and is not given is an error, and what it is given is
+    escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sssl", ""),
         autoescape=True,

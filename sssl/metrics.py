@@ -27,7 +27,8 @@ class Quality:
 
 
 def quality(confusion: Floats) -> Quality:
-    """Return accuracy and macro-F1 of a confusion matrix; a class that never occurs does not count in the mean."""
+    """Return accuracy and macro-F1 of a confusion matrix; a class that never occurs does not count
+    in the mean."""
     total = confusion.sum()
     if not total:
         return Quality(0, None, None)
@@ -44,7 +45,8 @@ def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: in
 
 
 def wilson(share: ArrayLike, count: ArrayLike, z: float = Z_95) -> tuple[Floats, Floats]:
-    """Return both ends of Wilson's confidence interval of shares of `count` independent cases, at least one."""
+    """Return both ends of Wilson's confidence interval of shares of `count` independent cases, at
+    least one."""
     share, z2 = np.asarray(share, float), z**2 / np.asarray(count, float)
     center, reach = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
     return (center - reach) / (1 + z2), (center + reach) / (1 + z2)
@@ -52,7 +54,8 @@ def wilson(share: ArrayLike, count: ArrayLike, z: float = Z_95) -> tuple[Floats,
 
 @dataclass(frozen=True)
 class Bin:
-    """Songs of similar confidence: how many, their mean confidence, and the share of them that is right."""
+    """Songs of similar confidence: how many, their mean confidence, and the share of them that is
+    right."""
 
     tracks: int
     confidence: float
@@ -60,7 +63,11 @@ class Bin:
 
 
 def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int) -> list[Bin]:
-    """Sort songs [N] by confidence into bins of equal mass; bins of equal width would leave most of them empty."""
+    """Sort songs [N] by confidence into bins of equal mass; bins of equal width would leave most of
+    them empty."""
     order = np.argsort(confidence, kind="stable")
     parts = [rows for rows in np.array_split(order, bins) if len(rows)]
-    return [Bin(len(rows), float(confidence[rows].mean()), float(correct[rows].mean())) for rows in parts]
+    return [
+        Bin(len(rows), float(confidence[rows].mean()), float(correct[rows].mean()))
+        for rows in parts
+    ]

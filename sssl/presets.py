@@ -1,4 +1,5 @@
-"""The two ways to run the method: `paper` as published, `guarded` as we would run it on our own catalog."""
+"""The two ways to run the method: `paper` as published, `guarded` as we would run it on our own
+catalog."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ class Preset:
     """Settings of all stages of self-learning."""
 
     rounds: int = 1
-    """Rounds of split, relabel and retrain after the warm-up. Only the first splits on losses that are cross-fitted in
-    full: its soft labels carry what members know of their own tracks to the other members."""
+    """Rounds of split, relabel and retrain after the warm-up. Only the first splits on losses that
+    are cross-fitted in full: its soft labels carry what members know of their own tracks to the
+    other members."""
     relabel: RelabelConfig = field(default_factory=RelabelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)

@@ -1,4 +1,5 @@
-"""Take tracks out of an output folder: new generations without them, then away with everything else."""
+"""Take tracks out of an output folder: new generations without them, then away with everything
+else."""
 
 from __future__ import annotations
 
@@ -31,18 +32,27 @@ from sssl.words import counted
 
 _DELETERS = 32
 _BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
-_BY_TRACK = {name for name, table in TABLES.items() if any(column.name == "track_id" for column in columns(table))}
+_BY_TRACK = {
+    name
+    for name, table in TABLES.items()
+    if any(column.name == "track_id" for column in columns(table))
+}
 
 
 def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Snapshot:
-    """Commit every table of a snapshot again without some tracks; parts that have none of them keep their files.
+    """Commit every table of a snapshot again without some tracks; parts that have none of them keep
+    their files.
 
-    What was judged and fitted stays as it was: verdicts, mixtures, the song classifier and its threshold.
+    What was judged and fitted stays as it was: verdicts, mixtures, the song classifier and its
+        threshold.
 
     Raises:
         StoreError: no track would be left.
     """
-    before, gone = read_dealt(store, snapshot.get("catalog")), pa.array(sorted(set(track_ids)), pa.string())
+    before, gone = (
+        read_dealt(store, snapshot.get("catalog")),
+        pa.array(sorted(set(track_ids)), pa.string()),
+    )
     is_gone = pc.is_in(before.tracks["track_id"], gone)
     tracks = before.tracks.filter(pc.invert(is_gone))
     if not len(tracks):
@@ -56,22 +66,28 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         gone=leaving,
         parts={track.part for track in leaving},
         classes=snapshot.catalog.classes,
-        in_ledger=summarize_whole_ledger(tracks, store.read_table(snapshot.get("ledger"), list(SUMMED))),
+        in_ledger=summarize_whole_ledger(
+            tracks, store.read_table(snapshot.get("ledger"), list(SUMMED))
+        ),
         made={catalog.ref: commit_catalog(store, tracks, before.config, catalog)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
     while waiting:
-        ready = next(manifest for manifest in waiting if rewriting.made.keys() >= set(manifest.parents))
+        ready = next(
+            manifest for manifest in waiting if rewriting.made.keys() >= set(manifest.parents)
+        )
         waiting.remove(ready)
         rewriting.commit(ready)
     return Snapshot(tuple(rewriting.made[old.ref] for old in snapshot.manifests))
 
 
 def delete_unpublished(store: Store) -> int:
-    """Delete every file of a table that the published snapshot does not need; return how many there were.
+    """Delete every file of a table that the published snapshot does not need; return how many there
+    were.
 
     Raises:
-        StoreError: nothing is published though it once was: that nothing is needed is no evidence then.
+        StoreError: nothing is published though it once was: that nothing is needed is no evidence
+            then.
     """
     published = store.latest().manifests
     refuse_lost_pointer(store, published)
@@ -90,8 +106,8 @@ def delete_all(store: Store, paths: Iterable[str]) -> None:
 
 
 def delete_reports(store: Store) -> None:
-    """Delete reports, which show tracks by name: that of now, copies that earlier versions gave MLflow, and whatever a
-    kill left half written."""
+    """Delete reports, which show tracks by name: that of now, copies that earlier versions gave
+    MLflow, and whatever a kill left half written."""
     for path in store.find(""):
         name = path.rsplit("/", 1)[-1]
         if name == "report.html" or is_leftover(name):
@@ -101,8 +117,9 @@ def delete_reports(store: Store) -> None:
 def refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
     """Refuse to take tables for unpublished where the pointer to the published ones is lost.
 
-    A first run that was stopped has published nothing: its folder has a pointer to no table, or is of a version that
-    wrote none. Then it has no table of a round either, as a run publishes its segments before it trains.
+    A first run that was stopped has published nothing: its folder has a pointer to no table, or is
+    of a version that wrote none. Then it has no table of a round either, as a run publishes its
+    segments before it trains.
     """
     committed = [] if published else store.committed_refs()
     of_rounds = [ref for ref in committed if ref.partition("/")[0] not in _BEFORE_ROUNDS]
@@ -117,8 +134,8 @@ def refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
 
 @dataclass(frozen=True)
 class _Rewriting:
-    """Tables made again without the tracks `gone`, which lie in `parts`; `in_ledger` counts those that stay, and `made`
-    grows, by the refs of the old ones."""
+    """Tables made again without the tracks `gone`, which lie in `parts`; `in_ledger` counts those
+    that stay, and `made` grows, by the refs of the old ones."""
 
     store: Store
     gone: Sequence[Catalog]
@@ -132,20 +149,27 @@ class _Rewriting:
         parents = [self.made[ref] for ref in old.parents]
         planned = replace(
             old,
-            generation=generation_name(f"takedown {old.stage}", old.round, {"of": old.ref}, parents),
+            generation=generation_name(
+                f"takedown {old.stage}", old.round, {"of": old.ref}, parents
+            ),
             parents=tuple(sorted(parent.ref for parent in parents)),
         )
         self.made[old.ref] = self.store.commit_once(planned, partial(self._make, old))
 
     def _make(self, old: Manifest, planned: Manifest) -> Made:
-        """Write the parts that had the tracks; what rows cost and when they were made stays as it was."""
+        """Write the parts that had the tracks; what rows cost and when they were made stays as it
+        was."""
         ids = pa.array([track.track_id for track in self.gone])
         files: dict[int, PartFile] = dict(old.files)
         left_out = []
         for part in sorted(self.parts) if old.table in _BY_TRACK else ():
-            rows = self.store.read_as_written(old.files[part])  # files of a table are of one schema version
+            rows = self.store.read_as_written(
+                old.files[part]
+            )  # files of a table are of one schema version
             is_gone = pc.is_in(rows["track_id"], ids)
-            files[part] = self.store.write_part(old.table, planned.generation, part, rows.filter(pc.invert(is_gone)))
+            files[part] = self.store.write_part(
+                old.table, planned.generation, part, rows.filter(pc.invert(is_gone))
+            )
             left_out.append(rows.filter(is_gone))
         return Made(files, self._summary(old, left_out), knows_cpu_s=True)
 
@@ -159,19 +183,28 @@ class _Rewriting:
                 gone = summarize_embeddings(pa.concat_tables(left_out), self.gone)
                 return self._without(old, gone)
             case "labels":
-                return self._without(old, summarize_labels(pa.concat_tables(left_out), self.gone, self.classes))
+                return self._without(
+                    old, summarize_labels(pa.concat_tables(left_out), self.gone, self.classes)
+                )
             case "scores":
-                return self._without(old, summarize_scores(pa.concat_tables(left_out), self.gone, self.classes))
+                return self._without(
+                    old, summarize_scores(pa.concat_tables(left_out), self.gone, self.classes)
+                )
             case "songs":
-                return self._without(old, summarize_songs(pa.concat_tables(left_out), self.gone, self.classes))
+                return self._without(
+                    old, summarize_songs(pa.concat_tables(left_out), self.gone, self.classes)
+                )
             case "rounds" if old.summary.get("confusions"):
                 return self._without(old, self._labelled_by_both(old))
             case _:
                 return old.summary
 
     def _labelled_by_both(self, verdict: Manifest) -> Summary:
-        """Return what the two models that an undecided verdict joined make of the tracks that go."""
-        before, after = (self.store.named(ref) for ref in verdict.parents if ref.partition("/")[0] == "scores")
+        """Return what the two models that an undecided verdict joined make of the tracks that
+        go."""
+        before, after = (
+            self.store.named(ref) for ref in verdict.parents if ref.partition("/")[0] == "scores"
+        )
         return summarize_both(self.store, (before, after), self.gone, self.classes)
 
     def _without(self, old: Manifest, gone: Summary) -> dict[str, Any]:

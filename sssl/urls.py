@@ -2,7 +2,8 @@
 
 All of us read a URI here: whoever lists, fingerprints, decodes or copies a file means the same one.
 
-Options, and no variables of the environment or settings of fsspec, which are the whole process's and not ours.
+Options, and no variables of the environment or settings of fsspec, which are the whole process's
+and not ours.
 """
 
 from __future__ import annotations
@@ -26,18 +27,20 @@ _ELSEWHERE = re.compile(rf"(?:{_SCHEME}::)*{_SCHEME}://")
 ARCHIVES = ("dir", "libarchive", "tar", "zip")
 """File systems of fsspec that show a part of another one."""
 INDIRECT = ("blockcache", "cached", "filecache", "reference", "simplecache")
-"""File systems of fsspec that open what stands in a file of another one, or keep copies of it on this machine."""
+"""File systems of fsspec that open what stands in a file of another one, or keep copies of it on
+this machine."""
 _LINKS = (*ARCHIVES, *INDIRECT)
 """What another file system may follow after `::`. In other URLs that is part of a name."""
 
 
 def local_path(uri: str) -> str | None:
-    """Return the path on this machine that a path or URI names, None if it names something elsewhere.
+    """Return the path on this machine that a path or URI names, None if it names something
+    elsewhere.
 
-    A path is taken as it is, whatever signs it has. What follows `file://` may be a path as it is, or
-    one with escapes as RFC 8089 wants it: the file that is there decides, first the one whose name is
-    literally that. After `file:/` and `file://localhost/` escapes go first: who writes these knows the
-    RFC. A `~` at the start is the home folder, unless there is a file of that name.
+    A path is taken as it is, whatever signs it has. What follows `file://` may be a path as it is,
+    or one with escapes as RFC 8089 wants it: the file that is there decides, first the one whose
+    name is literally that. After `file:/` and `file://localhost/` escapes go first: who writes
+    these knows the RFC. A `~` at the start is the home folder, unless there is a file of that name.
     """
     scheme = _FILE.match(uri)
     if scheme is None and _ELSEWHERE.match(uri):
@@ -45,7 +48,11 @@ def local_path(uri: str) -> str | None:
     spellings = [uri] if scheme is None else _spellings(uri[scheme.end() :], scheme.group())
     spellings += [os.path.expanduser(path) for path in spellings if path.startswith("~")]
     first, *others = dict.fromkeys(spellings)
-    return next((path for path in (first, *others) if os.path.lexists(path)), first) if others else first
+    return (
+        next((path for path in (first, *others) if os.path.lexists(path)), first)
+        if others
+        else first
+    )
 
 
 def _spellings(rest: str, scheme: str) -> list[str]:
@@ -74,7 +81,8 @@ def readable(name: str) -> str:
 
 
 def file_name(uri: str) -> str:
-    """Return the name of the file at a URI, without the query of a web address, in which signatures are."""
+    """Return the name of the file at a URI, without the query of a web address, in which signatures
+    are."""
     path = local_path(uri)
     if path is None:
         path = uri.partition("::")[0] if _is_chain(uri) else uri
@@ -108,13 +116,17 @@ def file_system(url: str, **options: Any) -> tuple[fsspec.AbstractFileSystem, st
     scheme = scheme_of(url)
     url = scheme + url[len(scheme) :]
     if scheme in _GOOGLE:
-        from sssl.google_storage import GoogleStorage  # here: it loads a client that most never need
+        from sssl.google_storage import (
+            GoogleStorage,
+        )  # here: it loads a client that most never need
 
         return GoogleStorage(**options), GoogleStorage._strip_protocol(url)
     if _is_chain(url):
         *links, last = url.split("::")
         if not all(scheme_of(link) in _LINKS for link in links):
-            raise ValueError("a file can only lie in an archive or a folder of what follows after ::")
+            raise ValueError(
+                "a file can only lie in an archive or a folder of what follows after ::"
+            )
         path = local_path(last)
         if path is not None:
             last = f"file://{os.path.join(os.getcwd(), path)}"
@@ -139,13 +151,14 @@ def opened(url: str) -> Iterator[BinaryIO]:
 
 
 def why_unreadable(url: str, error: Exception) -> str:
-    """Say why a file could not be read: of a URL the kind of the error only, as clients repeat the URL in its text, and
-    with it what is secret."""
+    """Say why a file could not be read: of a URL the kind of the error only, as clients repeat the
+    URL in its text, and with it what is secret."""
     return str(error) if local_path(url) is not None else type(error).__name__
 
 
 def is_not_there(error: FileNotFoundError) -> bool:
-    """Whether a storage says that there is no such file: fsspec's HTTP calls whatever goes wrong so."""
+    """Whether a storage says that there is no such file: fsspec's HTTP calls whatever goes wrong
+    so."""
     cause = error.__cause__
     status = getattr(cause, "status", None)
     return cause is None or isinstance(cause, FileNotFoundError) or status in (404, 410)
@@ -166,8 +179,8 @@ _BEHIND_A_KIND = re.compile(r"\w+:[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 def without_secrets(url: str) -> str:
-    """Leave out of a URL what may be secret: user and password, and the query, where signatures are. In front of
-    it there may be a kind, as in `onnx:https://host/weights`."""
+    """Leave out of a URL what may be secret: user and password, and the query, where signatures
+    are. In front of it there may be a kind, as in `onnx:https://host/weights`."""
     if local_path(url) is not None and not _BEHIND_A_KIND.match(url):
         return url
     return "::".join(map(_without_secrets, url.split("::")))

@@ -1,9 +1,11 @@
-"""Make room in an output folder: old generations of its tables go, what is published and what that needs stays.
+"""Make room in an output folder: old generations of its tables go, what is published and what that
+needs stays.
 
-A generation is old by the manifest that says when it was committed. Before anything of it goes, the manifest moves to
-`vacuumed.json`, the evidence that what is left of the generation may go as well: at once, or, of files that a kept
-generation took over by reference, once nobody needs them any more. So a vacuum that is killed is finished by the next
-one. Files without a manifest are of work that goes on, and stay.
+A generation is old by the manifest that says when it was committed. Before anything of it goes, the
+manifest moves to `vacuumed.json`, the evidence that what is left of the generation may go as well:
+at once, or, of files that a kept generation took over by reference, once nobody needs them any
+more. So a vacuum that is killed is finished by the next one. Files without a manifest are of work
+that goes on, and stay.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ IsOld = Callable[[Manifest, int], bool]
 
 @dataclass(frozen=True)
 class Old:
-    """What a vacuum deletes: the committed generations that go, the bytes of all files that go by their paths, and
-    generations of which nothing is left then."""
+    """What a vacuum deletes: the committed generations that go, the bytes of all files that go by
+    their paths, and generations of which nothing is left then."""
 
     generations: tuple[str, ...]
     files: dict[str, int]
@@ -40,7 +42,8 @@ class Old:
 
 
 def beyond(count: int) -> IsOld:
-    """Return the rule by which all but the newest `count` generations of a table and round are old."""
+    """Return the rule by which all but the newest `count` generations of a table and round are
+    old."""
     return lambda _, newer: newer >= count
 
 
@@ -53,12 +56,13 @@ def older_than(days: float) -> IsOld:
 def find_old(store: Store, is_old: IsOld) -> Old:
     """Find what may go.
 
-    Kept are the generations that the pointer names (those published now, and those before), those of a job that was
-    launched, those that are not old, and whatever any of these was made from, or takes files over from.
+    Kept are the generations that the pointer names (those published now, and those before), those
+    of a job that was launched, those that are not old, and whatever any of these was made from, or
+    takes files over from.
 
     Raises:
-        StoreError: a manifest, or the pointer, or the note of a job is damaged or missing: that nothing is known to
-            need a file is no evidence then.
+        StoreError: a manifest, or the pointer, or the note of a job is damaged or missing: that
+            nothing is known to need a file is no evidence then.
     """
     published = store.latest()
     refuse_lost_pointer(store, published.manifests)
@@ -69,9 +73,13 @@ def find_old(store: Store, is_old: IsOld) -> Old:
     pointer = newest_pointer(store.medium)
     job = noted(store)
     named = {*published_refs(store.medium, pointer), *published_refs(store.medium, pointer, BEFORE)}
-    kept = _with_parents(committed, named | {*(job.tables if job else ())} | _young(committed.values(), is_old))
+    kept = _with_parents(
+        committed, named | {*(job.tables if job else ())} | _young(committed.values(), is_old)
+    )
     gone = committed.keys() - kept
-    vacuumed = {ref for ref in map(_ref_of, sizes) if ref is not None and vacuumed_path(ref) in sizes}
+    vacuumed = {
+        ref for ref in map(_ref_of, sizes) if ref is not None and vacuumed_path(ref) in sizes
+    }
     deleted = gone | (vacuumed - kept)
     needed = {file.path for ref in kept & committed.keys() for file in committed[ref].all_files}
     needed |= _of_unfinished(store, sizes, committed.keys() | vacuumed)
@@ -105,7 +113,9 @@ def _sizes(store: Store) -> dict[str, int]:
 
 def _ref_of(path: str) -> str | None:
     """Return the generation that a file belongs to, None if it is in the folder of none."""
-    table, *rest = path.removeprefix(f"{PARTS}/").removeprefix(f"{RECEIPTS}/").removesuffix(COUNTS).split("/")
+    table, *rest = (
+        path.removeprefix(f"{PARTS}/").removeprefix(f"{RECEIPTS}/").removesuffix(COUNTS).split("/")
+    )
     is_within = len(rest) > 1 or (rest and path.endswith(COUNTS))
     return f"{table}/{rest[0]}" if is_within else None
 
@@ -136,7 +146,14 @@ def _with_parents(committed: Mapping[str, Manifest], refs: Collection[str]) -> s
 
 
 def _of_unfinished(store: Store, paths: Iterable[str], finished: Collection[str]) -> set[str]:
-    """Return the files that receipts of generations name that are not committed yet: a run goes on from them."""
-    own = [path for path in paths if is_receipt(path) and path.startswith(RECEIPTS) and _ref_of(path) not in finished]
+    """Return the files that receipts of generations name that are not committed yet: a run goes on
+    from them."""
+    own = [
+        path
+        for path in paths
+        if is_receipt(path) and path.startswith(RECEIPTS) and _ref_of(path) not in finished
+    ]
     receipts = (store.read_record_if_whole(path, Receipt) for path in own)
-    return {file.path for receipt in receipts if receipt is not None for file in receipt.files.values()}
+    return {
+        file.path for receipt in receipts if receipt is not None for file in receipt.files.values()
+    }

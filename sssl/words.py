@@ -16,5 +16,6 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 
 def printable(text: str) -> str:
-    """Return text without what a terminal or a playlist would act on: control characters become question marks."""
+    """Return text without what a terminal or a playlist would act on: control characters become
+    question marks."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)

@@ -1,9 +1,11 @@
-"""Attack our commands, and an output folder: kill -9, refusals of the disk, flipped bits, damaged files.
+"""Attack our commands, and an output folder: kill -9, refusals of the disk, flipped bits, damaged
+files.
 
 python tests/attack.py DEMO --kills 70 --faults 35 --flips 640 --damages 40 --seed 0
 
-Bits are flipped in a copy of an output folder (tests/flips.py); kills, refusals and damages strike commands on a small
-catalog of their own (tests/strikes.py). Ends with code 1 if anything was lost, half done, or silent.
+Bits are flipped in a copy of an output folder (tests/flips.py); kills, refusals and damages strike
+commands on a small catalog of their own (tests/strikes.py). Ends with code 1 if anything was lost,
+half done, or silent.
 """
 
 from __future__ import annotations
@@ -64,7 +66,11 @@ def _of_strikes(config: Config) -> list[str]:
             tally = strikes.strike(made, drawn, Path(folder), partial(print, flush=True))
             print(f"{kind}: {dict(tally.strikes)}; commands ended with {dict(tally.ends)}")
             wrongs += tally.wrongs
-        unmended = strikes.damage(made["run"], config.damages, chance, Path(folder)) if config.damages else []
+        unmended = (
+            strikes.damage(made["run"], config.damages, chance, Path(folder))
+            if config.damages
+            else []
+        )
         print(f"{config.damages} damaged files: {len(unmended)} not found or not as before")
         wrongs += unmended
     return wrongs

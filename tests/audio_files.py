@@ -1,4 +1,5 @@
-"""Real audio files for tests: tones, encoded with PyAV (or libsndfile where FFmpeg has no encoder), then damaged."""
+"""Real audio files for tests: tones, encoded with PyAV (or libsndfile where FFmpeg has no encoder),
+then damaged."""
 
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import soundfile
 
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1"}
 CODECS = {
-    ".aac": "aac", ".aiff": "pcm_s16be", ".flac": "flac", ".m4a": "aac", ".mka": "libmp3lame", ".mp3": "libmp3lame",
-    ".ogg": "vorbis", ".opus": "libopus", ".tta": "tta", ".wav": "pcm_s16le", ".wma": "wmav2", ".wv": "wavpack",
+    ".aac": "aac", ".aiff": "pcm_s16be", ".flac": "flac", ".m4a": "aac", ".mka": "libmp3lame",
+    ".mp3": "libmp3lame",
+    ".ogg": "vorbis", ".opus": "libopus", ".tta": "tta", ".wav": "pcm_s16le", ".wma": "wmav2",
+    ".wv": "wavpack",
 }  # fmt: skip
 FORMATS = {".aac": "adts", ".m4a": "ipod", ".mka": "matroska", ".opus": "ogg", ".wma": "asf"}
 BIT_RATES = {"aac": 192_000, "libmp3lame": 192_000, "libopus": 128_000, "wmav2": 192_000}
@@ -45,7 +48,8 @@ CONTAINERS = {
 
 
 def tone(seconds, hz=440.0, rate_hz=44100, channels=1, level=0.5):
-    """A sine of amplitude `level` in all channels [T, C]; a sequence of levels gives each channel its own."""
+    """A sine of amplitude `level` in all channels [T, C]; a sequence of levels gives each channel
+    its own."""
     wave = np.sin(2 * np.pi * hz * np.arange(round(seconds * rate_hz)) / rate_hz)
     return (wave[:, None] * np.broadcast_to(level, channels)).astype(np.float32)
 
@@ -55,15 +59,18 @@ def write_container(folder, name, seconds=6.0, **kwargs):
     suffix, codec, options, _ = CONTAINERS[name]
     rate_hz = 48000 if name == "opus" else 44100
     samples = tone(seconds, rate_hz=rate_hz, **kwargs)
-    samples += np.random.default_rng(0).normal(0, 0.02, samples.shape)  # a tone alone fits into a few packets
+    samples += np.random.default_rng(0).normal(
+        0, 0.02, samples.shape
+    )  # a tone alone fits into a few packets
     return write_audio(folder / f"a{suffix}", samples, rate_hz, codec, **options)
 
 
 def write_audio(path, samples, rate_hz, codec=None, quality=None, **options):
-    """Encode samples [T, C] by the extension of the path, or with an FFmpeg codec that its container takes.
+    """Encode samples [T, C] by the extension of the path, or with an FFmpeg codec that its
+    container takes.
 
-    `quality` asks LAME for a variable bit rate, as its -V does. `options` are those of FFmpeg's container, as
-    `movflags="faststart"` or `write_xing="0"`.
+    `quality` asks LAME for a variable bit rate, as its -V does. `options` are those of FFmpeg's
+    container, as `movflags="faststart"` or `write_xing="0"`.
     """
     path = Path(path)
     codec = codec or CODECS[path.suffix]
@@ -96,14 +103,18 @@ def noise_bytes(size, seed=0):
 
 
 def _write_vorbis(path, samples, rate_hz):
-    with soundfile.SoundFile(path, "w", rate_hz, samples.shape[1], format="OGG", subtype="VORBIS") as file:
+    with soundfile.SoundFile(
+        path, "w", rate_hz, samples.shape[1], format="OGG", subtype="VORBIS"
+    ) as file:
         for start in range(0, len(samples), 4096):  # libsndfile overflows its stack on long blocks
             file.write(samples[start : start + 4096])
 
 
 def _write_ffmpeg(path, samples, rate_hz, codec, quality, options):
     layout = LAYOUTS[samples.shape[1]]
-    with av.open(str(path), "w", format=FORMATS.get(path.suffix), container_options=options) as container:
+    with av.open(
+        str(path), "w", format=FORMATS.get(path.suffix), container_options=options
+    ) as container:
         stream = container.add_stream(codec, rate=rate_hz, layout=layout)
         if quality is not None:
             stream.codec_context.qscale = True

@@ -1,4 +1,5 @@
-"""Pages as a reader has them: opened from a disk in the system's Chromium, with all it complains about."""
+"""Pages as a reader has them: opened from a disk in the system's Chromium, with all it complains
+about."""
 
 import os
 import shutil
@@ -12,7 +13,8 @@ DESKTOP, PHONE, A4 = (1280, 900), (390, 844), (794, 1123)
 
 @contextmanager
 def chromium():
-    """Chromium as Debian packages it. Playwright's own would be a download; where there is none, this is an error."""
+    """Chromium as Debian packages it. Playwright's own would be a download; where there is none,
+    this is an error."""
     path = shutil.which("chromium")
     assert path, "chromium is missing: apt-get install chromium"
     sandboxed = os.geteuid() != 0  # Chromium refuses its sandbox to root
@@ -34,7 +36,9 @@ class Opened:
 @contextmanager
 def opened(browser, path, size=DESKTOP, scheme="light"):
     """Open a page on a screen of a size, without a network."""
-    context = browser.new_context(viewport=dict(zip(("width", "height"), size, strict=True)), color_scheme=scheme)
+    context = browser.new_context(
+        viewport=dict(zip(("width", "height"), size, strict=True)), color_scheme=scheme
+    )
     context.set_offline(True)
     found = Opened(context.new_page())
     found.page.on("console", lambda message: found.complaints.append(message.text))

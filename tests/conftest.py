@@ -8,7 +8,9 @@ from pathlib import Path
 # Two torch threads that wait for each other on a busy machine take ten times as long as one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What hypothesis keeps would lie in the checkout, which other tests take whole.
-os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "hypothesis"))
+os.environ.setdefault(
+    "HYPOTHESIS_STORAGE_DIRECTORY", os.path.join(tempfile.gettempdir(), "hypothesis")
+)
 
 import browser as chromium_browser
 import gcs
@@ -40,11 +42,14 @@ def music(label, seconds, seed):
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     hz = 220 * 2 ** CLASSES.index(label) * rng.uniform(0.98, 1.02)
     beat = np.sin(2 * np.pi * (1 + CLASSES.index(label)) * t) > 0
-    return (0.3 * beat * np.sin(2 * np.pi * hz * t) + 0.01 * rng.standard_normal(len(t))).astype(np.float32)
+    return (0.3 * beat * np.sin(2 * np.pi * hz * t) + 0.01 * rng.standard_normal(len(t))).astype(
+        np.float32
+    )
 
 
 def write_catalog(folder, tracks_per_class=5, seconds=15.0, wrong_per_class=1):
-    """Write tracks in three codecs, the first of each class with a wrong last third, and three broken files."""
+    """Write tracks in three codecs, the first of each class with a wrong last third, and three
+    broken files."""
     (folder / "audio").mkdir(parents=True)
     rows = []
     for c, label in enumerate(CLASSES):
@@ -58,7 +63,10 @@ def write_catalog(folder, tracks_per_class=5, seconds=15.0, wrong_per_class=1):
             rows.append((path.stem, path, label))
     (folder / "audio" / "text.mp3").write_text("not music\n" * 100)
     soundfile.write(folder / "audio" / "silent.wav", np.zeros(RATE_HZ * 10, np.float32), RATE_HZ)
-    rows += [(name.split(".")[0], folder / "audio" / name, "Q1") for name in ("text.mp3", "silent.wav", "missing.wav")]
+    rows += [
+        (name.split(".")[0], folder / "audio" / name, "Q1")
+        for name in ("text.mp3", "silent.wav", "missing.wav")
+    ]
     # Tracks without a label are labelled, not learned from.
     soundfile.write(folder / "audio" / "new.wav", music("Q2", seconds, seed=999), RATE_HZ)
     rows.append(("new", folder / "audio" / "new.wav", ""))
@@ -69,7 +77,8 @@ def write_catalog(folder, tracks_per_class=5, seconds=15.0, wrong_per_class=1):
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory, worker_id):
-    """A function that makes a folder once for all workers of the session. They read it; who writes, takes a copy."""
+    """A function that makes a folder once for all workers of the session. They read it; who writes,
+    takes a copy."""
     own = tmp_path_factory.getbasetemp()
     root = own if worker_id == "master" else own.parent
 
@@ -106,7 +115,9 @@ def finished(catalog, shared):
 @pytest.fixture(scope="module")
 def finished_copy(finished, tmp_path_factory):
     """A copy of it, for a module that writes."""
-    return Store.open(str(shutil.copytree(finished.root, tmp_path_factory.mktemp("finished") / "out")))
+    return Store.open(
+        str(shutil.copytree(finished.root, tmp_path_factory.mktemp("finished") / "out"))
+    )
 
 
 @pytest.fixture
@@ -145,8 +156,8 @@ def browser():
         yield opened
 
 
-# What runs pipelines, trains, measures, builds a package, makes reports or asks MLflow: by far the most of the suite's
-# time.
+# What runs pipelines, trains, measures, builds a package, makes reports or asks MLflow: by far the
+# most of the suite's time.
 SLOW_FIXTURES = {"finished", "report_folder", "report_html", "built", "cloud", "prism", "browser"}
 SLOW_FOLDERS = (
     "tests/bench",
@@ -156,7 +167,8 @@ SLOW_FOLDERS = (
     "tests/sssl/report",
     "tests/sssl/tracking",
 )
-# What looks at what a model that was trained here found, as far as that may differ from machine to machine.
+# What looks at what a model that was trained here found, as far as that may differ from machine to
+# machine.
 KERNELS = (
     "tests/pipelines/commands/test_explain.py",
     "tests/pipelines/commands/test_run.py::test_the_",

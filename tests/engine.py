@@ -1,4 +1,5 @@
-"""Beam's Prism with a pool of SDK worker processes, in a network of their own: both listen on every address there is.
+"""Beam's Prism with a pool of SDK worker processes, in a network of their own: both listen on every
+address there is.
 
 Run as a program it starts them, says so, and ends with its standard input.
 """
@@ -23,7 +24,9 @@ ON_PRISM = [
 # Without being root, one is root of a namespace only.
 _AS_ROOT = os.geteuid() == 0
 _UNSHARE = ["unshare", "--net"] if _AS_ROOT else ["unshare", "--net", "--map-root-user"]
-_NSENTER = ["nsenter", "--net"] if _AS_ROOT else ["nsenter", "--net", "--user", "--preserve-credentials"]
+_NSENTER = (
+    ["nsenter", "--net"] if _AS_ROOT else ["nsenter", "--net", "--user", "--preserve-credentials"]
+)
 
 
 class Engine:
@@ -34,14 +37,26 @@ class Engine:
 
     def start(self, command, *args, beam_args=ON_PRISM):
         """Start a command of ours in the engine's network."""
-        program = [sys.executable, "-m", "pipelines.cli", command, *map(str, args), "--", *beam_args]
-        return subprocess.Popen([*_NSENTER, "--target", str(self.pid), *program], stderr=subprocess.PIPE, text=True)
+        program = [
+            sys.executable,
+            "-m",
+            "pipelines.cli",
+            command,
+            *map(str, args),
+            "--",
+            *beam_args,
+        ]
+        return subprocess.Popen(
+            [*_NSENTER, "--target", str(self.pid), *program], stderr=subprocess.PIPE, text=True
+        )
 
 
 @contextmanager
 def engine():
     """Start Prism, built if it is not there yet, and its worker pool."""
-    subprocess.run(["make", "--silent", str(PRISM.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
+    subprocess.run(
+        ["make", "--silent", str(PRISM.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True
+    )
     # The pool starts its workers with the first `python` on the path.
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     process = subprocess.Popen(
@@ -64,7 +79,12 @@ def serve():
         [PRISM, f"-job_port={JOB_PORT}", "-serve_http=false", "-log_level=error"], stdout=sys.stderr
     )
     pool = subprocess.Popen(
-        [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={POOL_PORT}"],
+        [
+            sys.executable,
+            "-m",
+            "apache_beam.runners.worker.worker_pool_main",
+            f"--service_port={POOL_PORT}",
+        ],
         stdout=subprocess.DEVNULL,
     )
     try:

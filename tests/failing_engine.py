@@ -1,4 +1,5 @@
-"""Beam runners that fail as engines outside the process do; by name: `--runner=failing_engine.Failing`."""
+"""Beam runners that fail as engines outside the process do; by name:
+`--runner=failing_engine.Failing`."""
 
 from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
 
@@ -15,7 +16,10 @@ class _Failed(PipelineResult):
 class Failing(PipelineRunner):
     def run_pipeline(self, pipeline, options):
         return _Failed(
-            RuntimeError("Pipeline job-001 failed: bundle failed\nTraceback (most recent call last):\nOSError: x")
+            RuntimeError(
+                "Pipeline job-001 failed: bundle failed\nTraceback (most recent call"
+                " last):\nOSError: x"
+            )
         )
 
 

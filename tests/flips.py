@@ -1,7 +1,8 @@
 """Single bits of an output folder are flipped: who notices?
 
-Each flip is made in a copy, then undone. `readers` read the file as our commands do, `sql` asks DuckDB for a digest of
-its rows. Silent is what neither `sssl verify` nor a reader notices, though it changes what is read.
+Each flip is made in a copy, then undone. `readers` read the file as our commands do, `sql` asks
+DuckDB for a digest of its rows. Silent is what neither `sssl verify` nor a reader notices, though
+it changes what is read.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def draw(root: Path, kind: str, chance: random.Random) -> Flip:
 
 def read(store: Store, path: str) -> object:
     """Read a file as our commands do."""
-    files = {file.path: file for manifest in store.latest().manifests for file in manifest.all_files}
+    files = {
+        file.path: file for manifest in store.latest().manifests for file in manifest.all_files
+    }
     if path.endswith(".parquet"):
         return store.read_part(files[path])
     if path.endswith(".safetensors"):
@@ -79,17 +82,21 @@ def seen_by_reader(store: Store, flip: Flip) -> bool:
 
 
 def answer(flip: Flip) -> object:
-    """Ask DuckDB for a digest of the rows of a file; None where it refuses, or where it is no table."""
+    """Ask DuckDB for a digest of the rows of a file; None where it refuses, or where it is no
+    table."""
     if flip.path.suffix != ".parquet":
         return None
     try:
-        return duckdb.execute(f"select count(*), bit_xor(hash(t)) from read_parquet('{flip.path}') t").fetchone()
+        return duckdb.execute(
+            f"select count(*), bit_xor(hash(t)) from read_parquet('{flip.path}') t"
+        ).fetchone()
     except duckdb.Error:
         return None
 
 
 def attack(output: str, flips: int, seed: int) -> tuple[dict[str, Counter[str]], list[str]]:
-    """Flip a bit of a file of each kind at a time; return who noticed, by kind, and what nobody did."""
+    """Flip a bit of a file of each kind at a time; return who noticed, by kind, and what nobody
+    did."""
     chance, found, silent = random.Random(seed), defaultdict(Counter[str]), list[str]()
     with tempfile.TemporaryDirectory() as folder:
         ignored = shutil.ignore_patterns("mlflow*", "music*")
@@ -97,7 +104,9 @@ def attack(output: str, flips: int, seed: int) -> tuple[dict[str, Counter[str]],
         store = Store.open(str(root))
         for _ in range(flips // len(KINDS)):
             drawn = [draw(root, kind, chance) for kind in KINDS]
-            right = [(answer(flip), read(store, str(flip.path.relative_to(root)))) for flip in drawn]
+            right = [
+                (answer(flip), read(store, str(flip.path.relative_to(root)))) for flip in drawn
+            ]
             for flip in drawn:
                 flip.make()
             verified = {damage.path for damage in verify(store).damages}
@@ -110,8 +119,14 @@ def attack(output: str, flips: int, seed: int) -> tuple[dict[str, Counter[str]],
                 counts["verify"] += path in verified
                 counts["readers"] += (seen := seen_by_reader(store, flip))
                 counts["sql refuses"] += rows is not None and answer(flip) is None
-                counts["sql answers otherwise"] += (said := answer(flip)) is not None and said != rows
-                if path not in verified and not seen and (said != rows or read(store, path) != content):
+                counts["sql answers otherwise"] += (
+                    said := answer(flip)
+                ) is not None and said != rows
+                if (
+                    path not in verified
+                    and not seen
+                    and (said != rows or read(store, path) != content)
+                ):
                     silent.append(f"{path}: byte {flip.at}, bit {flip.bit}")
                 flip.undo()
     return found, silent

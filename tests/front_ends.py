@@ -1,4 +1,5 @@
-"""Front-ends of random weights for tests: an ONNX graph of some 50 kB, the same in TorchScript, Python functions."""
+"""Front-ends of random weights for tests: an ONNX graph of some 50 kB, the same in TorchScript,
+Python functions."""
 
 import json
 
@@ -22,7 +23,8 @@ def write_contract(path, **fields):
 
 
 def write_onnx(path, seed=0, batch="batch", samples="samples", contract=True, **fields):
-    """Write a graph from `wave` [B, T] to `frames` [B, time, 64] and `embedding` [B, 128], the first of both."""
+    """Write a graph from `wave` [B, T] to `frames` [B, time, 64] and `embedding` [B, 128], the
+    first of both."""
     kernel, projection = random_weights(seed)
     nodes = [
         helper.make_node("Unsqueeze", ["wave", "axis"], ["mono"]),

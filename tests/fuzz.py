@@ -1,9 +1,10 @@
-"""Damage audio files of every codec in every way we know, cut them, and hold the ledger to its promises.
+"""Damage audio files of every codec in every way we know, cut them, and hold the ledger to its
+promises.
 
 python tests/fuzz.py --files 1000 --seed 0
 
-Prints what became of the files, by mutation, codec and reason; ends with code 1 if a promise is broken. The files that
-broke one are kept.
+Prints what became of the files, by mutation, codec and reason; ends with code 1 if a promise is
+broken. The files that broke one are kept.
 """
 
 from __future__ import annotations
@@ -36,12 +37,18 @@ TIMEOUT_S = 20.0  # a whole file takes 0.02 s
 SEGMENT_S = MelConfig().segment_s
 TOLERANCE_S = GateConfig().tolerance_s
 
-# The header that declares a length lies in front of this, but for ogg, which has it in its last page.
+# The header that declares a length lies in front of this, but for ogg, which has it in its last
+# page.
 _HEAD_BYTES = 8192
 _TEXT = b"It was the best of times, it was the worst of times,\r\n"
-_EXTREMES = [value.to_bytes(size, "big") for size in (1, 2, 4, 8) for value in (0, 1, 2 ** (8 * size - 1) - 1)]
+_EXTREMES = [
+    value.to_bytes(size, "big")
+    for size in (1, 2, 4, 8)
+    for value in (0, 1, 2 ** (8 * size - 1) - 1)
+]
 _EXTREMES += [bytes(255 - byte for byte in extreme) for extreme in _EXTREMES]
-# A file on a disk may be anything, but never a failure of the storage, nor of the decoder's process.
+# A file on a disk may be anything, but never a failure of the storage, nor of the decoder's
+# process.
 _NOT_THE_FILE = {code for code in REASONS if code.startswith("decoder-")}
 _NOT_THE_FILE |= {"missing", "denied", "unreachable", "unavailable"}
 
@@ -57,7 +64,8 @@ def flip_bits(data: bytes, rng: np.random.Generator, start: int, stop: int) -> b
 
 
 def put_extremes(data: bytes, rng: np.random.Generator) -> bytes:
-    """Put numbers such as 0, -1 and 2**31 - 1 in place of up to four fields in the first kilobyte."""
+    """Put numbers such as 0, -1 and 2**31 - 1 in place of up to four fields in the first
+    kilobyte."""
     changed = bytearray(data)
     for at in rng.integers(4, 1024, size=rng.integers(1, 5)):
         extreme = _EXTREMES[rng.integers(len(_EXTREMES))]
@@ -110,7 +118,9 @@ MUTATIONS: dict[str, Mutation] = {
     "head missing": lambda data, other, rng: data[int(rng.integers(1, len(data) // 2)) :],
     "bits flipped": lambda data, other, rng: flip_bits(data, rng, 0, len(data)),
     "bits flipped in the head": lambda data, other, rng: flip_bits(data, rng, 0, 512),
-    "bits flipped in the tail": lambda data, other, rng: flip_bits(data, rng, len(data) - 512, len(data)),
+    "bits flipped in the tail": lambda data, other, rng: flip_bits(
+        data, rng, len(data) - 512, len(data)
+    ),
     "extremes in the head": lambda data, other, rng: put_extremes(data, rng),
     "zeros inside": lambda data, other, rng: fill(data, rng, bytes),
     "noise inside": lambda data, other, rng: fill(data, rng, rng.bytes),
@@ -169,10 +179,14 @@ def write_mutants(sources: dict[str, Path], files: int, seed: int, folder: Path)
     pairs = list(itertools.product(MUTATIONS, sources))
     np.random.default_rng(seed).shuffle(pairs)
     turns = zip(range(files), itertools.cycle(pairs))
-    return [_write_mutant(sources, mutation, codec, seed, n, folder) for n, (mutation, codec) in turns]
+    return [
+        _write_mutant(sources, mutation, codec, seed, n, folder) for n, (mutation, codec) in turns
+    ]
 
 
-def _write_mutant(sources: dict[str, Path], mutation: str, codec: str, seed: int, number: int, folder: Path) -> Mutant:
+def _write_mutant(
+    sources: dict[str, Path], mutation: str, codec: str, seed: int, number: int, folder: Path
+) -> Mutant:
     rng = np.random.default_rng([seed, number])
     data = sources[codec].read_bytes()
     other = sources[rng.choice([name for name in sources if name != codec])].read_bytes()
@@ -180,16 +194,35 @@ def _write_mutant(sources: dict[str, Path], mutation: str, codec: str, seed: int
     track_id = f"{seed}-{number:05d}"
     path = folder / f"{track_id}{sources[codec].suffix}"
     path.write_bytes(mutated)
-    return Mutant(track_id, path, codec, mutation, bool(rng.integers(2)), mutated[:_HEAD_BYTES] == data[:_HEAD_BYTES])
+    return Mutant(
+        track_id,
+        path,
+        codec,
+        mutation,
+        bool(rng.integers(2)),
+        mutated[:_HEAD_BYTES] == data[:_HEAD_BYTES],
+    )
 
 
 def cut(mutants: list[Mutant], folder: Path) -> list[Outcome]:
     """Run `sssl segment` on the mutants."""
     with (folder / "catalog.csv").open("w", newline="") as file:
-        rows = [(mutant.track_id, mutant.path, SOURCE_S if mutant.promised else "") for mutant in mutants]
+        rows = [
+            (mutant.track_id, mutant.path, SOURCE_S if mutant.promised else "")
+            for mutant in mutants
+        ]
         csv.writer(file).writerows([("track_id", "uri", "expected_s"), *rows])
     flags = ["--max-error-ratio", "1", "--timeout-s", str(TIMEOUT_S)]
-    code = sssl(["segment", "--catalog", str(folder / "catalog.csv"), "--output", str(folder / "out"), *flags])
+    code = sssl(
+        [
+            "segment",
+            "--catalog",
+            str(folder / "catalog.csv"),
+            "--output",
+            str(folder / "out"),
+            *flags,
+        ]
+    )
     assert code == 0, f"sssl segment ended with code {code}"
     return _outcomes(mutants, Store.open(str(folder / "out")))
 
@@ -206,17 +239,27 @@ def _outcomes(mutants: list[Mutant], store: Store) -> list[Outcome]:
         segments.update(track_ids)
         finite = np.isfinite(log_mels(part)).all(axis=(1, 2))
         broken.update(np.asarray(track_ids)[~finite])
-    return [Outcome(m, ledger[m.track_id], segments[m.track_id], m.track_id not in broken) for m in mutants]
+    return [
+        Outcome(m, ledger[m.track_id], segments[m.track_id], m.track_id not in broken)
+        for m in mutants
+    ]
 
 
 def broken_promises(outcome: Outcome) -> Iterator[str]:
     """What the ledger owes us for any file, whatever was done to it, and does not keep."""
     mutant, row = outcome.mutant, outcome.ledger
     ok = row["status"] == Status.OK
-    if row["status"] not in tuple(Status) or not (row["reason"] is None if ok else row["reason"] in REASONS):
+    if row["status"] not in tuple(Status) or not (
+        row["reason"] is None if ok else row["reason"] in REASONS
+    ):
         yield f"status {row['status']} with reason {row['reason']}"
-    if row["segments"] != outcome.segments or (row["status"] == Status.FAILED) != (outcome.segments == 0):
-        yield f"{row['status']}, {row['segments']} segments in the ledger, {outcome.segments} in the table"
+    if row["segments"] != outcome.segments or (row["status"] == Status.FAILED) != (
+        outcome.segments == 0
+    ):
+        yield (
+            f"{row['status']}, {row['segments']} segments in the ledger, {outcome.segments} in the"
+            " table"
+        )
     if not outcome.finite:
         yield "a stored log-mel is not finite"
     if row["reason"] in _NOT_THE_FILE:
@@ -232,7 +275,9 @@ def broken_promises(outcome: Outcome) -> Iterator[str]:
 
 
 def _should_tell(mutant: Mutant) -> bool:
-    return mutant.promised or (mutant.head_kept and CONTAINERS[mutant.codec][-1] in (DECLARES, LACKS_END_MARK))
+    return mutant.promised or (
+        mutant.head_kept and CONTAINERS[mutant.codec][-1] in (DECLARES, LACKS_END_MARK)
+    )
 
 
 def tables(outcomes: list[Outcome]) -> str:
@@ -262,7 +307,9 @@ class Config:
 def main(config: Config) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        mutants = write_mutants(write_sources(folder / "sources"), config.files, config.seed, folder / "mutants")
+        mutants = write_mutants(
+            write_sources(folder / "sources"), config.files, config.seed, folder / "mutants"
+        )
         started = time.monotonic()
         outcomes = cut(mutants, folder)
         elapsed_s = time.monotonic() - started

@@ -1,4 +1,5 @@
-"""Google Cloud Storage on this machine: the emulator fake-gcs-server, behind a proxy that can fail as storage does."""
+"""Google Cloud Storage on this machine: the emulator fake-gcs-server, behind a proxy that can fail
+as storage does."""
 
 import http.client
 import itertools
@@ -83,7 +84,9 @@ class _Proxy(BaseHTTPRequestHandler):
             if fault == "lost-answer":
                 self._cut()
             else:
-                self._answer(status, headers, content, content[: len(content) // 2] if fault else content)
+                self._answer(
+                    status, headers, content, content[: len(content) // 2] if fault else content
+                )
                 if fault:
                     self._cut()
 
@@ -120,7 +123,9 @@ class Storage:
 
     def make_bucket(self):
         name = f"bucket-{next(self._numbers)}"
-        requests.post(f"{self.url}/storage/v1/b", json={"name": name}, timeout=10).raise_for_status()
+        requests.post(
+            f"{self.url}/storage/v1/b", json={"name": name}, timeout=10
+        ).raise_for_status()
         return f"gs://{name}"
 
     @contextmanager
@@ -137,13 +142,21 @@ class Storage:
 def storage():
     """Start the emulator, built if it is not there yet, and its proxy."""
     binary = REPOSITORY / ".tools/bin/fake-gcs-server"
-    subprocess.run(["make", "--silent", str(binary.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True)
+    subprocess.run(
+        ["make", "--silent", str(binary.relative_to(REPOSITORY))], cwd=REPOSITORY, check=True
+    )
     port = _free_port()
     handler = type("Handler", (_Proxy,), {"upstream_port": port, "faults": Faults()})
     proxy = ThreadingHTTPServer(("127.0.0.1", PORT), handler)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
     url = ENVIRONMENT["STORAGE_EMULATOR_HOST"]
-    flags = {"scheme": "http", "host": "127.0.0.1", "port": port, "backend": "memory", "log-level": "error"}
+    flags = {
+        "scheme": "http",
+        "host": "127.0.0.1",
+        "port": port,
+        "backend": "memory",
+        "log-level": "error",
+    }
     # Uploads in several requests are sent where the server says.
     flags |= {"external-url": url, "public-host": url.removeprefix("http://")}
     server = subprocess.Popen([binary, *(f"-{name}={value}" for name, value in flags.items())])

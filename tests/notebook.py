@@ -1,4 +1,5 @@
-"""docs/notebook.ipynb: `PYTHONPATH=. python tests/notebook.py OUTPUT` runs it on a folder and keeps what it shows."""
+"""docs/notebook.ipynb: `PYTHONPATH=. python tests/notebook.py OUTPUT` runs it on a folder and keeps
+what it shows."""
 
 from __future__ import annotations
 

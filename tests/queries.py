@@ -1,5 +1,6 @@
-"""The queries of docs/queries.md: `PYTHONPATH=. python tests/queries.py OUTPUT` writes what comes out on that folder.
-With `--check` it writes nothing and fails where a query that shows something in the docs shows nothing.
+"""The queries of docs/queries.md: `PYTHONPATH=. python tests/queries.py OUTPUT` writes what comes
+out on that folder. With `--check` it writes nothing and fails where a query that shows something in
+the docs shows nothing.
 
 A query is a block of SQL; the table right behind it is its output.
 """
@@ -16,7 +17,8 @@ from sssl.store.sql import connect
 
 PAGE = Path(__file__).parents[1] / "docs" / "queries.md"
 QUERY = re.compile(
-    r"^## (?P<title>.+)\n(?P<text>(?:(?!## |```).*\n)*)```sql\n(?P<sql>[^`]*)```\n(?P<output>\n(?:\|.*\n)+)?",
+    r"^## (?P<title>.+)\n(?P<text>(?:(?!##"
+    r" |```).*\n)*)```sql\n(?P<sql>[^`]*)```\n(?P<output>\n(?:\|.*\n)+)?",
     re.MULTILINE,
 )
 
@@ -49,14 +51,20 @@ def cell(value):
 def refreshed(page, connection):
     """Return the page with the outputs of its queries on a database."""
     return QUERY.sub(
-        lambda q: f"## {q['title']}\n{q['text']}```sql\n{q['sql']}```\n\n{rendered(connection, q['sql'])}", page
+        lambda q: (
+            f"## {q['title']}\n{q['text']}```sql\n{q['sql']}```\n\n{rendered(connection, q['sql'])}"
+        ),
+        page,
     )
 
 
 def faults(page, connection):
     """Say which queries come out empty, or with other columns than the page has."""
     for found in QUERY.finditer(page):
-        shown, now = (found["output"] or "").strip().splitlines(), rendered(connection, found["sql"]).splitlines()
+        shown, now = (
+            (found["output"] or "").strip().splitlines(),
+            rendered(connection, found["sql"]).splitlines(),
+        )
         if shown[:1] != now[:1]:
             yield f"{found['title']}: columns {now[0]}, expected {''.join(shown[:1])}"
         elif now[2].startswith("| (none)") and not shown[2].startswith("| (none)"):

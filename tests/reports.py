@@ -1,4 +1,5 @@
-"""Output folders made by the real stages of made-up audio and models, and what a browser makes of their report."""
+"""Output folders made by the real stages of made-up audio and models, and what a browser makes of
+their report."""
 
 from collections import Counter
 from dataclasses import asdict, replace
@@ -49,7 +50,8 @@ DEFECTS = {
 
 
 def catalog_rows(held_out, tracks=TRACKS, per_part=TRACKS_PER_PART, uri="/nowhere/{}.flac"):
-    """Tracks of two classes by turns; the third class never occurs. One of them is called like a script."""
+    """Tracks of two classes by turns; the third class never occurs. One of them is called like a
+    script."""
     names = [f"track-{i:02d}" for i in range(tracks - 1)] + [SCRIPT]
     return [
         a_track(
@@ -76,11 +78,14 @@ def cut_of(track, seed, defects):
     row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
     levels = np.full(segments, -20, np.float32), log_mel.mean(axis=2)
     cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, *levels, sound_db(log_mel))
-    return CutTrack(replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut)
+    return CutTrack(
+        replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut
+    )
 
 
 def posteriors_of(tracks, segments, accuracy, seed):
-    """Posteriors that peak at the track's label for `accuracy` of the tracks; in every fifth segment at the other."""
+    """Posteriors that peak at the track's label for `accuracy` of the tracks; in every fifth
+    segment at the other."""
     rng = np.random.default_rng(seed)
     label = {t.track_id: CLASSES.index(t.label) for t in tracks}
     fails = {t.track_id for t in tracks[round(accuracy * len(tracks)) :]}
@@ -107,7 +112,9 @@ def score(store, snapshot, round, accuracy, settings, seed):
             round=round,
             config=asdict(settings.settled(labelled)),
             parents=tuple(sorted(m.ref for m in inputs)),
-            files={0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=members)},
+            files={
+                0: store.write_file(f"models/model{round}/model.safetensors", b"", rows=members)
+            },
             summary={"model_id": f"m{round}"},
         )
     )
@@ -118,7 +125,9 @@ def score(store, snapshot, round, accuracy, settings, seed):
         tracks, segments = job.tracks(ref), job.read(ref, "segments", ["track_id", "segment_index"])
         posteriors = posteriors_of(tracks, segments, accuracy, seed + ref.part)
         scores = scores_table(segments, posteriors, tracks, CLASSES, round, f"m{round}")
-        receipts.append(job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, CLASSES)))
+        receipts.append(
+            job.write(ref.part, {"scores": scores}, summarize_scores(scores, tracks, CLASSES))
+        )
     return snapshot.add(*job.commit(receipts))
 
 
@@ -134,8 +143,8 @@ def make_folder(
     judging=JUDGING,
     **of_catalog,
 ):
-    """Make an output folder by the real stages, with made-up audio and models; one round for each accuracy, whose
-    posteriors are drawn with its seed."""
+    """Make an output folder by the real stages, with made-up audio and models; one round for each
+    accuracy, whose posteriors are drawn with its seed."""
     store = Store.open(str(root), create=True)
     rows = catalog_rows(held_out, **of_catalog)
     catalog = commit_catalog(store, to_arrow(Catalog, rows), CatalogConfig(classes=CLASSES))
@@ -148,20 +157,28 @@ def make_folder(
         receipts.append(segment.write_part(job, part, tracks, *made))
     context = Context(store, Snapshot()).add(catalog, *job.commit(receipts))
     for round, (accuracy, seed) in enumerate(zip(accuracies, seeds, strict=False)):
-        split = RelabelConfig(min_separation=separation, evidence=EvidenceConfig(min_agreement=None))
+        split = RelabelConfig(
+            min_separation=separation, evidence=EvidenceConfig(min_agreement=None)
+        )
         context = relabel.run(context, round, split)
         if not has_nothing_to_split(context.snapshot, round):
-            context = context.on(score(store, context.snapshot, round, accuracy, settings, 100 * seed))
+            context = context.on(
+                score(store, context.snapshot, round, accuracy, settings, 100 * seed)
+            )
         context = judge.run(context, round, judging)
     return store, songs.run(context, song_config).snapshot
 
 
 def sections(path):
-    """Write true sections: each track is what its catalog label says for 9 s, then the other class."""
+    """Write true sections: each track is what its catalog label says for 9 s, then the other
+    class."""
     rows = [
         {"track_id": row.track_id, "start_s": start_s, "end_s": end_s, "true_label": label}
         for row in catalog_rows(held_out=True)
-        for start_s, end_s, label in ((0, 9, row.label), (9, 60, CLASSES[1 - CLASSES.index(row.label)]))
+        for start_s, end_s, label in (
+            (0, 9, row.label),
+            (9, 60, CLASSES[1 - CLASSES.index(row.label)]),
+        )
     ]
     pd.DataFrame(rows).to_csv(path, index=False)
     return str(path)
@@ -174,7 +191,8 @@ def read(folder, truth=None):
 
 
 class Page(HTMLParser):
-    """What a browser would make of the page: attributes, text, tiles, and tags that were not closed in order."""
+    """What a browser would make of the page: attributes, text, tiles, and tags that were not closed
+    in order."""
 
     VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
 

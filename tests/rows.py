@@ -1,4 +1,5 @@
-"""Rows of tables as tests need them: every column has a plain value, a test names those that it is about."""
+"""Rows of tables as tests need them: every column has a plain value, a test names those that it is
+about."""
 
 from dataclasses import replace
 
@@ -54,7 +55,8 @@ _SONG = Song(
 
 
 def a_track(track_id="t", **changes):
-    """Return a labelled train track, the only one of its group; without a label it has no split either."""
+    """Return a labelled train track, the only one of its group; without a label it has no split
+    either."""
     split = {} if changes.get("label", "Q1") else {"split": None}
     return replace(_TRACK, **{"track_id": track_id, "group_id": track_id} | changes | split)
 
@@ -71,5 +73,9 @@ def a_song(track_id="t", **changes):
 
 def half_floats(values):
     """Tensors [N, ...] of half floats as a column of them was up to schema version 4."""
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), int(np.prod(values.shape[1:])))
-    return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float16(), values.shape[1:]), lists)
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(values.reshape(-1)), int(np.prod(values.shape[1:]))
+    )
+    return pa.ExtensionArray.from_storage(
+        pa.fixed_shape_tensor(pa.float16(), values.shape[1:]), lists
+    )

@@ -1,8 +1,8 @@
 """Commands that are struck amid their work: killed, or refused something by the disk.
 
-A strike hits the n-th operation of a command on its output folder: that it opens, writes, syncs, renames, deletes or
-lists something there. Afterwards the folder has to be whole, and the same command, left alone, has to end with the
-tables of an undisturbed one.
+A strike hits the n-th operation of a command on its output folder: that it opens, writes, syncs,
+renames, deletes or lists something there. Afterwards the folder has to be whole, and the same
+command, left alone, has to end with the tables of an undisturbed one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ TURNS = ("run", "songs", "takedown", "delivery", "songs", "takedown", "delivery"
 """Scenes in the order that they are struck in; a whole run takes longest."""
 _TIMEOUT_S = 3600.0
 _WITH_DIGEST = (".parquet", ".safetensors", ".pt")
-# Imported once by the server that all commands are forked from: an import of torch and Beam takes longer than they do.
+# Imported once by the server that all commands are forked from: an import of torch and Beam takes
+# longer than they do.
 _PRELOADED = [
     "pipelines.commands.run",
     "pipelines.commands.takedown",
@@ -54,7 +55,8 @@ _OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.listdir", "os.s
 class Strike:
     """What befalls a command: a kill, unless there is the `code` that the disk gives.
 
-    It comes at an operation or at a moment, each as the share of all that an undisturbed command does or takes.
+    It comes at an operation or at a moment, each as the share of all that an undisturbed command
+    does or takes.
     """
 
     at_operation: float | None = None
@@ -73,7 +75,8 @@ NOTHING = Strike()
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code, negative for a signal, what it printed, and how much it did on its folder."""
+    """How a command ended: its exit code, negative for a signal, what it printed, and how much it
+    did on its folder."""
 
     code: int
     said: str
@@ -83,7 +86,8 @@ class Ended:
 
 @dataclass(frozen=True)
 class Scene:
-    """A command, the folder that it begins with (None: nothing is there), and the tables that it ends with."""
+    """A command, the folder that it begins with (None: nothing is there), and the tables that it
+    ends with."""
 
     name: str
     command: tuple[str, ...]
@@ -92,8 +96,11 @@ class Scene:
     undisturbed: Ended
 
 
-def run(command: Sequence[str], output: Path, strike: Strike = NOTHING, undisturbed: Ended | None = None) -> Ended:
-    """Run one of our commands in a process of its own; it may be struck, if it is known how it ends undisturbed."""
+def run(
+    command: Sequence[str], output: Path, strike: Strike = NOTHING, undisturbed: Ended | None = None
+) -> Ended:
+    """Run one of our commands in a process of its own; it may be struck, if it is known how it ends
+    undisturbed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     log, operations = output.with_suffix(".log"), context.Value("i", 0)
@@ -103,7 +110,9 @@ def run(command: Sequence[str], output: Path, strike: Strike = NOTHING, undistur
     if undisturbed is not None and strike.at_moment is not None:
         moment_s = strike.at_moment * undisturbed.seconds
     argv = [*command, "--output", str(output)]
-    process = context.Process(target=_commanded, args=(argv, str(output), number, strike.code, str(log), operations))
+    process = context.Process(
+        target=_commanded, args=(argv, str(output), number, strike.code, str(log), operations)
+    )
     began = time.monotonic()
     process.start()
     process.join(_TIMEOUT_S if moment_s is None else moment_s)
@@ -116,16 +125,26 @@ def run(command: Sequence[str], output: Path, strike: Strike = NOTHING, undistur
 
 
 def _commanded(
-    argv: list[str], output: str, number: int | None, code: int | None, log: str, count: Synchronized[int]
+    argv: list[str],
+    output: str,
+    number: int | None,
+    code: int | None,
+    log: str,
+    count: Synchronized[int],
 ) -> None:
-    """Be the command: what it prints goes to a file, and what it does to its folder is counted, and may be struck."""
+    """Be the command: what it prints goes to a file, and what it does to its folder is counted, and
+    may be struck."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     from pipelines.cli import main  # here: who runs commands needs none of them
 
-    def counted(path: Any, *, is_named: bool = True, first: Callable[[], Any] = lambda: None) -> None:
-        if not isinstance(path, (str, bytes, os.PathLike)) or not os.fsdecode(path).startswith(output):
+    def counted(
+        path: Any, *, is_named: bool = True, first: Callable[[], Any] = lambda: None
+    ) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)) or not os.fsdecode(path).startswith(
+            output
+        ):
             return
         with count.get_lock():
             is_struck, count.value = count.value == number, count.value + 1
@@ -147,13 +166,16 @@ def _commanded(
         counted(path, is_named=False, first=lambda: write(path, data[: len(data) // 2]))
         return write(path, data)
 
-    sys.addaudithook(lambda event, args: counted(args[0]) if event in _OPERATIONS and args else None)
+    sys.addaudithook(
+        lambda event, args: counted(args[0]) if event in _OPERATIONS and args else None
+    )
     os.fsync, Path.write_bytes = fsync, write_bytes  # type: ignore[assignment, method-assign]
     sys.exit(main(argv))
 
 
 def scenes(folder: Path) -> dict[str, Scene]:
-    """Make what is struck: a first run, and on top of it the songs with another setting, a delivery and a takedown."""
+    """Make what is struck: a first run, and on top of it the songs with another setting, a delivery
+    and a takedown."""
     catalog = Path(write_catalog(folder / "music", tracks_per_class=5, seconds=6.0))
     # A database of its own for MLflow takes longer to make than all tables.
     whole = ("run", *FLAGS, "--mlflow-uri", f"sqlite:///{folder}/mlflow.db", "--catalog")
@@ -179,29 +201,40 @@ def _scene(name: str, command: tuple[str, ...], before: Path | None, folder: Pat
 
 def digests(output: Path) -> dict[str, str]:
     """Return the digests of the published tables by their names."""
-    return {manifest.ref: manifest.digest for manifest in Store.open(str(output)).latest().manifests}
+    return {
+        manifest.ref: manifest.digest for manifest in Store.open(str(output)).latest().manifests
+    }
 
 
 @dataclass
 class Tally:
-    """What became of strikes: how many there were by scene, how commands ended, and what went wrong."""
+    """What became of strikes: how many there were by scene, how commands ended, and what went
+    wrong."""
 
     strikes: Counter[str] = field(default_factory=Counter)
     ends: Counter[int] = field(default_factory=Counter)
     wrongs: list[str] = field(default_factory=list)
 
 
-def kills(number: int, chance: random.Random, turns: Sequence[str] = TURNS) -> Iterator[tuple[str, Strike]]:
-    """Draw kills: half of them at an operation and half at a moment, as shares of what there is of either."""
+def kills(
+    number: int, chance: random.Random, turns: Sequence[str] = TURNS
+) -> Iterator[tuple[str, Strike]]:
+    """Draw kills: half of them at an operation and half at a moment, as shares of what there is of
+    either."""
     for n in range(number):
         at = chance.random()
         yield turns[n % len(turns)], Strike(at_operation=at) if n % 2 else Strike(at_moment=at)
 
 
-def faults(number: int, chance: random.Random, turns: Sequence[str] = TURNS) -> Iterator[tuple[str, Strike]]:
+def faults(
+    number: int, chance: random.Random, turns: Sequence[str] = TURNS
+) -> Iterator[tuple[str, Strike]]:
     """Draw operations that the disk refuses."""
     for n in range(number):
-        yield turns[n % len(turns)], Strike(at_operation=chance.random(), code=CODES[n % len(CODES)])
+        yield (
+            turns[n % len(turns)],
+            Strike(at_operation=chance.random(), code=CODES[n % len(CODES)]),
+        )
 
 
 def strike(
@@ -219,7 +252,11 @@ def strike(
         struck = run(scene.command, output, one, scene.undisturbed)
         tally.strikes[name] += 1
         tally.ends[struck.code] += 1
-        wrongs = [*_wrong_end(struck, one, output), *_half_states(output), *_wrong_rerun(scene, output)]
+        wrongs = [
+            *_wrong_end(struck, one, output),
+            *_half_states(output),
+            *_wrong_rerun(scene, output),
+        ]
         tally.wrongs += [f"{name}, {one}: {wrong}" for wrong in wrongs]
         tell("\n  ".join([f"{name}, {one}: ended with {struck.code}", *wrongs]))
         shutil.rmtree(output)
@@ -227,7 +264,8 @@ def strike(
 
 
 def _wrong_end(struck: Ended, strike: Strike, output: Path) -> Iterator[str]:
-    """A refusal is a sentence with the path and code 1, or the command did without what was refused."""
+    """A refusal is a sentence with the path and code 1, or the command did without what was
+    refused."""
     if strike.code is None:
         return
     said = " ".join(struck.said.split())
@@ -263,7 +301,10 @@ def _wrong_rerun(scene: Scene, output: Path) -> Iterator[str]:
     if again.code != 0:
         yield f"the rerun ends with {again.code}: {again.said[-1500:]}"
     elif digests(output) != scene.digests:
-        yield f"the rerun ends with other tables: {sorted(digests(output).items() ^ scene.digests.items())}"
+        yield (
+            "the rerun ends with other tables:"
+            f" {sorted(digests(output).items() ^ scene.digests.items())}"
+        )
     elif damages := verify(Store.open(str(output))).damages:
         yield f"the rerun leaves {damages}"
     elif scene.name == "takedown" and (left := _rows_left(output)):
@@ -278,7 +319,8 @@ def _rows_left(output: Path) -> int:
 
 
 def damage(scene: Scene, number: int, chance: random.Random, folder: Path) -> list[str]:
-    """Damage files of a finished output; say which were not found, and what is not as before after repair and rerun."""
+    """Damage files of a finished output; say which were not found, and what is not as before after
+    repair and rerun."""
     output = folder / "damaged"
     shutil.copytree(folder / scene.name, output)
     store = Store.open(str(output))
@@ -289,7 +331,11 @@ def damage(scene: Scene, number: int, chance: random.Random, folder: Path) -> li
         how = chance.choice((_flip, _empty) if path.suffix == ".pt" else (_flip, _empty, _lose))
         how(path, chance)
     found = {damage.path for damage in verify(store).damages}
-    wrongs = [f"{path} is damaged, and not found" for path in damaged if str(path.relative_to(output)) not in found]
+    wrongs = [
+        f"{path} is damaged, and not found"
+        for path in damaged
+        if str(path.relative_to(output)) not in found
+    ]
     repaired = run(("verify", "--repair"), output)
     if repaired.code != 0:
         wrongs.append(f"the repair ends with {repaired.code}: {repaired.said[-1500:]}")

@@ -30,11 +30,21 @@ ELSEWHERE = {
     ". .venv/bin/activate": "Makefile::install",
     "pip install": "tests/test_packaging.py::test_an_installed_program_plans_a_catalog",
     "sssl bigquery": "tests/sssl/export/test_bigquery.py::test_the_command_prints_the_script",
-    "sssl embed": "tests/pipelines/stages/test_embed.py::test_rows_are_those_of_segments_and_as_called_by_hand",
-    "sssl estimate": "tests/pipelines/commands/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals",
-    "sssl evaluate": "tests/pipelines/commands/test_evaluate.py::test_every_metric_is_measured_and_summed_up",
-    "sssl import": "tests/pipelines/commands/test_import.py::test_the_printed_command_is_one_that_runs",
-    "sssl mlflow-sync": "tests/pipelines/commands/test_mlflow.py::test_a_run_is_copied_to_another_server_once",
+    "sssl embed": (
+        "tests/pipelines/stages/test_embed.py::test_rows_are_those_of_segments_and_as_called_by_hand"
+    ),
+    "sssl estimate": (
+        "tests/pipelines/commands/test_estimate.py::test_the_bytes_of_the_tables_lie_in_their_intervals"
+    ),
+    "sssl evaluate": (
+        "tests/pipelines/commands/test_evaluate.py::test_every_metric_is_measured_and_summed_up"
+    ),
+    "sssl import": (
+        "tests/pipelines/commands/test_import.py::test_the_printed_command_is_one_that_runs"
+    ),
+    "sssl mlflow-sync": (
+        "tests/pipelines/commands/test_mlflow.py::test_a_run_is_copied_to_another_server_once"
+    ),
     "sssl publish": (
         "tests/pipelines/stages/test_in_flight.py"
         "::test_a_job_is_published_from_what_its_launch_noted_without_a_look_at_the_catalog"
@@ -51,7 +61,9 @@ ELSEWHERE = {
     "sssl run --print-settings": (
         "tests/pipelines/test_settings_file.py::test_a_file_with_all_settings_is_read_as_it_was_written"
     ),
-    "sssl score": "tests/pipelines/beam/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process",
+    "sssl score": (
+        "tests/pipelines/beam/test_engines.py::test_an_engine_makes_the_same_tables_as_this_process"
+    ),
 }
 """Commands that are not run here, by how they start, with what runs them."""
 OTHERS_FLAGS = ("--backend-store-uri", "--direct_running_mode", "--direct_num_workers")
@@ -74,8 +86,16 @@ def folder(finished, catalog, tmp_path, monkeypatch):
     (tmp_path / "audio").symlink_to(Path(catalog).parent / "audio")
     shutil.copy(catalog, tmp_path)
     (tmp_path / "labels.csv").write_text("track_id,label\nQ1_0,Q1\n")
-    moods = Path(catalog).read_text().replace("Q1\n", "bright\n").replace("Q3\n", "dark\n").splitlines(keepends=True)
-    (tmp_path / "moods.csv").write_text("".join(row for row in moods if not re.search(",Q\\d$", row)))
+    moods = (
+        Path(catalog)
+        .read_text()
+        .replace("Q1\n", "bright\n")
+        .replace("Q3\n", "dark\n")
+        .splitlines(keepends=True)
+    )
+    (tmp_path / "moods.csv").write_text(
+        "".join(row for row in moods if not re.search(",Q\\d$", row))
+    )
     soundfile.write(tmp_path / "song.mp3", music("Q2", 9.0, seed=5), RATE_HZ)
     (tmp_path / "notes.txt").write_text("not music\n" * 100)
     monkeypatch.chdir(tmp_path)
@@ -84,7 +104,8 @@ def folder(finished, catalog, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def made_up(report_folder):
-    """Tables of made-up posteriors: what rounds find in them is the same on every machine, as nothing is trained."""
+    """Tables of made-up posteriors: what rounds find in them is the same on every machine, as
+    nothing is trained."""
     return connect(*report_folder)
 
 
@@ -99,7 +120,9 @@ def on_a_made_up_track(sql):
 
 def blocks(page, *languages):
     """Yield the fenced blocks of a page that are in one of some languages."""
-    for language, text in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    for language, text in re.findall(
+        r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+    ):
         if language in languages:
             yield text
 
@@ -125,7 +148,9 @@ def test_there_are_queries_for_a_dozen_questions_and_more():
     assert len({title for title, _, _ in QUERIES}) == len(QUERIES)
 
 
-@pytest.mark.parametrize(("title", "sql", "columns"), QUERIES, ids=[title for title, _, _ in QUERIES])
+@pytest.mark.parametrize(
+    ("title", "sql", "columns"), QUERIES, ids=[title for title, _, _ in QUERIES]
+)
 def test_a_query_of_the_docs_gives_rows_of_the_columns_shown(title, sql, columns, made_up):
     result = made_up.execute(on_a_made_up_track(sql))
     assert [column[0] for column in result.description] == columns
@@ -139,19 +164,27 @@ def test_the_queries_run_in_any_duckdb_client(finished, connection, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["demo.duckdb"]
     with duckdb.connect(database, read_only=True) as client:
         for _, sql, _ in QUERIES:
-            assert client.execute(on_our_tracks(sql)).fetchall() == connection.execute(on_our_tracks(sql)).fetchall()
-        comments = "select column_name, comment from duckdb_columns() where table_name = 'songs' order by 1"
+            assert (
+                client.execute(on_our_tracks(sql)).fetchall()
+                == connection.execute(on_our_tracks(sql)).fetchall()
+            )
+        comments = (
+            "select column_name, comment from duckdb_columns() where table_name = 'songs' order"
+            " by 1"
+        )
         assert client.execute(comments).fetchall() == connection.execute(comments).fetchall()
 
 
 def test_the_query_for_doubled_recordings_finds_them(finished):
     connection = connect(finished, finished.latest())
     connection.execute(
-        "create table doubled as from features union all select 'copy' as track_id, * exclude (track_id) "
-        "from features where track_id = 'Q2_0'"
+        "create table doubled as from features union all select 'copy' as track_id, * exclude"
+        " (track_id) from features where track_id = 'Q2_0'"
     )
     (sql,) = [sql for title, sql, _ in QUERIES if title == DOUBLED]
-    assert connection.sql(sql.replace("from features", "from doubled")).fetchall() == [(["Q2_0", "copy"],)]
+    assert connection.sql(sql.replace("from features", "from doubled")).fetchall() == [
+        (["Q2_0", "copy"],)
+    ]
 
 
 def test_every_table_is_queried():
@@ -160,7 +193,10 @@ def test_every_table_is_queried():
 
 
 def test_outputs_are_written_behind_their_queries(connection):
-    page = "# Questions\n\n## How many?\n\nIndeed.\n\n```sql\nselect 1 as n, null as x\n```\n\n| old |\n|---|\n| 2 |\n"
+    page = (
+        "# Questions\n\n## How many?\n\nIndeed.\n\n```sql\nselect 1 as n, null as x\n```\n\n| old"
+        " |\n|---|\n| 2 |\n"
+    )
     new = refreshed(page, connection)
     assert new == page.replace("| old |\n|---|\n| 2 |\n", "| n | x |\n| --- | --- |\n| 1 |  |\n")
     assert refreshed(new, connection) == new
@@ -180,10 +216,14 @@ def test_only_outputs_are_written(connection):
 
 
 def test_every_block_is_of_a_kind_that_is_tested():
-    kinds = {kind for page in PAGES for kind in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)}
+    kinds = {
+        kind for page in PAGES for kind in re.findall(r"^```(\w+)$", page.read_text(), re.MULTILINE)
+    }
     assert kinds <= {"sql", "python", "csv", "toml"}
     assert [page.name for page in PAGES if list(blocks(page, "sql"))] == ["queries.md"]
-    assert {page.name for page in PAGES if any(map(shows_a_folder, blocks(page, "")))} == {"datasets.md"}
+    assert {page.name for page in PAGES if any(map(shows_a_folder, blocks(page, "")))} == {
+        "datasets.md"
+    }
 
 
 def test_settings_in_the_docs_are_settings(tmp_path):
@@ -194,7 +234,9 @@ def test_settings_in_the_docs_are_settings(tmp_path):
         read_settings(str(tmp_path / "settings.toml"), FileSettings())
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if list(lines_of(page))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if list(lines_of(page))], ids=lambda page: page.name
+)
 def test_commands_of_the_docs_run(page, folder, capfd):
     for line in map(on_our_tracks, lines_of(page)):
         if run_elsewhere(line):
@@ -210,7 +252,9 @@ def test_what_is_run_elsewhere_is_there_and_in_the_docs(start, test):
     assert any(line.startswith(start) for page in PAGES for line in lines_of(page))
     file, _, name = test.partition("::")
     assert re.search(
-        rf"^{name}\b" if file == "Makefile" else rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE
+        rf"^{name}\b" if file == "Makefile" else rf"^def {name}\(",
+        (ROOT / file).read_text(),
+        re.MULTILINE,
     )
 
 
@@ -230,11 +274,17 @@ def test_links_between_the_docs_lead_somewhere():
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if list(blocks(page, "python"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if list(blocks(page, "python"))], ids=lambda page: page.name
+)
 def test_python_of_the_docs_runs(page, folder):
     code = "\n".join(blocks(page, "python"))
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | PYTHONPATH
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | PYTHONPATH,
     )
     assert run.returncode == 0, run.stderr
 
@@ -243,36 +293,64 @@ PYTHONPATH = {"PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def test_importing_sssl_is_light():
-    code = "import sys, sssl; sys.exit(bool({'torch', 'apache_beam', 'pandas', 'mlflow'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False, env=os.environ | PYTHONPATH).returncode == 0
+    code = (
+        "import sys, sssl; sys.exit(bool({'torch', 'apache_beam', 'pandas', 'mlflow'} &"
+        " set(sys.modules)))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], check=False, env=os.environ | PYTHONPATH
+        ).returncode
+        == 0
+    )
 
 
 def test_a_file_of_the_catalog_gets_the_row_that_the_table_has(finished):
     output = sssl.open(finished.root)
     own_fold = "case when split = 'train' then fold end as fold"
-    query = f"select s.*, uri, split, {own_fold} from songs s join catalog using (track_id) order by split, track_id"
+    query = (
+        f"select s.*, uri, split, {own_fold} from songs s join catalog using (track_id) order by"
+        " split, track_id"
+    )
     rows = output.sql(query).to_pylist()
-    some = [row for split in ("train", "test", None) for row in [r for r in rows if r["split"] == split][:2]]
+    some = [
+        row
+        for split in ("train", "test", None)
+        for row in [r for r in rows if r["split"] == split][:2]
+    ]
     assert len(some) == 5
     for row in some:
         song = sssl.label(output, row["uri"], row["fold"], row["split"])
-        assert (song.label, song.round, song.model_id) == (row["label"], row["round"], row["model_id"])
+        assert (song.label, song.round, song.model_id) == (
+            row["label"],
+            row["round"],
+            row["model_id"],
+        )
         assert (song.segments, song.abstained) == (row["segments"], row["abstained"])
         np.testing.assert_allclose(song.probabilities, row["probabilities"], atol=1e-5)
         for entry, expected in zip(song.timeline, row["timeline"], strict=True):
-            assert entry == expected | {"confidence": pytest.approx(expected["confidence"], abs=1e-5)}
+            assert entry == expected | {
+                "confidence": pytest.approx(expected["confidence"], abs=1e-5)
+            }
 
 
 def test_what_labels_new_music_has_learned_from_held_out_tracks(finished):
     """So these have to be measured by `songs`, or with their split."""
     output = sssl.open(finished.root)
     rows = output.sql(
-        "select uri, c.label, probabilities from songs join catalog c using (track_id) where split = 'test'"
+        "select uri, c.label, probabilities from songs join catalog c using (track_id) where split"
+        " = 'test'"
     ).to_pylist()
-    places = [finished.latest().get("catalog").summary["classes"].index(row["label"]) for row in rows]
+    places = [
+        finished.latest().get("catalog").summary["classes"].index(row["label"]) for row in rows
+    ]
     as_held_out = [row["probabilities"][place] for row, place in zip(rows, places, strict=True)]
-    as_new = [sssl.label(output, row["uri"]).probabilities[place] for row, place in zip(rows, places, strict=True)]
-    # One track more or less moves little where the music is learned well, but all of them move it the same way.
+    as_new = [
+        sssl.label(output, row["uri"]).probabilities[place]
+        for row, place in zip(rows, places, strict=True)
+    ]
+    # One track more or less moves little where the music is learned well, but all of them move it
+    # the same way.
     assert np.log(as_new).mean() > np.log(as_held_out).mean()
 
 

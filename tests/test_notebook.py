@@ -11,7 +11,12 @@ def ran(finished):
 
 
 def shown(notebook, kind):
-    return [out.data[kind] for cell in notebook.cells for out in cell.get("outputs", []) if kind in out.get("data", {})]
+    return [
+        out.data[kind]
+        for cell in notebook.cells
+        for out in cell.get("outputs", [])
+        if kind in out.get("data", {})
+    ]
 
 
 def test_the_notebook_runs_and_shows_what_the_tables_say(ran, finished):

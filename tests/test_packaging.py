@@ -37,7 +37,11 @@ def files_below(folder):
 def ignored(folder, names):
     """Return what git ignores in a folder, as `shutil.copytree` asks."""
     patterns = [line.strip("/") for line in (ROOT / ".gitignore").read_text().splitlines()]
-    return {name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in [*patterns, ".git"])}
+    return {
+        name
+        for name in names
+        if any(fnmatch.fnmatch(name, pattern) for pattern in [*patterns, ".git"])
+    }
 
 
 def build(sources, kind):
@@ -45,7 +49,9 @@ def build(sources, kind):
     folder = sources.parent / kind
     shutil.copytree(sources, folder / "sources")
     call = f"from setuptools import build_meta; build_meta.build_{kind}('..')"
-    built = subprocess.run([sys.executable, "-c", call], cwd=folder / "sources", capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "-c", call], cwd=folder / "sources", capture_output=True, text=True
+    )
     assert built.returncode == 0, built.stderr
     (path,) = (path for path in folder.iterdir() if path.is_file())
     return path
@@ -53,7 +59,8 @@ def build(sources, kind):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A copy of the `checkout`, its sdist `unpacked`, and `site`, where the wheel of that lies unpacked."""
+    """A copy of the `checkout`, its sdist `unpacked`, and `site`, where the wheel of that lies
+    unpacked."""
     folder = tmp_path_factory.mktemp("built")
     shutil.copytree(ROOT, folder / "checkout", ignore=ignored)
     with tarfile.open(build(folder / "checkout", "sdist")) as archive:
@@ -85,8 +92,14 @@ def run(*args, site, cwd):
 
 
 def test_the_sdist_holds_every_file_of_the_checkout(built):
-    made = {"PKG-INFO", "setup.cfg", *(name for name in files_below(built / "unpacked") if ".egg-info/" in name)}
-    assert files_below(built / "unpacked") - made == files_below(built / "checkout") - {".gitignore"}
+    made = {
+        "PKG-INFO",
+        "setup.cfg",
+        *(name for name in files_below(built / "unpacked") if ".egg-info/" in name),
+    }
+    assert files_below(built / "unpacked") - made == files_below(built / "checkout") - {
+        ".gitignore"
+    }
 
 
 def test_the_wheel_holds_the_packages_their_types_and_the_license(built):
@@ -107,8 +120,12 @@ def test_an_installed_program_plans_a_catalog(built, tmp_path):
     assert helped.returncode == 0
     assert "label a whole catalog" in helped.stdout
     soundfile.write(tmp_path / "a.wav", np.zeros(16_000, np.float32), 16_000)
-    (tmp_path / "catalog.csv").write_text(f"track_id,uri,label\na,{tmp_path}/a.wav,Q1\nb,{tmp_path}/b.wav,\n")
-    planned = run("plan", "--catalog", "catalog.csv", "--output", "out", site=built / "site", cwd=tmp_path)
+    (tmp_path / "catalog.csv").write_text(
+        f"track_id,uri,label\na,{tmp_path}/a.wav,Q1\nb,{tmp_path}/b.wav,\n"
+    )
+    planned = run(
+        "plan", "--catalog", "catalog.csv", "--output", "out", site=built / "site", cwd=tmp_path
+    )
     assert planned.returncode == 0, planned.stderr
     assert re.search(r"│ 2 +│ new +│ decoded", planned.stdout)
     assert "1 of 2 have a label" in planned.stdout
@@ -130,7 +147,8 @@ def strings_of(path):
 
 
 def test_no_message_leads_to_a_file_that_only_a_checkout_has():
-    """But for what `schemas` says of a column, which is in the bytes of each table, and for what writes a page."""
+    """But for what `schemas` says of a column, which is in the bytes of each table, and for what
+    writes a page."""
     modules = [path for package in ("sssl", "pipelines") for path in (ROOT / package).rglob("*.py")]
     modules.remove(ROOT / "sssl" / "audio" / "sound.py")
     texts = [(path, text) for path in modules for text in strings_of(path)]
@@ -139,13 +157,16 @@ def test_no_message_leads_to_a_file_that_only_a_checkout_has():
 
 
 def packages_of(extra):
-    requirements = [re.split(r"[\[<>=]", name)[0] for name in PROJECT["optional-dependencies"][extra]]
+    requirements = [
+        re.split(r"[\[<>=]", name)[0] for name in PROJECT["optional-dependencies"][extra]
+    ]
     return {IMPORTED_AS.get(name, name.replace("-", "_")) for name in requirements}
 
 
 def test_an_extra_is_told_by_each_of_its_packages():
     assert {extra: set(packages) - COME_ALONG for extra, packages in PACKAGES.items()} == {
-        extra: packages_of(extra) - ({"apache_beam"} if extra == "gcp" else set()) for extra in PACKAGES
+        extra: packages_of(extra) - ({"apache_beam"} if extra == "gcp" else set())
+        for extra in PACKAGES
     }
     assert set(PACKAGES) | {"all", "dev", "readers"} == set(PROJECT["optional-dependencies"])
 
@@ -218,7 +239,9 @@ def test_commands_that_only_read_tables_need_no_extra(args, published, tmp_path)
         (["tables", "--output", "gs://bucket/o"], "gcsfs", "gcp"),
     ],
 )
-def test_a_command_whose_extra_is_missing_says_what_to_install(args, package, extra, tmp_path, monkeypatch):
+def test_a_command_whose_extra_is_missing_says_what_to_install(
+    args, package, extra, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     ended = without({package}, call(*args))
@@ -230,7 +253,10 @@ def test_a_command_whose_extra_is_missing_says_what_to_install(args, package, ex
 def test_a_file_system_that_no_extra_brings_is_named_too(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     ended = without({"s3fs"}, call("tables", "--output", "s3://bucket/o"))
-    assert (ended.returncode, ended.stderr) == (1, "error: sssl tables needs s3fs: pip install s3fs\n")
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        "error: sssl tables needs s3fs: pip install s3fs\n",
+    )
 
 
 def test_a_module_of_our_own_that_is_missing_is_no_matter_of_extras(monkeypatch):

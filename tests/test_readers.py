@@ -1,4 +1,5 @@
-"""A published folder in other programs: each counts the rows that we count, and finds a row that we know.
+"""A published folder in other programs: each counts the rows that we count, and finds a row that we
+know.
 
 What they do here is what docs/tables.md says.
 """
@@ -75,8 +76,12 @@ def by_chdb(folder, columns, track):
 def by_hugging_face(folder, columns, track, cache):
     import datasets
 
-    rows = datasets.load_dataset("parquet", data_files=f"{folder}/*.parquet", split="train", cache_dir=str(cache))
-    of_track = rows.filter(lambda track_id: track_id == track, input_columns="track_id").select_columns(list(columns))
+    rows = datasets.load_dataset(
+        "parquet", data_files=f"{folder}/*.parquet", split="train", cache_dir=str(cache)
+    )
+    of_track = rows.filter(
+        lambda track_id: track_id == track, input_columns="track_id"
+    ).select_columns(list(columns))
     return len(rows), [tuple(row[name] for name in columns) for row in of_track]
 
 
@@ -111,7 +116,9 @@ def spark():
     from pyspark.sql import SparkSession
 
     session = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-    session = session.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    session = session.config("spark.driver.bindAddress", "127.0.0.1").config(
+        "spark.driver.host", "127.0.0.1"
+    )
     running = session.config("spark.sql.shuffle.partitions", "1").getOrCreate()
     yield running
     running.stop()
@@ -132,7 +139,9 @@ def expect(published, read):
         assert known, table
 
 
-@pytest.mark.parametrize("read", [by_polars, by_pandas, by_arrow, by_duckdb, by_datafusion, by_chdb])
+@pytest.mark.parametrize(
+    "read", [by_polars, by_pandas, by_arrow, by_duckdb, by_datafusion, by_chdb]
+)
 def test_a_folder_opens(read, published):
     expect(published, read)
 

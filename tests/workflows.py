@@ -1,7 +1,9 @@
-"""An interpreter of the part of Google Workflows' language that infra/workflows uses; it refuses what it does not know.
+"""An interpreter of the part of Google Workflows' language that infra/workflows uses; it refuses
+what it does not know.
 
-Those that exist do not fit: workflows-emulator needs another FastAPI than MLflow does, really sleeps, and gives
-up where `max_delay` should only stop the delay from growing; the ones in Go cannot be handed fakes.
+Those that exist do not fit: workflows-emulator needs another FastAPI than MLflow does, really
+sleeps, and gives up where `max_delay` should only stop the delay from growing; the ones in Go
+cannot be handed fakes.
 """
 
 import ast
@@ -53,7 +55,13 @@ RETRIES = {
 }
 LIBRARY = {
     "default": lambda value, other: other if value is None else value,
-    "get_type": lambda value: {dict: "map", list: "list", str: "string", bytes: "bytes", int: "integer"}[type(value)],
+    "get_type": lambda value: {
+        dict: "map",
+        list: "list",
+        str: "string",
+        bytes: "bytes",
+        int: "integer",
+    }[type(value)],
     "int": int,
     "json.decode": json.loads,
     "json.encode_to_string": json.dumps,
@@ -69,19 +77,24 @@ LIBRARY = {
     "text.url_encode": lambda text: quote(text, safe=""),
 }
 OPERATORS = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Eq: operator.eq, ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
     ast.Gt: operator.gt, ast.In: lambda item, holder: item in holder,
 }  # fmt: skip
 CONSTANTS = {"true": True, "false": False, "null": None}
 
 
 class Workflow:
-    """A workflow to run with fakes: `calls` has a function by the name of each call that is no subworkflow."""
+    """A workflow to run with fakes: `calls` has a function by the name of each call that is no
+    subworkflow."""
 
     def __init__(self, text, calls, environment=None):
         self._subworkflows = yaml.safe_load(text)
         self._calls = calls
-        self._library = LIBRARY | {"sys.get_env": (environment or {}).__getitem__, "sys.now": lambda: 1_800_000_000.5}
+        self._library = LIBRARY | {
+            "sys.get_env": (environment or {}).__getitem__,
+            "sys.now": lambda: 1_800_000_000.5,
+        }
 
     def run(self, **arguments):
         return self.subworkflow("main", arguments)
@@ -96,7 +109,9 @@ class Workflow:
                 if param not in arguments:
                     continue
             variables[param] = arguments[param]
-        assert set(arguments) <= set(variables), f"{name} has no parameter {set(arguments) - set(variables)}"
+        assert set(arguments) <= set(variables), (
+            f"{name} has no parameter {set(arguments) - set(variables)}"
+        )
         try:
             self._steps(declared["steps"], variables)
         except _Return as end:
@@ -169,7 +184,11 @@ class Workflow:
             try:
                 return self._step(step["try"], variables)
             except WorkflowError as error:
-                if retry is not None and failures < self._retries(retry) and self._retryable(retry, error.value):
+                if (
+                    retry is not None
+                    and failures < self._retries(retry)
+                    and self._retryable(retry, error.value)
+                ):
                     failures += 1
                     self._calls["sys.sleep"](seconds=self._delay(retry, failures))
                 elif "except" in step:
@@ -190,9 +209,13 @@ class Workflow:
     @staticmethod
     def _delay(retry, failures):
         backoff = (
-            {"initial_delay": 1, "max_delay": 60, "multiplier": 1.25} if isinstance(retry, str) else retry["backoff"]
+            {"initial_delay": 1, "max_delay": 60, "multiplier": 1.25}
+            if isinstance(retry, str)
+            else retry["backoff"]
         )
-        return min(backoff["max_delay"], backoff["initial_delay"] * backoff["multiplier"] ** (failures - 1))
+        return min(
+            backoff["max_delay"], backoff["initial_delay"] * backoff["multiplier"] ** (failures - 1)
+        )
 
     def _call(self, name, arguments):
         if name in self._subworkflows:
@@ -219,7 +242,9 @@ class Workflow:
             assert value.endswith("}"), value
             assert len(value) <= 400, f"an expression has at most 400 characters: {value}"
             return self._evaluate(ast.parse(value[2:-1], mode="eval").body, variables)
-        assert not (isinstance(value, str) and "${" in value), f"an expression inside a text: {value}"
+        assert not (isinstance(value, str) and "${" in value), (
+            f"an expression inside a text: {value}"
+        )
         return value
 
     def _evaluate(self, node, variables):
@@ -256,7 +281,9 @@ class Workflow:
         try:
             return holder[key]
         except (KeyError, IndexError):
-            raise WorkflowError({"tags": ["KeyError"], "message": f"{key} is not in {holder}"}) from None
+            raise WorkflowError(
+                {"tags": ["KeyError"], "message": f"{key} is not in {holder}"}
+            ) from None
 
 
 class _Scope(dict):

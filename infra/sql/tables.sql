@@ -1,9 +1,12 @@
 -- Generated from schemas/tables.py by `make docs`; schema version 7.
--- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them with what is
--- published, but for segments, features and embeddings, which are large. To load one of those, take its files from
+-- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them
+-- with what is published, but for segments, features and embeddings, which are large. To load one
+-- of those, take its files from
 -- `select path from files where table_name = 'segments'` in `sssl sql`:
---   bq load --replace --source_format=PARQUET --parquet_enable_list_inference=true sssl.segments FILE,FILE,...
--- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how NumPy reads them.
+--   bq load --replace --source_format=PARQUET --parquet_enable_list_inference=true \
+--     sssl.segments FILE,FILE,...
+-- Tensors (features.log_mel, embeddings.embedding) are bytes here, too: docs/tables.md says how
+-- NumPy reads them.
 
 CREATE TABLE IF NOT EXISTS sssl.catalog (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id: unique, chosen by the user."),
@@ -67,7 +70,7 @@ CREATE TABLE IF NOT EXISTS sssl.embeddings (
   `reason` STRING OPTIONS (description = "Why there is no embedding: `non-finite` where the network gave none, or the code of what is wrong with the file by now (docs/reasons.md)."),
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
-OPTIONS (description = "One row a segment, in the order of `segments`: what a pretrained network makes of its samples.\n    Written by `embed`, where there is a front-end (docs/embeddings.md).");
+OPTIONS (description = "One row a segment, in the order of `segments`: what a pretrained network makes of its samples. Written by `embed`, where there is a front-end (docs/embeddings.md).");
 
 CREATE TABLE IF NOT EXISTS sssl.scores (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
@@ -188,11 +191,14 @@ CREATE OR REPLACE VIEW sssl.accepted_scores
 OPTIONS (description = "what songs are made from: scores of the last accepted round, or the mean of its and those of the round after it, where that one's verdict is undecided")
 AS WITH used AS (
   SELECT MAX(round) AS round FROM sssl.rounds
-  WHERE accepted OR (verdict = 'undecided' AND round > (SELECT MAX(round) FROM sssl.rounds WHERE accepted))
+  WHERE accepted
+    OR (verdict = 'undecided'
+      AND round > (SELECT MAX(round) FROM sssl.rounds WHERE accepted))
 ), before AS (
   SELECT parent_round AS round FROM sssl.rounds JOIN used USING (round) WHERE NOT accepted
 )
-SELECT b.* FROM sssl.scores AS b JOIN used USING (round) WHERE NOT EXISTS (SELECT 1 FROM before)
+SELECT b.* FROM sssl.scores AS b JOIN used USING (round)
+WHERE NOT EXISTS (SELECT 1 FROM before)
 UNION ALL
 SELECT b.* REPLACE (
   CASE WHEN a.reason IS NOT NULL THEN b.probabilities WHEN b.reason IS NOT NULL THEN a.probabilities

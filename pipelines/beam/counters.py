@@ -1,4 +1,5 @@
-"""What an engine shows of a job while it runs, as Beam's counters: tracks by status and reason, segments, bytes."""
+"""What an engine shows of a job while it runs, as Beam's counters: tracks by status and reason,
+segments, bytes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Parts that are taken over from an earlier generation: told by manifests, in the mass, so that no file of theirs is
-opened and no receipt of theirs is read or written."""
+"""Parts that are taken over from an earlier generation: told by manifests, in the mass, so that no
+file of theirs is opened and no receipt of theirs is read or written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _READERS = 32
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier generation of a job's tables, whose parts may be taken over. How it is found: pipelines.stages."""
+    """An earlier generation of a job's tables, whose parts may be taken over. How it is found:
+    pipelines.stages."""
 
     ref: str
     """The generation that has the receipts."""
@@ -42,13 +43,17 @@ class Earlier:
     """Columns of the catalog that its rows depend on."""
 
     def standing(self, store: Store, inputs: Mapping[str, str]) -> dict[int, Receipt]:
-        """Return the receipts of parts whose files are there, and whose tracks and input files are as they were.
+        """Return the receipts of parts whose files are there, and whose tracks and input files are
+        as they were.
 
         `inputs` are the refs of tables with a file a part, and that of the catalog.
         """
         tables = {table: read_manifest(store, ref) for table, ref in self.tables.items()}
         lost = set().union(*map(store.lost, tables.values()))
-        pairs = [(read_manifest(store, self.inputs[name]), read_manifest(store, ref)) for name, ref in inputs.items()]
+        pairs = [
+            (read_manifest(store, self.inputs[name]), read_manifest(store, ref))
+            for name, ref in inputs.items()
+        ]
         changed = changed_parts(store, self.inputs["catalog"], inputs["catalog"], self.seen)
         aligned = [(before.files, now.files) for before, now in pairs if now.table != "catalog"]
         common = set.intersection(*(set(manifest.files) for manifest in tables.values())) - changed
@@ -56,10 +61,16 @@ class Earlier:
         for part in sorted(common):
             files = {table: manifest.files[part] for table, manifest in tables.items()}
             is_there = lost.isdisjoint(file.path for file in files.values())
-            if is_there and all(_is_same(before.get(part), now.get(part)) for before, now in aligned):
+            if is_there and all(
+                _is_same(before.get(part), now.get(part)) for before, now in aligned
+            ):
                 stand[part] = files
         counts = read_counts(store, self.ref, stand)
-        return {part: Receipt(part, files, counts[part]) for part, files in stand.items() if part in counts}
+        return {
+            part: Receipt(part, files, counts[part])
+            for part, files in stand.items()
+            if part in counts
+        }
 
 
 @lru_cache(maxsize=32)
@@ -70,7 +81,8 @@ def read_manifest(store: Store, ref: str) -> Manifest:
 
 @lru_cache(maxsize=8)
 def changed_parts(store: Store, before: str, now: str, columns: tuple[str, ...]) -> frozenset[int]:
-    """Return the parts that have other tracks in one catalog than in another, or other values in some columns.
+    """Return the parts that have other tracks in one catalog than in another, or other values in
+    some columns.
 
     Of the catalog's files, each with many parts, only those are read that are not the same.
     """
@@ -82,12 +94,17 @@ def changed_parts(store: Store, before: str, now: str, columns: tuple[str, ...])
         if known is not None and known.sha256 != file.sha256:
             parts = range(first, min(first + PARTS_PER_FILE, new_parts, old_parts))
             then, now_rows = (_by_part(store, one, parts, columns) for one in (known, file))
-            changed |= {part for part in parts if not then[part - first].equals(now_rows[part - first])}
+            changed |= {
+                part for part in parts if not then[part - first].equals(now_rows[part - first])
+            }
     return frozenset(changed)
 
 
-def _by_part(store: Store, file: PartFile, parts: range, columns: tuple[str, ...]) -> list[pa.Table]:
-    """Return some columns of a file of the catalog, which is sorted by part, for each of some parts."""
+def _by_part(
+    store: Store, file: PartFile, parts: range, columns: tuple[str, ...]
+) -> list[pa.Table]:
+    """Return some columns of a file of the catalog, which is sorted by part, for each of some
+    parts."""
     rows = store.read_part(file, [*columns, "part"]).combine_chunks()
     starts = np.searchsorted(rows["part"].to_numpy(), np.arange(parts.start, parts.stop + 1))
     own = rows.select(columns)
@@ -99,19 +116,24 @@ def _is_same(before: PartFile | None, now: PartFile | None) -> bool:
 
 
 def write_counts(store: Store, ref: str, receipts: Mapping[int, Receipt]) -> None:
-    """Write what was counted in each part of a generation into one file, for those that take its parts over."""
+    """Write what was counted in each part of a generation into one file, for those that take its
+    parts over."""
     parts = sorted(receipts)
     counts = [json.dumps(receipts[part].counts, sort_keys=True) for part in parts]
     buffer = io.BytesIO()
-    pq.write_table(pa.table({"part": pa.array(parts, pa.int32()), "counts": counts}), buffer, compression="zstd")
+    pq.write_table(
+        pa.table({"part": pa.array(parts, pa.int32()), "counts": counts}),
+        buffer,
+        compression="zstd",
+    )
     store.medium.put(counts_path(ref), seal.sealed(buffer.getvalue()), durable=False)
 
 
 def read_counts(store: Store, ref: str, parts: Mapping[int, object]) -> dict[int, dict[str, Any]]:
     """Return what was counted in some parts of a generation.
 
-    Where that is in no file of its own, as in generations of an earlier version, the receipts tell it; of one that
-    a takedown left there are none.
+    Where that is in no file of its own, as in generations of an earlier version, the receipts tell
+    it; of one that a takedown left there are none.
     """
     try:
         content = seal.opened(store.read_bytes(counts_path(ref)))
@@ -119,7 +141,11 @@ def read_counts(store: Store, ref: str, parts: Mapping[int, object]) -> dict[int
         content = None
     if content is not None:
         rows = pq.read_table(io.BytesIO(content)).to_pydict()
-        return {p: json.loads(c) for p, c in zip(rows["part"], rows["counts"], strict=True) if p in parts}
+        return {
+            p: json.loads(c)
+            for p, c in zip(rows["part"], rows["counts"], strict=True)
+            if p in parts
+        }
     with ThreadPoolExecutor(_READERS) as threads:
         receipts = threads.map(lambda part: store.receipt(ref, part), parts)
         return {receipt.part: receipt.counts for receipt in receipts if receipt is not None}

@@ -1,4 +1,5 @@
-"""Run a job's pipeline: Beam options checked, the default runner chosen, progress shown, the result read back."""
+"""Run a job's pipeline: Beam options checked, the default runner chosen, progress shown, the result
+read back."""
 
 from __future__ import annotations
 
@@ -30,8 +31,11 @@ _OF_FOLDER = re.compile(r"sssl\.errors\.\w+: (?P<what>.*)")
 LOGGER = logging.getLogger(__name__)
 
 
-def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequence[str]) -> list[Manifest]:
-    """Run the pipeline that `build` wires, unless this very job is committed already; return the job's manifests.
+def run_job(
+    job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequence[str]
+) -> list[Manifest]:
+    """Run the pipeline that `build` wires, unless this very job is committed already; return the
+    job's manifests.
 
     Raises:
         StoreError: the pipeline ended without committing, or another job is in flight.
@@ -47,7 +51,9 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         raise StoreError(refusal(job.store, other))
     # Beam logs each bundle's plumbing at INFO and option look-alikes at WARNING.
     # What fails it logs as well as raises.
-    logging.getLogger("apache_beam").setLevel(logging.ERROR if LOGGER.isEnabledFor(logging.INFO) else logging.CRITICAL)
+    logging.getLogger("apache_beam").setLevel(
+        logging.ERROR if LOGGER.isEnabledFor(logging.INFO) else logging.CRITICAL
+    )
     CLOCK.lap()  # what went before, in this process, is not the job's
     with watch(job):
         pipeline = beam.Pipeline(options=beam_options(beam_args))
@@ -60,7 +66,9 @@ def run_job(job: Job, build: Callable[[beam.Pipeline], None], beam_args: Sequenc
         raise HandedOver(built, _in_flight(job))
     committed = job.committed()
     if committed is None:
-        raise StoreError(f"{job.stage}: the pipeline ended without committing {', '.join(job.tables)}")
+        raise StoreError(
+            f"{job.stage}: the pipeline ended without committing {', '.join(job.tables)}"
+        )
     return committed
 
 
@@ -77,8 +85,9 @@ def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:
     try:
         pipeline.run().wait_until_finish()
     except Exception as error:
-        # In this process an error is our own, and its traceback says where. Any other engine wraps what went wrong
-        # there in an error of its kind (RuntimeError, DataflowRuntimeException, RpcError).
+        # In this process an error is our own, and its traceback says where. Any other engine wraps
+        # what went wrong there in an error of its kind (RuntimeError, DataflowRuntimeException,
+        # RpcError).
         if in_process(beam_args):
             as_it_was = _as_it_was(error)
             if as_it_was is error:
@@ -87,12 +96,16 @@ def _run(pipeline: beam.Pipeline, job: Job, beam_args: Sequence[str]) -> None:
         LOGGER.info("%s failed", title(job), exc_info=True)
         lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         said = " ... ".join(dict.fromkeys((lines[0], lines[-1])))
-        hint = "the same command goes on from the parts that are done; SSSL_LOG=INFO shows all that the engine said"
+        hint = (
+            "the same command goes on from the parts that are done; SSSL_LOG=INFO shows all that"
+            " the engine said"
+        )
         raise JobFailed(f"{title(job)}: the job failed: {said}; {hint}") from error
 
 
 def _as_it_was(error: Exception) -> Exception:
-    """Return an error of the storage, or of an output folder, that the engine raised anew as text; else the error."""
+    """Return an error of the storage, or of an output folder, that the engine raised anew as text;
+    else the error."""
     last = str(error).strip().rpartition("\n")[2] if isinstance(error, RuntimeError) else ""
     said = _RAISED_ANEW.sub("", last)
     if storage := _OF_STORAGE.fullmatch(said):
@@ -103,7 +116,8 @@ def _as_it_was(error: Exception) -> Exception:
 
 
 def launch_nothing(beam_args: Sequence[str]) -> None:
-    """Give a template's launcher, which expects a job whatever happens, one that has nothing to do."""
+    """Give a template's launcher, which expects a job whatever happens, one that has nothing to
+    do."""
     options = beam_options(beam_args)
     if _for_launcher(options):
         with beam.Pipeline(options=options) as pipeline:
@@ -116,10 +130,13 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     A template's launcher may add options of a later Beam: they are passed on with a warning.
 
     Raises:
-        SystemExit: with code 2, for any other option that no part of Beam knows; Beam itself would only log a warning.
+        SystemExit: with code 2, for any other option that no part of Beam knows; Beam itself would
+            only log a warning.
     """
     usage = "sssl COMMAND [flags] -- [Beam's options]"  # the full list would be two screens
-    parser = argparse.ArgumentParser(prog="sssl ... --", usage=usage, allow_abbrev=False, add_help=False)
+    parser = argparse.ArgumentParser(
+        prog="sssl ... --", usage=usage, allow_abbrev=False, add_help=False
+    )
     parser.register("type", None, str)
     for options in PipelineOptions.__subclasses__():
         # Beam calls this hook on each class of options; there is no public list of known flags.
@@ -132,7 +149,8 @@ def beam_options(beam_args: Sequence[str]) -> PipelineOptions:
     given = list(beam_args)
     if not any(arg.split("=")[0] == "--runner" for arg in given):
         given.append(f"--runner={DEFAULT_RUNNER}")
-    # Dataflow's runner would send along what it finds in the module that was started, which has nothing of ours.
+    # Dataflow's runner would send along what it finds in the module that was started, which has
+    # nothing of ours.
     return PipelineOptions([*given, "--no_save_main_session"])
 
 

@@ -1,4 +1,5 @@
-"""What a worker knows of the stage it works for: where inputs lie, what to write, when a part and a table are done."""
+"""What a worker knows of the stage it works for: where inputs lie, what to write, when a part and a
+table are done."""
 
 from __future__ import annotations
 
@@ -29,12 +30,14 @@ from sssl.store.tensors import log_mels
 from sssl.words import some
 
 _ALIGNED = ("segments", "features", "embeddings", "scores")
-"""Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a model has no parts."""
+"""Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a
+model has no parts."""
 
 
 @dataclass(frozen=True)
 class PartRef:
-    """A part by reference: its number and its file in each input table. Small enough to cross a shuffle."""
+    """A part by reference: its number and its file in each input table. Small enough to cross a
+    shuffle."""
 
     part: int
     files: dict[str, PartFile]
@@ -42,10 +45,12 @@ class PartRef:
 
 @dataclass(frozen=True)
 class Job:
-    """A stage's run over all parts of a catalog. It travels to workers, so it holds names and no rows.
+    """A stage's run over all parts of a catalog. It travels to workers, so it holds names and no
+    rows.
 
-    `planned` are its tables, of one generation; they are written in their order, the last one holds the receipts.
-    `inputs` are the manifests' refs by table, or by the name that the stage gives them.
+    `planned` are its tables, of one generation; they are written in their order, the last one holds
+    the receipts. `inputs` are the manifests' refs by table, or by the name that the stage gives
+    them.
     """
 
     store: Store
@@ -66,7 +71,8 @@ class Job:
         round: int | None = None,
         named: Mapping[str, Manifest] | None = None,
     ) -> Job:
-        """Set up a job; an input is named after its table, or as given where there may be two of that table."""
+        """Set up a job; an input is named after its table, or as given where there may be two of
+        that table."""
         by_name = {manifest.table: manifest for manifest in inputs} | dict(named or {})
         dealt = by_name["catalog"].about(CatalogSummary)
         return cls(
@@ -108,7 +114,8 @@ class Job:
         return None if None in found else [manifest for manifest in found if manifest is not None]
 
     def list_parts(self) -> Iterator[PartRef]:
-        """List all parts but those that are taken over, in the pipeline, so that no job request carries them."""
+        """List all parts but those that are taken over, in the pipeline, so that no job request
+        carries them."""
         files = {name: self.input(name).files for name in self._aligned()}
         standing = self.standing()
         for part in range(self.parts):
@@ -116,10 +123,13 @@ class Job:
                 yield PartRef(part, {name: by_part[part] for name, by_part in files.items()})
 
     def standing(self) -> dict[int, Receipt]:
-        """Return the receipts of parts that are taken over from an earlier generation, by reference."""
+        """Return the receipts of parts that are taken over from an earlier generation, by
+        reference."""
         if self.earlier is None:
             return {}
-        inputs = {name: ref for name, ref in self.inputs.items() if name in {"catalog", *self._aligned()}}
+        inputs = {
+            name: ref for name, ref in self.inputs.items() if name in {"catalog", *self._aligned()}
+        }
         return self.earlier.standing(self.store, inputs)
 
     def own_parts(self) -> int:
@@ -138,7 +148,8 @@ class Job:
         return self.store.read_part(ref.files[table], columns)
 
     def sound(self, ref: PartRef, segments: pa.Table) -> NDArray[np.float64]:
-        """Return the sound [N, K] of a part's segments, made of their log-mel where schema version 1 wrote both."""
+        """Return the sound [N, K] of a part's segments, made of their log-mel where schema version
+        1 wrote both."""
         if not segments["sound_db"].null_count:
             return sound_of(segments)
         return sound_db(log_mels(self.read(ref, "segments", ["log_mel"]))).astype(np.float64)
@@ -161,12 +172,16 @@ class Job:
 
     def write_files(self, part: int, tables: dict[str, pa.Table]) -> dict[str, PartFile]:
         """Write a part of each table; it is not done yet."""
-        return {p.table: self.store.write_part(p.table, p.generation, part, tables[p.table]) for p in self.planned}
+        return {
+            p.table: self.store.write_part(p.table, p.generation, part, tables[p.table])
+            for p in self.planned
+        }
 
     def finish(self, part: int, files: dict[str, PartFile], summary: Summary) -> Receipt:
         """Write the receipt of a part whose files are there, maybe since an earlier generation.
 
-        Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a share of the rest.
+        Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a
+            share of the rest.
         """
         receipt = Receipt(part, files, dump(replace(summary, cpu_s=CLOCK.lap(now_and_then=True))))
         self.store.write_receipt(self.receipts, receipt)
@@ -177,23 +192,35 @@ class Job:
 
         Tables whose parts are for stages only get files made for readers, too.
 
-        The manifests say what the parts sum up to, and the record of what was `fitted` to all of them. To the CPU time
-        of the parts comes what this process spent since its last receipt.
+        The manifests say what the parts sum up to, and the record of what was `fitted` to all of
+        them. To the CPU time of the parts comes what this process spent since its last receipt.
 
         Raises:
-            StoreError: a part is missing, or a file of one, or tracks were taken down in the meantime.
+            StoreError: a part is missing, or a file of one, or tracks were taken down in the
+                meantime.
         """
         by_part = self.standing() | {receipt.part: receipt for receipt in receipts}
         missing = sorted(set(range(self.parts)) - set(by_part))
         if missing:
-            raise StoreError(f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first {missing[0]}")
+            raise StoreError(
+                f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first"
+                f" {missing[0]}"
+            )
         self._refuse_taken_down()
-        made = [self.store.compact(replace(planned, files=_files(planned, by_part))) for planned in self.planned]
+        made = [
+            self.store.compact(replace(planned, files=_files(planned, by_part)))
+            for planned in self.planned
+        ]
         lost = sorted({path for manifest in made for path in self.store.lost(manifest)})
         if lost:
-            raise StoreError(f"{self.stage}: files that it wrote were deleted since: {some(lost)}; run it again")
+            raise StoreError(
+                f"{self.stage}: files that it wrote were deleted since: {some(lost)}; run it again"
+            )
         kind = SUMMARIES[self.tables[-1]]
-        parts = [loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts) for part in sorted(by_part)]
+        parts = [
+            loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts)
+            for part in sorted(by_part)
+        ]
         total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
         summary = dump(total) | ({} if fitted is None else dump(fitted))
         write_counts(self.store, self.receipts, by_part)
@@ -215,19 +242,26 @@ class Job:
             for folder in (planned.ref, f"{PARTS}/{planned.ref}", receipts_folder(planned.ref)):
                 for path in self.store.find(folder):
                     self.store.delete(path)
-        raise StoreError(f"{self.stage}: tracks were taken down while it ran, so its files were deleted: run it again")
+        raise StoreError(
+            f"{self.stage}: tracks were taken down while it ran, so its files were deleted: run it"
+            " again"
+        )
 
 
 def seen_by_stages(track: Catalog) -> tuple[Any, ...]:
     """Return what of a track's row in the catalog the rows of later tables depend on."""
     values = (getattr(track, name) for name in SEEN_BY_STAGES)
-    return tuple(str(value) if isinstance(value, list) else value for value in values)  # so that it can be looked up
+    return tuple(
+        str(value) if isinstance(value, list) else value for value in values
+    )  # so that it can be looked up
 
 
 @lru_cache(maxsize=2)
 def _has_any_of(store: Store, catalog: str, removed: frozenset[str]) -> bool:
     """Whether a catalog has any of the tracks that were taken down; looked up once a process."""
-    track_ids = store.read_table(read_manifest(store, catalog), ["track_id"])["track_id"].to_pylist()
+    track_ids = store.read_table(read_manifest(store, catalog), ["track_id"])[
+        "track_id"
+    ].to_pylist()
     return any(is_removed(track_id, removed) for track_id in track_ids)
 
 

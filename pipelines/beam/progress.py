@@ -36,11 +36,14 @@ def title(job: Job) -> str:
 
 @contextmanager
 def watch(job: Job) -> Iterator[None]:
-    """Show the progress of a job by its receipts until the block ends; parts that it takes over have none."""
+    """Show the progress of a job by its receipts until the block ends; parts that it takes over
+    have none."""
     stop = threading.Event()
     parts = job.own_parts()
     with bar(title(job), parts) as update:
-        watcher = threading.Thread(target=_follow, args=(job, update, stop, parts <= _MOST_READ), daemon=True)
+        watcher = threading.Thread(
+            target=_follow, args=(job, update, stop, parts <= _MOST_READ), daemon=True
+        )
         watcher.start()
         try:
             yield
@@ -49,7 +52,9 @@ def watch(job: Job) -> Iterator[None]:
             watcher.join()
 
 
-def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event, is_read: bool) -> None:
+def _follow(
+    job: Job, update: Callable[[int, str], None], stop: threading.Event, is_read: bool
+) -> None:
     folder = receipts_folder(job.receipts)
     seen: set[str] = set()
     done = PartsDone()
@@ -61,7 +66,11 @@ def _follow(job: Job, update: Callable[[int, str], None], stop: threading.Event,
             for name in set(job.store.names(folder)) - seen:
                 if name.endswith(".json"):
                     seen.add(name)
-                    receipt = job.store.read_record_if_whole(f"{folder}/{name}", Receipt) if is_read else None
+                    receipt = (
+                        job.store.read_record_if_whole(f"{folder}/{name}", Receipt)
+                        if is_read
+                        else None
+                    )
                     if receipt is not None:
                         done += load(PartsDone, of_today(receipt.counts, job.classes))
         before = done.segments if before is None else before

@@ -1,4 +1,5 @@
-"""Wiring that the jobs share. Elements are part references and receipts; tensors never cross a shuffle."""
+"""Wiring that the jobs share. Elements are part references and receipts; tensors never cross a
+shuffle."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class ListParts(beam.PTransform):
 
 @dataclass
 class SplitDone(beam.PTransform):
-    """Parts that are still to do (`todo`), and the receipts of those that an earlier run finished (`done`)."""
+    """Parts that are still to do (`todo`), and the receipts of those that an earlier run finished
+    (`done`)."""
 
     job: Job
 
@@ -34,14 +36,16 @@ class SplitDone(beam.PTransform):
 
 @dataclass
 class CommitParts(beam.PTransform):
-    """Commit a job's tables when the receipts of all listed parts are there, if only of none; `fitted` is one record to
-    keep with them."""
+    """Commit a job's tables when the receipts of all listed parts are there, if only of none;
+    `fitted` is one record to keep with them."""
 
     job: Job
     fitted: beam.PCollection | None = None
 
     def expand(self, receipts: tuple[beam.PCollection[Receipt], ...]) -> beam.PCollection:
-        nothing = receipts[0].pipeline | "Nothing" >> beam.Create([None])  # so that there is always a group
+        nothing = receipts[0].pipeline | "Nothing" >> beam.Create(
+            [None]
+        )  # so that there is always a group
         together = (*receipts, nothing) | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
         fitted = None if self.fitted is None else beam.pvalue.AsSingleton(self.fitted)
         return together | beam.Map(_commit, self.job, fitted)

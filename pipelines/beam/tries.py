@@ -1,7 +1,8 @@
-"""How often a part was begun, so that one that kills its workers does not end the night for all others.
+"""How often a part was begun, so that one that kills its workers does not end the night for all
+others.
 
-An engine tries a bundle four times, then it gives the whole job up. A part that was begun three times and never came to
-an end is given up before that: the fourth try writes down that it was.
+An engine tries a bundle four times, then it gives the whole job up. A part that was begun three
+times and never came to an end is given up before that: the fourth try writes down that it was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ MOST_TRIES = 3
 
 @dataclass(frozen=True)
 class Tries:
-    """Small files, one for each time that a part was begun. They are of one launch: what people stop is no try."""
+    """Small files, one for each time that a part was begun. They are of one launch: what people
+    stop is no try."""
 
     store: Store
     folder: str
@@ -33,7 +35,9 @@ class Tries:
     def made(self, part: int) -> int:
         """Return how often a part was begun."""
         numbers = range(1, MOST_TRIES + 1)
-        return next((n - 1 for n in numbers if not self.store.exists(self._path(part, n))), MOST_TRIES)
+        return next(
+            (n - 1 for n in numbers if not self.store.exists(self._path(part, n))), MOST_TRIES
+        )
 
     def begin(self, part: int) -> None:
         """Note that a part is begun once more."""
@@ -41,7 +45,8 @@ class Tries:
 
     @contextmanager
     def blameless(self, part: int) -> Iterator[None]:
-        """Take a try back where the storage failed: that is not the part's doing, and gives no track up."""
+        """Take a try back where the storage failed: that is not the part's doing, and gives no
+        track up."""
         try:
             yield
         except (OSError, StoreError):

@@ -20,13 +20,17 @@ from sssl.songs.settings import SongConfig
 _WANTED_PRECISION = 0.8  # some 90 train tracks cannot show much more, however many are right
 _QUERIES = (
     "select status, reason, count(*) as tracks from ledger group by all order by tracks desc",
-    "select track_id, label, round(confidence, 2) as confidence, segments from songs order by confidence limit 10",
+    (
+        "select track_id, label, round(confidence, 2) as confidence, segments from songs order by"
+        " confidence limit 10"
+    ),
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Make a small catalog of synthesized music, some of it labelled wrong or broken, and label it."""
+    """Make a small catalog of synthesized music, some of it labelled wrong or broken, and label
+    it."""
 
     output: str = "demo"
     """Folder for the music and for the output."""
@@ -59,7 +63,9 @@ def make_music(config: Config) -> DemoCatalog:
     """Synthesize what is missing of the catalog in the output folder."""
     folder = Path(config.output, f"music-{config.tracks}-{config.seed}")
     with bar("synthesize", config.tracks) as update:
-        return make_catalog(folder, config.tracks, config.seed, lambda done, _total: update(done, ""))
+        return make_catalog(
+            folder, config.tracks, config.seed, lambda done, _total: update(done, "")
+        )
 
 
 main = StageCommand("demo", Config, label_demo, creates=True, takes_beam_args=False).main

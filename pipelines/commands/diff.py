@@ -1,4 +1,5 @@
-"""Say what changed between two output folders, between two publications of one, or between two rounds.
+"""Say what changed between two output folders, between two publications of one, or between two
+rounds.
 
 sssl diff BEFORE AFTER
 sssl diff OUTPUT@before OUTPUT
@@ -34,10 +35,12 @@ _BEFORE = "@before"
 
 @dataclass(frozen=True)
 class Config:
-    """Say what changed between two output folders, or between two rounds of one: songs, labels, quality, settings."""
+    """Say what changed between two output folders, or between two rounds of one: songs, labels,
+    quality, settings."""
 
     outputs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Two output folders, or one with `--rounds`; `OUTPUT@before` is what the folder published before."""
+    """Two output folders, or one with `--rounds`; `OUTPUT@before` is what the folder published
+    before."""
     rounds: tuple[int, int] | None = None
     """Compare these two rounds of one output folder."""
     limit: int = 20
@@ -49,7 +52,12 @@ class Config:
         expected = "two output folders, or one with --rounds"
         if self.rounds:
             expected = "one output folder, as in `sssl diff OUTPUT --rounds 0 1`"
-        require(len(self.outputs) == (1 if self.rounds else 2), "outputs", " ".join(self.outputs), expected)
+        require(
+            len(self.outputs) == (1 if self.rounds else 2),
+            "outputs",
+            " ".join(self.outputs),
+            expected,
+        )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,7 +85,9 @@ def _published(output: str) -> Published:
         return Published(store, store.latest())
     snapshot = published_before(store)
     if not snapshot.manifests:
-        raise StoreError(f"{without_secrets(store.root)} has one publication only: nothing comes before it")
+        raise StoreError(
+            f"{without_secrets(store.root)} has one publication only: nothing comes before it"
+        )
     return Published(store, snapshot)
 
 
@@ -89,7 +99,9 @@ def _print(found: dict[str, Rows]) -> None:
             continue
         table = Table(*changes[0], title=title, title_justify="left", title_style="bold", box=None)
         for row in changes:
-            table.add_row(*(Text(_cell(value)) for value in row.values()))  # an id may look like markup
+            table.add_row(
+                *(Text(_cell(value)) for value in row.values())
+            )  # an id may look like markup
         screen.print(table)
 
 

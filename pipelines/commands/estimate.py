@@ -1,6 +1,8 @@
-"""Say what a run would cost: hours, storage and money, each with an interval, from trials on a sample of the catalog.
+"""Say what a run would cost: hours, storage and money, each with an interval, from trials on a
+sample of the catalog.
 
-sssl estimate --catalog CATALOG --tracks N [--prices prices.toml] [--json FILE] [the flags of sssl run]
+sssl estimate --catalog CATALOG --tracks N [--prices prices.toml] [--json FILE] [the flags of sssl
+run]
 """
 
 from __future__ import annotations
@@ -61,16 +63,17 @@ _SHARES = (4, 4, 4, 4, 2, 1)
 _PARTS_OF_WHOLE = 12
 _COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h")
 _COVERS = (
-    f"Intervals ({LEVEL:.0%}) cover which tracks were drawn and how much the trials differed. They don't cover another "
-    "machine or load, other prices, and tracks with labels that are longer than others. All rounds are counted, though "
-    "one that finds nothing to split costs next to nothing. vCPU-hours are wall hours times cores, as they are billed."
+    f"Intervals ({LEVEL:.0%}) cover which tracks were drawn and how much the trials differed. They"
+    " don't cover another machine or load, other prices, and tracks with labels that are longer"
+    " than others. All rounds are counted, though one that finds nothing to split costs next to"
+    " nothing. vCPU-hours are wall hours times cores, as they are billed."
 )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Say what a run would cost, from trials on a sample of the catalog; takes as long as labelling some three times as
-    many tracks, on this machine."""
+    """Say what a run would cost, from trials on a sample of the catalog; takes as long as labelling
+    some three times as many tracks, on this machine."""
 
     catalog: str
     """Catalog as `sssl run` takes it."""
@@ -79,8 +82,8 @@ class Config:
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     output: str | None = None
-    """Folder (a path or any fsspec URL) for the tables of the trials, which stay there; default: a temporary folder.
-    Where the run's own output will lie is best: trials read and write there."""
+    """Folder (a path or any fsspec URL) for the tables of the trials, which stay there; default: a
+    temporary folder. Where the run's own output will lie is best: trials read and write there."""
     prices: str | None = None
     """Price file; default: the example prices in sssl/prices.toml."""
     workers: int = 1
@@ -100,7 +103,12 @@ class Config:
         require(self.workers > 0, "workers", self.workers, "1 or more")
         if self.json is not None:
             path = Path(self.json)
-            require(path.parent.is_dir() and not path.is_dir(), "json", self.json, "a file in a folder that exists")
+            require(
+                path.parent.is_dir() and not path.is_dir(),
+                "json",
+                self.json,
+                "a file in a folder that exists",
+            )
 
     @property
     def tried(self) -> Method:
@@ -117,7 +125,11 @@ def run(config: Config) -> Estimate:
     """
     prices = read_prices(config.prices)
     start_wall_s, start_cpu_s = time.time() - psutil.Process().create_time(), time.process_time()
-    tracks = deal(read_tracks(config.catalog, config.labels, config.segment.deal), config.segment.deal, Dealt())
+    tracks = deal(
+        read_tracks(config.catalog, config.labels, config.segment.deal),
+        config.segment.deal,
+        Dealt(),
+    )
     sample = draw(tracks, config.tracks, config.sample_seed)
     with _folder(config.output) as root:
         warm_up, *trials = _try_all(config, sample, root)
@@ -139,7 +151,9 @@ def draw(tracks: pa.Table, count: int, seed: int) -> list[Catalog]:
         CatalogError: there are fewer.
     """
     if len(tracks) < count:
-        raise CatalogError(f"the catalog has {len(tracks)} tracks, fewer than --tracks {count}: run it to know")
+        raise CatalogError(
+            f"the catalog has {len(tracks)} tracks, fewer than --tracks {count}: run it to know"
+        )
     chosen = np.random.default_rng(seed).choice(len(tracks), count, replace=False)
     return rows_of(with_fingerprints(tracks.take(chosen)))
 
@@ -160,9 +174,17 @@ def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]
     stages = _stages_wanted(config, is_train)
     wall_s, cpu_s, table_bytes = (
         outlook.predict(
-            {title: Trials.of([getattr(trial, what)[title] for trial in trials]) for title in wanted}, wanted
+            {
+                title: Trials.of([getattr(trial, what)[title] for trial in trials])
+                for title in wanted
+            },
+            wanted,
         )
-        for what, wanted in (("wall_s", stages), ("cpu_s", stages), ("table_bytes", _tables_wanted(config, trials[0])))
+        for what, wanted in (
+            ("wall_s", stages),
+            ("cpu_s", stages),
+            ("table_bytes", _tables_wanted(config, trials[0])),
+        )
     )
     by_stage, cpu_by_stage = _added_up(wall_s), _added_up(cpu_s)
     times = {
@@ -179,7 +201,8 @@ def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]
 
 
 def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial]:
-    """Try the stages on pieces of the sample; twice on the first, since everything is slower once."""
+    """Try the stages on pieces of the sample; twice on the first, since everything is slower
+    once."""
     pieces = []
     for number, share in enumerate(_SHARES):
         size = len(sample) // share
@@ -188,7 +211,9 @@ def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial
         console.print(f"trial {number} of {len(pieces)}: {len(piece)} tracks")
         parts = _PARTS_OF_WHOLE if len(piece) == len(pieces[-1]) else 1
         with silenced():
-            yield try_stages(config.tried, piece, parts, f"{root.rstrip('/')}/{number}", first=number == 0)
+            yield try_stages(
+                config.tried, piece, parts, f"{root.rstrip('/')}/{number}", first=number == 0
+            )
 
 
 def _stages_wanted(config: Config, is_train: NDArray[np.bool_]) -> dict[str, Wanted]:
@@ -222,7 +247,9 @@ def _added_up(by_title: Mapping[str, Draws]) -> dict[str, Draws]:
 
 def _slower(first: Took, again: Took) -> float:
     """Return what all stages took longer the first time."""
-    return max(0.0, sum(took for _, took in first.values()) - sum(took for _, took in again.values()))
+    return max(
+        0.0, sum(took for _, took in first.values()) - sum(took for _, took in again.values())
+    )
 
 
 def _constant(value: float) -> Draws:
@@ -235,7 +262,10 @@ def _folder(output: str | None) -> Iterator[str]:
         if output is None:
             yield folder
         elif Store.at(output).find("0"):
-            raise StoreError(f"{output} has the trials of an earlier estimate: choose another --output, or delete it")
+            raise StoreError(
+                f"{output} has the trials of an earlier estimate: choose another --output, or"
+                " delete it"
+            )
         else:
             yield output
 
@@ -243,10 +273,18 @@ def _folder(output: str | None) -> Iterator[str]:
 def _tell(config: Config, tracks: int, estimate: Estimate, prices: Prices) -> None:
     """Print the estimate, and write it down if asked to."""
     rounds = f"{config.method.rounds} round{'s' * (config.method.rounds != 1)}"
-    title = f"{tracks} tracks, {rounds}, on {config.workers} x {cores()} cores; from trials on {config.tracks} tracks"
-    hours = {name: [getattr(stage, column) for column in _COLUMNS] for name, stage in estimate.stages.items()}
+    title = (
+        f"{tracks} tracks, {rounds}, on {config.workers} x {cores()} cores; from trials on"
+        f" {config.tracks} tracks"
+    )
+    hours = {
+        name: [getattr(stage, column) for column in _COLUMNS]
+        for name, stage in estimate.stages.items()
+    }
     _print(title, ["hours", "wall", "CPU", "vCPU", "GPU"], hours)
-    _print("tables", ["", "GiB"], {name: [size / GIB] for name, size in estimate.table_bytes.items()})
+    _print(
+        "tables", ["", "GiB"], {name: [size / GIB] for name, size in estimate.table_bytes.items()}
+    )
     money = {name: [price] for name, price in estimate.money(prices).items()}
     _print(f"prices as of {prices.as_of}", ["", prices.currency], money)
     printed.print(_COVERS, soft_wrap=True)
@@ -287,7 +325,10 @@ def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> int:
     config = parse_with_settings(
-        Config, argv, "estimate", lambda given: {"segment": segment.Settings.of(given), "method": given.method}
+        Config,
+        argv,
+        "estimate",
+        lambda given: {"segment": segment.Settings.of(given), "method": given.method},
     )
     try:
         run(config)

@@ -1,8 +1,11 @@
-"""Compare ways to learn from inherited labels by grouped cross-validation, on the labelled tracks of a catalog.
+"""Compare ways to learn from inherited labels by grouped cross-validation, on the labelled tracks
+of a catalog.
 
-sssl evaluate --catalog CATALOG --output OUTPUT [--truth sections.csv] [--plant 0.3] [flags] [-- beam options]
+sssl evaluate --catalog CATALOG --output OUTPUT [--truth sections.csv] [--plant 0.3] [flags] [--
+beam options]
 
-Stopped and started again it goes on. It publishes no labels: what readers of the folder see stays as it is.
+Stopped and started again it goes on. It publishes no labels: what readers of the folder see stays
+    as it is.
 """
 
 from __future__ import annotations
@@ -53,13 +56,16 @@ class Config:
     """Compare methods by grouped cross-validation: which of them labels new music best."""
 
     catalog: str
-    """Catalog as `sssl run` takes it; only tracks with a label are used, and a `split` column is ignored."""
+    """Catalog as `sssl run` takes it; only tracks with a label are used, and a `split` column is
+    ignored."""
     output: str
-    """Output folder; the tables of all folds lie there, the result in `evaluation.json` and `evaluation.html`."""
+    """Output folder; the tables of all folds lie there, the result in `evaluation.json` and
+    `evaluation.html`."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     truth: str | None = None
-    """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections; without it a track's label counts as true."""
+    """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections; without it a track's label
+    counts as true."""
     plant: float = 0.0
     """Exchange this share of the training segments for segments of tracks with another label."""
     plant_span: bool = False
@@ -127,7 +133,8 @@ def run(context: Context, config: Config) -> None:
 
 
 def set_up(context: Context, config: Config) -> _Bench:
-    """Segment the labelled tracks, on top of what is published, and look up the true label of each segment.
+    """Segment the labelled tracks, on top of what is published, and look up the true label of each
+    segment.
 
     Raises:
         CatalogError: no track has a label, or a class has too few to fold.
@@ -152,7 +159,8 @@ def set_up(context: Context, config: Config) -> _Bench:
 
 
 def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
-    """Commit the tables of a fold: the catalog without the labels it withholds, and segments with what is planted."""
+    """Commit the tables of a fold: the catalog without the labels it withholds, and segments with
+    what is planted."""
     store, config, settings = bench.base.store, bench.config, bench.config.settings()
     rows, held_out = evaluation.withhold(bench.rows, config.folds, number, seed, settings.deal)
     snapshot = segment.run_on(bench.base, lambda _dealt: to_arrow(Catalog, rows), settings).snapshot
@@ -174,7 +182,8 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
 
 
 def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float]:
-    """Learn a fold by a method up to the songs; return the tables and the CPU seconds that went into them."""
+    """Learn a fold by a method up to the songs; return the tables and the CPU seconds that went
+    into them."""
     method = method.with_settings(fold.seed, bench.config.warmup_epochs, bench.config.rounds)
     *_, learned = rounds(bench.base.on(fold.snapshot), method.preset)
     cpu_s = _cpu_s(learned.snapshot, *_LEARNED)
@@ -187,7 +196,8 @@ def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float
 
 
 def _cpu_s(snapshot: Snapshot, *tables: str) -> float:
-    """Return the CPU seconds that tables took; work that methods share counts for each of them. NaN if unknown."""
+    """Return the CPU seconds that tables took; work that methods share counts for each of them. NaN
+    if unknown."""
     taken = [manifest.cpu_s for table in tables for manifest in snapshot.of(table)]
     return math.fsum(math.nan if cpu_s is None else cpu_s for cpu_s in taken)
 
@@ -198,10 +208,14 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
     facts = {
         "catalog": without_secrets(config.catalog),
         "truth": "sections" if config.truth else "track labels",
-        "planted": f"{config.plant:.0%}{' in stretches' if config.plant_span else ''}" if config.plant else "nothing",
+        "planted": f"{config.plant:.0%}{' in stretches' if config.plant_span else ''}"
+        if config.plant
+        else "nothing",
         "folds": config.folds,
         "seeds": config.seeds,
-        "held-out songs a method": sum(len(o.correct) for o in outcomes if o.method == config.methods[0]),
+        "held-out songs a method": sum(
+            len(o.correct) for o in outcomes if o.method == config.methods[0]
+        ),
     }
     if config.embed.front_end is not None:
         facts["front-end"] = without_secrets(config.embed.front_end)
@@ -215,11 +229,15 @@ def write(store: Store, config: Config, outcomes: Sequence[Outcome]) -> None:
         },
     )
     store.write_bytes("evaluation.html", evaluation.render(summary, facts).encode())
-    table = Table("", *summary, title="mean ± standard error", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        "", *summary, title="mean ± standard error", title_justify="left", box=SIMPLE_HEAD
+    )
     for metric in evaluation.measured_metrics(summary):
         table.add_row(metric.title, *(evaluation.said(of[metric.name]) for of in summary.values()))
     printed.print(table)
-    console.print(f"result: {store.url('evaluation.html')}, {store.url('evaluation.json')}", soft_wrap=True)
+    console.print(
+        f"result: {store.url('evaluation.html')}, {store.url('evaluation.json')}", soft_wrap=True
+    )
 
 
 def _shown(value: Any) -> Any:
@@ -233,8 +251,12 @@ def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: 
     tracks = read_catalog(config.catalog, config.labels, dealing, dealt, taken_down(store))
     labelled = tracks.filter(tracks["label"].is_valid())
     if not len(labelled):
-        raise CatalogError(f"{config.catalog}: no track has a label, and nothing else can be held out")
-    return deal(labelled, dealing, dealt)  # again, so that few labels in a large catalog don't fill few rows a part
+        raise CatalogError(
+            f"{config.catalog}: no track has a label, and nothing else can be held out"
+        )
+    return deal(
+        labelled, dealing, dealt
+    )  # again, so that few labels in a large catalog don't fill few rows a part
 
 
 def _plantable(segments: pd.DataFrame, rows: Sequence[Catalog]) -> pd.DataFrame:

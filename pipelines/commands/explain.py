@@ -50,8 +50,13 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
     yield "file", f"{track.uri} ({track.source_fingerprint or 'not found'})"
     label = "no label" if track.label is None else f"label {track.label}, split {track.split}"
     locked = ", label locked" if track.locked else ""
-    yield "catalog", f"{label}{locked}, group {track.group_id}, fold {track.fold}, part {track.part}"
-    codec = f", {entry.codec} {entry.sample_rate_hz} Hz, {entry.channels} channels, by {entry.decoder}"
+    yield (
+        "catalog",
+        f"{label}{locked}, group {track.group_id}, fold {track.fold}, part {track.part}",
+    )
+    codec = (
+        f", {entry.codec} {entry.sample_rate_hz} Hz, {entry.channels} channels, by {entry.decoder}"
+    )
     expected = "" if entry.expected_s is None else f" of {entry.expected_s:.1f}"
     decoded = f"{entry.decoded_s:.1f}{expected} s decoded"
     found = f"{decoded}, {counted(entry.segments, 'segment')}{codec if entry.codec else ''}"
@@ -67,50 +72,101 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
         if (alone := story.without_sound) is not None:
             label = story.classes[int(alone.argmax())]
             still = "still " if label == song.label else ""
-            yield "its sound", f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})"
+            yield (
+                "its sound",
+                f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})",
+            )
         if why := story.why_the_timeline_differs:
-            yield "but", f"most of the timeline is {song.timeline_label}, and not {song.label}: {why}"
-        yield "made from", f"{counted(song.segments, 'segment')} scored in round {song.round} by model {song.model_id}"
+            yield (
+                "but",
+                f"most of the timeline is {song.timeline_label}, and not {song.label}: {why}",
+            )
+        yield (
+            "made from",
+            (
+                f"{counted(song.segments, 'segment')} scored in round {song.round} by model"
+                f" {song.model_id}"
+            ),
+        )
     if story.split_round:
         yield (
             "suspects",
-            f"{story.suspects} of {len(story.split)} segments look wrong by the split of round {story.split_round}",
+            (
+                f"{story.suspects} of {len(story.split)} segments look wrong by the split of round"
+                f" {story.split_round}"
+            ),
         )
 
 
 def rounds_table(story: Story) -> Table:
     """Show what each round made of the track."""
-    table = Table("round", "verdict", "noisy", "relabelled", "mean posterior", "model", title="rounds", box=None)
+    table = Table(
+        "round",
+        "verdict",
+        "noisy",
+        "relabelled",
+        "mean posterior",
+        "model",
+        title="rounds",
+        box=None,
+    )
     for round in story.rounds:
         verdict, mean = round.verdict, round.posterior
-        peak = "not scored" if mean is None else f"{story.classes[int(mean.argmax())]} {mean.max():.2f}"
+        peak = (
+            "not scored"
+            if mean is None
+            else f"{story.classes[int(mean.argmax())]} {mean.max():.2f}"
+        )
         said = f"{verdict_of(verdict)}: {verdict.reason}"
-        cells = (str(verdict.round), said, str(round.noisy), str(round.relabelled), peak, verdict.model_id)
+        cells = (
+            str(verdict.round),
+            said,
+            str(round.noisy),
+            str(round.relabelled),
+            peak,
+            verdict.model_id,
+        )
         table.add_row(*map(Text, cells))
     return table
 
 
 def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
-    """Show the segments, by default those that are noisy, relabelled or scored as something else than the label."""
-    table = Table("start", "label", "partition", "why", "loss", "P(label right)", "posterior", box=None)
+    """Show the segments, by default those that are noisy, relabelled or scored as something else
+    than the label."""
+    table = Table(
+        "start", "label", "partition", "why", "loss", "P(label right)", "posterior", box=None
+    )
     shown = 0
     for start_s, label, score in zip(story.start_s, story.split, used.scores, strict=True):
         scored, share = _peak(story, score)
         agrees = label.partition != "noisy" and {label.label, scored} <= {label.inherited_label}
         if every or not agrees:
             loss = score.loss if label.loss is None else label.loss
-            numbers = ["" if value is None else f"{value:.2f}" for value in (loss, label.clean_probability)]
-            row = (clock(start_s), label.label or "", label.partition, label.reason, *numbers, f"{scored} {share:.2f}")
+            numbers = [
+                "" if value is None else f"{value:.2f}" for value in (loss, label.clean_probability)
+            ]
+            row = (
+                clock(start_s),
+                label.label or "",
+                label.partition,
+                label.reason,
+                *numbers,
+                f"{scored} {share:.2f}",
+            )
             table.add_row(*map(Text, row))
             shown += 1
     rest = len(story.start_s) - shown
     agreeing = f"; {rest} agree with the label in every respect" if rest else ""
-    table.title = f"segments as split in round {story.split_round}, posterior of round {used.verdict.round}{agreeing}"
+    table.title = (
+        f"segments as split in round {story.split_round}, posterior of round"
+        f" {used.verdict.round}{agreeing}"
+    )
     return table
 
 
 def timeline(story: Story, used: TrackRound) -> Iterator[Text]:
-    """Draw the timeline over the noisy segments and the confidence of each; it reads without colours too."""
+    """Draw the timeline over the noisy segments and the confidence of each; it reads without
+    colours too."""
     assert story.song is not None
     scale = _WIDTH / story.end_s
     strip = Text(f"{'timeline':<{_NAME}}")
@@ -127,7 +183,9 @@ def timeline(story: Story, used: TrackRound) -> Iterator[Text]:
     bars = [_BARS[min(int(p * len(_BARS)), len(_BARS) - 1)] for p in peaks]
     marks = ["x" if row.partition == "noisy" else " " for row in story.split]
     for name, signs in (("confidence", bars), ("noisy", marks)):
-        line = "".join(sign * (last - first) for first, last, sign in zip(starts, lasts, signs, strict=True))
+        line = "".join(
+            sign * (last - first) for first, last, sign in zip(starts, lasts, signs, strict=True)
+        )
         yield Text(f"{name:<{_NAME}}{line}")
     yield Text(f"{'':<{_NAME}}0:00{clock(story.end_s):>{_WIDTH - 4}}")
 
@@ -162,7 +220,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _shares(story: Story, probabilities: Iterable[float]) -> str:
-    return ", ".join(f"{name} {p:.2f}" for name, p in zip(story.classes, probabilities, strict=True))
+    return ", ".join(
+        f"{name} {p:.2f}" for name, p in zip(story.classes, probabilities, strict=True)
+    )
 
 
 def _peak(story: Story, score: Score) -> tuple[str, float]:

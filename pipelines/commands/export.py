@@ -3,7 +3,8 @@
 sssl export --output OUTPUT --format csv|parquet --to FILE
 sssl export --output OUTPUT --format jams|id3|m3u --to FOLDER
 
-What is exported is a copy: a later takedown does not reach it. Exit code 1 says that no song was written.
+What is exported is a copy: a later takedown does not reach it. Exit code 1 says that no song was
+    written.
 """
 
 from __future__ import annotations
@@ -24,30 +25,37 @@ from sssl.store.manifest import Snapshot
 from sssl.words import counted, some
 
 QUADRANTS = {"Q1": "happy", "Q2": "tense", "Q3": "sad", "Q4": "calm"}
-"""What the quadrants of valence and arousal are called (Russell, "A circumplex model of affect", 1980)."""
+"""What the quadrants of valence and arousal are called (Russell, "A circumplex model of affect",
+1980)."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Write song labels for other tools: a table, a JAMS file a song, tags in copies of the music, or playlists."""
+    """Write song labels for other tools: a table, a JAMS file a song, tags in copies of the music,
+    or playlists."""
 
     output: str
     """Output folder."""
     format: Literal["csv", "parquet", "jams", "id3", "m3u"]
-    """csv, parquet: a row per song. jams: an annotation file per song. id3: copies of the music with tags (ID3's `TMOO`
-    and `TXXX`, and what other formats have in their place). m3u: a playlist per emotion, the surest first."""
+    """csv, parquet: a row per song. jams: an annotation file per song. id3: copies of the music
+    with tags (ID3's `TMOO` and `TXXX`, and what other formats have in their place). m3u: a playlist
+    per emotion, the surest first."""
     to: str | None = None
     """File to write, or folder (jams, id3, m3u)."""
     names: tuple[str, ...] = ()
-    """What classes are called, for example `Q1=joyful Q4=calm`. Default: in tags and playlists Q1 is happy, Q2 tense,
-    Q3 sad and Q4 calm; in tables and JAMS classes have their own names."""
+    """What classes are called, for example `Q1=joyful Q4=calm`. Default: in tags and playlists Q1
+    is happy, Q2 tense, Q3 sad and Q4 calm; in tables and JAMS classes have their own names."""
     in_place: bool = False
-    """id3: tag the catalog's own files instead of copies. The next run finds them changed and decodes them again."""
+    """id3: tag the catalog's own files instead of copies. The next run finds them changed and
+    decodes them again."""
     with_abstained: bool = False
-    """id3, m3u: take also songs that are too uncertain to publish. The other formats always carry them, marked."""
+    """id3, m3u: take also songs that are too uncertain to publish. The other formats always carry
+    them, marked."""
 
     def __post_init__(self) -> None:
-        require(not self.in_place or self.format == "id3", "in_place", self.in_place, "--format id3")
+        require(
+            not self.in_place or self.format == "id3", "in_place", self.in_place, "--format id3"
+        )
         require_local("to", self.to)
         expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
         require((self.to is None) == self.in_place, "to", self.to, expected)
@@ -65,12 +73,18 @@ class Config:
 def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
     """Write the songs in the format asked for."""
     names = config.named
-    unknown = sorted({name.partition("=")[0] for name in config.names} - set(snapshot.catalog.classes))
+    unknown = sorted(
+        {name.partition("=")[0] for name in config.names} - set(snapshot.catalog.classes)
+    )
     if unknown:
-        raise StoreError(f"--names: {some(unknown)} is no class of {', '.join(snapshot.catalog.classes)}")
+        raise StoreError(
+            f"--names: {some(unknown)} is no class of {', '.join(snapshot.catalog.classes)}"
+        )
     called = [names.get(label, label) for label in snapshot.catalog.classes]
     if len({name.casefold() for name in called}) < len(called):  # as file systems compare names
-        raise StoreError(f"two classes have one name: {', '.join(called)}; choose others by --names")
+        raise StoreError(
+            f"two classes have one name: {', '.join(called)}; choose others by --names"
+        )
     if config.format == "id3":
         return write_tags(store, snapshot, config.to, names, abstained=config.with_abstained)
     assert config.to is not None
@@ -88,9 +102,15 @@ def main(argv: Sequence[str]) -> int:
     except (StoreError, OSError) as error:
         complain(error)
         return 1
-    reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(exported.left_out.values()).most_common())
+    reasons = ", ".join(
+        f"{reason} {n}" for reason, n in Counter(exported.left_out.values()).most_common()
+    )
     left_out = counted(len(exported.left_out), "track")
     names = some(list(exported.left_out))
     rest = f"; {left_out} left out: {reasons} ({names})" if reasons else ""
-    console.print(f"{exported.songs} songs written to {config.to or 'their files'}{rest}", soft_wrap=True, markup=False)
+    console.print(
+        f"{exported.songs} songs written to {config.to or 'their files'}{rest}",
+        soft_wrap=True,
+        markup=False,
+    )
     return 0 if exported.songs else 1

@@ -1,6 +1,7 @@
 """Make a catalog of a published data set that lies on disk, and say how to go on.
 
-sssl import 4q|pmemo|emomusic|deam SRC --catalog OUT.csv [--task quadrant|valence|arousal] [--truth SECTIONS.csv]
+sssl import 4q|pmemo|emomusic|deam SRC --catalog OUT.csv [--task quadrant|valence|arousal] [--truth
+SECTIONS.csv]
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Config:
     task: Task = "quadrant"
     """Classes: Russell's quadrants, or the sign of one axis."""
     truth: str | None = None
-    """Sections to write, for sets that are annotated over time; default: `truth-` before the catalog's name."""
+    """Sections to write, for sets that are annotated over time; default: `truth-` before the
+    catalog's name."""
 
     @property
     def truth_path(self) -> Path:
@@ -63,14 +65,20 @@ def summary(config: Config, found: Imported) -> str:
     rows = {
         "tracks": f"{len(catalog)} of {artists} artists",
         "labelled": _counts(catalog["label"], CLASSES[config.task]),
-        "not labelled": f"{found.unannotated} not annotated, {found.undecided} at a midpoint or without a value",
+        "not labelled": (
+            f"{found.unannotated} not annotated, {found.undecided} at a midpoint or without a value"
+        ),
         "no file": f"{found.missing} annotated tracks; the run's ledger will list them as missing",
-        "split": _counts(catalog["split"], ("train", "test"))
-        if (catalog["split"] != "").any()
-        else "none given; the run deals one by artist",
-        "true sections": "none; the set has no annotation over time"
-        if truth is None
-        else f"{len(truth)} in {truth['track_id'].nunique()} tracks, in {config.truth_path}",
+        "split": (
+            _counts(catalog["split"], ("train", "test"))
+            if (catalog["split"] != "").any()
+            else "none given; the run deals one by artist"
+        ),
+        "true sections": (
+            "none; the set has no annotation over time"
+            if truth is None
+            else f"{len(truth)} in {truth['track_id'].nunique()} tracks, in {config.truth_path}"
+        ),
     }
     lines = [f"{name:<15}{value}" for name, value in rows.items()]
     lines += [f"{'note':<15}{remark}" for remark in found.remarks]
@@ -81,7 +89,16 @@ def next_command(config: Config, found: Imported) -> list[str]:
     """Say the command that labels the catalog."""
     truth = [] if found.truth is None else ["--truth", str(config.truth_path)]
     classes = ["--classes", *CLASSES[config.task]]
-    return ["sssl", "run", "--catalog", config.catalog, *truth, *classes, "--output", f"out-{config.name}"]
+    return [
+        "sssl",
+        "run",
+        "--catalog",
+        config.catalog,
+        *truth,
+        *classes,
+        "--output",
+        f"out-{config.name}",
+    ]
 
 
 def main(argv: Sequence[str]) -> int:

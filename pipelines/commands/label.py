@@ -1,6 +1,8 @@
-"""Label music with a model that is there: nothing is trained, and nothing is written beside what `--to` names.
+"""Label music with a model that is there: nothing is trained, and nothing is written beside what
+`--to` names.
 
-sssl label --model OUTPUT|FOLDER|models:/NAME@ALIAS MUSIC ... [--format table|csv|json|m3u] [--to FILE]
+sssl label --model OUTPUT|FOLDER|models:/NAME@ALIAS MUSIC ... [--format table|csv|json|m3u] [--to
+FILE]
 
 Exit code 1 says that no track was labelled.
 """
@@ -48,16 +50,19 @@ class Config:
     """Label music with a model that is there, without training: files, folders or catalogs."""
 
     music: tyro.conf.Positional[tuple[str, ...]]
-    """Audio files, folders or globs of them, catalogs as `sssl run` takes them; paths or fsspec URLs."""
+    """Audio files, folders or globs of them, catalogs as `sssl run` takes them; paths or fsspec
+    URLs."""
     model: str
-    """What labels: the output folder of a run, a folder in which MLflow saved the model, or `models:/NAME@ALIAS`."""
+    """What labels: the output folder of a run, a folder in which MLflow saved the model, or
+    `models:/NAME@ALIAS`."""
     format: FormatName = "table"
-    """table: for people. csv: a row per track. json: an object per line. m3u: a playlist, emotion by emotion, the
-    surest first, without what is too uncertain to publish."""
+    """table: for people. csv: a row per track. json: an object per line. m3u: a playlist, emotion
+    by emotion, the surest first, without what is too uncertain to publish."""
     to: str | None = None
     """File to write; default: the terminal."""
     front_end: str | None = None
-    """Where the front-end that the model goes by is now, as `sssl run --front-end` names it; default: where it was."""
+    """Where the front-end that the model goes by is now, as `sssl run --front-end` names it;
+    default: where it was."""
     processes: int | None = None
     """Processes that decode; default: one per core."""
     mlflow_uri: str | None = None
@@ -66,7 +71,9 @@ class Config:
 
     def __post_init__(self) -> None:
         require(bool(self.music), "music", "nothing", "audio files, a folder or a catalog")
-        require(self.processes is None or self.processes > 0, "processes", self.processes, "1 or more")
+        require(
+            self.processes is None or self.processes > 0, "processes", self.processes, "1 or more"
+        )
         require_local("to", self.to)
 
 
@@ -83,7 +90,9 @@ def tracks_of(music: Sequence[str]) -> list[Catalog]:
     return list(found.values())
 
 
-def label(tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahead: int) -> Iterator[Labelled]:
+def label(
+    tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahead: int
+) -> Iterator[Labelled]:
     """Label tracks in their order, while the processes of a pool decode `ahead` tracks of them."""
     cut = labeller.cutter()
     waiting = iter(tracks)

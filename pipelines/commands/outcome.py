@@ -1,4 +1,5 @@
-"""What a run says at its end: what was labelled, how good it is, what looks wrong, what failed, what to do next."""
+"""What a run says at its end: what was labelled, how good it is, what looks wrong, what failed,
+what to do next."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ def outcome(
 ) -> str:
     """Say in a few lines what came out; with the true sections, what the findings are worth, too.
 
-    `remarks` are what was said of the catalog when it was read, such as what a folder has besides tracks;
-    `changes` are those of song labels against what was published before.
+    `remarks` are what was said of the catalog when it was read, such as what a folder has besides
+    tracks; `changes` are those of song labels against what was published before.
     """
     ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
     guesses, findings = songs.about(SongsSummary), Findings.of(store, snapshot)
@@ -59,22 +60,25 @@ def abstentions(abstained: int, threshold: Threshold) -> str:
     """Say how many tracks abstain, below which confidence, and what that was chosen for."""
     tracks = counted(abstained, "track")
     if threshold.wanted_precision is None:
-        return f"{tracks}, with a confidence below {threshold.abstain_below} or unlike anything labelled"
+        return (
+            f"{tracks}, with a confidence below {threshold.abstain_below} or unlike anything"
+            " labelled"
+        )
     wanted = f"--wanted-precision {threshold.wanted_precision}"
     if threshold.abstain_below is None:
         fitted_without = counted(threshold.left_out_tracks, "track")
         return f"{tracks}: {fitted_without} left out of the fit cannot show {wanted}"
     above = counted(threshold.tracks_above, "track")
     return (
-        f"{tracks}, with a confidence below {threshold.abstain_below:.2f} or unlike anything labelled. "
-        f"Above it the label is right for {threshold.right_above} of {above} left out of the fit, "
-        f"which shows a precision of {_share(threshold.precision_low)} ({wanted})"
+        f"{tracks}, with a confidence below {threshold.abstain_below:.2f} or unlike anything"
+        f" labelled. Above it the label is right for {threshold.right_above} of {above} left out of"
+        f" the fit, which shows a precision of {_share(threshold.precision_low)} ({wanted})"
     )
 
 
 def held_out_quality(confusion: NDArray[np.float64], usual: int, classes: Sequence[str]) -> str:
-    """Say for how many held-out tracks labels are right (confusion [C, C], true classes in rows), and for how many the
-    class that is most common among the train tracks would be."""
+    """Say for how many held-out tracks labels are right (confusion [C, C], true classes in rows),
+    and for how many the class that is most common among the train tracks would be."""
     found = quality(confusion)
     if found.accuracy is None:
         return "none, so nothing says how good the labels are"
@@ -89,18 +93,25 @@ def held_out_quality(confusion: NDArray[np.float64], usual: int, classes: Sequen
     return f"{said}, which does not show that the labels are better than that"
 
 
-def _against_truth(store: Store, snapshot: Snapshot, truth: str, findings: Findings) -> dict[str, str]:
+def _against_truth(
+    store: Store, snapshot: Snapshot, truth: str, findings: Findings
+) -> dict[str, str]:
     found = wrong_segments(store, snapshot, truth)
     return {
-        "look wrong": f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)}, "
-        f"AUC {_share(found.auc)} (truly wrong: {found.wrong})",
-        "labels right": f"{found.segment_accuracy_before:.3f} of segments as inherited, "
-        f"{found.segment_accuracy_after:.3f} as relabelled",
+        "look wrong": (
+            f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)},"
+            f" AUC {_share(found.auc)} (truly wrong: {found.wrong})"
+        ),
+        "labels right": (
+            f"{found.segment_accuracy_before:.3f} of segments as inherited, "
+            f"{found.segment_accuracy_after:.3f} as relabelled"
+        ),
     }
 
 
 def _held_out(store: Store, snapshot: Snapshot, guesses: SongsSummary) -> str:
-    """Compare published labels with always giving the train tracks' usual class, and with mean posteriors."""
+    """Compare published labels with always giving the train tracks' usual class, and with mean
+    posteriors."""
     usual = int(guesses.confusion("train").sum(axis=1).argmax())
     said = held_out_quality(guesses.confusion("test"), usual, snapshot.catalog.classes)
     warm_up, used = read_rounds(store, snapshot)[0], in_use(store, snapshot)
@@ -120,8 +131,13 @@ def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict
     return steps
 
 
-_SUSPECTS = "select track_id, start_s, inherited_label, model_label from suspects order by evidence desc limit 20"
-_UNCERTAIN = "select track_id, label, confidence from songs where abstained order by confidence limit 20"
+_SUSPECTS = (
+    "select track_id, start_s, inherited_label, model_label from suspects order by evidence desc"
+    " limit 20"
+)
+_UNCERTAIN = (
+    "select track_id, label, confidence from songs where abstained order by confidence limit 20"
+)
 
 
 def _query(store: Store, query: str) -> str:

@@ -33,14 +33,18 @@ class Config(SegmentConfig):
 
 
 def main(argv: Sequence[str]) -> int:
-    config = parse_with_settings(Config, argv, "plan", lambda given: {"settings": Settings.of(given)})
+    config = parse_with_settings(
+        Config, argv, "plan", lambda given: {"settings": Settings.of(given)}
+    )
     try:
         store, published = _published(config.output)
         settings = config.settings.in_folder(published)
         previous = Previous.of(store, published, settings.of_rows())
         dealt = previous.dealt([*KNOWN, "label", "corrections"])
         said = find_corrections(store, config.corrections)
-        tracks = read_tracks(config.catalog, config.labels, settings.deal, taken_down(store), tell, said)
+        tracks = read_tracks(
+            config.catalog, config.labels, settings.deal, taken_down(store), tell, said
+        )
         if previous.refs:  # a first run decodes all there is
             tell_respelt(tracks, dealt.tracks, tell)
             tracks = with_fingerprints(tracks, dealt.tracks, tell)
@@ -58,14 +62,20 @@ def main(argv: Sequence[str]) -> int:
     if published.of("models"):
         tell(learning(changed_labelled(tracks, dealt.tracks)))
     if few := [name for name in settings.deal.classes if counts[name] < FEWEST_OF_CLASS]:
-        tell(f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled tracks of a class")
+        tell(
+            f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled"
+            " tracks of a class"
+        )
     return 0
 
 
 def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
-    """Count the labelled tracks of a catalog that are new, gone, or have another label, file or correction."""
+    """Count the labelled tracks of a catalog that are new, gone, or have another label, file or
+    correction."""
     columns = ("track_id", "label", "uri", "source_fingerprint", "corrections")
-    now, then = (_rows(table.filter(table["label"].is_valid()), columns) for table in (tracks, before))
+    now, then = (
+        _rows(table.filter(table["label"].is_valid()), columns) for table in (tracks, before)
+    )
     return len({track_id for track_id, *_ in now ^ then})
 
 

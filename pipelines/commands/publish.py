@@ -2,7 +2,8 @@
 
 sssl publish --output OUTPUT [--abandon]
 
-It decodes and scores nothing, and looks at no catalog: the launch has noted which tables the job writes.
+It decodes and scores nothing, and looks at no catalog: the launch has noted which tables the job
+    writes.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from sssl.store.manifest import Manifest
 
 @dataclass(frozen=True)
 class Config:
-    """Publish the tables of the job that was launched on an output folder, if they are all committed."""
+    """Publish the tables of the job that was launched on an output folder, if they are all
+    committed."""
 
     output: str
     """Output folder."""
     abandon: bool = False
-    """Give the job up instead, as it failed or was cancelled; parts that it finished stay finished."""
+    """Give the job up instead, as it failed or was cancelled; parts that it finished stay
+    finished."""
 
 
 def run(context: Context, config: Config) -> Context | None:

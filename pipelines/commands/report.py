@@ -33,12 +33,13 @@ class Config:
     output: str
     """Output folder of the songs stage."""
     truth: str | None = None
-    """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections, to measure against; default: that of the last
-    report."""
+    """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections, to measure against;
+    default: that of the last report."""
 
 
 def run(context: Context, truth: str | None) -> None:
-    """Write the report and say where; what it was measured against is remembered, but for a URL with a secret."""
+    """Write the report and say where; what it was measured against is remembered, but for a URL
+    with a secret."""
     place = truth if truth is None or "://" in truth else os.path.abspath(truth)
     known = place if place and without_secrets(place) == place else None
     context.store.write_record(_MADE_WITH, MadeWith(known))
@@ -46,8 +47,8 @@ def run(context: Context, truth: str | None) -> None:
 
 
 def again(context: Context, truth: str | None = None) -> None:
-    """Write the report measured against `truth`, or else as it was written last, without true sections if those are
-    gone."""
+    """Write the report measured against `truth`, or else as it was written last, without true
+    sections if those are gone."""
     if truth:
         run(context, truth)
         return
@@ -59,4 +60,6 @@ def again(context: Context, truth: str | None = None) -> None:
         run(context, None)
 
 
-main = StageCommand("report", Config, lambda context, config: again(context, config.truth), takes_beam_args=False).main
+main = StageCommand(
+    "report", Config, lambda context, config: again(context, config.truth), takes_beam_args=False
+).main

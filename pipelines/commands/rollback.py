@@ -1,9 +1,10 @@
-"""Publish the tables as of an earlier round: later rounds leave them, songs are made from that round's scores again.
+"""Publish the tables as of an earlier round: later rounds leave them, songs are made from that
+round's scores again.
 
 sssl rollback --output OUTPUT --round R
 
-Nothing is deleted: `sssl run` with the settings of before finds the later rounds and publishes them again, `rounds = R`
-stays at R. A takedown deletes what is not published, the later rounds among it.
+Nothing is deleted: `sssl run` with the settings of before finds the later rounds and publishes them
+again, `rounds = R` stays at R. A takedown deletes what is not published, the later rounds among it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def as_of(store: Store, snapshot: Snapshot, round: int) -> Snapshot:
         known = ", ".join(map(str, accepted)) or "none"
         raise StoreError(f"round {round} cannot be gone back to: accepted are {known}")
     kept = [m for m in snapshot.manifests if m.round is None or m.round <= round]
-    return Snapshot(tuple(kept)).add(snapshot.get("catalog"))  # without the songs, which lost a parent
+    return Snapshot(tuple(kept)).add(
+        snapshot.get("catalog")
+    )  # without the songs, which lost a parent
 
 
 def run(context: Context, config: Config) -> Context:
@@ -60,7 +63,8 @@ def run(context: Context, config: Config) -> Context:
     store.publish(earlier.snapshot)
     report.again(earlier, config.truth)
     console.print(
-        f"round {round} is in use; `sssl run` with rounds = {round} in its settings keeps it so", soft_wrap=True
+        f"round {round} is in use; `sssl run` with rounds = {round} in its settings keeps it so",
+        soft_wrap=True,
     )
     return earlier
 

@@ -1,8 +1,10 @@
-"""The whole job: segment, warm-up, rounds of relabel, train, score and judge, then songs and report.
+"""The whole job: segment, warm-up, rounds of relabel, train, score and judge, then songs and
+report.
 
 sssl run --catalog CATALOG --output OUTPUT [flags] [-- beam options]
 
-Stopped anywhere and started again it goes on: each stage finds its finished parts, epochs and tables by their names.
+Stopped anywhere and started again it goes on: each stage finds its finished parts, epochs and
+    tables by their names.
 """
 
 from __future__ import annotations
@@ -51,14 +53,15 @@ class Config:
     """Label a whole catalog: an emotion, a confidence and a timeline for every track."""
 
     catalog: str
-    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any fsspec URL."""
+    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any
+    fsspec URL."""
     output: str
     """Output folder; a local path or any fsspec URL."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     corrections: str | None = later(None, neutral=None)
-    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than `labels`.
-    Default: corrections.csv in the output folder, if there is one."""
+    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than
+    `labels`. Default: corrections.csv in the output folder, if there is one."""
     source: Source = later(Source(), neutral=Source())
     segment: segment.Settings = field(default_factory=segment.Settings)
     embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())
@@ -69,9 +72,11 @@ class Config:
     """Publish nothing, and end with 4, if a larger share of the published song labels would change;
     none: publish whatever changes."""
     truth: str | None = None
-    """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never trained on."""
+    """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never
+    trained on."""
     mlflow_uri: str | None = None
-    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output
+    folder."""
 
     def __post_init__(self) -> None:
         check_size(self.method.train.model, self.segment.cut)
@@ -80,7 +85,8 @@ class Config:
 
 
 def run(context: Context, config: Config) -> Context:
-    """Run all stages; publish each as soon as that takes nothing away from readers, and all of them at the end."""
+    """Run all stages; publish each as soon as that takes nothing away from readers, and all of them
+    at the end."""
     store, published, known = context.store, context.snapshot, context.published
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
@@ -98,7 +104,13 @@ def run(context: Context, config: Config) -> Context:
     named = init and model_id(train.read_weights(init))
     remarks: list[str] = []
     context = segment.run(
-        context, config.catalog, config.labels, config.segment, labels_suffice, remarks.append, config.corrections
+        context,
+        config.catalog,
+        config.labels,
+        config.segment,
+        labels_suffice,
+        remarks.append,
+        config.corrections,
     )
     context = context.on(context.snapshot.only("catalog", *TABLES))
     _publish(context, published)
@@ -108,13 +120,16 @@ def run(context: Context, config: Config) -> Context:
         context = embed.run(context, front_end, retry=config.segment.again.asks_ledger)
     method = replace(config.method, train=replace(config.method.train, init=named))
     decision = decide(context, method, config.policy)
-    console.print(f"{'learning' if decision.learns else 'not learning'}: {decision.reason}", soft_wrap=True)
+    console.print(
+        f"{'learning' if decision.learns else 'not learning'}: {decision.reason}", soft_wrap=True
+    )
     used_method = config.method
     if config.policy.learn == "always":
         context = replace(context, published=Snapshot())
     if not decision.learns:
         context, used_method = replace(context, keeps_learned=True), published_method(known)
-    # Two outputs are two runs, though their relative paths may be the same; URLs may carry passwords and signatures.
+    # Two outputs are two runs, though their relative paths may be the same; URLs may carry
+    # passwords and signatures.
     named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
     params = dump(named_by) | {"preset": config.source.preset}
     if front_end:
@@ -132,7 +147,9 @@ def run(context: Context, config: Config) -> Context:
         store.publish(context.snapshot)
         recipe = Recipe.of(store, context.snapshot)
         tracker.model(recipe.weights, recipe.settings)
-        tracker.files({f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()})
+        tracker.files(
+            {f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()}
+        )
         report.run(context, config.truth)
         churn = {} if changes is None else {"song_labels_changed": changes.changed}
         tracker.log(_song_metrics(context.snapshot) | churn, step=round)
@@ -144,7 +161,8 @@ def run(context: Context, config: Config) -> Context:
 
 
 def rounds(context: Context, method: Preset) -> Iterator[Context]:
-    """Run the warm-up and the rounds of self-learning on a segmented catalog; yield the context after each."""
+    """Run the warm-up and the rounds of self-learning on a segmented catalog; yield the context
+    after each."""
     for round in range(method.rounds + 1):
         context = relabel.run(context, round, method.relabel)
         context = learn(context, round, method)
@@ -168,8 +186,8 @@ def _check_churn(changes: SongChanges | None, most: float | None) -> None:
     """
     if changes is not None and most is not None and changes.share > most:
         raise ChurnExceeded(
-            f"{changes} would change, --max-churn allows {most:.1%}: what is published stays. The new "
-            "tables are kept, too; the same command with a larger --max-churn publishes them"
+            f"{changes} would change, --max-churn allows {most:.1%}: what is published stays. The"
+            " new tables are kept, too; the same command with a larger --max-churn publishes them"
         )
 
 
@@ -179,16 +197,20 @@ def _publish(context: Context, published: Snapshot) -> None:
 
 
 def _log_round(tracker: Tracker, context: Context, round: int) -> None:
-    """Log what a round came to: its own numbers in its run, in the parent what is in use after it and was read."""
+    """Log what a round came to: its own numbers in its run, in the parent what is in use after it
+    and was read."""
     row, snapshot = judge.row_of(context, round), context.snapshot
-    tracker.judged(round, _round_metrics(row), {"sssl.verdict": verdict_of(row), "sssl.reason": row.reason})
+    tracker.judged(
+        round, _round_metrics(row), {"sssl.verdict": verdict_of(row), "sssl.reason": row.reason}
+    )
     tracker.log(state_metrics(context.store, snapshot), step=round)
     for manifest in (*map(snapshot.get, ("catalog", "segments")), snapshot.get("labels", round)):
         tracker.read(manifest, context.store.url(context.store.manifest_path(manifest.ref)))
 
 
 def _round_metrics(row: Round) -> dict[str, float | None]:
-    """Return what MLflow shows of a round: what its own model makes of tracks that it has not learned."""
+    """Return what MLflow shows of a round: what its own model makes of tracks that it has not
+    learned."""
     names = (
         "log_loss_change",
         "log_loss_change_error",

@@ -30,15 +30,17 @@ _ROWS_AT_ONCE = 10_000
 
 @dataclass(frozen=True)
 class Config:
-    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs, manifests; suspects, the
-    segments that look wrong; and accepted_labels and accepted_scores, which hold the rounds in use."""
+    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs,
+    manifests; suspects, the segments that look wrong; and accepted_labels and accepted_scores,
+    which hold the rounds in use."""
 
     query: Annotated[str, tyro.conf.Positional]
     """SQL in DuckDB's dialect."""
     output: str
     """Output folder."""
     format: Literal["table", "csv", "json"] = "table"
-    """How to print the result. csv and json have exact values; json has null for NaN and Base64 for bytes."""
+    """How to print the result. csv and json have exact values; json has null for NaN and Base64 for
+    bytes."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,7 +62,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _answer(store: Store, snapshot: Snapshot, config: Config) -> Callable[[], None]:
-    """Run the query up to its first rows; return what writes the answer, of which nothing is written before."""
+    """Run the query up to its first rows; return what writes the answer, of which nothing is
+    written before."""
     connection = connect(store, snapshot)
     result = connection.sql(config.query)
     if result is None:
@@ -69,8 +72,13 @@ def _answer(store: Store, snapshot: Snapshot, config: Config) -> Callable[[], No
         result.show(max_rows=1000, max_width=200)
         return lambda: None
     if config.format == "csv":
-        # As DuckDB writes its values, so that each reads back as the same. It finds `result` by its name.
-        return partial(_write_csv, _Rows(connection.execute("select columns(*)::varchar from result")), sys.stdout)
+        # As DuckDB writes its values, so that each reads back as the same. It finds `result` by its
+        # name.
+        return partial(
+            _write_csv,
+            _Rows(connection.execute("select columns(*)::varchar from result")),
+            sys.stdout,
+        )
     return partial(_write_json, _Rows(connection.execute("from result")), sys.stdout)
 
 
@@ -105,8 +113,8 @@ def _write_json(rows: _Rows, to: TextIO) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return what JSON has for a value: null for NaN and infinity, Base64 for bytes, text for decimals with more digits
-    than a double."""
+    """Return what JSON has for a value: null for NaN and infinity, Base64 for bytes, text for
+    decimals with more digits than a double."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Decimal):

@@ -2,7 +2,8 @@
 
 sssl suggest --output OUTPUT --tracks 50 --to to-label.csv
 
-Fill in the column `label`, and give the file to the next run: sssl run --labels to-label.csv ... A run takes one file
+Fill in the column `label`, and give the file to the next run: sssl run --labels to-label.csv ... A
+    run takes one file
 of labels: where you have one, append the rows to it.
 """
 
@@ -32,15 +33,16 @@ COLUMNS = ("track_id", "label", "guess", "confidence", "because", "uri")
 
 @dataclass(frozen=True)
 class Config:
-    """Say which unlabelled tracks to label next: half of them stand for many that sound alike, half lie between two
-    emotions, and no two are of one artist or album as long as there are others."""
+    """Say which unlabelled tracks to label next: half of them stand for many that sound alike, half
+    lie between two emotions, and no two are of one artist or album as long as there are others."""
 
     output: str
     """Output folder of a finished run."""
     tracks: int = 20
     """How many to suggest."""
     to: str | None = None
-    """CSV to write, with an empty column `label` to fill in: `--labels` of the next run takes it, or the labels file
+    """CSV to write, with an empty column `label` to fill in: `--labels` of the next run takes it,
+    or the labels file
     that you have, with these rows appended. Default: a table on the screen."""
     seed: int = 0
     """Another one suggests other tracks of those that sound alike."""
@@ -67,7 +69,8 @@ def main(argv: Sequence[str]) -> int:
     else:
         written = f"{counted(len(suggestions), 'track')} to label written to {printable(config.to)}"
         console.print(
-            f"{written}: fill in the column label, append it to your --labels file, or give it as --labels",
+            f"{written}: fill in the column label, append it to your --labels file, or give it as"
+            " --labels",
             soft_wrap=True,
             markup=False,
         )
@@ -88,6 +91,11 @@ def as_csv(suggestions: Sequence[Suggestion]) -> str:
 def _table(suggestions: Sequence[Suggestion]) -> Table:
     table = Table("track_id", "guess", "confidence", "because", box=None)
     for suggestion in suggestions:
-        cells = (suggestion.track_id, suggestion.guess, f"{suggestion.confidence:.3f}", suggestion.because)
+        cells = (
+            suggestion.track_id,
+            suggestion.guess,
+            f"{suggestion.confidence:.3f}",
+            suggestion.because,
+        )
         table.add_row(*(Text(printable(text)) for text in cells))  # an id may look like markup
     return table

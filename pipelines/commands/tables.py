@@ -24,7 +24,8 @@ class Config:
     output: str
     """Output folder."""
     duckdb: str | None = None
-    """Also write a DuckDB database with the tables as views, for other clients. It shows what is published now."""
+    """Also write a DuckDB database with the tables as views, for other clients. It shows what is
+    published now."""
 
     def __post_init__(self) -> None:
         require_local("duckdb", self.duckdb)
@@ -41,8 +42,8 @@ def main(argv: Sequence[str]) -> int:
         complain(error)
         return 1
     query = (
-        "select table_name, round, generation, rows, files, digest[:12] as digest, stage, model_id, created_at, "
-        "round(bytes / 1e6, 2) as mb from manifests"
+        "select table_name, round, generation, rows, files, digest[:12] as digest, stage, model_id,"
+        " created_at, round(bytes / 1e6, 2) as mb from manifests"
     )
     connect(store, snapshot).sql(query).show(max_rows=1000, max_width=200)
     return 0

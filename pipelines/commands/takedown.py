@@ -1,4 +1,5 @@
-"""Remove tracks from every table and round, committed as a new version; the files that held them are deleted.
+"""Remove tracks from every table and round, committed as a new version; the files that held them
+are deleted.
 
 sssl takedown --output OUTPUT --track-id ID [ID ...] | --file ids.csv
 """
@@ -28,7 +29,8 @@ from sssl.words import counted, some
 
 @dataclass(frozen=True)
 class Config:
-    """Remove tracks from every table and round. Later runs leave them out, whatever the catalog says."""
+    """Remove tracks from every table and round. Later runs leave them out, whatever the catalog
+    says."""
 
     output: str
     """Output folder."""
@@ -51,7 +53,9 @@ def run(context: Context, config: Config) -> Context:
         raise CatalogError("no track to take down: give --track-id or --file")
     removed = taken_down(store)
     new_ids = sorted(track_id for track_id in track_ids if not is_removed(track_id, removed))
-    remember(store, track_ids, undo=config.undo)  # first, so that no run brings back what a kill leaves half done
+    remember(
+        store, track_ids, undo=config.undo
+    )  # first, so that no run brings back what a kill leaves half done
     if config.undo:
         console.print(f"{counted(len(track_ids), 'id')} may come back with the next run")
         return context
@@ -59,7 +63,9 @@ def run(context: Context, config: Config) -> Context:
         _warn_of_unknown(store, snapshot, new_ids)
         context = context.on(without(store, snapshot, track_ids))
         store.publish(context.snapshot)
-    deleted = delete_unpublished(store)  # also of a first run that was stopped before it published anything
+    deleted = delete_unpublished(
+        store
+    )  # also of a first run that was stopped before it published anything
     console.print(f"{counted(len(track_ids), 'id')} taken down, {counted(deleted, 'file')} deleted")
     delete_reports(store)  # first: that a new one cannot be made must not leave an old one
     if context.snapshot.of("songs"):
@@ -70,7 +76,8 @@ def run(context: Context, config: Config) -> Context:
 
 
 def _as_in_catalog(store: Store, snapshot: Snapshot, track_ids: set[str]) -> set[str]:
-    """Return the ids of the catalog that are among the given ones but for the encoding of their accents."""
+    """Return the ids of the catalog that are among the given ones but for the encoding of their
+    accents."""
     wanted = {spelling for track_id in track_ids for spelling in spellings(track_id)}
     known = store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"]
     return set(known.filter(pc.is_in(known, pa.array(sorted(wanted), pa.string()))).to_pylist())
@@ -96,7 +103,9 @@ def _prove(store: Store, track_ids: set[str]) -> None:
     """Show the rows that any file still has of the tracks, and the query to ask again."""
     query = rows_on_disk(store, sorted(track_ids))
     connect(store, store.latest()).sql(query).show()
-    command = shlex.join(["sssl", "sql", "--output", store.root, query])  # ids are words of the catalog, not of a shell
+    command = shlex.join(
+        ["sssl", "sql", "--output", store.root, query]
+    )  # ids are words of the catalog, not of a shell
     console.print(f"ask again:\n{command}", soft_wrap=True, markup=False)
 
 

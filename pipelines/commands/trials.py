@@ -1,4 +1,5 @@
-"""A trial of all stages on a few tracks: what they take and what their tables hold, for an estimate of a whole run."""
+"""A trial of all stages on a few tracks: what they take and what their tables hold, for an estimate
+of a whole run."""
 
 from __future__ import annotations
 
@@ -57,7 +58,8 @@ class Method:
 
 
 Took = dict[str, tuple[Work, float]]
-"""The work that something was, and what it took, by title: a stage or table, with its round if it has rounds."""
+"""The work that something was, and what it took, by title: a stage or table, with its round if it
+has rounds."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,11 @@ class Trial:
     track_segments: Floats
 
 
-def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *, first: bool = False) -> Trial:
-    """Run all stages on a few tracks, dealt into so many parts, as `sssl run` does; the `first` trial logs to MLflow.
+def try_stages(
+    method: Method, tracks: list[Catalog], parts: int, output: str, *, first: bool = False
+) -> Trial:
+    """Run all stages on a few tracks, dealt into so many parts, as `sssl run` does; the `first`
+    trial logs to MLflow.
 
     Raises:
         CatalogError: too few of the tracks can be decoded.
@@ -81,23 +86,34 @@ def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *
     context = Context(store, Snapshot(), tracker=None if first else Untracked())
     dealing = replace(method.segment.deal, tracks_per_part=ceil(len(tracks) / parts))
     settings = replace(method.segment, deal=dealing, max_error_ratio=1.0)
-    bare = [replace(track, label=None, split=None, group_id=track.track_id, locked=False) for track in tracks]
+    bare = [
+        replace(track, label=None, split=None, group_id=track.track_id, locked=False)
+        for track in tracks
+    ]
     with meter.of("segment"):
-        context = segment.run_on(context, lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings)
+        context = segment.run_on(
+            context, lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings
+        )
     labelled = to_arrow(Catalog, with_any_label(bare, _segments_of(context), dealing.classes))
-    context = segment.run_on(context, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings)
+    context = segment.run_on(
+        context, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings
+    )
     # As if there were something to split, and for as long as it takes to time an epoch.
     relabelling = replace(
         method.preset.relabel,
         evidence=replace(method.preset.relabel.evidence, min_agreement=None),
         min_separation=None, peaked=False, tau=1.0, max_noisy_share=0.4, noisy_weight=1.0,
     )  # fmt: skip
-    training = replace(method.preset.train, init=None, warmup_epochs=_EPOCHS, epochs=_EPOCHS, patience=None)
+    training = replace(
+        method.preset.train, init=None, warmup_epochs=_EPOCHS, epochs=_EPOCHS, patience=None
+    )
     for round in method.rounds:
         with meter.of(f"relabel {round}"):
             context = relabel.run(context, round, relabelling)
         with meter.of(f"train {round}"), TemporaryDirectory(prefix="sssl-mlflow-") as folder:
-            context = train.run(context, round, training, mlflow_uri=f"sqlite:///{folder}/mlflow.db")
+            context = train.run(
+                context, round, training, mlflow_uri=f"sqlite:///{folder}/mlflow.db"
+            )
         with meter.of(f"score {round}"):
             context = score.run(context, round, method.preset.score)
         with meter.of(f"judge {round}"):
@@ -109,9 +125,11 @@ def try_stages(method: Method, tracks: list[Catalog], parts: int, output: str, *
     return _trial(method, context, meter)
 
 
-def with_any_label(tracks: list[Catalog], segments: Mapping[str, int], classes: Sequence[str]) -> list[Catalog]:
-    """Give tracks that have segments a label, each class in turn: what training costs does not depend on what labels
-    say, and a small sample of a catalog may lack some.
+def with_any_label(
+    tracks: list[Catalog], segments: Mapping[str, int], classes: Sequence[str]
+) -> list[Catalog]:
+    """Give tracks that have segments a label, each class in turn: what training costs does not
+    depend on what labels say, and a small sample of a catalog may lack some.
 
     Raises:
         CatalogError: there are too few.
@@ -120,8 +138,9 @@ def with_any_label(tracks: list[Catalog], segments: Mapping[str, int], classes: 
     least = len(classes) * LABELLED_PER_CLASS
     if len(usable) < least:
         raise CatalogError(
-            f"{len(usable)} of {len(tracks)} tracks of a piece of the sample gave segments, expected {least} or more: "
-            "give more --tracks, or see in the ledger of `sssl segment` what is wrong with them"
+            f"{len(usable)} of {len(tracks)} tracks of a piece of the sample gave segments,"
+            f" expected {least} or more: give more --tracks, or see in the ledger of `sssl segment`"
+            " what is wrong with them"
         )
     label = {track_id: classes[number % len(classes)] for number, track_id in enumerate(usable)}
     return [replace(track, label=label.get(track.track_id)) for track in tracks]
@@ -148,12 +167,22 @@ def _segments_of(context: Context) -> dict[str, int]:
 
 def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
     store, snapshot = context.store, context.snapshot
-    ledger = store.read_table(snapshot.get("ledger"), ["track_id", "decoded_s", "segments"]).to_pandas()
-    catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas().set_index("track_id")
+    ledger = store.read_table(
+        snapshot.get("ledger"), ["track_id", "decoded_s", "segments"]
+    ).to_pandas()
+    catalog = (
+        store.read_table(snapshot.get("catalog"), ["track_id", "split"])
+        .to_pandas()
+        .set_index("track_id")
+    )
     segments, audio_s = ledger["segments"].to_numpy(float), ledger["decoded_s"].to_numpy(float)
     trained, scored = method.passes(catalog["split"][ledger["track_id"]].to_numpy() == "train")
     parts = snapshot.catalog.parts
-    units = {"segment": audio_s.sum(), "train": segments @ trained * _EPOCHS, "score": segments @ scored}
+    units = {
+        "segment": audio_s.sum(),
+        "train": segments @ trained * _EPOCHS,
+        "score": segments @ scored,
+    }
     units |= dict.fromkeys(BY_TRACK, len(segments))
 
     def with_work(title: str, took: float) -> tuple[Work, float]:

@@ -32,7 +32,12 @@ class Config:
 
     def __post_init__(self) -> None:
         require(self.keep is None or self.keep > 0, "keep", self.keep, "1 or more")
-        require(self.older_than is None or self.older_than >= 0, "older_than", self.older_than, "0 days or more")
+        require(
+            self.older_than is None or self.older_than >= 0,
+            "older_than",
+            self.older_than,
+            "0 days or more",
+        )
 
 
 def run(context: Context, config: Config) -> None:

@@ -46,15 +46,21 @@ def _checked(store: Store) -> list[Damage]:
     found = verify(store)
     for damage in found.damages:
         printed.print(str(damage), soft_wrap=True, markup=False)
-    damaged = f"{len(found.damages)} damaged or lost" if found.damages else "all as they were written"
-    console.print(f"{counted(found.files, 'file')}, {found.bytes / 1e6:.1f} MB: {damaged}", soft_wrap=True)
+    damaged = (
+        f"{len(found.damages)} damaged or lost" if found.damages else "all as they were written"
+    )
+    console.print(
+        f"{counted(found.files, 'file')}, {found.bytes / 1e6:.1f} MB: {damaged}", soft_wrap=True
+    )
     return found.damages
 
 
 def _repaired(store: Store, damages: list[Damage]) -> int:
     snapshot = repair(store, damages)
     left = [damage for damage in damages if not damage.can_be_remade]
-    published = ", ".join(dict.fromkeys(manifest.table for manifest in snapshot.manifests)) or "nothing"
+    published = (
+        ", ".join(dict.fromkeys(manifest.table for manifest in snapshot.manifests)) or "nothing"
+    )
     then = "`sssl run` with the flags of before makes again what is missing"
     console.print(f"set aside; published are {published}; {then}", soft_wrap=True)
     for damage in left:

@@ -10,7 +10,8 @@ EXAMPLE = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driv
 
 
 def require_accelerator(hint: str | None) -> None:
-    """Check a hint for an accelerator, whose text neither Beam nor Dataflow checks before workers start.
+    """Check a hint for an accelerator, whose text neither Beam nor Dataflow checks before workers
+    start.
 
     Raises:
         ConfigError: it is none.
@@ -18,6 +19,14 @@ def require_accelerator(hint: str | None) -> None:
     if hint is None:
         return
     named = dict(word.partition(":")[::2] for word in hint.split(";"))
-    values = [named.get(name, "") for name in (*sorted(_NEEDED), *("machine_type",) * ("machine_type" in named))]
+    values = [
+        named.get(name, "")
+        for name in (*sorted(_NEEDED), *("machine_type",) * ("machine_type" in named))
+    ]
     is_known = named.keys() <= _KNOWN
-    require(is_known and all(values), "accelerator", hint, f"what Dataflow's hints have, such as {EXAMPLE}")
+    require(
+        is_known and all(values),
+        "accelerator",
+        hint,
+        f"what Dataflow's hints have, such as {EXAMPLE}",
+    )

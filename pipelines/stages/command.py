@@ -1,4 +1,5 @@
-"""What all stages do alike: parse flags, hold the output folder, publish, and turn errors into exit codes."""
+"""What all stages do alike: parse flags, hold the output folder, publish, and turn errors into exit
+codes."""
 
 from __future__ import annotations
 
@@ -20,11 +21,13 @@ from sssl.store.publications import last_known
 
 @dataclass(frozen=True)
 class StageCommand:
-    """A command that works on the published tables of an output folder, which no other writes to at the same time.
+    """A command that works on the published tables of an output folder, which no other writes to at
+    the same time.
 
-    `config` declares its flags, `output` among them. `run` takes the parsed ones and returns what is to be published,
-    None if that stays as it is. `of_settings` says what of its config comes from the settings file, and from the preset
-    below it. One that `creates` starts a folder where there is none.
+    `config` declares its flags, `output` among them. `run` takes the parsed ones and returns what
+    is to be published, None if that stays as it is. `of_settings` says what of its config comes
+    from the settings file, and from the preset below it. One that `creates` starts a folder where
+    there is none.
     """
 
     name: str
@@ -50,7 +53,10 @@ class StageCommand:
     def execute(self, config: Any, beam_args: Sequence[str]) -> int:
         """Run on the published tables, publish what was made, and return the exit code."""
         if self.takes_beam_args:
-            from pipelines.beam.execute import beam_options, launch_nothing  # here: other commands need no Beam
+            from pipelines.beam.execute import (
+                beam_options,
+                launch_nothing,
+            )  # here: other commands need no Beam
 
             beam_options(beam_args)
         try:
@@ -91,10 +97,13 @@ class StageCommand:
                 launched(store, handed.job)
             raise
         except ErrorRatioExceeded as error:
-            # Readers keep what they have; of a first run they get the ledger, to see what went wrong.
+            # Readers keep what they have; of a first run they get the ledger, to see what went
+            # wrong.
             if error.snapshot.covers(published):
                 store.publish(error.snapshot)
-            if not self.joins_job:  # or publishing, tried again, would find nothing to publish and nothing wrong
+            if (
+                not self.joins_job
+            ):  # or publishing, tried again, would find nothing to publish and nothing wrong
                 land(store)
             raise
         if made is not None:
@@ -111,9 +120,16 @@ def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:
     """Say which tables readers lose because they were made from older ones."""
     kept = {(m.table, m.round) for m in made.manifests}
     lost = [m.table if m.round is None else f"{m.table} {m.round}" for m in published.manifests]
-    lost = [name for m, name in zip(published.manifests, lost, strict=True) if (m.table, m.round) not in kept]
+    lost = [
+        name
+        for m, name in zip(published.manifests, lost, strict=True)
+        if (m.table, m.round) not in kept
+    ]
     if lost:
-        console.print(f"no longer published, made from what has just changed: {', '.join(lost)}", soft_wrap=True)
+        console.print(
+            f"no longer published, made from what has just changed: {', '.join(lost)}",
+            soft_wrap=True,
+        )
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -12,11 +12,13 @@ from sssl.tracking.tracker import Tracker, Untracked
 
 @dataclass(frozen=True)
 class Context:
-    """An output folder that the process holds, and the tables to go on from. A stage returns one with its own tables.
+    """An output folder that the process holds, and the tables to go on from. A stage returns one
+    with its own tables.
 
-    `beam_args` are Beam's own options; `tracker` takes what there is to log, None: in a run of the stage's own.
-    `published` is what readers had when the command began: what of it stands is taken over. Where the
-    command `keeps_learned` things, what was learned stands whatever became of the labelled tracks.
+    `beam_args` are Beam's own options; `tracker` takes what there is to log, None: in a run of the
+    stage's own. `published` is what readers had when the command began: what of it stands is taken
+    over. Where the command `keeps_learned` things, what was learned stands whatever became of the
+    labelled tracks.
     """
 
     store: Store
@@ -34,14 +36,18 @@ class Context:
         return self.on(snapshot)
 
     def adopt(self, *manifests: Manifest) -> Context:
-        """Return the context with the tables of a job, and with what they were made from where that is new.
+        """Return the context with the tables of a job, and with what they were made from where that
+        is new.
 
-        Segments and features that are as before, after a retry in vain, stay, and so does what was made from them.
+        Segments and features that are as before, after a retry in vain, stay, and so does what was
+        made from them.
         """
         known = {manifest.ref for manifest in self.snapshot.manifests}
         new = {ref for manifest in manifests for ref in manifest.parents} - known
         context = self.add(*map(self.store.named, sorted(new)))
-        before = {m.digest for table in ("segments", "features") for m in context.snapshot.of(table)}
+        before = {
+            m.digest for table in ("segments", "features") for m in context.snapshot.of(table)
+        }
         return context.add(*(manifest for manifest in manifests if manifest.digest not in before))
 
     def on(self, snapshot: Snapshot) -> Context:

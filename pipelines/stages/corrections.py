@@ -18,14 +18,16 @@ from sssl.words import counted, some
 
 
 def find_corrections(store: Store, given: str | None) -> str | None:
-    """Return where the corrections of a run lie: where they were given, else in its output folder; None without any."""
+    """Return where the corrections of a run lie: where they were given, else in its output folder;
+    None without any."""
     if given is not None:
         return given
     return store.url(FILE_NAME) if store.exists(FILE_NAME) else None
 
 
 def tell_corrections(store: Store, snapshot: Snapshot, tell: Callable[[str], None]) -> None:
-    """Tell how many tracks and passages of a segmented catalog are corrected, and which passages lock no segment."""
+    """Tell how many tracks and passages of a segmented catalog are corrected, and which passages
+    lock no segment."""
     summary = snapshot.get("catalog").about(CatalogSummary)
     if not summary.corrected_tracks + summary.corrected_passages:
         return
@@ -52,5 +54,7 @@ def _idle_passages(store: Store, snapshot: Snapshot) -> Iterator[str]:
                 if one["start_s"] is None:
                     continue
                 alone = replace(track, corrections=[one])
-                if not np.any(corrected_classes(own, segment_s, [alone], snapshot.catalog.classes) >= 0):
+                if not np.any(
+                    corrected_classes(own, segment_s, [alone], snapshot.catalog.classes) >= 0
+                ):
                     yield f"{track.track_id} ({one['start_s']:g}-{one['end_s']:g} s)"

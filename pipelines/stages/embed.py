@@ -2,8 +2,8 @@
 
 sssl embed --output OUTPUT --front-end onnx:PATH [flags] [-- beam options]
 
-Embeddings are named after weights and contract. A track whose segments are as they were keeps its own, and what learns
-from embeddings never makes them again.
+Embeddings are named after weights and contract. A track whose segments are as they were keeps its
+own, and what learns from embeddings never makes them again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ LOGGER = logging.getLogger(__name__)
 _AHEAD = 2
 """Tracks per process that are decoded, or wait for it, while others are embedded."""
 _PARTS_AT_ONCE = 256
-"""Parts that a worker takes at once, so that it need not stop between them. Each is done when it is written."""
+"""Parts that a worker takes at once, so that it need not stop between them. Each is done when it is
+written."""
 _OF_AUDIO = ("segment_index", "level_db", "band_level_db")
 """Columns of a segment that are others if its audio is another."""
 
@@ -63,10 +64,12 @@ class Placement:
     processes: int | None = None
     """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
     threads: int | None = None
-    """Threads of the network a worker; default: one a core where Beam runs in this process, else one."""
+    """Threads of the network a worker; default: one a core where Beam runs in this process, else
+    one."""
     accelerator: str | None = None
-    """Accelerator, and machine, that the step with the network, and no other, asks Dataflow for; default: none. For
-    example `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
+    """Accelerator, and machine, that the step with the network, and no other, asks Dataflow for;
+    default: none. For example
+    `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -86,7 +89,8 @@ class Config:
 
 
 class Before(NamedTuple):
-    """Embeddings by the same front-end that were made before, by their ref, and the segments that they are of."""
+    """Embeddings by the same front-end that were made before, by their ref, and the segments that
+    they are of."""
 
     embeddings: str
     segments: str
@@ -103,7 +107,8 @@ class Task(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """A part: its tracks, the segments of each, the embeddings that are kept, and whose are to be made."""
+    """A part: its tracks, the segments of each, the embeddings that are kept, and whose are to be
+    made."""
 
     ref: PartRef
     tracks: list[Catalog]
@@ -113,7 +118,9 @@ class _Plan(NamedTuple):
 
     @property
     def todo(self) -> list[Catalog]:
-        return [t for t in self.tracks if t.track_id in self.of_track and t.track_id not in self.kept]
+        return [
+            t for t in self.tracks if t.track_id in self.of_track and t.track_id not in self.kept
+        ]
 
 
 class _Found(NamedTuple):
@@ -127,9 +134,17 @@ class PartEmbedder:
     """A front-end, loaded, with processes that decode for it; embeds parts."""
 
     def __init__(self, task: Task, threads: int, processes: int) -> None:
-        self._job, self._before, self._task, self._processes = task.job, task.before, task, processes
+        self._job, self._before, self._task, self._processes = (
+            task.job,
+            task.before,
+            task,
+            processes,
+        )
         segments = self._job.input("segments")
-        self._cut, self._gate = segments.settings(MelConfig, "cut"), segments.settings(GateConfig, "gate")
+        self._cut, self._gate = (
+            segments.settings(MelConfig, "cut"),
+            segments.settings(GateConfig, "gate"),
+        )
         on_gpu = task.placement.accelerator is not None
         if on_gpu and task.front_end.reference.kind != "onnx":
             require_gpu(f"--accelerator {task.placement.accelerator}")
@@ -137,17 +152,26 @@ class PartEmbedder:
         LOGGER.info("embedding on %s", describe())
 
     def embed(self, refs: Iterable[PartRef]) -> Iterator[Receipt]:
-        """Embed parts and write their embeddings; one that is done since it was listed stays as it is."""
-        pool = IsolatedPool(self._processes, self._task.placement.limits, preload="sssl.embedding.decoding")
+        """Embed parts and write their embeddings; one that is done since it was listed stays as it
+        is."""
+        pool = IsolatedPool(
+            self._processes, self._task.placement.limits, preload="sssl.embedding.decoding"
+        )
         try:
             with TemporaryDirectory(prefix="sssl-embed-") as folder:
-                decode = partial(decode_wave, rate_hz=self._embedder.rate_hz, max_s=self._gate.max_s, folder=folder)
+                decode = partial(
+                    decode_wave,
+                    rate_hz=self._embedder.rate_hz,
+                    max_s=self._gate.max_s,
+                    folder=folder,
+                )
                 yield from self._embed(refs, pool, decode)
         finally:
             pool.close()
 
     def _embed(self, refs: Iterable[PartRef], pool: IsolatedPool, decode: Any) -> Iterator[Receipt]:
-        """Embed part after part while the tracks that follow are decoded, also those of the next part."""
+        """Embed part after part while the tracks that follow are decoded, also those of the next
+        part."""
         plans: deque[_Plan | Receipt] = deque()
 
         def tracks() -> Iterator[Catalog]:
@@ -187,7 +211,8 @@ class PartEmbedder:
         return _Plan(ref, self._job.tracks(ref), segments, of_track, self._kept(ref, of_track))
 
     def _as_before(self, ref: PartRef) -> Receipt | None:
-        """Keep the file of a part whose segments are the same file as before; None if it is not so."""
+        """Keep the file of a part whose segments are the same file as before; None if it is not
+        so."""
         file, segments = self._files_before(ref.part)
         if file is None or segments is None or segments.sha256 != ref.files["segments"].sha256:
             return None
@@ -213,7 +238,8 @@ class PartEmbedder:
         }
 
     def _files_before(self, part: int) -> tuple[PartFile | None, PartFile | None]:
-        """Return a part's files of before, of embeddings and of segments; None for what is not there."""
+        """Return a part's files of before, of embeddings and of segments; None for what is not
+        there."""
         if self._before is None:
             return None, None
         manifests = (read_manifest(self._job.store, ref) for ref in self._before)
@@ -222,7 +248,10 @@ class PartEmbedder:
         return found[0], found[1]
 
     def _write(self, plan: _Plan, made: dict[str, _Found]) -> Receipt:
-        found = {track_id: made.get(track_id) or _as_found(plan.kept[track_id]) for track_id in plan.of_track}
+        found = {
+            track_id: made.get(track_id) or _as_found(plan.kept[track_id])
+            for track_id in plan.of_track
+        }
         empty = np.empty((0, self._embedder.dimension), np.float16)
         table = embeddings_table(
             plan.segments,
@@ -234,7 +263,9 @@ class PartEmbedder:
         return self._job.write(plan.ref.part, {"embeddings": table}, summary)
 
 
-def _ahead(pool: IsolatedPool, decode: Any, tracks: Iterator[Catalog], most: int) -> Iterator[Wave | Failure]:
+def _ahead(
+    pool: IsolatedPool, decode: Any, tracks: Iterator[Catalog], most: int
+) -> Iterator[Wave | Failure]:
     """Decode tracks in their order, so many of them ahead of whoever takes them."""
     waiting: deque[Future[Wave | Failure]] = deque()
     for track in tracks:
@@ -252,7 +283,10 @@ def _by_track(rows: pa.Table) -> dict[str, pa.Table]:
         return {}
     first = np.flatnonzero(np.concatenate([[True], track_ids[1:] != track_ids[:-1]]))
     last = np.append(first[1:], len(track_ids))
-    return {track_ids[a]: rows.slice(a, b - a) for a, b in zip(first.tolist(), last.tolist(), strict=True)}
+    return {
+        track_ids[a]: rows.slice(a, b - a)
+        for a, b in zip(first.tolist(), last.tolist(), strict=True)
+    }
 
 
 def _as_found(rows: pa.Table) -> _Found:
@@ -261,11 +295,14 @@ def _as_found(rows: pa.Table) -> _Found:
 
 def _may_succeed(rows: pa.Table) -> bool:
     """Whether a track lacks embeddings for a reason other than what its network makes of it."""
-    return any(reason in REASONS and reason != "non-finite" for reason in rows["reason"].to_pylist())
+    return any(
+        reason in REASONS and reason != "non-finite" for reason in rows["reason"].to_pylist()
+    )
 
 
 class PartModelHandler(ModelHandler[PartRef, Receipt, PartEmbedder]):
-    """RunInference over parts: a worker loads the front-end once, and writes the embeddings of parts."""
+    """RunInference over parts: a worker loads the front-end once, and writes the embeddings of
+    parts."""
 
     def __init__(self, task: Task, threads: int, processes: int) -> None:
         super().__init__(min_batch_size=_PARTS_AT_ONCE, max_batch_size=_PARTS_AT_ONCE)
@@ -275,7 +312,10 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartEmbedder]):
         return PartEmbedder(self._task, self._threads, self._processes)
 
     def run_inference(
-        self, batch: Sequence[PartRef], model: PartEmbedder, inference_args: dict[str, Any] | None = None
+        self,
+        batch: Sequence[PartRef],
+        model: PartEmbedder,
+        inference_args: dict[str, Any] | None = None,
     ) -> Iterable[Receipt]:
         del inference_args  # part of the interface; our settings come with the handler
         return list(model.embed(batch))
@@ -307,8 +347,11 @@ def check(settings: EmbedConfig, segment_s: float) -> FrontEnd:
     return front_end
 
 
-def run(context: Context, front_end: FrontEnd, placement: Placement | None = None, retry: bool = False) -> Context:
-    """Run the stage with a front-end that was checked, and return the context with the embeddings."""
+def run(
+    context: Context, front_end: FrontEnd, placement: Placement | None = None, retry: bool = False
+) -> Context:
+    """Run the stage with a front-end that was checked, and return the context with the
+    embeddings."""
     store, snapshot = context.store, context.snapshot
     placement = placement or Placement()
     tell(f"front-end {front_end.name}: {front_end.licence}")

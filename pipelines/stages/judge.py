@@ -1,4 +1,5 @@
-"""Judge a round by the labelled tracks that its model has not learned: accept the model, keep its parent, or both.
+"""Judge a round by the labelled tracks that its model has not learned: accept the model, keep its
+parent, or both.
 
 sssl judge --output OUTPUT --round R [flags]
 """
@@ -27,7 +28,8 @@ from sssl.store.rounds import has_nothing_to_split, in_use, last_accepted, read_
 
 @dataclass(frozen=True)
 class Config:
-    """Accept a round's model, keep its parent's, or let both label: by labelled tracks that they have not learned."""
+    """Accept a round's model, keep its parent's, or let both label: by labelled tracks that they
+    have not learned."""
 
     output: str
     """Output folder of the score stage."""
@@ -50,8 +52,12 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
     else:
         make = partial(_make, store, snapshot, parent, settings)
     context = context.add(store.commit_once(planned, make))
-    if snapshot.of("songs") and in_use(store, context.snapshot).model_id != in_use(store, snapshot).model_id:
-        # Songs by other models than those in use would contradict whatever labels a file from here on.
+    if (
+        snapshot.of("songs")
+        and in_use(store, context.snapshot).model_id != in_use(store, snapshot).model_id
+    ):
+        # Songs by other models than those in use would contradict whatever labels a file from here
+        # on.
         context = context.on(context.snapshot.without("songs"))
     row = row_of(context, round)
     console.print(f"round {row.round} {verdict_of(row)}: {row.reason}", soft_wrap=True)
@@ -86,10 +92,14 @@ def _taken_over(store: Store, snapshot: Snapshot, earlier: Manifest, planned: Ma
     labels = snapshot.about("labels", LabelsSummary, planned.round)
     row = replace(row, locked=labels.locked, unlabelled=labels.unlabelled)
     file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
-    return Made({0: file}, {name: value for name, value in earlier.summary.items() if name != "cpu_s"})
+    return Made(
+        {0: file}, {name: value for name, value in earlier.summary.items() if name != "cpu_s"}
+    )
 
 
-def _make(store: Store, snapshot: Snapshot, parent: Round | None, settings: JudgeConfig, planned: Manifest) -> Made:
+def _make(
+    store: Store, snapshot: Snapshot, parent: Round | None, settings: JudgeConfig, planned: Manifest
+) -> Made:
     assert planned.round is not None
     row, summary = _judge(store, snapshot, parent, planned.round, settings)
     file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
@@ -105,7 +115,11 @@ def _judge(
     if parent is not None and has_nothing_to_split(snapshot, round):
         return unsplit_row(round, parent, labels, split), RoundsSummary(accepted=False)
     tracks = None if parent is None else _read_labelled(store, snapshot, parent.round, round)
-    judging = None if tracks is None or parent is None else _not_learned(tracks, snapshot, parent.round, round)
+    judging = (
+        None
+        if tracks is None or parent is None
+        else _not_learned(tracks, snapshot, parent.round, round)
+    )
     row = round_row(
         round,
         parent,
@@ -130,7 +144,8 @@ def _read_labelled(store: Store, snapshot: Snapshot, before: int, after: int) ->
 
 
 def _not_learned(tracks: JudgedTracks, snapshot: Snapshot, before: int, after: int) -> JudgedTracks:
-    """Leave out tracks that a model has learned; one with a single member has learned all train tracks."""
+    """Leave out tracks that a model has learned; one with a single member has learned all train
+    tracks."""
     single = any(snapshot.get("models", round).rows == 1 for round in (before, after))
     return tracks.of(tracks.held_out) if single else tracks
 

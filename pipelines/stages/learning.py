@@ -1,4 +1,5 @@
-"""Whether a run learns, or labels what is new with the models that are published: a policy, and its reason."""
+"""Whether a run learns, or labels what is new with the models that are published: a policy, and its
+reason."""
 
 from __future__ import annotations
 
@@ -26,11 +27,11 @@ class LearnConfig:
     """When a run trains."""
 
     learn: Literal["auto", "never", "always"] = "auto"
-    """Train where settings or labelled tracks changed (`auto`), label what is new with the published model as it is
-    (`never`), or take no published model over (`always`)."""
+    """Train where settings or labelled tracks changed (`auto`), label what is new with the
+    published model as it is (`never`), or take no published model over (`always`)."""
     learn_after: int = 1
-    """With `--learn auto`: train once so many labelled tracks are new, gone or changed since the published model
-    learned; until then it labels."""
+    """With `--learn auto`: train once so many labelled tracks are new, gone or changed since the
+    published model learned; until then it labels."""
 
     def __post_init__(self) -> None:
         require(self.learn_after > 0, "learn_after", self.learn_after, "1 or more")
@@ -52,7 +53,10 @@ def decide(context: Context, method: Preset, policy: LearnConfig) -> Decision:
     published = context.published
     if not published.of("models") or not published.of("rounds"):
         if policy.learn == "never":
-            raise TrainError(f"--learn never: {context.store.root} publishes no model yet; run once with --learn auto")
+            raise TrainError(
+                f"--learn never: {context.store.root} publishes no model yet; run once with --learn"
+                " auto"
+            )
         return Decision(True, "no model is published yet")
     if policy.learn == "always":
         return Decision(True, "--learn always")
@@ -103,7 +107,9 @@ def _other_settings(context: Context, method: Preset) -> Iterator[str]:
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
         yield f"rounds ({rounds} published, {method.rounds} asked for)"
-    before, now = (s.features.settings(MelConfig, "cut") for s in (context.published, context.snapshot))
+    before, now = (
+        s.features.settings(MelConfig, "cut") for s in (context.published, context.snapshot)
+    )
     if before != now:
         yield "the cut of segments"
     if context.published.catalog.classes != context.snapshot.catalog.classes:

@@ -1,4 +1,5 @@
-"""What the last published run of the segment stage left behind, by part: read by workers, and by whoever plans."""
+"""What the last published run of the segment stage left behind, by part: read by workers, and by
+whoever plans."""
 
 from __future__ import annotations
 
@@ -16,7 +17,15 @@ from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import Dealt
-from sssl.catalog.plan import KNOWN, OF_LEDGER, AgainConfig, Cause, causes_of, count_causes, known_tracks
+from sssl.catalog.plan import (
+    KNOWN,
+    OF_LEDGER,
+    AgainConfig,
+    Cause,
+    causes_of,
+    count_causes,
+    known_tracks,
+)
 from sssl.catalog.read import read_dealt, read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import PartFile, Snapshot
@@ -44,10 +53,13 @@ class PartBefore:
 
     def holds(self, tracks: Sequence[Catalog]) -> bool:
         """Whether the files hold these tracks and no others, in the tables of today."""
-        return self.files.keys() == set(TABLES) and set(self.ledger) == {track.track_id for track in tracks}
+        return self.files.keys() == set(TABLES) and set(self.ledger) == {
+            track.track_id for track in tracks
+        }
 
     def segments(self) -> pa.Table:
-        """Read the part's segments. Of those without a sound, as of schema version 1, the log-mels tell it."""
+        """Read the part's segments. Of those without a sound, as of schema version 1, the log-mels
+        tell it."""
         segments = self.store.read_part(self.files["segments"])
         if not segments["sound_db"].null_count:
             return segments
@@ -67,7 +79,8 @@ class PartBefore:
 
 @dataclass(frozen=True)
 class Previous:
-    """The tables of the last run, by their refs: small enough to travel to workers. Without any there was no run."""
+    """The tables of the last run, by their refs: small enough to travel to workers. Without any
+    there was no run."""
 
     store: Store
     refs: dict[str, str]
@@ -76,7 +89,9 @@ class Previous:
     @classmethod
     def of(cls, store: Store, published: Snapshot, config: dict[str, Any]) -> Previous:
         """Find the tables in what is published; `config` is what decides the rows of this run."""
-        found = {table: published.of(table)[0] for table in ("catalog", *TABLES) if published.of(table)}
+        found = {
+            table: published.of(table)[0] for table in ("catalog", *TABLES) if published.of(table)
+        }
         if not found.keys() >= _ALWAYS or not store.is_there(found["catalog"]):
             return cls(store, {}, False)
         changed = any(found["ledger"].config.get(name) != value for name, value in config.items())
@@ -98,27 +113,33 @@ class Previous:
         return PartBefore(self.store, self.config_changed, known, ledger_rows(ledger), files)
 
     def earlier(self, causes: Mapping[Cause, int], again: AgainConfig) -> Earlier | None:
-        """Return the tables as those that parts without any new or changed track are taken over from; None where each
-        part has to be looked into, as any track may be decoded again. `causes` are those of all tracks."""
+        """Return the tables as those that parts without any new or changed track are taken over
+        from; None where each part has to be looked into, as any track may be decoded again.
+        `causes` are those of all tracks."""
         if self.config_changed or again.force or again.asks_ledger or causes.get(Cause.UNKNOWN):
             return None
         if not self.refs.keys() >= {"catalog", *TABLES}:
             return None  # of an earlier version, or there was no run
         inputs = {"catalog": self.refs["catalog"]}
         tables = {table: self.refs[table] for table in TABLES}
-        return Earlier(self.refs["ledger"], inputs, tables, tuple(dict.fromkeys((*KNOWN, *SEEN_BY_STAGES))))
+        return Earlier(
+            self.refs["ledger"], inputs, tables, tuple(dict.fromkeys((*KNOWN, *SEEN_BY_STAGES)))
+        )
 
     def dealt(self, columns: list[str] | None = None) -> Dealt:
         """Read the whole catalog, or some columns of it, as it was dealt."""
         return (
-            read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns) if self.refs else Dealt()
+            read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns)
+            if self.refs
+            else Dealt()
         )
 
     def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
         """Count the tracks of a catalog by why they will be decoded."""
         known = _nothing_known()
         if self.refs:
-            # The ledger has a file a part: a catalog of millions is planned without it where that is possible.
+            # The ledger has a file a part: a catalog of millions is planned without it where that
+            # is possible.
             asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
             ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None
             known = known_tracks(dealt.tracks, ledger)

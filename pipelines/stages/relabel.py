@@ -1,4 +1,5 @@
-"""Split segments into confident and noisy by the scores of the last accepted round, and write the round's labels.
+"""Split segments into confident and noisy by the scores of the last accepted round, and write the
+round's labels.
 
 sssl relabel --output OUTPUT --round R [flags] [-- beam options]
 """
@@ -31,7 +32,13 @@ from sssl.arrays import Floats, track_numbers
 from sssl.audio.mel import MelConfig
 from sssl.catalog.corrections import corrected_classes
 from sssl.labels.calibration import fit_temperature
-from sssl.labels.consistency import SoundMoments, TrackModel, fit_track_model, sound_moments, track_sound
+from sssl.labels.consistency import (
+    SoundMoments,
+    TrackModel,
+    fit_track_model,
+    sound_moments,
+    track_sound,
+)
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
 from sssl.labels.findings import Findings
 from sssl.labels.fitted import KeptSplit
@@ -65,9 +72,12 @@ class Config:
     settings: Annotated[RelabelConfig, IN_FILE] = field(default_factory=RelabelConfig)
 
 
-def build(root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSplit | None = None) -> None:
-    """Wire the pipeline: round 0 inherits; later rounds learn on all parts how to read the evidence, fit a mixture to
-    it, then split each part by that. Where what an earlier run learned stands it is `kept`."""
+def build(
+    root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSplit | None = None
+) -> None:
+    """Wire the pipeline: round 0 inherits; later rounds learn on all parts how to read the
+    evidence, fit a mixture to it, then split each part by that. Where what an earlier run learned
+    stands it is `kept`."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     if job.round == 0:
@@ -79,17 +89,29 @@ def build(root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSpli
         summary = root | "Kept" >> beam.Create([SplitSummary.of(split, job.classes, evidence)])
         (states.done, relabelled) | CommitParts(job, summary)
         return
-    losses = parts | beam.Map(sum_part_losses, job, settings) | "AddLosses" >> beam.CombineGlobally(_add)
+    losses = (
+        parts | beam.Map(sum_part_losses, job, settings) | "AddLosses" >> beam.CombineGlobally(_add)
+    )
     temperature = beam.pvalue.AsSingleton(losses | beam.Map(fit_temperature))
     sounds = parts | beam.Map(sum_sounds, job, settings) | "AddSounds" >> beam.CombineGlobally(_add)
     model = beam.pvalue.AsSingleton(sounds | beam.Map(fit_track_model))
     spread = (
-        parts | beam.Map(sum_spreads, job, settings, temperature, model) | "AddSpreads" >> beam.CombineGlobally(_add)
+        parts
+        | beam.Map(sum_spreads, job, settings, temperature, model)
+        | "AddSpreads" >> beam.CombineGlobally(_add)
     )
-    evidence = beam.pvalue.AsSingleton(spread | beam.Map(fit_evidence, temperature, model, settings.evidence))
-    counts = parts | beam.Map(count_losses, job, settings, evidence) | "AddCounts" >> beam.CombineGlobally(_add)
+    evidence = beam.pvalue.AsSingleton(
+        spread | beam.Map(fit_evidence, temperature, model, settings.evidence)
+    )
+    counts = (
+        parts
+        | beam.Map(count_losses, job, settings, evidence)
+        | "AddCounts" >> beam.CombineGlobally(_add)
+    )
     split = counts | beam.Map(_fit_split, job, settings, evidence)
-    relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split))
+    relabelled = states.todo | beam.Map(
+        relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split)
+    )
     summary = split | "Summarize" >> beam.Map(SplitSummary.of, job.classes, evidence)
     (states.done, relabelled) | CommitParts(job, summary)
 
@@ -108,8 +130,13 @@ def sum_part_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> Floats |
 
 
 def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments | None:
-    """Return what a part tells about the sound of train tracks; None if it tells, or is asked, nothing."""
-    train = [track.track_id for track in job.tracks(ref) if track.label is not None and track.split == "train"]
+    """Return what a part tells about the sound of train tracks; None if it tells, or is asked,
+    nothing."""
+    train = [
+        track.track_id
+        for track in job.tracks(ref)
+        if track.label is not None and track.split == "train"
+    ]
     if not train or not settings.evidence.consistency:
         return None
     segments = job.read(ref, "segments", _SOUND)
@@ -124,23 +151,33 @@ def sum_spreads(
     ref: PartRef, job: Job, settings: RelabelConfig, temperature: float, model: TrackModel | None
 ) -> Spread | None:
     """Return what a part tells about the scale of the evidence; None if it is not asked."""
-    return sum_spread(_segments(ref, job, model), temperature, model) if _is_asked(settings) else None
+    return (
+        sum_spread(_segments(ref, job, model), temperature, model) if _is_asked(settings) else None
+    )
 
 
-def count_losses(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence) -> NDArray[np.int64]:
+def count_losses(
+    ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence
+) -> NDArray[np.int64]:
     """Return the loss histograms [C, BINS] of a part."""
     segments = _segments(ref, job, evidence.tracks)
     return loss_histograms(evidence.losses(segments)[0], segments, settings.axis)
 
 
-def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split) -> Receipt:
+def relabel_part(
+    ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split
+) -> Receipt:
     """Write the labels of a part under a fitted split."""
     tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
     assert round is not None
     corrected = _corrected(ref, job)
-    segments = Segments.of(scores, tracks, job.classes, _sound(ref, job, evidence.tracks), corrected)
+    segments = Segments.of(
+        scores, tracks, job.classes, _sound(ref, job, evidence.tracks), corrected
+    )
     loss, consistency = evidence.losses(segments)
-    labels = relabel(scores, loss, consistency, tracks, job.classes, round, split, settings, corrected)
+    labels = relabel(
+        scores, loss, consistency, tracks, job.classes, round, split, settings, corrected
+    )
     return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
@@ -159,7 +196,9 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
         store.write_record(fit_path(job.receipts), kept)
     if kept is not None or not round:
         job = replace(job, earlier=earlier)
-    context = context.add(*run_job(job, lambda root: build(root, job, settings, kept), context.beam_args))
+    context = context.add(
+        *run_job(job, lambda root: build(root, job, settings, kept), context.beam_args)
+    )
     if round:
         found = Findings.of(store, context.snapshot, round).found
         console.print(f"round {round} split: {found}", soft_wrap=True)
@@ -180,7 +219,9 @@ def _is_asked(settings: RelabelConfig) -> bool:
 def _segments(ref: PartRef, job: Job, model: TrackModel | None = None) -> Segments:
     """Read the scored segments of a part, with their sound if a model asks for it."""
     scores = job.read(ref, "scores", ["track_id", "probabilities", "loss"])
-    return Segments.of(scores, job.tracks(ref), job.classes, _sound(ref, job, model), _corrected(ref, job))
+    return Segments.of(
+        scores, job.tracks(ref), job.classes, _sound(ref, job, model), _corrected(ref, job)
+    )
 
 
 def _corrected(ref: PartRef, job: Job) -> NDArray[np.int64] | None:
@@ -189,7 +230,9 @@ def _corrected(ref: PartRef, job: Job) -> NDArray[np.int64] | None:
     if not tracks:
         return None
     segment_s = job.input("segments").settings(MelConfig, "cut").segment_s
-    return corrected_classes(job.read(ref, "segments", ["track_id", "start_s"]), segment_s, tracks, job.classes)
+    return corrected_classes(
+        job.read(ref, "segments", ["track_id", "start_s"]), segment_s, tracks, job.classes
+    )
 
 
 def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
@@ -199,7 +242,9 @@ def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
     return track_sound(segments, job.sound(ref, segments))
 
 
-def _fit_split(histograms: NDArray[np.int64], job: Job, settings: RelabelConfig, evidence: Evidence) -> Split:
+def _fit_split(
+    histograms: NDArray[np.int64], job: Job, settings: RelabelConfig, evidence: Evidence
+) -> Split:
     job.store.write_record(fit_path(job.receipts), KeptSplit.of(histograms, evidence))
     return fit_split(histograms, settings, evidence.in_parts)
 

@@ -25,7 +25,13 @@ from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.stages.score_part import PartScores, WriterProcesses, known_scores, without_known, write
+from pipelines.stages.score_part import (
+    PartScores,
+    WriterProcesses,
+    known_scores,
+    without_known,
+    write,
+)
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier
 from schemas import Catalog
@@ -46,7 +52,8 @@ LOGGER = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _PARTS_AT_ONCE = 256
-"""Parts that a worker takes at once, so that it need not stop between them. Each is done when it is written."""
+"""Parts that a worker takes at once, so that it need not stop between them. Each is done when it is
+written."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +63,13 @@ class Placement:
     threads: int | None = None
     """Threads a worker; default: one a core where Beam runs in this process, else one."""
     large_model: bool = False
-    """Load the model once a machine instead of once a worker process, of which Dataflow starts one a vCPU."""
+    """Load the model once a machine instead of once a worker process, of which Dataflow starts one
+    a vCPU."""
     model_copies: int | None = None
     """Load it exactly so many times a machine."""
     accelerator: str | None = None
-    """Accelerator, and machine, that the scoring step, and no other, asks Dataflow for; default: none. For example
-    `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
+    """Accelerator, and machine, that the scoring step, and no other, asks Dataflow for; default:
+    none. For example `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
 
     def __post_init__(self) -> None:
         copies = self.model_copies
@@ -86,7 +94,8 @@ class Config:
 
 
 class _About(NamedTuple):
-    """A part while it is scored: the keys of its segments, its tracks, and the scores that are known already."""
+    """A part while it is scored: the keys of its segments, its tracks, and the scores that are
+    known already."""
 
     segments: pa.Table
     tracks: list[Catalog]
@@ -94,9 +103,12 @@ class _About(NamedTuple):
 
 
 class PartScorer:
-    """A model on its devices, which scores parts. Processes may share it, so it takes and returns little."""
+    """A model on its devices, which scores parts. Processes may share it, so it takes and returns
+    little."""
 
-    def __init__(self, job: Job, settings: ScoreConfig, accelerator: str | None, threads: int) -> None:
+    def __init__(
+        self, job: Job, settings: ScoreConfig, accelerator: str | None, threads: int
+    ) -> None:
         if accelerator:
             require_gpu(f"--accelerator {accelerator}")
         self._job, self._settings, self._threads = job, settings, threads
@@ -109,7 +121,8 @@ class PartScorer:
     def score(self, refs: Sequence[PartRef]) -> list[Receipt]:
         """Score parts, and write their scores; who comes meanwhile waits.
 
-        Parts that are done since they were listed, by a bundle that is tried again, stay as they are.
+        Parts that are done since they were listed, by a bundle that is tried again, stay as they
+        are.
         """
         with self._turn:
             found = {ref.part: self._job.receipt(ref.part) for ref in refs}
@@ -161,7 +174,8 @@ def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Res
 
 
 class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
-    """RunInference over parts: a worker loads the model once, and writes the scores of parts that it reads."""
+    """RunInference over parts: a worker loads the model once, and writes the scores of parts that
+    it reads."""
 
     def __init__(self, job: Job, settings: ScoreConfig, placement: Placement, threads: int) -> None:
         super().__init__(
@@ -177,7 +191,10 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
         return PartScorer(self._job, self._settings, self._accelerator, self._threads)
 
     def run_inference(
-        self, batch: Sequence[PartRef], model: PartScorer, inference_args: dict[str, Any] | None = None
+        self,
+        batch: Sequence[PartRef],
+        model: PartScorer,
+        inference_args: dict[str, Any] | None = None,
     ) -> Iterable[Receipt]:
         del inference_args  # part of the interface; our settings come with the handler
         return model.score(batch)
@@ -186,7 +203,9 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
         return "sssl-score"
 
 
-def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, placement: Placement, threads: int) -> None:
+def build(
+    root: beam.Pipeline, job: Job, settings: ScoreConfig, placement: Placement, threads: int
+) -> None:
     """Wire the pipeline."""
     parts = root | ListParts(job) | SplitDone(job)
     infer = RunInference(PartModelHandler(job, settings, placement, threads))
@@ -195,8 +214,11 @@ def build(root: beam.Pipeline, job: Job, settings: ScoreConfig, placement: Place
     (parts.done, parts.todo | infer) | CommitParts(job)
 
 
-def run(context: Context, round: int, settings: ScoreConfig, placement: Placement = ANYWHERE) -> Context:
-    """Run the stage; return the context with the round's scores, or as it is if there was nothing new to train on."""
+def run(
+    context: Context, round: int, settings: ScoreConfig, placement: Placement = ANYWHERE
+) -> Context:
+    """Run the stage; return the context with the round's scores, or as it is if there was nothing
+    new to train on."""
     snapshot = context.snapshot
     if has_nothing_to_split(snapshot, round):
         return context
@@ -208,7 +230,9 @@ def run(context: Context, round: int, settings: ScoreConfig, placement: Placemen
     job = Job.of(context.store, "score", ("scores",), dump(settings), [], round, named)
     job = replace(job, earlier=find_earlier(context, job.planned[0], named))
     threads = placement.threads or (cores() if in_process(context.beam_args) else 1)
-    scored = run_job(job, lambda root: build(root, job, settings, placement, threads), context.beam_args)
+    scored = run_job(
+        job, lambda root: build(root, job, settings, placement, threads), context.beam_args
+    )
     return context.add(*scored)
 
 

@@ -1,6 +1,7 @@
 """Writing the scores of a part; where a GPU computes, in processes of their own.
 
-A GPU scores a part in less time than Python takes to write it, and what one thread of Python does all others wait for.
+A GPU scores a part in less time than Python takes to write it, and what one thread of Python does
+all others wait for.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _NO_LIMITS = Limits(timeout_s=None, memory_mb=None)
 
 @dataclass(frozen=True)
 class PartScores:
-    """A part that the model has scored: posteriors [N, C], aligned with those of its segments that are not `known`.
+    """A part that the model has scored: posteriors [N, C], aligned with those of its segments that
+    are not `known`.
 
     What is known are scores of an earlier generation by the same model; they stay as they are.
     """
@@ -43,15 +45,20 @@ class PartScores:
     known: pa.Table | None = None
 
 
-def known_scores(job: Job, ref: PartRef, features: pa.Table, tracks: Sequence[Catalog]) -> pa.Table | None:
-    """Return the earlier generation's scores of tracks in a part that are as they were; None if there are none.
+def known_scores(
+    job: Job, ref: PartRef, features: pa.Table, tracks: Sequence[Catalog]
+) -> pa.Table | None:
+    """Return the earlier generation's scores of tracks in a part that are as they were; None if
+    there are none.
 
-    So the scores that a later round is learned from do not depend on which tracks without a label are beside theirs:
-    in another batch the last digits of a posterior may differ.
+    So the scores that a later round is learned from do not depend on which tracks without a label
+    are beside theirs: in another batch the last digits of a posterior may differ.
     """
     if job.earlier is None:
         return None
-    scores, before = (read_manifest(job.store, r) for r in (job.earlier.ref, job.earlier.inputs["features"]))
+    scores, before = (
+        read_manifest(job.store, r) for r in (job.earlier.ref, job.earlier.inputs["features"])
+    )
     if ref.part not in scores.files:
         return None
     earlier_tracks = set(job.earlier_tracks(ref))
@@ -84,7 +91,9 @@ def write_files(scores: PartScores) -> tuple[dict[str, PartFile], ScoresSummary]
     table = scores_table(todo, scores.posteriors, scores.tracks, job.classes, job.round, model_id)
     if scores.known is not None:
         table = _in_order(scores.segments, scores.known, table)
-    return job.write_files(scores.part, {"scores": table}), summarize_scores(table, scores.tracks, job.classes)
+    return job.write_files(scores.part, {"scores": table}), summarize_scores(
+        table, scores.tracks, job.classes
+    )
 
 
 def _in_order(segments: pa.Table, known: pa.Table, scored: pa.Table) -> pa.Table:
@@ -101,7 +110,8 @@ def _is_known(segments: pa.Table, known: pa.Table) -> pa.ChunkedArray:
 
 
 class WriterProcesses:
-    """Processes that write scores. Receipts are written here: they say what CPU time all processes took together."""
+    """Processes that write scores. Receipts are written here: they say what CPU time all processes
+    took together."""
 
     def __init__(self) -> None:
         self._pool = IsolatedPool(_WRITERS, _NO_LIMITS, preload=__name__)
@@ -115,5 +125,7 @@ class WriterProcesses:
         """
         written = self._pool.submit(write_files, scores).result()
         if isinstance(written, Failure):
-            raise StoreError(f"while the scores of part {scores.part} were written, {written.detail}")
+            raise StoreError(
+                f"while the scores of part {scores.part} were written, {written.detail}"
+            )
         return scores.job.finish(scores.part, *written)

@@ -2,7 +2,8 @@
 
 sssl segment --catalog CATALOG --output OUTPUT [flags] [-- beam options]
 
-A rerun decodes what is new, what changed and what is asked for; the segments of all other tracks are reused.
+A rerun decodes what is new, what changed and what is asked for; the segments of all other tracks
+are reused.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ from sssl.words import counted
 
 LOGGER = logging.getLogger(__name__)
 _MASS, _MASS_RATIO = 500, 0.9
-"""So many tracks of a worker, of which such a share failed, say that the cause is not in the tracks."""
+"""So many tracks of a worker, of which such a share failed, say that the cause is not in the
+tracks."""
 
 
 def build(
@@ -63,7 +65,8 @@ def build(
     processes: int,
     tries: Tries | None = None,
 ) -> None:
-    """Wire the pipeline. Where workers may die and an engine tries again, `tries` says how often."""
+    """Wire the pipeline. Where workers may die and an engine tries again, `tries` says how
+    often."""
     parts = root | ListParts(job) | SplitDone(job)
     cut = parts.todo | beam.ParDo(CutPart(job, previous, settings, processes, tries))
     (parts.done, cut) | CommitParts(job)
@@ -82,14 +85,25 @@ class _Started(NamedTuple):
 class CutPart(beam.DoFn):
     """Cut the tracks of a part in isolated processes and write its segments, features and ledger.
 
-    The next part is started before one is waited for, so that no process idles while another has a part's last track.
-    A part that was begun before is done alone, so that the next kill counts for no other part.
+    The next part is started before one is waited for, so that no process idles while another has a
+    part's last track. A part that was begun before is done alone, so that the next kill counts for
+    no other part.
     """
 
     def __init__(
-        self, job: Job, previous: Previous, settings: Settings, processes: int, tries: Tries | None = None
+        self,
+        job: Job,
+        previous: Previous,
+        settings: Settings,
+        processes: int,
+        tries: Tries | None = None,
     ) -> None:
-        self._job, self._previous, self._settings, self._processes = job, previous, settings, processes
+        self._job, self._previous, self._settings, self._processes = (
+            job,
+            previous,
+            settings,
+            processes,
+        )
         self._tries = tries
         self._decoded, self._reasons = 0, Counter[str]()
 
@@ -123,21 +137,32 @@ class CutPart(beam.DoFn):
         with self._blameless(ref.part):
             tracks, before, todo = self._read(ref)
         cut = partial(
-            cut_track, mel=self._settings.cut, gate=self._settings.strict_gate, sound=self._settings.sound_version
+            cut_track,
+            mel=self._settings.cut,
+            gate=self._settings.strict_gate,
+            sound=self._settings.sound_version,
         )
-        return _Started(ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo])
+        return _Started(
+            ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo]
+        )
 
     def _read(self, ref: PartRef) -> tuple[list[Catalog], PartBefore, list[Catalog]]:
-        """Return the tracks of a part, what was there of them before, and those that are to be cut."""
+        """Return the tracks of a part, what was there of them before, and those that are to be
+        cut."""
         tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
         causes = before.causes(tracks, self._settings.again)
-        return tracks, before, [t for t, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED]
+        return (
+            tracks,
+            before,
+            [t for t, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED],
+        )
 
     def _blameless(self, part: int) -> AbstractContextManager[None]:
         return nullcontext() if self._tries is None else self._tries.blameless(part)
 
     def _give_up(self, ref: PartRef) -> Receipt:
-        """Write down that the tracks of a part could not be cut, whichever of them it is that kills workers."""
+        """Write down that the tracks of a part could not be cut, whichever of them it is that kills
+        workers."""
         LOGGER.error("part %d is given up: it ended its worker %d times", ref.part, MOST_TRIES)
         tracks, before, todo = self._read(ref)
         detail = f"{MOST_TRIES} workers ended amid part {ref.part}"
@@ -145,19 +170,25 @@ class CutPart(beam.DoFn):
         return write_part(self._job, ref.part, tracks, *merge(tracks, cuts, before, self._settings))
 
     def _stop_if_all_fails(self, cuts: list[CutTrack]) -> None:
-        """Stop where nearly all fails, for a right that is missing for one, before the rest is decoded in vain.
+        """Stop where nearly all fails, for a right that is missing for one, before the rest is
+        decoded in vain.
 
         Raises:
             StoreError: nearly all tracks of this worker failed.
         """
         self._decoded += len(cuts)
-        self._reasons.update(str(cut.ledger.reason) for cut in cuts if cut.ledger.status is Status.FAILED)
+        self._reasons.update(
+            str(cut.ledger.reason) for cut in cuts if cut.ledger.status is Status.FAILED
+        )
         most = max(self._settings.max_error_ratio, _MASS_RATIO) * self._decoded
         if self._decoded >= _MASS and self._reasons.total() > most:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self._reasons.items()))
+            reasons = ", ".join(
+                f"{reason} {count}" for reason, count in sorted(self._reasons.items())
+            )
             raise StoreError(
-                f"segment: stopped, since of {self._decoded} tracks nearly all failed: {reasons}; once the cause is "
-                "gone run it again with --retry retryable, or with --max-error-ratio 1 to see the ledger of all"
+                f"segment: stopped, since of {self._decoded} tracks nearly all failed: {reasons};"
+                " once the cause is gone run it again with --retry retryable, or with"
+                " --max-error-ratio 1 to see the ledger of all"
             )
 
     def _finish(self, started: _Started) -> Receipt:
@@ -169,13 +200,21 @@ class CutPart(beam.DoFn):
         if not todo and before.holds(tracks):
             ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, summarize_ledger(tracks, ledger))
-        cuts = [_cut_or_failed(track, result.result()) for track, result in zip(todo, results, strict=True)]
+        cuts = [
+            _cut_or_failed(track, result.result())
+            for track, result in zip(todo, results, strict=True)
+        ]
         self._stop_if_all_fails(cuts)
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 
 def write_part(
-    job: Job, part: int, tracks: list[Catalog], ledger: list[Ledger], segments: pa.Table, features: pa.Table
+    job: Job,
+    part: int,
+    tracks: list[Catalog],
+    ledger: list[Ledger],
+    segments: pa.Table,
+    features: pa.Table,
 ) -> Receipt:
     """Write the segments, the features and the ledger of a part."""
     tables = {"segments": segments, "features": features, "ledger": to_arrow(Ledger, ledger)}
@@ -185,11 +224,14 @@ def write_part(
 def merge(
     tracks: list[Catalog], cuts: list[CutTrack], before: PartBefore, settings: Settings
 ) -> tuple[list[Ledger], pa.Table, pa.Table]:
-    """Put together a part's ledger, segments and features, in the order of tracks, from new cuts and from what was
-    there."""
+    """Put together a part's ledger, segments and features, in the order of tracks, from new cuts
+    and from what was there."""
     new = {cut.ledger.track_id: cut for cut in cuts}
     kept = [track.track_id for track in tracks if track.track_id not in new]
-    ledger = [new[t].ledger if t in new else before.ledger[t] for t in (track.track_id for track in tracks)]
+    ledger = [
+        new[t].ledger if t in new else before.ledger[t]
+        for t in (track.track_id for track in tracks)
+    ]
     segments = segments_table(cuts, settings.cut, settings.sound_version)
     features = features_table(cuts, settings.cut)
     if kept:
@@ -216,11 +258,12 @@ def run(
     remark: Callable[[str], None] = lambda _: None,
     corrections: str | None = None,
 ) -> Context:
-    """Run the stage on a catalog, on top of what is published, and return the context with its tables.
+    """Run the stage on a catalog, on top of what is published, and return the context with its
+    tables.
 
-    `check` raises what later stages would have against the catalog, before anything is decoded. `remark` gets what
-    is said of the catalog, such as what a folder has besides tracks, to say it again at the end. Where no `corrections`
-    are given, those in the output folder count.
+    `check` raises what later stages would have against the catalog, before anything is decoded.
+    `remark` gets what is said of the catalog, such as what a folder has besides tracks, to say it
+    again at the end. Where no `corrections` are given, those in the output folder count.
 
     Raises:
         CatalogError: the catalog cannot be used.
@@ -254,31 +297,45 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     is_older = not context.snapshot.of("features")
     if previous.refs and not previous.config_changed and not is_older:
         context = _with_lost_parts(context, settings)
-    # A part of an earlier version's tables is not made again as it was: what is left of these is copied to new ones.
+    # A part of an earlier version's tables is not made again as it was: what is left of these is
+    # copied to new ones.
     is_lost = is_older and not all(map(context.store.is_there, context.snapshot.of("segments")))
     dealt = previous.dealt()
     tracks = read(dealt)
     causes = previous.causes(tracks, dealt, settings.again)
-    console.print(f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common()))
+    console.print(
+        f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
+    )
     catalog = commit_catalog(context.store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
-        context = _cut(context, catalog, previous, settings, previous.earlier(causes, settings.again))
+        context = _cut(
+            context, catalog, previous, settings, previous.earlier(causes, settings.again)
+        )
     check_error_ratio(context.snapshot, settings.max_error_ratio)
     return context
 
 
 def _cut(
-    context: Context, catalog: Manifest, previous: Previous, settings: Settings, earlier: Earlier | None
+    context: Context,
+    catalog: Manifest,
+    previous: Previous,
+    settings: Settings,
+    earlier: Earlier | None,
 ) -> Context:
     """Run the pipeline and return the context with its tables."""
     history = {"previous": previous.refs, "again": dump(settings.again)} if previous.refs else {}
-    # The tables are part of the name, so that no generation of a version that wrote others goes on as one of these.
+    # The tables are part of the name, so that no generation of a version that wrote others goes on
+    # as one of these.
     config = settings.of_rows() | history | {"tables": list(TABLES)}
     job = replace(Job.of(context.store, "segment", TABLES, config, [catalog]), earlier=earlier)
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
     try:
         tries = None if in_process(context.beam_args) else Tries.of(job)  # here nobody tries again
-        made = run_job(job, lambda root: build(root, job, previous, settings, processes, tries), context.beam_args)
+        made = run_job(
+            job,
+            lambda root: build(root, job, previous, settings, processes, tries),
+            context.beam_args,
+        )
     except HandedOver as handed:
         job_in_flight = handed.job and replace(handed.job, max_error_ratio=settings.max_error_ratio)
         raise HandedOver(str(handed), job_in_flight) from None
@@ -286,7 +343,8 @@ def _cut(
 
 
 def _with_lost_parts(context: Context, settings: Settings) -> Context:
-    """Decode the parts again whose files are lost, or were set aside by `sssl verify`; all others stay as they are.
+    """Decode the parts again whose files are lost, or were set aside by `sssl verify`; all others
+    stay as they are.
 
     Of a table whose file for readers is lost alone, nothing is decoded.
     """
@@ -295,15 +353,21 @@ def _with_lost_parts(context: Context, settings: Settings) -> Context:
     if all(map(store.is_there, tables)):
         return context
     gone = {path for table in tables for path in store.lost(table)}
-    lost = sorted({part for table in tables for part, file in table.files.items() if file.path in gone})
+    lost = sorted(
+        {part for table in tables for part, file in table.files.items() if file.path in gone}
+    )
     receipts = _decoded(context, tables, lost, settings) if lost else []
     for table in tables:
         again = {receipt.part: receipt.files[table.table] for receipt in receipts}
-        context = context.add(store.commit(store.compact(replace(table, files=table.files | again))))
+        context = context.add(
+            store.commit(store.compact(replace(table, files=table.files | again)))
+        )
     return context
 
 
-def _decoded(context: Context, tables: tuple[Manifest, ...], parts: list[int], settings: Settings) -> list[Receipt]:
+def _decoded(
+    context: Context, tables: tuple[Manifest, ...], parts: list[int], settings: Settings
+) -> list[Receipt]:
     """Decode parts of the published catalog and return their receipts."""
     published = context.snapshot
     console.print(f"{counted(len(parts), 'part')} of the segments lost or set aside: decoded again")

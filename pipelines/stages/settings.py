@@ -1,4 +1,5 @@
-"""Settings of the segment stage; apart from it, so that whoever plans need not load Beam and torch."""
+"""Settings of the segment stage; apart from it, so that whoever plans need not load Beam and
+torch."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ from sssl.runtime.process_pool import Limits
 from sssl.store.manifest import Snapshot
 
 _DECODED = ("track_id", "segment_index", "start_s", "log_mel", "level_db", "band_level_db")
-"""Columns that only decoding fills. Rows of an earlier run are kept as they have them, in whatever table and type.
-Later ones are no reason to decode a folder again: `sound_db` is made of the log-mel where it is missing, and `sound` is
-asked for by `sound_version`."""
+"""Columns that only decoding fills. Rows of an earlier run are kept as they have them, in whatever
+table and type. Later ones are no reason to decode a folder again: `sound_db` is made of the log-mel
+where it is missing, and `sound` is asked for by `sound_version`."""
 _SOUND = "sound"
 
 
@@ -34,8 +35,8 @@ class Settings:
     again: AgainConfig = field(default_factory=AgainConfig)
     limits: Annotated[Limits, IN_FILE] = field(default_factory=Limits)
     sound_version: int | None = None
-    """Version of the column `sound` (docs/sound.md), 0 for none; default: what the output folder has, and the latest in
-    a new one. Another one than the folder has decodes everything again."""
+    """Version of the column `sound` (docs/sound.md), 0 for none; default: what the output folder
+    has, and the latest in a new one. Another one than the folder has decodes everything again."""
     processes: int | None = None
     """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
     max_error_ratio: float = 0.5
@@ -70,7 +71,8 @@ class Settings:
         return rows | sound
 
     def in_folder(self, published: Snapshot) -> Settings:
-        """Return the settings on top of what is published: the version of sound is the folder's unless one is given.
+        """Return the settings on top of what is published: the version of sound is the folder's
+        unless one is given.
 
         None afterwards stands for a folder from before there was the column.
         """
@@ -86,14 +88,15 @@ class Config:
     """Cut every track of a catalog into segments."""
 
     catalog: str
-    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any fsspec URL."""
+    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any
+    fsspec URL."""
     output: str
     """Output folder; a local path or any fsspec URL."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     corrections: str | None = None
-    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than `labels`.
-    Default: corrections.csv in the output folder, if there is one."""
+    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than
+    `labels`. Default: corrections.csv in the output folder, if there is one."""
     source: Source = field(default_factory=Source)
     settings: Settings = field(default_factory=Settings)
 

@@ -51,8 +51,8 @@ class Source:
     preset: PresetName = "guarded"
     """Settings that no file names: `guarded`, or `paper` for the method as published."""
     settings: str | None = None
-    """TOML file with settings of the method, and of how audio is cut and checked; a local path or any fsspec URL.
-    `--print-settings` prints one that has them all."""
+    """TOML file with settings of the method, and of how audio is cut and checked; a local path or
+    any fsspec URL. `--print-settings` prints one that has them all."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def parse_with_settings(
 ) -> ConfigT:
     """Parse the flags of a command on top of its settings file and preset.
 
-    An unknown flag, a file that cannot be used or a value that makes no sense ends the program with code 2;
-    `--print-settings` prints what would be used, and ends it with 0.
+    An unknown flag, a file that cannot be used or a value that makes no sense ends the program with
+    code 2; `--print-settings` prints what would be used, and ends it with 0.
     """
     leading = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     leading.add_argument("--preset", choices=PRESETS, default="guarded")
@@ -124,7 +124,9 @@ def read_settings(path: str, below: FileSettings) -> FileSettings:
     except tomllib.TOMLDecodeError as error:  # says where in the file, and nothing of its URL
         raise ConfigError(f"--settings {shown}: cannot be read: {error}") from None
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--settings {shown}: cannot be read: {why_unreadable(path, error)}") from None
+        raise ConfigError(
+            f"--settings {shown}: cannot be read: {why_unreadable(path, error)}"
+        ) from None
     try:
         return _overlaid(below, values)
     except ConfigError as error:
@@ -137,7 +139,8 @@ def as_toml(settings: Any) -> str:
 
 
 def former_flags(config_class: Any) -> Iterator[str]:
-    """Name what a config has in the settings file, and took as flags (`--name`) before there was one."""
+    """Name what a config has in the settings file, and took as flags (`--name`) before there was
+    one."""
     hints = get_type_hints(config_class, include_extras=True)
     kinds = get_type_hints(config_class)
     for of_field in fields(config_class):
@@ -164,7 +167,8 @@ def _settings(kind: Any, tables: tuple[str, ...] = ()) -> Iterator[_Setting]:
 
 
 def _take_former_flags(argv: Sequence[str], former: set[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take flags that are settings now out of the arguments, with a warning; the next version will refuse them.
+    """Take flags that are settings now out of the arguments, with a warning; the next version will
+    refuse them.
 
     Returns what is left, and what they set as a settings file would.
     """
@@ -184,7 +188,10 @@ def _take_former_flags(argv: Sequence[str], former: set[str]) -> tuple[list[str]
             value = next(args, "")
         _put(values, setting, value)
         where = ".".join(setting.tables)
-        warn(f"{flag} is a setting now: {setting.name} in [{where}] of a file for --settings, see --print-settings")
+        warn(
+            f"{flag} is a setting now: {setting.name} in [{where}] of a file for --settings, see"
+            " --print-settings"
+        )
     return left, values
 
 
@@ -195,7 +202,9 @@ def _put(values: dict[str, Any], setting: _Setting, value: str) -> None:
         table = table.setdefault(name, {})
     is_none = value.lower() == _NONE and type(None) in get_args(setting.type)
     try:
-        table[setting.name] = _NONE if is_none else msgspec.convert(value, setting.type, strict=False)
+        table[setting.name] = (
+            _NONE if is_none else msgspec.convert(value, setting.type, strict=False)
+        )
     except msgspec.ValidationError as error:
         raise ConfigError(f"{setting.flag} {value}: {error}") from None
 
@@ -212,7 +221,9 @@ def _overlaid(record: Any, values: Mapping[str, Any], tables: tuple[str, ...] = 
         path = ".".join((*tables, name))
         if name not in types:
             near = difflib.get_close_matches(name, types, 1)
-            raise ConfigError(f"{path}: no such setting" + (f"; is {near[0]} meant?" if near else ""))
+            raise ConfigError(
+                f"{path}: no such setting" + (f"; is {near[0]} meant?" if near else "")
+            )
         kind = types[name]
         if is_dataclass(kind):
             if not isinstance(value, Mapping):

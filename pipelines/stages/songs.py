@@ -47,8 +47,8 @@ class Config:
 
 
 class LabelledTrack(NamedTuple):
-    """A track to fit to: its split, its label's index, its fold, its statistics [2 C + K] and its mean
-    embedding [D]."""
+    """A track to fit to: its split, its label's index, its fold, its statistics [2 C + K] and its
+    mean embedding [D]."""
 
     track_id: str
     split: str
@@ -59,7 +59,8 @@ class LabelledTrack(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """The segments of a track that have a posterior: [N, C], sound [N, K], start [N] and embedding [N, D]."""
+    """The segments of a track that have a posterior: [N, C], sound [N, K], start [N] and embedding
+    [N, D]."""
 
     posterior: Floats
     sound: Floats
@@ -75,8 +76,8 @@ def build(
     segment_s: float,
     kept: SongModel | None = None,
 ) -> None:
-    """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply them to each part.
-    Where those of an earlier run stand they are `kept`."""
+    """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply
+    them to each part. Where those of an earlier run stand they are `kept`."""
     parts = root | ListParts(job)
     states = parts | SplitDone(job)
     if kept is not None:
@@ -96,8 +97,12 @@ def build(
 
 def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
     """Read a part's tracks that have a posterior, segments in order."""
-    scores = [job.read(ref, name, ["track_id", "probabilities"]) for name in SCORES if name in job.inputs]
-    segments = job.read(ref, "segments", ["start_s", "sound_db", "sound"] if settings.sound else ["start_s"])
+    scores = [
+        job.read(ref, name, ["track_id", "probabilities"]) for name in SCORES if name in job.inputs
+    ]
+    segments = job.read(
+        ref, "segments", ["start_s", "sound_db", "sound"] if settings.sound else ["start_s"]
+    )
     # Appended rather than looked at beside it: tables of different length are refused.
     rows = scores[0].select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
     posterior = mean_of_models([posteriors(table, len(job.classes)) for table in scores])
@@ -164,8 +169,13 @@ def run(context: Context, settings: SongConfig) -> Context:
     used = in_use(context.store, snapshot)
     segments = snapshot.get("segments")
     embeddings = snapshot.of("embeddings")
-    named = {manifest.table: manifest for manifest in (snapshot.get("catalog"), segments, *embeddings)}
-    named |= {name: snapshot.get("scores", row.round) for name, row in zip(SCORES, used.rounds, strict=False)}
+    named = {
+        manifest.table: manifest for manifest in (snapshot.get("catalog"), segments, *embeddings)
+    }
+    named |= {
+        name: snapshot.get("scores", row.round)
+        for name, row in zip(SCORES, used.rounds, strict=False)
+    }
     config = dump(settings) | {
         "scores_round": used.last.round,
         "fitted_to": ["train", "test"],
@@ -179,12 +189,17 @@ def run(context: Context, settings: SongConfig) -> Context:
         kept = context.store.named(earlier.ref).about(SongModel)
         job = replace(job, earlier=earlier)
     segment_s = segments.settings(MelConfig, "cut").segment_s
-    made = run_job(job, lambda root: build(root, job, settings, used.model_id, segment_s, kept), context.beam_args)
+    made = run_job(
+        job,
+        lambda root: build(root, job, settings, used.model_id, segment_s, kept),
+        context.beam_args,
+    )
     return context.add(*made)
 
 
 def _sound(ref: PartRef, job: Job, segments: pa.Table) -> Floats:
-    """Return the sound [N, K] of a part's segments; of folders from before it was measured, that of their bands."""
+    """Return the sound [N, K] of a part's segments; of folders from before it was measured, that of
+    their bands."""
     described = sound_features(segments)
     return job.sound(ref, segments) if described is None else described[1].astype(np.float64)
 
@@ -209,14 +224,20 @@ def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongM
     return fit_songs(train, held_out, classes, settings)
 
 
-def _of_split(rows: list[LabelledTrack], split: str, width: int, dimension: int | None) -> LabelledTracks:
+def _of_split(
+    rows: list[LabelledTrack], split: str, width: int, dimension: int | None
+) -> LabelledTracks:
     own = [row for row in rows if row.split == split]
     features = np.array([row.statistics for row in own]).reshape(len(own), width)
     labels, folds = ([getattr(row, name) for row in own] for name in ("label", "fold"))
     embeddings = None
     if dimension is not None:
-        embeddings = np.array([row.embedding for row in own], np.float64).reshape(len(own), dimension)
-    return LabelledTracks(features, np.array(labels, np.int64), np.array(folds, np.int64), embeddings)
+        embeddings = np.array([row.embedding for row in own], np.float64).reshape(
+            len(own), dimension
+        )
+    return LabelledTracks(
+        features, np.array(labels, np.int64), np.array(folds, np.int64), embeddings
+    )
 
 
 main = StageCommand("songs", Config, lambda context, config: run(context, config.settings)).main

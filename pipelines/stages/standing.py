@@ -1,11 +1,11 @@
 """What of an earlier publication stands, so that a night of additions costs what is new.
 
 The rule, in one place. What is learned (a model, a split, a verdict, the song classifier) stands
-while the settings and the labelled tracks that it was learned from do: which they are, their labels,
-groups, splits, folds and parts, and their rows in each table that was read. Tracks without a label
-may come, go and change: nothing is learned from them. The rows of a part stand while its files, its
-tracks and what was learned do (pipelines.beam.earlier tells which); so do the scores of a track in a part that changed
-otherwise.
+while the settings and the labelled tracks that it was learned from do: which they are, their
+labels, groups, splits, folds and parts, and their rows in each table that was read. Tracks without
+a label may come, go and change: nothing is learned from them. The rows of a part stand while its
+files, its tracks and what was learned do (pipelines.beam.earlier tells which); so do the scores of
+a track in a part that changed otherwise.
 
 Nothing is named anew: a generation that takes others' files over has the name that it would have if
 it made them. Files are told apart by their digests in manifests. Only parts that changed and hold a
@@ -36,9 +36,11 @@ _WHOLE = ("catalog", "models", "rounds")
 """Tables without a file a part."""
 
 
-def find_earlier(context: Context, planned: Manifest, inputs: Mapping[str, Manifest]) -> Earlier | None:
-    """Return the published generation of a planned table that was made with the same settings and models from earlier
-    generations of its inputs; None if there is none."""
+def find_earlier(
+    context: Context, planned: Manifest, inputs: Mapping[str, Manifest]
+) -> Earlier | None:
+    """Return the published generation of a planned table that was made with the same settings and
+    models from earlier generations of its inputs; None if there is none."""
     for manifest in context.published.of(planned.table):
         alike = manifest.stage == planned.stage and manifest.round == planned.round
         if KEPT_FROM in manifest.config and not context.keeps_learned:
@@ -49,8 +51,8 @@ def find_earlier(context: Context, planned: Manifest, inputs: Mapping[str, Manif
 
 
 def learned_stands(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> bool:
-    """Whether what an earlier generation learned stands: its labelled tracks and their rows are as they
-    were, or the run is to keep it whatever became of them."""
+    """Whether what an earlier generation learned stands: its labelled tracks and their rows are as
+    they were, or the run is to keep it whatever became of them."""
     return context.keeps_learned or not _changed(context.store, earlier, inputs)
 
 
@@ -66,11 +68,14 @@ def changed_since_learned(context: Context) -> int:
 
 
 def origin_of(store: Store, model: Manifest) -> Manifest:
-    """Return the generation of a model that was trained: itself, unless it was kept for other tracks."""
+    """Return the generation of a model that was trained: itself, unless it was kept for other
+    tracks."""
     origin = store.manifest_if_whole(model.config.get(KEPT_FROM, model.ref))
     parents = () if origin is None else origin.parents
     is_there = bool(parents) and all(store.manifest_if_whole(ref) for ref in parents)
-    return origin if origin is not None and is_there else model  # a takedown deletes what is not published
+    return (
+        origin if origin is not None and is_there else model
+    )  # a takedown deletes what is not published
 
 
 def origin_stands(context: Context, origin: Manifest, inputs: Mapping[str, Manifest]) -> bool:
@@ -102,7 +107,11 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
     by_kind = {(parent.table, parent.round): parent for parent in parents}
     if by_kind.keys() != {(given.table, given.round) for given in inputs.values()}:
         return None
-    if any(by_kind["models", m.round].digest != m.digest for m in inputs.values() if m.table == "models"):
+    if any(
+        by_kind["models", m.round].digest != m.digest
+        for m in inputs.values()
+        if m.table == "models"
+    ):
         return None
     known = {name: by_kind[m.table, m.round].ref for name, m in inputs.items()}
     return Earlier(manifest.ref, known, {manifest.table: manifest.ref})
@@ -122,24 +131,33 @@ def _changed_tracks(store: Store, before: str, now: str) -> frozenset[str]:
     """Return the tracks that are labelled in one catalog and not in the other, or otherwise."""
     if before == now:
         return frozenset()
-    old, new = (set(zip(*_labelled(store, ref).to_pydict().values(), strict=True)) for ref in (before, now))
+    old, new = (
+        set(zip(*_labelled(store, ref).to_pydict().values(), strict=True)) for ref in (before, now)
+    )
     return frozenset(track_id for track_id, *_ in old ^ new)
 
 
 @lru_cache(maxsize=64)
 def _changed_rows(store: Store, catalog: str, before: str, now: str) -> frozenset[str]:
-    """Return the labelled tracks of a catalog that have other rows in one generation of a table than
-    in another."""
+    """Return the labelled tracks of a catalog that have other rows in one generation of a table
+    than in another."""
     old, new = (read_manifest(store, ref).files for ref in (before, now))
     of_part: defaultdict[int, list[str]] = defaultdict(list)
     labelled = _labelled(store, catalog)
-    for part, track_id in zip(labelled["part"].to_pylist(), labelled["track_id"].to_pylist(), strict=True):
+    for part, track_id in zip(
+        labelled["part"].to_pylist(), labelled["track_id"].to_pylist(), strict=True
+    ):
         of_part[part].append(track_id)
-    return frozenset().union(*(_changed_in_part(store, old.get(p), new[p], ids) for p, ids in of_part.items()))
+    return frozenset().union(
+        *(_changed_in_part(store, old.get(p), new[p], ids) for p, ids in of_part.items())
+    )
 
 
-def _changed_in_part(store: Store, before: PartFile | None, now: PartFile, ids: list[str]) -> list[str]:
-    """Return which of some tracks have other rows in two files of a part; all if the older is lost."""
+def _changed_in_part(
+    store: Store, before: PartFile | None, now: PartFile, ids: list[str]
+) -> list[str]:
+    """Return which of some tracks have other rows in two files of a part; all if the older is
+    lost."""
     if before is None:
         return ids
     if before.sha256 == now.sha256:
@@ -148,7 +166,9 @@ def _changed_in_part(store: Store, before: PartFile | None, now: PartFile, ids: 
         old, new = (store.read_part(file) for file in (before, now))
     except StoreError:
         return ids
-    return [track_id for track_id in ids if not rows_of(old, track_id).equals(rows_of(new, track_id))]
+    return [
+        track_id for track_id in ids if not rows_of(old, track_id).equals(rows_of(new, track_id))
+    ]
 
 
 def rows_of(table: pa.Table, track_id: str) -> pa.Table:

@@ -1,4 +1,5 @@
-"""Train the model of a round on the round's labels, logged in MLflow. Plain PyTorch; the only stage without Beam.
+"""Train the model of a round on the round's labels, logged in MLflow. Plain PyTorch; the only stage
+without Beam.
 
 sssl train --output OUTPUT --round R [flags]
 torchrun --nproc-per-node GPUS -m pipelines.cli train --output OUTPUT --round R [flags]
@@ -60,12 +61,14 @@ class Config:
     source: Source = field(default_factory=Source)
     settings: Annotated[TrainConfig, IN_FILE] = field(default_factory=TrainConfig)
     processes: int | None = None
-    """Members that train at the same time on a CPU; default: one a core. On a GPU they train side by side."""
+    """Members that train at the same time on a CPU; default: one a core. On a GPU they train side
+    by side."""
     accelerator: Literal["gpu", "cpu"] | None = None
-    """`gpu`: refuse to train where there is no GPU, rather than pay for one and train on a CPU. Default: what is there,
-    but no CPU beside a GPU that torch does not find; `cpu` trains there."""
+    """`gpu`: refuse to train where there is no GPU, rather than pay for one and train on a CPU.
+    Default: what is there, but no CPU beside a GPU that torch does not find; `cpu` trains there."""
     mlflow_uri: str | None = None
-    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output folder."""
+    """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output
+    folder."""
 
 
 def run(
@@ -76,7 +79,8 @@ def run(
     mlflow_uri: str | None = None,
     ranks: Ranks = ALONE,
 ) -> Context:
-    """Run the stage and return the context with the round's model, or as it is if the labels say nothing new.
+    """Run the stage and return the context with the round's model, or as it is if the labels say
+    nothing new.
 
     Raises:
         TrainError: there is nothing, or not enough of a class, to train on.
@@ -87,25 +91,39 @@ def run(
     if context.keeps_learned and store.is_there(context.published.get("models", round)):
         return _keep(context, round)  # a lost one is put together from its checkpoints
     init = None if round or settings.init is None else read_weights(settings.init)
-    # Named by its content: a path says neither what is in the file nor, with a signature in it, is it for every eye.
+    # Named by its content: a path says neither what is in the file nor, with a signature in it, is
+    # it for every eye.
     settings = replace(settings, init=None if init is None else model_id(init))
     inputs = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
     inputs["labels"] = snapshot.get("labels", round)
     if round:
-        inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
+        inputs["models"] = snapshot.get(
+            "models", last_accepted(store, snapshot, before=round).round
+        )
     asked, tracks = settings, snapshot.about("segments", LedgerSummary).labelled_train_tracks
     settings = asked.settled(tracks)
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
     earlier = find_earlier(context, planned, inputs)
-    if earlier is not None and store.committed(planned) is None and learned_stands(context, earlier, inputs):
-        console.print(f"train {round}: what the published model learned from is as it was, so it stays", soft_wrap=True)
-        return context.add(store.commit_once(planned, lambda _: _taken_over(store.named(earlier.ref))))
+    if (
+        earlier is not None
+        and store.committed(planned) is None
+        and learned_stands(context, earlier, inputs)
+    ):
+        console.print(
+            f"train {round}: what the published model learned from is as it was, so it stays",
+            soft_wrap=True,
+        )
+        return context.add(
+            store.commit_once(planned, lambda _: _taken_over(store.named(earlier.ref)))
+        )
 
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
         if (asked.bag, asked.mixup_alpha) != (settings.bag, settings.mixup_alpha):
             instead = 'on single segments, without mixup (plain_from = "none": on bags, with mixup)'
-            console.print(f"{counted(tracks, 'labelled train track')}: trained {instead}", soft_wrap=True)
+            console.print(
+                f"{counted(tracks, 'labelled train track')}: trained {instead}", soft_wrap=True
+            )
         check_size(settings.model, inputs["features"].settings(MelConfig, "cut"))
         start = inputs["models"].files[0] if round else None
         if init is not None:
@@ -122,22 +140,33 @@ def run(
             start=start,
             device=device(),
         )
-        with nullcontext(context.tracker) if context.tracker else _tracked(store, planned, mlflow_uri) as told:
+        with (
+            nullcontext(context.tracker)
+            if context.tracker
+            else _tracked(store, planned, mlflow_uri) as told
+        ):
             return _train(training, processes, told, ranks, inputs.values())
 
     return context.add(store.commit_once(planned, make))
 
 
 def _keep(context: Context, round: int) -> Context:
-    """Take the published model of a round over, whatever became of the labelled tracks that it learned from."""
-    store, snapshot, published = context.store, context.snapshot, context.published.get("models", round)
+    """Take the published model of a round over, whatever became of the labelled tracks that it
+    learned from."""
+    store, snapshot, published = (
+        context.store,
+        context.snapshot,
+        context.published.get("models", round),
+    )
     inputs = {
         "catalog": snapshot.get("catalog"),
         "features": snapshot.features,
         "labels": snapshot.get("labels", round),
     }
     if round:
-        inputs["models"] = snapshot.get("models", last_accepted(store, snapshot, before=round).round)
+        inputs["models"] = snapshot.get(
+            "models", last_accepted(store, snapshot, before=round).round
+        )
     origin = origin_of(store, published)
     # Named otherwise than the model that training would make, unless that is the same.
     kept = {} if origin_stands(context, origin, inputs) else {KEPT_FROM: origin.ref}
@@ -147,7 +176,9 @@ def _keep(context: Context, round: int) -> Context:
 
 def _taken_over(model: Manifest) -> Made:
     """Return the file of a model that was trained before."""
-    return Made(dict(model.files), records.dump(ModelsSummary(model_id=model.about(ModelsSummary).model_id)))
+    return Made(
+        dict(model.files), records.dump(ModelsSummary(model_id=model.about(ModelsSummary).model_id))
+    )
 
 
 @contextmanager
@@ -168,7 +199,8 @@ def _train(
 ) -> Made:
     """Train, telling screen and tracker how it goes, and write the model.
 
-    The processes of members note their own CPU time, maybe before a restart; to it comes that of this one.
+    The processes of members note their own CPU time, maybe before a restart; to it comes that of
+    this one.
     """
     own_s, store = time.process_time(), training.store
     if training.device != "cpu":
@@ -180,14 +212,19 @@ def _train(
             def on_epoch(epoch: Epoch) -> None:
                 update(next(finished), f"loss {epoch.loss:.3f}")
                 losses = {"train_loss": epoch.loss, "left_out_loss": epoch.left_out_loss}
-                log.log({f"member{epoch.member}_{name}": loss for name, loss in losses.items()}, step=epoch.epoch)
+                log.log(
+                    {f"member{epoch.member}_{name}": loss for name, loss in losses.items()},
+                    step=epoch.epoch,
+                )
 
             model = train(training, _processes(processes, training, ranks), on_epoch, ranks)
         data = dump(model)
         log.tag("sssl.model_id", model_id(data))
         for manifest in inputs:
             log.read(manifest, store.url(store.manifest_path(manifest.ref)))
-    file = store.write_file(f"{training.folder}/model.safetensors", data, rows=training.spec.members)
+    file = store.write_file(
+        f"{training.folder}/model.safetensors", data, rows=training.spec.members
+    )
     cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
     return Made({0: file}, records.dump(ModelsSummary(cpu_s, model_id(data))), knows_cpu_s=True)
 
@@ -198,7 +235,9 @@ def check_labels(tracks: pa.Table, deal: CatalogConfig, settings: TrainConfig) -
     Raises:
         TrainError: it has not; the message says which class.
     """
-    learned = tracks.filter(pc.equal(tracks["split"], "train")).select(["label", "fold"]).drop_null()
+    learned = (
+        tracks.filter(pc.equal(tracks["split"], "train")).select(["label", "fold"]).drop_null()
+    )
     counts = learned.group_by(["label", "fold"]).aggregate([([], "count_all")])
     by_fold = {name: [0] * deal.folds for name in deal.classes}
     for found in counts.to_pylist():
@@ -214,12 +253,15 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
     """
     trainable, catalog = snapshot.about("segments", LedgerSummary).trainable, snapshot.catalog
     by_fold = {
-        name: [trainable.get(name, {}).get(fold, 0) for fold in range(catalog.folds)] for name in catalog.classes
+        name: [trainable.get(name, {}).get(fold, 0) for fold in range(catalog.folds)]
+        for name in catalog.classes
     }
     check_trainable(by_fold, settings.cross_fit)
 
 
-@lru_cache(maxsize=1)  # `sssl run` names them before it trains; what it named is what it starts from
+@lru_cache(
+    maxsize=1
+)  # `sssl run` names them before it trains; what it named is what it starts from
 def read_weights(url: str) -> bytes:
     """Read a model file of ours from a path or any fsspec URL.
 
@@ -249,7 +291,8 @@ def model_spec(catalog: Manifest, features: Manifest, settings: TrainConfig) -> 
 
 
 def follow(processes: int | None, ranks: Ranks) -> None:
-    """Train members for the first of the processes, which runs the stage, until it says that nothing is left."""
+    """Train members for the first of the processes, which runs the stage, until it says that
+    nothing is left."""
     while (training := ranks.told()) is not None:
         train_share(training, _processes(processes, training, ranks), ranks, report=lambda: None)
         ranks.wait()
@@ -263,9 +306,13 @@ def _processes(asked: int | None, training: Training, ranks: Ranks) -> int:
 
 def main(argv: Sequence[str]) -> int:
     def train_round(context: Context, config: Config) -> Context:
-        return run(context, config.round, config.settings, config.processes, config.mlflow_uri, ranks)
+        return run(
+            context, config.round, config.settings, config.processes, config.mlflow_uri, ranks
+        )
 
-    command = StageCommand("train", Config, train_round, of_settings=lambda given: {"settings": given.method.train})
+    command = StageCommand(
+        "train", Config, train_round, of_settings=lambda given: {"settings": given.method.train}
+    )
     config, beam_args = command.parse(argv)
     try:
         if config.accelerator == "gpu":

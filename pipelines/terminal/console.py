@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 
 _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
@@ -16,9 +23,15 @@ _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("
 class _Terminal(Console):
     """A console on which names and messages of others cannot move the cursor or change colours."""
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.is_control else Segment(segment.text.translate(_CONTROLS), segment.style)
+            yield (
+                segment
+                if segment.is_control
+                else Segment(segment.text.translate(_CONTROLS), segment.style)
+            )
 
 
 console = _Terminal(stderr=True, highlight=False)
@@ -86,7 +99,13 @@ class _Lines:
     def _print(self) -> None:
         self._shown = self._state
         (done, remark), elapsed_s = self._state, time.monotonic() - self._started
-        eta = f", eta {elapsed_s * (self._total - done) / done:.0f} s" if 0 < done < self._total else ""
+        eta = (
+            f", eta {elapsed_s * (self._total - done) / done:.0f} s"
+            if 0 < done < self._total
+            else ""
+        )
         console.print(
-            f"{self._name}: {done}/{self._total} in {elapsed_s:.0f} s{eta}{remark and f' · {remark}'}", soft_wrap=True
+            f"{self._name}: {done}/{self._total} in {elapsed_s:.0f}"
+            f" s{eta}{remark and f' · {remark}'}",
+            soft_wrap=True,
         )

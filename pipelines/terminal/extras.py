@@ -20,7 +20,8 @@ _ONLY_REPORT = ("report", "explain", "suggest", "takedown")
 
 
 def how_to_install(command: str, error: ImportError) -> str | None:
-    """Say what a command lacks and how to install it, None if what is missing is a module of our own.
+    """Say what a command lacks and how to install it, None if what is missing is a module of our
+    own.
 
     An error that was raised from another one, as fsspec's for a file system, goes by that one.
     """

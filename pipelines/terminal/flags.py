@@ -1,4 +1,5 @@
-"""Flags of a command: parsed into its config, refused with code 2. Light to import, for commands that only look."""
+"""Flags of a command: parsed into its config, refused with code 2. Light to import, for commands
+that only look."""
 
 from __future__ import annotations
 
@@ -25,12 +26,17 @@ def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
-    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program with code 2.
+    """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program
+    with code 2.
 
     `defaults` take the place of those that the config declares.
     """
     try:
-        default = config_class(**(_required(config_class) | defaults)) if defaults else tyro.MISSING_NONPROP
+        default = (
+            config_class(**(_required(config_class) | defaults))
+            if defaults
+            else tyro.MISSING_NONPROP
+        )
         return tyro.cli(
             config_class,
             args=list(argv),
@@ -44,12 +50,14 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
 
 
 def is_retired(command: str, flag: str) -> bool:
-    """Whether a command takes a flag (`--name`, in either spelling) for one more version, with a warning."""
+    """Whether a command takes a flag (`--name`, in either spelling) for one more version, with a
+    warning."""
     return command in _JUDGING and flag.replace("_", "-") in _RETIRED
 
 
 def without_retired(command: str, argv: Sequence[str]) -> list[str]:
-    """Take out flags that decide nothing any more, with a warning; the next version will refuse them.
+    """Take out flags that decide nothing any more, with a warning; the next version will refuse
+    them.
 
     `--max-drop None` was how to accept every round.
     """
@@ -64,20 +72,31 @@ def without_retired(command: str, argv: Sequence[str]) -> list[str]:
         value = value if given else next(args, "")
         accepts_all = flag.endswith("drop") and value == "None"
         kept += ["--accept-all"] * accepts_all
-        instead = "is now --accept-all" if accepts_all else "decides nothing any more: see decisive_z"
+        instead = (
+            "is now --accept-all" if accepts_all else "decides nothing any more: see decisive_z"
+        )
         warn(f"{flag} {value} {instead}")
     return kept
 
 
 def _required(config_class: Any) -> dict[str, Any]:
     """Mark the fields without a default as missing."""
-    without = [f.name for f in fields(config_class) if f.default is MISSING and f.default_factory is MISSING]
+    without = [
+        f.name
+        for f in fields(config_class)
+        if f.default is MISSING and f.default_factory is MISSING
+    ]
     return dict.fromkeys(without, tyro.MISSING)
 
 
 def require_local(name: str, path: str | None) -> None:
     """Refuse a URL where a file is written by a program that knows local paths only."""
-    require(path is None or "://" not in path, name, path, "a path on this machine, to be copied from there")
+    require(
+        path is None or "://" not in path,
+        name,
+        path,
+        "a path on this machine, to be copied from there",
+    )
 
 
 def warn(message: str) -> None:

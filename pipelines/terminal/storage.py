@@ -19,7 +19,8 @@ _ADVICE = {
     errno.ESTALE: _DISK,
 }
 READER_GONE = 141
-"""Exit code where whoever read the output has stopped reading, as of a program that SIGPIPE ended."""
+"""Exit code where whoever read the output has stopped reading, as of a program that SIGPIPE
+ended."""
 
 
 def sentence(error: OSError) -> str:

@@ -1,4 +1,5 @@
-"""One track to segments: decode, resample, cut, log-mel, and a ledger row that says what became of it."""
+"""One track to segments: decode, resample, cut, log-mel, and a ledger row that says what became of
+it."""
 
 from __future__ import annotations
 
@@ -27,11 +28,14 @@ from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, so
 from sssl.errors import AudioError
 from sssl.urls import file_system, local_path
 
-_BATCH = 8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+_BATCH = (
+    8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
+)
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 
-# What the system says of paths that lead to no file; and what servers answer where there is none, or none for now.
+# What the system says of paths that lead to no file; and what servers answer where there is none,
+# or none for now.
 _LEADS_NOWHERE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 _GONE = (404, 410)
 _ASK_AGAIN = (408, 425, 429)
@@ -44,8 +48,9 @@ class UnsupportedUri(Exception):
 
 
 class _Cut(NamedTuple):
-    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band [N, mels] and by group
-    of bands [N, K] in dB, and the numbers of SOUND_NAMES if they were asked for."""
+    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band
+    [N, mels] and by group of bands [N, K] in dB, and the numbers of SOUND_NAMES if they were asked
+    for."""
 
     segment_index: NDArray[np.int32]
     log_mel: NDArray[np.float16]
@@ -63,9 +68,11 @@ class CutTrack:
     segments: _Cut | None = None
 
 
-def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig, sound: int | None = None) -> CutTrack:
-    """Decode and cut one track, and describe its sound if a version of that is given. Whatever is wrong with the file
-    becomes a status and a reason, never an exception."""
+def cut_track(
+    track: Catalog, mel: MelConfig, gate: GateConfig, sound: int | None = None
+) -> CutTrack:
+    """Decode and cut one track, and describe its sound if a version of that is given. Whatever is
+    wrong with the file becomes a status and a reason, never an exception."""
     info: AudioInfo | None = None
     try:
         with opened_audio(track.uri) as source:
@@ -76,7 +83,9 @@ def cut_track(track: Catalog, mel: MelConfig, gate: GateConfig, sound: int | Non
         # What decoders and torch raise has no end; one track must not stop the others.
         return CutTrack(ledger_row(track, Status.FAILED, *why_unusable(error), info))
     found, loudest_db = len(cut.segment_index), float(cut.level_db.max(initial=-np.inf))
-    verdict = judge(Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate)
+    verdict = judge(
+        Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate
+    )
     if not verdict.usable:
         return CutTrack(ledger_row(track, Status.FAILED, verdict.reason, verdict.detail, info))
     status = Status.PARTIAL if verdict.reason else Status.OK
@@ -131,7 +140,8 @@ def ledger_row(
 
 
 def segments_table(tracks: list[CutTrack], config: MelConfig, sound: int | None = None) -> pa.Table:
-    """Put the segments of a part's tracks into one table, in the order of tracks; `sound` as for `cut_track`."""
+    """Put the segments of a part's tracks into one table, in the order of tracks; `sound` as for
+    `cut_track`."""
     schema = arrow_schema(Segment)
     schema = schema.with_metadata({**schema.metadata, **sound_metadata(sound)})
     usable = _usable(tracks)
@@ -148,27 +158,36 @@ def segments_table(tracks: list[CutTrack], config: MelConfig, sound: int | None 
             "level_db": levels,
             "band_level_db": _lists(band_levels.astype(np.float32)),
             "sound_db": _lists(bands_db),
-            "sound": _lists(np.concatenate(described)) if described else pa.nulls(len(index), _LISTS),
+            "sound": _lists(np.concatenate(described))
+            if described
+            else pa.nulls(len(index), _LISTS),
         },
         schema=schema,
     )
 
 
 def features_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
-    """Put the log-mels of a part's tracks into one table, row by row aligned with their segments."""
+    """Put the log-mels of a part's tracks into one table, row by row aligned with their
+    segments."""
     usable = _usable(tracks)
     index = [cut.segment_index for _, cut in usable]
     return features_of(
         _track_ids(usable),
         np.concatenate([np.empty(0, np.int32), *index]),
-        np.concatenate([np.empty((0, *config.shape), np.float16), *(cut.log_mel for _, cut in usable)]),
+        np.concatenate(
+            [np.empty((0, *config.shape), np.float16), *(cut.log_mel for _, cut in usable)]
+        ),
         config,
     )
 
 
 def _usable(tracks: list[CutTrack]) -> list[tuple[str, _Cut]]:
     """Return the tracks that have segments, and a ledger row that says so."""
-    return [(track.ledger.track_id, track.segments) for track in tracks if track.segments and track.ledger.segments]
+    return [
+        (track.ledger.track_id, track.segments)
+        for track in tracks
+        if track.segments and track.ledger.segments
+    ]
 
 
 def _track_ids(usable: list[tuple[str, _Cut]]) -> NDArray[np.str_]:
@@ -183,7 +202,8 @@ def _lists(values: NDArray[np.float32]) -> pa.ListArray:
 
 @contextmanager
 def opened_audio(uri: str) -> Iterator[str | BinaryIO]:
-    """Give a local path as it is (decoders read it fastest themselves), anything else as a seekable stream."""
+    """Give a local path as it is (decoders read it fastest themselves), anything else as a seekable
+    stream."""
     path = local_path(uri)
     if path is None:
         with _remote(uri) as file:
@@ -219,7 +239,9 @@ def _remote(uri: str) -> Iterator[BinaryIO]:
         fs, path = file_system(uri)
     except (ImportError, ValueError) as error:
         scheme = uri.partition("://")[0]
-        raise UnsupportedUri(f"{scheme}:// needs a file system of fsspec that is not installed") from error
+        raise UnsupportedUri(
+            f"{scheme}:// needs a file system of fsspec that is not installed"
+        ) from error
     with _only_os_errors():
         stream = fs.open(path, "rb")
     with ExitStack() as resources:
@@ -234,10 +256,12 @@ def _remote(uri: str) -> Iterator[BinaryIO]:
 
 
 class _Remote:
-    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error, and no damage.
+    """A file elsewhere, whose failures are OSErrors whatever its client raises: no decoder's error,
+    and no damage.
 
-    Decoders seek. A server may not serve ranges of a file, or not say how long it is, which fsspec's HTTP tells by a
-    ValueError at the first read or seek that needs it. Then the whole file is copied, from front to back.
+    Decoders seek. A server may not serve ranges of a file, or not say how long it is, which
+    fsspec's HTTP tells by a ValueError at the first read or seek that needs it. Then the whole file
+    is copied, from front to back.
     """
 
     def __init__(self, stream: BinaryIO, copy: Callable[[], BinaryIO]) -> None:
@@ -276,7 +300,8 @@ def _only_os_errors() -> Iterator[None]:
 
 
 def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
-    """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not there."""
+    """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not
+    there."""
     cause = error.__cause__
     status = getattr(cause, "status", None)
     if isinstance(status, int) and 400 <= status < 500 and status not in (*_GONE, *_ASK_AGAIN):
@@ -291,7 +316,8 @@ def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
 
 
 def _why_not_read(error: OSError) -> tuple[str, str]:
-    """Return reason and detail. Google's storage says 401 to who is nobody, and gcsfs has no class for a 403."""
+    """Return reason and detail. Google's storage says 401 to who is nobody, and gcsfs has no class
+    for a 403."""
     if isinstance(error, PermissionError) or str(error).startswith("Forbidden"):
         return "denied", "not allowed to read the URI"
     cause = error.__cause__ or error
@@ -304,14 +330,17 @@ def _why_not_read(error: OSError) -> tuple[str, str]:
 
 
 def _is_unreachable(cause: BaseException | None) -> bool:
-    """Whether no connection came about; aiohttp's own classes for it are not loaded where nothing is remote."""
+    """Whether no connection came about; aiohttp's own classes for it are not loaded where nothing
+    is remote."""
     refused = isinstance(cause, (ConnectionRefusedError, socket.gaierror))
     return refused or "Connector" in type(cause).__name__
 
 
 def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, int]:
-    """Cut a stream into finite segments and count those that are not; the tail shorter than a segment is dropped."""
-    # In one block that grows: small arrays kept between large temporary ones would fragment the heap.
+    """Cut a stream into finite segments and count those that are not; the tail shorter than a
+    segment is dropped."""
+    # In one block that grows: small arrays kept between large temporary ones would fragment the
+    # heap.
     mels = io.BytesIO()
     indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
     band_levels = [np.empty((0, config.mels), np.float16)]
@@ -344,11 +373,13 @@ def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, in
     return cut, seen - len(index)
 
 
-def _batches(blocks: Iterator[NDArray[np.float32]], config: MelConfig) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _batches(
+    blocks: Iterator[NDArray[np.float32]], config: MelConfig
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks.
 
-    The segments are views into one buffer: they hold until the next ones are asked for. Arrays of many sizes,
-    allocated between what is kept, would fragment the heap by 100 MB an hour of audio.
+    The segments are views into one buffer: they hold until the next ones are asked for. Arrays of
+    many sizes, allocated between what is kept, would fragment the heap by 100 MB an hour of audio.
     """
     length, hop = config.segment_samples, config.hop_samples
     buffer = np.empty((_BATCH - 1) * hop + max(length, hop), np.float32)

@@ -1,8 +1,9 @@
 """From an audio file to mono float32 samples, a block at a time.
 
-PyAV decodes; libsndfile gets what FFmpeg refuses (it reads some Vorbis files that FFmpeg does not). A catalog has
-files that are cut, damaged or no audio at all, so beside the samples there is an `AudioInfo`: what the container
-declares and what came out of it. Whoever calls compares the two; nothing here decides whether a track is good enough.
+PyAV decodes; libsndfile gets what FFmpeg refuses (it reads some Vorbis files that FFmpeg does not).
+A catalog has files that are cut, damaged or no audio at all, so beside the samples there is an
+`AudioInfo`: what the container declares and what came out of it. Whoever calls compares the two;
+nothing here decides whether a track is good enough.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from sssl.errors import AudioError
 Samples = NDArray[np.float32]  # [n], mono
 _Block = tuple[Samples, int]  # samples and their rate in Hz
 
-# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So many at once, but
-# not more than the cache holds between FIFO, downmix and resampler.
+# FFmpeg copies a frame (about 1,000 samples) cheaply; what costs is a call from Python for each. So
+# many at once, but not more than the cache holds between FIFO, downmix and resampler.
 _BLOCK_SAMPLES: Final = 32768
 _HEAD_BYTES: Final = 65536
 
-# Only containers of music: FFmpeg's others take text for subtitles and playlists, and follow the paths in those.
-_CONTAINERS: Final = "aac,ac3,aiff,ape,asf,au,caf,dsf,eac3,flac,matroska,webm,mov,mp4,m4a,mp3,ogg,tta,w64,wav,wv"
+# Only containers of music: FFmpeg's others take text for subtitles and playlists, and follow the
+# paths in those.
+_CONTAINERS: Final = (
+    "aac,ac3,aiff,ape,asf,au,caf,dsf,eac3,flac,matroska,webm,mov,mp4,m4a,mp3,ogg,tta,w64,wav,wv"
+)
 
-# Containers of music and video that are not read: they say nothing of their length, or hardly anybody has them. These
-# names are for a reason that says so.
+# Containers of music and video that are not read: they say nothing of their length, or hardly
+# anybody has them. These names are for a reason that says so.
 _UNREAD: Final = (
     "3dostr,aa,aax,act,adx,aea,alp,amr,amrnb,amrwb,apm,aptx,aptx_hd,argo_asf,avi,avr,bfstm,boa,brstm,c93,dss,dts,dtshd,"
     "flv,g722,gsm,gxf,hca,iff,ilbc,ircam,live_flv,loas,lxf,mlp,mmf,mpc,mpc8,mpeg,mpegts,mpegtsraw,msf,mtaf,musx,mxf,"
@@ -50,7 +54,8 @@ _UNREAD: Final = (
 
 # A file that starts like this was audio once, even if no decoder can open the rest of it.
 _AUDIO_HEAD: Final = re.compile(
-    rb"ID3|OggS|fLaC|wvpk|TTA1|caff|\.snd|DSD |\x1a\x45\xdf\xa3|(?:RIF[FX]|RF64|BW64)....WAVE|riff\x2e\x91\xcf\x11"
+    rb"ID3|OggS|fLaC|wvpk|TTA1|caff|\.snd|DSD |\x1a\x45\xdf\xa3"
+    rb"|(?:RIF[FX]|RF64|BW64)....WAVE|riff\x2e\x91\xcf\x11"
     rb"|FORM....AIF[FC]|....ftyp|\x30\x26\xb2\x75\x8e\x66\xcf\x11",
     re.DOTALL,
 )
@@ -70,7 +75,9 @@ _PICTURE: Final = av.stream.Disposition.attached_pic
 # Encoders' delay and padding, which a header counts and a decoder may leave out.
 _DELAY_S: Final = 0.1
 
-_FULL_SCALE: Final = 1.0 - 2.0**-13  # the loudest value of 16 bits, or 24 reduced to them, is a little below 1.0
+_FULL_SCALE: Final = (
+    1.0 - 2.0**-13
+)  # the loudest value of 16 bits, or 24 reduced to them, is a little below 1.0
 
 # FFmpeg's sample format, planar or packed: dtype, full scale, zero.
 _SAMPLE_FORMATS: Final[dict[str, tuple[DTypeLike, float, float]]] = {
@@ -86,14 +93,18 @@ _SAMPLE_FORMATS: Final[dict[str, tuple[DTypeLike, float, float]]] = {
 class Decoder:
     """Decodes one file to mono at `rate_hz`.
 
-    `source` is a path, or a binary file that can seek and that the caller closes. At most `max_s` seconds are decoded.
+    `source` is a path, or a binary file that can seek and that the caller closes. At most `max_s`
+    seconds are decoded.
 
-    The first block is decoded here: raises AudioError if there is none. What reading raises (OSError) passes through.
+    The first block is decoded here: raises AudioError if there is none. What reading raises
+        (OSError) passes through.
     """
 
     info: AudioInfo
 
-    def __init__(self, source: str | os.PathLike[str] | BinaryIO, rate_hz: int, max_s: float | None = None) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str] | BinaryIO, rate_hz: int, max_s: float | None = None
+    ) -> None:
         self._rate_hz = rate_hz
         self._max_s = max_s
         self._samples, self._clipped, self._sum = 0, 0, 0.0
@@ -104,15 +115,18 @@ class Decoder:
             self._resources = resources.pop_all()
 
     def blocks(self) -> Iterator[Samples]:
-        """Yield float32 blocks [n] of at most a few seconds, once; the mean of all channels, LFE included.
+        """Yield float32 blocks [n] of at most a few seconds, once; the mean of all channels, LFE
+        included.
 
-        A track of n samples at f Hz gives round(n * rate_hz / f). NaN and infinite samples come through; resampling
-        spreads each over some 0.1 s to either side (soxr filters in blocks). Damaged packets leave no gap: what
-        follows them moves forward.
+        A track of n samples at f Hz gives round(n * rate_hz / f). NaN and infinite samples come
+        through; resampling spreads each over some 0.1 s to either side (soxr filters in blocks).
+        Damaged packets leave no gap: what follows them moves forward.
         """
         with self._resources:
             for source_hz, group in itertools.groupby(self._counted(), key=itemgetter(1)):
-                yield from filter(len, _resample(map(itemgetter(0), group), source_hz, self._rate_hz))
+                yield from filter(
+                    len, _resample(map(itemgetter(0), group), source_hz, self._rate_hz)
+                )
 
     def _counted(self) -> Iterator[_Block]:
         for mono, rate_hz in self._source_blocks:
@@ -127,10 +141,15 @@ class Decoder:
                 return
 
     def _measure(self, mono: Samples) -> None:
-        """Bring the shares that `AudioInfo` tells up to date; a sample that is not finite spoils only the mean."""
+        """Bring the shares that `AudioInfo` tells up to date; a sample that is not finite spoils
+        only the mean."""
         self._samples += len(mono)
-        # Extremes cost a tenth of a comparison of all samples, and most blocks have none at full scale.
-        if np.fmax.reduce(mono, initial=0) >= _FULL_SCALE or np.fmin.reduce(mono, initial=0) <= -_FULL_SCALE:
+        # Extremes cost a tenth of a comparison of all samples, and most blocks have none at full
+        # scale.
+        if (
+            np.fmax.reduce(mono, initial=0) >= _FULL_SCALE
+            or np.fmin.reduce(mono, initial=0) <= -_FULL_SCALE
+        ):
             self._clipped += int(np.count_nonzero(np.abs(mono) >= _FULL_SCALE))
         with np.errstate(invalid="ignore", over="ignore"):
             self._sum += float(mono.sum())
@@ -152,7 +171,9 @@ def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, I
             first = next(blocks, None)
             if first is not None:
                 return opened.info, itertools.chain([first], blocks)
-            refusals.append(AudioError("corrupt", f"{opened.info.codec} stream without a packet that decodes"))
+            refusals.append(
+                AudioError("corrupt", f"{opened.info.codec} stream without a packet that decodes")
+            )
         except AudioError as refusal:
             refusals.append(refusal)
     raise refusals[0]
@@ -161,8 +182,9 @@ def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, I
 class _Confined:
     """A file as decoders get it.
 
-    It has no name: FFmpeg would believe a wrong extension. Seeks end within it: damaged headers point anywhere, and
-    what Python raises there would pass for a failure of the storage. It begins at `start` and ends at `stop`.
+    It has no name: FFmpeg would believe a wrong extension. Seeks end within it: damaged headers
+    point anywhere, and what Python raises there would pass for a failure of the storage. It begins
+    at `start` and ends at `stop`.
     """
 
     def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
@@ -203,10 +225,13 @@ class _FFmpeg:
             codec.channels,
             *length(file, head, _known(container, self._stream)),
         )
-        self._trailed, self._framed = (container.format.name in names for names in (TRAILED, FRAMES))
+        self._trailed, self._framed = (
+            container.format.name in names for names in (TRAILED, FRAMES)
+        )
 
     def blocks(self) -> Iterator[_Block]:
-        """Yield (mono [n], rate in Hz): a new block where the rate, the channels or the sample format change."""
+        """Yield (mono [n], rate in Hz): a new block where the rate, the channels or the sample
+        format change."""
         for (rate_hz, _, _), frames in itertools.groupby(self._frames(), key=_frame_kind):
             for frame in _joined(frames):
                 yield _mono(frame), rate_hz
@@ -214,8 +239,8 @@ class _FFmpeg:
     def _frames(self) -> Iterator[av.AudioFrame]:
         """Decode packet by packet: damage costs the packets it hits, not the rest of the track.
 
-        A tag between frames is no damage, nor is what trails the last frame of a file that has all it
-        promises. So a failure counts when a frame follows, or at the end if audio is missing.
+        A tag between frames is no damage, nor is what trails the last frame of a file that has all
+        it promises. So a failure counts when a frame follows, or at the end if audio is missing.
         """
         failures, uncounted, decoded_s, tag_stop = 0, 0, 0.0, 0
         while failures < _MAX_DEMUXER_FAILURES:
@@ -228,7 +253,10 @@ class _FFmpeg:
                         uncounted += packet.pos is None or packet.pos >= tag_stop
                         continue
                     for frame in frames:
-                        self.info.damaged_packets, uncounted = self.info.damaged_packets + uncounted, 0
+                        self.info.damaged_packets, uncounted = (
+                            self.info.damaged_packets + uncounted,
+                            0,
+                        )
                         decoded_s += frame.samples / frame.rate
                         yield frame
                 break
@@ -269,7 +297,9 @@ class _Sndfile:
     def _known(self) -> Stream:
         sound = self._sound
         frame_bytes = _frame_bytes(sound.subtype.lower(), sound.channels)
-        return Stream(sound.format.lower(), sound.samplerate, frame_bytes, sound.frames / sound.samplerate)
+        return Stream(
+            sound.format.lower(), sound.samplerate, frame_bytes, sound.frames / sound.samplerate
+        )
 
     def blocks(self) -> Iterator[_Block]:
         """Yield (mono [n], rate in Hz) up to the end or the first damage."""
@@ -285,23 +315,35 @@ def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
     if not isinstance(stream, av.AudioStream):
         raise AudioError("not-audio", f"{container.format.name}: no audio stream")
     if stream.codec_context is None:
-        raise AudioError("corrupt", f"{container.format.name}: no decoder for its audio stream (encrypted?)")
+        raise AudioError(
+            "corrupt", f"{container.format.name}: no decoder for its audio stream (encrypted?)"
+        )
     return stream
 
 
 def _refusal(file: BinaryIO, head: bytes, error: av.error.FFmpegError) -> AudioError:
-    """Say why FFmpeg refused a file: a container that is left out on purpose is no broken file, and is named."""
-    if isinstance(error, av.error.ArgumentError):  # the container is known, and is not among _CONTAINERS
+    """Say why FFmpeg refused a file: a container that is left out on purpose is no broken file, and
+    is named."""
+    if isinstance(
+        error, av.error.ArgumentError
+    ):  # the container is known, and is not among _CONTAINERS
         try:
             file.seek(0)
             with av.open(
-                file, "r", metadata_errors="replace", container_options={"format_whitelist": _UNREAD}
+                file,
+                "r",
+                metadata_errors="replace",
+                container_options={"format_whitelist": _UNREAD},
             ) as other:
                 if other.streams.audio:
-                    return AudioError("unread-container", f"{other.format.name} ({other.format.long_name})")
+                    return AudioError(
+                        "unread-container", f"{other.format.name} ({other.format.long_name})"
+                    )
         except av.error.FFmpegError:
             pass
-    return AudioError("corrupt" if _AUDIO_HEAD.match(head) else "not-audio", f"FFmpeg: {error.strerror}")
+    return AudioError(
+        "corrupt" if _AUDIO_HEAD.match(head) else "not-audio", f"FFmpeg: {error.strerror}"
+    )
 
 
 def _known(container: av.container.InputContainer, stream: av.AudioStream) -> Stream:
@@ -341,7 +383,8 @@ def _frame_kind(frame: av.AudioFrame) -> tuple[int, int, str]:
 
 
 def _joined(frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
-    """Join frames of one kind (the FIFO does not check channels, and crashes) to frames of _BLOCK_SAMPLES."""
+    """Join frames of one kind (the FIFO does not check channels, and crashes) to frames of
+    _BLOCK_SAMPLES."""
     fifo = av.AudioFifo()
     for frame in frames:
         frame.pts = None  # the FIFO refuses gaps
@@ -361,13 +404,18 @@ def _mono(frame: av.AudioFrame) -> Samples:
     return _downmix(planes[0][: frame.samples * count].reshape(-1, count).T, full_scale, zero)
 
 
-def _downmix(channels: Sequence[NDArray[Any]] | NDArray[Any], full_scale: float = 1.0, zero: float = 0.0) -> Samples:
+def _downmix(
+    channels: Sequence[NDArray[Any]] | NDArray[Any], full_scale: float = 1.0, zero: float = 0.0
+) -> Samples:
     """The mean of channels [C][n], as float32 with 1.0 at full scale.
 
-    FFmpeg's own downmix is not the mean: its stereo comes out 3 dB louder. Here the LFE counts like any channel, as
-    in the tools that made most data sets. Adding whole channels is faster than `np.mean` over their short axis.
+    FFmpeg's own downmix is not the mean: its stereo comes out 3 dB louder. Here the LFE counts like
+    any channel, as in the tools that made most data sets. Adding whole channels is faster than
+    `np.mean` over their short axis.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is the caller's business
+    with np.errstate(
+        invalid="ignore", over="ignore"
+    ):  # what is not finite is the caller's business
         mono = channels[0].astype(np.float32)
         for channel in channels[1:]:
             mono += channel.astype(np.float32, copy=False)

@@ -9,15 +9,28 @@ from sssl.audio.spectra import TINY, Floats, Measure, Spectra, ratio
 _FLOOR_DB = -60.0  # below the loudest frame: the pause between two tones, however deep
 
 MEASURES = (
-    Measure("level", "dB re full scale", "RMS level of the segment, at least -100.", "librosa.feature.rms"),
+    Measure(
+        "level",
+        "dB re full scale",
+        "RMS level of the segment, at least -100.",
+        "librosa.feature.rms",
+    ),
     Measure(
         "range",
         "dB",
-        "From the 10th to the 95th percentile of the frames' levels, without weighting by frequency.",
+        "From the 10th to the 95th percentile of the frames' levels, without weighting by"
+        " frequency.",
         "EBU Tech 3342 (loudness range)",
     ),
-    Measure("std", "dB", "Standard deviation of the frames' levels.", "Panda, Malheiro and Paiva 2020"),
-    Measure("step", "dB", "Mean absolute step from a frame's level to the next.", "Panda, Malheiro and Paiva 2020"),
+    Measure(
+        "std", "dB", "Standard deviation of the frames' levels.", "Panda, Malheiro and Paiva 2020"
+    ),
+    Measure(
+        "step",
+        "dB",
+        "Mean absolute step from a frame's level to the next.",
+        "Panda, Malheiro and Paiva 2020",
+    ),
     Measure("crest", "dB", "Highest sample over the RMS level.", "ITU-R BS.1770 (true peak aside)"),
     Measure(
         "frame_crest",
@@ -31,9 +44,24 @@ MEASURES = (
         "Frames whose RMS lies below the mean of the segment's.",
         "Tzanetakis and Cook 2002; MIRtoolbox mirlowenergy",
     ),
-    Measure("attack", "dB", "Largest rise of the level from a frame to the next.", "MIRtoolbox mirattackslope"),
-    Measure("rise", "dB", "Root mean square of the level's rises from frame to frame.", "MIRtoolbox mirattackslope"),
-    Measure("fall", "dB", "Root mean square of the level's falls from frame to frame.", "MIRtoolbox mirdecayslope"),
+    Measure(
+        "attack",
+        "dB",
+        "Largest rise of the level from a frame to the next.",
+        "MIRtoolbox mirattackslope",
+    ),
+    Measure(
+        "rise",
+        "dB",
+        "Root mean square of the level's rises from frame to frame.",
+        "MIRtoolbox mirattackslope",
+    ),
+    Measure(
+        "fall",
+        "dB",
+        "Root mean square of the level's falls from frame to frame.",
+        "MIRtoolbox mirdecayslope",
+    ),
 )
 
 

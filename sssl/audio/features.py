@@ -1,5 +1,5 @@
-"""Waveform to log-mel: one segment at a time, in training as in scoring, because a segment's own mel and a slice of its
-track's differ by tens of dB in the edge frames."""
+"""Waveform to log-mel: one segment at a time, in training as in scoring, because a segment's own
+mel and a slice of its track's differ by tens of dB in the edge frames."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ _FLOOR = 1e-10  # -100 dB: below 16-bit quantisation noise spread over the mel b
 
 
 @cache
-def _transforms(config: MelConfig) -> tuple[torchaudio.transforms.Spectrogram, torchaudio.transforms.MelScale]:
+def _transforms(
+    config: MelConfig,
+) -> tuple[torchaudio.transforms.Spectrogram, torchaudio.transforms.MelScale]:
     bins = config.fft // 2 + 1
-    # torchaudio's defaults (htk mel scale, no norm) differ from librosa's by up to 17 dB; the slaney ones agree.
+    # torchaudio's defaults (htk mel scale, no norm) differ from librosa's by up to 17 dB; the
+    # slaney ones agree.
     mel_scale = torchaudio.transforms.MelScale(
         config.mels, config.rate_hz, n_stft=bins, norm="slaney", mel_scale="slaney"
     )
@@ -28,18 +31,24 @@ def _transforms(config: MelConfig) -> tuple[torchaudio.transforms.Spectrogram, t
 
 @cache
 def _spectrogram(fft: int, hop: int) -> torchaudio.transforms.Spectrogram:
-    return torchaudio.transforms.Spectrogram(n_fft=fft, hop_length=hop, power=None, pad_mode="constant")
+    return torchaudio.transforms.Spectrogram(
+        n_fft=fft, hop_length=hop, power=None, pad_mode="constant"
+    )
 
 
 @torch.inference_mode()
 def log_mel(segments: NDArray[np.float32], config: MelConfig) -> NDArray[np.float16]:
-    """Return log-mel power spectrograms [N, mels, frames] in dB of mono segments [N, T], |sample| <= 1."""
+    """Return log-mel power spectrograms [N, mels, frames] in dB of mono segments [N, T], |sample|
+    <= 1."""
     return log_mel_and_spectra(segments, config)[0]
 
 
 @torch.inference_mode()
-def log_mel_and_spectra(segments: NDArray[np.float32], config: MelConfig) -> tuple[NDArray[np.float16], Spectra]:
-    """Return log-mels [N, mels, frames] in dB of segments [N, T], and the spectra that they were made of."""
+def log_mel_and_spectra(
+    segments: NDArray[np.float32], config: MelConfig
+) -> tuple[NDArray[np.float16], Spectra]:
+    """Return log-mels [N, mels, frames] in dB of segments [N, T], and the spectra that they were
+    made of."""
     spectrogram, mel_scale = _transforms(config)
     wave = torch.from_numpy(np.ascontiguousarray(segments))
     power = _power(spectrogram(wave))
@@ -66,6 +75,9 @@ def _frames_first(values: torch.Tensor) -> NDArray[np.float32]:
 
 
 def level_db(segments: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the RMS level [N] in dB re full scale of segments [N, T]; -100 dB for digital silence."""
-    mean_square = np.einsum("...t,...t->...", segments, segments).astype(np.float64) / segments.shape[-1]
+    """Return the RMS level [N] in dB re full scale of segments [N, T]; -100 dB for digital
+    silence."""
+    mean_square = (
+        np.einsum("...t,...t->...", segments, segments).astype(np.float64) / segments.shape[-1]
+    )
     return (10.0 * np.log10(np.maximum(mean_square, _FLOOR))).astype(np.float32)

@@ -15,12 +15,15 @@ Defect = Literal["too-long", "truncated", "non-finite", "damaged", "clipped", "d
 
 @dataclass(frozen=True)
 class GateConfig:
-    """When a track is suspicious, and what to do with it: `keep` it as partial, or `reject` it as failed."""
+    """When a track is suspicious, and what to do with it: `keep` it as partial, or `reject` it as
+    failed."""
 
     silence_db: float = -60.0
-    """A track without any segment louder than this RMS level is rejected as silent, in dB re full scale."""
+    """A track without any segment louder than this RMS level is rejected as silent, in dB re full
+    scale."""
     tolerance_s: float = 1.0
-    """How much shorter than expected a track may decode before it counts as truncated, in seconds."""
+    """How much shorter than expected a track may decode before it counts as truncated, in
+    seconds."""
     max_s: float = 6 * 3600.0
     """Decode at most this much of a track, in seconds."""
     max_clipped_share: float = 0.01
@@ -32,7 +35,8 @@ class GateConfig:
     on_truncated: Policy = "keep"
     """Tracks of which less decodes than the catalog or the container declares."""
     on_non_finite: Policy = "keep"
-    """Tracks with NaN, infinite or huge samples; the segments that have them are left out in any case."""
+    """Tracks with NaN, infinite or huge samples; the segments that have them are left out in any
+    case."""
     on_damaged: Policy = "keep"
     """Tracks with packets that cannot be decoded."""
     on_clipped: Policy = "keep"
@@ -67,7 +71,8 @@ class Evidence(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """The reason code of a track's gravest defect and all defects in words; None if there is none."""
+    """The reason code of a track's gravest defect and all defects in words; None if there is
+    none."""
 
     reason: str | None
     detail: str | None
@@ -89,7 +94,10 @@ def _defects(found: Evidence, config: GateConfig) -> Iterator[tuple[str, str]]:
     """Yield (reason, detail), the gravest first."""
     info = found.info
     if found.segments and found.loudest_db < config.silence_db:
-        yield "silent", f"loudest segment {found.loudest_db:.1f} dB, threshold {config.silence_db:.1f} dB"
+        yield (
+            "silent",
+            f"loudest segment {found.loudest_db:.1f} dB, threshold {config.silence_db:.1f} dB",
+        )
     if info.limited:
         yield "too-long", f"the limit is {config.max_s:.0f} s"
     elif found.expected_s is not None and info.decoded_s < found.expected_s - config.tolerance_s:

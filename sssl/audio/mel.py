@@ -1,4 +1,5 @@
-"""How audio becomes log-mel segments: what decides their numbers. Apart from features.py, to load without torch."""
+"""How audio becomes log-mel segments: what decides their numbers. Apart from features.py, to load
+without torch."""
 
 from __future__ import annotations
 
@@ -33,12 +34,15 @@ class MelConfig:
     segment_s: float = 3.0
     """Length of a segment, in seconds."""
     hop_s: float | None = None
-    """Distance of segment starts, in seconds; default: the segment's length. Shorter ones overlap."""
+    """Distance of segment starts, in seconds; default: the segment's length. Shorter ones
+    overlap."""
 
     def __post_init__(self) -> None:
         require(self.segment_s > 0, "segment_s", self.segment_s, "more than 0 s")
         require(self.start_distance_s > 0, "hop_s", self.hop_s, "more than 0 s")
-        require(0 < self.frame_hop <= self.fft, "frame_hop", self.frame_hop, f"1 to {self.fft} (fft)")
+        require(
+            0 < self.frame_hop <= self.fft, "frame_hop", self.frame_hop, f"1 to {self.fft} (fft)"
+        )
         require(self.mels > 0, "mels", self.mels, "1 or more")
 
     @property
@@ -70,7 +74,8 @@ class MelConfig:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape [mels, frames] of a segment: frames are centred, so 1 + floor(samples / frame_hop)."""
+        """Shape [mels, frames] of a segment: frames are centred, so 1 + floor(samples /
+        frame_hop)."""
         return self.mels, 1 + self.segment_samples // self.frame_hop
 
 
@@ -80,9 +85,13 @@ def features_of(
     log_mel: NDArray[np.float16],
     config: MelConfig,
 ) -> pa.Table:
-    """Make a table of log-mels [N, mels, frames]; how they came about travels with them, so that a reader can make the
-    same ones from a waveform."""
+    """Make a table of log-mels [N, mels, frames]; how they came about travels with them, so that a
+    reader can make the same ones from a waveform."""
     schema = arrow_schema(Feature, log_mel=tensor_type(_TENSOR, config.shape))
     about = tensor_metadata("log_mel", _TENSOR, config.shape, mel=dump(config))
-    columns = {"track_id": track_id, "segment_index": segment_index, "log_mel": tensor_column(log_mel)}
+    columns = {
+        "track_id": track_id,
+        "segment_index": segment_index,
+        "log_mel": tensor_column(log_mel),
+    }
     return pa.table(columns, schema=schema.with_metadata({**schema.metadata, **about}))

@@ -16,7 +16,8 @@ MEASURES = (
     Measure(
         "onset_mean",
         "dB",
-        "Onset strength: mean over the mel bands of the level's rise from a frame to the next. Its mean.",
+        "Onset strength: mean over the mel bands of the level's rise from a frame to the next. Its"
+        " mean.",
         "librosa.onset.onset_strength; Boeck and Widmer 2013",
     ),
     Measure("onset_std", "dB", "Standard deviation of the onset strength.", "as above"),
@@ -42,8 +43,8 @@ MEASURES = (
     Measure(
         "tempo",
         "octaves re 120 BPM",
-        "Tempo whose lag has the highest autocorrelation of the onset strength, weighted by a log-normal prior around"
-        " 120 BPM, one octave wide. Between 40 and 320 BPM.",
+        "Tempo whose lag has the highest autocorrelation of the onset strength, weighted by a"
+        " log-normal prior around 120 BPM, one octave wide. Between 40 and 320 BPM.",
         "librosa.feature.tempo; Ellis 2007",
     ),
     Measure(
@@ -61,13 +62,15 @@ MEASURES = (
     Measure(
         "regularity",
         "share",
-        "How concentrated the autocorrelation is on few tempi: 1 less its entropy over that of an even one.",
+        "How concentrated the autocorrelation is on few tempi: 1 less its entropy over that of an"
+        " even one.",
         "MIRtoolbox mirpulseclarity (entropy of the autocorrelation)",
     ),
     Measure(
         "tempo_band",
         "correlation",
-        "Highest autocorrelation within a band of tempi; eight bands, three eighths of an octave each, from 40 BPM up.",
+        "Highest autocorrelation within a band of tempi; eight bands, three eighths of an octave"
+        " each, from 40 BPM up.",
         "librosa.feature.tempogram; Grosche, Mueller and Kurth 2010",
         [str(k) for k in range(_BANDS)],
     ),
@@ -108,10 +111,11 @@ def _tempi() -> tuple[Floats, Floats]:
 
 
 def _autocorrelation(strength: Floats, frame_s: float) -> Floats:
-    """Return the autocorrelation [N, K] of onset strengths [N, frames] at the lag of each tempo, 1 at lag 0.
+    """Return the autocorrelation [N, K] of onset strengths [N, frames] at the lag of each tempo, 1
+    at lag 0.
 
-    Lags between those of the frames come from a longer inverse transform, which interpolates without a band limit of
-    its own. Segments too short for a lag have 0 there.
+    Lags between those of the frames come from a longer inverse transform, which interpolates
+    without a band limit of its own. Segments too short for a lag have 0 there.
     """
     frames = strength.shape[1]
     centred = strength - strength.mean(axis=1, keepdims=True)

@@ -1,8 +1,9 @@
 """What a segment sounds like, whatever a model thinks of it: three statistics of each group of mel
 bands, and timbre, tonality, rhythm, dynamics and texture as musicians speak of them.
 
-A network that learns from some hundred labelled tracks does not learn all that such plain features tell (LOG.md has the
-measurement). They stand in the tradition of Tzanetakis and Cook, "Musical genre classification of audio signals", 2002.
+A network that learns from some hundred labelled tracks does not learn all that such plain features
+tell (LOG.md has the measurement). They stand in the tradition of Tzanetakis and Cook, "Musical
+genre classification of audio signals", 2002.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ def sound_width(mels: int) -> int:
 
 
 def sound_db(log_mel: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Describe log-mel spectrograms [N, mels, frames] in dB as [N, K]: by group of bands the mean level, then the
-    standard deviation over the frames, then the mean step from a frame to the next, each as the mean of the bands."""
+    """Describe log-mel spectrograms [N, mels, frames] in dB as [N, K]: by group of bands the mean
+    level, then the standard deviation over the frames, then the mean step from a frame to the next,
+    each as the mean of the bands."""
     mel = log_mel.astype(np.float32)
     step = np.abs(np.diff(mel, axis=2)) if mel.shape[2] > 1 else np.zeros_like(mel)
-    by_band = np.stack([mel.mean(axis=2), mel.std(axis=2), step.mean(axis=2)], axis=1)  # [N, 3, mels]
+    by_band = np.stack(
+        [mel.mean(axis=2), mel.std(axis=2), step.mean(axis=2)], axis=1
+    )  # [N, 3, mels]
     groups = np.array_split(np.arange(mel.shape[1]), min(_GROUPS, mel.shape[1]))
     sums = np.add.reduceat(by_band, [group[0] for group in groups], axis=2)
     return (sums / [len(group) for group in groups]).reshape(len(mel), -1).astype(np.float32)
@@ -42,7 +46,11 @@ def sound_db(log_mel: NDArray[np.floating]) -> NDArray[np.float32]:
 def sound_of(segments: pa.Table) -> NDArray[np.float64]:
     """Return the column `sound_db` of a segments table as [N, K]."""
     column = segments["sound_db"].combine_chunks()
-    return column.flatten().to_numpy().astype(np.float64).reshape(len(column), -1) if len(column) else np.empty((0, 0))
+    return (
+        column.flatten().to_numpy().astype(np.float64).reshape(len(column), -1)
+        if len(column)
+        else np.empty((0, 0))
+    )
 
 
 def without_levels(sound: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -64,7 +72,10 @@ MEASURES: dict[str, tuple[Measure, ...]] = {
 }
 """Measures by family, in the order of the column `sound`."""
 SOUND_NAMES = tuple(
-    name for family, measures in MEASURES.items() for measure in measures for name in measure.names(family)
+    name
+    for family, measures in MEASURES.items()
+    for measure in measures
+    for name in measure.names(family)
 )
 
 
@@ -76,8 +87,8 @@ def sound_metadata(version: int | None) -> dict[str, str]:
 def measured(
     spectra: Spectra, long_power: Callable[[Spectra], Floats]
 ) -> dict[str, Callable[[], Mapping[str, Floats]]]:
-    """Return how each family of measures is taken of a batch of segments; `long_power` gives the spectra by the window
-    that tells pitches apart."""
+    """Return how each family of measures is taken of a batch of segments; `long_power` gives the
+    spectra by the window that tells pitches apart."""
     return {
         "timbre": lambda: timbre.timbre(spectra),
         "tonality": lambda: tonality.tonality(long_power(spectra), spectra.config),
@@ -100,7 +111,8 @@ def describe(spectra: Spectra, long_power: Callable[[Spectra], Floats]) -> Float
 
 
 def sound_features(segments: pa.Table) -> tuple[list[str], Floats] | None:
-    """Return names and values [N, K] of the column `sound` of a segments table; None where it has none."""
+    """Return names and values [N, K] of the column `sound` of a segments table; None where it has
+    none."""
     described = (segments.schema.metadata or {}).get(METADATA.encode())
     if described is None or "sound" not in segments.column_names or segments["sound"].null_count:
         return None
@@ -112,7 +124,8 @@ def sound_features(segments: pa.Table) -> tuple[list[str], Floats] | None:
 _MOST_SHOWN = 8
 _PAGE = f"""# The column `sound`
 
-Generated from `sssl/audio/` by `make docs`; version {SOUND_VERSION}, {len(SOUND_NAMES)} numbers a segment.
+Generated from `sssl/audio/` by `make docs`; version {SOUND_VERSION}, {len(SOUND_NAMES)} numbers
+per segment.
 
 `segments.sound` describes each segment as musicians and music information retrieval do. It is made
 while the audio is at hand, mostly from the spectra that the log-mel is made of. The file's metadata
@@ -164,7 +177,11 @@ def _row(family: str, measure: Measure) -> str:
 def _choice(mark: str, names: Sequence[str]) -> str:
     """Show the names that may follow a mark: `.{mean, std}`, and of many the first and the last."""
     shown = [names[0], "...", names[-1]] if len(names) > _MOST_SHOWN else names
-    return f"{mark}{{{', '.join(shown)}}}" if len(names) > 1 else "".join(f"{mark}{name}" for name in names)
+    return (
+        f"{mark}{{{', '.join(shown)}}}"
+        if len(names) > 1
+        else "".join(f"{mark}{name}" for name in names)
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""What the descriptions of sound share: the spectra of a batch of segments, and statistics over frames.
+"""What the descriptions of sound share: the spectra of a batch of segments, and statistics over
+frames.
 
-Arrays are float32 with frames before bins. Matrix products are of one segment at a time (`numpy.matmul` of stacks), so
-that a segment's numbers do not depend on how many others are described with it.
+Arrays are float32 with frames before bins. Matrix products are of one segment at a time
+(`numpy.matmul` of stacks), so that a segment's numbers do not depend on how many others are
+described with it.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ from sssl.audio.mel import MelConfig
 Floats = NDArray[np.float32]
 
 DYNAMIC_RANGE_DB = 80.0
-"""How far below the loudest point of its segment a level may lie, as in librosa's `power_to_db`: what is described
-then does not depend on the gain."""
+"""How far below the loudest point of its segment a level may lie, as in librosa's `power_to_db`:
+what is described then does not depend on the gain."""
 TINY = 1e-10
 STATISTICS = ("mean", "std", "step")
-"""Of a value by frame: mean, standard deviation, and mean absolute step from a frame to the next."""
+"""Of a value by frame: mean, standard deviation, and mean absolute step from a frame to the
+next."""
 
 
 class Measure(NamedTuple):
     """Something that is measured of a segment, as one number or several.
 
-    `of` names what it is measured of (bands, coefficients), `statistics` what is taken of its frames.
+    `of` names what it is measured of (bands, coefficients), `statistics` what is taken of its
+    frames.
     """
 
     name: str
@@ -42,13 +46,17 @@ class Measure(NamedTuple):
     def names(self, family: str) -> list[str]:
         """Name the numbers, in their order: `timbre.mfcc_01.mean`."""
         stems = [f"{family}.{self.name}_{one}" for one in self.of] or [f"{family}.{self.name}"]
-        return [f"{stem}.{statistic}" for stem in stems for statistic in self.statistics] if self.statistics else stems
+        return (
+            [f"{stem}.{statistic}" for stem in stems for statistic in self.statistics]
+            if self.statistics
+            else stems
+        )
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """A batch of segments [N, T], their power spectra [N, frames, bins] and the power of their mel bands [N, frames,
-    mels]: what the log-mel is made of."""
+    """A batch of segments [N, T], their power spectra [N, frames, bins] and the power of their mel
+    bands [N, frames, mels]: what the log-mel is made of."""
 
     config: MelConfig
     wave: Floats
@@ -62,7 +70,8 @@ class Spectra:
 
     @cached_property
     def mel_db(self) -> Floats:
-        """Mel levels [N, frames, mels] in dB, 0 at the loudest point of each segment and never below -80."""
+        """Mel levels [N, frames, mels] in dB, 0 at the loudest point of each segment and never
+        below -80."""
         floored = np.maximum(relative(self.mel_power), np.float32(10 ** (-DYNAMIC_RANGE_DB / 10)))
         return np.asarray(10 * np.log10(floored), np.float32)
 
@@ -86,7 +95,8 @@ def over_frames(values: Floats) -> Floats:
 
 
 def mean_step(values: Floats) -> Floats:
-    """Return the mean absolute step from a frame to the next of values [N, frames, ...]; 0 for a single frame."""
+    """Return the mean absolute step from a frame to the next of values [N, frames, ...]; 0 for a
+    single frame."""
     if values.shape[1] < 2:
         return np.zeros_like(values[:, 0])
     return np.abs(np.diff(values, axis=1)).mean(axis=1)
@@ -95,7 +105,10 @@ def mean_step(values: Floats) -> Floats:
 def ratio(part: Floats, whole: Floats) -> Floats:
     """Divide, with 0 where there is nothing to divide by."""
     return np.divide(
-        part, whole, out=np.zeros(np.broadcast_shapes(part.shape, whole.shape), np.float32), where=whole > TINY
+        part,
+        whole,
+        out=np.zeros(np.broadcast_shapes(part.shape, whole.shape), np.float32),
+        where=whole > TINY,
     )
 
 

@@ -1,4 +1,5 @@
-"""How many sounds there are and how they are played: harmonic or percussive, the predominant pitch, its vibrato."""
+"""How many sounds there are and how they are played: harmonic or percussive, the predominant pitch,
+its vibrato."""
 
 from __future__ import annotations
 
@@ -29,8 +30,8 @@ MEASURES = (
     Measure(
         "harmonic_share",
         "share of energy",
-        "Energy of what is smooth in time by Wiener masks from two medians, over nine frames and over nine mel bands,"
-        " each a median of medians of three.",
+        "Energy of what is smooth in time by Wiener masks from two medians, over nine frames and"
+        " over nine mel bands, each a median of medians of three.",
         "librosa.decompose.hpss; FitzGerald 2010",
     ),
     Measure(
@@ -50,7 +51,8 @@ MEASURES = (
     Measure(
         "pitch",
         "octaves above E2",
-        "Predominant pitch by frame: highest weighted sum of the compressed magnitudes at eight partials.",
+        "Predominant pitch by frame: highest weighted sum of the compressed magnitudes at eight"
+        " partials.",
         "librosa.salience; Salamon and Gomez 2012 (Melodia)",
         (),
         STATISTICS,
@@ -78,7 +80,8 @@ MEASURES = (
     Measure(
         "vibrato",
         "share of stretches",
-        "Half seconds in which the predominant pitch is steady and swings by 10 cents or more, mostly at 3.5 to 9 Hz.",
+        "Half seconds in which the predominant pitch is steady and swings by 10 cents or more,"
+        " mostly at 3.5 to 9 Hz.",
         "Panda, Malheiro and Paiva 2020; Essentia Vibrato",
     ),
     Measure(
@@ -90,7 +93,8 @@ MEASURES = (
     Measure(
         "tremolo",
         "dB",
-        "Amplitude of the swing of the predominant pitch's salience at 3.5 to 9 Hz, mean over half seconds.",
+        "Amplitude of the swing of the predominant pitch's salience at 3.5 to 9 Hz, mean over half"
+        " seconds.",
         "Panda, Malheiro and Paiva 2020",
     ),
     Measure(
@@ -121,15 +125,19 @@ def _harmonic_and_percussive(mel_db: Floats) -> dict[str, Floats]:
 
 
 def _shares_by_third(cells: NDArray[np.bool_]) -> Floats:
-    """Return the share of cells [N, frames, bands] that are true by third of the bands [N, 3]; 0 of no bands."""
+    """Return the share of cells [N, frames, bands] that are true by third of the bands [N, 3]; 0 of
+    no bands."""
     by_band = cells.mean(axis=1, dtype=np.float32)
     thirds = np.array_split(by_band, len(_THIRDS), axis=1)
     return np.stack([third.sum(axis=1) / max(1, third.shape[1]) for third in thirds], axis=1)
 
 
 def _median_of_nine(values: Floats, axis: int) -> Floats:
-    """Return the median of three medians of three neighbours along an axis; beyond its ends the last value goes on."""
-    places = np.clip(np.arange(-_NEIGHBOURS, values.shape[axis] + _NEIGHBOURS), 0, values.shape[axis] - 1)
+    """Return the median of three medians of three neighbours along an axis; beyond its ends the
+    last value goes on."""
+    places = np.clip(
+        np.arange(-_NEIGHBOURS, values.shape[axis] + _NEIGHBOURS), 0, values.shape[axis] - 1
+    )
     padded = np.moveaxis(values.take(places, axis=axis), axis, 0)
     threes = _median_of_three(padded[:-2], padded[1:-1], padded[2:])
     return np.moveaxis(_median_of_three(threes[:-6], threes[3:-3], threes[6:]), 0, axis)
@@ -149,7 +157,12 @@ def _pitch(spectra: Spectra) -> dict[str, Floats]:
     steps = np.abs(np.diff(pitch, axis=1)) * _CENTS
     steady = steps < _STEADY_CENTS
     values = np.stack(
-        [pitch / _STEPS_AN_OCTAVE, ratio(highest, compressed.sum(axis=2)), _layers(salience, highest)], axis=2
+        [
+            pitch / _STEPS_AN_OCTAVE,
+            ratio(highest, compressed.sum(axis=2)),
+            _layers(salience, highest),
+        ],
+        axis=2,
     )
     by_frame = over_frames(values.astype(np.float32))
     return {
@@ -163,8 +176,8 @@ def _pitch(spectra: Spectra) -> dict[str, Floats]:
 
 @cache
 def _partial_weights(config: MelConfig) -> Floats:
-    """Return how much the magnitude of a bin counts for a pitch [bins, pitches]: partials that fall between two bins
-    are of both, and each weighs less than the one below it."""
+    """Return how much the magnitude of a bin counts for a pitch [bins, pitches]: partials that fall
+    between two bins are of both, and each weighs less than the one below it."""
     pitches = _LOWEST_HZ * 2 ** (np.arange(_OCTAVES * _STEPS_AN_OCTAVE) / _STEPS_AN_OCTAVE)
     highest = min(_HIGHEST_PARTIAL_HZ, config.rate_hz / 2)
     bins = int(highest * config.fft / config.rate_hz) + 1
@@ -180,9 +193,12 @@ def _partial_weights(config: MelConfig) -> Floats:
 
 
 def _between(salience: Floats, place: NDArray[np.int64]) -> Floats:
-    """Return how far the summit of a parabola through a maximum and its neighbours lies from it, in steps."""
+    """Return how far the summit of a parabola through a maximum and its neighbours lies from it, in
+    steps."""
     inner = np.clip(place, 1, salience.shape[2] - 2)[:, :, None]
-    before, at, after = (np.take_along_axis(salience, inner + k, axis=2)[:, :, 0] for k in (-1, 0, 1))
+    before, at, after = (
+        np.take_along_axis(salience, inner + k, axis=2)[:, :, 0] for k in (-1, 0, 1)
+    )
     curve = 2 * at - before - after
     offset = np.clip(0.5 * ratio(after - before, np.maximum(curve, 0)), -0.5, 0.5)
     return np.where(place == inner[:, :, 0], offset, 0)
@@ -196,14 +212,21 @@ def _layers(salience: Floats, highest: Floats) -> Floats:
     return peaks.sum(axis=2).astype(np.float32)
 
 
-def _expression(cents: Floats, steady: NDArray[np.bool_], highest: Floats, frame_s: float) -> dict[str, Floats]:
-    """Return what the predominant pitch [N, frames] in cents, and its salience, do within half seconds."""
+def _expression(
+    cents: Floats, steady: NDArray[np.bool_], highest: Floats, frame_s: float
+) -> dict[str, Floats]:
+    """Return what the predominant pitch [N, frames] in cents, and its salience, do within half
+    seconds."""
     length = round(_STRETCH_S / frame_s)
     segments, frames = cents.shape
     if length < 4 or frames < length:
-        return dict.fromkeys(("vibrato", "vibrato_extent", "tremolo"), np.zeros(segments, np.float32))
+        return dict.fromkeys(
+            ("vibrato", "vibrato_extent", "tremolo"), np.zeros(segments, np.float32)
+        )
     hop = length // 4
-    held = np.lib.stride_tricks.sliding_window_view(steady, length - 1, axis=1)[:, ::hop].all(axis=2)
+    held = np.lib.stride_tricks.sliding_window_view(steady, length - 1, axis=1)[:, ::hop].all(
+        axis=2
+    )
     extent, share = _swing(_stretches(cents, length, hop), frame_s)
     level = 20 * np.log10(highest + 1e-3)
     tremolo, _ = _swing(_stretches(level, length, hop), frame_s)
@@ -221,15 +244,16 @@ def _stretches(values: Floats, length: int, hop: int) -> Floats:
 
 
 def _swing(stretches: Floats, frame_s: float) -> tuple[Floats, Floats]:
-    """Return the amplitude [N, K] of values [N, K, length] around their trend at the rates of a vibrato, and its share
-    of the power of all their movement."""
+    """Return the amplitude [N, K] of values [N, K, length] around their trend at the rates of a
+    vibrato, and its share of the power of all their movement."""
     length = stretches.shape[2]
     window = np.hanning(length)
     moves = stretches @ _without_trend(length) * window
     power = np.abs(np.fft.rfft(moves, axis=2)) ** 2
     rate = np.fft.rfftfreq(length, frame_s)
     inside = power[:, :, (_VIBRATO_HZ[0] <= rate) & (rate <= _VIBRATO_HZ[1])].sum(axis=2)
-    # By Parseval, a sinusoid of amplitude a leaves a^2 / 4 of the window's energy in the bins around its rate.
+    # By Parseval, a sinusoid of amplitude a leaves a^2 / 4 of the window's energy in the bins
+    # around its rate.
     amplitude = 2 * np.sqrt(inside / (length * (window**2).sum()))
     return amplitude, ratio(inside, power.sum(axis=2))
 

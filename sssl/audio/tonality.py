@@ -41,11 +41,21 @@ MEASURES = (
     Measure(
         "mode",
         "correlation",
-        "Highest correlation with a major key less that with a minor key: above 0 for major, below for minor.",
+        "Highest correlation with a major key less that with a minor key: above 0 for major, below"
+        " for minor.",
         "MIRtoolbox mirmode (best); Temperley 2007 (profiles)",
     ),
-    Measure("chroma_entropy", "nat", "Entropy of the mean chroma.", "Essentia and MIRtoolbox mirentropy"),
-    Measure("frame_entropy", "nat", "Entropy of the chroma by frame.", "MIRtoolbox mirentropy", (), STATISTICS[:2]),
+    Measure(
+        "chroma_entropy", "nat", "Entropy of the mean chroma.", "Essentia and MIRtoolbox mirentropy"
+    ),
+    Measure(
+        "frame_entropy",
+        "nat",
+        "Entropy of the chroma by frame.",
+        "MIRtoolbox mirentropy",
+        (),
+        STATISTICS[:2],
+    ),
     Measure(
         "chroma_step",
         "share",
@@ -63,22 +73,24 @@ MEASURES = (
     Measure(
         "circle",
         "radius",
-        "How far the tonal centroid lies from the middle of the circle of fifths, minor thirds, major thirds.",
+        "How far the tonal centroid lies from the middle of the circle of fifths, minor thirds,"
+        " major thirds.",
         "librosa.feature.tonnetz",
         ("fifths", "minor_thirds", "major_thirds"),
     ),
     Measure(
         "interval",
         "correlation",
-        "Correlation of the mean chroma with itself so many semitones away: which intervals the harmony is made of.",
+        "Correlation of the mean chroma with itself so many semitones away: which intervals the"
+        " harmony is made of.",
         "Tzanetakis, Ermolinskyi and Cook 2003 (pitch histograms), in every key alike",
         [str(k) for k in _INTERVALS],
     ),
     Measure(
         "roughness",
         "share",
-        "Dissonance of all pairs of partials below 1.5 kHz by the curve of Plomp and Levelt, over the energy of the"
-        " partials.",
+        "Dissonance of all pairs of partials below 1.5 kHz by the curve of Plomp and Levelt, over"
+        " the energy of the partials.",
         "Sethares 1993; MIRtoolbox mirroughness",
         (),
         STATISTICS,
@@ -86,7 +98,8 @@ MEASURES = (
     Measure(
         "partials",
         "count",
-        "Local maxima of a frame's spectrum below 1.5 kHz that lie at most 30 dB below its strongest.",
+        "Local maxima of a frame's spectrum below 1.5 kHz that lie at most 30 dB below its"
+        " strongest.",
         "Panda, Malheiro and Paiva 2020 (musical layers)",
         (),
         STATISTICS,
@@ -95,7 +108,8 @@ MEASURES = (
 
 
 def tonality(long_power: Floats, config: MelConfig) -> dict[str, Floats]:
-    """Measure the tonality of segments by their power spectra [N, frames, bins], each measure as [N] or [N, K]."""
+    """Measure the tonality of segments by their power spectra [N, frames, bins], each measure as
+    [N] or [N, K]."""
     power = relative(long_power)
     raw = power @ _chroma_weights(config)
     chroma = ratio(raw, raw.max(axis=2, keepdims=True))  # [N, frames, 12]
@@ -129,7 +143,8 @@ def _chroma_weights(config: MelConfig) -> Floats:
     """Return what each bin [bins, 12] adds to the pitch classes from C up, as in
     `librosa.filters.chroma` at tuning 0: a Gaussian around each class, louder around the octave of
     A4 than far from it."""
-    # Pitch of each bin of the full FFT, in semitones; the bin at 0 Hz lies an octave and a half below the first.
+    # Pitch of each bin of the full FFT, in semitones; the bin at 0 Hz lies an octave and a half
+    # below the first.
     frequency = np.arange(1, config.long_fft) * config.rate_hz / config.long_fft
     pitch = _CLASSES * np.log2(frequency / (440 / 16))
     pitch = np.concatenate([[pitch[0] - 1.5 * _CLASSES], pitch])
@@ -151,7 +166,8 @@ def _shifted() -> NDArray[np.int64]:
 
 @cache
 def _key_profiles() -> Floats:
-    """Return the profiles [24, 12] of the major keys from C up, then of the minor ones, each of norm 1 about 0."""
+    """Return the profiles [24, 12] of the major keys from C up, then of the minor ones, each of
+    norm 1 about 0."""
     profiles = []
     for profile in (np.array(_MAJOR), np.array(_MINOR)):
         centred = profile - profile.mean()
@@ -161,7 +177,8 @@ def _key_profiles() -> Floats:
 
 @cache
 def _tonnetz_weights() -> Floats:
-    """Return the coordinates [12, 6] of the pitch classes on the circles of fifths, minor and major thirds."""
+    """Return the coordinates [12, 6] of the pitch classes on the circles of fifths, minor and major
+    thirds."""
     columns = []
     for steps, radius in _CIRCLES:
         angle = np.pi * steps * np.arange(_CLASSES)
@@ -174,7 +191,8 @@ def _entropy(share: Floats) -> Floats:
 
 
 def _partials(magnitude: Floats) -> Floats:
-    """Return magnitudes [N, frames, bins] with 0 wherever there is no local maximum of some strength."""
+    """Return magnitudes [N, frames, bins] with 0 wherever there is no local maximum of some
+    strength."""
     found = np.zeros_like(magnitude)
     inner = magnitude[:, :, 1:-1]
     strong = inner > _PARTIAL_RATIO * magnitude.max(axis=2, keepdims=True)
@@ -192,8 +210,8 @@ def _roughness(partials: Floats, config: MelConfig) -> Floats:
 
 @cache
 def _dissonance(bins: int, config: MelConfig) -> Floats:
-    """Return the dissonance [bins, bins] of two pure tones by Sethares, which grows with their distance up to a
-    quarter of the critical bandwidth and falls from there."""
+    """Return the dissonance [bins, bins] of two pure tones by Sethares, which grows with their
+    distance up to a quarter of the critical bandwidth and falls from there."""
     frequency = bin_hz(config.long_fft, config.rate_hz)[:bins].astype(np.float64)
     lower = np.minimum.outer(frequency, frequency)
     distance = np.abs(np.subtract.outer(frequency, frequency)) * 0.24 / (0.0207 * lower + 18.96)

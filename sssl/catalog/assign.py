@@ -1,4 +1,5 @@
-"""Where tracks go: part, split and fold, dealt by a hash of ids, so that the order of the catalog does not matter.
+"""Where tracks go: part, split and fold, dealt by a hash of ids, so that the order of the catalog
+does not matter.
 
 In columns: a catalog of ten million tracks is dealt in memory.
 """
@@ -25,7 +26,8 @@ Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _NONE = -1
 FEWEST_OF_CLASS = 2
-"""Labelled tracks that a class needs to be learned: with one, whatever scores it has never seen the class."""
+"""Labelled tracks that a class needs to be learned: with one, whatever scores it has never seen the
+class."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +35,35 @@ class CatalogConfig:
     """How the catalog is read and dealt."""
 
     classes: tuple[str, ...] = ("Q1", "Q2", "Q3", "Q4")
-    """The emotion classes, in the order that probabilities are written in (Russell quadrants by default)."""
+    """The emotion classes, in the order that probabilities are written in (Russell quadrants by
+    default)."""
     folds: int = 4
     """Cross-fitting folds: a model has one member a fold, which never sees the tracks it scores."""
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
     tracks_per_part: int | None = None
-    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep their size."""
+    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep
+    their size."""
     allow_uri: tuple[str, ...] = later((), neutral=())
-    """Folders and URLs that all files must lie below; none: anywhere that is safe (docs/catalog.md)."""
+    """Folders and URLs that all files must lie below; none: anywhere that is safe
+    (docs/catalog.md)."""
 
     def __post_init__(self) -> None:
-        require(len(set(self.classes)) == len(self.classes) > 1, "classes", self.classes, "two or more, each once")
-        require(self.folds > 1, "folds", self.folds, "2 or more (`--no-cross-fit` trains a single model)")
-        require(0 <= self.test_share < 1, "test_share", self.test_share, "a share from 0 to below 1")
+        require(
+            len(set(self.classes)) == len(self.classes) > 1,
+            "classes",
+            self.classes,
+            "two or more, each once",
+        )
+        require(
+            self.folds > 1,
+            "folds",
+            self.folds,
+            "2 or more (`--no-cross-fit` trains a single model)",
+        )
+        require(
+            0 <= self.test_share < 1, "test_share", self.test_share, "a share from 0 to below 1"
+        )
         per_part = self.tracks_per_part
         require(per_part is None or per_part > 0, "tracks_per_part", per_part, "1 or more")
 
@@ -73,9 +90,9 @@ class Dealt:
 def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
     """Give each track its part, split and fold; return the catalog sorted by part and id.
 
-    Groups of a class are dealt in turn, so each fold and the held-out split get their share of each class. Tracks and
-    groups that were dealt `before` stay where they are, so that their work can be reused and the held-out tracks stay
-    held out; new tracks fill the last part up, then new ones.
+    Groups of a class are dealt in turn, so each fold and the held-out split get their share of each
+    class. Tracks and groups that were dealt `before` stay where they are, so that their work can be
+    reused and the held-out tracks stay held out; new tracks fill the last part up, then new ones.
     """
     groups, settled = _groups(tracks), before.groups(config)
     known_split, known_fold = _known_splits(groups, settled), _known(groups, settled, "fold")
@@ -89,27 +106,39 @@ def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
     fold = known_fold.copy()
     for side in (~held_out, held_out):
         _deal_folds(groups, side, config.folds, fold)
-    split = pc.if_else(tracks["label"].is_valid(), pc.if_else(pa.array(is_test), "test", "train"), None)
-    placed = {"split": split, "fold": fold[groups.of_track], "part": _deal_parts(tracks, before.tracks, config)}
+    split = pc.if_else(
+        tracks["label"].is_valid(), pc.if_else(pa.array(is_test), "test", "train"), None
+    )
+    placed = {
+        "split": split,
+        "fold": fold[groups.of_track],
+        "part": _deal_parts(tracks, before.tracks, config),
+    }
     for name, values in placed.items():
         at = tracks.schema.get_field_index(name)
-        tracks = tracks.set_column(at, tracks.schema.field(at), pa.array(values).cast(tracks.schema.field(at).type))
+        tracks = tracks.set_column(
+            at, tracks.schema.field(at), pa.array(values).cast(tracks.schema.field(at).type)
+        )
     return tracks.sort_by([("part", "ascending"), ("track_id", "ascending")])
 
 
 def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]:
-    """Deal groups into folds, class by class; each `salt` gives another deal. Returns the fold by group id."""
+    """Deal groups into folds, class by class; each `salt` gives another deal. Returns the fold by
+    group id."""
     given = [(row.group_id, row.label) for row in rows]
     columns = ([group for group, _ in given], [label for _, label in given])
-    groups = _groups(pa.table([pa.array(column, pa.string()) for column in columns], ["group_id", "label"]), salt)
+    groups = _groups(
+        pa.table([pa.array(column, pa.string()) for column in columns], ["group_id", "label"]), salt
+    )
     fold = np.full(len(groups.ids), _NONE)
     _deal_folds(groups, np.ones(len(groups.ids), bool), folds, fold)
     return dict(zip(groups.ids.to_pylist(), fold.tolist(), strict=True))
 
 
 class _Groups(NamedTuple):
-    """The groups of a catalog [G]: their ids, their places in the order of hashes, the class of each (the place of its
-    most common label in the order of names, -1 without any), and the group of each track [N]."""
+    """The groups of a catalog [G]: their ids, their places in the order of hashes, the class of
+    each (the place of its most common label in the order of names, -1 without any), and the group
+    of each track [N]."""
 
     ids: pa.Array
     order: Ints
@@ -119,19 +148,27 @@ class _Groups(NamedTuple):
     def by_class(self, chosen: Mask) -> list[tuple[int, Ints]]:
         """List the classes, -1 first, with the chosen groups of each in the order of hashes."""
         ordered = self.order[chosen[self.order]]
-        return [(name, ordered[self.class_of[ordered] == name]) for name in np.unique(self.class_of[ordered]).tolist()]
+        return [
+            (name, ordered[self.class_of[ordered] == name])
+            for name in np.unique(self.class_of[ordered]).tolist()
+        ]
 
 
 def _groups(tracks: pa.Table, salt: str = "") -> _Groups:
     encoded = whole(tracks["group_id"]).dictionary_encode()
     of_track = encoded.indices.to_numpy(zero_copy_only=False)
     order = np.argsort(hashes(encoded.dictionary, salt), kind="stable")
-    return _Groups(encoded.dictionary, order, _classes(tracks["label"], of_track, len(encoded.dictionary)), of_track)
+    return _Groups(
+        encoded.dictionary,
+        order,
+        _classes(tracks["label"], of_track, len(encoded.dictionary)),
+        of_track,
+    )
 
 
 def _classes(label: pa.ChunkedArray, of_track: Ints, groups: int) -> Ints:
-    """Return the most common label of each group [G] as its place in the order of names, the first of several that
-    are as common; -1 for a group without any."""
+    """Return the most common label of each group [G] as its place in the order of names, the first
+    of several that are as common; -1 for a group without any."""
     names = pa.array(sorted(label.drop_null().unique().to_pylist()), pa.string())
     codes = pc.fill_null(pc.index_in(label, names), _NONE).to_numpy()
     labelled = codes >= 0
@@ -158,18 +195,22 @@ def hashes(texts: pa.Array, salt: str = "") -> NDArray[np.uint64]:
 def _known(groups: _Groups, settled: pa.Table, name: str) -> Ints:
     """Return what groups [G] have in a column of what was dealt before, -1 where nothing."""
     at = pc.index_in(groups.ids, whole(settled["group_id"]))
-    return np.asarray(pc.fill_null(whole(settled[name]).take(at), _NONE).to_numpy(zero_copy_only=False), np.int64)
+    return np.asarray(
+        pc.fill_null(whole(settled[name]).take(at), _NONE).to_numpy(zero_copy_only=False), np.int64
+    )
 
 
 def _known_splits(groups: _Groups, settled: pa.Table) -> Ints:
-    """Return 1 for groups [G] that were held out before, 0 for those that were trained on, -1 for others."""
+    """Return 1 for groups [G] that were held out before, 0 for those that were trained on, -1 for
+    others."""
     split = settled.filter(settled["split"].is_valid())
     is_test = pc.equal(split["split"], "test").cast(pa.int32())
     return _known(groups, pa.table({"group_id": split["group_id"], "is_test": is_test}), "is_test")
 
 
 def _hold_out(groups: _Groups, known: Ints, share: float) -> Mask:
-    """Hold out the share of each class's groups, those held out before first, leaving at least one to train on."""
+    """Hold out the share of each class's groups, those held out before first, leaving at least one
+    to train on."""
     held_out = known == 1
     for name, own in groups.by_class(np.ones(len(groups.ids), bool)):
         wanted = min(round(len(own) * share), len(own) - 1) if name != _NONE else 0
@@ -179,7 +220,8 @@ def _hold_out(groups: _Groups, known: Ints, share: float) -> Mask:
 
 
 def _deal_folds(groups: _Groups, chosen: Mask, folds: int, fold: Ints) -> None:
-    """Set the fold of each chosen group that has none: the one with the fewest groups of its class, then of all."""
+    """Set the fold of each chosen group that has none: the one with the fewest groups of its class,
+    then of all."""
     total = np.bincount(fold[chosen & (fold >= 0)], minlength=folds)
     for _, own in groups.by_class(chosen):
         counts = np.bincount(fold[own][fold[own] >= 0], minlength=folds)

@@ -1,7 +1,8 @@
-"""What listeners said: a file of corrections, in which each row locks the label of a track or of a passage.
+"""What listeners said: a file of corrections, in which each row locks the label of a track or of a
+passage.
 
-Nothing in such a file is ever changed: whoever thinks better of it adds a row, and of the same passage the newest row
-counts.
+Nothing in such a file is ever changed: whoever thinks better of it adds a row, and of the same
+passage the newest row counts.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ Key = tuple[str, float | None, float | None]
 
 @dataclass(frozen=True)
 class Correction:
-    """What somebody said of a track or a passage; without a label that what was said before does not count."""
+    """What somebody said of a track or a passage; without a label that what was said before does
+    not count."""
 
     track_id: str
     start_s: float | None
@@ -62,7 +64,11 @@ class Correction:
     @property
     def where(self) -> str:
         """Say which passage of which track it is about."""
-        return self.track_id if self.start_s is None else f"{self.track_id} ({self.start_s:g}-{self.end_s:g} s)"
+        return (
+            self.track_id
+            if self.start_s is None
+            else f"{self.track_id} ({self.start_s:g}-{self.end_s:g} s)"
+        )
 
 
 def is_corrections(url: str) -> bool:
@@ -77,7 +83,8 @@ def is_corrections(url: str) -> bool:
 
 
 def read_corrections(url: str, classes: Sequence[str], tell: Tell) -> list[Correction]:
-    """Read the corrections that count, the newest last. Rows that say nothing are left out, and `tell` is told why.
+    """Read the corrections that count, the newest last. Rows that say nothing are left out, and
+    `tell` is told why.
 
     Raises:
         CatalogError: the file cannot be read, or lacks a column.
@@ -96,14 +103,15 @@ def read_corrections(url: str, classes: Sequence[str], tell: Tell) -> list[Corre
     standing = newest(found)
     for one, other in _contradictions(standing):
         tell(
-            f"{shown}: {one.where} and {other.where} overlap and say {one.label} and {other.label}: "
-            "a segment takes the one that covers most of it"
+            f"{shown}: {one.where} and {other.where} overlap and say {one.label} and {other.label}:"
+            " a segment takes the one that covers most of it"
         )
     return standing
 
 
 def read_rows(url: str) -> list[dict[str, str]]:
-    """Read the rows of a file of corrections as they are written, each with the columns that it has.
+    """Read the rows of a file of corrections as they are written, each with the columns that it
+    has.
 
     Raises:
         CatalogError: the file cannot be read, or lacks a column.
@@ -118,16 +126,22 @@ def read_rows(url: str) -> list[dict[str, str]]:
     names = reader.fieldnames or []
     for name in _NEEDED:
         if name not in names:
-            raise CatalogError(f"{shown}: column {name} is missing; it has {', '.join(names) or 'no columns'}")
+            raise CatalogError(
+                f"{shown}: column {name} is missing; it has {', '.join(names) or 'no columns'}"
+            )
     try:
-        return [{name: _GUARDED.sub("", (row.get(name) or "").strip()) for name in COLUMNS} for row in reader]
+        return [
+            {name: _GUARDED.sub("", (row.get(name) or "").strip()) for name in COLUMNS}
+            for row in reader
+        ]
     except csv.Error as error:
         raise CatalogError(f"cannot read {shown}: {error}") from None
 
 
 def newest(corrections: Iterable[Correction]) -> list[Correction]:
-    """Return the corrections that count, the newest last: of each passage the newest, unless it takes back what was
-    said. One without a time is older than one with; of the same time the later row is the newer."""
+    """Return the corrections that count, the newest last: of each passage the newest, unless it
+    takes back what was said. One without a time is older than one with; of the same time the later
+    row is the newer."""
     latest: dict[Key, Correction] = {}
     for correction in sorted(corrections, key=lambda one: _time(one.when)):
         latest.pop(correction.key, None)
@@ -136,16 +150,24 @@ def newest(corrections: Iterable[Correction]) -> list[Correction]:
 
 
 def with_corrections(tracks: pa.Table, corrections: Sequence[Correction], tell: Tell) -> pa.Table:
-    """Put corrections into a catalog: those of a whole track are its label from then on, which is locked."""
+    """Put corrections into a catalog: those of a whole track are its label from then on, which is
+    locked."""
     by_track: defaultdict[str, list[Correction]] = defaultdict(list)
     for correction in corrections:
         by_track[correction.track_id].append(correction)
     corrected = pa.array(by_track, pa.string())
-    strangers = corrected.filter(pc.invert(pc.is_in(corrected, whole(tracks["track_id"])))).to_pylist()
+    strangers = corrected.filter(
+        pc.invert(pc.is_in(corrected, whole(tracks["track_id"])))
+    ).to_pylist()
     if strangers:
         count = sum(len(by_track[track_id]) for track_id in strangers)
-        tell(f"{counted(count, 'correction')} left out, no such track in the catalog: {some(sorted(strangers))}")
-    place = pc.index_in(whole(tracks["track_id"]), corrected)  # null for most tracks, of which there may be millions
+        tell(
+            f"{counted(count, 'correction')} left out, no such track in the catalog:"
+            f" {some(sorted(strangers))}"
+        )
+    place = pc.index_in(
+        whole(tracks["track_id"]), corrected
+    )  # null for most tracks, of which there may be millions
     labels = [_label_of_track(own) for own in by_track.values()]
     said = {
         "label": pa.array(labels, pa.string()),
@@ -172,10 +194,12 @@ def count_corrections(tracks: pa.Table) -> tuple[int, int]:
 def corrected_classes(
     segments: pa.Table, segment_s: float, tracks: Iterable[Catalog], classes: Sequence[str]
 ) -> NDArray[np.int64]:
-    """Return the class that a listener gave each segment [N] (`track_id`, `start_s`), -1 where nobody did.
+    """Return the class that a listener gave each segment [N] (`track_id`, `start_s`), -1 where
+    nobody did.
 
-    A passage locks the segments that it covers by half or more; of several passages the one that covers most of a
-    segment, the newest of those that cover as much. Elsewhere the correction of the whole track counts, if any.
+    A passage locks the segments that it covers by half or more; of several passages the one that
+    covers most of a segment, the newest of those that cover as much. Elsewhere the correction of
+    the whole track counts, if any.
     """
     found = np.full(len(segments), -1, np.int64)
     start_s = column(segments, "start_s")
@@ -224,12 +248,19 @@ def _checked(row: dict[str, str], classes: Sequence[str]) -> tuple[Correction | 
     if (row["start_s"] == "") != (row["end_s"] == ""):
         return None, "with a start but no end, or the other way round"
     if start_s is not None and end_s is not None and not 0 <= start_s < end_s < math.inf:
-        return None, "with times that are no passage (seconds from the track's start, the end after the start)"
+        return (
+            None,
+            (
+                "with times that are no passage (seconds from the track's start, the end after the"
+                " start)"
+            ),
+        )
     return Correction(row["track_id"], start_s, end_s, label, row["who"], row["when"]), ""
 
 
 def _seconds(text: str) -> float | None:
-    """Return seconds in single precision, as the catalog has them; None without any, NaN of what is no number."""
+    """Return seconds in single precision, as the catalog has them; None without any, NaN of what is
+    no number."""
     try:
         return float(np.float32(text)) if text else None
     except ValueError:
@@ -258,5 +289,8 @@ def _contradictions(corrections: Sequence[Correction]) -> Iterator[tuple[Correct
 
 
 def _contradict(one: Correction, other: Correction) -> bool:
-    starts_s, ends_s = (one.start_s or 0.0, other.start_s or 0.0), (one.end_s or 0.0, other.end_s or 0.0)
+    starts_s, ends_s = (
+        (one.start_s or 0.0, other.start_s or 0.0),
+        (one.end_s or 0.0, other.end_s or 0.0),
+    )
     return max(starts_s) < min(ends_s) and one.label != other.label

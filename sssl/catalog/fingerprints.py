@@ -1,7 +1,8 @@
 """Fingerprints of the catalog's files: by them a file that changed is told from one that did not.
 
-A file whose storage tells too little has none, and counts as changed at every run: a size alone would let a replaced
-file of the same length pass. What is known to be absent has a word instead, since that can be compared.
+A file whose storage tells too little has none, and counts as changed at every run: a size alone
+would let a replaced file of the same length pass. What is known to be absent has a word instead,
+since that can be compared.
 """
 
 from __future__ import annotations
@@ -31,19 +32,23 @@ _NO_ANSWER = "no answer"
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 _MANY_OF_A_FOLDER = 256
-"""So many files of a folder are cheaper to look up by a listing, which an object store gives 1000 at a time."""
+"""So many files of a folder are cheaper to look up by a listing, which an object store gives 1000
+at a time."""
 _AT_ONCE = 8
 
-# What storages call a hash of the content, and the time when it was written; each has words of its own.
+# What storages call a hash of the content, and the time when it was written; each has words of its
+# own.
 _HASHES = ("etag", "ETag", "md5Hash", "crc32c", "Content-MD5", "Digest")
 _TIMES = (
-    "mtime", "LastModified", "updated", "Last-Modified", "last_modified", "last_write_time", "modify",
+    "mtime", "LastModified", "updated", "Last-Modified", "last_modified", "last_write_time",
+    "modify",
     "modificationTime", "created",
 )  # fmt: skip
 
 
 def fingerprint(uri: str) -> str | None:
-    """Identify a file as its storage does, by a hash or else by size and time; `missing` if there is none.
+    """Identify a file as its storage does, by a hash or else by size and time; `missing` if there
+    is none.
 
     None where the storage tells too little, or did not answer: that equals no fingerprint.
     """
@@ -58,8 +63,8 @@ def with_fingerprints(
 ) -> pa.Table:
     """Look up the fingerprint of each track's file, many files of a folder by one listing of it.
 
-    Where the storage does not answer, a file keeps the fingerprint that it had `before` at the same URI: an outage
-    changes no file. How many did so is told.
+    Where the storage does not answer, a file keeps the fingerprint that it had `before` at the same
+    URI: an outage changes no file. How many did so is told.
     """
     uris = whole(tracks["uri"])
     pieces = _by_folder(uris)
@@ -83,7 +88,9 @@ def _known(tracks: pa.Table, before: pa.Table) -> pa.Array:
     return pc.if_else(is_same, whole(before["source_fingerprint"]).take(place), None)
 
 
-def _tell_failed(track_ids: pa.ChunkedArray, known: pa.Array, tell: Callable[[str], None] | None) -> None:
+def _tell_failed(
+    track_ids: pa.ChunkedArray, known: pa.Array, tell: Callable[[str], None] | None
+) -> None:
     if tell is None:
         return
     kept = known.is_valid()
@@ -115,7 +122,8 @@ def _by_folder(uris: pa.Array) -> list[NDArray[np.int64]]:
 
 def _fingerprints(uris: pa.Array) -> pa.Array:
     texts = uris.to_pylist()
-    # On a disk a listing has to look at each file, too, and looks at links instead of what they lead to.
+    # On a disk a listing has to look at each file, too, and looks at links instead of what they
+    # lead to.
     is_listed = len(texts) >= _MANY_OF_A_FOLDER and local_path(texts[0]) is None
     listed = _listed(texts[0].rpartition("/")[0]) if is_listed else {}
     if listed is None:
@@ -124,7 +132,8 @@ def _fingerprints(uris: pa.Array) -> pa.Array:
 
 
 def _listed(folder: str) -> dict[str, str | None] | None:
-    """Return the fingerprints of a folder's files by URI, as far as its storage lists them; None: no such folder."""
+    """Return the fingerprints of a folder's files by URI, as far as its storage lists them; None:
+    no such folder."""
     try:
         fs, path = file_system(f"{folder}/")
         infos = fs.ls(path, detail=True, refresh=True)

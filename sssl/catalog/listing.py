@@ -19,7 +19,15 @@ from fsspec.utils import glob_translate
 
 from sssl.errors import CatalogError
 from sssl.store.atomic import is_leftover
-from sssl.urls import file_system, is_not_there, is_on_web, local_path, readable, uri_of, without_secrets
+from sssl.urls import (
+    file_system,
+    is_not_there,
+    is_on_web,
+    local_path,
+    readable,
+    uri_of,
+    without_secrets,
+)
 from sssl.words import counted, some
 
 AUDIO_SUFFIXES = (
@@ -57,7 +65,10 @@ class LeftOut:
             names.append(readable(name))
 
     def __str__(self) -> str:
-        said = [f"{cause}: {count} ({some(self._names[cause])})" for cause, count in sorted(self.counts.items())]
+        said = [
+            f"{cause}: {count} ({some(self._names[cause])})"
+            for cause, count in sorted(self.counts.items())
+        ]
         if self.suffixes:
             ordered = sorted(self.suffixes.items(), key=lambda item: (-item[1], item[0]))
             by_suffix = [f"{suffix or 'none'} {count}" for suffix, count in ordered]
@@ -66,10 +77,11 @@ class LeftOut:
 
 
 def list_audio(url: str) -> tuple[pa.Table, list[str]]:
-    """List the audio of a folder or a glob, sorted by id (the path below the folder), with the URI of each.
+    """List the audio of a folder or a glob, sorted by id (the path below the folder), with the URI
+    of each.
 
-    Returns remarks, too, sentences on what was left out and which names are not UTF-8. In the ids of
-    these the odd bytes are written out, and their URIs have escapes.
+    Returns remarks, too, sentences on what was left out and which names are not UTF-8. In the ids
+    of these the odd bytes are written out, and their URIs have escapes.
 
     Raises:
         CatalogError: no such folder, or no file system for it.
@@ -95,7 +107,9 @@ def list_audio(url: str) -> tuple[pa.Table, list[str]]:
     odd = [track_id for track_id, name in zip(ids, names, strict=True) if track_id != name]
     remarks = [f"left out of {shown}: {left_out}"] if str(left_out) else []
     if odd:
-        remarks.append(f"{shown}: {counted(len(odd), 'name')} not UTF-8, spelt out in ids: {some(odd)}")
+        remarks.append(
+            f"{shown}: {counted(len(odd), 'name')} not UTF-8, spelt out in ids: {some(odd)}"
+        )
     return table, remarks
 
 
@@ -119,13 +133,17 @@ def _on_disk(path: str, left_out: LeftOut) -> dict[str, str]:
     return {name: uri_of(f"{base}/{name}") for name in _audio(entries, left_out)}
 
 
-def _in_storage(fs: fsspec.AbstractFileSystem, path: str, is_web: bool, left_out: LeftOut) -> dict[str, str]:
+def _in_storage(
+    fs: fsspec.AbstractFileSystem, path: str, is_web: bool, left_out: LeftOut
+) -> dict[str, str]:
     """Return the URIs of a folder's or a glob's audio in another storage, by name."""
     fs.invalidate_cache()  # what this process saw earlier may have changed
     is_glob = _has_signs(path, "*[" if is_web else "*?[") and not fs.isdir(path)
     found = fs.glob(path, detail=True) if is_glob else fs.find(path, detail=True)
     if not found and not is_glob:
-        fs.info(path)  # which says what a listing keeps to itself: that there is no such folder, or no answer
+        fs.info(
+            path
+        )  # which says what a listing keeps to itself: that there is no such folder, or no answer
     base = _base(path) if is_glob else path.rstrip("/")
     if base in found:
         base = base.rpartition("/")[0]  # a file rather than a folder
@@ -158,7 +176,8 @@ def _audio(entries: Iterable[_Entry], left_out: LeftOut) -> Iterator[str]:
 
 
 def _walk(base: str, depth: int | None) -> Iterator[_Entry]:
-    """Yield what is in a folder on this machine and `depth` levels below it, all of them where that is None.
+    """Yield what is in a folder on this machine and `depth` levels below it, all of them where that
+    is None.
 
     Links to folders come last, so that a folder goes by its own name where it has one.
     """
@@ -206,7 +225,8 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a name is hidden on purpose; bands and albums have names that start with several dots."""
+    """Whether a name is hidden on purpose; bands and albums have names that start with several
+    dots."""
     return is_leftover(name) or (name.startswith(".") and not name.startswith(".."))
 
 

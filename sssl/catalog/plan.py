@@ -1,4 +1,5 @@
-"""What a run of the segment stage has to decode, and why: decided a track, from what the last run left behind."""
+"""What a run of the segment stage has to decode, and why: decided a track, from what the last run
+left behind."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from sssl.config import require
 class Cause(StrEnum):
     """Why a track is decoded; `UNCHANGED` ones are not, `GONE` ones are no longer in the catalog.
 
-    Of an `UNKNOWN` source the storage tells too little, now or at the last run, to say whether it changed.
+    Of an `UNKNOWN` source the storage tells too little, now or at the last run, to say whether it
+    changed.
     """
 
     NEW = "new"
@@ -37,14 +39,17 @@ class AgainConfig:
     """Which tracks to decode again although nothing about them changed."""
 
     retry: str | None = None
-    """Decode again what failed before: `failed`, `retryable` (where the same file may succeed) or `reason=CODE`."""
+    """Decode again what failed before: `failed`, `retryable` (where the same file may succeed) or
+    `reason=CODE`."""
     force: bool = False
     """Decode every track again."""
 
     def __post_init__(self) -> None:
         reasons = [f"reason={code}" for code in REASONS]
         expected = f"failed, retryable or reason=CODE with one of {', '.join(REASONS)}"
-        require(self.retry in (None, "failed", "retryable", *reasons), "retry", self.retry, expected)
+        require(
+            self.retry in (None, "failed", "retryable", *reasons), "retry", self.retry, expected
+        )
 
     @property
     def asks_ledger(self) -> bool:
@@ -59,11 +64,14 @@ class AgainConfig:
             return whole(pc.equal(known["status"], "failed"))
         if self.retry == "retryable":
             return whole(known["retryable"])
-        return whole(pc.fill_null(pc.equal(known["reason"], self.retry.removeprefix("reason=")), False))
+        return whole(
+            pc.fill_null(pc.equal(known["reason"], self.retry.removeprefix("reason=")), False)
+        )
 
 
 KNOWN = ("track_id", "uri", "source_fingerprint", "expected_s")
-"""Columns of the catalog that a known track is judged by; with `--retry` those of OF_LEDGER, too."""
+"""Columns of the catalog that a known track is judged by; with `--retry` those of OF_LEDGER,
+too."""
 OF_LEDGER = ("track_id", "status", "reason", "retryable")
 _SOURCE = KNOWN[1:]
 _AT_ONCE = 1 << 20
@@ -78,19 +86,28 @@ def known_tracks(tracks: pa.Table, ledger: pa.Table | None) -> pa.Table:
     return pa.table(columns)
 
 
-def causes_of(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> pa.DictionaryArray:
-    """Decide for each track [N] of a catalog why it is decoded, if it is; `known` is as `known_tracks` makes it."""
+def causes_of(
+    tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig
+) -> pa.DictionaryArray:
+    """Decide for each track [N] of a catalog why it is decoded, if it is; `known` is as
+    `known_tracks` makes it."""
     place = pc.index_in(whole(tracks["track_id"]), whole(known["track_id"]))
     if config_changed or again.force:
         otherwise = _code(Cause.CONFIG if config_changed else Cause.FORCED)
     else:
-        otherwise = pc.if_else(again.wanted(known).take(place), _code(Cause.RETRY), _code(Cause.UNCHANGED))
+        otherwise = pc.if_else(
+            again.wanted(known).take(place), _code(Cause.RETRY), _code(Cause.UNCHANGED)
+        )
     cause = pc.if_else(_changed(tracks, known, place), _code(Cause.SOURCE), otherwise)
     cause = pc.if_else(_unknown(tracks, known, place), _code(Cause.UNKNOWN), cause)
-    return pa.DictionaryArray.from_arrays(pc.if_else(place.is_null(), _code(Cause.NEW), cause), list(Cause))
+    return pa.DictionaryArray.from_arrays(
+        pc.if_else(place.is_null(), _code(Cause.NEW), cause), list(Cause)
+    )
 
 
-def count_causes(tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig) -> Counter[Cause]:
+def count_causes(
+    tracks: pa.Table, known: pa.Table, config_changed: bool, again: AgainConfig
+) -> Counter[Cause]:
     """Count the tracks of a catalog, and the known ones that it lacks, by what becomes of them."""
     counts = pc.value_counts(causes_of(tracks, known, config_changed, again)).to_pylist()
     causes = Counter({Cause(count["values"]): count["counts"] for count in counts})
@@ -106,16 +123,23 @@ def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
     pieces = []
     for start in range(0, len(tracks), _AT_ONCE):  # in pieces, since what is taken is copied
         at = place.slice(start, _AT_ONCE)
-        pairs = [(whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE]
+        pairs = [
+            (whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE
+        ]
         pieces.append(reduce(pc.or_, [_differ(one, other) for one, other in pairs]))
-    return pa.chunked_array(pieces, pa.bool_()).combine_chunks()  # a part that lost all its tracks has no piece
+    return pa.chunked_array(
+        pieces, pa.bool_()
+    ).combine_chunks()  # a part that lost all its tracks has no piece
 
 
 def _unknown(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
-    """Return of which tracks nothing tells whether the source is that of the known ones at their places."""
+    """Return of which tracks nothing tells whether the source is that of the known ones at their
+    places."""
     is_unknown = whole(tracks["source_fingerprint"].is_null())
     return pc.or_(is_unknown, whole(known["source_fingerprint"].is_null()).take(place))
 
 
 def _differ(one: pa.Array, other: pa.Array) -> pa.Array:
-    return pc.or_(pc.fill_null(pc.not_equal(one, other), False), pc.xor(one.is_null(), other.is_null()))
+    return pc.or_(
+        pc.fill_null(pc.not_equal(one, other), False), pc.xor(one.is_null(), other.is_null())
+    )

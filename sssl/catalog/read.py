@@ -1,4 +1,5 @@
-"""The user's catalog: read, checked, dealt and committed; in columns, since it may have millions of rows."""
+"""The user's catalog: read, checked, dealt and committed; in columns, since it may have millions of
+rows."""
 
 from __future__ import annotations
 
@@ -22,7 +23,13 @@ from schemas import Catalog, arrow_schema, conform, version_of
 from schemas.records import dump
 from schemas.summaries import CatalogSummary
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
-from sssl.catalog.corrections import count_corrections, is_corrections, newest, read_corrections, with_corrections
+from sssl.catalog.corrections import (
+    count_corrections,
+    is_corrections,
+    newest,
+    read_corrections,
+    with_corrections,
+)
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
 from sssl.catalog.tables import COLUMNS, is_table, read_columns
@@ -56,21 +63,26 @@ def read_catalog(
     """Read a CSV, a Parquet file, a folder or a glob of audio as a catalog, sorted by part and id.
 
     Args:
-        catalog: path or fsspec URL of a table with `track_id` and `uri` (and optional `label`, `split`, `group_id`,
-            `expected_s`, `locked`), or a folder or glob of audio files, whose ids are their paths below the folder.
-        labels: CSV with `track_id` and any of the optional columns, joined by id; or one of corrections.
+        catalog: path or fsspec URL of a table with `track_id` and `uri` (and optional `label`,
+            `split`, `group_id`, `expected_s`, `locked`), or a folder or glob of audio files, whose
+            ids are their paths below the folder.
+        labels: CSV with `track_id` and any of the optional columns, joined by id; or one of
+            corrections.
         config: how to read and deal.
         before: what an earlier run dealt, whose places are kept.
         leave_out: SHA-256 of ids that must not come back.
-        tell: is told, in a sentence, what a folder has besides tracks, which labels fit none, and whose storage
-            gives no answer.
-        corrections: CSV of what listeners said, which counts more than `labels`: see `sssl.catalog.corrections`.
+        tell: is told, in a sentence, what a folder has besides tracks, which labels fit none, and
+            whose storage gives no answer.
+        corrections: CSV of what listeners said, which counts more than `labels`: see
+            `sssl.catalog.corrections`.
 
     Raises:
-        CatalogError: a column is missing, an id is doubled, a class is unknown, a file is not one that a catalog may
-            name, or there is no track at all.
+        CatalogError: a column is missing, an id is doubled, a class is unknown, a file is not one
+            that a catalog may name, or there is no track at all.
     """
-    tracks = deal(read_tracks(catalog, labels, config, leave_out, tell, corrections), config, before)
+    tracks = deal(
+        read_tracks(catalog, labels, config, leave_out, tell, corrections), config, before
+    )
     tell_respelt(tracks, before.tracks, tell)
     return with_fingerprints(tracks, before.tracks, tell)
 
@@ -83,15 +95,25 @@ def read_tracks(
     tell: Tell = LOGGER.warning,
     corrections: str | None = None,
 ) -> pa.Table:
-    """Read a catalog as `read_catalog` does, without asking the storage for any file; nothing is dealt yet.
+    """Read a catalog as `read_catalog` does, without asking the storage for any file; nothing is
+    dealt yet.
 
     Raises:
         CatalogError: as there.
     """
     table = _read_music(catalog, COLUMNS, tell)
-    said = [url for url in (labels, corrections) if url is not None and (url == corrections or is_corrections(url))]
+    said = [
+        url
+        for url in (labels, corrections)
+        if url is not None and (url == corrections or is_corrections(url))
+    ]
     if labels is not None and labels not in said:
-        table = _join_labels(table, read_columns(labels, ["track_id"], _OF_LABELS, tell), without_secrets(labels), tell)
+        table = _join_labels(
+            table,
+            read_columns(labels, ["track_id"], _OF_LABELS, tell),
+            without_secrets(labels),
+            tell,
+        )
     shown = without_secrets(catalog)
     _check_values(table, shown, "label", config.classes, "give the class set by --classes")
     _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
@@ -103,11 +125,15 @@ def read_tracks(
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{shown}: every track was taken down")
-    given = newest(one for url in dict.fromkeys(said) for one in read_corrections(url, config.classes, tell))
+    given = newest(
+        one for url in dict.fromkeys(said) for one in read_corrections(url, config.classes, tell)
+    )
     return with_corrections(tracks, given, tell) if given else tracks
 
 
-def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None) -> Manifest:
+def commit_catalog(
+    store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None
+) -> Manifest:
     """Commit a dealt catalog; one that is what is left `of` another has its date and its cost."""
     config = replace(config, allow_uri=())  # whom we trust decides no row
     planned = Manifest(
@@ -124,7 +150,11 @@ def commit_catalog(store: Store, tracks: pa.Table, config: CatalogConfig, of: Ma
 
     def make(planned: Manifest) -> Made:
         summary = _summary(tracks, config, None if of is None else of.cpu_s)
-        return Made(_write_files(store, planned.generation, tracks), dump(summary), knows_cpu_s=of is not None)
+        return Made(
+            _write_files(store, planned.generation, tracks),
+            dump(summary),
+            knows_cpu_s=of is not None,
+        )
 
     return store.commit_once(planned, make)
 
@@ -134,7 +164,9 @@ def _write_files(store: Store, generation: str, tracks: pa.Table) -> dict[int, P
     parts = _parts(tracks)
     starts = np.searchsorted(tracks["part"].to_numpy(), np.arange(parts + 1))
     return {
-        first // PARTS_PER_FILE: _write_file(store, generation, first, tracks, starts[first:][: PARTS_PER_FILE + 1])
+        first // PARTS_PER_FILE: _write_file(
+            store, generation, first, tracks, starts[first:][: PARTS_PER_FILE + 1]
+        )
         for first in range(0, parts, PARTS_PER_FILE)
     }
 
@@ -154,7 +186,8 @@ def _summary(tracks: pa.Table, config: CatalogConfig, cpu_s: float | None) -> Ca
 
 
 def _parts(tracks: pa.Table) -> int:
-    """Count the parts of a catalog sorted by them; one whose tracks are all gone stays, as an empty row group."""
+    """Count the parts of a catalog sorted by them; one whose tracks are all gone stays, as an empty
+    row group."""
     return int(tracks["part"][-1].as_py()) + 1
 
 
@@ -176,15 +209,16 @@ def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
 
 @lru_cache(maxsize=64)
 def _footer(store: Store, path: str, size: int) -> pq.FileMetaData:
-    """Read the footer of a catalog's file once, or once more where another file of another size, in bytes, has taken
-    its place: it lists all parts, and reading it takes longer than reading one."""
+    """Read the footer of a catalog's file once, or once more where another file of another size, in
+    bytes, has taken its place: it lists all parts, and reading it takes longer than reading one."""
     del size  # part of what the footer is kept under
     with store.open_file(path) as source:
         return pq.read_metadata(source)
 
 
 def read_labelled(store: Store, catalog: Manifest) -> pa.Table:
-    """Read the labelled tracks; of row groups (parts) that have none only the statistics are read."""
+    """Read the labelled tracks; of row groups (parts) that have none only the statistics are
+    read."""
     tables = []
     for _, file in sorted(catalog.files.items()):
         with store.open_file(file.path) as source:
@@ -206,7 +240,8 @@ def class_counts(tracks: pa.Table) -> Counter[str]:
 
 
 def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
-    """SHA-256 of the rows and the config as JSON, row by row: all of it would not fit into memory."""
+    """SHA-256 of the rows and the config as JSON, row by row: all of it would not fit into
+    memory."""
     found = hashlib.sha256(b"[[")
     for number, record in enumerate(_records(tracks)):
         found.update(b"," * (number > 0) + _json(record))
@@ -218,7 +253,9 @@ def _records(tracks: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE // 16):
         for record in batch.to_pylist():
             if record["corrections"] is None:
-                del record["corrections"]  # so that a catalog without any has the name that it always had
+                del record[
+                    "corrections"
+                ]  # so that a catalog without any has the name that it always had
             yield record
 
 
@@ -231,8 +268,11 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _write_file(store: Store, generation: str, first: int, tracks: pa.Table, starts: Any) -> PartFile:
-    """Write the parts from `first` on as row groups; part n has the rows from starts[n] to below starts[n + 1]."""
+def _write_file(
+    store: Store, generation: str, first: int, tracks: pa.Table, starts: Any
+) -> PartFile:
+    """Write the parts from `first` on as row groups; part n has the rows from starts[n] to below
+    starts[n + 1]."""
     buffer, schema = io.BytesIO(), arrow_schema(Catalog)
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for start, end in pairwise(starts.tolist()):
@@ -243,11 +283,12 @@ def _write_file(store: Store, generation: str, first: int, tracks: pa.Table, sta
 
 
 def read_unlabelled(catalog: str) -> list[Catalog]:
-    """Read ids and URIs of a catalog as `read_tracks` does, whatever its labels and other columns say.
+    """Read ids and URIs of a catalog as `read_tracks` does, whatever its labels and other columns
+    say.
 
     Raises:
-        CatalogError: a column is missing, an id is doubled, a file is not one that a catalog may name, or there is no
-            track at all.
+        CatalogError: a column is missing, an id is doubled, a file is not one that a catalog may
+            name, or there is no track at all.
     """
     music = _read_music(catalog, ("track_id", "uri"), LOGGER.warning)
     check_uris(_texts(music["uri"]), catalog, ())
@@ -260,7 +301,8 @@ def new_track(track_id: str, uri: str) -> Catalog:
 
 
 def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
-    """Read a table of tracks, or list a folder or a glob as one; each track has an id of its own and a URI."""
+    """Read a table of tracks, or list a folder or a glob as one; each track has an id of its own
+    and a URI."""
     shown = without_secrets(catalog)
     if is_table(catalog):
         table, remarks = read_columns(catalog, ["track_id", "uri"], columns, tell), list[str]()
@@ -293,31 +335,46 @@ def _join_labels(table: pa.Table, labels: pa.Table, url: str, tell: Tell) -> pa.
 
 
 def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Array:
-    """Return the row of the track that each id of a labels file means: by the whole id, else without the apostrophe
-    that our CSV files have in front of what a spreadsheet takes for a formula, else without its suffix, else by the
-    same letters, however their accents are encoded (file systems differ in that)."""
+    """Return the row of the track that each id of a labels file means: by the whole id, else
+    without the apostrophe that our CSV files have in front of what a spreadsheet takes for a
+    formula, else without its suffix, else by the same letters, however their accents are encoded
+    (file systems differ in that)."""
     places = pc.index_in(given, track_ids)
     for spelling in (_plain, _stem, _composed, lambda ids: _stem(_composed(ids))):
         missing = places.is_null()
         if pc.any(missing).as_py():
-            spelled, others = spelling(track_ids), spelling(given) if spelling is not _stem else given
-            _check_one_each(spelled.filter(pc.is_in(spelled, others.filter(missing))), track_ids, spelled, url)
+            spelled, others = (
+                spelling(track_ids),
+                spelling(given) if spelling is not _stem else given,
+            )
+            _check_one_each(
+                spelled.filter(pc.is_in(spelled, others.filter(missing))), track_ids, spelled, url
+            )
             places = pc.coalesce(places, pc.index_in(others, spelled))
     unknown = given.filter(places.is_null()).to_pylist()
     if len(unknown) == len(given):
         expected = pc.min(track_ids).as_py()
-        raise CatalogError(f"{url}: no track_id fits a file, e.g. {min(unknown)!r}; ids are paths like {expected!r}")
+        raise CatalogError(
+            f"{url}: no track_id fits a file, e.g. {min(unknown)!r}; ids are paths like"
+            f" {expected!r}"
+        )
     if unknown:
-        tell(f"{url}: {len(unknown)} of {counted(len(given), 'id')} not in the catalog: {some(sorted(unknown))}")
+        tell(
+            f"{url}: {len(unknown)} of {counted(len(given), 'id')} not in the catalog:"
+            f" {some(sorted(unknown))}"
+        )
     twice = _first_doubled(places.filter(places.is_valid()))
     if twice is not None:
         name = track_ids[twice].as_py()
-        raise CatalogError(f"{url}: track {name!r} is named more than once, in two spellings of its id")
+        raise CatalogError(
+            f"{url}: track {name!r} is named more than once, in two spellings of its id"
+        )
     return places
 
 
 def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
-    """Tell which tracks are new for no other reason than that the accents in their ids are encoded otherwise."""
+    """Tell which tracks are new for no other reason than that the accents in their ids are encoded
+    otherwise."""
     if not len(before):
         return
     ids, known = whole(tracks["track_id"]), whole(before["track_id"])
@@ -326,7 +383,10 @@ def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
     respelt = new.filter(pc.is_in(_composed(new), _composed(gone))).to_pylist()
     if respelt:
         of_before = counted(len(respelt), "id")
-        tell(f"{of_before} of before with accents encoded otherwise (NFC, NFD), as new: {some(respelt)}")
+        tell(
+            f"{of_before} of before with accents encoded otherwise (NFC, NFD), as new:"
+            f" {some(respelt)}"
+        )
 
 
 def _plain(ids: pa.Array) -> pa.Array:
@@ -347,16 +407,20 @@ def _check_one_each(found: pa.Array, track_ids: pa.Array, stems: pa.Array, url: 
     doubtful = _first_doubled(found)
     if doubtful is not None:
         names = track_ids.filter(pc.equal(stems, doubtful)).to_pylist()
-        raise CatalogError(f"{url}: {doubtful!r} may be {' or '.join(sorted(names))}: give the whole name")
+        raise CatalogError(
+            f"{url}: {doubtful!r} may be {' or '.join(sorted(names))}: give the whole name"
+        )
 
 
 def _first_doubled(values: pa.Array | pa.ChunkedArray) -> Any:
-    """Return the least value that comes more than once, None if there is none; by sorting, since sets of millions of
-    texts take twice the memory of the texts."""
+    """Return the least value that comes more than once, None if there is none; by sorting, since
+    sets of millions of texts take twice the memory of the texts."""
     texts = whole(values) if isinstance(values, pa.ChunkedArray) else values
     order = pc.array_sort_indices(texts)
     for start in range(0, len(order), _ROWS_AT_ONCE):
-        ordered = texts.take(order.slice(start, _ROWS_AT_ONCE + 1))  # one more: the next piece's first
+        ordered = texts.take(
+            order.slice(start, _ROWS_AT_ONCE + 1)
+        )  # one more: the next piece's first
         at = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
         if at >= 0:
             return ordered[at].as_py()
@@ -373,21 +437,33 @@ def _check_unique(track_ids: pa.ChunkedArray, url: str) -> None:
 def _check_ids(table: pa.Table, url: str) -> None:
     for name in ("track_id", "uri"):
         if table[name].null_count:
-            raise CatalogError(f"{url}: row {pc.index(table[name].is_null(), True).as_py() + 1} has no {name}")
+            raise CatalogError(
+                f"{url}: row {pc.index(table[name].is_null(), True).as_py() + 1} has no {name}"
+            )
     _check_unique(table["track_id"], url)
 
 
 def _check_groups(table: pa.Table, url: str) -> None:
     if not {"split", "group_id"} <= set(table.column_names):
         return
-    labelled = table.filter(table["label"].is_valid()) if "label" in table.column_names else table.slice(0, 0)
-    sides = pa.table({"group": labelled["group_id"], "split": pc.fill_null(labelled["split"], "train")})
+    labelled = (
+        table.filter(table["label"].is_valid())
+        if "label" in table.column_names
+        else table.slice(0, 0)
+    )
+    sides = pa.table(
+        {"group": labelled["group_id"], "split": pc.fill_null(labelled["split"], "train")}
+    )
     doubled = _first_doubled(sides.group_by(["group", "split"]).aggregate([])["group"].drop_null())
     if doubled is not None:
-        raise CatalogError(f"{url}: group {doubled!r} has tracks in train and in test: give it one split")
+        raise CatalogError(
+            f"{url}: group {doubled!r} has tracks in train and in test: give it one split"
+        )
 
 
-def _check_values(table: pa.Table, url: str, name: str, allowed: tuple[str, ...], hint: str) -> None:
+def _check_values(
+    table: pa.Table, url: str, name: str, allowed: tuple[str, ...], hint: str
+) -> None:
     if name not in table.column_names:
         return
     wrong = pc.invert(pc.is_in(table[name], pa.array([*allowed, None], pa.string())))
@@ -395,7 +471,8 @@ def _check_values(table: pa.Table, url: str, name: str, allowed: tuple[str, ...]
     if first >= 0:
         track_id, value = table["track_id"][first].as_py(), table[name][first].as_py()
         raise CatalogError(
-            f"{url}: track {track_id!r} has {name} {value!r}, expected one of {', '.join(allowed)}: {hint}"
+            f"{url}: track {track_id!r} has {name} {value!r}, expected one of {', '.join(allowed)}:"
+            f" {hint}"
         )
 
 
@@ -406,7 +483,9 @@ def _typed(table: pa.Table) -> pa.Table:
     zeros, nothing = pa.array(np.zeros(count, np.int32)), pa.nulls(count, pa.string())
     made = {
         "group_id": pc.coalesce(given.get("group_id", nothing), given["track_id"]),
-        "locked": pc.fill_null(given["locked"], False) if "locked" in given else zeros.cast(pa.bool_()),
+        "locked": (
+            pc.fill_null(given["locked"], False) if "locked" in given else zeros.cast(pa.bool_())
+        ),
         "fold": zeros,
         "part": zeros,
         "source_fingerprint": nothing,

@@ -1,7 +1,8 @@
-"""Tables as teams send them, read as a catalog has them: the columns that it knows, each of its type.
+"""Tables as teams send them, read as a catalog has them: the columns that it knows, each of its
+type.
 
-What Parquet says in types and CSV in words means the same: an empty cell, a NaN and a null are all no value, and no
-other column is looked at.
+What Parquet says in types and CSV in words means the same: an empty cell, a NaN and a null are all
+no value, and no other column is looked at.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ TEXTS = ("track_id", "uri", "label", "split", "group_id")
 COLUMNS = (*TEXTS, "expected_s", "locked")
 _ENDS = (".csv", ".parquet")
 _NEARLY = 0.75
-"""Share of letters in common: `lable`, `Labels` and `group` are near, `locked` and `looped` are not."""
+"""Share of letters in common: `lable`, `Labels` and `group` are near, `locked` and `looped` are
+not."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
@@ -35,12 +37,15 @@ def is_table(url: str) -> bool:
 
 
 def read_columns(
-    url: str, needed: Sequence[str], wanted: Sequence[str] = COLUMNS, tell: Callable[[str], None] = lambda _: None
+    url: str,
+    needed: Sequence[str],
+    wanted: Sequence[str] = COLUMNS,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> pa.Table:
     """Read those of the wanted columns that a CSV or Parquet file has.
 
-    Texts are strings without blank ones, `expected_s` are seconds as float32, `locked` are flags; any may be null.
-    `tell` is told which other columns may be misspelt.
+    Texts are strings without blank ones, `expected_s` are seconds as float32, `locked` are flags;
+    any may be null. `tell` is told which other columns may be misspelt.
 
     Raises:
         CatalogError: it cannot be read, lacks a needed column, or a column holds something else.
@@ -52,7 +57,8 @@ def read_columns(
             names, table = _read_parquet(file, wanted) if is_parquet else _read_csv(file)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CatalogError(f"cannot read {shown}: {_why(error, url)}") from None
-    pa.default_memory_pool().release_unused()  # a third of the table's size is left from decoding it
+    # A third of the table's size is left from decoding it.
+    pa.default_memory_pool().release_unused()
     for name in needed:
         if name not in names:
             raise CatalogError(f"{shown}: column {name} is missing; {_what_it_has(names)}")
@@ -124,7 +130,8 @@ def _only_one(table: pa.Table, name: str, url: str) -> pa.ChunkedArray:
 
 
 def _text(column: pa.ChunkedArray, name: str, url: str) -> pa.ChunkedArray:
-    """Return a column as text, without what says nothing: blank cells, and NaN where labels are numbers."""
+    """Return a column as text, without what says nothing: blank cells, and NaN where labels are
+    numbers."""
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     try:
@@ -143,7 +150,9 @@ def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> p
         numbers = pc.divide(ticks, float(_TICKS_PER_S[kind.unit]))
     elif _is_any(kind, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view):
         numbers = _parsed(_text(column, "expected_s", url), track_ids, url)
-    elif _is_any(kind, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null):
+    elif _is_any(
+        kind, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null
+    ):
         numbers = column.cast(pa.float64(), safe=False)
     else:
         raise _wrong_type(column, "expected_s", "seconds as a number", url)

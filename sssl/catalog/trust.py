@@ -1,4 +1,5 @@
-"""Which files a catalog may name: it may come from others, and what it names is opened with our rights."""
+"""Which files a catalog may name: it may come from others, and what it names is opened with our
+rights."""
 
 from __future__ import annotations
 
@@ -11,11 +12,23 @@ from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
 from sssl.errors import CatalogError
-from sssl.urls import ARCHIVES, INDIRECT, chain_of, is_on_web, local_path, scheme_of, without_secrets
+from sssl.urls import (
+    ARCHIVES,
+    INDIRECT,
+    chain_of,
+    is_on_web,
+    local_path,
+    scheme_of,
+    without_secrets,
+)
 from sssl.words import some
 
-_METADATA_HOSTS = frozenset({"metadata", "metadata.goog", "metadata.google.internal", "instance-data"})
-_METADATA_ADDRESSES = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
+_METADATA_HOSTS = frozenset(
+    {"metadata", "metadata.goog", "metadata.google.internal", "instance-data"}
+)
+_METADATA_ADDRESSES = frozenset(
+    {"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"}
+)
 """Alibaba's, Azure's, Oracle's and Amazon's, which are not link-local."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
@@ -27,10 +40,11 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 def check_uris(uris: Iterable[str], catalog: str, allowed: Sequence[str]) -> None:
     """Check that a catalog names only files that it may.
 
-    Without `allowed` these are all but what lies behind a file system that hides where it reads, hosts that hand out
-    credentials to the machine that asks, and, for a catalog from elsewhere, files of this machine. With `allowed` they
-    have to lie below one of these places, too. Names that lead to such a host by DNS or by a redirect are not found
-    out: that is for the network to forbid.
+    Without `allowed` these are all but what lies behind a file system that hides where it reads,
+    hosts that hand out credentials to the machine that asks, and, for a catalog from elsewhere,
+    files of this machine. With `allowed` they have to lie below one of these places, too. Names
+    that lead to such a host by DNS or by a redirect are not found out: that is for the network to
+    forbid.
 
     Raises:
         CatalogError: some lie elsewhere; the message names the first of them.
@@ -40,7 +54,9 @@ def check_uris(uris: Iterable[str], catalog: str, allowed: Sequence[str]) -> Non
         below = f"below none of --allow-uri {' '.join(map(without_secrets, allowed))}"
         elsewhere, holds = _Refused(below), [_holder(place) for place in allowed]
     else:
-        elsewhere = _Refused("on this machine, and the catalog is not: allow their folder by --allow-uri")
+        elsewhere = _Refused(
+            "on this machine, and the catalog is not: allow their folder by --allow-uri"
+        )
         holds = [_is_elsewhere if local_path(catalog) is None else _is_anywhere]
     for uri in uris:
         if _hides_its_place(uri) or _is_internal(uri):
@@ -65,7 +81,9 @@ class _Refused:
     def complain(self, catalog: str) -> None:
         if self._count:
             shown = some(self._first)
-            raise CatalogError(f"{without_secrets(catalog)}: {self._count} of its files are {self._why}: {shown}")
+            raise CatalogError(
+                f"{without_secrets(catalog)}: {self._count} of its files are {self._why}: {shown}"
+            )
 
 
 def _is_anywhere(_uri: str) -> bool:
@@ -77,8 +95,8 @@ def _is_elsewhere(uri: str) -> bool:
 
 
 def _hides_its_place(uri: str) -> bool:
-    """Whether a URI does more on its way than show a part of the file that follows: some file systems need not even a
-    `::` to read elsewhere."""
+    """Whether a URI does more on its way than show a part of the file that follows: some file
+    systems need not even a `::` to read elsewhere."""
     *links, last = chain_of(uri)
     if not all(scheme_of(link) in ARCHIVES for link in links):
         return True
@@ -86,7 +104,8 @@ def _hides_its_place(uri: str) -> bool:
 
 
 def _is_internal(uri: str) -> bool:
-    """Whether a web address is of a host that is only reached from here: link-local, or a cloud's metadata."""
+    """Whether a web address is of a host that is only reached from here: link-local, or a cloud's
+    metadata."""
     place = chain_of(uri)[-1]
     if not is_on_web(place):
         return False
@@ -97,12 +116,14 @@ def _is_internal(uri: str) -> bool:
     host = unicodedata.normalize("NFKC", host).translate(_DOTS).rstrip(".").lower()
     if host in _METADATA_HOSTS:
         return True
-    return any(address.is_link_local or str(address) in _METADATA_ADDRESSES for address in _addresses(host))
+    return any(
+        address.is_link_local or str(address) in _METADATA_ADDRESSES for address in _addresses(host)
+    )
 
 
 def _addresses(host: str) -> list[_Address]:
-    """Return the addresses that a host is written as, none for a name. `2852039166` and `0xa9fea9fe` are such; an
-    address of IPv6 may carry one of IPv4."""
+    """Return the addresses that a host is written as, none for a name. `2852039166` and
+    `0xa9fea9fe` are such; an address of IPv6 may carry one of IPv4."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -135,11 +156,13 @@ def _is_below_url(uri: str, place: str) -> bool:
 
 
 def _is_below_folder(uri: str, real_top: str) -> bool:
-    """Whether a file lies below a folder as the file system finds it, whatever links and `..` are on the way."""
+    """Whether a file lies below a folder as the file system finds it, whatever links and `..` are
+    on the way."""
     path = local_path(chain_of(uri)[-1])
     if path is None or "\0" in path:
         return False
-    # `abspath` takes `link/..` for nothing, the file system for the folder above where the link leads.
+    # `abspath` takes `link/..` for nothing, the file system for the folder above where the link
+    # leads.
     folder, name = os.path.split(os.path.realpath(path) if ".." in path else os.path.abspath(path))
     real = os.path.join(_real_folder(folder), name)
     if os.path.islink(real):

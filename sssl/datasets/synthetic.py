@@ -1,7 +1,9 @@
-"""A small catalog of synthesized music whose truth is known: `make demo` runs on it and is measured against it.
+"""A small catalog of synthesized music whose truth is known: `make demo` runs on it and is measured
+against it.
 
-A piece comes from a point in Russell's plane of valence and arousal and is played in the timbre of an artist. Some
-tracks carry sections of another quadrant than their label, and some files are broken, as in any catalog.
+A piece comes from a point in Russell's plane of valence and arousal and is played in the timbre of
+an artist. Some tracks carry sections of another quadrant than their label, and some files are
+broken, as in any catalog.
 
 A seed gives the same samples on every machine. Sums, products, quotients and square roots of floats
 round alike everywhere. Powers, exponentials, sines, Fourier transforms and sums over arrays do not:
@@ -33,7 +35,12 @@ Section = tuple[int, int, str]  # start_s, end_s, quadrant
 Note = tuple[float, float, int, str]  # onset and length in steps, MIDI pitch (0 for a drum), voice
 Progress = Callable[[int, int], None]  # is given the tracks done, and all
 
-QUADRANTS = {"Q1": (1, 1), "Q2": (-1, 1), "Q3": (-1, -1), "Q4": (1, -1)}  # signs of (valence, arousal)
+QUADRANTS = {
+    "Q1": (1, 1),
+    "Q2": (-1, 1),
+    "Q3": (-1, -1),
+    "Q4": (1, -1),
+}  # signs of (valence, arousal)
 TRACKS = 112  # four of each of 28 artists: enough that no track and no artist decides
 WEAKEST = 0.4  # valence and arousal; nearer to 0 two quadrants sound alike
 FADE_S, RELEASE_S = 0.15, 0.06  # of a section, of a note
@@ -44,12 +51,14 @@ TABLE = 1 << TABLE_BITS
 SETTLED_BITS = 20
 COMBS_S = (0.0297, 0.0371, 0.0411, 0.0437)  # delays of the room's echoes
 ROOM_S = 0.8  # in which the room's sound decays by 60 dB
-# Suffix, sample rate in Hz, channels: a format for each artist, shifted by quadrant, so that no codec,
-# rate or channel count gives a quadrant or an artist away. Few of them take longer to encode than to
-# synthesize.
+# Suffix, sample rate in Hz, channels: a format for each artist, shifted by quadrant, so that no
+# codec, rate or channel count gives a quadrant or an artist away. Few of them take longer to encode
+# than to synthesize.
 FORMATS = (
-    ("wav", 22_050, 1), ("mp3", 44_100, 1), ("m4a", 32_000, 2), ("opus", 24_000, 1), ("ogg", 44_100, 1),
-    ("opus", 48_000, 1), ("mp3", 22_050, 1), ("m4a", 32_000, 1), ("ogg", 32_000, 1), ("opus", 24_000, 2),
+    ("wav", 22_050, 1), ("mp3", 44_100, 1), ("m4a", 32_000, 2), ("opus", 24_000, 1),
+    ("ogg", 44_100, 1),
+    ("opus", 48_000, 1), ("mp3", 22_050, 1), ("m4a", 32_000, 1), ("ogg", 32_000, 1),
+    ("opus", 24_000, 2),
     ("mp3", 32_000, 1), ("ogg", 22_050, 2), ("m4a", 44_100, 1), ("flac", 22_050, 1),
 )  # fmt: skip
 # Container, codec, and the options that make it quick.
@@ -65,19 +74,30 @@ PROGRESSIONS = {
     "minor": ("0m 8M 3M 10M", "0m 5m 8M 7M", "0m 10M 8M 7M", "0m 5m 0m 7m", "0m 3M 5m 8j"),
     "tense": ("0m 1M 0m 6o", "0m 6M 5m 1M", "0o 3o 1M 0m", "0x 1x 6x 0x", "0m 0x 8M 6o"),
 }
-SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "tense": (0, 1, 3, 5, 6, 8, 11)}
-# A bar of eighth notes; an x sounds until the next one. Where a voice has two lists, the first is for slow pieces.
+SCALES = {
+    "major": (0, 2, 4, 5, 7, 9, 11),
+    "minor": (0, 2, 3, 5, 7, 8, 10),
+    "tense": (0, 1, 3, 5, 6, 8, 11),
+}
+# A bar of eighth notes; an x sounds until the next one. Where a voice has two lists, the first is
+# for slow pieces.
 COMPING = ("x..x..x.", "..x...x.", "x.x.x.x.", "xx.xx.xx", "x...x.x.")
 BASS = (("x.......", "x...x...", "x.....x."), ("x.x.x.x.", "xxxxxxxx", "x..x..x."))
-MOTIFS = (("x...x...", "x.....x.", "x..xx...", "x...x.x."), ("xx.xxx..", "x.xxx.x.", "x..x..x.", "xxxx.x.."))
+MOTIFS = (
+    ("x...x...", "x.....x.", "x..xx...", "x...x.x."),
+    ("xx.xxx..", "x.xxx.x.", "x..x..x.", "xxxx.x.."),
+)
 DRUMS: dict[str, dict[str, str]] = {
-    "none": {}, "brush": {"hat": "..x...x."}, "ballad": {"kick": "x.......", "snare": "....x...", "hat": "x.x.x.x."},
+    "none": {}, "brush": {"hat": "..x...x."},
+    "ballad": {"kick": "x.......", "snare": "....x...", "hat": "x.x.x.x."},
     "kit": {"kick": "x...x...", "snare": "..x...x.", "hat": "xxxxxxxx"},
     "noise": {"kick": "x.xxx.xx", "crash": "x...x.x.", "hat": "xxxxxxxx"},
 }  # fmt: skip
-# Gain, place between left 0 and right 1, summand of the rolloff, factor of the decay (of a drum: the decay in seconds).
+# Gain, place between left 0 and right 1, summand of the rolloff, factor of the decay (of a drum:
+# the decay in seconds).
 VOICES = {
-    "chord": (0.12, 0.35, 0, 2), "lead": (0.26, 0.6, -0.2, 1.5), "bass": (0.4, 0.5, 0.5, 2), "hat": (0.1, 0.7, 0, 0.03),
+    "chord": (0.12, 0.35, 0, 2), "lead": (0.26, 0.6, -0.2, 1.5), "bass": (0.4, 0.5, 0.5, 2),
+    "hat": (0.1, 0.7, 0, 0.03),
     "kick": (0.7, 0.5, 0, 0.11), "snare": (0.4, 0.5, 0, 0.06), "crash": (0.22, 0.45, 0, 0.15),
 }  # fmt: skip
 
@@ -111,7 +131,9 @@ def drawn(low: float, high: float) -> Any:
 class Sound:
     """How music sounds: the habits of an artist, and what a mood makes of them."""
 
-    even: float = drawn(0.1, 1)  # amplitude of even harmonics: hollow as a clarinet to full as a string
+    even: float = drawn(
+        0.1, 1
+    )  # amplitude of even harmonics: hollow as a clarinet to full as a string
     formant_hz: float = drawn(500, 2_500)
     attack_s: float = drawn(0.004, 0.03)
     reverb: float = drawn(0.2, 0.8)  # amplitude ratio to the direct sound
@@ -143,7 +165,8 @@ class Sound:
             register=self.register + 6 * valence + 2 * wobble[3],
             plucked=self.plucked + 0.6 * valence + 0.2 * wobble[4],
             bpm=self.bpm + 36 * arousal + 8 * wobble[5],
-            decay_s=self.decay_s * float(settled(math.exp(-0.9 * arousal - 0.4 * valence + 0.2 * wobble[6]))),
+            decay_s=self.decay_s
+            * float(settled(math.exp(-0.9 * arousal - 0.4 * valence + 0.2 * wobble[6]))),
             level_db=self.level_db + 4 * arousal + 2 * wobble[7],
             fast=arousal > 0,
             mode="major" if valence > 0 else minor,
@@ -153,25 +176,40 @@ class Sound:
     def accompany(self, voicing: list[int]) -> list[Note]:
         """Play a bar of chords: an arpeggio, stabs, or a held pad."""
         if self.plucked > 0.5 and not self.fast:
-            return write_bar("chord", "x" * STEPS, [[pitch] for pitch in (*voicing, *voicing[-2:0:-1])], 2)
+            return write_bar(
+                "chord", "x" * STEPS, [[pitch] for pitch in (*voicing, *voicing[-2:0:-1])], 2
+            )
         comping = COMPING[int(self.comping)] if self.fast else "x......."
         return write_bar("chord", comping, [voicing], 0.5 if self.plucked > 0.5 else 0.95)
 
     def compose(self, tonic: int, bars: int, rng: Generator) -> Iterator[Note]:
         """Write a piece over a progression of four chords; its melody has the form AABA."""
-        chords = [(int(chord[:-1]), KINDS[chord[-1]]) for chord in str(rng.choice(PROGRESSIONS[self.mode])).split()]
+        chords = [
+            (int(chord[:-1]), KINDS[chord[-1]])
+            for chord in str(rng.choice(PROGRESSIONS[self.mode])).split()
+        ]
         bass, motifs = str(rng.choice(BASS[self.fast])), rng.choice(MOTIFS[self.fast], 2).tolist()
         contours = rng.integers(-2, 3, (2, STEPS))
-        scale = [tonic + octave + tone for octave in range(0, 108, 12) for tone in SCALES[self.mode]]
+        scale = [
+            tonic + octave + tone for octave in range(0, 108, 12) for tone in SCALES[self.mode]
+        ]
         voicing = [round(self.register)]
         for number in range(bars):
             root, kind = chords[number % 4]
-            voicing = lead_voices(voicing, [tonic + root + interval for interval in kind], self.register)
+            voicing = lead_voices(
+                voicing, [tonic + root + interval for interval in kind], self.register
+            )
             part, home = int(number % 4 == 2), self.register + 12 + rng.integers(-2, 3)
             bar = self.accompany(voicing) + write_bar("bass", bass, [[(tonic + root) % 12 + 36]])
             bar += write_bar("lead", motifs[part], sing(contours[part], scale, home, voicing))
-            bar += [note for drum, hits in DRUMS[self.drums].items() for note in write_bar(drum, hits, [[0]])]
-            yield from ((number * STEPS + step, steps, pitch, voice) for step, steps, pitch, voice in bar)
+            bar += [
+                note
+                for drum, hits in DRUMS[self.drums].items()
+                for note in write_bar(drum, hits, [[0]])
+            ]
+            yield from (
+                (number * STEPS + step, steps, pitch, voice) for step, steps, pitch, voice in bar
+            )
 
     def wavetable(self, hz: float, rolloff: float, rate_hz: int) -> Wave:
         """Add harmonics below 0.45 of the sample rate to a period of RMS 1: [TABLE]."""
@@ -187,16 +225,21 @@ class Sound:
         (_, _, rolloff, decay), hz = VOICES[voice], float(settled(440 * 2 ** ((pitch - 69) / 12)))
         attack_s = self.attack_s * (1 if self.fast or self.plucked > 0.5 else 8)
         decay_s, rolloff = decay * self.decay_s, rolloff + 2.6 - 1.8 * self.brightness
-        time_s = np.arange(int((length_s + RELEASE_S) * rate_hz), dtype=np.float32) / np.float32(rate_hz)
+        time_s = np.arange(int((length_s + RELEASE_S) * rate_hz), dtype=np.float32) / np.float32(
+            rate_hz
+        )
         bright, dark = (self.wavetable(hz, rolloff + extra, rate_hz) for extra in (0, 1))
         one, two = (oscillate(detuned_hz, time_s.size, rate_hz) for detuned_hz in (hz, 1.003 * hz))
         wave = dark[one] + dark[two] + decaying(time_s, decay_s / 3) * bright[one]
-        envelope = np.minimum(1, time_s / attack_s) * np.minimum(1, (time_s[-1] - time_s) / RELEASE_S)
+        envelope = np.minimum(1, time_s / attack_s) * np.minimum(
+            1, (time_s[-1] - time_s) / RELEASE_S
+        )
         return np.asarray(wave * envelope * decaying(time_s, decay_s), np.float32)
 
 
 def oscillate(hz: float, samples: int, rate_hz: int) -> NDArray[np.uint32]:
-    """Return the place in a wavetable of each sample [samples]: the upper bits of a phase that counts modulo 2^32."""
+    """Return the place in a wavetable of each sample [samples]: the upper bits of a phase that
+    counts modulo 2^32."""
     step = np.uint32(hz / rate_hz * 2**32)
     return (np.arange(samples, dtype=np.uint32) * step) >> np.uint32(32 - TABLE_BITS)
 
@@ -206,24 +249,39 @@ def decaying(time_s: NDArray[np.floating], decay_s: float) -> Wave:
     return settled(np.exp(time_s.astype(np.float64) / -decay_s)).astype(np.float32)
 
 
-def write_bar(voice: str, pattern: str, chords: Iterable[list[int]], gate: float = 0.95) -> list[Note]:
-    """Let each x of the pattern play the next of the chords, for `gate` of the time until the next x."""
+def write_bar(
+    voice: str, pattern: str, chords: Iterable[list[int]], gate: float = 0.95
+) -> list[Note]:
+    """Let each x of the pattern play the next of the chords, for `gate` of the time until the next
+    x."""
     onsets = [step for step, sign in enumerate(pattern) if sign == "x"]
     spans = zip(onsets, [*onsets[1:], STEPS], cycle(chords), strict=False)
-    return [(onset, gate * (after - onset), pitch, voice) for onset, after, chord in spans for pitch in chord]
+    return [
+        (onset, gate * (after - onset), pitch, voice)
+        for onset, after, chord in spans
+        for pitch in chord
+    ]
 
 
 def lead_voices(previous: Sequence[int], chord: Iterable[int], center: float) -> list[int]:
-    """Put each tone into the octave that is nearest to some tone of the chord before, and not far from the center."""
+    """Put each tone into the octave that is nearest to some tone of the chord before, and not far
+    from the center."""
     return sorted(
-        min(range(tone % 12, 120, 12), key=lambda at: min(abs(at - old) for old in previous) + 0.3 * abs(at - center))
+        min(
+            range(tone % 12, 120, 12),
+            key=lambda at: min(abs(at - old) for old in previous) + 0.3 * abs(at - center),
+        )
         for tone in chord
     )
 
 
-def sing(contour: NDArray[np.int64], scale: Sequence[int], home: float, voicing: Sequence[int]) -> list[list[int]]:
+def sing(
+    contour: NDArray[np.int64], scale: Sequence[int], home: float, voicing: Sequence[int]
+) -> list[list[int]]:
     """Walk along the scale from near `home`, every second note on a tone of the chord."""
-    walk = [scale[place] for place in np.argmin(np.abs(np.subtract(scale, home))) + np.cumsum(contour)]
+    walk = [
+        scale[place] for place in np.argmin(np.abs(np.subtract(scale, home))) + np.cumsum(contour)
+    ]
     tones = [tone % 12 + octave for tone in voicing for octave in range(0, 120, 12)]
     walk[::2] = [min(tones, key=lambda tone: abs(tone - pitch)) for pitch in walk[::2]]
     return [[pitch] for pitch in walk]
@@ -249,14 +307,18 @@ def reverberate(dry: Wave, share: float, rate_hz: int) -> Wave:
     for number, (source, target) in enumerate(zip(dry, wet, strict=True)):
         for delay_s in COMBS_S:
             delay = int(delay_s * (1 + 0.02 * number) * rate_hz)
-            target += comb(source, delay, -power_of_ten(-3 * delay_s / ROOM_S))  # negative: no echo adds up at 0 Hz
+            target += comb(
+                source, delay, -power_of_ten(-3 * delay_s / ROOM_S)
+            )  # negative: no echo adds up at 0 Hz
     return dry + np.float32(share / len(COMBS_S)) * wet
 
 
 def comb(wave: Wave, delay: int, gain: float) -> Wave:
     """Return the echoes of a wave [T]: y[t] = gain * (x[t - delay] + y[t - delay])."""
     echoes, quieter = np.zeros_like(wave), np.float32(gain)
-    for start in range(delay, wave.size, delay):  # a delay's worth of samples at once: they do not echo each other
+    for start in range(
+        delay, wave.size, delay
+    ):  # a delay's worth of samples at once: they do not echo each other
         size = min(delay, wave.size - start)
         before = slice(start - delay, start - delay + size)
         echoes[start : start + size] = quieter * (wave[before] + echoes[before])
@@ -282,13 +344,20 @@ class Track:
         return [section for section in self.sections if section[2] != self.label]
 
     def play(self, quadrant: str, length_s: float, rng: Generator) -> Wave:
-        """Compose and synthesize a piece in the artist's timbre and the track's key: [C, length_s * rate_hz]."""
+        """Compose and synthesize a piece in the artist's timbre and the track's key: [C, length_s *
+        rate_hz]."""
         sound, (_, rate_hz, channels) = self.artist.in_mood(quadrant, rng), self.format
         step_s, size = 30 / sound.bpm, int(length_s * rate_hz)
         drums, tones = np.zeros((2, channels, size), np.float32)
         waves: dict[tuple[str, int, float], Wave] = {}
-        for step, steps, pitch, voice in sound.compose(self.tonic, math.ceil(length_s / step_s / STEPS), rng):
-            key, (gain, pan, _, _), offbeat = (voice, pitch, steps * step_s), VOICES[voice], step % 2
+        for step, steps, pitch, voice in sound.compose(
+            self.tonic, math.ceil(length_s / step_s / STEPS), rng
+        ):
+            key, (gain, pan, _, _), offbeat = (
+                (voice, pitch, steps * step_s),
+                VOICES[voice],
+                step % 2,
+            )
             if key not in waves:
                 waves[key] = sound.tone(*key, rate_hz) if pitch else strike(voice, rate_hz, rng)
             start = int((step + rng.uniform(0, 0.03)) * step_s * rate_hz)
@@ -302,13 +371,19 @@ class Track:
         return mix * np.float32(settled(10 ** (sound.level_db / 20) / np.sqrt(power)))
 
     def synthesize(self) -> Wave:
-        """Cross-fade the planted sections into the piece of the label, in 16 bits: [C, duration_s * rate_hz]."""
+        """Cross-fade the planted sections into the piece of the label, in 16 bits: [C, duration_s *
+        rate_hz]."""
         rng, rate_hz = np.random.default_rng(self.seed), self.format[1]
         wave = self.play(self.label, self.duration_s, rng)
         ramp = (np.arange(int(FADE_S * rate_hz)) / (FADE_S * rate_hz)).astype(np.float32)
         for start_s, end_s, quadrant in self.planted:
-            other, start = self.play(quadrant, end_s - start_s + FADE_S, rng), int((start_s - FADE_S / 2) * rate_hz)
-            weight = np.concatenate([ramp, np.ones(other.shape[1] - 2 * ramp.size, np.float32), ramp[::-1]])
+            other, start = (
+                self.play(quadrant, end_s - start_s + FADE_S, rng),
+                int((start_s - FADE_S / 2) * rate_hz),
+            )
+            weight = np.concatenate(
+                [ramp, np.ones(other.shape[1] - 2 * ramp.size, np.float32), ramp[::-1]]
+            )
             span = wave[:, start : start + weight.size]
             span += weight * (other - span)
         hiss = np.float32(power_of_ten(self.artist.hiss_db / 20)) * noise(wave.shape, rng)
@@ -316,7 +391,8 @@ class Track:
 
 
 def plan_sections(duration_s: int, label: str, rng: Generator) -> tuple[Section, ...]:
-    """Plant one section of 14-20 s in another quadrant, or two of 10-12 s: less than half of the track."""
+    """Plant one section of 14-20 s in another quadrant, or two of 10-12 s: less than half of the
+    track."""
     planted_s = round(duration_s * rng.uniform(0.34, 0.42))
     count = 1 if planted_s <= 20 else 2
     length_s, stretch_s, end_s, sections = planted_s // count, duration_s // count, 0, []
@@ -329,9 +405,14 @@ def plan_sections(duration_s: int, label: str, rng: Generator) -> tuple[Section,
 
 
 def plan_tracks(tracks: int, seed: int) -> list[Track]:
-    """Balance quadrants over artists and formats, and plant sections in a random 40 % of the tracks."""
+    """Balance quadrants over artists and formats, and plant sections in a random 40 % of the
+    tracks."""
     rng = np.random.default_rng([seed, 0])
-    bounds = {field.name: field.metadata["bounds"] for field in dataclasses.fields(Sound) if field.metadata}
+    bounds = {
+        field.name: field.metadata["bounds"]
+        for field in dataclasses.fields(Sound)
+        if field.metadata
+    }
     artists = [
         Sound(**{name: rng.uniform(*pair) for name, pair in bounds.items()})
         for _ in range(max(1, tracks // len(QUADRANTS)))
@@ -341,15 +422,24 @@ def plan_tracks(tracks: int, seed: int) -> list[Track]:
     for index in range(tracks):
         row, column = divmod(index, len(QUADRANTS))
         artist, form = row % len(artists), FORMATS[(row + 4 * column) % len(FORMATS)]
-        label, duration_s, tonic = list(QUADRANTS)[column], int(rng.triangular(40, 44, 60)), int(rng.integers(12))
-        sections = plan_sections(duration_s, label, rng) if planted[index] else ((0, duration_s, label),)
+        label, duration_s, tonic = (
+            list(QUADRANTS)[column],
+            int(rng.triangular(40, 44, 60)),
+            int(rng.integers(12)),
+        )
+        sections = (
+            plan_sections(duration_s, label, rng) if planted[index] else ((0, duration_s, label),)
+        )
         ids, track_seed = (f"track{index + 1:03d}", f"artist{artist + 1:02d}"), (seed, index + 1)
-        plan.append(Track(*ids, artists[artist], label, duration_s, sections, tonic, form, track_seed))
+        plan.append(
+            Track(*ids, artists[artist], label, duration_s, sections, tonic, form, track_seed)
+        )
     return plan
 
 
 def encode(wave: Wave, suffix: str, rate_hz: int) -> bytes:
-    """Encode [C, T]. The same samples give the same bytes, but for the random stream number of Ogg Vorbis."""
+    """Encode [C, T]. The same samples give the same bytes, but for the random stream number of Ogg
+    Vorbis."""
     target, channels = io.BytesIO(), len(wave)
     if suffix not in AV_CODECS:
         with soundfile.SoundFile(target, "w", rate_hz, channels, format=suffix) as file:
@@ -379,7 +469,8 @@ def encoded(track: Track) -> bytes:
 
 
 def write_new(path: Path, content: Callable[[], bytes]) -> None:
-    """Write a file unless it is there: one that is written again would look changed to the next run."""
+    """Write a file unless it is there: one that is written again would look changed to the next
+    run."""
     if not path.exists():
         replace(path, content())
 
@@ -393,7 +484,9 @@ def write_broken(audio: Path, seed: int) -> list[list[object]]:
     track = dataclasses.replace(plan_tracks(1, seed)[0], seed=(seed, 0))
     silence = np.zeros((1, 20 * 22_050), np.float32)
     contents: dict[str, Callable[[], bytes]] = {
-        "broken-text.mp3": lambda: b"404 Not Found: the download saved this page in place of the music.\n" * 20,
+        "broken-text.mp3": lambda: (
+            b"404 Not Found: the download saved this page in place of the music.\n" * 20
+        ),
         "broken-cut.flac": lambda: halve(encode(track.synthesize(), "flac", 22_050)),
         "broken-silent.wav": lambda: encode(silence, "wav", 22_050),
     }
@@ -421,8 +514,8 @@ class DemoCatalog:
 def make_catalog(
     folder: str | Path, tracks: int = TRACKS, seed: int = 0, progress: Progress | None = None
 ) -> DemoCatalog:
-    """Write `audio/`, `truth.csv` and, last, `catalog.csv`; a file that is there already is kept, so give each seed its
-    own folder."""
+    """Write `audio/`, `truth.csv` and, last, `catalog.csv`; a file that is there already is kept,
+    so give each seed its own folder."""
     root, plan = Path(folder).absolute(), plan_tracks(tracks, seed)
     (root / "audio").mkdir(parents=True, exist_ok=True)
     paths = [root / "audio" / f"{track.track_id}.{track.format[0]}" for track in plan]

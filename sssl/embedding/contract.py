@@ -1,7 +1,7 @@
 """Which pretrained network is the front-end, and what the JSON beside its weights says of it.
 
-Nothing is asked of a hub, and no framework is loaded here, unless by the package that a Python function lies in:
-whoever plans only wants names and digests.
+Nothing is asked of a hub, and no framework is loaded here, unless by the package that a Python
+function lies in: whoever plans only wants names and digests.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _NON_COMMERCIAL = re.compile(r"(?<![a-z])(nc|non[-_\s]*commercial)(?![a-z])", re
 _OF_NUMBERS = (
     "sample_rate_hz", "window_s", "window_samples", "pooling", "input", "layout", "version",
 )  # fmt: skip
-"""Fields of a contract that decide numbers. A licence that is worded better changes no embedding."""
+"""Fields of a contract that decide numbers. A licence that is worded better changes no
+embedding."""
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from sssl.embedding.network import Samples
 
 @dataclass(frozen=True)
 class Wave:
-    """The samples of a track in a file, as a long mix at 48 kHz is larger than a process may get; or
-    why there are none: a code of `schemas.reasons.REASONS`."""
+    """The samples of a track in a file, as a long mix at 48 kHz is larger than a process may get;
+    or why there are none: a code of `schemas.reasons.REASONS`."""
 
     path: str = ""
     reason: str | None = None

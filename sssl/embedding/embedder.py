@@ -19,7 +19,9 @@ class Embedder:
     Each track is embedded by itself, window after window, so that its rows depend on nothing else.
     """
 
-    def __init__(self, front_end: FrontEnd, segment_s: float, threads: int, on_gpu: bool = False) -> None:
+    def __init__(
+        self, front_end: FrontEnd, segment_s: float, threads: int, on_gpu: bool = False
+    ) -> None:
         contract = front_end.contract
         self.said = f"front-end {front_end.name}: {front_end.licence}"
         self.rate_hz = contract.sample_rate_hz
@@ -29,9 +31,11 @@ class Embedder:
         silence = np.zeros((1, self._window), np.float32)
         self.dimension = int(self._network(silence).shape[1])
 
-    def embed(self, wave: Samples, start_s: NDArray[np.float64]) -> tuple[Embeddings, list[str | None]]:
-        """Return the embeddings [N, D] of segments that start at [N] seconds in the samples [T] of a
-        track, and why there is none: then the row is NaN."""
+    def embed(
+        self, wave: Samples, start_s: NDArray[np.float64]
+    ) -> tuple[Embeddings, list[str | None]]:
+        """Return the embeddings [N, D] of segments that start at [N] seconds in the samples [T] of
+        a track, and why there is none: then the row is NaN."""
         starts = np.round(start_s * self.rate_hz).astype(np.int64)
         windows = windows_of(starts, self._segment, self._window, len(wave))  # [N, K]
         unique, place = np.unique(windows, return_inverse=True)
@@ -63,11 +67,14 @@ class Embedder:
         return samples
 
 
-def windows_of(starts: NDArray[np.int64], segment: int, window: int, samples: int) -> NDArray[np.int64]:
+def windows_of(
+    starts: NDArray[np.int64], segment: int, window: int, samples: int
+) -> NDArray[np.int64]:
     """Return where the windows [N, K] of segments start that start at [N], all in samples.
 
-    A window that is no longer than a segment fits into it K = segment // window times, side by side.
-    A longer one begins with its segment, or ends with the track where that is too short for it.
+    A window that is no longer than a segment fits into it K = segment // window times, side by
+    side. A longer one begins with its segment, or ends with the track where that is too short for
+    it.
     """
     if window <= segment:
         return starts[:, None] + np.arange(max(1, segment // window)) * window

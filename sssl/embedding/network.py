@@ -29,7 +29,9 @@ def load_network(front_end: FrontEnd, window: int, threads: int, on_gpu: bool = 
         DeviceError: it is to run on a GPU and cannot.
         ImportError: what runs it is not installed.
     """
-    load = {"onnx": _onnx, "torchscript": _torchscript, "module": _function}[front_end.reference.kind]
+    load = {"onnx": _onnx, "torchscript": _torchscript, "module": _function}[
+        front_end.reference.kind
+    ]
     return load(front_end, window, threads, on_gpu)
 
 
@@ -103,19 +105,21 @@ def _input(place: str, contract: Contract, inputs: Sequence[Any], window: int) -
     if not found:
         raise FrontEndError(f"{place} has no input {contract.input}, but {names}")
     if len(inputs) > 1:
-        raise FrontEndError(f"{place} has inputs {names}; only the samples can be given: export it so")
+        raise FrontEndError(
+            f"{place} has inputs {names}; only the samples can be given: export it so"
+        )
     (taken,) = found
     axes = len(contract.layout)
     if taken.type not in _REALS or len(taken.shape) != axes:
         raise FrontEndError(
-            f"{place}: input {taken.name} is {taken.type} {taken.shape}, expected reals of {axes} axes "
-            f"(layout {contract.layout})"
+            f"{place}: input {taken.name} is {taken.type} {taken.shape}, expected reals of {axes}"
+            f" axes (layout {contract.layout})"
         )
     length = taken.shape[-1]
     if isinstance(length, int) and length != window:
         raise FrontEndError(
-            f"{place}: input {taken.name} takes {length} samples, by the contract it would get {window} "
-            f"at {contract.sample_rate_hz} Hz; see window_samples"
+            f"{place}: input {taken.name} takes {length} samples, by the contract it would get"
+            f" {window} at {contract.sample_rate_hz} Hz; see window_samples"
         )
     return taken
 

@@ -15,11 +15,12 @@ class EmbedConfig:
     """Which pretrained network is the front-end."""
 
     front_end: str | None = later(None, neutral=None)
-    """Pretrained network whose embeddings tell emotions, too: `onnx:PATH`, `onnx:PATH#OUTPUT`, `torchscript:PATH` or
-    `module:PACKAGE.FUNCTION`, a path or any fsspec URL, with a contract in `PATH.json` (docs/embeddings.md). Default:
-    none."""
+    """Pretrained network whose embeddings tell emotions, too: `onnx:PATH`, `onnx:PATH#OUTPUT`,
+    `torchscript:PATH` or `module:PACKAGE.FUNCTION`, a path or any fsspec URL, with a contract in
+    `PATH.json` (docs/embeddings.md). Default: none."""
     accept_licence: bool = later(False, neutral=False)
-    """Use weights that are marked non-commercial: what is labelled with them is for no commercial use either."""
+    """Use weights that are marked non-commercial: what is labelled with them is for no commercial
+    use either."""
 
     def admitted(self) -> FrontEnd:
         """Read the front-end, and check that its licence is accepted where that is needed.
@@ -57,12 +58,14 @@ class Origin:
 
 
 RETRIED = "retried"
-"""In the config of embeddings, beside what decides rows: how often missing ones were tried again."""
+"""In the config of embeddings, beside what decides rows: how often missing ones were tried
+again."""
 
 
 @dataclass(frozen=True)
 class Remembered:
-    """The front-end that a song model goes by: how it was named, and what its rows are named after."""
+    """The front-end that a song model goes by: how it was named, and what its rows are named
+    after."""
 
     reference: str
     name: str
@@ -91,7 +94,7 @@ class Remembered:
             ) from None
         if front_end.of_rows() != self.rows:
             raise FrontEndError(
-                f"{front_end.reference} is not the front-end that this model goes by ({self.name}): "
-                "its weights or its contract are others"
+                f"{front_end.reference} is not the front-end that this model goes by ({self.name}):"
+                " its weights or its contract are others"
             )
         return front_end

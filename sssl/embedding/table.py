@@ -1,4 +1,5 @@
-"""The table `embeddings`: one value of half-precision reals a segment, row by row that of `segments`."""
+"""The table `embeddings`: one value of half-precision reals a segment, row by row that of
+`segments`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Cross-validation of methods: which are compared, what a fold withholds, what is measured, and the summary.
+"""Cross-validation of methods: which are compared, what a fold withholds, what is measured, and the
+summary.
 
-Tracks of the outer fold are in a fold's catalog without their label, as new music is: no stage can learn from them,
-stop by them or accept a round by them. What `guarded` accepts rounds by is held out of the other tracks.
+Tracks of the outer fold are in a fold's catalog without their label, as new music is: no stage can
+learn from them, stop by them or accept a round by them. What `guarded` accepts rounds by is held
+out of the other tracks.
 """
 
 from __future__ import annotations
@@ -39,15 +41,21 @@ class Method:
 
     preset: Preset
     refit: Preset | None = None
-    """Train anew with this on what confident learning leaves of the warm-up's labels; None: no pruning."""
+    """Train anew with this on what confident learning leaves of the warm-up's labels; None: no
+    pruning."""
 
     def with_settings(self, seed: int, warmup_epochs: int | None, rounds: int | None) -> Method:
-        """Return the method with a seed and, where given, other epochs of the warm-up and at most so many rounds."""
+        """Return the method with a seed and, where given, other epochs of the warm-up and at most
+        so many rounds."""
         preset = _with_settings(self.preset, seed, warmup_epochs, rounds)
-        return Method(preset, self.refit and _with_settings(self.refit, seed, warmup_epochs, rounds))
+        return Method(
+            preset, self.refit and _with_settings(self.refit, seed, warmup_epochs, rounds)
+        )
 
 
-def _with_settings(preset: Preset, seed: int, warmup_epochs: int | None, rounds: int | None) -> Preset:
+def _with_settings(
+    preset: Preset, seed: int, warmup_epochs: int | None, rounds: int | None
+) -> Preset:
     epochs = preset.train.warmup_epochs if warmup_epochs is None else warmup_epochs
     return replace(
         preset,
@@ -59,7 +67,9 @@ def _with_settings(preset: Preset, seed: int, warmup_epochs: int | None, rounds:
 def _warm_up(*, cross_fit: bool, mixup: bool = True, bag: int = 1) -> Preset:
     # Single networks are the plain methods themselves, however many tracks there are.
     plain_from = GUARDED.train.plain_from if cross_fit else None
-    train = replace(GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, bag=bag, plain_from=plain_from)
+    train = replace(
+        GUARDED.train, cross_fit=cross_fit, warmup_mixup=mixup, bag=bag, plain_from=plain_from
+    )
     return replace(GUARDED, rounds=0, train=train)
 
 
@@ -68,8 +78,11 @@ METHODS: dict[MethodName, Method] = {
     "mixup": Method(_warm_up(cross_fit=False)),
     "paper": Method(PAPER),
     "guarded": Method(GUARDED),
-    # By the scores of the warm-up that `guarded` has, which costs nothing more and finds more than a plain one.
-    "prune": Method(_warm_up(cross_fit=True, bag=GUARDED.train.bag), refit=_warm_up(cross_fit=False)),
+    # By the scores of the warm-up that `guarded` has, which costs nothing more and finds more than
+    # a plain one.
+    "prune": Method(
+        _warm_up(cross_fit=True, bag=GUARDED.train.bag), refit=_warm_up(cross_fit=False)
+    ),
 }
 
 
@@ -86,7 +99,10 @@ METRICS = (
     Metric("song_accuracy", "song accuracy", "higher"),
     Metric("song_accuracy_gain", "against the first", "higher"),
     Metric("song_accuracy_mean_posterior", "by mean posterior", "higher"),
-    *(Metric(f"accuracy_by_{name}", f"train tracks by {name}", "higher") for name in (*OPINIONS, EMBEDDING)),
+    *(
+        Metric(f"accuracy_by_{name}", f"train tracks by {name}", "higher")
+        for name in (*OPINIONS, EMBEDDING)
+    ),
     Metric("song_macro_f1", "song macro-F1", "higher"),
     Metric("segment_accuracy", "segment accuracy", "higher"),
     Metric("wrong_segment_auc", "wrong-segment AUC", "higher"),
@@ -99,8 +115,8 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold to learn and to measure on: its tables, the labels it withholds by track, and the true label of each
-    row of `segments`, None where nobody knows."""
+    """One fold to learn and to measure on: its tables, the labels it withholds by track, and the
+    true label of each row of `segments`, None where nobody knows."""
 
     seed: int
     number: int
@@ -111,7 +127,8 @@ class Fold:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a method reached on a fold; `confidence` and `correct` are of the held-out songs, for the calibration."""
+    """What a method reached on a fold; `confidence` and `correct` are of the held-out songs, for
+    the calibration."""
 
     method: str
     seed: int
@@ -130,7 +147,10 @@ def check_folds(rows: Sequence[Catalog], folds: int, classes: Sequence[str]) -> 
     for name in classes:
         groups = len({row.group_id for row in rows if row.label == name})
         if groups < folds:
-            raise CatalogError(f"class {name} has usable tracks of {groups} groups, expected at least --folds {folds}")
+            raise CatalogError(
+                f"class {name} has usable tracks of {groups} groups, expected at least --folds"
+                f" {folds}"
+            )
 
 
 def withhold(
@@ -138,13 +158,21 @@ def withhold(
 ) -> tuple[list[Catalog], dict[str, str]]:
     """Return the catalog of an outer fold and the labels it withholds by track.
 
-    The other tracks are dealt anew, as a run of its own would: some held out to accept rounds by, all into
-    cross-fitting folds.
+    The other tracks are dealt anew, as a run of its own would: some held out to accept rounds by,
+    all into cross-fitting folds.
     """
     outer = deal_folds([row for row in rows if row.label is not None], folds, f"outer {seed} ")
-    withheld = {row.track_id: row.label for row in rows if row.label is not None and outer[row.group_id] == number}
+    withheld = {
+        row.track_id: row.label
+        for row in rows
+        if row.label is not None and outer[row.group_id] == number
+    }
     known = [row for row in rows if row.label is not None and row.track_id not in withheld]
-    other = [replace(row, label=None, split=None) for row in rows if row.label is None or row.track_id in withheld]
+    other = [
+        replace(row, label=None, split=None)
+        for row in rows
+        if row.label is None or row.track_id in withheld
+    ]
     salt = f"inner {seed} {number} "
     held_out = _held_out(known, config.test_share, salt)
     sides = (
@@ -160,7 +188,8 @@ def withhold(
 
 
 def _held_out(rows: Sequence[Catalog], share: float, salt: str) -> set[str]:
-    """Return the groups that are held out to accept rounds by: one of as many folds as the share asks for."""
+    """Return the groups that are held out to accept rounds by: one of as many folds as the share
+    asks for."""
     if not share:
         return set()
     fold = deal_folds(rows, round(1 / share), f"held out {salt}")
@@ -168,7 +197,8 @@ def _held_out(rows: Sequence[Catalog], share: float, salt: str) -> set[str]:
 
 
 def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: float) -> Outcome:
-    """Measure what a method made of a fold: songs and segments of withheld tracks, labels of train tracks."""
+    """Measure what a method made of a fold: songs and segments of withheld tracks, labels of train
+    tracks."""
     classes = learned.catalog.classes
     used = in_use(store, learned)
     songs = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"]).to_pandas()
@@ -186,16 +216,22 @@ def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: flo
         "cpu_minutes": cpu_s / 60,
     }
     correct = (songs["label"] == songs["true_label"]).to_numpy(bool)
-    return Outcome(method, fold.seed, fold.number, metrics, songs["confidence"].to_numpy(float), correct)
+    return Outcome(
+        method, fold.seed, fold.number, metrics, songs["confidence"].to_numpy(float), correct
+    )
 
 
 def opinion_metrics(model: SongModel) -> Metrics:
-    """Return what each opinion of the song classifier is worth by itself, on train tracks that its fit left out."""
-    return {f"accuracy_by_{part.name}": part.accuracy for part in model.parts if part.weight is not None}
+    """Return what each opinion of the song classifier is worth by itself, on train tracks that its
+    fit left out."""
+    return {
+        f"accuracy_by_{part.name}": part.accuracy for part in model.parts if part.weight is not None
+    }
 
 
 def song_metrics(songs: pd.DataFrame) -> Metrics:
-    """Return accuracy and macro-F1 over the classes that occur, of songs with `label` and `true_label`."""
+    """Return accuracy and macro-F1 over the classes that occur, of songs with `label` and
+    `true_label`."""
     if songs.empty:
         return {"song_accuracy": None, "song_macro_f1": None}
     true, found = songs["true_label"], songs["label"]
@@ -203,22 +239,31 @@ def song_metrics(songs: pd.DataFrame) -> Metrics:
     return {"song_accuracy": float(accuracy_score(true, found)), "song_macro_f1": float(f1)}
 
 
-def posterior_metrics(track_id: pd.Series, posterior: Floats, fold: Fold, classes: Sequence[str]) -> Metrics:
-    """Return what the posteriors [N, C] say about withheld tracks by themselves, without the song classifier."""
+def posterior_metrics(
+    track_id: pd.Series, posterior: Floats, fold: Fold, classes: Sequence[str]
+) -> Metrics:
+    """Return what the posteriors [N, C] say about withheld tracks by themselves, without the song
+    classifier."""
     names = np.array(classes, dtype=object)
     own = track_id.isin(fold.held_out).to_numpy() & np.isfinite(posterior).all(axis=1)
     measured = own & pd.notna(fold.truth)
     mean = pd.DataFrame(posterior[own]).groupby(track_id[own].to_numpy()).mean()
-    right = names[mean.to_numpy().argmax(axis=1)] == mean.index.map(fold.held_out) if len(mean) else np.zeros(0)
+    right = (
+        names[mean.to_numpy().argmax(axis=1)] == mean.index.map(fold.held_out)
+        if len(mean)
+        else np.zeros(0)
+    )
     hits = names[posterior[measured].argmax(axis=1)] == fold.truth[measured]
     return {"song_accuracy_mean_posterior": _mean(right), "segment_accuracy": _mean(hits)}
 
 
 def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
-    """Return the labels of train tracks with a known truth, and how suspicious each segment was when they were split.
+    """Return the labels of train tracks with a known truth, and how suspicious each segment was
+    when they were split.
 
-    Labels are those of the last split made. Suspicion is a rank, by that split's clean probability and then its loss;
-    where there is no round, by the model's own loss; after pruning, by cleanlab's quality.
+    Labels are those of the last split made. Suspicion is a rank, by that split's clean probability
+    and then its loss; where there is no round, by the model's own loss; after pruning, by
+    cleanlab's quality.
     """
     split = last_split(learned)
     table = store.read_table(split)
@@ -233,36 +278,55 @@ def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
 
 
 def suspicion_rank(table: pa.Table) -> pd.Series:
-    """Rank the rows [N] of labels or scores from the least to the most suspicious; NaN where nothing is known.
+    """Rank the rows [N] of labels or scores from the least to the most suspicious; NaN where
+    nothing is known.
 
-    Where a split found one component all labels are clean with certainty, and the loss alone tells them apart.
+    Where a split found one component all labels are clean with certainty, and the loss alone tells
+    them apart.
     """
-    signs = {name: sign for name, sign in (("clean_probability", -1), ("loss", 1)) if name in table.column_names}
+    signs = {
+        name: sign
+        for name, sign in (("clean_probability", -1), ("loss", 1))
+        if name in table.column_names
+    }
     values = pd.DataFrame({name: sign * column(table, name) for name, sign in signs.items()})
     values = values.dropna(axis=1, how="all")  # pruning knows no loss
     if not len(values.columns):
         return pd.Series(np.nan, index=values.index)
-    return values.groupby(list(values.columns)).ngroup().where(values.notna().all(axis=1)).astype(float)
+    return (
+        values.groupby(list(values.columns))
+        .ngroup()
+        .where(values.notna().all(axis=1))
+        .astype(float)
+    )
 
 
 def label_metrics(labels: pd.DataFrame) -> Metrics:
-    """Return how well suspicion ranks segments whose inherited label is wrong, and what relabelling did."""
-    wrong, moved = labels["inherited_label"] != labels["true_label"], labels["label"] != labels["inherited_label"]
+    """Return how well suspicion ranks segments whose inherited label is wrong, and what relabelling
+    did."""
+    wrong, moved = (
+        labels["inherited_label"] != labels["true_label"],
+        labels["label"] != labels["inherited_label"],
+    )
     ranked = labels["suspicion"].notna()
     both = wrong[ranked].nunique() == 2
     suspicion = labels["suspicion"][ranked]
     return {
         "wrong_share": _mean(wrong),
         "wrong_segment_auc": float(roc_auc_score(wrong[ranked], suspicion)) if both else None,
-        "wrong_segment_ap": float(average_precision_score(wrong[ranked], suspicion)) if both else None,
+        "wrong_segment_ap": (
+            float(average_precision_score(wrong[ranked], suspicion)) if both else None
+        ),
         "relabelled_wrongly": _mean(moved & ~wrong),
         "relabelled_rightly": _mean(moved & wrong & (labels["label"] == labels["true_label"])),
     }
 
 
-def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> float | None:
-    """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring Calibration in Deep
-    Learning", 2019): the mean distance of confidence and accuracy."""
+def calibration_error(
+    confidence: Floats, correct: NDArray[np.bool_], bins: int = 10
+) -> float | None:
+    """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring
+    Calibration in Deep Learning", 2019): the mean distance of confidence and accuracy."""
     if not len(confidence):
         return None
     found = reliability(confidence, correct, bins)
@@ -270,26 +334,41 @@ def calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int 
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Return a row an outcome, with the gain in song accuracy over the first method on the same fold."""
-    rows = pd.DataFrame([{"method": o.method, "seed": o.seed, "fold": o.fold, **o.metrics} for o in outcomes])
+    """Return a row an outcome, with the gain in song accuracy over the first method on the same
+    fold."""
+    rows = pd.DataFrame(
+        [{"method": o.method, "seed": o.seed, "fold": o.fold, **o.metrics} for o in outcomes]
+    )
     rows = rows.astype(dict.fromkeys(outcomes[0].metrics, float))
-    gain = rows["song_accuracy"] - rows.groupby(["seed", "fold"])["song_accuracy"].transform("first")
+    gain = rows["song_accuracy"] - rows.groupby(["seed", "fold"])["song_accuracy"].transform(
+        "first"
+    )
     rows["song_accuracy_gain"] = gain.where(rows["method"] != outcomes[0].method)
     return rows
 
 
 def calibration(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Return the calibration error a method and seed, over the songs of all folds: one fold has too few for bins."""
+    """Return the calibration error a method and seed, over the songs of all folds: one fold has too
+    few for bins."""
     rows = []
     for method, seed in dict.fromkeys((o.method, o.seed) for o in outcomes):
         own = [o for o in outcomes if (o.method, o.seed) == (method, seed)]
-        confidence, correct = (np.concatenate([getattr(o, name) for o in own]) for name in ("confidence", "correct"))
-        rows.append({"method": method, "seed": seed, "calibration_error": calibration_error(confidence, correct)})
+        confidence, correct = (
+            np.concatenate([getattr(o, name) for o in own]) for name in ("confidence", "correct")
+        )
+        rows.append(
+            {
+                "method": method,
+                "seed": seed,
+                "calibration_error": calibration_error(confidence, correct),
+            }
+        )
     return pd.DataFrame(rows).astype({"calibration_error": float})
 
 
 def summarize(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Metrics]]:
-    """Return mean and standard error by method and metric: over seeds and folds, of the calibration over seeds."""
+    """Return mean and standard error by method and metric: over seeds and folds, of the calibration
+    over seeds."""
     summary: dict[str, dict[str, Metrics]] = {}
     for rows in (tabulate(outcomes), calibration(outcomes)):
         for metric in METRICS:
@@ -302,7 +381,10 @@ def summarize(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Metrics]]:
 def to_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows for JSON, which has no NaN."""
     records = rows.to_dict("records")
-    return [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in records]
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in records
+    ]
 
 
 def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -312,7 +394,8 @@ def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 
 
 def measured_metrics(summary: Mapping[str, Any]) -> list[Metric]:
-    """Return the metrics that were measured for every method: an embedding is there with a front-end only."""
+    """Return the metrics that were measured for every method: an embedding is there with a
+    front-end only."""
     return [metric for metric in METRICS if all(metric.name in of for of in summary.values())]
 
 

@@ -1,7 +1,9 @@
-"""Noise whose truth is known: segments of train tracks change places with segments of tracks of another label.
+"""Noise whose truth is known: segments of train tracks change places with segments of tracks of
+another label.
 
-An exchange and no copy, so that no segment is there twice, once right and once wrong; and within a cross-fitting fold,
-so that the member that scores a planted segment has not trained on the track it comes from.
+An exchange and no copy, so that no segment is there twice, once right and once wrong; and within a
+cross-fitting fold, so that the member that scores a planted segment has not trained on the track it
+comes from.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Planting:
     share: float
     """Share of the segments of train tracks that change places."""
     spans: bool
-    """Exchange stretches of 3 to 8 segments in a row, as wrong sections are, instead of single segments."""
+    """Exchange stretches of 3 to 8 segments in a row, as wrong sections are, instead of single
+    segments."""
     seed: int
 
 
@@ -54,10 +57,10 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
     """Return for each row the row whose segment it gets, its own where nothing is planted.
 
     Args:
-        rows: one a segment, those of a track in a row: `track_id`, `label`, `fold`, and `eligible` for those of train
-            tracks that nobody vouches for.
-        planting: how much. Less is planted where a class has more than half of the segments, and no more than about
-            0.7 in stretches.
+        rows: one a segment, those of a track in a row: `track_id`, `label`, `fold`, and `eligible`
+            for those of train tracks that nobody vouches for.
+        planting: how much. Less is planted where a class has more than half of the segments, and no
+            more than about 0.7 in stretches.
     """
     source = np.arange(len(rows))
     for fold, own in rows[rows["eligible"]].groupby("fold"):
@@ -65,18 +68,27 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
         stretches = list(_stretches(own, random, planting.spans))
         random.shuffle(stretches)
         for a, b, length in _exchanges(stretches, planting.share * len(own)):
-            source[a : a + length], source[b : b + length] = np.arange(b, b + length), np.arange(a, a + length)
+            source[a : a + length], source[b : b + length] = (
+                np.arange(b, b + length),
+                np.arange(a, a + length),
+            )
     return source
 
 
 def write_planted(
-    store: Store, original: Manifest, source: Indices, planting: Planting, segments: Manifest | None = None
+    store: Store,
+    original: Manifest,
+    source: Indices,
+    planting: Planting,
+    segments: Manifest | None = None,
 ) -> Manifest:
-    """Commit segments, or their features or embeddings, with the planted ones among them, row by row aligned with the
-    original. Embeddings are then those of planted `segments`."""
+    """Commit segments, or their features or embeddings, with the planted ones among them, row by
+    row aligned with the original. Embeddings are then those of planted `segments`."""
     parents = original.parents  # in whose place they are
     if segments is not None:
-        parents = tuple(sorted(segments.ref if ref.startswith("segments/") else ref for ref in parents))
+        parents = tuple(
+            sorted(segments.ref if ref.startswith("segments/") else ref for ref in parents)
+        )
     planned = replace(
         Manifest.plan(original.table, "plant", dump(planting), [original]),
         config=original.config | {"plant": dump(planting), "of": original.ref},
@@ -96,7 +108,9 @@ def _make(store: Store, original: Manifest, source: Indices, planned: Manifest) 
         planted = np.flatnonzero(wanted != np.arange(first, first + len(own)))
         take = np.arange(len(own))
         take[planted] = len(own) + place[wanted[planted]].to_numpy()
-        files[part] = store.write_part(original.table, planned.generation, part, _with_audio(own, audio, take))
+        files[part] = store.write_part(
+            original.table, planned.generation, part, _with_audio(own, audio, take)
+        )
         first += len(own)
     return Made(files, original.summary)
 
@@ -106,7 +120,9 @@ def _stretches(rows: pd.DataFrame, random: np.random.Generator, spans: bool) -> 
     for _, track in rows.groupby("track_id", sort=False):
         first, end = int(track.index[0]), int(track.index[-1]) + 1
         while first < end:
-            length = min(int(random.integers(*_SPAN_SEGMENTS, endpoint=True)) if spans else 1, end - first)
+            length = min(
+                int(random.integers(*_SPAN_SEGMENTS, endpoint=True)) if spans else 1, end - first
+            )
             yield _Stretch(first, length, str(track["label"].iloc[0]))
             first += length
 
@@ -137,7 +153,8 @@ def _rows(store: Store, original: Manifest, rows: Indices) -> pa.Table:
 
 
 def _with_audio(own: pa.Table, audio: pa.Table, take: Indices) -> pa.Table:
-    """Replace the audio columns of a part by those of `take`, which counts through the part and then `audio`."""
+    """Replace the audio columns of a part by those of `take`, which counts through the part and
+    then `audio`."""
     both = pa.concat_tables([own.select(audio.column_names), audio]).take(take).combine_chunks()
     for name in audio.column_names:
         at = own.schema.get_field_index(name)

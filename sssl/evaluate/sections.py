@@ -19,10 +19,12 @@ from sssl.urls import opened, why_unreadable, without_secrets
 
 @dataclass(frozen=True)
 class WrongSegments:
-    """How well wrong segments (their inherited label is not the section's true label) were found, on train tracks.
+    """How well wrong segments (their inherited label is not the section's true label) were found,
+    on train tracks.
 
-    `auc` and `average_precision` rank by the loss that the last split was made on, precision and recall are of its
-    noisy partition, whatever became of the model trained after it. None where nothing (or everything) is wrong.
+    `auc` and `average_precision` rank by the loss that the last split was made on, precision and
+    recall are of its noisy partition, whatever became of the model trained after it. None where
+    nothing (or everything) is wrong.
     """
 
     round: int
@@ -60,23 +62,32 @@ def read_sections(path: str) -> pd.DataFrame:
         raise CatalogError(f"cannot read {shown}: {why_unreadable(path, error)}") from None
     missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)
     if missing:
-        raise CatalogError(f"{shown}: column {min(missing)} is missing; it has {', '.join(sections.columns)}")
+        raise CatalogError(
+            f"{shown}: column {min(missing)} is missing; it has {', '.join(sections.columns)}"
+        )
     for name in ("start_s", "end_s"):
         seconds = pd.to_numeric(sections[name], errors="coerce")
         wrong = np.flatnonzero(~np.isfinite(seconds))
         if len(wrong):
             track_id, value = sections.loc[wrong[0], ["track_id", name]]
-            raise CatalogError(f"{shown}: track {track_id!r} has {name} {value!r}, expected seconds as a number")
+            raise CatalogError(
+                f"{shown}: track {track_id!r} has {name} {value!r}, expected seconds as a number"
+            )
         sections[name] = seconds
     return sections
 
 
 def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) -> pd.Series:
-    """Return the true label of each segment (`track_id`, `start_s`): of the section that covers its middle."""
-    middle = rows.assign(middle_s=rows["start_s"].astype(float) + segment_s / 2, row=np.arange(len(rows)))
+    """Return the true label of each segment (`track_id`, `start_s`): of the section that covers its
+    middle."""
+    middle = rows.assign(
+        middle_s=rows["start_s"].astype(float) + segment_s / 2, row=np.arange(len(rows))
+    )
     joined = pd.merge_asof(
         middle.sort_values("middle_s"),
-        sections.astype({"start_s": float}).sort_values("start_s").rename(columns={"start_s": "section_s"}),
+        sections.astype({"start_s": float})
+        .sort_values("start_s")
+        .rename(columns={"start_s": "section_s"}),
         left_on="middle_s",
         right_on="section_s",
         by="track_id",
@@ -88,7 +99,8 @@ def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) ->
 def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSegments:
     """Measure the last split made against sections (`track_id`, `start_s`, `end_s`, `true_label`).
 
-    Where there was no round after the warm-up, its scores rank the segments and nothing counts as flagged.
+    Where there was no round after the warm-up, its scores rank the segments and nothing counts as
+    flagged.
     """
     rows = labelled_segments(store, snapshot, truth_csv)
     true, inherited, relabelled = rows["true_label"], rows["inherited_label"], rows["label"]
@@ -111,8 +123,8 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
 
 
 def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | None]:
-    """Return AUC and average precision of wrong segments [N] by their loss [N], where it is known; None for both
-    where all segments are alike, so that there is nothing to tell apart."""
+    """Return AUC and average precision of wrong segments [N] by their loss [N], where it is known;
+    None for both where all segments are alike, so that there is nothing to tell apart."""
     ranked = loss.notna()
     wrong, loss = wrong[ranked], loss[ranked]
     if wrong.nunique() < 2:
@@ -127,11 +139,15 @@ def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.Da
     segment_s = snapshot.get("segments").settings(MelConfig, "cut").segment_s
     labels = store.read_table(split)
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()
-    rows = labels.select(["track_id", "segment_index", "inherited_label", "label", "partition"]).to_pandas()
+    rows = labels.select(
+        ["track_id", "segment_index", "inherited_label", "label", "partition"]
+    ).to_pandas()
     # The warm-up was split on nothing, so its own scores stand in.
     ranking = labels if split.round else store.read_table(snapshot.get("scores", 0), ["loss"])
     rows = rows.assign(start_s=start, loss=column(ranking, "loss"))
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas()
-    rows = rows[rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])].reset_index(drop=True)
+    rows = rows[
+        rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
+    ].reset_index(drop=True)
     rows["true_label"] = true_labels(rows, sections, segment_s)
     return rows[rows["true_label"].notna()].reset_index(drop=True)

@@ -1,4 +1,5 @@
-"""What is published as one script for BigQuery: all tables loaded aside, counted, and swapped in one transaction."""
+"""What is published as one script for BigQuery: all tables loaded aside, counted, and swapped in
+one transaction."""
 
 from __future__ import annotations
 
@@ -15,17 +16,19 @@ _NEXT = ",\n  "
 
 
 def script(store: Store, snapshot: Snapshot, dataset: str) -> str:
-    """Return statements after which the dataset has exactly the rows of a snapshot; if one of them fails, those of
-    before.
+    """Return statements after which the dataset has exactly the rows of a snapshot; if one of them
+    fails, those of before.
 
-    Each table is read from the very files that manifests name, never from a folder: files of parts that did not change
-    lie in folders of earlier generations.
+    Each table is read from the very files that manifests name, never from a folder: files of parts
+    that did not change lie in folders of earlier generations.
     """
     loads, swaps = [], []
     for name in LOADED:
         manifests, staging = snapshot.of(name), f"new_{name}"
         swaps.append(f"DELETE FROM {dataset}.{name} WHERE TRUE;\n")
-        uris = [store.url(file.path) for m in manifests for _, file in sorted(m.for_readers.items())]
+        uris = [
+            store.url(file.path) for m in manifests for _, file in sorted(m.for_readers.items())
+        ]
         if uris:
             rows = sum(manifest.rows for manifest in manifests)
             loads.append(load_statement(staging, TABLES[name], uris))

@@ -6,8 +6,8 @@ STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def cell(text: str | None) -> str | None:
-    """Return text that a spreadsheet shows rather than runs: an apostrophe goes in front of what it takes for a
-    formula (OWASP, "CSV injection")."""
+    """Return text that a spreadsheet shows rather than runs: an apostrophe goes in front of what it
+    takes for a formula (OWASP, "CSV injection")."""
     if text is not None and text.startswith(STARTS_A_FORMULA):
         return f"'{text}"
     return text

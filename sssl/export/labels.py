@@ -40,7 +40,12 @@ def write_table(labelled: Iterable[Labelled], _classes: Sequence[str], to: TextI
             cells = (one.track.track_id, "", "", f"not labelled: {_why(one)}")
         else:
             unsure = " (uncertain)" if one.song.abstained else ""
-            cells = (one.track.track_id, one.song.label + unsure, f"{one.song.confidence:.2f}", _in_words(one.song))
+            cells = (
+                one.track.track_id,
+                one.song.label + unsure,
+                f"{one.song.confidence:.2f}",
+                _in_words(one.song),
+            )
         table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(file=to, highlight=False).print(table)
 
@@ -48,11 +53,22 @@ def write_table(labelled: Iterable[Labelled], _classes: Sequence[str], to: TextI
 def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
     """Write a row per track with a probability per class, and the timeline as JSON.
 
-    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in front; JSON Lines have
-    them as they are.
+    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
+    front; JSON Lines have them as they are.
     """
     shares = [f"probability_{name}" for name in classes]
-    names = ["track_id", "uri", "label", "confidence", "abstained", *shares, "model_id", "timeline", "reason", "detail"]
+    names = [
+        "track_id",
+        "uri",
+        "label",
+        "confidence",
+        "abstained",
+        *shares,
+        "model_id",
+        "timeline",
+        "reason",
+        "detail",
+    ]
     writer = csv.DictWriter(to, names)
     writer.writeheader()
     for one in labelled:
@@ -61,7 +77,10 @@ def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         timeline = row.pop("timeline", None)
         row |= {f"probability_{name}": share for name, share in probabilities.items()}
         row |= {name: cell(row[name]) for name in ("track_id", "uri", "detail")}
-        writer.writerow(row | {"timeline": "" if timeline is None else json.dumps(timeline, separators=(",", ":"))})
+        writer.writerow(
+            row
+            | {"timeline": "" if timeline is None else json.dumps(timeline, separators=(",", ":"))}
+        )
 
 
 def write_json(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
@@ -72,7 +91,8 @@ def write_json(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO)
 
 
 def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
-    """Write an extended M3U playlist: emotion by emotion, the surest first; what abstains is left out."""
+    """Write an extended M3U playlist: emotion by emotion, the surest first; what abstains is left
+    out."""
     entries: dict[str, list[Entry]] = {name: [] for name in classes}
     for one in labelled:
         if one.song is not None and not one.song.abstained:
@@ -104,7 +124,9 @@ def _row(one: Labelled, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _in_words(song: Song) -> str:
-    return ", ".join(f"{e['label']} {_clock(e['start_s'])}-{_clock(e['end_s'])}" for e in song.timeline)
+    return ", ".join(
+        f"{e['label']} {_clock(e['start_s'])}-{_clock(e['end_s'])}" for e in song.timeline
+    )
 
 
 def _clock(seconds: Any) -> str:

@@ -23,7 +23,9 @@ class Entry(NamedTuple):
     @classmethod
     def of(cls, song: Song, uri: str, duration_s: float) -> Entry:
         path = local_path(uri)  # players want paths
-        place = uri if path is None else os.path.abspath(path)  # to a player a path is one below the playlist
+        place = (
+            uri if path is None else os.path.abspath(path)
+        )  # to a player a path is one below the playlist
         return cls(song.confidence, song.track_id, place, duration_s)
 
     @property
@@ -33,7 +35,10 @@ class Entry(NamedTuple):
 
     def lines(self, name: str) -> Iterator[str]:
         """Yield its lines, with the name of its emotion."""
-        yield f"#EXTINF:{round(self.duration_s)},{printable(self.track_id)} ({name} {self.confidence:.2f})"
+        yield (
+            f"#EXTINF:{round(self.duration_s)},{printable(self.track_id)} ({name}"
+            f" {self.confidence:.2f})"
+        )
         yield self.place
 
 

@@ -25,7 +25,8 @@ def write_playlists(
         abstained: whether songs that are too uncertain to publish are in them.
 
     Raises:
-        StoreError: the folder has files, and none says that an export made them; or a name is none for a file.
+        StoreError: the folder has files, and none says that an export made them; or a name is none
+            for a file.
     """
     named = {label: names.get(label, label) for label in snapshot.catalog.classes}
     for name in named.values():
@@ -48,7 +49,9 @@ def write_playlists(
                 exported.songs += 1
     for label, name in named.items():
         with replacing(folder / f"{name}{SUFFIX}") as path:
-            path.write_text("\n".join(["#EXTM3U", *_lines(entries[label], name), ""]), encoding="utf-8")
+            path.write_text(
+                "\n".join(["#EXTM3U", *_lines(entries[label], name), ""]), encoding="utf-8"
+            )
     write_left_out(folder, exported)
     return exported
 

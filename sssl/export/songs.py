@@ -44,15 +44,23 @@ class Exported:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def labelled_parts(store: Store, snapshot: Snapshot, exported: Exported) -> Iterator[list[Labelled]]:
-    """Yield the songs part by part; tracks without one are noted as left out, with their reason in the ledger."""
+def labelled_parts(
+    store: Store, snapshot: Snapshot, exported: Exported
+) -> Iterator[list[Labelled]]:
+    """Yield the songs part by part; tracks without one are noted as left out, with their reason in
+    the ledger."""
     catalog, ledger = snapshot.get("catalog"), snapshot.get("ledger")
     for part, content in store.iter_parts(snapshot.get("songs")):
         songs = {row["track_id"]: Song(**row) for row in content.to_pylist()}
-        entries = {row["track_id"]: Ledger(**row) for row in store.read_part(ledger.files[part]).to_pylist()}
+        entries = {
+            row["track_id"]: Ledger(**row)
+            for row in store.read_part(ledger.files[part]).to_pylist()
+        }
         tracks = read_part(store, catalog, part)
         missing = [track.track_id for track in tracks if track.track_id not in songs]
-        exported.left_out |= {track_id: entries[track_id].reason or "not scored" for track_id in missing}
+        exported.left_out |= {
+            track_id: entries[track_id].reason or "not scored" for track_id in missing
+        }
         yield [
             Labelled(songs[track.track_id], track, entries[track.track_id])
             for track in tracks
@@ -66,10 +74,11 @@ _OWN_NAMES: Names = MappingProxyType({})
 
 
 def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
-    """Write a row per song: uri, label, confidence, label in the catalog, a probability per class, timeline as JSON.
+    """Write a row per song: uri, label, confidence, label in the catalog, a probability per class,
+    timeline as JSON.
 
-    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in front; Parquet has
-    them as they are.
+    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
+    front; Parquet has them as they are.
     """
     schema = _song_schema(snapshot, names, pa.string())
     exported = Exported()
@@ -92,10 +101,11 @@ def write_parquet(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN
 
 
 def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
-    """Write a JAMS file a song (Humphrey et al., "JAMS: a JSON annotated music specification", 2014).
+    """Write a JAMS file a song (Humphrey et al., "JAMS: a JSON annotated music specification",
+    2014).
 
-    The label is a `tag_open` over the whole track, with probabilities, round and model in its sandbox; the timeline is
-    a `segment_open`.
+    The label is a `tag_open` over the whole track, with probabilities, round and model in its
+    sandbox; the timeline is a `segment_open`.
 
     Raises:
         StoreError: the library is not installed.
@@ -109,7 +119,9 @@ def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NA
 
     def write(labelled: Labelled, path: Path) -> None:
         with replacing(path) as temporary:
-            jams_of(jams, _renamed(labelled, names), classes).save(str(temporary), strict=True, fmt="jams")
+            jams_of(jams, _renamed(labelled, names), classes).save(
+                str(temporary), strict=True, fmt="jams"
+            )
 
     return _write_files(store, snapshot, Path(to), lambda _: ".jams", write, abstained=True)
 
@@ -129,10 +141,15 @@ def jams_of(jams: Any, labelled: Labelled, classes: Iterable[str]) -> Any:
         round=song.round,
         model_id=song.model_id,
     )
-    timeline = jams.Annotation("segment_open", annotation_metadata=about, time=0, duration=duration_s)
+    timeline = jams.Annotation(
+        "segment_open", annotation_metadata=about, time=0, duration=duration_s
+    )
     for e in _entries(song):
         timeline.append(
-            time=e["start_s"], duration=e["end_s"] - e["start_s"], value=e["label"], confidence=e["confidence"]
+            time=e["start_s"],
+            duration=e["end_s"] - e["start_s"],
+            value=e["label"],
+            confidence=e["confidence"],
         )
     found = jams.JAMS(annotations=[label, timeline])
     found.file_metadata.title = track.track_id
@@ -164,14 +181,19 @@ def write_tags(
         if to is None:
             remove_leftovers(path)
             if fingerprint(labelled.track.uri) != labelled.entry.source_fingerprint:
-                raise ValueError("changed since it was labelled, by tags or otherwise: the next run labels it again")
+                raise ValueError(
+                    "changed since it was labelled, by tags or otherwise: the next run labels it"
+                    " again"
+                )
         with replacing(path) as temporary:
             _fetch(labelled.track.uri, temporary)
             song = _renamed(labelled, names).song
             tag(temporary, song.label, _fields(song))
 
     folder = None if to is None else Path(to)
-    return _write_files(store, snapshot, folder, lambda labelled: suffix_of(labelled.track.uri), write, abstained)
+    return _write_files(
+        store, snapshot, folder, lambda labelled: suffix_of(labelled.track.uri), write, abstained
+    )
 
 
 def _write_files(
@@ -182,7 +204,8 @@ def _write_files(
     write: Callable[[Labelled, Path], None],
     abstained: bool,
 ) -> Exported:
-    """Write a file a song, named after the track, and `left_out.csv`; without a folder, in the place of the music.
+    """Write a file a song, named after the track, and `left_out.csv`; without a folder, in the
+    place of the music.
 
     Raises:
         StoreError: the folder has files, and none says that an export made them.
@@ -198,7 +221,11 @@ def _write_files(
         if labelled.song.abstained and not abstained:
             return "abstained"
         try:
-            path = _local(labelled.track.uri) if folder is None else _place(folder, labelled, suffix(labelled))
+            path = (
+                _local(labelled.track.uri)
+                if folder is None
+                else _place(folder, labelled, suffix(labelled))
+            )
             if path in written:
                 return "same file as another track"  # ids like `a` and `a.mp3`
             write(labelled, path)
@@ -224,13 +251,19 @@ def require_own(folder: Path) -> None:
         StoreError: it has files, and none says that an export made them.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _LEFT_OUT_FILE).exists():
-        raise StoreError(f"{folder} has files that are not of an export (no {_LEFT_OUT_FILE}): choose another --to")
+        raise StoreError(
+            f"{folder} has files that are not of an export (no {_LEFT_OUT_FILE}): choose another"
+            " --to"
+        )
 
 
 def write_left_out(folder: Path, exported: Exported) -> None:
     """Write which tracks were left out, and why."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"track_id": cell(track_id), "reason": reason} for track_id, reason in sorted(exported.left_out.items())]
+    rows = [
+        {"track_id": cell(track_id), "reason": reason}
+        for track_id, reason in sorted(exported.left_out.items())
+    ]
     pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / _LEFT_OUT_FILE)
 
 
@@ -253,7 +286,8 @@ def _why(error: Exception) -> str:
 
 
 def _place(folder: Path, labelled: Labelled, suffix: str) -> Path:
-    """Return the file of a track in a folder; an id with slashes makes folders, none leads out of it."""
+    """Return the file of a track in a folder; an id with slashes makes folders, none leads out of
+    it."""
     track_id = labelled.track.track_id
     path = (folder / (track_id if track_id.endswith(suffix) else track_id + suffix)).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -293,7 +327,9 @@ def _renamed(labelled: Labelled, names: Names) -> Labelled:
     return Labelled(replace(song, label=label, timeline=timeline), track, entry)
 
 
-def _song_table(part: list[Labelled], schema: pa.Schema, names: Names, timeline: Callable[[Song], Any]) -> pa.Table:
+def _song_table(
+    part: list[Labelled], schema: pa.Schema, names: Names, timeline: Callable[[Song], Any]
+) -> pa.Table:
     shares = [name for name in schema.names if name.startswith("probability_")]
     rows = [
         {

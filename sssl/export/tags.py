@@ -19,8 +19,8 @@ class Untaggable(Exception):
 def tag(path: Path, mood: str, fields: Mapping[str, str]) -> None:
     """Write a mood, and fields of our own, into a file's tags; others stay as they are.
 
-    The mood goes where the format keeps one (ID3 `TMOO`, before its version 2.4 `TXXX:MOOD`; Vorbis and APE `MOOD`, MP4
-    `MOOD`, ASF `WM/Mood`).
+    The mood goes where the format keeps one (ID3 `TMOO`, before its version 2.4 `TXXX:MOOD`; Vorbis
+    and APE `MOOD`, MP4 `MOOD`, ASF `WM/Mood`).
 
     Raises:
         Untaggable: the file's format is not one of these.
@@ -44,7 +44,8 @@ def tag(path: Path, mood: str, fields: Mapping[str, str]) -> None:
 
 
 def _tag_id3(format: Callable[..., Any], path: Path, mood: str, fields: Mapping[str, str]) -> None:
-    """Tag with ID3 in the version that the file has: in another, players may not know it and frames would be lost."""
+    """Tag with ID3 in the version that the file has: in another, players may not know it and frames
+    would be lost."""
     audio = format(path, translate=False)
     if audio.tags is None:
         audio.add_tags()

@@ -1,9 +1,10 @@
 """The verdict on a round: whether its model takes the place of the one it started from.
 
-It goes by the log loss of all labelled tracks that neither model has learned (sssl/labels/comparison.py) and has three
-zones. A loss that surely fell accepts the round, one that surely rose keeps its parent. In between, where training once
-more might say the opposite, both label together by the mean of their posteriors: whichever way such a verdict falls,
-few labels hang on it. The accuracy is a veto only, and only where there are enough tracks for it to mean something.
+It goes by the log loss of all labelled tracks that neither model has learned
+(sssl/labels/comparison.py) and has three zones. A loss that surely fell accepts the round, one that
+surely rose keeps its parent. In between, where training once more might say the opposite, both
+label together by the mean of their posteriors: whichever way such a verdict falls, few labels hang
+on it. The accuracy is a veto only, and only where there are enough tracks for it to mean something.
 LOG.md has the error rates (tests/bench/verdicts.py).
 """
 
@@ -33,18 +34,25 @@ class JudgeConfig:
     accept_all: bool = False
     """Accept every round without a test."""
     decisive_z: float = 1.0
-    """Accept a round whose log loss fell by more standard errors than this, keep its parent's model where it rose by
-    more. In between it is undecided: both label, by the mean of their posteriors."""
+    """Accept a round whose log loss fell by more standard errors than this, keep its parent's model
+    where it rose by more. In between it is undecided: both label, by the mean of their
+    posteriors."""
     interval_level: float = 0.95
     """Level of the intervals of held-out changes, which are told and decide nothing."""
 
     def __post_init__(self) -> None:
         require(self.decisive_z >= 0, "decisive_z", self.decisive_z, "0 or more")
-        require(0 < self.interval_level < 1, "interval_level", self.interval_level, "a share between 0 and 1")
+        require(
+            0 < self.interval_level < 1,
+            "interval_level",
+            self.interval_level,
+            "a share between 0 and 1",
+        )
 
 
 def decide(found: Comparison | None, config: JudgeConfig) -> tuple[Verdict, str]:
-    """Return the verdict on a round after the warm-up, and why, from how it compares with its parent."""
+    """Return the verdict on a round after the warm-up, and why, from how it compares with its
+    parent."""
     if config.accept_all:
         return "accepted", "every round is, without a test (accept_all)"
     if found is None:
@@ -71,7 +79,8 @@ def round_row(
     held_out_change: HeldOutChange | None,
     config: JudgeConfig,
 ) -> Round:
-    """Put together the row of a trained round from the summaries of its tables and the comparison with its parent."""
+    """Put together the row of a trained round from the summaries of its tables and the comparison
+    with its parent."""
     held_out, train = (quality(scores.confusion(of)) for of in ("test", "train"))
     verdict, reason = ("accepted", "warm-up") if parent is None else decide(found, config)
     return Round(
@@ -94,7 +103,8 @@ def round_row(
 
 
 def unsplit_row(round: int, parent: Round, labels: LabelsSummary, split: SplitSummary) -> Round:
-    """Make the row of a round whose losses had nothing to split: nothing was trained, the parent's model stands."""
+    """Make the row of a round whose losses had nothing to split: nothing was trained, the parent's
+    model stands."""
     return replace(
         parent,
         round=round,
@@ -137,7 +147,15 @@ def _comparison_columns(found: Comparison | None) -> dict[str, Any]:
     if found is None:
         return dict.fromkeys(_COMPARED)
     loss, accuracy = found.loss, found.accuracy
-    values = (found.tracks, found.groups, loss.value, loss.error, loss.z, accuracy.value, accuracy.error)
+    values = (
+        found.tracks,
+        found.groups,
+        loss.value,
+        loss.error,
+        loss.z,
+        accuracy.value,
+        accuracy.error,
+    )
     return dict(zip(_COMPARED, values, strict=True))
 
 

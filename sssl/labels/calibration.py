@@ -1,7 +1,8 @@
-"""How sure a model may be: the temperature that makes its posteriors fit the labels they were not trained on.
+"""How sure a model may be: the temperature that makes its posteriors fit the labels they were not
+trained on.
 
-Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", 2017. Fitted by sums over a grid, which add up
-over parts.
+Guo, Pleiss, Sun, Weinberger, "On calibration of modern neural networks", 2017. Fitted by sums over
+a grid, which add up over parts.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ def sharpen(probabilities: Floats, temperature: float) -> Floats:
 
 
 def losses_by_temperature(posterior: Floats, label: NDArray[np.int64]) -> Floats:
-    """Return the sum of -log p of labels [N] under posteriors [N, C] at each of the temperatures; rows without a label
-    or a posterior do not count."""
+    """Return the sum of -log p of labels [N] under posteriors [N, C] at each of the temperatures;
+    rows without a label or a posterior do not count."""
     known = (label >= 0) & np.isfinite(posterior).all(axis=1)
     kept, of = np.maximum(posterior[known], _LEAST), label[known]
     rows = np.arange(len(of))
@@ -36,7 +37,10 @@ def fit_temperature(losses: Floats | None) -> float:
 
 
 def log_odds_against(posterior: Floats, label: NDArray[np.int64], temperature: float) -> Floats:
-    """Return log((1 - p) / p) [N] of labels under posteriors [N, C] at a temperature; NaN where either is missing."""
-    p = sharpen(np.maximum(posterior, _LEAST), temperature)[np.arange(len(label)), np.maximum(label, 0)]
+    """Return log((1 - p) / p) [N] of labels under posteriors [N, C] at a temperature; NaN where
+    either is missing."""
+    p = sharpen(np.maximum(posterior, _LEAST), temperature)[
+        np.arange(len(label)), np.maximum(label, 0)
+    ]
     p = np.clip(p, _LEAST, 1 - _LEAST)
     return np.where(label >= 0, np.log1p(-p) - np.log(p), np.nan)

@@ -1,5 +1,5 @@
-"""Confident learning as the peer of self-learning (Northcutt, Jiang, Chuang, "Confident Learning", 2021, by cleanlab):
-labels that the warm-up finds wrong are left out of training."""
+"""Confident learning as the peer of self-learning (Northcutt, Jiang, Chuang, "Confident Learning",
+2021, by cleanlab): labels that the warm-up finds wrong are left out of training."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from sssl.store.manifest import Made, Manifest, Snapshot
 
 
 def prune(store: Store, snapshot: Snapshot) -> Snapshot:
-    """Commit the warm-up's labels without those that confident learning finds wrong, as the labels of a new round 0.
+    """Commit the warm-up's labels without those that confident learning finds wrong, as the labels
+    of a new round 0.
 
-    `clean_probability` becomes cleanlab's quality score. The snapshot keeps nothing that was learned from the old ones.
+    `clean_probability` becomes cleanlab's quality score. The snapshot keeps nothing that was
+    learned from the old ones.
     """
     labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
     planned = replace(
@@ -44,7 +46,9 @@ def find_issues(labels: NDArray[np.int64], posterior: Floats) -> tuple[NDArray[n
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    return find_label_issues(labels, posterior, n_jobs=1), get_label_quality_scores(labels, posterior)
+    return find_label_issues(labels, posterior, n_jobs=1), get_label_quality_scores(
+        labels, posterior
+    )
 
 
 def check_installed() -> None:
@@ -56,7 +60,9 @@ def check_installed() -> None:
     try:
         import cleanlab  # noqa: F401
     except ImportError:
-        raise TrainError("the method prune needs cleanlab: pip install 'sssl[evaluate]', or leave it out") from None
+        raise TrainError(
+            "the method prune needs cleanlab: pip install 'sssl[evaluate]', or leave it out"
+        ) from None
 
 
 def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
@@ -74,7 +80,9 @@ def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
     pruned = _pruned(table, issue, quality)
     files, first = {}, 0
     for part, file in sorted(labels.files.items()):
-        files[part] = store.write_part("labels", planned.generation, part, pruned.slice(first, file.rows))
+        files[part] = store.write_part(
+            "labels", planned.generation, part, pruned.slice(first, file.rows)
+        )
         first += file.rows
     partitions = Counter(pruned["partition"].filter(pa.array(trained)).to_pylist())
     summary = replace(
@@ -91,8 +99,14 @@ def _pruned(labels: pa.Table, issue: NDArray[np.bool_], quality: Floats) -> pa.T
     known = np.isfinite(quality)
     changed = {
         "clean_probability": pa.array(quality, pa.float32(), mask=~known),
-        "partition": pa.array(np.where(issue, "noisy", np.array(labels["partition"])).astype(object), pa.string()),
+        "partition": pa.array(
+            np.where(issue, "noisy", np.array(labels["partition"])).astype(object), pa.string()
+        ),
         "weight": pa.array(np.where(issue, 0.0, column(labels, "weight")), pa.float32()),
-        "reason": pa.array(np.where(issue, "pruned", np.array(labels["reason"])).astype(object), pa.string()),
+        "reason": pa.array(
+            np.where(issue, "pruned", np.array(labels["reason"])).astype(object), pa.string()
+        ),
     }
-    return pa.table({name: changed.get(name, labels[name]) for name in labels.column_names}, arrow_schema(Label))
+    return pa.table(
+        {name: changed.get(name, labels[name]) for name in labels.column_names}, arrow_schema(Label)
+    )

@@ -1,11 +1,13 @@
 """Whether a segment sounds like the rest of its track.
 
-A label is about the track as a whole. A segment that does not belong with the others (another section, a jingle,
-applause) is less likely to share it, whatever a classifier thinks of either. Sound is the mean level of each mel band,
-and how levels move; belonging is a log likelihood ratio under the two-covariance model of speaker verification (Brümmer
-and de Villiers, "The speaker partitioning problem", 2010): the sound of a track varies around its mean by one
-covariance, that of the whole catalog by another. Both are heavy-tailed, as in Kenny, "Bayesian speaker verification
-with heavy-tailed priors", 2010: under Gaussians all segments of an unusual track would belong to it beyond all bounds.
+A label is about the track as a whole. A segment that does not belong with the others (another
+section, a jingle, applause) is less likely to share it, whatever a classifier thinks of either.
+Sound is the mean level of each mel band, and how levels move; belonging is a log likelihood ratio
+under the two-covariance model of speaker verification (Brümmer and de Villiers, "The speaker
+partitioning problem", 2010): the sound of a track varies around its mean by one covariance, that of
+the whole catalog by another. Both are heavy-tailed, as in Kenny, "Bayesian speaker verification
+with heavy-tailed priors", 2010: under Gaussians all segments of an unusual track would belong to it
+beyond all bounds.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _RIDGE = 0.1  # of the variance: bands are correlated, and few tracks say little
 
 @dataclass(frozen=True)
 class SoundMoments:
-    """Sums over segments with sound x [M], and over tracks with their mean m and n segments; they add up."""
+    """Sums over segments with sound x [M], and over tracks with their mean m and n segments; they
+    add up."""
 
     segments: float
     tracks: float
@@ -46,8 +49,8 @@ class SoundMoments:
 
 
 def track_sound(segments: pa.Table, sound: Floats) -> Floats:
-    """Return what tracks are known by [N, M]: the level of each mel band of a segments table, and from its sound
-    [N, K] how much the levels of groups of bands vary and step."""
+    """Return what tracks are known by [N, M]: the level of each mel band of a segments table, and
+    from its sound [N, K] how much the levels of groups of bands vary and step."""
     levels = real_lists(segments, "band_level_db")
     if not len(levels):
         return np.empty((0, 0))
@@ -65,23 +68,26 @@ def sound_moments(sound: Floats, track: NDArray[np.int64]) -> SoundMoments:
 
 @dataclass(frozen=True)
 class TrackModel:
-    """How sound varies in the catalog and within a track, along factors in which neither is correlated: the
-    variance around a track's mean is 1, that of the means of tracks is `between`."""
+    """How sound varies in the catalog and within a track, along factors in which neither is
+    correlated: the variance around a track's mean is 1, that of the means of tracks is
+    `between`."""
 
     mean: Floats  # [M]
     factors: Floats  # [M, M]: sound less its mean, times this, are factors
     between: Floats  # [M]
 
     def consistency(self, sound: Floats, track: NDArray[np.int64]) -> Floats:
-        """Return the log likelihood ratio [N] of segments given the others of their track against any segment; NaN for
-        the only segment of a track.
+        """Return the log likelihood ratio [N] of segments given the others of their track against
+        any segment; NaN for the only segment of a track.
 
-        Few others say little about where a track's mean lies, so in short tracks the ratio is closer to 0.
+        Few others say little about where a track's mean lies, so in short tracks the ratio is
+        closer to 0.
         """
         x = (sound - self.mean) @ self.factors
         sums, counts = _sums(x, track)
         others = (counts - 1)[track][:, None]
-        # The track's mean given the others: normal around `expected`, with variance between / known.
+        # The track's mean given the others: normal around `expected`, with variance between /
+        # known.
         known = 1 + others * self.between
         expected = self.between / known * (sums[track] - x)
         here, anywhere = 1 + self.between / known, 1 + self.between
@@ -90,20 +96,28 @@ class TrackModel:
 
 
 def fit_track_model(moments: SoundMoments | None) -> TrackModel | None:
-    """Fit the model; None if there are fewer segments than numbers a segment, or no two of a track."""
-    if moments is None or moments.segments < len(moments.total) or moments.segments <= moments.tracks:
+    """Fit the model; None if there are fewer segments than numbers a segment, or no two of a
+    track."""
+    if (
+        moments is None
+        or moments.segments < len(moments.total)
+        or moments.segments <= moments.tracks
+    ):
         return None
     mean = moments.total / moments.segments
     overall = moments.outer / moments.segments - np.outer(mean, mean)
     within = (moments.outer - moments.track_outer) / (moments.segments - moments.tracks)
     scale = np.sqrt(np.maximum(np.diag(overall), 1e-6))
-    within, between = (covariance / np.outer(scale, scale) for covariance in (within, overall - within))
+    within, between = (
+        covariance / np.outer(scale, scale) for covariance in (within, overall - within)
+    )
     between, factors = linalg.eigh(between, within + _RIDGE * np.eye(len(mean)))
     return TrackModel(mean, factors / scale[:, None], np.maximum(between, 0.0))
 
 
 def _log_density(x: Floats, variance: Floats) -> Floats:
-    """Return the log density [N] of a multivariate t at x [N, M], but for a constant, given its variances by factor."""
+    """Return the log density [N] of a multivariate t at x [N, M], but for a constant, given its
+    variances by factor."""
     squares = (x**2 / variance).sum(axis=1)
     peak = np.broadcast_to(np.log(variance), x.shape).sum(axis=1)
     return -0.5 * np.asarray((_FREEDOM + x.shape[1]) * np.log1p(squares / _FREEDOM) + peak)

@@ -1,5 +1,5 @@
-"""What speaks against a segment's inherited label, as one number in nats: the model, calibrated; how little the segment
-sounds like its track; and what speaks against its neighbours."""
+"""What speaks against a segment's inherited label, as one number in nats: the model, calibrated;
+how little the segment sounds like its track; and what speaks against its neighbours."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from schemas import Catalog
-from sssl.arrays import Floats, column, fitted_to, inherited_indices, on_grid, posteriors, track_numbers
+from sssl.arrays import (
+    Floats,
+    column,
+    fitted_to,
+    inherited_indices,
+    on_grid,
+    posteriors,
+    track_numbers,
+)
 from sssl.config import require
 from sssl.labels.calibration import log_odds_against, losses_by_temperature
 from sssl.labels.consistency import TrackModel
@@ -26,14 +34,17 @@ class EvidenceConfig:
     """What a split goes by beside the loss."""
 
     consistency: float = 0.8
-    """Nats that a standard deviation of inconsistency counts, of how little a segment sounds like its track; beside
-    them stand the model's log odds against the label, calibrated. 0: what a segment sounds like does not count."""
+    """Nats that a standard deviation of inconsistency counts, of how little a segment sounds like
+    its track; beside them stand the model's log odds against the label, calibrated. 0: what a
+    segment sounds like does not count."""
     neighbours: bool = True
-    """Let the two segments to either side speak too, as far as neighbours tell anything about each other in this
-    catalog: wrong stretches are often longer than a segment."""
+    """Let the two segments to either side speak too, as far as neighbours tell anything about each
+    other in this catalog: wrong stretches are often longer than a segment."""
     min_agreement: float | None = 0.26
-    """Relabel nothing unless the model and the sound speak against the same segments of a track: the correlation of
-    loss and inconsistency. Where labels are right both are noise of different origin. None: ask the mixture."""
+    """Relabel nothing unless the model and the sound speak against the same segments of a track:
+    the correlation of
+    loss and inconsistency. Where labels are right both are noise of different origin. None: ask the
+        mixture."""
 
     def __post_init__(self) -> None:
         require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
@@ -59,8 +70,8 @@ class Segments:
         sound: Floats | None,
         corrected: NDArray[np.int64] | None = None,
     ) -> Segments:
-        """Take what is needed from the scores and the tracks of a part. What a listener said of a segment (`corrected`
-        [N], -1 where nothing) is known, so evidence is not fitted to it."""
+        """Take what is needed from the scores and the tracks of a part. What a listener said of a
+        segment (`corrected` [N], -1 where nothing) is known, so evidence is not fitted to it."""
         fitted = inherited_indices(scores, fitted_to(tracks), classes) >= 0
         if corrected is not None:
             fitted &= corrected < 0
@@ -76,8 +87,8 @@ class Segments:
 
 @dataclass(frozen=True)
 class Spread:
-    """Sums over train segments that evidence is scaled by; they add up. The two quantities are the log odds against the
-    label and the inconsistency, the negative of the log likelihood ratio."""
+    """Sums over train segments that evidence is scaled by; they add up. The two quantities are the
+    log odds against the label and the inconsistency, the negative of the log likelihood ratio."""
 
     segments: float
     tracks: float
@@ -101,8 +112,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class Evidence:
-    """How the log odds against a segment's label, its inconsistency and its neighbours become the loss that it is split
-    by."""
+    """How the log odds against a segment's label, its inconsistency and its neighbours become the
+    loss that it is split by."""
 
     tracks: TrackModel | None = None
     temperature: float = 1.0
@@ -112,32 +123,39 @@ class Evidence:
     unit: float = 0.0
     """Nats a unit of inconsistency."""
     between: float = 0.0
-    """Variance of the log odds between tracks, in variances within one, where segments are compared with the rest of
-    their track; 0: they are not."""
+    """Variance of the log odds between tracks, in variances within one, where segments are compared
+    with the rest of their track; 0: they are not."""
     neighbours: float = 0.0
     """Weight of the neighbours' mean against 1 of the segment's own."""
     agreement: float | None = None
-    """Correlation of the two quantities among the segments of a track, the lower end of its one-sided 95 % interval:
-    with few segments chance alone makes some. None without a track model."""
+    """Correlation of the two quantities among the segments of a track, the lower end of its
+    one-sided 95 % interval: with few segments chance alone makes some. None without a track
+    model."""
     in_parts: bool | None = None
-    """Whether labels are wrong in parts of tracks: there model and sound agree. None where that is not asked."""
+    """Whether labels are wrong in parts of tracks: there model and sound agree. None where that is
+    not asked."""
 
     def losses(self, segments: Segments) -> tuple[Floats, Floats]:
-        """Return the loss [N] to split by and the consistency [N], a log likelihood ratio; NaN where there is none."""
+        """Return the loss [N] to split by and the consistency [N], a log likelihood ratio; NaN
+        where there is none."""
         if self.tracks is None and not self.neighbours:
             return segments.loss, np.full(len(segments.loss), np.nan)
         both = _quantities(segments, self.temperature, self.tracks)
         against = self._against(both, segments.track)
         around = around_in_track(against[:, None], segments.track)[:, 0]
-        mixed = (against + self.neighbours * np.where(np.isfinite(around), around, against)) / (1 + self.neighbours)
+        mixed = (against + self.neighbours * np.where(np.isfinite(around), around, against)) / (
+            1 + self.neighbours
+        )
         with np.errstate(invalid="ignore"):  # NaN stays NaN
             return np.logaddexp(0.0, mixed), -both[:, 1]
 
     def _against(self, both: Floats, track: NDArray[np.int64]) -> Floats:
-        """Add up the two quantities [N, 2] to one [N] in nats; the log odds alone where the other is NaN.
+        """Add up the two quantities [N, 2] to one [N] in nats; the log odds alone where the other
+        is NaN.
 
-        Where labels are wrong in parts of tracks, what the others of its track let expect of a segment says how hard
-        the track is, not that the label is wrong here. Elsewhere it is all there is: whole tracks may be wrong.
+        Where labels are wrong in parts of tracks, what the others of its track let expect of a
+        segment says how hard the track is, not that the label is wrong here. Elsewhere it is all
+        there is: whole tracks may be wrong.
         """
         odds = beyond_others(both[:, 0], track, self.mean_odds, self.between)
         inconsistency = self.unit * (both[:, 1] - self.mean_inconsistency)
@@ -146,7 +164,9 @@ class Evidence:
 
 def sum_losses(segments: Segments) -> Floats:
     """Sum up what the temperature is fitted to."""
-    return losses_by_temperature(segments.posterior[segments.fitted], segments.label[segments.fitted])
+    return losses_by_temperature(
+        segments.posterior[segments.fitted], segments.label[segments.fitted]
+    )
 
 
 def sum_spread(segments: Segments, temperature: float, model: TrackModel | None) -> Spread:
@@ -165,9 +185,9 @@ def sum_spread(segments: Segments, temperature: float, model: TrackModel | None)
 def fit_evidence(
     sums: Spread | None, temperature: float, tracks: TrackModel | None, config: EvidenceConfig
 ) -> Evidence:
-    """Give inconsistency its unit; compare segments with the rest of their track where labels are wrong in parts of
-    tracks; and give neighbours the weight at which they predict: the slope of a segment's own evidence on its
-    neighbours' mean, both less the mean of the track, at most 1."""
+    """Give inconsistency its unit; compare segments with the rest of their track where labels are
+    wrong in parts of tracks; and give neighbours the weight at which they predict: the slope of a
+    segment's own evidence on its neighbours' mean, both less the mean of the track, at most 1."""
     if sums is None or not sums.segments:
         return Evidence()
     mean = sums.total / sums.segments
@@ -183,36 +203,54 @@ def fit_evidence(
     weights = np.array([1.0, unit])
     predicted, power = weights @ sums.own_around @ weights, weights @ sums.around_around @ weights
     slope = float(np.clip(predicted / power, 0.0, 1.0)) if config.neighbours and power > 0 else 0.0
-    return Evidence(tracks, temperature, float(mean[0]), float(mean[1]), unit, between, slope, agreement, in_parts)
+    return Evidence(
+        tracks,
+        temperature,
+        float(mean[0]),
+        float(mean[1]),
+        unit,
+        between,
+        slope,
+        agreement,
+        in_parts,
+    )
 
 
 def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
-    """Return values [N] less what the others of their track let expect beyond the mean: few others say little of a
-    track, whose mean varies by `between` times the variance within.
+    """Return values [N] less what the others of their track let expect beyond the mean: few others
+    say little of a track, whose mean varies by `between` times the variance within.
 
-    What is left varies the more the fewer others there are; scaled as in a long track, else short ones would be far out
-    more often.
+    What is left varies the more the fewer others there are; scaled as in a long track, else short
+    ones would be far out more often.
     """
     beyond, known = values - mean, np.isfinite(values)
     others = np.bincount(track, np.where(known, beyond, 0.0))[track] - beyond
-    unknown = between / (1 + between * (np.bincount(track, known)[track] - known))  # variance of the track's own mean
+    unknown = between / (
+        1 + between * (np.bincount(track, known)[track] - known)
+    )  # variance of the track's own mean
     return np.asarray(mean + (beyond - unknown * others) / np.sqrt(1 + unknown))
 
 
 def _lower_correlation(products: Floats, count: float) -> float:
     """Return the lower end of the interval of a correlation, by Fisher's transformation."""
     correlation = products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12))
-    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - Z_95_ONE_SIDED / np.sqrt(max(count - 3, 1))
+    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - Z_95_ONE_SIDED / np.sqrt(
+        max(count - 3, 1)
+    )
     return float(np.tanh(z))
 
 
 def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:
-    """Return the mean [N, K] over a segment's neighbours in its track, of what is finite; NaN where nothing is."""
+    """Return the mean [N, K] over a segment's neighbours in its track, of what is finite; NaN where
+    nothing is."""
     known = np.isfinite(values)
     total, count = np.zeros_like(values), np.zeros_like(values)
     for shift in range(1, min(_REACH, len(values) - 1) + 1):
         same = (track[shift:] == track[:-shift])[:, None]
-        for here, there in ((slice(shift, None), slice(None, -shift)), (slice(None, -shift), slice(shift, None))):
+        for here, there in (
+            (slice(shift, None), slice(None, -shift)),
+            (slice(None, -shift), slice(shift, None)),
+        ):
             seen = same & known[there]
             total[here] += np.where(seen, values[there], 0.0)
             count[here] += seen
@@ -220,11 +258,14 @@ def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:
 
 
 def _quantities(segments: Segments, temperature: float, tracks: TrackModel | None) -> Floats:
-    """Return the log odds against the labels and the inconsistency [N, 2]; NaN where there is none."""
+    """Return the log odds against the labels and the inconsistency [N, 2]; NaN where there is
+    none."""
     inconsistency = np.full(len(segments.label), np.nan)
     if tracks is not None and segments.sound is not None and len(inconsistency):
         inconsistency = -tracks.consistency(segments.sound, segments.track)
-    return np.stack([log_odds_against(segments.posterior, segments.label, temperature), inconsistency], axis=1)
+    return np.stack(
+        [log_odds_against(segments.posterior, segments.label, temperature), inconsistency], axis=1
+    )
 
 
 def _mean_by(values: Floats, track: NDArray[np.int64]) -> Floats:

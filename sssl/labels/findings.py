@@ -19,7 +19,8 @@ _OUTCOMES = {
 
 @dataclass(frozen=True)
 class Findings:
-    """The segments of train tracks that look wrong by the last split made, of how many, and the round's verdict.
+    """The segments of train tracks that look wrong by the last split made, of how many, and the
+    round's verdict.
 
     Round 0 makes no split; the verdict is None until the round is judged.
     """
@@ -28,7 +29,8 @@ class Findings:
     suspects: int
     segments: int
     set_aside: bool
-    """Whether the next model was trained without them, rather than on what the model before it took them for."""
+    """Whether the next model was trained without them, rather than on what the model before it took
+    them for."""
     verdict: Round | None
 
     @classmethod
@@ -63,11 +65,18 @@ class Findings:
     def outcome(self) -> str:
         """Say what became of the model that was trained after the split."""
         if not self.round or self.verdict is None:
-            return "no model was judged after it" if self.round else "the model of the warm-up is in use"
+            return (
+                "no model was judged after it"
+                if self.round
+                else "the model of the warm-up is in use"
+            )
         if not self.suspects:
             return "the labels stand as they are, and no further model was needed"
         trained = "without them" if self.set_aside else "after it"
-        return f"the model trained {trained} {_OUTCOMES[verdict_of(self.verdict)]}, because {self.verdict.reason}"
+        return (
+            f"the model trained {trained} {_OUTCOMES[verdict_of(self.verdict)]}, because"
+            f" {self.verdict.reason}"
+        )
 
     def __str__(self) -> str:
         return f"{self.found}; {self.outcome}"

@@ -1,4 +1,5 @@
-"""What a split learned from labelled tracks, kept to relabel tracks that come later as if they had been there."""
+"""What a split learned from labelled tracks, kept to relabel tracks that come later as if they had
+been there."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class KeptTrackModel:
 
 @dataclass(frozen=True)
 class KeptSplit:
-    """The loss histograms [C, BINS] of labelled tracks, which a split follows from, and how evidence was read."""
+    """The loss histograms [C, BINS] of labelled tracks, which a split follows from, and how
+    evidence was read."""
 
     histograms: tuple[tuple[int, ...], ...]
     temperature: float
@@ -45,7 +47,9 @@ class KeptSplit:
         kept = None
         if tracks is not None:
             factors = tuple(map(tuple, tracks.factors.tolist()))
-            kept = KeptTrackModel(tuple(tracks.mean.tolist()), factors, tuple(tracks.between.tolist()))
+            kept = KeptTrackModel(
+                tuple(tracks.mean.tolist()), factors, tuple(tracks.between.tolist())
+            )
         return cls(
             histograms=tuple(map(tuple, histograms.tolist())),
             temperature=evidence.temperature,
@@ -63,7 +67,9 @@ class KeptSplit:
         """Return how evidence was read."""
         tracks = None
         if self.tracks is not None:
-            tracks = TrackModel(*map(np.array, (self.tracks.mean, self.tracks.factors, self.tracks.between)))
+            tracks = TrackModel(
+                *map(np.array, (self.tracks.mean, self.tracks.factors, self.tracks.between))
+            )
         return Evidence(
             tracks=tracks,
             temperature=self.temperature,

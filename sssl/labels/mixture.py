@@ -1,8 +1,9 @@
-"""Two-component mixtures of Gaussians over losses, fitted on histograms: small, mergeable, the same whoever counts.
+"""Two-component mixtures of Gaussians over losses, fitted on histograms: small, mergeable, the same
+whoever counts.
 
-A loss lives on one of two axes. `loss` is -log p of the inherited label, as in the paper. `logit` is log((1-p)/p), a
-monotone function of it on which the losses of correct labels are close to normal; on the loss axis their long right
-tail looks like a second component where there is none.
+A loss lives on one of two axes. `loss` is -log p of the inherited label, as in the paper. `logit`
+is log((1-p)/p), a monotone function of it on which the losses of correct labels are close to
+normal; on the loss axis their long right tail looks like a second component where there is none.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ def histogram(loss: Floats, axis: Axis) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Component:
-    """One Gaussian of a mixture, on the mixture's axis; `core_share` of its weight may be in a narrower one of the same
-    mean."""
+    """One Gaussian of a mixture, on the mixture's axis; `core_share` of its weight may be in a
+    narrower one of the same mean."""
 
     weight: float
     mean: float
@@ -88,7 +89,9 @@ class Mixture:
     def log_density(self, x: Floats) -> Floats:
         """Return the log of the density at x."""
         confident = self.confident.log_density(x)
-        return confident if self.noisy is None else np.logaddexp(confident, self.noisy.log_density(x))
+        return (
+            confident if self.noisy is None else np.logaddexp(confident, self.noisy.log_density(x))
+        )
 
     @property
     def parameters(self) -> int:
@@ -98,7 +101,8 @@ class Mixture:
         return 2 if self.noisy is None else 5
 
     def clean_probability(self) -> Floats:
-        """Return by bin [BINS] the posterior of the confident component: 1 everywhere if it is the only one."""
+        """Return by bin [BINS] the posterior of the confident component: 1 everywhere if it is the
+        only one."""
         if self.noisy is None:
             return np.ones(BINS)
         x = centers(self.axis)
@@ -111,14 +115,19 @@ class Mixture:
 
     @property
     def separation(self) -> float:
-        """Distance of the means in units of the mean variance (Ashman's D); above 2 the two are clearly apart."""
+        """Distance of the means in units of the mean variance (Ashman's D); above 2 the two are
+        clearly apart."""
         if self.noisy is None:
             return 0.0
-        return float((self.noisy.mean - self.confident.mean) / np.sqrt((self.confident.std**2 + self.noisy.std**2) / 2))
+        return float(
+            (self.noisy.mean - self.confident.mean)
+            / np.sqrt((self.confident.std**2 + self.noisy.std**2) / 2)
+        )
 
 
 def clip_quantiles(counts: Floats, low: float, high: float) -> Floats:
-    """Move what lies beyond the two quantiles to the quantile's bin: no single loss moves the fit."""
+    """Move what lies beyond the two quantiles to the quantile's bin: no single loss moves the
+    fit."""
     total = counts.sum()
     if not total:
         return counts
@@ -148,8 +157,9 @@ def fit_one(counts: Floats, axis: Axis) -> Mixture:
 
 
 def fit_two(counts: Floats, axis: Axis) -> Mixture:
-    """Fit two Gaussians to a histogram by expectation maximisation: from two halves and from a body with a tail, which
-    end in different optima where the second component is small. The likelier one counts."""
+    """Fit two Gaussians to a histogram by expectation maximisation: from two halves and from a body
+    with a tail, which end in different optima where the second component is small. The likelier one
+    counts."""
     cumulative, one = np.cumsum(counts) / counts.sum(), fit_one(counts, axis).confident
     starts = [
         [
@@ -172,30 +182,36 @@ def _maximize(counts: Floats, axis: Axis, low: Component, high: Component) -> tu
             break
         before = now
         responsibility = np.exp(log_low - either)
-        low, high = _weighted(counts * responsibility, x, total), _weighted(counts * (1 - responsibility), x, total)
+        low, high = (
+            _weighted(counts * responsibility, x, total),
+            _weighted(counts * (1 - responsibility), x, total),
+        )
     return before, Mixture(axis, *sorted((low, high), key=lambda component: component.mean))
 
 
 def fit_peaked(counts: Floats, axis: Axis, components: int) -> Mixture:
-    """Fit a confident component of two Gaussians with one mean to a histogram, and, with two components, a noisy one as
-    wide as the wider of them.
+    """Fit a confident component of two Gaussians with one mean to a histogram, and, with two
+    components, a noisy one as wide as the wider of them.
 
-    Losses of right labels peak more and reach further to both sides than one Gaussian does. Between two Gaussians of
-    any width the likeliest split is then often one of narrow and wide rather than of low and high. For the same reason
-    at least a tenth of the confident component reaches as far as the noisy one, if that is wider than its core: free,
-    it shrinks to its core where wrong labels are well apart, and leaves the right ones in between to them. Most labels
-    are taken to be right: the confident component starts at the median. The noisy one starts once as few segments with
-    the highest losses and once as many, which end in different optima where it is small. The likelier one that has
-    kept a noisy component counts.
+    Losses of right labels peak more and reach further to both sides than one Gaussian does. Between
+    two Gaussians of any width the likeliest split is then often one of narrow and wide rather than
+    of low and high. For the same reason at least a tenth of the confident component reaches as far
+    as the noisy one, if that is wider than its core: free, it shrinks to its core where wrong
+    labels are well apart, and leaves the right ones in between to them. Most labels are taken to be
+    right: the confident component starts at the median. The noisy one starts once as few segments
+    with the highest losses and once as many, which end in different optima where it is small. The
+    likelier one that has kept a noisy component counts.
     """
     starts = [(0.0, 0.95)] if components == 1 else [(0.1, 0.95), (0.3, 0.85)]
     found = [_maximize_peaked(counts, axis, *start) for start in starts]
     return max(found, key=lambda one: (one[1].noisy is not None, one[0]))[1]
 
 
-def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: float) -> tuple[float, Mixture]:
-    """Return the mean log likelihood and the mixture at the optimum next to a start, without a noisy component if that
-    has no weight or lies below the confident one."""
+def _maximize_peaked(
+    counts: Floats, axis: Axis, noisy_weight: float, quantile: float
+) -> tuple[float, Mixture]:
+    """Return the mean log likelihood and the mixture at the optimum next to a start, without a
+    noisy component if that has no weight or lies below the confident one."""
     x, total, before = centers(axis), counts.sum(), -np.inf
     median, high = (x[quantile_bin(counts, q)] for q in (0.5, quantile))
     std = fit_one(counts, axis).confident.std
@@ -204,7 +220,9 @@ def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: 
     mean, variance = np.array([median, median, high]), np.array([std / 2, std, std]) ** 2
     for _ in range(_MAX_ITERATIONS):
         with np.errstate(divide="ignore"):  # a weight of 0
-            log_each = np.log(weight)[:, None] + _log_normal(x, mean[:, None], np.sqrt(variance)[:, None])
+            log_each = np.log(weight)[:, None] + _log_normal(
+                x, mean[:, None], np.sqrt(variance)[:, None]
+            )
         either = logsumexp(log_each, axis=0)
         now = float((counts * either).sum() / total)
         if now - before < _TOLERANCE:
@@ -227,7 +245,8 @@ def _maximize_peaked(counts: Floats, axis: Axis, noisy_weight: float, quantile: 
 
 
 def prefers_two(counts: Floats, one: Mixture, two: Mixture, min_separation: float = 0.0) -> bool:
-    """Decide whether two components are there: better by BIC than one, apart, and neither of them a sliver."""
+    """Decide whether two components are there: better by BIC than one, apart, and neither of them a
+    sliver."""
     if two.noisy is None or min(two.noisy.weight, two.confident.weight) < 0.01:
         return False
     x = centers(two.axis)
@@ -237,10 +256,13 @@ def prefers_two(counts: Floats, one: Mixture, two: Mixture, min_separation: floa
 
 
 def monotone(clean_probability: Floats, confident_bin: int) -> Floats:
-    """Make a posterior non-increasing in the loss, from the confident component's mean to either side: a wider noisy
-    component must not win on both, and where neither has any mass the posterior says nothing."""
+    """Make a posterior non-increasing in the loss, from the confident component's mean to either
+    side: a wider noisy component must not win on both, and where neither has any mass the posterior
+    says nothing."""
     easier, harder = clean_probability[: confident_bin + 1], clean_probability[confident_bin:]
-    return np.concatenate([np.maximum.accumulate(easier[::-1])[:0:-1], np.minimum.accumulate(harder)])
+    return np.concatenate(
+        [np.maximum.accumulate(easier[::-1])[:0:-1], np.minimum.accumulate(harder)]
+    )
 
 
 def _log_normal(x: Floats, mean: Floats | float, std: Floats | float) -> Floats:
@@ -251,4 +273,6 @@ def _log_normal(x: Floats, mean: Floats | float, std: Floats | float) -> Floats:
 def _weighted(mass: Floats, x: Floats, total: float) -> Component:
     share = max(float(mass.sum()), 1e-9)
     mean = float((mass * x).sum() / share)
-    return Component(share / total, mean, max(float(np.sqrt((mass * (x - mean) ** 2).sum() / share)), _MIN_STD))
+    return Component(
+        share / total, mean, max(float(np.sqrt((mass * (x - mean) ** 2).sum() / share)), _MIN_STD)
+    )

@@ -1,7 +1,9 @@
-"""Split segments into confident and noisy by their loss, and give each the soft label that training learns.
+"""Split segments into confident and noisy by their loss, and give each the soft label that training
+learns.
 
-Method: Sun, Zhang, Zhou, Li, "Semi-Supervised Self-Learning Enhanced Music Emotion Recognition", 2024, as `paper`;
-`guarded` adds what keeps the recipe from harming a model where labels are right or a class is merely hard.
+Method: Sun, Zhang, Zhou, Li, "Semi-Supervised Self-Learning Enhanced Music Emotion Recognition",
+2024, as `paper`; `guarded` adds what keeps the recipe from harming a model where labels are right
+or a class is merely hard.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from sssl.labels.calibration import sharpen
 from sssl.labels.evidence import Evidence, EvidenceConfig, Segments
 
 Indices = NDArray[np.int64]
-_EASY = 0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
+_EASY = (
+    0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
+)
 
 
 @dataclass(frozen=True)
@@ -35,31 +39,36 @@ class RelabelConfig:
     temperature: float = 0.5
     """Sharpening of soft labels: p^(1/T) / sum; 1 leaves them as they are."""
     axis: mix.Axis = "logit"
-    """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer to normal."""
+    """Axis of the mixture: `loss` as in the paper, or `logit`, on which correct labels are closer
+    to normal."""
     peaked: bool = True
-    """Let the losses of right labels peak more and reach further than one Gaussian does, and give the noisy component
-    the same reach; otherwise two Gaussians of any width, as in the paper."""
+    """Let the losses of right labels peak more and reach further than one Gaussian does, and give
+    the noisy component the same reach; otherwise two Gaussians of any width, as in the paper."""
     clip_quantile: float = 0.005
     """Losses beyond this quantile on either side are clipped before the fit; 0 turns it off."""
     per_class_prior: float | None = 300.0
-    """Move the mixture to where each class's easy segments lie, for classes are not equally hard: half of the way for a
-    class of so many segments, all of it for a large one; none: one mixture for all."""
+    """Move the mixture to where each class's easy segments lie, for classes are not equally hard:
+    half of the way for a class of so many segments, all of it for a large one; none: one mixture
+    for all."""
     min_separation: float | None = 1.5
-    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two; none: always split. Only
-    asked where `min_agreement` is not, or the sound of tracks does not tell."""
+    """Relabel nothing unless the components are so far apart (Ashman's D) and BIC prefers two;
+    none: always split. Only asked where `min_agreement` is not, or the sound of tracks does not
+    tell."""
     monotone: bool = True
     """Keep the clean probability from rising with the loss."""
     max_noisy_share: float | None = 0.4
-    """Call at most this share of a class's segments noisy, those with the highest loss; none: no cap."""
+    """Call at most this share of a class's segments noisy, those with the highest loss; none: no
+    cap."""
     noisy_weight: float = 0.0
-    """Weight of noisy segments in training, labelled with what the model thinks of them; 0 sets them aside, for a weak
-    model would learn its own mistakes."""
+    """Weight of noisy segments in training, labelled with what the model thinks of them; 0 sets
+    them aside, for a weak model would learn its own mistakes."""
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
 
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """The split of one class: clean probability by bin [BINS], and the first bin that the cap lets be noisy."""
+    """The split of one class: clean probability by bin [BINS], and the first bin that the cap lets
+    be noisy."""
 
     mixture: mix.Mixture
     clean_probability: Floats
@@ -88,8 +97,8 @@ class ReadEvidence:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What the manifest of a round's labels has of its split: the mixture over all classes and that of each, and the
-    evidence. All of it is empty for round 0."""
+    """What the manifest of a round's labels has of its split: the mixture over all classes and that
+    of each, and the evidence. All of it is empty for round 0."""
 
     common: mix.Mixture | None = None
     mixtures: dict[str, mix.Mixture] = field(default_factory=dict)
@@ -110,9 +119,11 @@ class SplitSummary:
         return 1 if self.common.noisy is None else 2
 
 
-def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bool | None = None) -> Split:
-    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given whether labels are wrong
-    in parts of tracks, if that is known.
+def fit_split(
+    histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bool | None = None
+) -> Split:
+    """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given
+    whether labels are wrong in parts of tracks, if that is known.
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
@@ -124,7 +135,9 @@ def fit_split(histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bo
     offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
     aligned = [mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)]
     common = _fit(np.sum(aligned, axis=0), config, in_parts)
-    by_class = [_split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True)]
+    by_class = [
+        _split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True)
+    ]
     return Split(config.axis, common, tuple(by_class))
 
 
@@ -136,10 +149,13 @@ def _nothing_noisy(axis: mix.Axis, classes: int) -> Split:
 
 
 def inherit(
-    segments: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str], corrected: Indices | None = None
+    segments: pa.Table,
+    tracks: Sequence[Catalog],
+    classes: Sequence[str],
+    corrected: Indices | None = None,
 ) -> pa.Table:
-    """Give each segment its track's label, or the one that a listener gave it (`corrected` [N], -1 where none did): the
-    labels of round 0."""
+    """Give each segment its track's label, or the one that a listener gave it (`corrected` [N], -1
+    where none did): the labels of round 0."""
     by_id = {track.track_id: track for track in tracks}
     rows = [by_id[track_id] for track_id in segments["track_id"].to_pylist()]
     inherited = inherited_indices(segments, tracks, classes)
@@ -147,12 +163,18 @@ def inherit(
     locked = np.array([row.locked for row in rows], dtype=bool) & ~unlabelled
     said = np.full(len(rows), -1) if corrected is None else corrected
     is_corrected = said >= 0
-    partition = np.select([is_corrected | locked, unlabelled], ["locked", "unlabelled"], "confident")
-    reason = np.select([is_corrected, locked, unlabelled], ["corrected", "locked", "no-label"], "inherited")
+    partition = np.select(
+        [is_corrected | locked, unlabelled], ["locked", "unlabelled"], "confident"
+    )
+    reason = np.select(
+        [is_corrected, locked, unlabelled], ["corrected", "locked", "no-label"], "inherited"
+    )
     target = _one_hot(np.where(is_corrected, said, inherited), len(classes))
     weight = np.array([float(row.split == "train") for row in rows], dtype=np.float64)
     nan = np.full(len(rows), np.nan)
-    return _labels_table(segments, 0, classes, inherited, nan, nan, nan, partition, target, weight, reason)
+    return _labels_table(
+        segments, 0, classes, inherited, nan, nan, nan, partition, target, weight, reason
+    )
 
 
 def relabel(
@@ -166,8 +188,9 @@ def relabel(
     config: RelabelConfig,
     corrected: Indices | None = None,
 ) -> pa.Table:
-    """Apply a split to the scored segments of a part, given the loss [N] that each is split by, its consistency [N] and
-    what a listener said of it, as in `inherit`; rows stay aligned with the scores (and so with the segments)."""
+    """Apply a split to the scored segments of a part, given the loss [N] that each is split by, its
+    consistency [N] and what a listener said of it, as in `inherit`; rows stay aligned with the
+    scores (and so with the segments)."""
     base = inherit(scores, tracks, classes, corrected)
     inherited = class_indices(base["inherited_label"], classes)
     posterior = posteriors(scores, len(classes))
@@ -177,26 +200,50 @@ def relabel(
     clean, noisy, capped = _apply(split, inherited, loss, config.tau)
     noisy &= ~locked & ~unlabelled & ~unscored
 
-    # A capped segment keeps its label: blended by its clean probability it would follow the model after all.
-    target = _targets(inherited, posterior, clean, noisy, locked | unscored | capped, config.temperature)
+    # A capped segment keeps its label: blended by its clean probability it would follow the model
+    # after all.
+    target = _targets(
+        inherited, posterior, clean, noisy, locked | unscored | capped, config.temperature
+    )
     target[locked] = _one_hot(class_indices(base["label"], classes), len(classes))[locked]
-    partition = np.select([unlabelled, locked, noisy], ["unlabelled", "locked", "noisy"], "confident")
+    partition = np.select(
+        [unlabelled, locked, noisy], ["unlabelled", "locked", "noisy"], "confident"
+    )
     kept = np.where(capped, "cap", "low-loss")
     if split.common.noisy is None:
         kept = np.full(len(loss), "no-split")
     of_base = np.array(base["reason"])
-    reason = np.select([unlabelled | locked, unscored, noisy], [of_base, "no-score", "high-loss"], kept)
+    reason = np.select(
+        [unlabelled | locked, unscored, noisy], [of_base, "no-score", "high-loss"], kept
+    )
     weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
-    return _labels_table(scores, round, classes, inherited, loss, consistency, clean, partition, target, weight, reason)
+    return _labels_table(
+        scores,
+        round,
+        classes,
+        inherited,
+        loss,
+        consistency,
+        clean,
+        partition,
+        target,
+        weight,
+        reason,
+    )
 
 
-def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> LabelsSummary:
-    """Sum up the labels of a part: segments of train tracks by partition and class, and where their labels moved."""
+def summarize_labels(
+    labels: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]
+) -> LabelsSummary:
+    """Sum up the labels of a part: segments of train tracks by partition and class, and where their
+    labels moved."""
     trained = {track.track_id for track in tracks if track.split == "train"}
     partitions: Counter[str] = Counter()
     by_class: Pairs = {}
     moved: Pairs = {}
-    columns = [labels[name].to_pylist() for name in ("track_id", "partition", "inherited_label", "label")]
+    columns = [
+        labels[name].to_pylist() for name in ("track_id", "partition", "inherited_label", "label")
+    ]
     corrected = pc.sum(pc.equal(labels["reason"], "corrected")).as_py() or 0
     for track_id, partition, inherited, label in zip(*columns, strict=True):
         if partition in ("unlabelled", "locked"):
@@ -218,7 +265,8 @@ def summarize_labels(labels: pa.Table, tracks: Sequence[Catalog], classes: Seque
 
 
 def loss_histograms(loss: Floats, segments: Segments, axis: mix.Axis) -> NDArray[np.int64]:
-    """Count the losses [N] of a part's segments by inherited label [C, BINS]: of those that evidence is fitted to."""
+    """Count the losses [N] of a part's segments by inherited label [C, BINS]: of those that
+    evidence is fitted to."""
     of_class = [segments.fitted & (segments.label == c) for c in range(segments.posterior.shape[1])]
     return np.stack([mix.histogram(loss[own], axis) for own in of_class])
 
@@ -253,7 +301,9 @@ def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
     return round(distance * segments / (segments + prior))
 
 
-def _split_class(own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig) -> ClassSplit:
+def _split_class(
+    own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig
+) -> ClassSplit:
     fitted = common.shifted(offset * mix.bin_width(config.axis))
     clean = fitted.clean_probability()
     if config.monotone:
@@ -277,7 +327,8 @@ def _first_allowed(own: Floats, max_share: float | None) -> int:
 def _apply(
     split: Split, inherited: NDArray[np.int64], loss: Floats, tau: float
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return clean probability [N], noisy [N] and capped [N] (noisy but for the cap) of segments."""
+    """Return clean probability [N], noisy [N] and capped [N] (noisy but for the cap) of
+    segments."""
     known = (inherited >= 0) & np.isfinite(loss)
     clean = np.full(len(loss), np.nan)
     noisy = np.zeros(len(loss), bool)
@@ -302,12 +353,15 @@ def _targets(
     fixed: NDArray[np.bool_],
     temperature: float,
 ) -> Floats:
-    """Return soft labels [N, C]: confident sharpen(w y + (1-w) p), noisy sharpen(p), fixed y; NaN where unlabelled."""
+    """Return soft labels [N, C]: confident sharpen(w y + (1-w) p), noisy sharpen(p), fixed y; NaN
+    where unlabelled."""
     one_hot = _one_hot(inherited, posterior.shape[1])
     target = one_hot.copy()
     confident = (inherited >= 0) & ~noisy & ~fixed
     w = clean[confident, None]
-    target[confident] = sharpen(w * one_hot[confident] + (1 - w) * posterior[confident], temperature)
+    target[confident] = sharpen(
+        w * one_hot[confident] + (1 - w) * posterior[confident], temperature
+    )
     target[noisy] = sharpen(posterior[noisy], temperature)
     return target
 
@@ -337,7 +391,10 @@ def _labels_table(
     unlabelled = np.asarray(np.isnan(target).any(axis=1))
     likeliest = np.argmax(np.nan_to_num(target), axis=1)
     label = np.where(unlabelled, len(classes), likeliest)
-    soft_labels = [None if none else row for none, row in zip(unlabelled, target.astype(np.float32), strict=True)]
+    soft_labels = [
+        None if none else row
+        for none, row in zip(unlabelled, target.astype(np.float32), strict=True)
+    ]
     return pa.table(
         {
             "track_id": rows["track_id"],

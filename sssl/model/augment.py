@@ -10,7 +10,8 @@ from sssl.model.settings import AugmentConfig
 
 
 def view(log_mel: Tensor, config: AugmentConfig, shift: Tensor | None = None) -> Tensor:
-    """Return a random view: shifted in time, changed in level, masked (Park et al., "SpecAugment", 2019).
+    """Return a random view: shifted in time, changed in level, masked (Park et al., "SpecAugment",
+    2019).
 
     A `shift` in frames that was drawn before, on the device, saves the wait for a number.
     """
@@ -31,5 +32,6 @@ def view(log_mel: Tensor, config: AugmentConfig, shift: Tensor | None = None) ->
 
 
 def rolled(log_mel: Tensor, index: int, views: int) -> Tensor:
-    """Return the deterministic view `index` of `views` for scoring: the segment rotated by its share of the frames."""
+    """Return the deterministic view `index` of `views` for scoring: the segment rotated by its
+    share of the frames."""
     return log_mel.roll(log_mel.shape[2] * index // views, dims=2)

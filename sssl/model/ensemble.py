@@ -27,15 +27,17 @@ class ModelSpec:
     members: int
 
     def build(self) -> nn.Module:
-        """Build one member, with weights from the global generator; channels last is twice as fast on a CPU."""
+        """Build one member, with weights from the global generator; channels last is twice as fast
+        on a CPU."""
         member = Classifier(FRONT_ENDS[self.architecture](self.cut.mels), len(self.classes))
         return member.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @dataclass
 class Model:
-    """One network a fold. Member k never trained on tracks of fold k and is the one that scores them, so that a track's
-    losses never come from a network that has seen its label. With one member (the `paper` preset) all share it."""
+    """One network a fold. Member k never trained on tracks of fold k and is the one that scores
+    them, so that a track's losses never come from a network that has seen its label. With one
+    member (the `paper` preset) all share it."""
 
     spec: ModelSpec
     members: list[nn.Module]
@@ -61,7 +63,9 @@ def load(data: bytes, device: str = "cpu") -> Model:
     spec = _spec(data)
     try:
         tensors = safetensors.torch.load(data)
-        return Model(spec, [_member(spec, tensors, k).to(device).eval() for k in range(spec.members)])
+        return Model(
+            spec, [_member(spec, tensors, k).to(device).eval() for k in range(spec.members)]
+        )
     except (safetensors.SafetensorError, KeyError, RuntimeError) as error:
         said = str(error).splitlines()[0]
         raise StoreError(f"not a model file of this program, or a damaged one: {said}") from error
@@ -69,7 +73,11 @@ def load(data: bytes, device: str = "cpu") -> Model:
 
 def _member(spec: ModelSpec, tensors: dict[str, torch.Tensor], k: int) -> nn.Module:
     member = spec.build()
-    own = {name.removeprefix(f"{k}."): tensor for name, tensor in tensors.items() if name.startswith(f"{k}.")}
+    own = {
+        name.removeprefix(f"{k}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{k}.")
+    }
     member.load_state_dict(own)
     return member
 

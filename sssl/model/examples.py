@@ -1,4 +1,5 @@
-"""Training examples: segments zipped with labels, part by part, row by row; no join and no shuffle on disk."""
+"""Training examples: segments zipped with labels, part by part, row by row; no join and no shuffle
+on disk."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ _OF_LABELS = ["track_id", "inherited_label", "partition", "label", "target", "we
 
 
 class Examples(NamedTuple):
-    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy [N], fold [N] and a
-    number for the track [N]."""
+    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy
+    [N], fold [N] and a number for the track [N]."""
 
     log_mel: Tensor
     target: Tensor
@@ -47,8 +48,9 @@ class Examples(NamedTuple):
 class Corpus:
     """The trainable rows of a committed generation of features and labels.
 
-    Parts are read whole and kept while they fit into `cache_bytes`; an epoch shuffles within `shuffle_parts` parts at
-    a time, since random rows of Parquet cost 20 times as much as row groups in order.
+    Parts are read whole and kept while they fit into `cache_bytes`; an epoch shuffles within
+    `shuffle_parts` parts at a time, since random rows of Parquet cost 20 times as much as row
+    groups in order.
     """
 
     store: Store
@@ -59,21 +61,25 @@ class Corpus:
     cache_bytes: int = 2 << 30
 
     def __post_init__(self) -> None:
-        # A catalog of millions with some hundreds of labelled tracks must not be read whole for them.
+        # A catalog of millions with some hundreds of labelled tracks must not be read whole for
+        # them.
         self.parts = [part for part in sorted(self.labels.files) if self._carries_weight(part)]
         self._cache: OrderedDict[int, Examples] = OrderedDict()
         self._cached_bytes = 0
 
     def epoch(self, member: int | None, batch_size: int, bag: int, seed: int) -> Iterator[Examples]:
-        """Yield the batches of one epoch in an order given by the seed, without tracks of fold `member`: bags of `bag`
-        segments of a track, confident or noisy ones, one after the other.
+        """Yield the batches of one epoch in an order given by the seed, without tracks of fold
+        `member`: bags of `bag` segments of a track, confident or noisy ones, one after the other.
 
         A last batch of a single row is dropped: batch normalisation cannot train on it.
         """
         generator = torch.Generator().manual_seed(seed)
         order = [self.parts[i] for i in torch.randperm(len(self.parts), generator=generator)]
         for start in range(0, len(order), self.shuffle_parts):
-            loaded = [_without_fold(self.load(part), member) for part in order[start : start + self.shuffle_parts]]
+            loaded = [
+                _without_fold(self.load(part), member)
+                for part in order[start : start + self.shuffle_parts]
+            ]
             rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
             for bags in deal_bags(_alike(rows), bag, generator).split(batch_size // bag):
                 if bags.numel() > 1:
@@ -93,7 +99,9 @@ class Corpus:
 
     def prior(self) -> Tensor:
         """Return the share of each class [C] among the weighted soft labels."""
-        mass = torch.stack([(e.target * e.weight[:, None]).sum(dim=0) for e in map(self.load, self.parts)]).sum(dim=0)
+        mass = torch.stack(
+            [(e.target * e.weight[:, None]).sum(dim=0) for e in map(self.load, self.parts)]
+        ).sum(dim=0)
         return mass / mass.sum().clamp(min=1e-8)
 
     def load(self, part: int) -> Examples:
@@ -108,14 +116,17 @@ class Corpus:
         return examples
 
     def numbered(self) -> tuple[Examples, Corpus]:
-        """Return all rows, and a corpus that has their numbers in the place of their log-mels: for whoever keeps the
-        rows on a device and only wants to know which of them make a batch."""
+        """Return all rows, and a corpus that has their numbers in the place of their log-mels: for
+        whoever keeps the rows on a device and only wants to know which of them make a batch."""
         parts = {part: self.load(part) for part in self.parts}
         rows = Examples(*(torch.cat(columns) for columns in zip(*parts.values(), strict=True)))
-        numbers = torch.arange(len(rows.weight)).split([len(examples.weight) for examples in parts.values()])
+        numbers = torch.arange(len(rows.weight)).split(
+            [len(examples.weight) for examples in parts.values()]
+        )
         numbered = copy.copy(self)
         numbered._cache = OrderedDict(
-            (part, examples._replace(log_mel=own)) for (part, examples), own in zip(parts.items(), numbers, strict=True)
+            (part, examples._replace(log_mel=own))
+            for (part, examples), own in zip(parts.items(), numbers, strict=True)
         )
         return rows, numbered
 
@@ -127,7 +138,9 @@ class Corpus:
         labels = self.store.read_part(self.labels.files[part], _OF_LABELS)
         features = self.store.read_part(self.features.files[part], ["track_id", "log_mel"])
         if not features["track_id"].equals(labels["track_id"]):
-            raise ValueError(f"part {part}: rows of {self.labels.ref} are not aligned with {self.features.ref}")
+            raise ValueError(
+                f"part {part}: rows of {self.labels.ref} are not aligned with {self.features.ref}"
+            )
         folds = {track.track_id: track.fold for track in read_part(self.store, self.catalog, part)}
         weight = labels["weight"].to_numpy()
         used = np.flatnonzero(weight > 0)
@@ -135,17 +148,24 @@ class Corpus:
         names = self.catalog.about(CatalogSummary).classes
         return Examples(
             log_mel=torch.from_numpy(log_mels(features)[used]),
-            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(-1, len(names)),
+            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(
+                -1, len(names)
+            ),
             weight=torch.from_numpy(weight[used].copy()),
-            noisy=torch.tensor([name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool),
-            fold=torch.tensor([folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64),
-            track=torch.from_numpy(track_numbers(labels) + (_corrected_to(labels, names) << 24)) + (part << 32),
+            noisy=torch.tensor(
+                [name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool
+            ),
+            fold=torch.tensor(
+                [folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64
+            ),
+            track=torch.from_numpy(track_numbers(labels) + (_corrected_to(labels, names) << 24))
+            + (part << 32),
         )
 
 
 def _corrected_to(labels: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return for each row [N] 0, or 1 + the class that a listener gave it in the place of the track's: such rows share
-    bags with their like only, as if they were a track of their own."""
+    """Return for each row [N] 0, or 1 + the class that a listener gave it in the place of the
+    track's: such rows share bags with their like only, as if they were a track of their own."""
     said = class_indices(labels["label"], classes)
     is_another = (said != class_indices(labels["inherited_label"], classes)) & pc.equal(
         labels["partition"], "locked"
@@ -163,7 +183,12 @@ def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
         return rows.view(len(track), size)
     rows = rows[torch.argsort(track[rows], stable=True)]
     of_tracks = rows.split(segments_a_track(track).tolist())
-    bags = torch.cat([own[torch.arange(-(-len(own) // size) * size) % len(own)].view(-1, size) for own in of_tracks])
+    bags = torch.cat(
+        [
+            own[torch.arange(-(-len(own) // size) * size) % len(own)].view(-1, size)
+            for own in of_tracks
+        ]
+    )
     return bags[torch.randperm(len(bags), generator=generator)]
 
 
@@ -173,9 +198,14 @@ def segments_a_track(track: Tensor) -> Tensor:
 
 
 def _alike(rows: Examples) -> Tensor:
-    """Number what may share a bag [N]: a confident segment must not learn what the model thinks of a noisy one."""
+    """Number what may share a bag [N]: a confident segment must not learn what the model thinks of
+    a noisy one."""
     return rows.track * 2 + rows.noisy
 
 
 def _without_fold(examples: Examples, member: int | None) -> Examples:
-    return examples if member is None else examples.take(torch.nonzero(examples.fold != member).squeeze(1))
+    return (
+        examples
+        if member is None
+        else examples.take(torch.nonzero(examples.fold != member).squeeze(1))
+    )

@@ -1,4 +1,5 @@
-"""Networks made faster for scoring on a GPU, where reading and writing maps takes longer than convolving them."""
+"""Networks made faster for scoring on a GPU, where reading and writing maps takes longer than
+convolving them."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """Return a copy for inference: batch norms are folded into the convolutions before them, and where a ReLU and a
-    maximum follow, the maximum is taken first. The results are the same but for rounding."""
+    """Return a copy for inference: batch norms are folded into the convolutions before them, and
+    where a ReLU and a maximum follow, the maximum is taken first. The results are the same but for
+    rounding."""
     network = copy.deepcopy(network).eval()
     chains = [module for module in network.modules() if isinstance(module, nn.Sequential)]
     for chain in chains:
@@ -23,7 +25,8 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 class _BiasReLU(nn.Module):
-    """Adds what was left out of a convolution, to a quarter of its maps, and cuts off what is negative."""
+    """Adds what was left out of a convolution, to a quarter of its maps, and cuts off what is
+    negative."""
 
     def __init__(self, bias: Tensor) -> None:
         super().__init__()
@@ -36,8 +39,15 @@ class _BiasReLU(nn.Module):
 def _folded_layers(layers: list[nn.Module]) -> Iterator[nn.Module]:
     while layers:
         match layers:
-            case [nn.Conv2d() as conv, nn.BatchNorm2d() as norm, nn.ReLU(), nn.MaxPool2d() as pool, *layers]:
-                # Maximum and ReLU change places, and so do maximum and bias: max(relu(x + b)) = relu(max(x) + b).
+            case [
+                nn.Conv2d() as conv,
+                nn.BatchNorm2d() as norm,
+                nn.ReLU(),
+                nn.MaxPool2d() as pool,
+                *layers,
+            ]:
+                # Maximum and ReLU change places, and so do maximum and bias: max(relu(x + b)) =
+                # relu(max(x) + b).
                 conv = fuse_conv_bn_eval(conv, norm)
                 bias, conv.bias = conv.bias, None
                 assert bias is not None

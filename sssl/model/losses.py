@@ -1,4 +1,5 @@
-"""Losses of a training step. Logits and probabilities are [..., C]; each loss returns [...] or a scalar, in nats."""
+"""Losses of a training step. Logits and probabilities are [..., C]; each loss returns [...] or a
+scalar, in nats."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 
 
 def smooth(target: Tensor, share: float) -> Tensor:
-    """Spread a share of each soft label [B, C] evenly over the classes (Szegedy et al., "Rethinking the Inception
-    Architecture", 2016)."""
+    """Spread a share of each soft label [B, C] evenly over the classes (Szegedy et al., "Rethinking
+    the Inception Architecture", 2016)."""
     return target * (1 - share) + share / target.shape[-1]
 
 
@@ -21,9 +22,11 @@ def soft_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def bag_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return [G]: cross-entropy of the mean posterior of a bag [G, S, C] against its mean soft label.
+    """Return [G]: cross-entropy of the mean posterior of a bag [G, S, C] against its mean soft
+    label.
 
-    A label of the bag as a whole: a segment that speaks against it costs little while others speak for it.
+    A label of the bag as a whole: a segment that speaks against it costs little while others speak
+        for it.
     """
     log_mean = torch.logsumexp(F.log_softmax(logits, dim=-1), dim=1) - math.log(logits.shape[1])
     return -(target.mean(dim=1) * log_mean).sum(dim=-1)
@@ -58,8 +61,8 @@ def mixup(x: Tensor, target: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 def mixup_share(alpha: float) -> float:
-    """Draw lambda ~ Beta(a, a), lambda' = max(lambda, 1 - lambda), so that an example stays closer to itself (Berthelot
-    et al., "MixMatch", 2019)."""
+    """Draw lambda ~ Beta(a, a), lambda' = max(lambda, 1 - lambda), so that an example stays closer
+    to itself (Berthelot et al., "MixMatch", 2019)."""
     drawn = float(torch.distributions.Beta(alpha, alpha).sample())
     return max(drawn, 1 - drawn)
 

@@ -1,4 +1,5 @@
-"""Segment classifiers: a front-end, log-mel [B, mels, frames] in dB to embedding [B, width], and a linear head.
+"""Segment classifiers: a front-end, log-mel [B, mels, frames] in dB to embedding [B, width], and a
+linear head.
 
 A front-end is any module with an attribute `width`. One more entry in FRONT_ENDS, and its name in
 sssl/model/settings.py, make it a value of `model`.
@@ -27,7 +28,8 @@ class Classifier(nn.Module):
 
 
 class MelNorm(nn.Module):
-    """Batch normalisation a mel band: [B, mels, frames] in dB to [B, 1, mels, frames] of about unit variance."""
+    """Batch normalisation a mel band: [B, mels, frames] in dB to [B, 1, mels, frames] of about unit
+    variance."""
 
     def __init__(self, mels: int) -> None:
         super().__init__()
@@ -38,8 +40,9 @@ class MelNorm(nn.Module):
 
 
 class ShortChunkCNN(nn.Module):
-    """A compact short-chunk CNN (after Won et al., "Evaluation of CNN-based automatic music tagging models", 2020):
-    convolutions of 3 x 3 with pooling, then mean and maximum over time and frequency."""
+    """A compact short-chunk CNN (after Won et al., "Evaluation of CNN-based automatic music tagging
+    models", 2020): convolutions of 3 x 3 with pooling, then mean and maximum over time and
+    frequency."""
 
     def __init__(self, mels: int, channels: tuple[int, ...] = (16, 32, 64, 128)) -> None:
         super().__init__()
@@ -52,7 +55,8 @@ class ShortChunkCNN(nn.Module):
 
 
 class ShortChunkResNet(nn.Module):
-    """The same with residual blocks of two convolutions, the first of which strides (Won et al., 2020)."""
+    """The same with residual blocks of two convolutions, the first of which strides (Won et al.,
+    2020)."""
 
     def __init__(self, mels: int, channels: tuple[int, ...] = (16, 32, 64, 96, 128)) -> None:
         super().__init__()
@@ -65,11 +69,15 @@ class ShortChunkResNet(nn.Module):
 
 
 class AttentionCNN(nn.Module):
-    """Convolutions as in the CNN, then all of a moment's maps as one vector, and attention over the moments: each of
-    the heads chooses which of them its part of the embedding comes from."""
+    """Convolutions as in the CNN, then all of a moment's maps as one vector, and attention over the
+    moments: each of the heads chooses which of them its part of the embedding comes from."""
 
     def __init__(
-        self, mels: int, channels: tuple[int, ...] = (16, 32, 64, 128), width: int = 128, heads: int = 4
+        self,
+        mels: int,
+        channels: tuple[int, ...] = (16, 32, 64, 128),
+        width: int = 128,
+        heads: int = 4,
     ) -> None:
         super().__init__()
         self.norm = MelNorm(mels)
@@ -93,7 +101,10 @@ FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
     "attention": AttentionCNN,
 }
 """Front-ends by the name that `model` takes; each is called with the number of mel bands."""
-_HALVED = {"cnn": 4, "attention": 4}  # how often its pooling halves a spectrogram; a strided convolution leaves one
+_HALVED = {
+    "cnn": 4,
+    "attention": 4,
+}  # how often its pooling halves a spectrogram; a strided convolution leaves one
 
 
 def smallest_side(model: str) -> int:
@@ -105,14 +116,18 @@ class _Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.first, self.second = _conv(inputs, outputs, stride=2), _conv(outputs, outputs)
-        self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
+        )
 
     def forward(self, maps: Tensor) -> Tensor:
         return torch.relu(self.second(torch.relu(self.first(maps))) + self.shortcut(maps))
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+    )
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

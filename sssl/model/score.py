@@ -16,17 +16,24 @@ from sssl.model.settings import ScoreConfig
 
 
 def posteriors(
-    model: Model, log_mel: NDArray[np.float16], folds: NDArray[np.int64], config: ScoreConfig, threads: int
+    model: Model,
+    log_mel: NDArray[np.float16],
+    folds: NDArray[np.int64],
+    config: ScoreConfig,
+    threads: int,
 ) -> NDArray[np.float32]:
-    """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for its track's fold; by
-    the mean of all members where the fold is -1. Computed on the CPU; `sssl.model.stream` has GPUs.
+    """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for
+    its track's fold; by the mean of all members where the fold is -1. Computed on the CPU;
+    `sssl.model.stream` has GPUs.
 
-    Batches run on `threads` Python threads with one torch thread each: the numbers do not depend on how many there
-    are, as they would if torch split a sum. A segment that the model fails on is a row of NaN; a batch without any
-    other is the model's failure, and raises.
+    Batches run on `threads` Python threads with one torch thread each: the numbers do not depend on
+    how many there are, as they would if torch split a sum. A segment that the model fails on is a
+    row of NaN; a batch without any other is the model's failure, and raises.
     """
     found = np.full((len(log_mel), len(model.spec.classes)), np.nan, np.float32)
-    batches = list(_batches(np.where(folds < 0, -1, folds % model.spec.members), config.score_batch))
+    batches = list(
+        _batches(np.where(folds < 0, -1, folds % model.spec.members), config.score_batch)
+    )
 
     def forward(members: Sequence[torch.nn.Module], rows: NDArray[np.int64]) -> None:
         x = torch.from_numpy(log_mel[rows]).float()
@@ -52,8 +59,11 @@ def _batches(members: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArr
             yield int(member), rows[start : start + size]
 
 
-def _in_pieces(forward: Callable[[NDArray[np.int64]], None], rows: NDArray[np.int64]) -> list[Exception]:
-    """Run a batch, in halves where it fails, down to single segments; return the failures of those."""
+def _in_pieces(
+    forward: Callable[[NDArray[np.int64]], None], rows: NDArray[np.int64]
+) -> list[Exception]:
+    """Run a batch, in halves where it fails, down to single segments; return the failures of
+    those."""
     try:
         forward(rows)
     except Exception as error:  # noqa: BLE001

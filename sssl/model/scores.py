@@ -16,7 +16,8 @@ from sssl.model.settings import ScoreConfig
 
 _SCHEMA = arrow_schema(Score)
 _LEAST = 1e-6
-"""Least probability: a loss is 13.8 nats at most, so that no single segment outweighs all others."""
+"""Least probability: a loss is 13.8 nats at most, so that no single segment outweighs all
+others."""
 
 
 def scores_table(
@@ -50,7 +51,9 @@ def scores_table(
     return pa.table(columns, schema=_SCHEMA)
 
 
-def folds_of(segments: pa.Table, tracks: Sequence[Catalog], config: ScoreConfig) -> NDArray[np.int64]:
+def folds_of(
+    segments: pa.Table, tracks: Sequence[Catalog], config: ScoreConfig
+) -> NDArray[np.int64]:
     """Return for each segment [N] the fold whose member scores it.
 
     It is -1 where all members do, since none of them trained on the track.
@@ -62,8 +65,11 @@ def folds_of(segments: pa.Table, tracks: Sequence[Catalog], config: ScoreConfig)
     return of_tracks(segments, fold)
 
 
-def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> ScoresSummary:
-    """Sum up the scores of a part: the class that each labelled track's mean posterior peaks at, and its loss."""
+def summarize_scores(
+    scores: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]
+) -> ScoresSummary:
+    """Sum up the scores of a part: the class that each labelled track's mean posterior peaks at,
+    and its loss."""
     posterior = {track_id: np.mean(rows, axis=0) for track_id, rows in by_track(scores).items()}
     guesses = {track_id: classes[int(mean.argmax())] for track_id, mean in posterior.items()}
     losses: defaultdict[str, float] = defaultdict(float)
@@ -83,7 +89,8 @@ def summarize_scores(scores: pa.Table, tracks: Sequence[Catalog], classes: Seque
 
 
 def by_track(scores: pa.Table) -> dict[str, Floats]:
-    """Group the finite posteriors of a scores table by track: [N, C] each, in the order of segments."""
+    """Group the finite posteriors of a scores table by track: [N, C] each, in the order of
+    segments."""
     finite = scores.filter(scores["probabilities"].is_valid())
     if not len(finite):
         return {}

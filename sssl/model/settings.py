@@ -1,4 +1,5 @@
-"""Settings of training and scoring; apart from both, so that whoever only reads them need not load torch."""
+"""Settings of training and scoring; apart from both, so that whoever only reads them need not load
+torch."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ class TrainConfig:
     model: str = "cnn"
     """Front-end of the members."""
     init: str | None = None
-    """Start round 0 from the weights in this `model.safetensors` (a path or any fsspec URL) instead of random ones; the
-    head only where the classes are the same. Weights that have seen this catalog's labels spoil its cross-fitting."""
+    """Start round 0 from the weights in this `model.safetensors` (a path or any fsspec URL) instead
+    of random ones; the head only where the classes are the same. Weights that have seen this
+    catalog's labels spoil its cross-fitting."""
     cross_fit: bool = True
     """Train one member a fold, each without that fold; otherwise one member on everything."""
     warmup_epochs: int = 12
@@ -39,14 +41,15 @@ class TrainConfig:
     epochs: int = 4
     """Epochs of each later round, starting from the last accepted model."""
     patience: int | None = None
-    """Stop a member after so many epochs without a lower loss on the fold it leaves out, and keep its best epoch; needs
-    cross-fitting, and lets the left-out labels choose the epoch. None: all epochs, as the schedule is made for."""
+    """Stop a member after so many epochs without a lower loss on the fold it leaves out, and keep
+    its best epoch; needs cross-fitting, and lets the left-out labels choose the epoch. None: all
+    epochs, as the schedule is made for."""
     plain_from: int | None = later(200, neutral=None)
-    """Train on single segments and without mixup where so many train tracks or more have a label: there both cost more
-    than they bring (docs/method.md); none: never."""
+    """Train on single segments and without mixup where so many train tracks or more have a label:
+    there both cost more than they bring (docs/method.md); none: never."""
     bag: int = 4
-    """Compare the label with the mean posterior of so many segments of a track: it is the track that has it; 1: with
-    the posterior of each segment."""
+    """Compare the label with the mean posterior of so many segments of a track: it is the track
+    that has it; 1: with the posterior of each segment."""
     batch_size: int = 32
     """Segments a step."""
     learning_rate: float = 2e-3
@@ -62,11 +65,13 @@ class TrainConfig:
     label_smoothing: float = 0.0
     """Share of each soft label that is spread evenly over the classes."""
     class_balance: float = 0.0
-    """Weight classes by their frequency to the power of minus this: 1 counts all classes alike, 0 all segments."""
+    """Weight classes by their frequency to the power of minus this: 1 counts all classes alike, 0
+    all segments."""
     lambda_noisy: float = 1.0
     """Weight of the loss of noisy segments, ramped up linearly over a round."""
     lambda_consistency: float = 0.0
-    """Weight of the KL divergence between two views; anything above 0 doubles the cost of a step."""
+    """Weight of the KL divergence between two views; anything above 0 doubles the cost of a
+    step."""
     lambda_prior: float = 0.1
     """Weight of the KL divergence between class shares and the mean posterior."""
     seed: int = 0
@@ -74,21 +79,39 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:
-        require(self.model in FRONT_END_NAMES, "model", self.model, f"one of {', '.join(FRONT_END_NAMES)}")
+        require(
+            self.model in FRONT_END_NAMES,
+            "model",
+            self.model,
+            f"one of {', '.join(FRONT_END_NAMES)}",
+        )
         require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
         require(0 < self.bag <= self.batch_size, "bag", self.bag, "1 to batch_size")
         require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
-        require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1")
+        require(
+            0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1"
+        )
         require(0 <= self.class_balance <= 1, "class_balance", self.class_balance, "0 to 1")
-        require(self.plain_from is None or self.plain_from > 0, "plain_from", self.plain_from, "1 or more, or None")
+        require(
+            self.plain_from is None or self.plain_from > 0,
+            "plain_from",
+            self.plain_from,
+            "1 or more, or None",
+        )
         if self.patience is not None:
             require(self.patience > 0, "patience", self.patience, "1 or more")
-            require(self.cross_fit, "patience", self.patience, "none with --no-cross-fit: no fold is left out")
+            require(
+                self.cross_fit,
+                "patience",
+                self.patience,
+                "none with --no-cross-fit: no fold is left out",
+            )
 
     def settled(self, labelled_tracks: int) -> TrainConfig:
-        """Return the settings for so many labelled train tracks: what a model is trained with, and named after."""
+        """Return the settings for so many labelled train tracks: what a model is trained with, and
+        named after."""
         settled = replace(self, plain_from=None)
         if self.plain_from is None or labelled_tracks < self.plain_from:
             return settled
@@ -102,8 +125,8 @@ class ScoreConfig:
     views: int = 1
     """Average the posterior over so many rotated views of a segment; each costs one more pass."""
     score_batch: int = 32
-    """Segments a forward pass; 8 to 32 are best on a CPU. A GPU takes 2,048 or more, or half of that, and so on, where
-    its memory is full."""
+    """Segments a forward pass; 8 to 32 are best on a CPU. A GPU takes 2,048 or more, or half of
+    that, and so on, where its memory is full."""
     average_members: bool = True
-    """Score tracks that no member trained on (held out, unlabelled) by the mean of all members: better labels for new
-    music, and as many passes over it as there are members."""
+    """Score tracks that no member trained on (held out, unlabelled) by the mean of all members:
+    better labels for new music, and as many passes over it as there are members."""

@@ -1,4 +1,5 @@
-"""Scoring on GPUs: threads read parts ahead of what the devices compute, in batches across parts and members."""
+"""Scoring on GPUs: threads read parts ahead of what the devices compute, in batches across parts
+and members."""
 
 from __future__ import annotations
 
@@ -42,8 +43,8 @@ _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 class Rows(NamedTuple):
-    """What is read of a part: log-mel [N, mels, frames] in half precision, the fold whose member scores each segment
-    [N], -1 for all of them, and what the writer wants to know."""
+    """What is read of a part: log-mel [N, mels, frames] in half precision, the fold whose member
+    scores each segment [N], -1 for all of them, and what the writer wants to know."""
 
     log_mel: NDArray[np.float16]
     folds: NDArray[np.int64]
@@ -54,7 +55,8 @@ class Rows(NamedTuple):
 class StreamScorer:
     """Scores parts on devices, all of them at once.
 
-    A row's posterior does not depend on who shares its batch: batches are all of one size, the last ones filled up.
+    A row's posterior does not depend on who shares its batch: batches are all of one size, the last
+    ones filled up.
     """
 
     model: Model
@@ -71,8 +73,9 @@ class StreamScorer:
         read: Callable[[Item], Rows],
         write: Callable[[Item, Any, NDArray[np.float32]], Result],
     ) -> list[Result]:
-        """Read items in threads, score their rows, hand the posteriors [N, C] of each to `write`, in other threads and
-        as soon as they are there. Return what the writers do, in the order of items.
+        """Read items in threads, score their rows, hand the posteriors [N, C] of each to `write`,
+        in other threads and as soon as they are there. Return what the writers do, in the order of
+        items.
 
         A segment that the model fails on has a row of NaN.
 
@@ -95,13 +98,17 @@ class StreamScorer:
                 return self._load(number, read(items[number]))
 
             parts = _Ahead(reading, load, range(len(items)), ahead=self.readers + 2)
-            drives = [driving.submit(self._device(name).drive, parts.take, finish) for name in self.devices]
+            drives = [
+                driving.submit(self._device(name).drive, parts.take, finish)
+                for name in self.devices
+            ]
             for drive in drives:
                 drive.result()
             return [written[number].result() for number in range(len(items))]
 
     def _load(self, number: int, rows: Rows) -> _Part:
-        """Stage a part's rows by member, in memory from which a GPU takes them while it computes."""
+        """Stage a part's rows by member, in memory from which a GPU takes them while it
+        computes."""
         members = np.where(rows.folds < 0, -1, rows.folds % self.model.spec.members)
         order = np.argsort(members, kind="stable")
         staged = _staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu")
@@ -115,8 +122,8 @@ class StreamScorer:
 
 @dataclass
 class _Part:
-    """A part under way: log-mel [N, mels, frames] and members [N], both in the order of members, `order` [N] says where
-    their rows come from, posteriors [N, C] in the order of the part."""
+    """A part under way: log-mel [N, mels, frames] and members [N], both in the order of members,
+    `order` [N] says where their rows come from, posteriors [N, C] in the order of the part."""
 
     number: int
     log_mel: Tensor
@@ -178,14 +185,17 @@ class _Device:
         self._networks: list[nn.Module] = []
 
     def drive(self, take: Callable[[], _Part | None], finish: Callable[[_Part], None]) -> None:
-        """Score parts until there are no more. Where memory ends, what is not finished is scored again in smaller
-        batches."""
+        """Score parts until there are no more. Where memory ends, what is not finished is scored
+        again in smaller batches."""
         unfinished: dict[int, _Part] = {}
         while (full := self._try(unfinished, take, finish)) is not None:
             self._make_room(full)
 
     def _try(
-        self, unfinished: dict[int, _Part], take: Callable[[], _Part | None], finish: Callable[[_Part], None]
+        self,
+        unfinished: dict[int, _Part],
+        take: Callable[[], _Part | None],
+        finish: Callable[[_Part], None],
     ) -> str | None:
         """Return None once all is done, what the device said when it was full."""
         try:
@@ -202,13 +212,19 @@ class _Device:
     def _make_room(self, said: str) -> None:
         if self._batch > 1:
             self._batch //= 2
-            LOGGER.warning("%s is full: going on with batches of %d segments (%s)", self._name, self._batch, said)
+            LOGGER.warning(
+                "%s is full: going on with batches of %d segments (%s)",
+                self._name,
+                self._batch,
+                said,
+            )
         else:
             wait_s = next(self._waits, None)
             if wait_s is None:
                 waited_s = sum(_WAITS_S)
                 raise DeviceError(
-                    f"{self._name} has no memory for a single segment, also after {waited_s:.0f} s: {said}"
+                    f"{self._name} has no memory for a single segment, also after {waited_s:.0f} s:"
+                    f" {said}"
                 )
             LOGGER.warning("%s is full: trying again in %.0f s (%s)", self._name, wait_s, said)
             time.sleep(wait_s)
@@ -217,7 +233,10 @@ class _Device:
             torch.cuda.empty_cache()
 
     def _score(
-        self, unfinished: dict[int, _Part], take: Callable[[], _Part | None], finish: Callable[[_Part], None]
+        self,
+        unfinished: dict[int, _Part],
+        take: Callable[[], _Part | None],
+        finish: Callable[[_Part], None],
     ) -> None:
         lanes: dict[int, _Lane] = defaultdict(_Lane)
         computed: deque[_Computed] = deque()
@@ -246,11 +265,18 @@ class _Device:
 
     def _load_networks(self) -> None:
         if not self._networks:
-            self._networks = [(folded(m) if self._on_gpu else m).to(self._name).eval() for m in self._model.members]
+            self._networks = [
+                (folded(m) if self._on_gpu else m).to(self._name).eval()
+                for m in self._model.members
+            ]
         if self._on_gpu and self._dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = False  # it would be a half precision under another name
+            torch.backends.cudnn.allow_tf32 = (
+                False  # it would be a half precision under another name
+            )
 
-    def _pieces(self, part: _Part, copying: torch.cuda.Stream | None) -> Iterator[tuple[_Piece, int]]:
+    def _pieces(
+        self, part: _Part, copying: torch.cuda.Stream | None
+    ) -> Iterator[tuple[_Piece, int]]:
         """Copy a part to the device, a batch at a time, and split it by member."""
         for start in range(0, len(part.order), self._batch):
             log_mel = part.log_mel[start : start + self._batch]
@@ -259,7 +285,9 @@ class _Device:
                 with torch.cuda.stream(copying):
                     log_mel = log_mel.to(self._name, non_blocking=True)
                 computing.wait_stream(copying)
-                log_mel.record_stream(computing)  # or its memory would be given away while it is read
+                log_mel.record_stream(
+                    computing
+                )  # or its memory would be given away while it is read
             members = part.members[start : start + self._batch]
             for member, at in zip(*np.unique(members, return_index=True), strict=True):
                 rows = log_mel[at : at + int((members == member).sum())]
@@ -281,8 +309,8 @@ class _Device:
         return _Computed(arriving, arrived, pieces)
 
     def _posteriors(self, networks: Sequence[nn.Module], log_mel: Tensor, used: int) -> Tensor:
-        """Return the posteriors [B, C] of a batch of which the first `used` rows count; a row that the model fails on
-        is NaN, a batch of such rows the model's failure."""
+        """Return the posteriors [B, C] of a batch of which the first `used` rows count; a row that
+        the model fails on is NaN, a batch of such rows the model's failure."""
         try:
             return self._forward(networks, log_mel)
         except Exception as error:
@@ -293,7 +321,9 @@ class _Device:
             raise failures[0]
         return found
 
-    def _apart(self, networks: Sequence[nn.Module], log_mel: Tensor) -> tuple[Tensor, list[Exception]]:
+    def _apart(
+        self, networks: Sequence[nn.Module], log_mel: Tensor
+    ) -> tuple[Tensor, list[Exception]]:
         """Compute rows in halves until those that fail are alone."""
         try:
             return self._forward(networks, log_mel), []
@@ -301,15 +331,23 @@ class _Device:
             if lacks_memory(error):
                 raise
             if len(log_mel) == 1:
-                return log_mel.new_full((1, len(self._model.spec.classes)), np.nan, dtype=torch.float32), [error]
+                return log_mel.new_full(
+                    (1, len(self._model.spec.classes)), np.nan, dtype=torch.float32
+                ), [error]
         halves = [self._apart(networks, half) for half in log_mel.tensor_split(2)]
-        return torch.cat([found for found, _ in halves]), [failure for _, failed in halves for failure in failed]
+        return torch.cat([found for found, _ in halves]), [
+            failure for _, failed in halves for failure in failed
+        ]
 
     @torch.inference_mode()
     def _forward(self, networks: Sequence[nn.Module], log_mel: Tensor) -> Tensor:
         x = log_mel.float()
         with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            logits = [network(rolled(x, v, self._views)) for network in networks for v in range(self._views)]
+            logits = [
+                network(rolled(x, v, self._views))
+                for network in networks
+                for v in range(self._views)
+            ]
         return torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
 
 
@@ -317,7 +355,11 @@ class _Ahead(Generic[Item, Loaded]):
     """Items loaded in threads, some ahead of those who take them."""
 
     def __init__(
-        self, threads: ThreadPoolExecutor, load: Callable[[Item], Loaded], items: Iterable[Item], ahead: int
+        self,
+        threads: ThreadPoolExecutor,
+        load: Callable[[Item], Loaded],
+        items: Iterable[Item],
+        ahead: int,
     ) -> None:
         self._threads, self._load, self._items, self._ahead = threads, load, iter(items), ahead
         self._loading: deque[Future[Loaded]] = deque()
@@ -334,7 +376,8 @@ class _Ahead(Generic[Item, Loaded]):
 
 @contextmanager
 def _quick_turns() -> Iterator[None]:
-    """Have Python's threads take turns more often: who launches work on a GPU must not wait 5 ms for each of it."""
+    """Have Python's threads take turns more often: who launches work on a GPU must not wait 5 ms
+    for each of it."""
     before_s = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)
     try:
@@ -344,7 +387,8 @@ def _quick_turns() -> Iterator[None]:
 
 
 def _staging(shape: Sequence[int], pinned: bool, dtype: torch.dtype = torch.float16) -> Tensor:
-    """Return host memory, pinned if it can be had: PyTorch keeps it for the next ones, and knows when copies end."""
+    """Return host memory, pinned if it can be had: PyTorch keeps it for the next ones, and knows
+    when copies end."""
     try:
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=pinned)
     except RuntimeError as error:

@@ -1,5 +1,6 @@
-"""Members that train side by side on a GPU. Rows lie there from the start, what is random is drawn before an epoch, and
-a step of all members is one launch: the networks are so small that a GPU would wait for Python most of the time."""
+"""Members that train side by side on a GPU. Rows lie there from the start, what is random is drawn
+before an epoch, and a step of all members is one launch: the networks are so small that a GPU would
+wait for Python most of the time."""
 
 from __future__ import annotations
 
@@ -19,14 +20,15 @@ from sssl.runtime.device import lacks_memory
 
 LOGGER = logging.getLogger(__name__)
 _LARGEST_SHARE = 0.4
-"""Of a GPU's free memory that the rows may take: while they are put together they are there twice."""
+"""Of a GPU's free memory that the rows may take: while they are put together they are there
+twice."""
 _EAGER_STEPS = 3
 """Steps before the first one is recorded: libraries and the optimizer set themselves up in them."""
 
 
 class _Plan(NamedTuple):
-    """The steps of a member's epoch: rows [S, B], `_Numbers` [S, 7], shifts [S, 3], order of bags [S, G]; how many rows
-    each step has."""
+    """The steps of a member's epoch: rows [S, B], `_Numbers` [S, 7], shifts [S, 3], order of bags
+    [S, G]; how many rows each step has."""
 
     rows: Tensor
     numbers: Tensor
@@ -36,8 +38,9 @@ class _Plan(NamedTuple):
 
 
 class _Numbers(NamedTuple):
-    """What a step needs to know: AdamW's factors at its learning rate and betas, the ramp of the noisy segments' loss,
-    the share of an example in mixup, and the share of the newest weights in their average."""
+    """What a step needs to know: AdamW's factors at its learning rate and betas, the ramp of the
+    noisy segments' loss, the share of an example in mixup, and the share of the newest weights in
+    their average."""
 
     decay: Any
     momentum: Any
@@ -71,12 +74,17 @@ class Together:
         self._can_record = self._on_gpu
 
     def run_epoch(self, trainers: Sequence[Trainer], epoch: int) -> list[tuple[float, int]]:
-        """Train an epoch of some of the members; return the mean loss and the number of segments of each."""
+        """Train an epoch of some of the members; return the mean loss and the number of segments of
+        each."""
         lanes = [self._lanes[trainer.member] for trainer in trainers]
         sizes = [lane.start_epoch(epoch, self._numbered) for lane in lanes]
-        torch.manual_seed(trainers[0].seed(epoch))  # of what is left to chance within a step: masks and dropout
+        torch.manual_seed(
+            trainers[0].seed(epoch)
+        )  # of what is left to chance within a step: masks and dropout
         for step in range(max(map(len, sizes))):
-            running = [(lane, own[step]) for lane, own in zip(lanes, sizes, strict=True) if step < len(own)]
+            running = [
+                (lane, own[step]) for lane, own in zip(lanes, sizes, strict=True) if step < len(own)
+            ]
             whole = [lane for lane, size in running if size == lane.batch_size]
             for lane, size in running:
                 if size < lane.batch_size:
@@ -97,7 +105,11 @@ class Together:
             except RuntimeError as error:
                 if lacks_memory(error):
                     raise
-                LOGGER.warning("a step of this network cannot be recorded, so it is launched piece by piece: %s", error)
+                LOGGER.warning(
+                    "a step of this network cannot be recorded, so it is launched piece by"
+                    " piece: %s",
+                    error,
+                )
                 self._can_record = False
         if members in self._graphs:
             self._graphs[members].replay()
@@ -108,7 +120,8 @@ class Together:
 
 
 def _record(lanes: Sequence[_Lane]) -> torch.cuda.CUDAGraph:
-    """Record a step of each lane without taking it; they run beside each other when it is replayed."""
+    """Record a step of each lane without taking it; they run beside each other when it is
+    replayed."""
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
@@ -131,7 +144,8 @@ class _Lane:
         device = trainer.device
         self._parameters: list[Tensor] = list(trainer.network.parameters())
         self._newest, self._average = _weights(trainer.network), _weights(trainer.averaged.module)
-        # The optimizer keeps what it is made of, for checkpoints; steps are ours, as its betas are no tensors.
+        # The optimizer keeps what it is made of, for checkpoints; steps are ours, as its betas are
+        # no tensors.
         state = trainer.optimizer.state
         for parameter in self._parameters:
             if not state[parameter]:
@@ -152,9 +166,12 @@ class _Lane:
         self._total = torch.zeros((), device=device)
 
     def start_epoch(self, epoch: int, numbered: Corpus) -> list[int]:
-        """Draw what is random in an epoch and bring it to the device; return the sizes of its batches."""
+        """Draw what is random in an epoch and bring it to the device; return the sizes of its
+        batches."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the schedule misses the optimizer's steps, which are ours
+            warnings.simplefilter(
+                "ignore", UserWarning
+            )  # the schedule misses the optimizer's steps, which are ours
             plan = self._draw(epoch, numbered)
         for there, here in zip(self._plan[:4], plan[:4], strict=True):
             there[: len(here)].copy_(here)
@@ -166,9 +183,13 @@ class _Lane:
     def step(self, size: int) -> None:
         """Take the next step, with a batch of `size` rows."""
         trainer, bags = self.trainer, size // self.trainer.config.bag
-        rows, numbers, shifts, order = (column.index_select(0, self._at).squeeze(0) for column in self._plan[:4])
+        rows, numbers, shifts, order = (
+            column.index_select(0, self._at).squeeze(0) for column in self._plan[:4]
+        )
         now = _Numbers(*numbers.unbind())
-        loss = trainer.loss(self._rows.take(rows[:size]), now.ramp, Draws(shifts, now.share, order[:bags]))
+        loss = trainer.loss(
+            self._rows.take(rows[:size]), now.ramp, Draws(shifts, now.share, order[:bags])
+        )
         # Not backward(), which would bind gradients to the streams of the first steps.
         gradients = list(torch.autograd.grad(loss, self._parameters))
         with torch.no_grad():
@@ -199,7 +220,9 @@ class _Lane:
         trainer.averaged.n_averaged += len(sizes)
         for state in trainer.optimizer.state.values():
             state["step"] += len(sizes)
-        for average, newest in zip(trainer.averaged.module.buffers(), trainer.network.buffers(), strict=True):
+        for average, newest in zip(
+            trainer.averaged.module.buffers(), trainer.network.buffers(), strict=True
+        ):
             if not average.is_floating_point():
                 average.copy_(newest)  # how many batches were seen
         return float(self._total) / sum(sizes), sum(sizes)
@@ -235,7 +258,12 @@ class _Lane:
         (group,) = self.trainer.optimizer.param_groups
         lr, (beta1, beta2) = group["lr"], group["betas"]
         step = float(self.trainer.optimizer.state[self._parameters[0]]["step"]) + ahead + 1
-        return 1 - lr * group["weight_decay"], 1 - beta1, lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
+        return (
+            1 - lr * group["weight_decay"],
+            1 - beta1,
+            lr / (1 - beta1**step),
+            math.sqrt(1 - beta2**step),
+        )
 
 
 def _move(tensors: list[Tensor], towards: list[Tensor], share: Tensor) -> None:
@@ -250,6 +278,7 @@ def _padded(numbers: Tensor, length: int) -> Tensor:
 
 
 def _weights(network: nn.Module) -> list[Tensor]:
-    """Return what is averaged of a network: its parameters and the statistics of its batch norms."""
+    """Return what is averaged of a network: its parameters and the statistics of its batch
+    norms."""
     tensors = [*network.parameters(), *network.buffers()]
     return [tensor.detach() for tensor in tensors if tensor.is_floating_point()]

@@ -1,4 +1,5 @@
-"""Training of a model: a process a member, a checkpoint an epoch, every random number derived from the seed."""
+"""Training of a model: a process a member, a checkpoint an epoch, every random number derived from
+the seed."""
 
 from __future__ import annotations
 
@@ -32,8 +33,8 @@ from sssl.store.folder import Store
 
 
 class Epoch(NamedTuple):
-    """One finished epoch of a member, 0-based, with its mean loss in nats and the CPU time it took; with patience also
-    its mean cross-entropy on the fold that it leaves out."""
+    """One finished epoch of a member, 0-based, with its mean loss in nats and the CPU time it took;
+    with patience also its mean cross-entropy on the fold that it leaves out."""
 
     member: int
     epoch: int
@@ -43,11 +44,15 @@ class Epoch(NamedTuple):
     left_out_loss: float | None = None
 
 
-def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None], ranks: Ranks = ALONE) -> Model:
-    """Train the members of a model, `processes` at a time with a torch thread each, going on from their checkpoints.
+def train(
+    training: Training, processes: int, on_epoch: Callable[[Epoch], None], ranks: Ranks = ALONE
+) -> Model:
+    """Train the members of a model, `processes` at a time with a torch thread each, going on from
+    their checkpoints.
 
-    One thread a member is faster than all threads on one member, does not stall on a busy machine, and gives the same
-    weights however many cores there are. Epochs that an earlier process finished are reported like new ones.
+    One thread a member is faster than all threads on one member, does not stall on a busy machine,
+    and gives the same weights however many cores there are. Epochs that an earlier process finished
+    are reported like new ones.
 
     Raises:
         TrainError: no row to train on, or a process died.
@@ -69,7 +74,9 @@ def train(training: Training, processes: int, on_epoch: Callable[[Epoch], None],
     return Model(training.spec, [_member(training, k) for k in range(training.spec.members)])
 
 
-def train_share(training: Training, processes: int, ranks: Ranks, report: Callable[[], None]) -> None:
+def train_share(
+    training: Training, processes: int, ranks: Ranks, report: Callable[[], None]
+) -> None:
     """Train the members that fall to this process; `report` is called now and then.
 
     Raises:
@@ -78,7 +85,9 @@ def train_share(training: Training, processes: int, ranks: Ranks, report: Callab
     """
     mine = replace(training, device=ranks.device())
     members = ranks.share(training.spec.members)
-    pool = IsolatedPool(processes, Limits(timeout_s=None, memory_mb=None), preload="sssl.model.train")
+    pool = IsolatedPool(
+        processes, Limits(timeout_s=None, memory_mb=None), preload="sssl.model.train"
+    )
     try:
         if mine.device == "cpu":
             running = [pool.submit(partial(train_member, mine), k) for k in members]
@@ -93,7 +102,9 @@ def train_share(training: Training, processes: int, ranks: Ranks, report: Callab
                 if not lacks_memory(error):
                     raise
                 said = str(error).splitlines()[0]
-                raise DeviceError(f"{mine.device} has not enough free memory to train on: {said}") from None
+                raise DeviceError(
+                    f"{mine.device} has not enough free memory to train on: {said}"
+                ) from None
             if isinstance(outcome, Failure):
                 raise TrainError(f"a training process died: {outcome.detail}")
     finally:
@@ -110,7 +121,8 @@ def train_member(training: Training, member: int) -> None:
 
 
 def train_together(training: Training, members: Sequence[int]) -> None:
-    """Train members side by side on a device that has room for all rows; else one after the other."""
+    """Train members side by side on a device that has room for all rows; else one after the
+    other."""
     corpus = training.corpus()
     if not fits(corpus, training.device):
         for member in members:
@@ -143,7 +155,8 @@ class _Clock:
 
 
 class _Course:
-    """How far a member's training is: its trainer, the epochs that are done, and the weights that become the member."""
+    """How far a member's training is: its trainer, the epochs that are done, and the weights that
+    become the member."""
 
     def __init__(self, training: Training, member: int, corpus: Corpus) -> None:
         self._training, self._member = training, member
@@ -151,19 +164,25 @@ class _Course:
         checkpoint = _read_checkpoint(training, member)
         if checkpoint is not None:
             self.trainer.load_state_dict(checkpoint["state"])
-        self.history = [Epoch(*done) for done in checkpoint["history"]] if checkpoint is not None else []
+        self.history = (
+            [Epoch(*done) for done in checkpoint["history"]] if checkpoint is not None else []
+        )
         self._best = dict(checkpoint["weights"]) if checkpoint is not None else {}
         _write_history(training, member, self.history)
 
     @property
     def done(self) -> bool:
         """Whether there is no epoch left."""
-        return len(self.history) >= self._training.epochs or stops_early(self.history, self._training.config.patience)
+        return len(self.history) >= self._training.epochs or stops_early(
+            self.history, self._training.config.patience
+        )
 
     def finish_epoch(self, loss: float, segments: int, cpu_s: Callable[[], float]) -> None:
         """Write down an epoch, with a checkpoint."""
         left_out_loss = self.trainer.left_out_loss() if self._training.config.patience else None
-        self.history.append(Epoch(self._member, len(self.history), loss, segments, cpu_s(), left_out_loss))
+        self.history.append(
+            Epoch(self._member, len(self.history), loss, segments, cpu_s(), left_out_loss)
+        )
         if _best(self.history) is self.history[-1]:
             self._best = self.trainer.weights()
         _write_checkpoint(self._training, self._member, self.history, self.trainer, self._best)
@@ -172,11 +191,16 @@ class _Course:
 
 def stops_early(history: Sequence[Epoch], patience: int | None) -> bool:
     """Whether the left-out loss has not fallen for `patience` epochs."""
-    return patience is not None and bool(history) and len(history) - 1 - _best(history).epoch >= patience
+    return (
+        patience is not None
+        and bool(history)
+        and len(history) - 1 - _best(history).epoch >= patience
+    )
 
 
 def _best(history: Sequence[Epoch]) -> Epoch:
-    """Return the epoch whose weights become the member: the last one, or that of the lowest left-out loss."""
+    """Return the epoch whose weights become the member: the last one, or that of the lowest
+    left-out loss."""
     return min(reversed(history), key=_left_out_loss)
 
 
@@ -186,7 +210,8 @@ def _left_out_loss(done: Epoch) -> float:
 
 
 def cpu_seconds(store: Store, folder: str) -> float:
-    """Return the CPU time that the members of a model took to train, all their processes together."""
+    """Return the CPU time that the members of a model took to train, all their processes
+    together."""
     names = fnmatch.filter(store.names(folder), "member*.json")
     return sum(done.cpu_s for name in names for done in _read_history(store, f"{folder}/{name}"))
 
@@ -199,7 +224,12 @@ def check_size(model: str, cut: MelConfig) -> None:
     """
     (mels, frames), least = cut.shape, smallest_side(model)
     require(mels >= least, "mels", mels, f"{least} or more for model {model}")
-    require(frames >= least, "segment_s", cut.segment_s, f"{least} frames or more for model {model}, not {frames}")
+    require(
+        frames >= least,
+        "segment_s",
+        cut.segment_s,
+        f"{least} frames or more for model {model}, not {frames}",
+    )
 
 
 def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:
@@ -209,7 +239,9 @@ def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:
         TrainError: no label at all, or a class with too few tracks to learn and to check.
     """
     if not any(map(sum, by_fold.values())):
-        raise TrainError("no track has a label: give a `label` column in the catalog, or --labels labels.csv")
+        raise TrainError(
+            "no track has a label: give a `label` column in the catalog, or --labels labels.csv"
+        )
     for name, counts in by_fold.items():
         if sum(counts) < FEWEST_OF_CLASS:
             tracks = "no usable track" if sum(counts) == 0 else "a single usable track"
@@ -219,8 +251,9 @@ def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:
             )
         if cross_fit and sum(count > 0 for count in counts) < 2:
             raise TrainError(
-                f"all {sum(counts)} usable tracks of class {name} are in one fold, so whatever scores them has never "
-                "seen the class: check group_id, label more, or train one model with --no-cross-fit"
+                f"all {sum(counts)} usable tracks of class {name} are in one fold, so whatever"
+                " scores them has never seen the class: check group_id, label more, or train one"
+                " model with --no-cross-fit"
             )
 
 
@@ -229,16 +262,25 @@ def _checkpoint_path(training: Training, member: int) -> str:
 
 
 def _write_checkpoint(
-    training: Training, member: int, history: list[Epoch], trainer: Trainer, weights: dict[str, Tensor]
+    training: Training,
+    member: int,
+    history: list[Epoch],
+    trainer: Trainer,
+    weights: dict[str, Tensor],
 ) -> None:
-    content = {"history": list(map(tuple, history)), "state": trainer.state_dict(), "weights": weights}
+    content = {
+        "history": list(map(tuple, history)),
+        "state": trainer.state_dict(),
+        "weights": weights,
+    }
     buffer = io.BytesIO()
     torch.save(content, buffer)
     training.store.write_bytes(_checkpoint_path(training, member), seal.sealed(buffer.getvalue()))
 
 
 def _read_checkpoint(training: Training, member: int) -> dict[str, Any] | None:
-    """Return the last checkpoint of a member, None if there is none, or none as it was written: it starts anew."""
+    """Return the last checkpoint of a member, None if there is none, or none as it was written: it
+    starts anew."""
     path = _checkpoint_path(training, member)
     if not training.store.exists(path):
         return None
@@ -258,9 +300,12 @@ def _write_history(training: Training, member: int, history: list[Epoch]) -> Non
 
 
 def _read_history(store: Store, path: str) -> list[Epoch]:
-    """Return the epochs that a history tells of, none if there is none, or none that can be read."""
+    """Return the epochs that a history tells of, none if there is none, or none that can be
+    read."""
     found = store.read_json_if_whole(path) or []
-    epochs = found["epochs"] if isinstance(found, dict) else found  # of a version that wrote them alone
+    epochs = (
+        found["epochs"] if isinstance(found, dict) else found
+    )  # of a version that wrote them alone
     return [Epoch(*done) for done in epochs]
 
 

@@ -1,4 +1,5 @@
-"""One member in training: its network, the average of its weights, its optimizer, schedule and losses."""
+"""One member in training: its network, the average of its weights, its optimizer, schedule and
+losses."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ CLIP_NORM = 5.0
 class Training:
     """One training of a model, as its processes are told of it: names and numbers, no rows.
 
-    `folder` (in the store) takes a checkpoint a member; `start` is the file of the model whose weights the members
-    start from, None for random ones.
+    `folder` (in the store) takes a checkpoint a member; `start` is the file of the model whose
+    weights the members start from, None for random ones.
     """
 
     store: Store
@@ -52,8 +53,8 @@ class Training:
 
 
 class Draws(NamedTuple):
-    """What is random in a step, as tensors on the device: shifts of three views in frames [3], share of an example when
-    it is mixed [], and whom bags are mixed with [G]."""
+    """What is random in a step, as tensors on the device: shifts of three views in frames [3],
+    share of an example when it is mixed [], and whom bags are mixed with [G]."""
 
     shifts: Tensor
     share: Tensor
@@ -64,23 +65,32 @@ class Trainer:
     """One member's training: network, averaged weights, optimizer and schedule."""
 
     def __init__(self, training: Training, member: int, corpus: Corpus) -> None:
-        self.config, self.round, self.member, self.device = training.config, training.round, member, training.device
+        self.config, self.round, self.member, self.device = (
+            training.config,
+            training.round,
+            member,
+            training.device,
+        )
         self.epochs, self.corpus, config = training.epochs, corpus, training.config
         self.left_out = member if training.spec.members > 1 else None
         self.bags = corpus.bags(self.left_out, config.bag)
         if self.bags * config.bag < 2:
-            raise TrainError(f"nothing to train on: {self.bags} segments carry weight for member {member}")
+            raise TrainError(
+                f"nothing to train on: {self.bags} segments carry weight for member {member}"
+            )
         torch.manual_seed(self.seed("weights"))
         self.network = training.spec.build().to(self.device)
         if training.start is not None:
             start = load(training.store.read_file(training.start))
             if training.round and start.spec.members != training.spec.members:
                 raise TrainError(
-                    f"round {training.round} has {training.spec.members} members, the model it starts from "
-                    f"{start.spec.members}: train all rounds with the same cross_fit"
+                    f"round {training.round} has {training.spec.members} members, the model it"
+                    f" starts from {start.spec.members}: train all rounds with the same cross_fit"
                 )
             start_from(self.network, start, training.spec, member)
-        self.averaged = torch.optim.swa_utils.AveragedModel(self.network, avg_fn=_ema(config.ema), use_buffers=True)
+        self.averaged = torch.optim.swa_utils.AveragedModel(
+            self.network, avg_fn=_ema(config.ema), use_buffers=True
+        )
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -103,7 +113,9 @@ class Trainer:
         self.network.train()
         step_losses, sizes = [], []
         seen = 0
-        for batch in self.corpus.epoch(self.left_out, self.config.batch_size, self.config.bag, self.seed(epoch)):
+        for batch in self.corpus.epoch(
+            self.left_out, self.config.batch_size, self.config.bag, self.seed(epoch)
+        ):
             ramp = (epoch + seen / (self.bags * self.config.bag)) / self.epochs
             loss = self.loss(batch.to(self.device), ramp)
             self.optimizer.zero_grad(set_to_none=True)
@@ -112,14 +124,20 @@ class Trainer:
             self.optimizer.step()
             self.schedule.step()
             self.averaged.update_parameters(self.network)
-            step_losses.append(loss.detach())  # read at the end: a GPU would be waited for each time
+            step_losses.append(
+                loss.detach()
+            )  # read at the end: a GPU would be waited for each time
             sizes.append(len(batch.weight))
             seen += len(batch.weight)
-        return sum(float(loss) * size for loss, size in zip(step_losses, sizes, strict=True)) / seen, seen
+        return (
+            sum(float(loss) * size for loss, size in zip(step_losses, sizes, strict=True)) / seen,
+            seen,
+        )
 
     @torch.inference_mode()
     def left_out_loss(self) -> float:
-        """Return the mean cross-entropy of the member-to-be on the fold that it leaves out; NaN if that has no row."""
+        """Return the mean cross-entropy of the member-to-be on the fold that it leaves out; NaN if
+        that has no row."""
         network = self._member().eval()
         total, seen = 0.0, 0
         for batch in self.corpus.fold(self.member, self.config.batch_size):
@@ -130,13 +148,19 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights that become the member."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._member().state_dict().items()}
+        return {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in self._member().state_dict().items()
+        }
 
     def _member(self) -> nn.Module:
         return self.averaged.module if self.config.ema else self.network
 
     def state_dict(self) -> dict[str, Any]:
-        return {name: getattr(self, name).state_dict() for name in ("network", "averaged", "optimizer", "schedule")}
+        return {
+            name: getattr(self, name).state_dict()
+            for name in ("network", "averaged", "optimizer", "schedule")
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -148,7 +172,8 @@ class Trainer:
         return self.config.mixup_alpha if self.round or self.config.warmup_mixup else 0.0
 
     def loss(self, batch: Examples, ramp: float | Tensor, drawn: Draws | None = None) -> Tensor:
-        """Return L_confident + lambda_u L_noisy + lambda_kl KL(two views) + lambda_r KL(prior || mean posterior).
+        """Return L_confident + lambda_u L_noisy + lambda_kl KL(two views) + lambda_r KL(prior ||
+        mean posterior).
 
         Numbers that were `drawn` before, on the device, save the wait for them.
         """
@@ -171,7 +196,9 @@ class Trainer:
         loss = loss + config.lambda_prior * losses.prior_divergence(logits, self.prior)
         if config.lambda_consistency and self.round:
             views = torch.cat([view(log_mel, config.augment, shift) for shift in shifts[1:]])
-            loss = loss + config.lambda_consistency * losses.consistency(*self.network(views).chunk(2))
+            loss = loss + config.lambda_consistency * losses.consistency(
+                *self.network(views).chunk(2)
+            )
         return loss
 
     def seed(self, what: int | str) -> int:
@@ -180,13 +207,16 @@ class Trainer:
 
 
 def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -> None:
-    """Copy the weights of a model's member into a network; where the classes differ the head stays as it is.
+    """Copy the weights of a model's member into a network; where the classes differ the head stays
+    as it is.
 
     Raises:
         TrainError: the model has another front-end, or takes other log-mels.
     """
     theirs = start.spec
-    cuts = [replace(cut, hop_s=None) for cut in (theirs.cut, spec.cut)]  # how far apart segments are is all the same
+    cuts = [
+        replace(cut, hop_s=None) for cut in (theirs.cut, spec.cut)
+    ]  # how far apart segments are is all the same
     if theirs.architecture != spec.architecture or cuts[0] != cuts[1]:
         raise TrainError(
             f"weights to start from are of {theirs.architecture} on {theirs.cut}, "
@@ -194,13 +224,15 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
         )
     weights = start.members[member % theirs.members].state_dict()
     if theirs.classes != spec.classes:
-        weights = network.state_dict() | {name: w for name, w in weights.items() if not name.startswith("head.")}
+        weights = network.state_dict() | {
+            name: w for name, w in weights.items() if not name.startswith("head.")
+        }
     network.load_state_dict(weights)
 
 
 def newest_share(decay: float, count: int) -> float:
-    """Return the share of the newest weights in an average of `count` before them; it shrinks from 0.9 on, so that
-    random first weights are soon forgotten."""
+    """Return the share of the newest weights in an average of `count` before them; it shrinks from
+    0.9 on, so that random first weights are soon forgotten."""
     return 1 - min(decay, (1 + count) / (10 + count))
 
 

@@ -26,7 +26,8 @@ _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 
 @drawn
 def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = False) -> Figure:
-    """Stack the losses [2, BINS] of confident and noisy segments, and draw the mixture that split them."""
+    """Stack the losses [2, BINS] of confident and noisy segments, and draw the mixture that split
+    them."""
     figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", LARGE if large else SMALL)
     axes.use_sticky_edges = False  # a bar of confident segments alone would touch the upper edge
     x, used = centers(mixture.axis), np.flatnonzero(counts.sum(axis=0))
@@ -38,7 +39,10 @@ def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = Fa
     at = x[starts] - (x[1] - x[0]) / 2
     axes.bar(at, confident, step, align="edge", color=THEME["accent"], alpha=0.35)
     axes.bar(at, noisy, step, confident, align="edge", color=THEME["noisy"], alpha=0.5)
-    for component, color, style in ((mixture.confident, "accent", "-"), (mixture.noisy, "noisy", "--")):
+    for component, color, style in (
+        (mixture.confident, "accent", "-"),
+        (mixture.noisy, "noisy", "--"),
+    ):
         if component is not None:
             expected = np.exp(component.log_density(x[first:last])) * counts.sum() * step
             axes.plot(x[first:last], expected, style, color=THEME[color], linewidth=1.8)
@@ -50,21 +54,43 @@ def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = Fa
 
 @drawn
 def by_round(
-    rounds: Sequence[int], series: Mapping[str, Sequence[float | None]], colors: Sequence[str], stands: Sequence[bool]
+    rounds: Sequence[int],
+    series: Mapping[str, Sequence[float | None]],
+    colors: Sequence[str],
+    stands: Sequence[bool],
 ) -> Figure:
-    """Draw shares by round, a line each, side by side and named at its end; hollow where the model was not taken."""
+    """Draw shares by round, a line each, side by side and named at its end; hollow where the model
+    was not taken."""
     figure, axes = _plot("round")
-    known = {name: np.array(values, float) for name, values in series.items() if any(v is not None for v in values)}
+    known = {
+        name: np.array(values, float)
+        for name, values in series.items()
+        if any(v is not None for v in values)
+    }
     ends = np.array([y[np.isfinite(y)][-1] for y in known.values()])
     shifts = (np.arange(len(known)) - (len(known) - 1) / 2) * 0.25 / max(1, len(known))
     edge = max(rounds) + 0.35
     drawn_as = zip(series, colors, cycle("os^Dv<>p"), strict=False)
     style = {name: (THEME.get(color, color), marker) for name, color, marker in drawn_as}
-    for (name, y), shift, end, label_y in zip(known.items(), shifts, ends, spread(ends, 0.085), strict=True):
+    for (name, y), shift, end, label_y in zip(
+        known.items(), shifts, ends, spread(ends, 0.085), strict=True
+    ):
         stroke, marker = style[name]
         axes.plot(rounds + shift, y, color=stroke, linewidth=1.6)
-        axes.plot([np.array(rounds)[np.isfinite(y)][-1] + shift, edge], [end, label_y], color=stroke, linewidth=0.8)
-        axes.annotate(short(name, 16), (edge, label_y), (4, 0), textcoords="offset points", va="center", fontsize=11)
+        axes.plot(
+            [np.array(rounds)[np.isfinite(y)][-1] + shift, edge],
+            [end, label_y],
+            color=stroke,
+            linewidth=0.8,
+        )
+        axes.annotate(
+            short(name, 16),
+            (edge, label_y),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=11,
+        )
         for x, value, taken in zip(rounds + shift, y, stands, strict=True):
             face = stroke if taken else THEME["surface"]
             axes.plot([x], [value], marker, color=stroke, markerfacecolor=face, markersize=6)
@@ -77,10 +103,13 @@ def by_round(
 
 
 def spread(values: Floats, gap: float, high: float = 1.0) -> Floats:
-    """Move values [N] apart by at least a gap, in their order, none above a limit: where labels go beside lines."""
+    """Move values [N] apart by at least a gap, in their order, none above a limit: where labels go
+    beside lines."""
     order = np.argsort(values, kind="stable")
     steps = np.arange(len(values)) * min(gap, high / max(1, len(values)))
-    up = np.maximum.accumulate(values[order] - steps)  # the lowest place for each that leaves room for those below
+    up = np.maximum.accumulate(
+        values[order] - steps
+    )  # the lowest place for each that leaves room for those below
     placed = np.empty_like(values)
     placed[order] = np.minimum(up + steps, high - steps[::-1])
     return placed
@@ -98,19 +127,35 @@ def flow(steps: Sequence[Floats], stops: Sequence[str], classes: Sequence[str]) 
         _draw_step(axes, counts, x, gap)
     for x, (totals, title) in enumerate(zip(columns, stops, strict=True)):
         axes.bar(
-            np.full(len(totals), x), totals, 0.02, _stack(totals, gap), color=[color_of(c) for c in range(len(totals))]
+            np.full(len(totals), x),
+            totals,
+            0.02,
+            _stack(totals, gap),
+            color=[color_of(c) for c in range(len(totals))],
         )
         axes.text(x, -gap, title, ha="center", color=THEME["muted"])
-    for x, totals, side, shift in ((0, columns[0], "right", -0.03), (len(steps), columns[-1], "left", 0.03)):
+    for x, totals, side, shift in (
+        (0, columns[0], "right", -0.03),
+        (len(steps), columns[-1], "left", 0.03),
+    ):
         for name, total, y in zip(classes, totals, _stack(totals, gap), strict=True):
-            axes.text(x + shift, y + total / 2, f"{short(name)}\n{total:,.0f}", ha=side, va="center", fontsize=11)
+            axes.text(
+                x + shift,
+                y + total / 2,
+                f"{short(name)}\n{total:,.0f}",
+                ha=side,
+                va="center",
+                fontsize=11,
+            )
     axes.set_xlim(0, len(steps))
     axes.set_ylim(max(totals.sum() for totals in columns) + gap * len(classes), 0)
     return figure
 
 
 @drawn
-def histogram(edges: Floats, counts: Floats, x_label: str, below: float | None = None, seconds: bool = False) -> Figure:
+def histogram(
+    edges: Floats, counts: Floats, x_label: str, below: float | None = None, seconds: bool = False
+) -> Figure:
     """Draw counts of tracks [B] between edges [B+1]; what lies below a threshold is muted."""
     figure, axes = _plot(x_label, "tracks")
     muted = np.zeros(len(counts), bool) if below is None else edges[1:] <= below + 1e-9
@@ -127,14 +172,25 @@ def histogram(edges: Floats, counts: Floats, x_label: str, below: float | None =
 
 @drawn
 def reliability(bins: Sequence[Bin]) -> Figure:
-    """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on the diagonal a
-    confidence keeps its word."""
+    """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on
+    the diagonal a confidence keeps its word."""
     figure, axes = _plot("confidence", "share that is right")
-    confidence, accuracy = (np.array([getattr(b, name) for b in bins]) for name in ("confidence", "accuracy"))
+    confidence, accuracy = (
+        np.array([getattr(b, name) for b in bins]) for name in ("confidence", "accuracy")
+    )
     low, high = wilson(accuracy, [b.tracks for b in bins])
     axes.plot([0, 1], [0, 1], "--", color=THEME["muted"], linewidth=1)
     reach = np.maximum([accuracy - low, high - accuracy], 0)
-    axes.errorbar(confidence, accuracy, reach, fmt="o-", color=THEME["accent"], linewidth=1.6, elinewidth=1, capsize=3)
+    axes.errorbar(
+        confidence,
+        accuracy,
+        reach,
+        fmt="o-",
+        color=THEME["accent"],
+        linewidth=1.6,
+        elinewidth=1,
+        capsize=3,
+    )
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.04)
     for axis in (axes.xaxis, axes.yaxis):
@@ -143,7 +199,9 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     return figure
 
 
-def _plot(x_label: str = "", y_label: str = "", size: tuple[int, int] = SIZE) -> tuple[Figure, Axes]:
+def _plot(
+    x_label: str = "", y_label: str = "", size: tuple[int, int] = SIZE
+) -> tuple[Figure, Axes]:
     figure = Figure(figsize=inches(*size), layout="constrained")
     axes = figure.add_subplot()
     axes.set_xlabel(x_label)

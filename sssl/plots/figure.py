@@ -1,4 +1,5 @@
-"""Figures as inline SVG that follows the page: its font, its light or dark colours, no identifier twice.
+"""Figures as inline SVG that follows the page: its font, its light or dark colours, no identifier
+twice.
 
 Colours of text and rules are written as placeholders and replaced by the page's CSS variables.
 """
@@ -18,8 +19,13 @@ from matplotlib.figure import Figure
 
 P = ParamSpec("P")
 
-THEME = {name: f"#01010{i}" for i, name in enumerate(("ink", "muted", "rule", "surface", "accent", "noisy"))}
-_LIGHT = dict(zip(THEME, ("#1d2126", "#5b636d", "#dcdcd8", "#ffffff", "#2f5d8c", "#b0306a"), strict=True))
+THEME = {
+    name: f"#01010{i}"
+    for i, name in enumerate(("ink", "muted", "rule", "surface", "accent", "noisy"))
+}
+_LIGHT = dict(
+    zip(THEME, ("#1d2126", "#5b636d", "#dcdcd8", "#ffffff", "#2f5d8c", "#b0306a"), strict=True)
+)
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sssl",
@@ -48,13 +54,17 @@ STYLE: dict[Any, Any] = {
     "ytick.color": THEME["rule"],
     "ytick.labelcolor": THEME["muted"],
 }
-SIZE, SMALL = (440, 230), (260, 190)  # pixels of a plot, two or four abreast; narrow enough for a phone
+SIZE, SMALL = (
+    (440, 230),
+    (260, 190),
+)  # pixels of a plot, two or four abreast; narrow enough for a phone
 LARGE = (440, 330)  # as high as two small ones
 _STRETCH = 1.2  # the most that a plot grows to fill its column
 
 
 def drawn(draw: Callable[P, Figure]) -> Callable[Concatenate[str, str, P], Markup]:
-    """Make a function that draws a figure return it as SVG; its first arguments are the plot's name and alt text."""
+    """Make a function that draws a figure return it as SVG; its first arguments are the plot's name
+    and alt text."""
 
     @wraps(draw)
     def svg(name: str, alt: str, *args: P.args, **kwargs: P.kwargs) -> Markup:
@@ -70,7 +80,8 @@ def drawn(draw: Callable[P, Figure]) -> Callable[Concatenate[str, str, P], Marku
 def standalone(plot: Markup) -> bytes:
     """Make a plot of the page a file of its own, in the page's light colours."""
     svg = str(plot).replace(
-        'class="plot"', 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        'class="plot"',
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"',
     )
     svg = svg.replace('style="', 'style="background: var(--surface); font-family: sans-serif; ', 1)
     for variable, color in _LIGHT.items():
@@ -79,7 +90,8 @@ def standalone(plot: Markup) -> bytes:
 
 
 def inches(width: float, height: float) -> tuple[float, float]:
-    """Return the size of a figure in inches, as matplotlib takes it, of one in pixels of the page."""
+    """Return the size of a figure in inches, as matplotlib takes it, of one in pixels of the
+    page."""
     return width / 72, height / 72
 
 
@@ -89,7 +101,8 @@ def short(name: str, length: int = 12) -> str:
 
 
 def tick_step(span_s: float, ticks: int) -> float:
-    """Return the distance of ticks of a time axis in seconds: a round one, no more than so many ticks."""
+    """Return the distance of ticks of a time axis in seconds: a round one, no more than so many
+    ticks."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
     return next((step for step in steps if span_s / step <= ticks), span_s / ticks)
 

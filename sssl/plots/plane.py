@@ -27,15 +27,18 @@ class Cell:
 
 @drawn
 def draw_plane(cells: Sequence[Cell], names: Sequence[tuple[str, float, float]]) -> Figure:
-    """Draw a dot per cell, as large as it has songs, and the classes' names (with valence and arousal) where they pull
-    to."""
+    """Draw a dot per cell, as large as it has songs, and the classes' names (with valence and
+    arousal) where they pull to."""
     figure = Figure(figsize=inches(_SIDE, _SIDE))
     axes = figure.add_axes((0.12, 0.11, 0.84, 0.85))
     most = max((cell.songs for cell in cells), default=1)
     axes.scatter(
         [cell.valence for cell in cells],
         [cell.arousal for cell in cells],
-        s=[_SMALLEST + (_LARGEST - _SMALLEST) * (cell.songs - 1) / max(1, most - 1) for cell in cells],
+        s=[
+            _SMALLEST + (_LARGEST - _SMALLEST) * (cell.songs - 1) / max(1, most - 1)
+            for cell in cells
+        ],
         c=[color_of(cell.position) for cell in cells],
         alpha=0.75,
         linewidths=0,
@@ -44,7 +47,9 @@ def draw_plane(cells: Sequence[Cell], names: Sequence[tuple[str, float, float]])
     axes.axvline(0, color=THEME["rule"], linewidth=1, zorder=0)
     for name, valence, arousal in names:
         # Beyond the corner, where no song is.
-        axes.text(1.13 * valence, 1.13 * arousal, short(name), ha="center", va="center", fontweight="bold")
+        axes.text(
+            1.13 * valence, 1.13 * arousal, short(name), ha="center", va="center", fontweight="bold"
+        )
     for set_limits in (axes.set_xlim, axes.set_ylim):
         set_limits(-1.25, 1.25)
     for axis in (axes.xaxis, axes.yaxis):

@@ -31,7 +31,8 @@ _MAX_STEPS = 300  # of a posterior, and blocks of a band: more cannot be told ap
 
 @dataclass(frozen=True)
 class TrackView:
-    """What is drawn of a track: N segments, and named bands of (start, end, class), no class meaning noisy."""
+    """What is drawn of a track: N segments, and named bands of (start, end, class), no class
+    meaning noisy."""
 
     start_s: Floats
     log_mel: NDArray[np.float16]  # [N, mels, frames]
@@ -44,7 +45,8 @@ class TrackView:
 
 @drawn
 def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
-    """Draw a track's spectrogram; below it, on the same time axis, its segments' posterior and its bands."""
+    """Draw a track's spectrogram; below it, on the same time axis, its segments' posterior and its
+    bands."""
     bands_px = 26 * len(view.bands)
     height = 150 + 90 + bands_px + 46
     figure = Figure(figsize=inches(1000, height))
@@ -73,7 +75,8 @@ def track_png(view: TrackView, classes: Sequence[str]) -> bytes:
 
 
 def _columns(view: TrackView, end_s: float) -> tuple[Floats, Floats]:
-    """Return the times [T+1] of columns' edges and the columns' mean spectrum [mels, T] in dB, NaN in gaps."""
+    """Return the times [T+1] of columns' edges and the columns' mean spectrum [mels, T] in dB, NaN
+    in gaps."""
     segments, mels, frames = view.log_mel.shape
     count = max(1, min(_MAX_COLUMNS, segments * frames // 2))
     edges = np.linspace(float(view.start_s[0]), end_s, count + 1)
@@ -108,7 +111,8 @@ def _draw_spectrogram(axes: Axes, view: TrackView, end_s: float) -> None:
 
 
 def _draw_posterior(axes: Axes, view: TrackView) -> None:
-    """Stack the classes' probabilities, a step a segment; in long tracks a step shows the mean of several."""
+    """Stack the classes' probabilities, a step a segment; in long tracks a step shows the mean of
+    several."""
     firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
     counts = np.diff(np.append(firsts, len(view.start_s)))
     times = np.append(view.start_s[firsts], view.start_s[-1] + view.segment_s)
@@ -125,7 +129,8 @@ def _draw_posterior(axes: Axes, view: TrackView) -> None:
 
 
 def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequence[Block]:
-    """Return a band's entries, or, where there are more than a screen shows, what it would show of them."""
+    """Return a band's entries, or, where there are more than a screen shows, what it would show of
+    them."""
     if len(entries) <= _MAX_STEPS:
         return entries
     starts, ends = (np.array([entry[side] for entry in entries]) for side in (0, 1))
@@ -134,20 +139,42 @@ def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequenc
     at = np.searchsorted(starts, middle, side="right") - 1
     covered = (at >= 0) & (middle < ends[at])
     shown = [(entries[i][2], inside) for i, inside in zip(at, covered, strict=True)]
-    runs = [(key, [x for x, _ in run]) for key, run in groupby(enumerate(shown), key=lambda column: column[1])]
-    return [(float(edges[x[0]]), float(edges[x[-1] + 1]), name) for (name, inside), x in runs if inside]
+    runs = [
+        (key, [x for x, _ in run])
+        for key, run in groupby(enumerate(shown), key=lambda column: column[1])
+    ]
+    return [
+        (float(edges[x[0]]), float(edges[x[-1] + 1]), name) for (name, inside), x in runs if inside
+    ]
 
 
 def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: float) -> None:
     character_s = (end_s - float(view.start_s[0])) / 115  # about the width of a character
     for row, entries in enumerate(view.bands.values()):
         for start, stop, name in blocks_of(entries, float(view.start_s[0]), end_s):
-            color = color_of(classes.index(name)) if name in classes else THEME["muted" if name else "noisy"]
-            axes.broken_barh([(start, stop - start)], (row + 0.12, 0.76), facecolors=color, edgecolor=THEME["surface"])
+            color = (
+                color_of(classes.index(name))
+                if name in classes
+                else THEME["muted" if name else "noisy"]
+            )
+            axes.broken_barh(
+                [(start, stop - start)],
+                (row + 0.12, 0.76),
+                facecolors=color,
+                edgecolor=THEME["surface"],
+            )
             text = short(name) if name and name in classes else ""
             if text and stop - start > character_s * (len(text) + 1):
                 middle = (start + stop) / 2
-                axes.text(middle, row + 0.5, text, ha="center", va="center", fontsize=11, color=ink_on(color))
+                axes.text(
+                    middle,
+                    row + 0.5,
+                    text,
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    color=ink_on(color),
+                )
     axes.set_ylim(len(view.bands), 0)
     axes.set_yticks(np.arange(len(view.bands)) + 0.5, list(view.bands))
     axes.spines[:].set_visible(False)

@@ -1,4 +1,5 @@
-"""What a reader of the report can listen to: audio files on this machine, by links relative to the page."""
+"""What a reader of the report can listen to: audio files on this machine, by links relative to the
+page."""
 
 from __future__ import annotations
 
@@ -30,15 +31,19 @@ class Passage:
 
 
 def link(medium: Medium, uri: str) -> str | None:
-    """Link from a page in an output folder to a file, None if one of them is not on this machine or not playable."""
+    """Link from a page in an output folder to a file, None if one of them is not on this machine or
+    not playable."""
     path = local_path(uri)
     if path is None or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
         return None
     return medium.link(path)
 
 
-def passages(segments: Iterable[tuple[float, str | None, str | None]], distance_s: float, most: int) -> list[Passage]:
-    """Find the longest stretches of segments (start, inherited, learned) that changed their label, in time order."""
+def passages(
+    segments: Iterable[tuple[float, str | None, str | None]], distance_s: float, most: int
+) -> list[Passage]:
+    """Find the longest stretches of segments (start, inherited, learned) that changed their label,
+    in time order."""
     found: list[Passage] = []
     for (old, new), run in groupby(segments, key=lambda segment: segment[1:]):
         starts = [start for start, _, _ in run]

@@ -11,14 +11,15 @@ _ORDER = (
 )
 # The tables of a job are of one generation, and share its CPU time; the catalog is of another.
 _JOBS = (
-    "select stage, round, generation, string_agg(table_name, ', ' order by table_name) as names, sum(bytes) as bytes, "
-    "max(cpu_s) as cpu_s, max(created_at) as created_at, min(created_at) as first_at "
-    "from manifests group by stage, round, generation"
+    "select stage, round, generation, string_agg(table_name, ', ' order by table_name) as names,"
+    " sum(bytes) as bytes, max(cpu_s) as cpu_s, max(created_at) as created_at, min(created_at) as"
+    " first_at from manifests group by stage, round, generation"
 )
 _STAGES = (
-    "select stage, round, string_agg(names, ', ' order by names) as tables, sum(bytes) as bytes, sum(cpu_s) as cpu_s, "
-    "epoch(max(created_at)) - lag(epoch(max(created_at)), 1, epoch(min(first_at))) "
-    f"over (order by {_ORDER}) as took_s from ({_JOBS}) group by stage, round order by {_ORDER}"
+    "select stage, round, string_agg(names, ', ' order by names) as tables, sum(bytes) as bytes,"
+    " sum(cpu_s) as cpu_s, epoch(max(created_at)) - lag(epoch(max(created_at)), 1,"
+    f" epoch(min(first_at))) over (order by {_ORDER}) as took_s from ({_JOBS}) group by stage,"
+    f" round order by {_ORDER}"
 )
 
 
@@ -30,6 +31,10 @@ def context(source: Source) -> Context:
         "took_s": sum(row["took_s"] for row in stages),
         "longest_s": max(row["took_s"] for row in stages),
         "bytes": sum(row["bytes"] for row in stages),
-        "cpu_s": None if any(row["cpu_s"] is None for row in stages) else sum(row["cpu_s"] for row in stages),
+        "cpu_s": (
+            None
+            if any(row["cpu_s"] is None for row in stages)
+            else sum(row["cpu_s"] for row in stages)
+        ),
         "hours": audio["hours"],
     }

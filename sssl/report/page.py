@@ -1,9 +1,9 @@
 """The HTML report of an output folder: one file beside the tables, readable offline.
 
-A module per section: it makes what the template of the same name shows. Counts come from the tables by SQL and from the
-manifests' summaries; of the segments only those of a few shown tracks are read. Every list has a limit, also the songs
-that the page's script shows, so that a page of 10,000 tracks is as quick as one of 100. The same tables, and the same
-audio files in place, make the same bytes.
+A module per section: it makes what the template of the same name shows. Counts come from the tables
+by SQL and from the manifests' summaries; of the segments only those of a few shown tracks are read.
+Every list has a limit, also the songs that the page's script shows, so that a page of 10,000 tracks
+is as quick as one of 100. The same tables, and the same audio files in place, make the same bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ __all__ = ["Source", "figures", "render", "write_report"]
 
 
 def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
-    """Write `report.html` into the output folder and return its path or URL; `truth` is a CSV of true sections.
+    """Write `report.html` into the output folder and return its path or URL; `truth` is a CSV of
+    true sections.
 
     Raises:
         StoreError: a stage up to `songs` has not run yet.
@@ -32,7 +33,8 @@ def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
 
 
 def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
-    """Draw the plots that show no single track, as SVG by name: nothing in them that a takedown would have to reach."""
+    """Draw the plots that show no single track, as SVG by name: nothing in them that a takedown
+    would have to reach."""
     source = Source.of(store, snapshot)
     learned, good = learning.context(source), quality.context(source)
     flow, curve = learned["flow"], good["reliability"]
@@ -50,7 +52,10 @@ def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
 def render(source: Source, truth: str | None) -> str:
     """Return the report as HTML."""
     return template("report/page.html.jinja", FILTERS, {"stopped": stopped}).render(
-        classes=[(name, color, ink_on(color)) for name, color in zip(source.classes, source.colors, strict=True)],
+        classes=[
+            (name, color, ink_on(color))
+            for name, color in zip(source.classes, source.colors, strict=True)
+        ],
         summary=summary.context(source),
         quality=quality.context(source),
         learning=learning.context(source),

@@ -14,10 +14,15 @@ def context(source: Source) -> Context:
     for m in source.snapshot.manifests:
         if m.config:
             content = json.dumps(m.config, indent=2, sort_keys=True)
-            made_with.setdefault((m.stage, content), set()).add(m.table + ("" if m.round is None else f" {m.round}"))
+            made_with.setdefault((m.stage, content), set()).add(
+                m.table + ("" if m.round is None else f" {m.round}")
+            )
     return {
         "manifests": source.rows("select * from manifests order by table_name, round nulls first"),
-        "configs": [(stage, sorted(tables), content) for (stage, content), tables in sorted(made_with.items())],
+        "configs": [
+            (stage, sorted(tables), content)
+            for (stage, content), tables in sorted(made_with.items())
+        ],
         "versions": sorted({m.code_version for m in source.snapshot.manifests}),
         "output": shlex.quote(source.store.root),
     }

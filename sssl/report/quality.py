@@ -1,4 +1,5 @@
-"""Confusion matrices of the song classifier and of the scores in use, and whether a confidence keeps its word."""
+"""Confusion matrices of the song classifier and of the scores in use, and whether a confidence
+keeps its word."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
 
 
 def context(source: Source) -> Context:
-    """Confusion matrices of published labels and of the scores in use, and the confidence of songs."""
+    """Confusion matrices of published labels and of the scores in use, and the confidence of
+    songs."""
     songs = source.snapshot.about("songs", SongsSummary)
     by_mean = guesses_in_use(source.snapshot, source.used)
     matrices = [
@@ -37,21 +39,23 @@ def context(source: Source) -> Context:
     return {
         "matrices": [matrix for matrix in matrices if matrix["quality"].tracks],
         "held_out": source.rows(
-            "select abstained, count(*) as tracks, avg(confidence) as confidence, avg((s.label = c.label)::int) as "
-            "accuracy from songs s join catalog c using (track_id) where split = 'test' "
-            "and label_source is distinct from 'human' group by all order by all"
+            "select abstained, count(*) as tracks, avg(confidence) as confidence, avg((s.label ="
+            " c.label)::int) as accuracy from songs s join catalog c using (track_id) where split ="
+            " 'test' and label_source is distinct from 'human' group by all order by all"
         ),
         "confidence": charts.histogram(
             "confidence", alt, edges, counts, "confidence", 1.0 if threshold is None else threshold
         ),
         "reliability": reliability_curve(source),
-        "rests_on": [{"title": OPINION_TITLES[part.name], **dump(part)} for part in source.song_model.parts],
+        "rests_on": [
+            {"title": OPINION_TITLES[part.name], **dump(part)} for part in source.song_model.parts
+        ],
     }
 
 
 def reliability_curve(source: Source) -> Context | None:
-    """Draw whether confidences keep their word: for held-out tracks, where these are too few for train tracks that were
-    left out of the fit, and not at all where those are too few as well."""
+    """Draw whether confidences keep their word: for held-out tracks, where these are too few for
+    train tracks that were left out of the fit, and not at all where those are too few as well."""
     held_out = source.connection.sql(
         "select s.confidence::double as confidence, s.label = c.label as correct "
         "from songs s join catalog c using (track_id) where split = 'test' order by track_id"
@@ -78,4 +82,10 @@ def _matrix(confusion: Floats) -> Context:
     with np.errstate(invalid="ignore"):
         precision, recall = hits / predicted, hits / true
         f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
-    return {"counts": confusion, "quality": quality(confusion), "precision": precision, "recall": recall, "f1": f1}
+    return {
+        "counts": confusion,
+        "quality": quality(confusion),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+    }

@@ -45,7 +45,8 @@ class Source:
 
     @property
     def split(self) -> Manifest:
-        """The labels of the last split made, whatever became of the model that was trained after it."""
+        """The labels of the last split made, whatever became of the model that was trained after
+        it."""
         return last_split(self.snapshot)
 
     @property
@@ -66,7 +67,10 @@ class Source:
     def histogram(self, column: str, table: str, high: float, bins: int) -> tuple[Floats, Floats]:
         """Count a column between 0 and a value; what lies beyond goes to the last bin."""
         counts = np.zeros(bins)
-        sql = f"select least(floor({column} * ?), ?)::int as bin, count(*) as n from {table} group by bin"
+        sql = (
+            f"select least(floor({column} * ?), ?)::int as bin, count(*) as n from {table} group"
+            " by bin"
+        )
         for row in self.rows(sql, bins / high, bins - 1):
             counts[row["bin"]] = row["n"]
         return np.linspace(0.0, high, bins + 1), counts
@@ -101,4 +105,9 @@ def _code(text: str) -> Markup:
 
 _NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
 _TIMES = {"hours": _hours, "clock": _clock, "seconds": _seconds}
-FILTERS: dict[str, Callable[..., Any]] = {**_NUMBERS, **_TIMES, "code": _code, "verdict": verdict_of}
+FILTERS: dict[str, Callable[..., Any]] = {
+    **_NUMBERS,
+    **_TIMES,
+    "code": _code,
+    "verdict": verdict_of,
+}

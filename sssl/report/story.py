@@ -1,4 +1,5 @@
-"""The story of one track from its file to its label, read from the published tables: only the parts that hold it."""
+"""The story of one track from its file to its label, read from the published tables: only the parts
+that hold it."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ class TrackRound:
     @property
     def relabelled(self) -> int:
         """Segments whose label differs from the track's."""
-        return sum(row.label is not None and row.label != row.inherited_label for row in self.labels)
+        return sum(
+            row.label is not None and row.label != row.inherited_label for row in self.labels
+        )
 
     @property
     def noisy(self) -> int:
@@ -75,11 +78,16 @@ class Story:
 
     @property
     def without_sound(self) -> Floats | None:
-        """What the song's probabilities [C] were with the sound of an average track; None if sound does not count."""
+        """What the song's probabilities [C] were with the sound of an average track; None if sound
+        does not count."""
         if self.song_model is None or self.used is None:
             return None
-        posterior = np.array([row.probabilities for row in self.used.scores if row.probabilities is not None])
-        return self.song_model.classifier_for(self.track.split, self.track.fold).without_sound(posterior)
+        posterior = np.array(
+            [row.probabilities for row in self.used.scores if row.probabilities is not None]
+        )
+        return self.song_model.classifier_for(self.track.split, self.track.fold).without_sound(
+            posterior
+        )
 
     @property
     def why_the_timeline_differs(self) -> str | None:
@@ -97,12 +105,16 @@ class Story:
 
         Where its verdict is undecided, two rounds made the song: the scores are the means of both.
         """
-        own = [round for round in self.rounds if self.song and round.verdict.round == self.song.round]
+        own = [
+            round for round in self.rounds if self.song and round.verdict.round == self.song.round
+        ]
         accepted = [round for round in self.rounds if round.verdict.accepted]
         last = next(reversed(own or accepted), None)
         if last is None or verdict_of(last.verdict) != "undecided":
             return last
-        (parent,) = [round for round in self.rounds if round.verdict.round == last.verdict.parent_round]
+        (parent,) = [
+            round for round in self.rounds if round.verdict.round == last.verdict.parent_round
+        ]
         return replace(last, scores=list(map(_mean_score, parent.scores, last.scores)))
 
 
@@ -146,17 +158,23 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
     from sssl.plots.track import Bands, TrackView, track_png
 
     if story.song is None or story.used is None:
-        raise StoreError(f"track {story.track.track_id} is not labelled: there is no timeline to draw")
+        raise StoreError(
+            f"track {story.track.track_id} is not labelled: there is no timeline to draw"
+        )
     features = store.read_part(snapshot.features.files[story.track.part], ["track_id", "log_mel"])
     own = features.filter(pc.equal(features["track_id"], story.track.track_id))
     unknown = [np.nan] * len(story.classes)
     entries = cast("list[dict[str, Any]]", story.song.timeline)
-    bands: Bands = {"timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]}
+    bands: Bands = {
+        "timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]
+    }
     hop_s = story.cut.start_distance_s
     noisy = [row.partition == "noisy" for row in story.split]
     if any(noisy):
         bands["noisy"] = [
-            (start, start + hop_s, None) for start, flagged in zip(story.start_s, noisy, strict=True) if flagged
+            (start, start + hop_s, None)
+            for start, flagged in zip(story.start_s, noisy, strict=True)
+            if flagged
         ]
     view = TrackView(
         start_s=np.array(story.start_s),
@@ -171,7 +189,8 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
 
 
 def _mean_score(before: Score, after: Score) -> Score:
-    """Return a segment's score by two models together, by one of them where the other gave no posterior."""
+    """Return a segment's score by two models together, by one of them where the other gave no
+    posterior."""
     posteriors = [row.probabilities for row in (before, after) if row.probabilities is not None]
     losses = [row.loss for row in (before, after) if row.loss is not None]
     return replace(
@@ -191,14 +210,18 @@ class _Reader:
     snapshot: Snapshot
     track: Catalog
 
-    def rows(self, table: str, round: int | None, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    def rows(
+        self, table: str, round: int | None, columns: list[str] | None = None
+    ) -> list[dict[str, Any]]:
         """Return rows as dicts, none where the table (of the round) is not there."""
         if not any(manifest.round == round for manifest in self.snapshot.of(table)):
             return []
         return list(self.table(table, round, columns).to_pylist())
 
     def table(self, table: str, round: int | None, columns: list[str] | None = None) -> pa.Table:
-        content = self.store.read_part(self.snapshot.get(table, round).files[self.track.part], columns)
+        content = self.store.read_part(
+            self.snapshot.get(table, round).files[self.track.part], columns
+        )
         return content.filter(pc.equal(content["track_id"], self.track.track_id))
 
 

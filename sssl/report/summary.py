@@ -1,4 +1,5 @@
-"""What was labelled, how good it is, what self-learning did and what failed, in numbers and words."""
+"""What was labelled, how good it is, what self-learning did and what failed, in numbers and
+words."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def _held_out_quality(source: Source) -> Context:
 
 
 def nearest_preset(source: Source) -> tuple[str, list[str]]:
-    """Name the preset that a run's settings are nearest to, and each setting in which they differ from it."""
+    """Name the preset that a run's settings are nearest to, and each setting in which they differ
+    from it."""
     tables = {"relabel": "labels", "train": "models", "score": "scores", "judge": "rounds"}
     manifests = {stage: source.snapshot.of(table)[-1] for stage, table in tables.items()}
     used = {
@@ -88,7 +90,8 @@ def nearest_preset(source: Source) -> tuple[str, list[str]]:
 
 
 def _settled(preset: Preset, labelled_tracks: int) -> Preset:
-    """Return a preset as it trains so many labelled train tracks: that is what tables are named after."""
+    """Return a preset as it trains so many labelled train tracks: that is what tables are named
+    after."""
     return replace(preset, train=preset.train.settled(labelled_tracks))
 
 

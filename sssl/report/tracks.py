@@ -20,26 +20,37 @@ SHOWN_TRACKS = 6
 SHOWN_PASSAGES = 3  # of a track
 
 _EXAMPLES = {
-    "largest share of noisy segments": "select track_id from suspects join (select track_id, count(*) as segments "
-    "from segments group by all) using (track_id) group by track_id, segments "
-    "order by segments >= 4 desc, count(*) / segments desc, segments desc, track_id limit 6",
-    "least confident": "select track_id from songs order by segments >= 4 desc, confidence, track_id limit 6",
-    "most confident": "select track_id from songs order by segments >= 4 desc, confidence desc, track_id limit 6",
+    "largest share of noisy segments": (
+        "select track_id from suspects join (select track_id, count(*) as segments "
+        "from segments group by all) using (track_id) group by track_id, segments "
+        "order by segments >= 4 desc, count(*) / segments desc, segments desc, track_id limit 6"
+    ),
+    "least confident": (
+        "select track_id from songs order by segments >= 4 desc, confidence, track_id limit 6"
+    ),
+    "most confident": (
+        "select track_id from songs order by segments >= 4 desc, confidence desc, track_id limit 6"
+    ),
 }
 
 
 def chosen_tracks(source: Source) -> dict[str, str]:
     """Choose the tracks to show, with what each of them is an example of."""
-    examples = {why: [row["track_id"] for row in source.rows(sql)] for why, sql in _EXAMPLES.items()}
+    examples = {
+        why: [row["track_id"] for row in source.rows(sql)] for why, sql in _EXAMPLES.items()
+    }
     each = SHOWN_TRACKS // max(1, sum(map(bool, examples.values())))
     chosen: dict[str, str] = {}
     for why, track_ids in examples.items():
-        chosen |= dict.fromkeys([track_id for track_id in track_ids if track_id not in chosen][:each], why)
+        chosen |= dict.fromkeys(
+            [track_id for track_id in track_ids if track_id not in chosen][:each], why
+        )
     return chosen
 
 
 def context(source: Source, truth: str | None) -> list[Context]:
-    """Draw a few tracks: spectrogram, posterior, timeline, noisy segments and, if known, true sections."""
+    """Draw a few tracks: spectrogram, posterior, timeline, noisy segments and, if known, true
+    sections."""
     sections = read_sections(truth) if truth else None
     return [
         {"why": why, **_shown_track(source, track_id, f"track{number}", sections)}
@@ -47,17 +58,19 @@ def context(source: Source, truth: str | None) -> list[Context]:
     ]
 
 
-def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFrame | None) -> Context:
+def _shown_track(
+    source: Source, track_id: str, name: str, sections: pd.DataFrame | None
+) -> Context:
     (song,) = source.rows(
-        "select s.*, c.uri, c.label as inherited, c.split, c.part from songs s join catalog c using (track_id) "
-        "where track_id = ?",
+        "select s.*, c.uri, c.label as inherited, c.split, c.part from songs s join catalog c using"
+        " (track_id) where track_id = ?",
         track_id,
     )
     rows = source.rows(
-        "select start_s, s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as inherited, "
-        "l.label as learned from accepted_scores s "
-        "join (from labels where round = ?) l using (track_id, segment_index) "
-        "join segments using (track_id, segment_index) where track_id = ? order by segment_index",
+        "select start_s, s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as"
+        " inherited, l.label as learned from accepted_scores s join (from labels where round = ?) l"
+        " using (track_id, segment_index) join segments using (track_id, segment_index) where"
+        " track_id = ? order by segment_index",
         source.split.round,
         track_id,
     )
@@ -70,18 +83,28 @@ def _shown_track(source: Source, track_id: str, name: str, sections: pd.DataFram
     bands = _bands(song, noisy_s, cut.start_distance_s, sections)
     view = TrackView(start_s, log_mel, posterior, bands, cut.segment_s, cut.rate_hz, cut.frame_hop)
     alt = f"Spectrogram, posterior and timeline: {in_words(song['timeline'])}"
-    changes = [(float(start), row["inherited"], row["learned"]) for start, row in zip(start_s, rows, strict=True)]
+    changes = [
+        (float(start), row["inherited"], row["learned"])
+        for start, row in zip(start_s, rows, strict=True)
+    ]
     return {
         "song": song,
         "noisy": len(noisy_s),
         "plot": draw_track(name, alt, view, source.classes),
-        "axis": {"left": LEFT, "right": RIGHT, "start_s": start_s[0], "end_s": start_s[-1] + cut.segment_s},
+        "axis": {
+            "left": LEFT,
+            "right": RIGHT,
+            "start_s": start_s[0],
+            "end_s": start_s[-1] + cut.segment_s,
+        },
         "audio": audio.link(source.store.medium, song["uri"]),
         "passages": audio.passages(changes, cut.start_distance_s, SHOWN_PASSAGES),
     }
 
 
-def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.DataFrame | None) -> Bands:
+def _bands(
+    song: Context, noisy_s: list[float], distance_s: float, sections: pd.DataFrame | None
+) -> Bands:
     bands: Bands = {"timeline": [(e["start_s"], e["end_s"], e["label"]) for e in song["timeline"]]}
     if sections is not None:
         own = sections[sections["track_id"] == song["track_id"]]
@@ -94,4 +117,6 @@ def _bands(song: Context, noisy_s: list[float], distance_s: float, sections: pd.
 def _log_mels(source: Source, file: PartFile, track_id: str) -> NDArray[np.float16]:
     """Read the spectrograms [N, mels, frames] of one track."""
     with source.store.open_file(file.path) as opened:
-        return log_mels(pq.read_table(opened, columns=["log_mel"], filters=[("track_id", "=", track_id)]))
+        return log_mels(
+            pq.read_table(opened, columns=["log_mel"], filters=[("track_id", "=", track_id)])
+        )

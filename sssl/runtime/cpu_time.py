@@ -1,4 +1,5 @@
-"""CPU time of this process and of those that it started, as it is written down with what it went into."""
+"""CPU time of this process and of those that it started, as it is written down with what it went
+into."""
 
 from __future__ import annotations
 
@@ -10,17 +11,21 @@ import psutil
 
 
 def tree_cpu_s() -> float:
-    """Return the CPU seconds of this process and of its descendants, those that have ended included."""
+    """Return the CPU seconds of this process and of its descendants, those that have ended
+    included."""
     this = psutil.Process()
     total = 0.0
     for process in [this, *this.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])  # user, system, and both of children that were waited for
+            total += sum(
+                process.cpu_times()[:4]
+            )  # user, system, and both of children that were waited for
     return total
 
 
 class CpuClock:
-    """Hands out the CPU time of this process and its descendants, every second of it once, whichever thread asks."""
+    """Hands out the CPU time of this process and its descendants, every second of it once,
+    whichever thread asks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -30,8 +35,8 @@ class CpuClock:
     def lap(self, now_and_then: bool = False) -> float:
         """Return the CPU seconds since the last lap, at first those since the process began.
 
-        To look at all processes takes some milliseconds. Who only looks `now_and_then` is told 0, and a later lap has
-        them, where looking would take more than a twentieth of the time.
+        To look at all processes takes some milliseconds. Who only looks `now_and_then` is told 0,
+        and a later lap has them, where looking would take more than a twentieth of the time.
         """
         with self._lock:
             began_s = time.monotonic()
@@ -45,4 +50,5 @@ class CpuClock:
 
 
 CLOCK = CpuClock()
-"""Of this process, which works for one stage at a time: each writes down the time since the last lap."""
+"""Of this process, which works for one stage at a time: each writes down the time since the last
+lap."""

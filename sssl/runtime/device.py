@@ -1,4 +1,5 @@
-"""What scores and trains: the machine's GPUs or its CPU, and how a GPU says that it has no memory left."""
+"""What scores and trains: the machine's GPUs or its CPU, and how a GPU says that it has no memory
+left."""
 
 from __future__ import annotations
 
@@ -6,7 +7,8 @@ import os
 import re
 from pathlib import Path
 
-# A head of some hundred weights needs no workspace of 32 MiB a stream, which a card that others use may not have.
+# A head of some hundred weights needs no workspace of 32 MiB a stream, which a card that others use
+# may not have.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:1")
 os.environ.setdefault("CUBLASLT_WORKSPACE_SIZE", "1024")
 
@@ -33,26 +35,31 @@ def device() -> str:
 
 def gpus() -> list[str]:
     """Return the names of the GPUs that this process sees."""
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] if device() == "cuda" else []
+    return (
+        [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        if device() == "cuda"
+        else []
+    )
 
 
 def dtype_of(device: str) -> torch.dtype:
-    """Return what networks compute in: bfloat16 on a GPU that has it, single precision on a CPU, whose results are the
-    same on every machine that way."""
+    """Return what networks compute in: bfloat16 on a GPU that has it, single precision on a CPU,
+    whose results are the same on every machine that way."""
     on_gpu = device.startswith("cuda")
     return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that a GPU, or pinned memory, is full. PyTorch has a class of its own for its allocator
-    only; libraries and the driver say it in words."""
+    """Whether an error says that a GPU, or pinned memory, is full. PyTorch has a class of its own
+    for its allocator only; libraries and the driver say it in words."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
 
 
 def require_gpu(flag: str) -> None:
-    """Refuse to go on where torch finds no GPU: the work would be done at the speed of a CPU and the price of a GPU.
+    """Refuse to go on where torch finds no GPU: the work would be done at the speed of a CPU and
+    the price of a GPU.
 
     Raises:
         DeviceError: there is none.
@@ -62,7 +69,8 @@ def require_gpu(flag: str) -> None:
 
 
 def refuse_cpu_beside_gpu(flag: str) -> None:
-    """Refuse to go on where the machine has a GPU that torch does not find, unless it was hidden on purpose.
+    """Refuse to go on where the machine has a GPU that torch does not find, unless it was hidden on
+    purpose.
 
     Raises:
         DeviceError: there is such a GPU.
@@ -73,7 +81,10 @@ def refuse_cpu_beside_gpu(flag: str) -> None:
 
 
 def _no_gpu() -> str:
-    return f"torch {torch.__version__} finds no GPU; does the driver ({_driver()}) fit its CUDA {torch.version.cuda}?"
+    return (
+        f"torch {torch.__version__} finds no GPU; does the driver ({_driver()}) fit its CUDA"
+        f" {torch.version.cuda}?"
+    )
 
 
 def _driver() -> str:
@@ -81,15 +92,15 @@ def _driver() -> str:
 
 
 def describe() -> str:
-    """Say what computes, for a log: the GPUs with their driver, or the cores. Nothing is asked of a GPU itself, which
-    would take some hundred MB of its memory."""
+    """Say what computes, for a log: the GPUs with their driver, or the cores. Nothing is asked of a
+    GPU itself, which would take some hundred MB of its memory."""
     if device() == "cpu":
         return f"{cores()} CPU cores, torch {torch.__version__}"
     about = [_first(r"Model:\s*(.+)", path) for path in _DRIVEN.glob("*/information")]
     models = ", ".join(sorted(set(about))) or "of unknown kind"
     return (
-        f"{torch.cuda.device_count()} GPU ({models}), driver {_driver()}, CUDA {torch.version.cuda}, "
-        f"torch {torch.__version__}"
+        f"{torch.cuda.device_count()} GPU ({models}), driver {_driver()}, CUDA"
+        f" {torch.version.cuda}, torch {torch.__version__}"
     )
 
 

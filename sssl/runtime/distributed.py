@@ -1,5 +1,5 @@
-"""Training over several processes and machines, as torchrun starts them: the first runs the command, the others train
-the members that fall to them."""
+"""Training over several processes and machines, as torchrun starts them: the first runs the
+command, the others train the members that fall to them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ import torch
 from torch import distributed
 
 _PATIENCE = timedelta(days=30)
-"""How long the others wait for the first: longer than any stage takes. If one dies torchrun ends them all."""
+"""How long the others wait for the first: longer than any stage takes. If one dies torchrun ends
+them all."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """The place of a process among those that train: `rank` of `count`, on its machine `here` of `count_here`."""
+    """The place of a process among those that train: `rank` of `count`, on its machine `here` of
+    `count_here`."""
 
     rank: int = 0
     count: int = 1
@@ -31,8 +33,11 @@ class Ranks:
         return range(self.rank, members, self.count)
 
     def device(self) -> str:
-        """Return the device of this process: on a machine with GPUs each has one of its own, as far as they go."""
-        return f"cuda:{self.here % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        """Return the device of this process: on a machine with GPUs each has one of its own, as far
+        as they go."""
+        return (
+            f"cuda:{self.here % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
+        )
 
     def tell(self, what: Any) -> None:
         """Tell the others what to train; None: there is nothing more to come."""

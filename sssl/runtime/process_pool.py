@@ -1,4 +1,5 @@
-"""Run a function on items in processes of their own: a crash, a hang or a memory hog costs one item."""
+"""Run a function on items in processes of their own: a crash, a hang or a memory hog costs one
+item."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ _UNREAPED_S = 10.0
 
 
 _OF_PROCESSES = threading.Lock()
-"""Held while a process is started or reaped: `multiprocessing` leaves that to one thread at a time."""
+"""Held while a process is started or reaped: `multiprocessing` leaves that to one thread at a
+time."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,26 @@ class Limits:
 class IsolatedPool:
     """A pool of processes, kept warm; one that dies is replaced.
 
-    Each has a pipe and a thread of ours to itself. Pools whose processes share a queue share its lock, too, and one
-    that is killed while it holds that lock stops all the others for good.
+    Each has a pipe and a thread of ours to itself. Pools whose processes share a queue share its
+    lock, too, and one that is killed while it holds that lock stops all the others for good.
     """
 
     def __init__(self, processes: int, limits: Limits, preload: str) -> None:
-        # Forked from a clean server that has imported `preload`: no threads or locks of ours come along, and a
-        # replacement costs milliseconds instead of an import of torch.
+        # Forked from a clean server that has imported `preload`: no threads or locks of ours come
+        # along, and a replacement costs milliseconds instead of an import of torch.
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([preload])
         _start_fork_server(context)
-        # Nothing is ever sent. We alone hold the writing end, and the system closes it when we are gone.
+        # Nothing is ever sent. We alone hold the writing end, and the system closes it when we are
+        # gone.
         watched, self._held = context.Pipe(duplex=False)
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._pulse, self._is_closed = _Pulse(), False
         self._workers = [_Worker(context, watched, limits, self._pulse) for _ in range(processes)]
-        self._threads = [threading.Thread(target=w.serve, args=(self._asked,), daemon=True) for w in self._workers]
+        self._threads = [
+            threading.Thread(target=w.serve, args=(self._asked,), daemon=True)
+            for w in self._workers
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -87,7 +93,9 @@ class IsolatedPool:
         self._asked.put(asked)
         return asked.future
 
-    def map(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result | Failure]:
+    def map(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> Iterator[Result | Failure]:
         """Apply `function` to each item, in order. An exception of `function` itself is raised."""
         for future in [self.submit(function, item) for item in items]:
             yield future.result()
@@ -115,7 +123,9 @@ class _Asked:
 class _Worker:
     """One process after the other, fed by one thread."""
 
-    def __init__(self, context: ForkServerContext, watched: Connection, limits: Limits, pulse: _Pulse) -> None:
+    def __init__(
+        self, context: ForkServerContext, watched: Connection, limits: Limits, pulse: _Pulse
+    ) -> None:
         self._context, self._watched, self._limits, self._pulse = context, watched, limits, pulse
         self._idle_deaths, self._closed = 0, False
         with _OF_PROCESSES:
@@ -156,7 +166,8 @@ class _Worker:
         return result
 
     def _hand_over(self, task: _Asked) -> None:
-        """Have the process start on an item; one that died before that is no fault of the item's."""
+        """Have the process start on an item; one that died before that is no fault of the
+        item's."""
         while True:
             with suppress(EOFError, OSError):  # it died before it took the item
                 self._pipe.send((task.function, task.item))
@@ -206,7 +217,8 @@ def _failure_of(exit_code: int | None) -> Failure:
 
 
 class _Pulse:
-    """Notices that this machine, or all our processes, stood still: time limits go by a clock that did not."""
+    """Notices that this machine, or all our processes, stood still: time limits go by a clock that
+    did not."""
 
     def __init__(self) -> None:
         self.pauses = 0
@@ -226,8 +238,9 @@ class _Pulse:
 
 
 def _start_fork_server(context: ForkServerContext) -> None:
-    """Start the process that all others are forked from, and wait for its imports. Ctrl-C must not reach it, nor
-    processes that it still has to start when nobody waits for them any more: they would all say so."""
+    """Start the process that all others are forked from, and wait for its imports. Ctrl-C must not
+    reach it, nor processes that it still has to start when nobody waits for them any more: they
+    would all say so."""
     resource_tracker.ensure_running()  # first, as it lets the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -244,7 +257,8 @@ def _nothing() -> None: ...
 
 
 def _serve(pipe: Connection, watched: Connection, memory_mb: int | None) -> None:
-    """Work on what comes through the pipe: say that an item has been started on, then send what came of it."""
+    """Work on what comes through the pipe: say that an item has been started on, then send what
+    came of it."""
     _set_up(watched, memory_mb)
     while True:
         try:
@@ -270,8 +284,8 @@ def _as_it_arrives(error: BaseException) -> BaseException:
 
 
 def _set_up(watched: Connection, memory_mb: int | None) -> None:
-    """Prepare a process of the pool: it dies with whoever made the pool, uses one torch thread, and keeps to its
-    memory limit."""
+    """Prepare a process of the pool: it dies with whoever made the pool, uses one torch thread, and
+    keeps to its memory limit."""
     _die_when_closed(watched)
     if torch := sys.modules.get("torch"):  # what does without it need not wait for it
         torch.set_num_threads(1)  # the pool is the parallelism; torch's own threads would fight it
@@ -282,12 +296,15 @@ def _set_up(watched: Connection, memory_mb: int | None) -> None:
 
 
 def _die_when_closed(watched: Connection) -> None:
-    """Have the system end this process once the other end of a pipe is closed, whatever it is doing.
+    """Have the system end this process once the other end of a pipe is closed, whatever it is
+    doing.
 
-    A parent-death signal would not do: the parent is the fork server, which stays for as long as any of its children.
-    Nor would a thread that waits, which gets no turn while a decoder hangs. A pipe whose writer goes sends SIGIO.
+    A parent-death signal would not do: the parent is the fork server, which stays for as long as
+    any of its children. Nor would a thread that waits, which gets no turn while a decoder hangs. A
+    pipe whose writer goes sends SIGIO.
     """
-    # Opened anew, since all processes of the pool share what came with the connection, and SIGIO has one receiver.
+    # Opened anew, since all processes of the pool share what came with the connection, and SIGIO
+    # has one receiver.
     pipe = os.open(f"/proc/self/fd/{watched.fileno()}", os.O_RDONLY | os.O_NONBLOCK)
     fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)

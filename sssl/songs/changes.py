@@ -17,7 +17,8 @@ _COLUMNS = ["track_id", "label"]
 
 @dataclass(frozen=True)
 class SongChanges:
-    """Songs that both of two publications have, how many of them have another label, and which models label."""
+    """Songs that both of two publications have, how many of them have another label, and which
+    models label."""
 
     songs: int
     changed: int
@@ -37,11 +38,14 @@ class SongChanges:
 
 
 def song_changes(store: Store, before: Snapshot, after: Snapshot) -> SongChanges | None:
-    """Compare the songs of two snapshots; files that both have are not read. None if one has no songs."""
+    """Compare the songs of two snapshots; files that both have are not read. None if one has no
+    songs."""
     if not before.of("songs") or not after.of("songs"):
         return None
     old, new = before.get("songs"), after.get("songs")
-    same = {file.sha256 for file in old.files.values()} & {file.sha256 for file in new.files.values()}
+    same = {file.sha256 for file in old.files.values()} & {
+        file.sha256 for file in new.files.values()
+    }
     unread = sum(file.rows for file in new.files.values() if file.sha256 in same)
     labels, others = (_labels(store, manifest, same) for manifest in (new, old))
     both = labels.join(others, "track_id", join_type="inner", right_suffix="_before")

@@ -1,6 +1,6 @@
-"""The emotion of a track as a pool of opinions: what the posteriors of its segments say, a softmax over these and the
-sound, a kernel machine over the sound and, where there is a front-end, a linear softmax over its embedding. How much
-each counts is decided by tracks that it was not fitted to."""
+"""The emotion of a track as a pool of opinions: what the posteriors of its segments say, a softmax
+over these and the sound, a kernel machine over the sound and, where there is a front-end, a linear
+softmax over its embedding. How much each counts is decided by tracks that it was not fitted to."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ OPINIONS = ("network", "softmax", "kernel")
 EMBEDDING = "embedding"
 """The opinion that comes after them where tracks have embeddings."""
 _TRUST = 4.0
-"""Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some tracks' worth, so that
-few labels cannot decide for one opinion alone."""
+"""Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some
+tracks' worth, so that few labels cannot decide for one opinion alone."""
 _LARGEST_WEIGHT = 10.0
 _FARTHER = 0.75
-"""Of the familiarity that the strangest labelled track has to the others. On 419 clips that is 0.40; clips with two
-standard deviations added to every statistic have 0.14 to 0.46, random ones 0.02 (LOG.md)."""
+"""Of the familiarity that the strangest labelled track has to the others. On 419 clips that is
+0.40; clips with two standard deviations added to every statistic have 0.14 to 0.46, random ones
+0.02 (LOG.md)."""
 
 
 class LabelledTracks(NamedTuple):
-    """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and cross-fitting folds [N], each of which has all
-    tracks of a group; their mean embeddings [N, D] where there is a front-end."""
+    """Tracks to fit to: statistics [N, 2 C + K], label indices [N] and cross-fitting folds [N],
+    each of which has all tracks of a group; their mean embeddings [N, D] where there is a
+    front-end."""
 
     features: Floats
     labels: NDArray[np.int64]
@@ -58,8 +60,9 @@ class LabelledTracks(NamedTuple):
 
 @dataclass(frozen=True)
 class SongClassifier:
-    """A logarithmic opinion pool (Genest and Zidek, "Combining probability distributions", 1986): the product of the
-    opinions' probabilities, each to the power of its weight. The weights also calibrate it."""
+    """A logarithmic opinion pool (Genest and Zidek, "Combining probability distributions", 1986):
+    the product of the opinions' probabilities, each to the power of its weight. The weights also
+    calibrate it."""
 
     softmax: Softmax
     kernel: Kernel | None = None
@@ -79,8 +82,8 @@ class SongClassifier:
         return self.softmax.knows_sound
 
     def opinions(self, features: Floats, embeddings: Floats | None = None) -> Floats:
-        """Return the log probabilities [O, N, C] of each opinion of tracks with features [N, 2 C + K] and embeddings
-        [N, D]."""
+        """Return the log probabilities [O, N, C] of each opinion of tracks with features [N, 2 C +
+        K] and embeddings [N, D]."""
         known = _opinions(self.softmax, self.kernel, features)
         if self.linear is None:
             return known
@@ -89,19 +92,21 @@ class SongClassifier:
         return np.concatenate([known, self.linear.log_probabilities(embeddings)[None]])
 
     def probabilities(self, features: Floats, embeddings: Floats | None = None) -> Floats:
-        """Return the class probabilities [N, C] of tracks with features [N, 2 C + K] and embeddings [N, D]."""
+        """Return the class probabilities [N, C] of tracks with features [N, 2 C + K] and embeddings
+        [N, D]."""
         return np.exp(pooled(self.opinions(features, embeddings), np.array(self.weights)))
 
     def familiarity(self, features: Floats) -> Floats | None:
-        """Return how much tracks with features [N, 2 C + K] sound like the labelled track that is most like them [N]:
-        from 0 to 1; None where the sound does not count."""
+        """Return how much tracks with features [N, 2 C + K] sound like the labelled track that is
+        most like them [N]: from 0 to 1; None where the sound does not count."""
         sound = features[:, STATISTICS * self.classes :]
         if self.kernel is None or not sound.shape[1]:
             return None
         return np.asarray(self.kernel.similarities(sound).max(axis=1))
 
     def without_sound(self, posterior: Floats) -> Floats:
-        """Return the class probabilities [C] of a track with such posteriors [N, C] and an average sound."""
+        """Return the class probabilities [C] of a track with such posteriors [N, C] and an average
+        sound."""
         average = np.array(self.softmax.mean)[STATISTICS * self.classes :]
         deaf = replace(self, kernel=None)
         return np.asarray(deaf.probabilities(statistics(posterior, average[None])[None])[0])
@@ -109,7 +114,8 @@ class SongClassifier:
 
 @dataclass(frozen=True)
 class Part:
-    """What one opinion, or the pool, is worth by itself: on tracks that were left out of its fit."""
+    """What one opinion, or the pool, is worth by itself: on tracks that were left out of its
+    fit."""
 
     name: str
     accuracy: float
@@ -123,9 +129,10 @@ class Part:
 class SongModel:
     """What is fitted to labelled tracks, and how reliable it is.
 
-    No labelled track is labelled by what knows its label: `by_fold` has a classifier for the train tracks of each fold,
-    fitted to the other folds, and `held_out_classifier` knows no held-out track. `classifier` was fitted to all of
-    them, and is for new music. `threshold`, `reliability` and `parts` come from left-out train tracks, too.
+    No labelled track is labelled by what knows its label: `by_fold` has a classifier for the train
+    tracks of each fold, fitted to the other folds, and `held_out_classifier` knows no held-out
+    track. `classifier` was fitted to all of them, and is for new music. `threshold`, `reliability`
+    and `parts` come from left-out train tracks, too.
     """
 
     classifier: SongClassifier
@@ -134,12 +141,14 @@ class SongModel:
     reliability: tuple[Bin, ...]
     parts: tuple[Part, ...] = ()
     unlike_below: float | None = None
-    """Familiarity below which a track is unlike anything labelled: nobody knows what its confidence is worth."""
+    """Familiarity below which a track is unlike anything labelled: nobody knows what its confidence
+    is worth."""
     by_fold: dict[int, SongClassifier] = field(default_factory=dict)
     """Empty where all train tracks are of one fold, or an earlier version fitted it."""
 
     def classifier_for(self, split: str | None, fold: int | None) -> SongClassifier:
-        """Return the classifier that labels the tracks of a split (and of train tracks a fold), or new music."""
+        """Return the classifier that labels the tracks of a split (and of train tracks a fold), or
+        new music."""
         if split == "test":
             return self.held_out_classifier
         if split == "train" and fold is not None:
@@ -147,14 +156,17 @@ class SongModel:
         return self.classifier
 
 
-def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, config: SongConfig) -> SongModel:
-    """Fit classifier and threshold to train tracks, and the classifier once more to held-out ones, too: no network
-    trained on them, so their posteriors are like those of new music.
+def fit_songs(
+    train: LabelledTracks, held_out: LabelledTracks, classes: int, config: SongConfig
+) -> SongModel:
+    """Fit classifier and threshold to train tracks, and the classifier once more to held-out ones,
+    too: no network trained on them, so their posteriors are like those of new music.
 
-    With cross-fitted models the posteriors come from members that did not train on the track, so the fit sees no score
-    of a network that knows the label; with a single model its probabilities are too sure. New music is scored by the
-    mean of all members, which is right more often than one member: there its probabilities are rather too low. What
-    the fit is judged by comes from fits that left out the track's fold.
+    With cross-fitted models the posteriors come from members that did not train on the track, so
+    the fit sees no score of a network that knows the label; with a single model its probabilities
+    are too sure. New music is scored by the mean of all members, which is right more often than one
+    member: there its probabilities are rather too low. What the fit is judged by comes from fits
+    that left out the track's fold.
     """
     fitted = fit_classifier(train, classes, config)
     confidence = fitted.left_out.max(axis=1)
@@ -175,9 +187,9 @@ def fit_songs(train: LabelledTracks, held_out: LabelledTracks, classes: int, con
 
 
 class Fitted(NamedTuple):
-    """A song classifier, its probabilities [N, C] for each track by a fit that left out the track's fold ([0, C] where
-    all tracks are of one), what its parts are worth, the familiarity below which tracks are unlike these, and the fits
-    that left out a fold."""
+    """A song classifier, its probabilities [N, C] for each track by a fit that left out the track's
+    fold ([0, C] where all tracks are of one), what its parts are worth, the familiarity below which
+    tracks are unlike these, and the fits that left out a fold."""
 
     classifier: SongClassifier
     left_out: Floats
@@ -187,7 +199,8 @@ class Fitted(NamedTuple):
 
 
 def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> Fitted:
-    """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that they left out."""
+    """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that
+    they left out."""
     if len(np.unique(tracks.folds)) < 2:
         return Fitted(_fit_opinions(tracks, classes, config), np.empty((0, classes)), (), None, {})
     unweighted = _fit_by_fold(tracks, classes, config)
@@ -208,7 +221,9 @@ def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> 
     return Fitted(classifier, np.exp(left_out_pool), tuple(parts), unlike_below, by_fold)
 
 
-def _fit_by_fold(tracks: LabelledTracks, classes: int, config: SongConfig) -> dict[int, SongClassifier]:
+def _fit_by_fold(
+    tracks: LabelledTracks, classes: int, config: SongConfig
+) -> dict[int, SongClassifier]:
     """Fit the opinions once for each fold, to the tracks of the other folds."""
     by_fold = {}
     for fold in np.unique(tracks.folds):
@@ -217,7 +232,9 @@ def _fit_by_fold(tracks: LabelledTracks, classes: int, config: SongConfig) -> di
     return by_fold
 
 
-def _left_out_opinions(by_fold: dict[int, SongClassifier], tracks: LabelledTracks, classes: int) -> Floats:
+def _left_out_opinions(
+    by_fold: dict[int, SongClassifier], tracks: LabelledTracks, classes: int
+) -> Floats:
     """Return the opinions [O, N, C] of tracks by the fit that left out their fold."""
     count = len(opinions_of(tracks))
     opinions = np.empty((count, len(tracks.labels), classes))
@@ -233,7 +250,8 @@ def _weighed_by_fold(
 ) -> dict[int, SongClassifier]:
     """Weigh the opinions of each fold's fit by the tracks of the other folds.
 
-    Opinions of these come from fits that know the labels of the fold. That reaches its tracks through three numbers.
+    Opinions of these come from fits that know the labels of the fold. That reaches its tracks
+    through three numbers.
     """
     weighed = {}
     for fold, classifier in by_fold.items():
@@ -244,8 +262,12 @@ def _weighed_by_fold(
 
 
 def _least_familiarity(by_fold: dict[int, SongClassifier], tracks: LabelledTracks) -> float | None:
-    """Return below which familiarity a track is unlike all of these; None where the sound does not count."""
-    of_folds = [classifier.familiarity(tracks.features[tracks.folds == fold]) for fold, classifier in by_fold.items()]
+    """Return below which familiarity a track is unlike all of these; None where the sound does not
+    count."""
+    of_folds = [
+        classifier.familiarity(tracks.features[tracks.folds == fold])
+        for fold, classifier in by_fold.items()
+    ]
     least = [float(familiarity.min()) for familiarity in of_folds if familiarity is not None]
     return _FARTHER * min(least) if least else None
 
@@ -256,19 +278,23 @@ def opinions_of(tracks: LabelledTracks) -> tuple[str, ...]:
 
 
 def pooled(opinions: Floats, weights: Floats) -> Floats:
-    """Return the log probabilities [N, C] of a pool of log probabilities [O, N, C] with weights [O]."""
+    """Return the log probabilities [N, C] of a pool of log probabilities [O, N, C] with weights
+    [O]."""
     return np.asarray(log_softmax(np.tensordot(weights, opinions, axes=1), axis=1))
 
 
 def fit_weights(opinions: Floats, labels: NDArray[np.int64]) -> Floats:
-    """Return the weights [O] of opinions, log probabilities [O, N, C], under which the labels [N] of tracks are
-    likeliest; none is negative."""
+    """Return the weights [O] of opinions, log probabilities [O, N, C], under which the labels [N]
+    of tracks are likeliest; none is negative."""
     alike = np.full(len(opinions), 1 / len(opinions))
     of_truth = opinions[:, np.arange(len(labels)), labels]  # [O, N]
 
     def penalised_loss(weights: Floats) -> tuple[float, Floats]:
         log_p = log_softmax(np.tensordot(weights, opinions, axes=1), axis=1)
-        loss = -log_p[np.arange(len(labels)), labels].sum() + _TRUST * ((weights - alike) ** 2).sum() / 2
+        loss = (
+            -log_p[np.arange(len(labels)), labels].sum()
+            + _TRUST * ((weights - alike) ** 2).sum() / 2
+        )
         expected = np.einsum("nc,onc->on", np.exp(log_p), opinions)
         gradient = (expected - of_truth).sum(axis=1) + _TRUST * (weights - alike)
         return float(loss), gradient
@@ -278,7 +304,10 @@ def fit_weights(opinions: Floats, labels: NDArray[np.int64]) -> Floats:
 
 
 def _fit_opinions(
-    tracks: LabelledTracks, classes: int, config: SongConfig, weights: tuple[float, ...] = (0.0, 1.0, 0.0)
+    tracks: LabelledTracks,
+    classes: int,
+    config: SongConfig,
+    weights: tuple[float, ...] = (0.0, 1.0, 0.0),
 ) -> SongClassifier:
     """Fit opinions to tracks; an embedding counts for nothing where no weight is given for it."""
     softmax = fit_softmax(tracks.features, tracks.labels, classes, config.regularization)
@@ -295,11 +324,15 @@ def _opinions(softmax: Softmax, kernel: Kernel | None, features: Floats) -> Floa
     network = log_softmax(features[:, :classes], axis=1)
     sound = features[:, STATISTICS * classes :]
     # An opinion of nothing is that all classes are alike.
-    by_sound = kernel.log_probabilities(sound) if kernel and sound.shape[1] else np.zeros_like(network)
+    by_sound = (
+        kernel.log_probabilities(sound) if kernel and sound.shape[1] else np.zeros_like(network)
+    )
     return np.stack([network, softmax.log_probabilities(features), by_sound])
 
 
 def _part(name: str, log_p: Floats, labels: NDArray[np.int64], weight: float | None) -> Part:
     right = log_p.argmax(axis=1) == labels
     loss = -log_p[np.arange(len(labels)), labels]
-    return Part(name, float(right.mean()), float(loss.mean()), None if weight is None else float(weight))
+    return Part(
+        name, float(right.mean()), float(loss.mean()), None if weight is None else float(weight)
+    )

@@ -32,7 +32,8 @@ class Kernel:
     intercept: tuple[float, ...]
 
     def similarities(self, sound: Floats) -> Floats:
-        """Return how similar tracks with a sound [N, K] are to each landmark [N, M]: from 0 to 1."""
+        """Return how similar tracks with a sound [N, K] are to each landmark [N, M]: from 0 to
+        1."""
         z = _standardised(sound, np.array(self.mean), np.array(self.scale))
         landmarks = np.array(self.landmarks)
         squares = (z**2).sum(axis=1)[:, None] + (landmarks**2).sum(axis=1) - 2 * z @ landmarks.T
@@ -45,12 +46,15 @@ class Kernel:
 
 
 def fit_kernel(sound: Floats, labels: NDArray[np.int64], classes: int) -> Kernel:
-    """Fit to tracks with a sound [N, K] and class indices [N] by the Nyström method (Williams and Seeger, "Using the
-    Nyström method to speed up kernel machines", 2001): what is fitted stays small however many tracks there are."""
+    """Fit to tracks with a sound [N, K] and class indices [N] by the Nyström method (Williams and
+    Seeger, "Using the Nyström method to speed up kernel machines", 2001): what is fitted stays
+    small however many tracks there are."""
     mean, std = sound.mean(axis=0), sound.std(axis=0)
     scale = np.where(std > 0, std, 1.0)
     z = np.round(_standardised(sound, mean, scale), _DECIMALS)
-    approximation = Nystroem(gamma=_gamma(z.shape[1]), n_components=min(_LANDMARKS, len(z)), random_state=0)
+    approximation = Nystroem(
+        gamma=_gamma(z.shape[1]), n_components=min(_LANDMARKS, len(z)), random_state=0
+    )
     x = approximation.fit_transform(z)
     penalty = np.full(classes * (1 + x.shape[1]), 1 / _STRENGTH)
     penalty[:classes] = _SMALL

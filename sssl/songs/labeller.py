@@ -52,7 +52,8 @@ class Labeller:
     """Where samples for it lie until they are embedded."""
 
     def cutter(self) -> Callable[[Catalog], CutTrack]:
-        """Return what decodes and cuts a track as the model needs it, for processes of their own."""
+        """Return what decodes and cuts a track as the model needs it, for processes of their
+        own."""
         if self.embedder is None or self.waves is None:
             return partial(cut_track, mel=self.mel, gate=self.gate, sound=self.sound_version)
         return partial(
@@ -65,8 +66,8 @@ class Labeller:
         )
 
     def label(self, uri: str, fold: int | None = None, split: str | None = None) -> Song:
-        """Decode, cut, score and label a file by what has not seen the labels of a fold and of a split; without them as
-        new music is labelled.
+        """Decode, cut, score and label a file by what has not seen the labels of a fold and of a
+        split; without them as new music is labelled.
 
         Raises:
             Unlabelled: the file is broken, silent, too short, or gave no usable posterior.
@@ -109,8 +110,8 @@ class Labeller:
         )
 
     def _embedding(self, cut: CutTrack) -> Floats | None:
-        """Return the embeddings [N, D] of a track's segments, NaN where there are none; None where no front-end
-        counts."""
+        """Return the embeddings [N, D] of a track's segments, NaN where there are none; None where
+        no front-end counts."""
         if self.embedder is None or cut.segments is None:
             return None
         assert isinstance(cut, CutWithWave)
@@ -134,7 +135,8 @@ def labeller_of(store: Store, snapshot: Snapshot, front_end: str | None = None) 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a labeller is made from: the path in the store of each model's weights, and settings that JSON can hold."""
+    """What a labeller is made from: the path in the store of each model's weights, and settings
+    that JSON can hold."""
 
     weights: tuple[str, ...]
     settings: dict[str, Any]
@@ -163,7 +165,9 @@ class Recipe:
             if embeddings.ref in songs.parents:
                 remembered = Remembered.of(embeddings.about(Origin), embeddings.config)
                 settings["front_end"] = records.dump(remembered)
-        return cls(tuple(snapshot.get("models", row.round).files[0].path for row in used.rounds), settings)
+        return cls(
+            tuple(snapshot.get("models", row.round).files[0].path for row in used.rounds), settings
+        )
 
 
 @dataclass(frozen=True)
@@ -182,9 +186,11 @@ class _Settings:
     front_end: Remembered | None = None
 
 
-def make_labeller(weights: Sequence[bytes], settings: dict[str, Any], front_end: str | None = None) -> Labeller:
-    """Make a labeller from the content of each model's file and the settings of its recipe; `front_end` says where
-    that of its songs is now.
+def make_labeller(
+    weights: Sequence[bytes], settings: dict[str, Any], front_end: str | None = None
+) -> Labeller:
+    """Make a labeller from the content of each model's file and the settings of its recipe;
+    `front_end` says where that of its songs is now.
 
     Raises:
         StoreError: the settings are damaged, or a file is no model of ours.
@@ -202,7 +208,9 @@ def make_labeller(weights: Sequence[bytes], settings: dict[str, Any], front_end:
         round=found.round,
         model_id=found.model_id,
     )
-    labeller = Labeller(tuple(map(load, weights)), found.cut, found.gate, found.score, maker, found.sound_version)
+    labeller = Labeller(
+        tuple(map(load, weights)), found.cut, found.gate, found.score, maker, found.sound_version
+    )
     if found.front_end is None:
         return labeller
     embedder = Embedder(found.front_end.found(front_end), found.cut.segment_s, cores())
@@ -214,4 +222,6 @@ def _load(store: Store, refs: tuple[str, ...], front_end: str | None) -> Labelle
     snapshot = Snapshot(tuple(map(store.named, refs)))
     recipe = Recipe.of(store, snapshot)
     files = {file.path: file for model in snapshot.of("models") for file in model.files.values()}
-    return make_labeller([store.read_file(files[path]) for path in recipe.weights], recipe.settings, front_end)
+    return make_labeller(
+        [store.read_file(files[path]) for path in recipe.weights], recipe.settings, front_end
+    )

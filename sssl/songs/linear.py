@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 from sssl.songs.softmax import FARTHEST, Floats, minimise_cross_entropy
 
 _COMPONENTS = 128
-"""Principal components that the fit goes by: more than some hundred labelled tracks can tell apart."""
+"""Principal components that the fit goes by: more than some hundred labelled tracks can tell
+apart."""
 _STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """Inverse penalties to choose from, as scikit-learn's C; tracks that were left out choose."""
 _USUAL_STRENGTH = 10.0
@@ -32,23 +33,25 @@ class Linear:
     intercept: tuple[float, ...]
 
     def log_probabilities(self, embeddings: Floats) -> Floats:
-        """Return log probabilities [N, C] of tracks with embeddings [N, D]; of a track without one, of
-        which all are NaN, an opinion of nothing: that all classes are alike."""
+        """Return log probabilities [N, C] of tracks with embeddings [N, D]; of a track without one,
+        of which all are NaN, an opinion of nothing: that all classes are alike."""
         z = _standardised(embeddings, np.array(self.mean), np.array(self.scale))
         logits = z @ np.array(self.coefficients).T + np.array(self.intercept)
         return np.asarray(log_softmax(np.where(np.isfinite(logits), logits, 0.0), axis=1))
 
 
 def mean_embedding(embeddings: Floats) -> Floats:
-    """Return the mean [D] of the embeddings [N, D] of a track's segments, without those that have none; NaN where all
-    have none."""
+    """Return the mean [D] of the embeddings [N, D] of a track's segments, without those that have
+    none; NaN where all have none."""
     found = embeddings[np.isfinite(embeddings).all(axis=1)]
     if not len(found):
         return np.full(embeddings.shape[1], np.nan)
     return np.asarray(found.mean(axis=0, dtype=np.float64))
 
 
-def fit_linear(embeddings: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64], classes: int) -> Linear:
+def fit_linear(
+    embeddings: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64], classes: int
+) -> Linear:
     """Fit to tracks with embeddings [N, D], class indices [N] and cross-fitting folds [N].
 
     Tracks without an embedding are passed over; where two others are not left, it is an opinion of
@@ -76,12 +79,16 @@ def fit_linear(embeddings: Floats, labels: NDArray[np.int64], folds: NDArray[np.
     )
 
 
-def _strength(x: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64], classes: int) -> float:
+def _strength(
+    x: Floats, labels: NDArray[np.int64], folds: NDArray[np.int64], classes: int
+) -> float:
     """Choose the inverse penalty under which the labels of left-out tracks are likeliest."""
     if len(np.unique(folds)) < 2:
         return _USUAL_STRENGTH
     losses = [
-        sum(_left_out_loss(x, labels, folds == fold, classes, strength) for fold in np.unique(folds))
+        sum(
+            _left_out_loss(x, labels, folds == fold, classes, strength) for fold in np.unique(folds)
+        )
         for strength in _STRENGTHS
     ]
     return _STRENGTHS[int(np.argmin(losses))]
@@ -95,7 +102,9 @@ def _left_out_loss(
     return float(-log_p[np.arange(len(log_p)), labels[left_out]].sum())
 
 
-def _fit(x: Floats, labels: NDArray[np.int64], classes: int, strength: float) -> tuple[Floats, Floats]:
+def _fit(
+    x: Floats, labels: NDArray[np.int64], classes: int, strength: float
+) -> tuple[Floats, Floats]:
     penalty = np.full(classes * (1 + x.shape[1]), 1 / strength)
     penalty[:classes] = _SMALL
     _, bias, weights = minimise_cross_entropy(x, labels, classes, penalty)

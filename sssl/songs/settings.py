@@ -1,4 +1,5 @@
-"""Settings of songs; apart from what fits them, so that whoever only reads them loads no scikit-learn."""
+"""Settings of songs; apart from what fits them, so that whoever only reads them loads no
+scikit-learn."""
 
 from __future__ import annotations
 
@@ -14,17 +15,23 @@ class SongConfig:
     abstain_below: float = 0.5
     """Abstain below this confidence."""
     wanted_precision: float | None = None
-    """Abstain instead below the lowest confidence above which at least this share of labels is right. Train tracks that
-    were left out of the fit have to show it, by the lower end of a 95 % interval; where none show it, all songs
-    abstain."""
+    """Abstain instead below the lowest confidence above which at least this share of labels is
+    right. Train tracks that were left out of the fit have to show it, by the lower end of a 95 %
+    interval; where none show it, all songs abstain."""
     smooth_segments: int = 3
-    """Timeline: centred moving average of the posterior over so many segments, an odd number; 1 turns it off."""
+    """Timeline: centred moving average of the posterior over so many segments, an odd number; 1
+    turns it off."""
     regularization: float = 0.1
-    """How far the song classifier may go beyond the mean posterior: inverse L2 strength (scikit-learn's C)."""
+    """How far the song classifier may go beyond the mean posterior: inverse L2 strength
+    (scikit-learn's C)."""
     sound: bool = True
     """Let the sound of a track tell its emotion too, beside the posteriors of its segments."""
 
     def __post_init__(self) -> None:
         wanted = self.wanted_precision
-        require(wanted is None or 0 < wanted < 1, "wanted_precision", wanted, "a share between 0 and 1")
-        require(self.smooth_segments % 2 == 1, "smooth_segments", self.smooth_segments, "an odd number")
+        require(
+            wanted is None or 0 < wanted < 1, "wanted_precision", wanted, "a share between 0 and 1"
+        )
+        require(
+            self.smooth_segments % 2 == 1, "smooth_segments", self.smooth_segments, "an odd number"
+        )

@@ -44,19 +44,24 @@ class SongMaker:
         embedding: Floats | None = None,
         locked_label: str | None = None,
     ) -> Song:
-        """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K], starts [N] and,
-        where there is a front-end, embeddings [N, D].
+        """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K],
+        starts [N] and, where there is a front-end, embeddings [N, D].
 
-        Its split and fold say which classifier may label it; new music has none. A label that a human locked is the
-        song's, whatever the models think.
+        Its split and fold say which classifier may label it; new music has none. A label that a
+        human locked is the song's, whatever the models think.
         """
-        classifier, features = self.model.classifier_for(split, fold), statistics(posterior, sound)[None]
+        classifier, features = (
+            self.model.classifier_for(split, fold),
+            statistics(posterior, sound)[None],
+        )
         own = None if embedding is None else mean_embedding(embedding)[None]
         (probabilities,) = classifier.probabilities(features, own)
         peak = int(probabilities.argmax())
         familiarity = classifier.familiarity(features)
         unlike = self._is_unlike(familiarity)
-        entries = timeline(posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments)
+        entries = timeline(
+            posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments
+        )
         song = Song(
             track_id=track_id,
             label=self.classes[peak],
@@ -74,14 +79,18 @@ class SongMaker:
         )
         if locked_label is None:
             return song
-        return replace(song, label=locked_label, confidence=1.0, abstained=False, label_source=_HUMAN)
+        return replace(
+            song, label=locked_label, confidence=1.0, abstained=False, label_source=_HUMAN
+        )
 
     def _is_unlike(self, familiarity: Floats | None) -> bool:
         below = self.model.unlike_below
         return familiarity is not None and below is not None and float(familiarity[0]) < below
 
 
-def summarize_songs(songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]) -> SongsSummary:
+def summarize_songs(
+    songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]
+) -> SongsSummary:
     """Sum up the songs of a part, and how their labels compare with those of labelled tracks."""
     guesses = dict(zip(songs["track_id"].to_pylist(), _guesses(songs, classes), strict=True))
     return SongsSummary(
@@ -93,7 +102,8 @@ def summarize_songs(songs: pa.Table, tracks: Sequence[Catalog], classes: Sequenc
 
 
 def _guesses(songs: pa.Table, classes: Sequence[str]) -> list[str]:
-    """Return what models take each song for. Where its label is a human's, that says nothing of how good they are."""
+    """Return what models take each song for. Where its label is a human's, that says nothing of how
+    good they are."""
     if "label_source" not in songs.column_names:  # of an earlier schema version
         return list(songs["label"].to_pylist())
     columns = (songs[name].to_pylist() for name in ("label", "label_source", "probabilities"))
@@ -104,13 +114,19 @@ def _guesses(songs: pa.Table, classes: Sequence[str]) -> list[str]:
 
 
 def timeline(
-    posterior: Floats, start_s: Floats, segment_s: float, classes: Sequence[str], smooth_segments: int
+    posterior: Floats,
+    start_s: Floats,
+    segment_s: float,
+    classes: Sequence[str],
+    smooth_segments: int,
 ) -> list[dict[str, Any]]:
-    """Return the emotions of a track in time order, from its segment posteriors [N, C] and starts [N].
+    """Return the emotions of a track in time order, from its segment posteriors [N, C] and starts
+    [N].
 
-    A segment's posterior is replaced by the mean over the `smooth_segments` segments around it, fewer at the ends of
-    the track; a gap in time counts as none. Neighbours whose mean peaks at the same class become one entry, which lasts
-    until the next segment starts, or for a segment; its confidence is the average of those means, not calibrated.
+    A segment's posterior is replaced by the mean over the `smooth_segments` segments around it,
+    fewer at the ends of the track; a gap in time counts as none. Neighbours whose mean peaks at the
+    same class become one entry, which lasts until the next segment starts, or for a segment; its
+    confidence is the average of those means, not calibrated.
     """
     smooth = _moving_average(posterior, smooth_segments)
     entries = []
@@ -135,10 +151,14 @@ def longest_label(entries: Sequence[dict[str, Any]]) -> str:
     """Return the emotion that takes the most time in a timeline, the first to appear of several."""
     seconds: dict[str, float] = {}
     for entry in entries:
-        seconds[entry["label"]] = seconds.get(entry["label"], 0.0) + entry["end_s"] - entry["start_s"]
+        seconds[entry["label"]] = (
+            seconds.get(entry["label"], 0.0) + entry["end_s"] - entry["start_s"]
+        )
     return max(seconds, key=lambda label: seconds[label])
 
 
 def _moving_average(posterior: Floats, width: int) -> Floats:
     reach = width // 2
-    return np.stack([posterior[max(0, i - reach) : i + reach + 1].mean(axis=0) for i in range(len(posterior))])
+    return np.stack(
+        [posterior[max(0, i - reach) : i + reach + 1].mean(axis=0) for i in range(len(posterior))]
+    )

@@ -1,7 +1,9 @@
-"""Which unlabelled tracks to label next: half of them stand for many others, half lie between two emotions.
+"""Which unlabelled tracks to label next: half of them stand for many others, half lie between two
+emotions.
 
-Active learning calls the former representative and the latter uncertain sampling (Settles, "Active Learning Literature
-Survey", 2009); what is only uncertain is often odd, what is only typical is often known already.
+Active learning calls the former representative and the latter uncertain sampling (Settles, "Active
+Learning Literature Survey", 2009); what is only uncertain is often odd, what is only typical is
+often known already.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 
 _MOST_CANDIDATES = 50_000
-"""Unlabelled tracks that are looked at; of larger catalogs a sample by the checksum of their ids."""
+"""Unlabelled tracks that are looked at; of larger catalogs a sample by the checksum of their
+ids."""
 _CLIP = 3.0
 """Standard deviations that a measure of the sound counts at most, as in the song classifier."""
 
@@ -67,19 +70,27 @@ def read_candidates(store: Store, snapshot: Snapshot, seed: int = 0) -> list[Can
     every = -(-(dealt.tracks - sum(dealt.labelled.values())) // _MOST_CANDIDATES)
     found = [
         candidate
-        for part, songs in store.iter_parts(snapshot.get("songs"), ["track_id", "label", "probabilities"])
+        for part, songs in store.iter_parts(
+            snapshot.get("songs"), ["track_id", "label", "probabilities"]
+        )
         for candidate in _of_part(store, snapshot, part, songs, dealt.classes)
         if zlib.crc32(f"{seed} {candidate.track_id}".encode()) % max(every, 1) == 0
     ]
     if not found:
-        raise StoreError(f"{store.root}: all tracks with a song have a label: there is none to suggest")
+        raise StoreError(
+            f"{store.root}: all tracks with a song have a label: there is none to suggest"
+        )
     return found
 
 
 def _of_part(
     store: Store, snapshot: Snapshot, part: int, songs: pa.Table, classes: Sequence[str]
 ) -> Iterator[Candidate]:
-    unlabelled = {track.track_id: track for track in read_part(store, snapshot.get("catalog"), part) if not track.label}
+    unlabelled = {
+        track.track_id: track
+        for track in read_part(store, snapshot.get("catalog"), part)
+        if not track.label
+    }
     if not unlabelled:
         return
     probabilities = real_lists(songs, "probabilities")
@@ -100,18 +111,22 @@ def _of_part(
 
 
 def _mean_sounds(store: Store, snapshot: Snapshot, part: int) -> dict[str, Floats]:
-    """Return the mean sound [K] of each track of a part; nothing for folders from before it was measured."""
+    """Return the mean sound [K] of each track of a part; nothing for folders from before it was
+    measured."""
     segments = store.read_part(snapshot.get("segments").files[part], ["track_id", "sound"])
     described = sound_features(segments)
     if described is None:
         return {}
     sound, track = described[1].astype(np.float64), track_numbers(segments)
     ids = segments["track_id"].unique().to_pylist()
-    return {track_id: np.nanmean(sound[track == number], axis=0) for number, track_id in enumerate(ids)}
+    return {
+        track_id: np.nanmean(sound[track == number], axis=0) for number, track_id in enumerate(ids)
+    }
 
 
 def suggest(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[Suggestion]:
-    """Return so many tracks to label next, no two of a group (artist, album) as long as there are other groups."""
+    """Return so many tracks to label next, no two of a group (artist, album) as long as there are
+    other groups."""
     chosen = _Chosen(candidates, count)
     for cluster in _clusters(candidates, count // 2, seed):
         chosen.add_first(cluster, f"stands for {len(cluster)} tracks that sound alike")
@@ -133,7 +148,8 @@ class _Chosen:
         self._groups: set[str] = set()
 
     def add_first(self, indices: Sequence[int], because: str) -> None:
-        """Choose the first of some candidates whose group has none yet; none if there is no such."""
+        """Choose the first of some candidates whose group has none yet; none if there is no
+        such."""
         for index in indices:
             if self._candidates[index].group_id not in self._groups:
                 self.add(index, because)
@@ -149,20 +165,27 @@ class _Chosen:
     def suggestions(self) -> list[Suggestion]:
         return [
             Suggestion(chosen.track_id, chosen.guess, chosen.confidence, because, chosen.uri)
-            for chosen, because in ((self._candidates[index], because) for index, because in self._because.items())
+            for chosen, because in (
+                (self._candidates[index], because) for index, because in self._because.items()
+            )
         ]
 
 
 def _clusters(candidates: Sequence[Candidate], count: int, seed: int) -> list[list[int]]:
-    """Return so many clusters of candidates, the largest first; each is sorted by the distance to its centre."""
+    """Return so many clusters of candidates, the largest first; each is sorted by the distance to
+    its centre."""
     vectors = np.stack([candidate.vector for candidate in candidates])
-    deviations = (vectors - np.nanmedian(vectors, axis=0)) / np.maximum(np.nanstd(vectors, axis=0), 1e-9)
+    deviations = (vectors - np.nanmedian(vectors, axis=0)) / np.maximum(
+        np.nanstd(vectors, axis=0), 1e-9
+    )
     standardized = np.nan_to_num(np.clip(deviations, -_CLIP, _CLIP))
     distinct = len(np.unique(standardized, axis=0))
     if min(count, distinct) < 1:
         return []
     fitted = KMeans(min(count, distinct), n_init=1, random_state=seed).fit(standardized)
-    distance: NDArray[np.float64] = np.linalg.norm(standardized - fitted.cluster_centers_[fitted.labels_], axis=1)
+    distance: NDArray[np.float64] = np.linalg.norm(
+        standardized - fitted.cluster_centers_[fitted.labels_], axis=1
+    )
     by_distance = np.argsort(distance, kind="stable")
     clusters: dict[int, list[int]] = {}
     for index in by_distance.tolist():

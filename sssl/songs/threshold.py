@@ -1,4 +1,5 @@
-"""Below which confidence a song's label is not published, by tracks that were left out of the fit."""
+"""Below which confidence a song's label is not published, by tracks that were left out of the
+fit."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ _MOST_BINS = 10
 
 @dataclass(frozen=True)
 class Threshold:
-    """Below which confidence songs abstain (None: all do), and how many of the train tracks above it are right.
+    """Below which confidence songs abstain (None: all do), and how many of the train tracks above
+    it are right.
 
-    `wanted_precision` is None where the threshold was given. `precision_low` is the lower end of Wilson's one-sided
-    interval at 95 %, for tracks taken as independent.
+    `wanted_precision` is None where the threshold was given. `precision_low` is the lower end of
+    Wilson's one-sided interval at 95 %, for tracks taken as independent.
     """
 
     abstain_below: float | None
@@ -35,11 +37,14 @@ class Threshold:
         return self.abstain_below is None or confidence < self.abstain_below
 
 
-def choose_threshold(confidence: Floats, correct: NDArray[np.bool_], config: SongConfig) -> Threshold:
-    """Choose the confidence below which songs abstain, by the confidence [N] and correctness [N] of left-out tracks.
+def choose_threshold(
+    confidence: Floats, correct: NDArray[np.bool_], config: SongConfig
+) -> Threshold:
+    """Choose the confidence below which songs abstain, by the confidence [N] and correctness [N] of
+    left-out tracks.
 
-    The lowest one wins above which the interval of the share of right ones reaches the wanted precision. The share by
-    itself would promise too much every other time.
+    The lowest one wins above which the interval of the share of right ones reaches the wanted
+    precision. The share by itself would promise too much every other time.
     """
     if config.wanted_precision is None:
         return _threshold(confidence, correct, config.abstain_below, None)
@@ -63,7 +68,10 @@ def _rounded_down(confidence: float) -> float:
 
 
 def _threshold(
-    confidence: Floats, correct: NDArray[np.bool_], abstain_below: float | None, wanted: float | None
+    confidence: Floats,
+    correct: NDArray[np.bool_],
+    abstain_below: float | None,
+    wanted: float | None,
 ) -> Threshold:
     above = confidence >= (np.inf if abstain_below is None else abstain_below)
     tracks, right = int(above.sum()), int(correct[above].sum())

@@ -1,1 +1,2 @@
-"""The output folder: files written once, manifests that commit them, the pointer that readers follow."""
+"""The output folder: files written once, manifests that commit them, the pointer that readers
+follow."""

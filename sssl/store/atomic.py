@@ -1,4 +1,5 @@
-"""Local files written so that readers see all of them or nothing, also if we are killed, or the power fails."""
+"""Local files written so that readers see all of them or nothing, also if we are killed, or the
+power fails."""
 
 from __future__ import annotations
 
@@ -15,14 +16,18 @@ _OURS = ".sssl-"
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = True, keep_suffix: bool = True) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place, and its mode, after the block, unless that raises.
+    """Give a temporary path beside `path` that takes its place, and its mode, after the block,
+    unless that raises.
 
-    What is not `durable` is still whole or not there after a kill, but may be empty after a power failure. Its suffix
-    tells a writer which format to write; without it no pattern for files of that format finds what a kill leaves.
+    What is not `durable` is still whole or not there after a kill, but may be empty after a power
+    failure. Its suffix tells a writer which format to write; without it no pattern for files of
+    that format finds what a kill leaves.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden, so that nobody takes what a kill leaves behind for music.
-    temporary = path.with_name(f".{path.stem}{_OURS}{uuid.uuid4().hex}{path.suffix if keep_suffix else ''}")
+    temporary = path.with_name(
+        f".{path.stem}{_OURS}{uuid.uuid4().hex}{path.suffix if keep_suffix else ''}"
+    )
     try:
         yield temporary
         if path.exists():
@@ -38,7 +43,8 @@ def replacing(path: Path, *, durable: bool = True, keep_suffix: bool = True) -> 
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what a killed `replacing` left beside `path`; only where nobody else writes to it now."""
+    """Remove what a killed `replacing` left beside `path`; only where nobody else writes to it
+    now."""
     for leftover in path.parent.glob(f".{glob.escape(path.stem)}{_OURS}*"):
         leftover.unlink(missing_ok=True)
 

@@ -1,4 +1,5 @@
-"""An output folder: part files written once, manifests that commit them, and the `latest` pointer that readers follow.
+"""An output folder: part files written once, manifests that commit them, and the `latest` pointer
+that readers follow.
 
 Where they lie: sssl.store.layout.
 """
@@ -72,7 +73,8 @@ class Store:
         """Open an output folder, made by `create` where there is none.
 
         Raises:
-            StoreError: nothing there, not an output folder, one of another schema version, or no access.
+            StoreError: nothing there, not an output folder, one of another schema version, or no
+                access.
             ImportError: its file system needs a package that is not installed.
         """
         store, shown = cls.at(root), without_secrets(root)
@@ -86,7 +88,9 @@ class Store:
             version = store.read_record(MARK, FolderMark).schema_version
         except (OSError, ValueError) as error:  # also of a URL that no file system is known for
             why = str(error).replace(root, shown)
-            raise StoreError(f"cannot use {shown}: {why}; check --output and what you may do there") from error
+            raise StoreError(
+                f"cannot use {shown}: {why}; check --output and what you may do there"
+            ) from error
         check_version(version, shown)
         return store
 
@@ -114,7 +118,8 @@ class Store:
         return self.medium.exists(path)
 
     def names(self, folder: str) -> list[str]:
-        """List the names of the files right in a folder, without what is being written at the moment."""
+        """List the names of the files right in a folder, without what is being written at the
+        moment."""
         return names(self.medium, folder)
 
     def find(self, folder: str) -> list[str]:
@@ -145,7 +150,8 @@ class Store:
         return None
 
     def read_json_if_whole(self, path: str) -> Any:
-        """Return the content of a file, None if there is none, or none that can be read: what it says is not done."""
+        """Return the content of a file, None if there is none, or none that can be read: what it
+        says is not done."""
         with suppress(StoreError):
             return self.read_json_if_any(path)
         return None
@@ -168,7 +174,8 @@ class Store:
         return None
 
     def read_record_if_whole(self, path: str, kind: type[RecordT]) -> RecordT | None:
-        """Read a record, None if there is none, or none that can be read: what it says is not done."""
+        """Read a record, None if there is none, or none that can be read: what it says is not
+        done."""
         with suppress(StoreError):
             return self.read_record_if_any(path, kind)
         return None
@@ -180,21 +187,29 @@ class Store:
 
     def write_part(self, table: str, generation: str, part: int, content: pa.Table) -> PartFile:
         """Write one part of a table as Parquet."""
-        return self.write_file(layout.part_path(table, generation, part), part_bytes(content), len(content))
+        return self.write_file(
+            layout.part_path(table, generation, part), part_bytes(content), len(content)
+        )
 
     def compact(self, manifest: Manifest) -> Manifest:
-        """Put the rows of a table whose parts only stages read into few files for readers, sorted by track.
+        """Put the rows of a table whose parts only stages read into few files for readers, sorted
+        by track.
 
-        Where the published table has a file of the same parts, that one is copied. A generation that an earlier version
-        began, with its parts where readers look, goes on as one of that version.
+        Where the published table has a file of the same parts, that one is copied. A generation
+        that an earlier version began, with its parts where readers look, goes on as one of that
+        version.
         """
         if manifest.table not in layout.COMPACTED or not manifest.files:
             return manifest
         if any(name.startswith("part-") for name in self.names(manifest.ref)):
             return replace(manifest, files=dict(self._where_readers_look(manifest)))
         refs = published_refs(self.medium, newest_pointer(self.medium))
-        published = [self.manifest_if_whole(ref) for ref in refs if ref.partition("/")[0] == manifest.table]
-        alike = [m for m in published if m is not None and m.schema_version == manifest.schema_version]
+        published = [
+            self.manifest_if_whole(ref) for ref in refs if ref.partition("/")[0] == manifest.table
+        ]
+        alike = [
+            m for m in published if m is not None and m.schema_version == manifest.schema_version
+        ]
         known = {file.of: file for m in alike for file in m.compacted}
         compacted = []
         for number, parts in enumerate(deal(manifest.files)):
@@ -202,15 +217,22 @@ class Store:
             data = self._compacted_bytes(manifest.table, parts, known.get(of))
             rows = sum(file.rows for file in parts.values())
             file = self.write_file(layout.compacted_path(manifest.ref, number), data, rows)
-            compacted.append(Compacted(**asdict(file), first_part=min(parts), last_part=max(parts), of=of))
+            compacted.append(
+                Compacted(**asdict(file), first_part=min(parts), last_part=max(parts), of=of)
+            )
         return replace(manifest, compacted=tuple(compacted))
 
-    def _compacted_bytes(self, table: str, parts: Mapping[int, PartFile], known: PartFile | None) -> bytes:
-        """Return the file of some parts: the one that is known, if it is as it was written, else made anew."""
+    def _compacted_bytes(
+        self, table: str, parts: Mapping[int, PartFile], known: PartFile | None
+    ) -> bytes:
+        """Return the file of some parts: the one that is known, if it is as it was written, else
+        made anew."""
         if known is not None:
             with suppress(StoreError):
                 return self.read_file(known)
-        with ThreadPoolExecutor(_READERS) as threads:  # for their latency, where they lie in a bucket
+        with ThreadPoolExecutor(
+            _READERS
+        ) as threads:  # for their latency, where they lie in a bucket
             return compacted_bytes(table, threads.map(self.read_part, parts.values()))
 
     def _where_readers_look(self, manifest: Manifest) -> Iterator[tuple[int, PartFile]]:
@@ -218,11 +240,15 @@ class Store:
         for part, file in manifest.files.items():
             is_hidden = file.path == layout.part_path(manifest.table, manifest.generation, part)
             path = f"{manifest.ref}/part-{part:05d}.parquet"
-            yield part, self.write_file(path, self.read_file(file), file.rows) if is_hidden else file
+            yield (
+                part,
+                self.write_file(path, self.read_file(file), file.rows) if is_hidden else file,
+            )
 
     def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
-        """Write a large file. To wait for the disk at each of them takes longer than some stages do: the commit of
-        their table does, and a part that a power failure cuts short is done again."""
+        """Write a large file. To wait for the disk at each of them takes longer than some stages
+        do: the commit of their table does, and a part that a power failure cuts short is done
+        again."""
         self.medium.put(path, data, durable=False)
         return PartFile(path, rows, len(data), hashlib.sha256(data).hexdigest())
 
@@ -231,7 +257,8 @@ class Store:
         return self.medium.open(path)
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
-        """Read a part as rows of today, whole or some columns of it; the checksums of its pages are compared.
+        """Read a part as rows of today, whole or some columns of it; the checksums of its pages are
+        compared.
 
         Raises:
             StoreError: it is not there, or damaged, or of another schema version.
@@ -248,7 +275,11 @@ class Store:
             with self.open_file(file.path) as source:
                 parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
                 check_version(version_of(parquet.schema_arrow), file.path)
-                there = None if columns is None else [name for name in columns if name in parquet.schema_arrow.names]
+                there = (
+                    None
+                    if columns is None
+                    else [name for name in columns if name in parquet.schema_arrow.names]
+                )
                 return parquet.read(columns=there)
         except FileNotFoundError:
             raise self._lost(file) from None
@@ -266,9 +297,13 @@ class Store:
             return pa.concat_tables(parts)
         except pa.ArrowInvalid as error:
             said = str(error).splitlines()[0]
-            raise StoreError(f"files of {self.url(manifest.ref)} do not fit together: {said}; {_MEND}") from error
+            raise StoreError(
+                f"files of {self.url(manifest.ref)} do not fit together: {said}; {_MEND}"
+            ) from error
 
-    def iter_parts(self, manifest: Manifest, columns: list[str] | None = None) -> Iterator[tuple[int, pa.Table]]:
+    def iter_parts(
+        self, manifest: Manifest, columns: list[str] | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
         for part, file in sorted(manifest.files.items()):
             yield part, self.read_part(file, columns)
 
@@ -279,14 +314,17 @@ class Store:
 
     def receipt(self, ref: str, part: int) -> Receipt | None:
         """Return the receipt of a part that is done, None while it is not."""
-        found = (self.read_record_if_whole(path, Receipt) for path in layout.receipt_paths(ref, part))
+        found = (
+            self.read_record_if_whole(path, Receipt) for path in layout.receipt_paths(ref, part)
+        )
         receipt = next(filter(None, found), None)
         if receipt is None or not all(map(self.is_as_written, receipt.files.values())):
             return None
         return receipt
 
     def is_as_written(self, file: PartFile) -> bool:
-        """Whether a file is there and its content has the digest that was noted when it was written."""
+        """Whether a file is there and its content has the digest that was noted when it was
+        written."""
         try:
             return self.medium.checks_content or self.digest(file.path) == file.sha256
         except FileNotFoundError:
@@ -330,7 +368,8 @@ class Store:
         return None
 
     def named(self, ref: str) -> Manifest:
-        """Return the manifest of a generation that something names: the pointer, or a table made from it.
+        """Return the manifest of a generation that something names: the pointer, or a table made
+        from it.
 
         Raises:
             StoreError: it is not there; an answer without it would be wrong.
@@ -338,8 +377,8 @@ class Store:
         manifest = self.manifest(*ref.split("/"))
         if manifest is None:
             raise MissingManifest(
-                f"{self.url(manifest_paths(ref)[0])} is not there, though it is named as committed: was "
-                "the folder changed by hand, or copied in part? Restore it from a backup"
+                f"{self.url(manifest_paths(ref)[0])} is not there, though it is named as committed:"
+                " was the folder changed by hand, or copied in part? Restore it from a backup"
             )
         return manifest
 
@@ -358,8 +397,8 @@ class Store:
     def commit_once(self, planned: Manifest, make: Callable[[Manifest], Made]) -> Manifest:
         """Return the committed generation of a plan; where there is none, make it and commit it.
 
-        `make` is told the plan, writes the files of its generation and says what they are. Their CPU time is noted in
-        the summary, as `cpu_s`.
+        `make` is told the plan, writes the files of its generation and says what they are. Their
+        CPU time is noted in the summary, as `cpu_s`.
         """
         committed = self.committed(planned)
         if committed is not None:
@@ -377,7 +416,8 @@ class Store:
         return next(filter(self.exists, paths), paths[0])
 
     def committed(self, planned: Manifest) -> Manifest | None:
-        """Return the manifest of a plan that was carried out, None if it was not, or if a file of it is lost since."""
+        """Return the manifest of a plan that was carried out, None if it was not, or if a file of
+        it is lost since."""
         found = self.manifest(planned.table, planned.generation)
         return found if found is not None and self.is_there(found) else None
 
@@ -385,13 +425,17 @@ class Store:
         return not self.lost(manifest)
 
     def lost(self, manifest: Manifest) -> set[str]:
-        """Return the paths of a table's files that are not there in their size; `sssl verify` looks into them."""
+        """Return the paths of a table's files that are not there in their size; `sssl verify` looks
+        into them."""
         folders = {file.path.rsplit("/", 1)[0] for file in manifest.all_files}
-        sizes = {path: size for folder in folders for path, size in self.medium.sizes(folder).items()}
+        sizes = {
+            path: size for folder in folders for path, size in self.medium.sizes(folder).items()
+        }
         return {file.path for file in manifest.all_files if sizes.get(file.path) != file.bytes}
 
     def commit(self, manifest: Manifest) -> Manifest:
-        """Commit a table: from here on readers may see it. A second commit of the same content changes nothing.
+        """Commit a table: from here on readers may see it. A second commit of the same content
+        changes nothing.
 
         It is dated now, unless it has a date as its rows are older.
         """
@@ -410,7 +454,9 @@ class Store:
             known = self.read_record_if_whole(path, Manifest)
             if known is not None and known.has_files_of(manifest) and self.is_there(known):
                 return known  # of another worker, which made the same
-            self.write_json(path, stamped)  # files that the one there names were lost, and are made again
+            self.write_json(
+                path, stamped
+            )  # files that the one there names were lost, and are made again
         return load(Manifest, stamped)
 
     def latest(self) -> Snapshot:
@@ -444,4 +490,6 @@ class Store:
         self.medium.settle()
         self.medium.put(self.pointer, bytes_of_next(self.medium, refs))
         if newest_pointer(self.medium) != self.pointer:
-            raise StoreError(f"another sssl command took {self.root} over: this one gave no sign for too long")
+            raise StoreError(
+                f"another sssl command took {self.root} over: this one gave no sign for too long"
+            )

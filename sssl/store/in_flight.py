@@ -1,7 +1,9 @@
-"""A job that nobody waits for: from its launch until its tables are published no other command writes to the folder.
+"""A job that nobody waits for: from its launch until its tables are published no other command
+writes to the folder.
 
-`in_flight.json` names its tables. Its signs of life are the receipts of parts that it finishes. One that gives none for
-QUIET_H counts as dead, unless it has committed its tables: then it only waits for `sssl publish`.
+`in_flight.json` names its tables. Its signs of life are the receipts of parts that it finishes. One
+that gives none for QUIET_H counts as dead, unless it has committed its tables: then it only waits
+for `sssl publish`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ QUIET_H = 12.0
 
 @dataclass(frozen=True)
 class InFlight:
-    """A job that was launched: the generations that it writes, the last of which has the receipts."""
+    """A job that was launched: the generations that it writes, the last of which has the
+    receipts."""
 
     stage: str
     round: int | None
@@ -38,7 +41,11 @@ def in_flight(store: Store) -> InFlight | None:
         StoreError: the note of it is damaged.
     """
     job = noted(store)
-    return job if job is not None and (is_committed(store, job) or _quiet_h(store, job) < QUIET_H) else None
+    return (
+        job
+        if job is not None and (is_committed(store, job) or _quiet_h(store, job) < QUIET_H)
+        else None
+    )
 
 
 def noted(store: Store) -> InFlight | None:
@@ -52,7 +59,9 @@ def noted(store: Store) -> InFlight | None:
         if job is not None:
             _time_of(job)
     except (StoreError, ValueError) as error:
-        raise StoreError(f"{error}; look whether a job runs, then give it up with `sssl publish --abandon`") from None
+        raise StoreError(
+            f"{error}; look whether a job runs, then give it up with `sssl publish --abandon`"
+        ) from None
     return job
 
 
@@ -93,15 +102,19 @@ def refusal(store: Store, job: InFlight) -> str:
     """Say which job is in flight, how far it is, and what to do."""
     stage = job.stage if job.round is None else f"{job.stage} {job.round}"
     return (
-        f"a job of {stage}, launched at {job.launched_at}, is writing to {store.root}: {progress(store, job)}; wait "
-        f"for it and `sssl publish`, or if it was cancelled or failed, give it up with `sssl publish --abandon`"
+        f"a job of {stage}, launched at {job.launched_at}, is writing to {store.root}:"
+        f" {progress(store, job)}; wait for it and `sssl publish`, or if it was cancelled or"
+        " failed, give it up with `sssl publish --abandon`"
     )
 
 
 def progress(store: Store, job: InFlight) -> str:
     """Say how many parts of a job are done, and when it gave the last sign of life."""
     done, quiet_min = len(store.names(receipts_folder(job.tables[-1]))), 60 * _quiet_h(store, job)
-    return f"{done} of {job.parts} parts are done, the last sign of life is {quiet_min:.0f} minutes old"
+    return (
+        f"{done} of {job.parts} parts are done, the last sign of life is {quiet_min:.0f}"
+        " minutes old"
+    )
 
 
 def _time_of(job: InFlight) -> datetime:

@@ -1,19 +1,25 @@
 """Names of files in an output folder.
 
 O/sssl.json                                  what this folder is, and its schema version
-O/<table>/<generation>/part-00012.parquet    one file a part, under a deterministic name
-O/_parts/<table>/<generation>/...            the same where parts are small and only stages read them;
-O/<table>/<generation>/songs-00000.parquet   then readers get their rows sorted, in few files
+O/<table>/<generation>/part-00012.parquet    one file per part, under a deterministic name
+O/_parts/<table>/<generation>/...            the same where parts are small and only stages read
+                                             them; then readers get their rows sorted, in few files:
+O/<table>/<generation>/songs-00000.parquet
 O/_receipts/<table>/<generation>/00012.json  written after the part's files: the part is done
-O/_receipts/<table>/<generation>.counts      what was counted in each part, for generations that take parts over
-O/_tries/<table>/<generation>/...            how often workers began a part, until the table is committed
+O/_receipts/<table>/<generation>.counts      what was counted in each part, for generations that
+                                             take parts over
+O/_tries/<table>/<generation>/...            how often workers began a part, until the table is
+                                             committed
 O/<table>/<generation>/_manifest.json        written last: the table is committed
 O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
-O/latest.json                                the generations that belong together, flipped atomically
-O/latest/00000008.json                       the same on an object store, one a command: see sssl.store.media.lease
+O/latest.json                                the generations that belong together, flipped
+                                             atomically
+O/latest/00000008.json                       the same on an object store, one per command: see
+                                             sssl.store.media.lease
 
-So the folder of a generation has nothing but what readers take for rows, and a manifest, whose `_` they pass over. In
-schema versions 1 to 5 manifests had no `_`, and all parts lay there, as did receipts, in a folder of their own.
+So the folder of a generation has nothing but what readers take for rows, and a manifest, whose `_`
+they pass over. In schema versions 1 to 5 manifests had no `_`, and all parts lay there, as did
+receipts, in a folder of their own.
 """
 
 from __future__ import annotations
@@ -52,12 +58,14 @@ def ref_of_manifest(path: str) -> str | None:
 
 
 def fit_path(ref: str) -> str:
-    """Return the path of what was fitted to the labelled tracks of a generation, kept for tracks that come later."""
+    """Return the path of what was fitted to the labelled tracks of a generation, kept for tracks
+    that come later."""
     return f"{PARTS}/{ref}/fit.json"
 
 
 def vacuumed_path(ref: str) -> str:
-    """Return the path of the manifest of a generation that a vacuum deleted, as long as files of it are left."""
+    """Return the path of the manifest of a generation that a vacuum deleted, as long as files of it
+    are left."""
     return f"{PARTS}/{ref}/vacuumed.json"
 
 

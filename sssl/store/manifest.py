@@ -1,6 +1,8 @@
-"""What an output folder says of its tables: files, receipts, manifests, and snapshots of what belongs together.
+"""What an output folder says of its tables: files, receipts, manifests, and snapshots of what
+belongs together.
 
-A generation is named after what made it (stage, config, parents), so work that was stopped is found again by name.
+A generation is named after what made it (stage, config, parents), so work that was stopped is found
+again by name.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from sssl.store.seal import opened_json
 from sssl.version import __version__
 
 _NAMES = 2
-"""Part of each generation's name: the schema version of when names began to outlive it. It stays as it is, so that a
-release renames nothing."""
+"""Part of each generation's name: the schema version of when names began to outlive it. It stays as
+it is, so that a release renames nothing."""
 
 
 KEPT_FROM = "kept_from"
-"""In the config of a model that labels although labelled tracks changed: the generation that was trained."""
+"""In the config of a model that labels although labelled tracks changed: the generation that was
+trained."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Compacted(PartFile):
 
 @dataclass(frozen=True)
 class Receipt:
-    """Proof that a part is done: its files by table, and what was counted; counts add up over parts."""
+    """Proof that a part is done: its files by table, and what was counted; counts add up over
+    parts."""
 
     part: int
     files: dict[str, PartFile]
@@ -73,7 +77,8 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a committed table consists of and what it was made from; as a plan it has no files yet."""
+    """What a committed table consists of and what it was made from; as a plan it has no files
+    yet."""
 
     table: str
     generation: str
@@ -99,7 +104,8 @@ class Manifest:
         inputs: Iterable[Manifest],
         round: int | None = None,
     ) -> Manifest:
-        """Plan a table that a stage makes from others; its generation is named after everything that shapes it."""
+        """Plan a table that a stage makes from others; its generation is named after everything
+        that shapes it."""
         parents = tuple(inputs)
         return cls(
             table=table,
@@ -119,7 +125,8 @@ class Manifest:
 
     @property
     def for_readers(self) -> dict[int, PartFile]:
-        """The files that other programs read, by their first parts: the compacted ones, if there are any."""
+        """The files that other programs read, by their first parts: the compacted ones, if there
+        are any."""
         return {file.first_part: file for file in self.compacted} or self.files
 
     @property
@@ -142,7 +149,8 @@ class Manifest:
 
     @property
     def cpu_s(self) -> float | None:
-        """CPU seconds of all processes of the stage; its tables share them. None where they were not measured."""
+        """CPU seconds of all processes of the stage; its tables share them. None where they were
+        not measured."""
         return self.summary.get("cpu_s")
 
     def settings(self, kind: type[RecordT], name: str | None = None) -> RecordT:
@@ -155,7 +163,8 @@ class Manifest:
         return loaded(kind, values, f"the manifest of {self.ref}")
 
     def about(self, kind: type[RecordT], classes: Sequence[str] = ()) -> RecordT:
-        """Read from the summary what a record has of it; older ones that count pairs of classes need to know these.
+        """Read from the summary what a record has of it; older ones that count pairs of classes
+        need to know these.
 
         Raises:
             StoreError: it is damaged; the message says in which field.
@@ -174,13 +183,15 @@ class Made(NamedTuple):
     files: dict[int, PartFile]
     summary: dict[str, Any]
     knows_cpu_s: bool = False
-    """Whether the summary has the CPU seconds already, as those of older rows, or of processes that note their own;
-    otherwise all that this process and its descendants spend on it counts."""
+    """Whether the summary has the CPU seconds already, as those of older rows, or of processes that
+    note their own; otherwise all that this process and its descendants spend on it counts."""
 
 
 def digest_of(value: Any) -> str:
     """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def parts_digest(files: Mapping[int, PartFile]) -> str:
@@ -229,8 +240,11 @@ def check_version(version: int | None, what: str) -> None:
     )
 
 
-def generation_name(stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]) -> str:
-    """Name the generation that a stage makes from its config and the full content of its parents."""
+def generation_name(
+    stage: str, round: int | None, config: Mapping[str, Any], parents: Iterable[Manifest]
+) -> str:
+    """Name the generation that a stage makes from its config and the full content of its
+    parents."""
     content = sorted([parent.ref, parent.digest] for parent in parents)
     return digest_of([_NAMES, stage, round, config, content])[:12]
 
@@ -242,8 +256,11 @@ class Snapshot:
     manifests: tuple[Manifest, ...] = ()
 
     def add(self, manifest: Manifest) -> Snapshot:
-        """Put `manifest` in the place of its predecessor; what was made from the predecessor goes with it."""
-        kept = [m for m in self.manifests if (m.table, m.round) != (manifest.table, manifest.round)] + [manifest]
+        """Put `manifest` in the place of its predecessor; what was made from the predecessor goes
+        with it."""
+        kept = [
+            m for m in self.manifests if (m.table, m.round) != (manifest.table, manifest.round)
+        ] + [manifest]
         while True:
             refs = {m.ref for m in kept}
             consistent = [m for m in kept if refs.issuperset(m.parents)]
@@ -260,8 +277,11 @@ class Snapshot:
         return Snapshot(tuple(m for m in self.manifests if m.table != table))
 
     def covers(self, other: Snapshot) -> bool:
-        """Whether every table (and round) of `other` is here: publishing this takes nothing from a reader."""
-        return {(m.table, m.round) for m in other.manifests} <= {(m.table, m.round) for m in self.manifests}
+        """Whether every table (and round) of `other` is here: publishing this takes nothing from a
+        reader."""
+        return {(m.table, m.round) for m in other.manifests} <= {
+            (m.table, m.round) for m in self.manifests
+        }
 
     def of(self, table: str) -> list[Manifest]:
         """List the manifests of a table, one a round where it has rounds."""
@@ -295,6 +315,7 @@ class Snapshot:
         if not found:
             of_round = "" if round is None else f" of round {round}"
             raise StoreError(
-                f"table {table}{of_round} is not committed yet: run the stage that writes it first (see `sssl --help`)"
+                f"table {table}{of_round} is not committed yet: run the stage that writes it first"
+                " (see `sssl --help`)"
             )
         return found[0]

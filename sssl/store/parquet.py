@@ -21,15 +21,26 @@ _TENSOR_PAGE_BYTES = 128 << 10
 
 
 def part_bytes(content: pa.Table) -> bytes:
-    """Return a part of a table as Parquet; row groups of 256 rows, so that a reader can stream them.
+    """Return a part of a table as Parquet; row groups of 256 rows, so that a reader can stream
+    them.
 
-    Tensors are not compressed: of half-precision noise zstd saves 12 to 15 %, and makes reading take 5 times as long.
+    Tensors are not compressed: of half-precision noise zstd saves 12 to 15 %, and makes reading
+        take 5 times as long.
     """
     buffer = io.BytesIO()
     if any(map(pa.types.is_fixed_size_binary, content.schema.types)):  # then no column is nested
-        codecs = {f.name: "none" if pa.types.is_fixed_size_binary(f.type) else "zstd" for f in content.schema}
+        codecs = {
+            f.name: "none" if pa.types.is_fixed_size_binary(f.type) else "zstd"
+            for f in content.schema
+        }
         levels = {name: 1 for name, codec in codecs.items() if codec == "zstd"}
-        _write(content, buffer, compression=codecs, compression_level=levels, data_page_size=_TENSOR_PAGE_BYTES)
+        _write(
+            content,
+            buffer,
+            compression=codecs,
+            compression_level=levels,
+            data_page_size=_TENSOR_PAGE_BYTES,
+        )
     else:
         _write(content, buffer, compression="zstd", compression_level=1)
     return buffer.getvalue()
@@ -38,8 +49,9 @@ def part_bytes(content: pa.Table) -> bytes:
 def deal(files: Mapping[int, PartFile]) -> list[dict[int, PartFile]]:
     """Deal parts into groups, each to become one file.
 
-    A group is a power of two of neighbouring parts, the largest whose files of mean size make no more than 64 MB. So a
-    catalog that grows a little keeps its groups, and those whose parts do not change keep their files.
+    A group is a power of two of neighbouring parts, the largest whose files of mean size make no
+    more than 64 MB. So a catalog that grows a little keeps its groups, and those whose parts do not
+    change keep their files.
     """
     limit = _FILE_BYTES * len(files) / max(1, sum(file.bytes for file in files.values()))
     size = 1
@@ -52,7 +64,8 @@ def deal(files: Mapping[int, PartFile]) -> list[dict[int, PartFile]]:
 
 
 def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
-    """Return the rows of parts as one Parquet file, sorted by track, so that a track is found in one place."""
+    """Return the rows of parts as one Parquet file, sorted by track, so that a track is found in
+    one place."""
     schema = arrow_schema(TABLES[table])
     order = [(name, "ascending") for name in ("track_id", "segment_index") if name in schema.names]
     rows = pa.concat_tables(part.cast(schema) for part in parts).combine_chunks().sort_by(order)
@@ -71,7 +84,9 @@ def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
     return buffer.getvalue()
 
 
-def _write(content: pa.Table, buffer: io.BytesIO, row_group_size: int = 256, **options: Any) -> None:
+def _write(
+    content: pa.Table, buffer: io.BytesIO, row_group_size: int = 256, **options: Any
+) -> None:
     dictionary = [f.name for f in content.schema if pa.types.is_string(f.type)]
     options |= {"row_group_size": row_group_size, "use_dictionary": dictionary}
     pq.write_table(content, buffer, write_page_checksum=True, **options)

@@ -1,7 +1,7 @@
 """The pointer that readers follow: a file with the generations that belong together.
 
-On a disk it is `latest.json`. In a bucket each command that writes has one of its own, `latest/00000008.json`, and the
-highest counts (see sssl.store.media.lease).
+On a disk it is `latest.json`. In a bucket each command that writes has one of its own,
+`latest/00000008.json`, and the highest counts (see sssl.store.media.lease).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def newest_pointer(medium: Medium) -> str:
 
 
 def published_refs(medium: Medium, pointer: str, which: str = "tables") -> list[str]:
-    """Return the generations that a pointer names, none before the first; those of the publication before
-    it with `BEFORE`.
+    """Return the generations that a pointer names, none before the first; those of the publication
+    before it with `BEFORE`.
 
     Raises:
         StoreError: it is damaged.
@@ -36,13 +36,16 @@ def published_refs(medium: Medium, pointer: str, which: str = "tables") -> list[
     except FileNotFoundError:
         return []
     refs = found.get(which, []) if isinstance(found, dict) and "tables" in found else None
-    if not isinstance(refs, list) or not all(isinstance(ref, str) and ref.count("/") == 1 for ref in refs):
+    if not isinstance(refs, list) or not all(
+        isinstance(ref, str) and ref.count("/") == 1 for ref in refs
+    ):
         raise StoreError(f"{place} is damaged: it does not say which tables are published")
     return refs
 
 
 def pointer_bytes(refs: Sequence[str], before: Sequence[str] = (), **more: str) -> bytes:
-    """Return a pointer to some generations, and to those of the publication before them, as it is written."""
+    """Return a pointer to some generations, and to those of the publication before them, as it is
+    written."""
     earlier = {BEFORE: list(before)} if before else {}
     return json_bytes({"tables": list(refs), **earlier, **more})
 

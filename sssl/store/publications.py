@@ -8,7 +8,8 @@ from sssl.store.pointer import BEFORE, newest_pointer, published_refs
 
 
 def published_before(store: Store) -> Snapshot:
-    """Return what a folder published before the songs of now; empty if nothing was, or a takedown deleted it."""
+    """Return what a folder published before the songs of now; empty if nothing was, or a takedown
+    deleted it."""
     refs = published_refs(store.medium, newest_pointer(store.medium), BEFORE)
     found = [store.manifest_if_whole(ref) for ref in refs]
     known = tuple(manifest for manifest in found if manifest is not None)
@@ -16,9 +17,11 @@ def published_before(store: Store) -> Snapshot:
 
 
 def last_known(store: Store) -> Snapshot:
-    """Return what a folder publishes, and the tables before it that it lacks, as between two stages that run by
-    themselves."""
+    """Return what a folder publishes, and the tables before it that it lacks, as between two stages
+    that run by themselves."""
     latest, before = store.latest(), published_before(store)
     there = {(manifest.table, manifest.round) for manifest in latest.manifests}
-    lacking = [manifest for manifest in before.manifests if (manifest.table, manifest.round) not in there]
+    lacking = [
+        manifest for manifest in before.manifests if (manifest.table, manifest.round) not in there
+    ]
     return Snapshot((*latest.manifests, *lacking))

@@ -1,4 +1,5 @@
-"""Tracks that were taken down, for later runs to leave out: `takedown.json` holds the SHA-256 of their ids only."""
+"""Tracks that were taken down, for later runs to leave out: `takedown.json` holds the SHA-256 of
+their ids only."""
 
 from __future__ import annotations
 
@@ -25,12 +26,14 @@ def hash_id(track_id: str) -> str:
 
 
 def is_removed(track_id: str, removed: Container[str]) -> bool:
-    """Whether an id is among the hashes of those taken down, however its accents were encoded then."""
+    """Whether an id is among the hashes of those taken down, however its accents were encoded
+    then."""
     return any(hash_id(spelling) in removed for spelling in spellings(track_id))
 
 
 def spellings(track_id: str) -> set[str]:
-    """Return an id with its accents as they are, composed (NFC), and decomposed (NFD) as file systems of Macs do."""
+    """Return an id with its accents as they are, composed (NFC), and decomposed (NFD) as file
+    systems of Macs do."""
     if track_id.isascii():
         return {track_id}
     return {track_id, *(unicodedata.normalize(form, track_id) for form in ("NFC", "NFD"))}

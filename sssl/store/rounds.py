@@ -16,8 +16,8 @@ Verdict = Literal["accepted", "kept", "undecided"]
 
 @dataclass(frozen=True)
 class InUse:
-    """The rounds whose models label: the last accepted one and, where its successor's verdict is undecided, that one,
-    too. Then a posterior is the mean of both."""
+    """The rounds whose models label: the last accepted one and, where its successor's verdict is
+    undecided, that one, too. Then a posterior is the mean of both."""
 
     rounds: tuple[Round, ...]
 
@@ -38,7 +38,11 @@ class InUse:
 
 def read_rounds(store: Store, snapshot: Snapshot) -> list[Round]:
     """Read the rows of all judged rounds, in order."""
-    return [Round(**row) for manifest in snapshot.of("rounds") for row in store.read_table(manifest).to_pylist()]
+    return [
+        Round(**row)
+        for manifest in snapshot.of("rounds")
+        for row in store.read_table(manifest).to_pylist()
+    ]
 
 
 def verdict_of(row: Round) -> Verdict:
@@ -61,22 +65,23 @@ def in_use(store: Store, snapshot: Snapshot) -> InUse:
 
 
 def guesses_in_use(snapshot: Snapshot, used: InUse) -> Guesses:
-    """Return what the mean posterior in use makes of labelled tracks: by the scores or, where two rounds label, by the
-    verdict that made them do so."""
+    """Return what the mean posterior in use makes of labelled tracks: by the scores or, where two
+    rounds label, by the verdict that made them do so."""
     if len(used.rounds) == 1:
         return snapshot.about("scores", ScoresSummary, used.last.round)
     return snapshot.about("rounds", RoundsSummary, used.last.round)
 
 
 def has_nothing_to_split(snapshot: Snapshot, round: int) -> bool:
-    """Whether a later round's labels are the inherited ones: training on them again would show nothing."""
+    """Whether a later round's labels are the inherited ones: training on them again would show
+    nothing."""
     labels = [manifest for manifest in snapshot.of("labels") if manifest.round == round]
     return round > 0 and bool(labels) and not labels[0].about(LabelsSummary).noisy
 
 
 def last_split(snapshot: Snapshot) -> Manifest:
-    """Return the labels of the last split made, whatever became of the model that was trained after it; before the
-    first those of round 0, in which nothing is noisy.
+    """Return the labels of the last split made, whatever became of the model that was trained after
+    it; before the first those of round 0, in which nothing is noisy.
 
     Raises:
         StoreError: there are no labels yet.
@@ -85,7 +90,8 @@ def last_split(snapshot: Snapshot) -> Manifest:
 
 
 def scores_behind(snapshot: Snapshot, labels: Manifest) -> Manifest | None:
-    """Return the scores that labels were split by, those of round 0 where nothing was split; None if unpublished."""
+    """Return the scores that labels were split by, those of round 0 where nothing was split; None
+    if unpublished."""
     scores = {manifest.ref: manifest for manifest in snapshot.of("scores")}
     if not labels.round:
         return next(iter(scores.values()), None)
@@ -98,9 +104,15 @@ def last_accepted(store: Store, snapshot: Snapshot, before: int | None = None) -
     Raises:
         StoreError: none was judged yet.
     """
-    accepted = [row for row in read_rounds(store, snapshot) if row.accepted and (before is None or row.round < before)]
+    accepted = [
+        row
+        for row in read_rounds(store, snapshot)
+        if row.accepted and (before is None or row.round < before)
+    ]
     if not accepted:
-        raise StoreError("no accepted round yet: run relabel, train, score and judge with --round 0 first")
+        raise StoreError(
+            "no accepted round yet: run relabel, train, score and judge with --round 0 first"
+        )
     return accepted[-1]
 
 

@@ -1,7 +1,8 @@
-"""Seals: what is written carries the digest of its own content, so that a bit that flipped on a disk is noticed.
+"""Seals: what is written carries the digest of its own content, so that a bit that flipped on a
+disk is noticed.
 
-A JSON object has the digest of everything else in it as one more field, which readers that do not know it pass over.
-Other bytes have theirs behind them.
+A JSON object has the digest of everything else in it as one more field, which readers that do not
+know it pass over. Other bytes have theirs behind them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def json_bytes(value: Any) -> bytes:
 
 
 def opened_json(data: bytes, place: str) -> Any:
-    """Return the JSON value of a file that was found in a place; what has no seal, of an earlier version, is trusted.
+    """Return the JSON value of a file that was found in a place; what has no seal, of an earlier
+    version, is trusted.
 
     Raises:
         StoreError: it is no JSON, or not as it was written; the message names the place.
@@ -53,7 +55,8 @@ def sealed(data: bytes) -> bytes:
 
 
 def opened(data: bytes) -> bytes | None:
-    """Return what was sealed, None if it is not as it was written; an archive of a version without seals is trusted."""
+    """Return what was sealed, None if it is not as it was written; an archive of a version without
+    seals is trusted."""
     if data[-_ARCHIVE_END_BYTES:].startswith(b"PK\x05\x06"):
         return data
     content, seal = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]

@@ -1,4 +1,5 @@
-"""Tensors in tables: one value a row, as every Parquet reader takes it, or lists, as up to schema version 4."""
+"""Tensors in tables: one value a row, as every Parquet reader takes it, or lists, as up to schema
+version 4."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 
 
 def log_mels(features: pa.Table) -> NDArray[Any]:
-    """Return the log-mels [N, mels, frames] of a table's rows; without a copy where they lie in one piece."""
+    """Return the log-mels [N, mels, frames] of a table's rows; without a copy where they lie in one
+    piece."""
     return tensors(features, "log_mel")
 
 
 def tensors(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a tensor column as one array [N, ...]; without a copy where it lies in one piece."""
     type, chunks = table.schema.field(name).type, table[name]
-    column = chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()  # which would copy a single one
+    column = (
+        chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
+    )  # which would copy a single one
     if isinstance(type, pa.FixedShapeTensorType):
         shape = tuple(type.shape)
         if not len(column):
@@ -37,8 +41,11 @@ def tensor_type(dtype: str, shape: tuple[int, ...]) -> pa.DataType:
     return pa.binary(np.dtype(dtype).itemsize * int(np.prod(shape)))
 
 
-def tensor_metadata(name: str, dtype: str, shape: tuple[int, ...], **more: Any) -> Mapping[str, str]:
-    """Return what the metadata of a table's schema has to say of a tensor column; `more` goes with it."""
+def tensor_metadata(
+    name: str, dtype: str, shape: tuple[int, ...], **more: Any
+) -> Mapping[str, str]:
+    """Return what the metadata of a table's schema has to say of a tensor column; `more` goes with
+    it."""
     return {_key(name): json.dumps({"dtype": dtype, "shape": shape, **more})}
 
 

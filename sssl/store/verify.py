@@ -1,8 +1,9 @@
-"""Checking an output folder against the digests that were noted when it was written, and making room for what can be
-made again.
+"""Checking an output folder against the digests that were noted when it was written, and making
+room for what can be made again.
 
-Nothing that was published is made up for here. A damaged file is set aside, hidden beside its place, and the command
-that made it finds it missing and makes it again. What nobody can make again is named.
+Nothing that was published is made up for here. A damaged file is set aside, hidden beside its
+place, and the command that made it finds it missing and makes it again. What nobody can make again
+is named.
 """
 
 from __future__ import annotations
@@ -16,7 +17,15 @@ from schemas.summaries import SUMMARIES
 from sssl.errors import StoreError
 from sssl.store import seal
 from sssl.store.folder import Store
-from sssl.store.layout import COUNTS, MARK, PARTS, RECEIPTS, is_receipt, manifest_paths, ref_of_manifest
+from sssl.store.layout import (
+    COUNTS,
+    MARK,
+    PARTS,
+    RECEIPTS,
+    is_receipt,
+    manifest_paths,
+    ref_of_manifest,
+)
 from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot, check_version
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
 from sssl.version import __version__
@@ -29,7 +38,9 @@ RECORDS = (
     "_parts/labels/*/fit.json",
     "_parts/*/*/vacuumed.json",
 )
-_CANNOT = {"takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"}
+_CANNOT = {
+    "takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"
+}
 _SET_ASIDE = ".damaged"
 """At the end of a name, so that no pattern for Parquet files takes it for one."""
 _AGAIN = "the same `sssl run` makes it again"
@@ -65,7 +76,11 @@ def verify(store: Store, on_file: Callable[[], None] = lambda: None) -> Verified
     """
     found = Verified()
     # Without what is hidden: files that are being written, and those that were set aside.
-    sizes = {path: size for path, size in _sizes(store).items() if not path.rsplit("/", 1)[-1].startswith(".")}
+    sizes = {
+        path: size
+        for path, size in _sizes(store).items()
+        if not path.rsplit("/", 1)[-1].startswith(".")
+    }
     if MARK not in sizes and not any(map(ref_of_manifest, sizes)):
         raise StoreError(f"{store.root} is not an output folder (no {MARK}): check --output")
     _refuse_later_versions(store, sizes)
@@ -94,9 +109,11 @@ def _refuse_later_versions(store: Store, sizes: Mapping[str, int]) -> None:
 
 
 def repair(store: Store, damages: list[Damage]) -> Snapshot:
-    """Set aside what is damaged, write the mark and the pointer anew, and return what is published from then on.
+    """Set aside what is damaged, write the mark and the pointer anew, and return what is published
+    from then on.
 
-    A table whose manifest is lost is published no more, nor is what was made from it, until they are made again.
+    A table whose manifest is lost is published no more, nor is what was made from it, until they
+    are made again.
     """
     pointer = newest_pointer(store.medium)
     for damage in damages:
@@ -104,19 +121,29 @@ def repair(store: Store, damages: list[Damage]) -> Snapshot:
             _set_aside(store, damage.path)
     if not store.exists(MARK):
         store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
-    readable = {m.ref: m for m in map(store.manifest_if_whole, store.committed_refs()) if m is not None}
+    readable = {
+        m.ref: m for m in map(store.manifest_if_whole, store.committed_refs()) if m is not None
+    }
     if not store.exists(pointer):
         snapshot = _newest(readable.values())
     else:
-        snapshot = _consistent([readable[ref] for ref in published_refs(store.medium, pointer) if ref in readable])
-    if not store.exists(pointer) or len(snapshot.manifests) < len(published_refs(store.medium, pointer)):
+        snapshot = _consistent(
+            [readable[ref] for ref in published_refs(store.medium, pointer) if ref in readable]
+        )
+    if not store.exists(pointer) or len(snapshot.manifests) < len(
+        published_refs(store.medium, pointer)
+    ):
         store.publish(snapshot)
     return snapshot
 
 
 def _damages(store: Store, sizes: Mapping[str, int]) -> Iterator[Damage | None]:
     """Yield what is damaged, None for each file that is whole."""
-    yield _of_json(store, MARK, "it is written anew") if MARK in sizes else _lost(MARK, "it is written anew")
+    yield (
+        _of_json(store, MARK, "it is written anew")
+        if MARK in sizes
+        else _lost(MARK, "it is written anew")
+    )
     pointer = newest_pointer(store.medium)
     named: list[str] = []
     if pointer in sizes:
@@ -124,7 +151,9 @@ def _damages(store: Store, sizes: Mapping[str, int]) -> Iterator[Damage | None]:
             named = published_refs(store.medium, pointer)
             yield None
         except StoreError:
-            yield Damage(pointer, "is damaged", "it is made anew from the newest tables that belong together")
+            yield Damage(
+                pointer, "is damaged", "it is made anew from the newest tables that belong together"
+            )
     elif any(map(ref_of_manifest, sizes)):
         yield _lost(pointer, "it is made anew from the newest tables that belong together")
     for path in sorted(sizes):
@@ -148,12 +177,20 @@ def _of_tables(store: Store, sizes: Mapping[str, int], named: list[str]) -> Iter
     for path in sorted(sizes):
         if is_receipt(path):
             receipt = store.read_record_if_whole(path, Receipt)
-            yield (None if receipt else Damage(path, "is damaged", "its part is done again if it is asked for"))
+            yield (
+                None
+                if receipt
+                else Damage(path, "is damaged", "its part is done again if it is asked for")
+            )
             own = {file.path: file for file in receipt.files.values()} if receipt else {}
             files = own | files  # manifests count: a part may have been written again since
         elif path.endswith((".pt", COUNTS)):
             whole = seal.opened(store.read_bytes(path)) is not None
-            remedy = "its member is trained again" if path.endswith(".pt") else "receipts are read instead"
+            remedy = (
+                "its member is trained again"
+                if path.endswith(".pt")
+                else "receipts are read instead"
+            )
             yield None if whole else Damage(path, "is damaged", f"{remedy} if it is asked for")
     for _, file in sorted(files.items()):
         yield _of_part(store, sizes, file)
@@ -208,8 +245,12 @@ def _consistent(manifests: list[Manifest]) -> Snapshot:
 
 
 def _newest(manifests: Collection[Manifest]) -> Snapshot:
-    """Put together what was published last: in the order of commits each table takes its predecessor's place."""
-    snapshot, waiting = Snapshot(), sorted(manifests, key=lambda m: (m.created_at, m.table, m.round or 0))
+    """Put together what was published last: in the order of commits each table takes its
+    predecessor's place."""
+    snapshot, waiting = (
+        Snapshot(),
+        sorted(manifests, key=lambda m: (m.created_at, m.table, m.round or 0)),
+    )
     while True:
         known = {m.ref for m in snapshot.manifests}
         ready = next((m for m in waiting if known.issuperset(m.parents)), None)

@@ -1,5 +1,5 @@
-"""Records of runs on an MLflow server. The only file that imports mlflow, beside the one that MLflow loads
-(sssl/tracking/pyfunc.py)."""
+"""Records of runs on an MLflow server. The only file that imports mlflow, beside the one that
+MLflow loads (sssl/tracking/pyfunc.py)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # It prints where a run is to be seen with the user and password of the URL that it was given.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # By itself MLflow asks a dead server for minutes; a training would wait as long, each time it has something to say.
+    # By itself MLflow asks a dead server for minutes; a training would wait as long, each time it
+    # has something to say.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
 }
@@ -106,7 +107,8 @@ class Copy:
         except Untold:
             raise
         except Exception as error:
-            # What comes out of HTTP, databases and MLflow has no end, and none of it may end a training.
+            # What comes out of HTTP, databases and MLflow has no end, and none of it may end a
+            # training.
             raise Untold(_why(error)) from error
 
     def _connect(self) -> None:
@@ -118,7 +120,8 @@ class Copy:
             import mlflow
         except ModuleNotFoundError as error:
             raise Untold("it is not installed: pip install 'sssl[mlflow]'") from error
-        # SQLite's migrations and the model registry are chatty, and none of it is about the user's music.
+        # SQLite's migrations and the model registry are chatty, and none of it is about the user's
+        # music.
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
         client = mlflow.MlflowClient(tracking_uri=self._server)
@@ -126,12 +129,18 @@ class Copy:
         found = client.get_experiment_by_name(name)
         if found and found.lifecycle_stage == "deleted":
             restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
-            raise Refused(f"its experiment {name} is deleted: `{restore}`, or name another by MLFLOW_EXPERIMENT_NAME")
-        self._experiment = found.experiment_id if found else client.create_experiment(name, self._artifacts())
+            raise Refused(
+                f"its experiment {name} is deleted: `{restore}`, or name another by"
+                " MLFLOW_EXPERIMENT_NAME"
+            )
+        self._experiment = (
+            found.experiment_id if found else client.create_experiment(name, self._artifacts())
+        )
         self._client = client
 
     def _artifacts(self) -> str | None:
-        """Return where artifacts go: beside a database, which by itself would take the working folder."""
+        """Return where artifacts go: beside a database, which by itself would take the working
+        folder."""
         path = path_of(self._server)
         return Path(path).absolute().with_name("mlflow").as_uri() if path else None
 
@@ -141,7 +150,9 @@ class Copy:
         known = self._known[name]
         self._send_names(known, run)
         self._send_metrics(known, run)
-        self._send_datasets(known, [d for d in run.datasets if (d.name, d.digest) not in known.datasets])
+        self._send_datasets(
+            known, [d for d in run.datasets if (d.name, d.digest) not in known.datasets]
+        )
         for path in sorted(run.files.keys() - known.files):
             self._send_file(known, path, run.files[path])
         if known.status != run.status:
@@ -159,7 +170,11 @@ class Copy:
             measured = [self._client.get_metric_history(run_id, metric) for metric in data.metrics]
             inputs = found.inputs.dataset_inputs if found.inputs else []
             folders = {os.path.dirname(path) for path in run.files}
-            listed = [file.path for folder in folders for file in self._client.list_artifacts(run_id, folder)]
+            listed = [
+                file.path
+                for folder in folders
+                for file in self._client.list_artifacts(run_id, folder)
+            ]
             return _Known(
                 run_id,
                 found.info.status,
@@ -180,8 +195,12 @@ class Copy:
     def _send_names(self, known: _Known, run: RunRecord) -> None:
         from mlflow.entities import Param, RunTag
 
-        params = [Param(name, value) for name, value in run.params.items() if name not in known.params]
-        tags = [RunTag(name, value) for name, value in run.tags.items() if known.tags.get(name) != value]
+        params = [
+            Param(name, value) for name, value in run.params.items() if name not in known.params
+        ]
+        tags = [
+            RunTag(name, value) for name, value in run.tags.items() if known.tags.get(name) != value
+        ]
         for values in _batches(params, _MOST_NAMES):
             self._client.log_batch(known.run_id, params=values)
         for marks in _batches(tags, _MOST_NAMES):
@@ -205,7 +224,9 @@ class Copy:
 
         if datasets:
             tags = [InputTag("mlflow.data.context", "training")]
-            self._client.log_inputs(known.run_id, [DatasetInput(_dataset(dataset), tags) for dataset in datasets])
+            self._client.log_inputs(
+                known.run_id, [DatasetInput(_dataset(dataset), tags) for dataset in datasets]
+            )
             known.datasets.update((dataset.name, dataset.digest) for dataset in datasets)
             self.sent += len(datasets)
 
@@ -226,15 +247,20 @@ class Copy:
         self.sent += 1
 
     def _send_model(self) -> None:
-        """Log the model and register it, unless the same one is registered; it is the one in use now."""
+        """Log the model and register it, unless the same one is registered; it is the one in use
+        now."""
         model = self._record.model
         if model is None or self._model == model.digest:
             return
         if not all(map(self._store.exists, model.all_weights)):
-            LOGGER.warning("the model of run %s is no longer in %s", self._record.key, self._store.root)
+            LOGGER.warning(
+                "the model of run %s is no longer in %s", self._record.key, self._store.root
+            )
             return
         tag = "sssl.model"
-        known = self._client.search_model_versions(f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'")
+        known = self._client.search_model_versions(
+            f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'"
+        )
         if known:
             number = known[0].version
         else:
@@ -250,7 +276,9 @@ class Copy:
         from mlflow.entities import LoggedModelOutput
 
         run_id = self._known[""].run_id
-        made = self._client.create_logged_model(self._experiment, MODEL, run_id, params=self._record.whole.params)
+        made = self._client.create_logged_model(
+            self._experiment, MODEL, run_id, params=self._record.whole.params
+        )
         (folder / "weights").mkdir()
         for number, path in enumerate(model.all_weights):
             (folder / "weights" / f"{number}.safetensors").write_bytes(self._store.read_bytes(path))
@@ -266,7 +294,9 @@ class Copy:
         from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
         if not self._client.search_registered_models(f"name = '{MODEL}'"):
-            self._client.create_registered_model(MODEL, description="Emotion labels of songs, by sssl")
+            self._client.create_registered_model(
+                MODEL, description="Emotion labels of songs, by sssl"
+            )
         # By its place: MLflow would look its name up on the server that is the process' own.
         made = self._client.create_model_version(
             MODEL, logged.artifact_location, self._known[""].run_id, tags, model_id=logged.model_id
@@ -295,7 +325,9 @@ def _dataset(dataset: Dataset) -> Any:
     scheme = dataset.uri.partition("://")[0] if "://" in dataset.uri else "local"
     # MLflow's own digest is of the first rows, ours of all; it has room for 36 characters.
     profile = json.dumps({"rows": dataset.rows, "sha256": dataset.digest})
-    return Entity(dataset.name, dataset.digest[:36], scheme, json.dumps({"uri": dataset.uri}), profile=profile)
+    return Entity(
+        dataset.name, dataset.digest[:36], scheme, json.dumps({"uri": dataset.uri}), profile=profile
+    )
 
 
 def _full_digest(entity: Any) -> str:
@@ -313,11 +345,15 @@ def _save_model(folder: Path, logged: Any, run_id: str) -> None:
     mlflow.pyfunc.save_model(
         folder / "model",
         mlflow_model=Model(
-            artifact_path=logged.artifact_location, run_id=run_id, model_uuid=logged.model_id, model_id=logged.model_id
+            artifact_path=logged.artifact_location,
+            run_id=run_id,
+            model_uuid=logged.model_id,
+            model_id=logged.model_id,
         ),
         python_model=here / "pyfunc.py",
         artifacts={name: str(folder / name) for name in ("weights", "settings")},
-        # Our own packages are on no index; what else it needs is named, for MLflow would find out by running it.
+        # Our own packages are on no index; what else it needs is named, for MLflow would find out
+        # by running it.
         code_paths=[str(folder) for folder in ours],
         pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in _MODEL_NEEDS],
         signature=_signature(),
@@ -335,7 +371,10 @@ def _signature() -> Any:
     names = {"start_s": "double", "end_s": "double", "label": "string", "confidence": "double"}
     entry = Object([Property(name, DataType[kind]) for name, kind in names.items()])
     shown = {"label": DataType.string, "confidence": DataType.double, "abstained": DataType.boolean}
-    outputs = [ColSpec(kind, name, required=False) for name, kind in (shown | {"timeline": Array(entry)}).items()]
+    outputs = [
+        ColSpec(kind, name, required=False)
+        for name, kind in (shown | {"timeline": Array(entry)}).items()
+    ]
     outputs += [ColSpec(DataType.string, "reason", required=False)]
     path = ColSpec(DataType.string, "path")
     return ModelSignature(Schema([path]), Schema([path, *outputs]))

@@ -1,4 +1,5 @@
-"""The model as MLflow loads it, from this file ("models from code"): paths of audio in, labels out."""
+"""The model as MLflow loads it, from this file ("models from code"): paths of audio in, labels
+out."""
 
 from __future__ import annotations
 
@@ -24,11 +25,16 @@ class SongLabels(PythonModel):
         models = [path.read_bytes() for path in sorted(weights.iterdir())]
         self._labeller = make_labeller(models, json.loads(settings.read_bytes()))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Return a row a path; a file that cannot be labelled has nothing but a `reason` (docs/reasons.md)."""
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Return a row a path; a file that cannot be labelled has nothing but a `reason`
+        (docs/reasons.md)."""
         del context, params  # part of MLflow's interface
         paths = model_input["path"].explode()  # MLflow makes one row of {"path": [...]}
-        found = pd.DataFrame([self._row(path) for path in paths], columns=["path", *COLUMNS, "reason"])
+        found = pd.DataFrame(
+            [self._row(path) for path in paths], columns=["path", *COLUMNS, "reason"]
+        )
         # A server answers in JSON, which has null where pandas has NaN.
         return found.astype(object).where(found.notna(), None)
 

@@ -1,4 +1,5 @@
-"""What a run has to say to MLflow, kept in the output folder: a server that is away can be told later.
+"""What a run has to say to MLflow, kept in the output folder: a server that is away can be told
+later.
 
 O/tracking/<key>.json        the run and its rounds: params, metrics, tags, datasets, files, model
 O/tracking/<key>/plots/...   files
@@ -24,7 +25,8 @@ LOGGER = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dataset:
-    """A table that a run read; `digest` is SHA-256 over the full content, `uri` leads to the manifest."""
+    """A table that a run read; `digest` is SHA-256 over the full content, `uri` leads to the
+    manifest."""
 
     name: str
     digest: str
@@ -60,7 +62,8 @@ class LoggedModel:
 
 @dataclass
 class RunRecord:
-    """One run of MLflow. A metric has one value a step: what is reported again after a restart counts once."""
+    """One run of MLflow. A metric has one value a step: what is reported again after a restart
+    counts once."""
 
     name: str
     tags: dict[str, str]
@@ -74,7 +77,8 @@ class RunRecord:
     ended_ms: int | None = None
 
     def log(self, metrics: Mapping[str, float | None], step: int) -> None:
-        """Note metrics at a step, leaving out those that could not be measured and what is known."""
+        """Note metrics at a step, leaving out those that could not be measured and what is
+        known."""
         known = {measured.name: measured for measured in self.metrics if measured.step == step}
         for name, value in metrics.items():
             before = known.get(name)
@@ -96,7 +100,8 @@ class RunRecord:
 
 @dataclass
 class Record:
-    """A run of the method: `id` names it on every server, `runs` has the whole and, by their numbers, its rounds."""
+    """A run of the method: `id` names it on every server, `runs` has the whole and, by their
+    numbers, its rounds."""
 
     key: str
     id: str
@@ -105,7 +110,8 @@ class Record:
 
     @classmethod
     def open(cls, store: Store, key: str, tags: Mapping[str, str]) -> Record:
-        """Read the record of a run that goes on, or begin one, also where the record cannot be read."""
+        """Read the record of a run that goes on, or begin one, also where the record cannot be
+        read."""
         known = store.read_record_if_whole(_path(key), cls)
         return known or cls(key, uuid.uuid4().hex, {"": _begun(f"run {key}", tags)})
 
@@ -115,14 +121,17 @@ class Record:
 
     def round(self, round: int) -> RunRecord:
         """Return the record of a round, begun if it is new."""
-        return self.runs.setdefault(str(round), _begun(f"round {round}", {"sssl.round": str(round)}))
+        return self.runs.setdefault(
+            str(round), _begun(f"round {round}", {"sssl.round": str(round)})
+        )
 
     def save(self, store: Store) -> None:
         store.write_record(_path(self.key), self)
 
 
 def read_records(store: Store) -> Iterator[Record]:
-    """Read the records of all runs into an output folder; one that cannot be read is left out with a warning."""
+    """Read the records of all runs into an output folder; one that cannot be read is left out with
+    a warning."""
     for name in store.names(FOLDER):
         if name.endswith(".json"):
             try:

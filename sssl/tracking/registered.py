@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from sssl.songs.labeller import Labeller
 
 
-def registered_labeller(model: str, mlflow_uri: str | None, front_end: str | None = None) -> Labeller:
-    """Load a labeller from `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder that MLflow saved a model in.
+def registered_labeller(
+    model: str, mlflow_uri: str | None, front_end: str | None = None
+) -> Labeller:
+    """Load a labeller from `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder that MLflow
+    saved a model in.
 
     Raises:
         StoreError: there is no such model, or it is none of ours.
@@ -32,9 +35,15 @@ def registered_labeller(model: str, mlflow_uri: str | None, front_end: str | Non
             mlflow.set_tracking_uri(mlflow_uri)
         with TemporaryDirectory() as fetched:
             is_registered = model.startswith("models:/")
-            folder = Path(mlflow.artifacts.download_artifacts(model, dst_path=fetched) if is_registered else model)
+            folder = Path(
+                mlflow.artifacts.download_artifacts(model, dst_path=fetched)
+                if is_registered
+                else model
+            )
             artifacts = Model.load(os.fspath(folder)).flavors["python_function"]["artifacts"]
-            weights, settings = (folder / artifacts[name]["path"] for name in ("weights", "settings"))
+            weights, settings = (
+                folder / artifacts[name]["path"] for name in ("weights", "settings")
+            )
             models = [path.read_bytes() for path in sorted(weights.iterdir())]
             return make_labeller(models, json.loads(settings.read_bytes()), front_end)
     except (MlflowException, KeyError, TypeError, AttributeError, ValueError, OSError) as error:

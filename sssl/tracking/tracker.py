@@ -1,7 +1,7 @@
 """MLflow: a parent run for a run of the method, a child for each round.
 
-A run writes what it has to say into its record (sssl/tracking/record.py) and sends what a server does not have yet. A
-server that is away is told at the next round, or by `sssl mlflow-sync`.
+A run writes what it has to say into its record (sssl/tracking/record.py) and sends what a server
+does not have yet. A server that is away is told at the next round, or by `sssl mlflow-sync`.
 """
 
 from __future__ import annotations
@@ -24,22 +24,31 @@ from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_re
 from sssl.urls import without_secrets
 
 LOGGER = logging.getLogger(__name__)
-_GOES_ON = "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is missing there"
+_GOES_ON = (
+    "MLflow at %s: %s; the run goes on, and `sssl mlflow-sync --output %s` sends later what is"
+    " missing there"
+)
 
-_REMADE = "%s is broken and was renamed to %s; a new one is made, and `sssl mlflow-sync --output %s` sends earlier runs"
+_REMADE = (
+    "%s is broken and was renamed to %s; a new one is made, and `sssl mlflow-sync --output %s`"
+    " sends earlier runs"
+)
 
 
 class Tracker:
     """One run of the method in MLflow, found again by its key after a restart.
 
     Raises:
-        StoreError: the output lies on an object store, which cannot hold MLflow's database, and no server is given.
+        StoreError: the output lies on an object store, which cannot hold MLflow's database, and no
+            server is given.
     """
 
     def __init__(self, store: Store, uri: str | None, key: str, params: Mapping[str, Any]) -> None:
         server = server_of(store, uri)
         self._store = store
-        self._record = Record.open(store, key, {"sssl.key": key, "sssl.output": without_secrets(store.root)})
+        self._record = Record.open(
+            store, key, {"sssl.key": key, "sssl.output": without_secrets(store.root)}
+        )
         self._line = _Line(store, self._record, server)
         self._begin(self._record.whole, params)
 
@@ -55,7 +64,9 @@ class Tracker:
         """Log metrics of the whole run."""
         RoundLog(self._record.whole, self._line).log(metrics, step)
 
-    def judged(self, round: int, metrics: Mapping[str, float | None], tags: Mapping[str, str]) -> None:
+    def judged(
+        self, round: int, metrics: Mapping[str, float | None], tags: Mapping[str, str]
+    ) -> None:
         """Log what a round came to, once it is judged."""
         log = RoundLog(self._record.round(round), self._line)
         for name, value in tags.items():
@@ -71,7 +82,8 @@ class Tracker:
         RoundLog(self._record.whole, self._line).tag(name, value)
 
     def model(self, weights: Sequence[str], settings: Mapping[str, Any]) -> None:
-        """Log and register what labels: the paths of its weights in the store, and what goes with them."""
+        """Log and register what labels: the paths of its weights in the store, and what goes with
+        them."""
         first, *others = weights
         self._record.model = LoggedModel(first, dict(settings), digest_of(settings), tuple(others))
         self._line.send()
@@ -146,7 +158,8 @@ class Untracked:
 
 
 class _Line:
-    """The way from a record to a server; what nobody answers to stays in the record, and the run goes on."""
+    """The way from a record to a server; what nobody answers to stays in the record, and the run
+    goes on."""
 
     def __init__(self, store: Store, record: Record, server: str) -> None:
         self._store, self._record, self._server = store, record, server
@@ -160,7 +173,8 @@ class _Line:
         self.send()
 
     def send(self) -> None:
-        """Send what the server does not have yet, unless it did not answer since the record was last written."""
+        """Send what the server does not have yet, unless it did not answer since the record was
+        last written."""
         if self._dead:
             return
         try:
@@ -173,7 +187,8 @@ class _Line:
 
 
 def sync(store: Store, uri: str | None) -> int:
-    """Send what a server does not have yet of the runs into an output folder; return how many things those were.
+    """Send what a server does not have yet of the runs into an output folder; return how many
+    things those were.
 
     Raises:
         Untold: the server is away, or refuses.
@@ -188,7 +203,8 @@ def sync(store: Store, uri: str | None) -> int:
 
 
 def server_of(store: Store, uri: str | None) -> str:
-    """Return the tracking server to use: as given, else MLFLOW_TRACKING_URI, else a database in the output folder.
+    """Return the tracking server to use: as given, else MLFLOW_TRACKING_URI, else a database in the
+    output folder.
 
     Raises:
         StoreError: there is no server, and the output folder is not on this machine.
@@ -197,14 +213,15 @@ def server_of(store: Store, uri: str | None) -> str:
         return uri or os.environ.get("MLFLOW_TRACKING_URI") or _own_database(store)
     except UnsupportedOperation:
         raise StoreError(
-            f"{store.root} cannot hold MLflow's database: give --mlflow-uri (or MLFLOW_TRACKING_URI) a server, "
-            "or a database on this machine, sqlite:////path/mlflow.db"
+            f"{store.root} cannot hold MLflow's database: give --mlflow-uri (or"
+            " MLFLOW_TRACKING_URI) a server, or a database on this machine,"
+            " sqlite:////path/mlflow.db"
         ) from None
 
 
 def _own_database(store: Store) -> str:
-    """Return the URL of the database in the output folder, a new one in the place of one that is broken: all that it
-    held of our runs is in their records."""
+    """Return the URL of the database in the output folder, a new one in the place of one that is
+    broken: all that it held of our runs is in their records."""
     url = store.medium.database("mlflow.db")
     path = database.path_of(url)
     if path and database.is_broken(path):

@@ -1,12 +1,14 @@
-"""What the segment stage costs, side by side with a bare decoder, a notebook's loop, and our own loop without Beam.
+"""What the segment stage costs, side by side with a bare decoder, a notebook's loop, and our own
+loop without Beam.
 
 These make log-mels alone, so the stage does, too, for the comparison; `e` is the stage as it comes,
 which also describes the sound. What that costs is shown by family of measures.
 
 python tests/bench/bench.py [--quick] [--json PATH]
 
-Each variant runs in a process of its own over the same files, on a catalog of one track and on all of them. The
-difference between the two is the marginal cost, which the bars are for; what is left of one track is the start-up.
+Each variant runs in a process of its own over the same files, on a catalog of one track and on all
+of them. The difference between the two is the marginal cost, which the bars are for; what is left
+of one track is the start-up.
 """
 
 import argparse
@@ -27,10 +29,13 @@ from usage import Usage, measure
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-# Whoever measures cores gives each process one thread, the pools of BLAS, OpenMP and numba included.
+# Whoever measures cores gives each process one thread, the pools of BLAS, OpenMP and numba
+# included.
 ENV = os.environ | {
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"),
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+    ),
 }
 SCRIPT = [sys.executable, str(HERE / "variants.py")]
 BARRED = ("ogg", "mp3", "m4a")
@@ -42,7 +47,8 @@ VARIANTS = {
     "stage-1": "d1 sssl segment --processes 1",
     "sound": "e  sssl segment, with its column sound",
 }
-RATIOS = (  # variant, what it is measured against, in what, limit, whether the limit is the most or the least
+# Variant, what it is measured against, in what, limit, whether the limit is the most or the least.
+RATIOS = (
     ("stage", "plain", "CPU", 1.15, True),
     ("stage", "bare", "CPU", 2.2, True),
     ("naive", "stage", "CPU", 2.0, False),
@@ -127,13 +133,17 @@ def make_material(args):
     """Make what is not there yet; return its folder and the seconds of each catalog."""
     numbers = (args.tracks, args.minutes, args.repeat, args.long_minutes)
     console.print(f"material in {args.folder} (some minutes the first time)")
-    measure([sys.executable, str(HERE / "material.py"), args.folder, *map(str, numbers), *args.codecs], ENV)
+    measure(
+        [sys.executable, str(HERE / "material.py"), args.folder, *map(str, numbers), *args.codecs],
+        ENV,
+    )
     folder = Path(args.folder)
     return folder, json.loads((folder / "material.json").read_text())
 
 
 def measure_costs(args, folder, seconds):
-    """Run all variants in turn, round by round, so that a busy minute of the machine hits them alike."""
+    """Run all variants in turn, round by round, so that a busy minute of the machine hits them
+    alike."""
     usages = defaultdict(list)
     for round in range(args.rounds):
         for codec in args.codecs:
@@ -142,7 +152,8 @@ def measure_costs(args, folder, seconds):
                     usage = run_on(variant, folder / f"{codec}-{size}.csv")
                     usages[codec, variant, size].append(usage)
                 console.print(
-                    f"round {round + 1} {codec:<5}{VARIANTS[variant]:<31}{usage.cpu_s:7.1f} CPU s {usage.wall_s:7.1f} s"
+                    f"round {round + 1} {codec:<5}{VARIANTS[variant]:<31}{usage.cpu_s:7.1f} CPU s"
+                    f" {usage.wall_s:7.1f} s"
                 )
     return {
         codec: {
@@ -157,7 +168,8 @@ def measure_costs(args, folder, seconds):
 
 
 def measure_memory(folder):
-    """Return peaks in MB for a short and a very long track: alone in a process, and of the stage's largest process."""
+    """Return peaks in MB for a short and a very long track: alone in a process, and of the stage's
+    largest process."""
     peaks = {}
     for name in ("short", "long"):
         with (folder / f"{name}.csv").open() as file:
@@ -171,7 +183,11 @@ def sound_costs(folder):
     """Return the CPU s an hour of audio of each family of measures."""
     path = (folder / "short.csv").read_text().rsplit(",", 1)[1].strip()
     done = subprocess.run(
-        [sys.executable, str(HERE / "families.py"), path], env=ENV, check=True, capture_output=True, text=True
+        [sys.executable, str(HERE / "families.py"), path],
+        env=ENV,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return json.loads(done.stdout)
 
@@ -187,7 +203,9 @@ def list_bars(costs, peaks, by_family):
                 bars.append(Bar(name, codec, one / other, limit, at_most))
     for process, name in {"track": "cut and made a table of", "stage": "through the stage"}.items():
         added_mb = peaks[f"{process}-long"] - peaks[f"{process}-short"]
-        bars.append(Bar(f"long track {name}: added memory", "ogg", added_mb, MAX_ADDED_MB, unit=" MB"))
+        bars.append(
+            Bar(f"long track {name}: added memory", "ogg", added_mb, MAX_ADDED_MB, unit=" MB")
+        )
     return bars
 
 
@@ -195,7 +213,14 @@ def cost_table(costs):
     table = Table(title="Cost (marginal: without start-up)")
     for heading in ("codec", "variant"):
         table.add_column(heading, no_wrap=True)
-    headings = ("CPU s/h", "x real time\na core", "wall s/h", "start-up\nCPU s", "CPU s/h with\nstart-up", "peak MB")
+    headings = (
+        "CPU s/h",
+        "x real time\na core",
+        "wall s/h",
+        "start-up\nCPU s",
+        "CPU s/h with\nstart-up",
+        "peak MB",
+    )
     for heading in headings:
         table.add_column(heading, justify="right")
     for codec, by_variant in costs.items():
@@ -225,7 +250,9 @@ def family_table(by_family):
 def bar_table(bars):
     table = Table(title="Bars")
     for heading in ("what", "codec", "measured", "bar", ""):
-        table.add_column(heading, justify="right" if heading == "measured" else "left", no_wrap=True)
+        table.add_column(
+            heading, justify="right" if heading == "measured" else "left", no_wrap=True
+        )
     for bar in bars:
         verdict = "[green]met" if bar.met else "[red]missed"
         table.add_row(bar.name, bar.codec, f"{bar.value:.2f}{bar.unit}", bar.rule, verdict)
@@ -234,24 +261,52 @@ def bar_table(bars):
 
 def parse(argv):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="ogg only, minutes instead of half an hour; its numbers are rough")
+    add(
+        "--quick",
+        action="store_true",
+        help="ogg only, minutes instead of half an hour; its numbers are rough",
+    )
     add("--json", type=Path, help="write all numbers to this file")
-    add("--folder", default=f"{tempfile.gettempdir()}/sssl-bench", help="where the audio is kept; default %(default)s")
+    add(
+        "--folder",
+        default=f"{tempfile.gettempdir()}/sssl-bench",
+        help="where the audio is kept; default %(default)s",
+    )
     add("--codecs", nargs="+", choices=[*BARRED, "opus", "flac"], default=[*BARRED, "opus", "flac"])
     add("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     add("--tracks", type=int, default=10, help="different tracks a codec; default %(default)s")
     add("--minutes", type=float, default=4.0, help="mean length of a track; default %(default)s")
-    add("--repeat", type=int, default=3, help="how often the catalog lists each track; default %(default)s")
-    add("--rounds", type=int, default=2, help="times that all is run; the least counts; default %(default)s")
-    add("--long-minutes", type=float, default=180.0, help="length of the long track; default %(default)s")
+    add(
+        "--repeat",
+        type=int,
+        default=3,
+        help="how often the catalog lists each track; default %(default)s",
+    )
+    add(
+        "--rounds",
+        type=int,
+        default=2,
+        help="times that all is run; the least counts; default %(default)s",
+    )
+    add(
+        "--long-minutes",
+        type=float,
+        default=180.0,
+        help="length of the long track; default %(default)s",
+    )
     if "--quick" in argv:
         parser.set_defaults(**QUICK)
     args = parser.parse_args(argv)
     if args.tracks * args.repeat < 2:
-        parser.error("--tracks times --repeat must be at least 2: a marginal cost is the difference of two catalogs")
+        parser.error(
+            "--tracks times --repeat must be at least 2: a marginal cost is the difference of two"
+            " catalogs"
+        )
     return args
 
 
@@ -264,16 +319,26 @@ def main(argv):
     by_family = sound_costs(folder)
     bars = list_bars(costs, peaks, by_family)
     console.print(cost_table(costs), family_table(by_family), bar_table(bars))
-    console.print(f"load before {load_before[0]:.2f}, at the end {os.getloadavg()[0]:.2f}; {os.cpu_count()} cores")
+    console.print(
+        f"load before {load_before[0]:.2f}, at the end {os.getloadavg()[0]:.2f}; {os.cpu_count()}"
+        " cores"
+    )
     if args.json:
         report = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "cores": os.cpu_count(),
             "load": {"before": load_before, "after": os.getloadavg()},
             "settings": {name: str(value) for name, value in vars(args).items()},
-            "naive_m4a": "librosa.load" if shutil.which("ffmpeg") else "PyAV a frame at a time, librosa.resample",
+            "naive_m4a": (
+                "librosa.load"
+                if shutil.which("ffmpeg")
+                else "PyAV a frame at a time, librosa.resample"
+            ),
             "hours": {name: length_s / 3600 for name, length_s in seconds.items()},
-            "costs": {codec: {name: asdict(cost) for name, cost in by.items()} for codec, by in costs.items()},
+            "costs": {
+                codec: {name: asdict(cost) for name, cost in by.items()}
+                for codec, by in costs.items()
+            },
             "peak_mb": peaks,
             "sound_cpu_s_per_h": by_family,
             "bars": [asdict(bar) | {"met": bar.met} for bar in bars],

@@ -2,9 +2,10 @@
 
 python tests/bench/embed.py [--tracks 24] [--minutes 2] [--rounds 3]
 
-The loop decodes with our decoder, cuts, and runs the same graph on the same batches, in one process. Each runs in a
-process of its own on one track and on all of them; the difference is the marginal cost, which the bar is for. The graph
-has random weights and the cost of a small pretrained network, 0.4 billion multiplications a segment of 3 s.
+The loop decodes with our decoder, cuts, and runs the same graph on the same batches, in one
+process. Each runs in a process of its own on one track and on all of them; the difference is the
+marginal cost, which the bar is for. The graph has random weights and the cost of a small pretrained
+network, 0.4 billion multiplications a segment of 3 s.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def write_graph(path):
         weights = rng.normal(0, (2 / np.prod(shape[1:])) ** 0.5, shape).astype(np.float32)
         constants.append(numpy_helper.from_array(weights, f"weights{number}"))
         filtered, heard = f"filtered{number}", f"heard{number}"
-        nodes.append(helper.make_node("Conv", [last, f"weights{number}"], [filtered], strides=[stride]))
+        nodes.append(
+            helper.make_node("Conv", [last, f"weights{number}"], [filtered], strides=[stride])
+        )
         nodes.append(helper.make_node("Relu", [filtered], [heard]))
         last = heard
     nodes.append(helper.make_node("ReduceMean", [last, "time"], ["embedding"], keepdims=0))
@@ -53,7 +56,9 @@ def write_graph(path):
     embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", channels])
     graph = helper.make_graph(nodes, "bench", [wave], [embedding], constants)
     opset = [helper.make_opsetid("", 18)]
-    path.write_bytes(helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString())
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    )
     onnx.checker.check_model(str(path))
     write_contract(path)
 
@@ -131,10 +136,14 @@ def main(argv):
         {"loop": loop, "stage": stage}[argv[0]](*argv[1:])
         return
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--tracks", type=int, default=24, help="default %(default)s")
-    parser.add_argument("--minutes", type=float, default=2.0, help="of a track; default %(default)s")
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="of a track; default %(default)s"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="turns of each; default %(default)s")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as root:
@@ -151,14 +160,15 @@ def main(argv):
     speeds = {}
     for variant, title in VARIANTS.items():
         cpu_s, wall_s = (
-            min(getattr(u, what) for u in found[variant, "all"]) - min(getattr(u, what) for u in found[variant, "one"])
+            min(getattr(u, what) for u in found[variant, "all"])
+            - min(getattr(u, what) for u in found[variant, "one"])
             for what in ("cpu_s", "wall_s")
         )
         speeds[variant] = segments / cpu_s, segments / wall_s
         peak_mb = max(usage.peak_mb for usage in found[variant, "all"])
         console.print(
-            f"{title:<24}{segments / cpu_s:8.1f} segments/s by CPU time,{segments / wall_s:8.1f} by wall time, "
-            f"{peak_mb:.0f} MB"
+            f"{title:<24}{segments / cpu_s:8.1f} segments/s by CPU time,{segments / wall_s:8.1f} by"
+            f" wall time, {peak_mb:.0f} MB"
         )
     for what, number in (("CPU", 0), ("wall", 1)):
         ratio = speeds["stage"][number] / speeds["loop"][number]

@@ -1,7 +1,8 @@
-"""What the column `sound` costs by family of measures: `python families.py AUDIO`, as JSON, CPU s an hour of audio.
+"""What the column `sound` costs by family of measures: `python families.py AUDIO`, as JSON, CPU s
+an hour of audio.
 
-Each family is measured on the same spectra, in the batches of the segment stage; the log-mel, which is made in any
-case, is there to compare with. Of some rounds the least counts.
+Each family is measured on the same spectra, in the batches of the segment stage; the log-mel, which
+is made in any case, is there to compare with. Of some rounds the least counts.
 """
 
 import json
@@ -26,11 +27,14 @@ def costs(path):
     torch.set_num_threads(1)
     config = MelConfig()
     batches = [
-        windows.copy() for _, windows in islice(_batches(Decoder(path, config.rate_hz).blocks(), config), _BATCHES)
+        windows.copy()
+        for _, windows in islice(_batches(Decoder(path, config.rate_hz).blocks(), config), _BATCHES)
     ]
     for batch in batches[:_WARM_UP]:
         _costs_of(batch, config)
-    rounds = [sum((_costs_of(batch, config) for batch in batches), Counter()) for _ in range(_ROUNDS)]
+    rounds = [
+        sum((_costs_of(batch, config) for batch in batches), Counter()) for _ in range(_ROUNDS)
+    ]
     hours = sum(map(len, batches)) * config.segment_s / 3600
     return {name: min(one[name] for one in rounds) / hours for name in rounds[0]}
 

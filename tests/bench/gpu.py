@@ -1,9 +1,11 @@
-"""What a GPU does: scoring from Parquet, training, cards without memory, and whether the numbers are those of a CPU.
+"""What a GPU does: scoring from Parquet, training, cards without memory, and whether the numbers
+are those of a CPU.
 
 python tests/bench/gpu.py [--parts 480] [--results results.json]
 
-Needs one NVIDIA GPU, `nvidia-ml-py` for the share of time it is busy, and some 16 GB of /dev/shm; takes about 5 minutes
-with 16 cores. Everything is synthetic. Each result is printed, and written, as soon as it is there.
+Needs one NVIDIA GPU, `nvidia-ml-py` for the share of time it is busy, and some 16 GB of /dev/shm;
+takes about 5 minutes with 16 cores. Everything is synthetic. Each result is printed, and written,
+as soon as it is there.
 """
 
 import argparse
@@ -71,7 +73,10 @@ class Results:
 
     def tell(self, name, value):
         self._found[name] = value
-        console.print(f"{time.perf_counter() - self._began:6.1f} s  {name}: {json.dumps(value)}", soft_wrap=True)
+        console.print(
+            f"{time.perf_counter() - self._began:6.1f} s  {name}: {json.dumps(value)}",
+            soft_wrap=True,
+        )
         if self._path:
             Path(self._path).write_text(json.dumps(self._found, indent=1))
 
@@ -92,7 +97,8 @@ class Results:
 
 
 def log_mels(rows, seed, classes=None):
-    """Synthesize log-mels: each class has a spectrum, each track of 80 segments one of its own, the rest is noise."""
+    """Synthesize log-mels: each class has a spectrum, each track of 80 segments one of its own, the
+    rest is noise."""
     random = np.random.default_rng(seed)
     shapes = np.random.default_rng(99).normal(0, 1, (len(CLASSES), MEL.mels, 1))
     tracks = -(-rows // SEGMENTS_A_TRACK)
@@ -118,11 +124,15 @@ def features_table(track_ids, log_mel, encoding):
     metadata |= tensor_metadata("log_mel", dtype, MEL.shape)
     fields = [pa.field("track_id", pa.string()), pa.field("segment_index", pa.int32())]
     fields.append(pa.field("log_mel", column.type))
-    return pa.table([pa.array(track_ids), pa.array(index), column], schema=pa.schema(fields, metadata=metadata))
+    return pa.table(
+        [pa.array(track_ids), pa.array(index), column], schema=pa.schema(fields, metadata=metadata)
+    )
 
 
 def _lists(values):
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), MEL.shape[0] * MEL.shape[1])
+    flat = pa.FixedSizeListArray.from_arrays(
+        pa.array(values.reshape(-1)), MEL.shape[0] * MEL.shape[1]
+    )
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float16(), MEL.shape), flat)
 
 
@@ -134,8 +144,8 @@ COMPRESSION = {"binary lz4": "lz4", "list": "zstd", "8-bit": "none"}
 
 
 def make(root, tracks, encoding, labelled, log_mel_of):
-    """Commit a catalog of tracks, all to train on if they are labelled, and their segments; `log_mel_of` makes those of
-    a part from its tracks."""
+    """Commit a catalog of tracks, all to train on if they are labelled, and their segments;
+    `log_mel_of` makes those of a part from its tracks."""
     store = Store.open(root, create=True)
     config = CatalogConfig(tracks_per_part=TRACKS_A_PART, test_share=0.0)
     split = "train" if labelled else None
@@ -177,7 +187,9 @@ def make(root, tracks, encoding, labelled, log_mel_of):
 
     with ThreadPoolExecutor(8) as threads:
         files = dict(threads.map(write, range(catalog.summary["parts"])))
-    manifest = Manifest("features", "bench", "segment", None, {"cut": asdict(MEL)}, (catalog.ref,), files, {})
+    manifest = Manifest(
+        "features", "bench", "segment", None, {"cut": asdict(MEL)}, (catalog.ref,), files, {}
+    )
     return store, Snapshot((catalog, store.commit(manifest)))
 
 
@@ -189,9 +201,13 @@ def commit_labels(store, snapshot):
     """Commit labels as relabel writes them in round 0: each segment has its track's."""
     files = {}
     for part, file in snapshot.get("features").files.items():
-        tracks = {track.track_id: track for track in read_part(store, snapshot.get("catalog"), part)}
+        tracks = {
+            track.track_id: track for track in read_part(store, snapshot.get("catalog"), part)
+        }
         ids = store.read_part(file, ["track_id"])["track_id"].to_pylist()
-        target = np.eye(len(CLASSES), dtype=np.float32)[[CLASSES.index(tracks[name].label) for name in ids]]
+        target = np.eye(len(CLASSES), dtype=np.float32)[
+            [CLASSES.index(tracks[name].label) for name in ids]
+        ]
         table = pa.table(
             {
                 "track_id": ids,
@@ -208,7 +224,9 @@ def commit_labels(store, snapshot):
 def commit_model(store, snapshot, data):
     file = store.write_file("models/bench/model.safetensors", data, rows=4)
     refs = tuple(sorted(manifest.ref for manifest in snapshot.manifests))
-    return store.commit(Manifest("models", "bench", "train", 0, {}, refs, {0: file}, {"model_id": model_id(data)}))
+    return store.commit(
+        Manifest("models", "bench", "train", 0, {}, refs, {0: file}, {"model_id": model_id(data)})
+    )
 
 
 # Training
@@ -229,10 +247,17 @@ def track_log_mel(number):
 
 
 def train_on(device, store, snapshot, config, folder, processes=1):
-    """Train a model; return it, the seconds it took from the call on, and the epochs as they were reported."""
-    catalog, features, labels = snapshot.get("catalog"), snapshot.get("features"), snapshot.get("labels", 0)
+    """Train a model; return it, the seconds it took from the call on, and the epochs as they were
+    reported."""
+    catalog, features, labels = (
+        snapshot.get("catalog"),
+        snapshot.get("features"),
+        snapshot.get("labels", 0),
+    )
     spec = ModelSpec("cnn", CLASSES, MEL, 4)
-    training = Training(store, catalog, features, labels, spec, config, 0, f"models/{folder}", None, device)
+    training = Training(
+        store, catalog, features, labels, spec, config, 0, f"models/{folder}", None, device
+    )
     began_s, epochs = time.perf_counter(), []
     model = train(training, processes, epochs.append, OnDevice(device))
     return model, time.perf_counter() - began_s, epochs
@@ -253,33 +278,45 @@ class OnDevice(Ranks):
 
 
 def quality(model, tracks=60, first=1_000_000):
-    """Return cross-entropy and accuracy on segments of new tracks, by the mean of all members, on the CPU."""
+    """Return cross-entropy and accuracy on segments of new tracks, by the mean of all members, on
+    the CPU."""
     found = np.concatenate(
         [
-            posteriors(model, track_log_mel(first + n), np.full(SEGMENTS_A_TRACK, -1), ScoreConfig(), 4)
+            posteriors(
+                model, track_log_mel(first + n), np.full(SEGMENTS_A_TRACK, -1), ScoreConfig(), 4
+            )
             for n in range(tracks)
         ]
     )
     truth = np.repeat([(first + n) % len(CLASSES) for n in range(tracks)], SEGMENTS_A_TRACK)
     loss = -np.log(found[np.arange(len(truth)), truth].clip(1e-6)).mean()
-    return {"loss": round(float(loss), 4), "accuracy": round(float((found.argmax(1) == truth).mean()), 4)}
+    return {
+        "loss": round(float(loss), 4),
+        "accuracy": round(float((found.argmax(1) == truth).mean()), 4),
+    }
 
 
 def measure_quality(results, root, device, seeds, processes, **settings):
-    """Train small models with some seeds, so that devices can be compared within the spread of the seeds."""
+    """Train small models with some seeds, so that devices can be compared within the spread of the
+    seeds."""
     store, snapshot = training_set(f"{root}/quality", 40)
     for seed in seeds:
         config = TrainConfig(seed=seed, **settings)
-        model, took_s, _ = train_on(device, store, snapshot, config, f"q{device[:3]}{seed}{len(settings)}", processes)
+        model, took_s, _ = train_on(
+            device, store, snapshot, config, f"q{device[:3]}{seed}{len(settings)}", processes
+        )
         results.tell(
-            f"quality of 3,200 segments, {device}, seed {seed} {settings or ''}", quality(model) | {"s": took_s}
+            f"quality of 3,200 segments, {device}, seed {seed} {settings or ''}",
+            quality(model) | {"s": took_s},
         )
 
 
 def cpu_epoch_s(root):
     """Return the seconds that an epoch of four members takes on two cores."""
     store, snapshot = training_set(f"{root}/cpu", 250)
-    _, _, epochs = train_on("cpu", store, snapshot, TrainConfig(warmup_epochs=1), "cpu", processes=2)
+    _, _, epochs = train_on(
+        "cpu", store, snapshot, TrainConfig(warmup_epochs=1), "cpu", processes=2
+    )
     return sum(epoch.cpu_s for epoch in epochs) / 2
 
 
@@ -287,11 +324,16 @@ def measure_training(results, root):
     """Train on 20,000 segments, two cores of this machine at the same time."""
     command = [sys.executable, __file__, "--cpu-epoch"]
     two_cores = sorted(os.sched_getaffinity(0))[-2:]
-    beside = subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, two_cores))
+    beside = subprocess.Popen(
+        command, stdout=subprocess.PIPE, preexec_fn=lambda: os.sched_setaffinity(0, two_cores)
+    )
     store, snapshot = training_set(f"{root}/train", 250)
     model, took_s, epochs = train_on("cuda", store, snapshot, TrainConfig(), "gpu")
     results.tell("train 20,000 segments, 12 epochs, 4 members, on the GPU, s", took_s)
-    results.tell("quality of it", quality(model) | {"train loss": float(np.mean([e.loss for e in epochs[-4:]]))})
+    results.tell(
+        "quality of it",
+        quality(model) | {"train loss": float(np.mean([e.loss for e in epochs[-4:]]))},
+    )
     with results.trying("larger batches"):
         config = TrainConfig(batch_size=128, learning_rate=4e-3)
         larger, took_s, _ = train_on("cuda", store, snapshot, config, "gpu128")
@@ -322,7 +364,8 @@ def measure_launches(results, store, snapshot):
 
 
 def loop(files, model, readers, batch, members):
-    """Score as carefully as a single script can: reader threads, pinned buffers, large batches, half precision."""
+    """Score as carefully as a single script can: reader threads, pinned buffers, large batches,
+    half precision."""
     networks = [member.cuda().eval() for member in model.members[:members]]
     names, full, free = queue.Queue(), queue.Queue(8), queue.Queue()
     for file in files:
@@ -372,13 +415,17 @@ def reading(files, readers):
     """Return the segments a second that threads read, and do nothing with."""
     began_s = time.perf_counter()
     with ThreadPoolExecutor(readers) as threads:
-        rows = sum(threads.map(lambda file: len(tensors(pq.read_table(file, use_threads=False), "log_mel")), files))
+        rows = sum(
+            threads.map(
+                lambda file: len(tensors(pq.read_table(file, use_threads=False), "log_mel")), files
+            )
+        )
     return rows / (time.perf_counter() - began_s)
 
 
 def stage(store, snapshot):
-    """Run the scoring stage; return segments a second, scoring alone and with all that a command does before, and the
-    CPU milliseconds that reading and writing a part take in their threads."""
+    """Run the scoring stage; return segments a second, scoring alone and with all that a command
+    does before, and the CPU milliseconds that reading and writing a part take in their threads."""
     forget(store, "scores")
     spent_s = {"score": [], "_read": [], "_write": []}
     with (
@@ -391,7 +438,10 @@ def stage(store, snapshot):
         made = score.run(Context(store, snapshot, ()), 0, ScoreConfig()).snapshot
         whole_s = time.perf_counter() - began_s
     rows = made.get("scores", 0).rows
-    steps = {name.strip("_"): round(1e3 * float(np.mean(spent_s[name])), 2) for name in ("_read", "_write")}
+    steps = {
+        name.strip("_"): round(1e3 * float(np.mean(spent_s[name])), 2)
+        for name in ("_read", "_write")
+    }
     return rows / sum(spent_s["score"]), rows / whole_s, steps
 
 
@@ -455,15 +505,23 @@ def measure_scoring(results, root, data, parts):
 
             store, snapshot = make(here, count * TRACKS_A_PART, encoding, labelled, of)
             snapshot = snapshot.add(commit_model(store, snapshot, data))
-            files = [store.url(file.path) for _, file in sorted(snapshot.get("features").files.items())]
+            files = [
+                store.url(file.path) for _, file in sorted(snapshot.get("features").files.items())
+            ]
             what = f"{encoding}, {'one member' if labelled else 'mean of four'}"
-            a_segment = sum(Path(file).stat().st_size for file in files) / snapshot.get("features").rows
+            a_segment = (
+                sum(Path(file).stat().st_size for file in files) / snapshot.get("features").rows
+            )
             results.tell(f"{encoding}: bytes a segment", round(a_segment))
             some = files[:8] if encoding == "list" else files[:96]
-            results.tell(f"{encoding}: reading, by threads", {n: round(reading(some, n)) for n in (1, 4, 8)})
+            results.tell(
+                f"{encoding}: reading, by threads", {n: round(reading(some, n)) for n in (1, 4, 8)}
+            )
             loop(files[:16], model, 4, 2048, 1 if labelled else 4)
             with Busy() as busy:
-                by_readers = {n: round(loop(files, model, n, 2048, 1 if labelled else 4)) for n in (4, 8)}
+                by_readers = {
+                    n: round(loop(files, model, n, 2048, 1 if labelled else 4)) for n in (4, 8)
+                }
             results.tell(f"{what}: loop, by readers", by_readers)
             results.tell(f"{what}: loop, share of time the card is busy", busy.share)
             stage(store, snapshot)
@@ -487,7 +545,8 @@ def measure_scoring(results, root, data, parts):
 
 
 def measure_on_card(results, data):
-    """Measure what lies on the card already: networks as they are, folded, and folded as a CUDA graph."""
+    """Measure what lies on the card already: networks as they are, folded, and folded as a CUDA
+    graph."""
     for batch in (512, 2048, 8192):
         x = torch.randn(batch, *MEL.shape, device="cuda").half() * 10 - 30
         plain = load(data, "cuda").members[0]
@@ -525,7 +584,9 @@ def timed_on_card(forward, rows, times=40):
 
 def score_in_memory(data, parts, **settings):
     scorer = StreamScorer(load(data), ["cuda:0"], **settings)
-    return np.concatenate(scorer.score(range(len(parts)), parts.__getitem__, lambda _, __, found: found))
+    return np.concatenate(
+        scorer.score(range(len(parts)), parts.__getitem__, lambda _, __, found: found)
+    )
 
 
 def parts_in_memory(count):
@@ -540,16 +601,23 @@ def parts_in_memory(count):
 
 def measure_numbers(results, data):
     parts = parts_in_memory(64)  # 512 tracks
-    reference = np.concatenate([posteriors(load(data), p.log_mel, p.folds, ScoreConfig(), 4) for p in parts[:8]])
+    reference = np.concatenate(
+        [posteriors(load(data), p.log_mel, p.folds, ScoreConfig(), 4) for p in parts[:8]]
+    )
     single = score_in_memory(data, parts, dtype=torch.float32)
     half = score_in_memory(data, parts)
-    tracks = [found.reshape(-1, SEGMENTS_A_TRACK, len(CLASSES)).mean(axis=1).argmax(axis=1) for found in (single, half)]
+    tracks = [
+        found.reshape(-1, SEGMENTS_A_TRACK, len(CLASSES)).mean(axis=1).argmax(axis=1)
+        for found in (single, half)
+    ]
     again = score_in_memory(data, parts[::-1])
     back = np.concatenate(np.split(again, len(parts))[::-1])
     results.tell(
         "numbers",
         {
-            "single precision against the CPU, largest": float(np.abs(single[: len(reference)] - reference).max()),
+            "single precision against the CPU, largest": float(
+                np.abs(single[: len(reference)] - reference).max()
+            ),
             "half precision against single, largest": float(np.abs(half - single).max()),
             "tracks of 512 that peak elsewhere": int((tracks[0] != tracks[1]).sum()),
             "the same bytes in another order of parts": bool(np.array_equal(half, back)),
@@ -576,16 +644,22 @@ def measure_full_cards(results, root, data, expected):
     model.write_bytes(data)
     for free_gb in FREE_GB:
         with results.trying(f"{free_gb} GB free"):
-            hog = subprocess.Popen([sys.executable, "-c", HOG, str(free_gb)], stdout=subprocess.PIPE, text=True)
+            hog = subprocess.Popen(
+                [sys.executable, "-c", HOG, str(free_gb)], stdout=subprocess.PIPE, text=True
+            )
             left_gb = float(hog.stdout.readline())
             command = [sys.executable, __file__, "--score-some", str(model), str(found)]
             began_s = time.perf_counter()
             try:
-                made = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+                made = subprocess.run(
+                    command, capture_output=True, text=True, timeout=90, check=False
+                )
             finally:
                 hog.kill()
                 hog.wait()
-            said = [line for line in made.stderr.splitlines() if "is full" in line or "Error" in line]
+            said = [
+                line for line in made.stderr.splitlines() if "is full" in line or "Error" in line
+            ]
             worst = float(np.abs(np.load(found) - expected).max()) if made.returncode == 0 else None
             results.tell(
                 f"a card with {left_gb:.2f} GB free",
@@ -607,16 +681,27 @@ def score_some(model, found):
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("--parts", type=int, default=480, help="of 2,560 segments to score; default %(default)s")
+    parser.add_argument(
+        "--parts", type=int, default=480, help="of 2,560 segments to score; default %(default)s"
+    )
     parser.add_argument("--results", help="file to write them to, too")
-    parser.add_argument("--folder", default="/dev/shm" if Path("/dev/shm").is_dir() else None, help="for material")
+    parser.add_argument(
+        "--folder", default="/dev/shm" if Path("/dev/shm").is_dir() else None, help="for material"
+    )
     parser.add_argument("--only", nargs="*", default=["train", "score", "card", "numbers", "full"])
     parser.add_argument(
-        "--quality-cpu", type=int, default=0, help="only train small models with so many seeds, on a CPU"
+        "--quality-cpu",
+        type=int,
+        default=0,
+        help="only train small models with so many seeds, on a CPU",
     )
-    parser.add_argument("--model", type=Path, help="file that keeps what was trained, for a run that does not train")
+    parser.add_argument(
+        "--model", type=Path, help="file that keeps what was trained, for a run that does not train"
+    )
     parser.add_argument("--cpu-epoch", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--score-some", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)

@@ -1,11 +1,11 @@
-"""How cost grows with the catalog: segment and score at 1, 4 and 16 times the tracks, a plan of millions, and a night
-that adds a hundredth of a catalog.
+"""How cost grows with the catalog: segment and score at 1, 4 and 16 times the tracks, a plan of
+millions, and a night that adds a hundredth of a catalog.
 
 python tests/bench/growth.py [--tracks 64] [--planned 10000000] [--night 2000] [--only night]
 
-Each run is a process of its own. What the second and third size cost more than the one before, by the hours that came
-on top, should not change; nor should, from the second to the third, the peak memory of the process, which with Beam's
-own runner is driver and worker.
+Each run is a process of its own. What the second and third size cost more than the one before, by
+the hours that came on top, should not change; nor should, from the second to the third, the peak
+memory of the process, which with Beam's own runner is driver and worker.
 """
 
 import argparse
@@ -28,7 +28,10 @@ from sssl.datasets import synthetic as demo
 from sssl.store.seal import opened_json
 
 ROOT = Path(__file__).parents[2]
-ENV = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
+ENV = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+    "OMP_NUM_THREADS": "1",
+}
 SSSL = [sys.executable, "-m", "pipelines.cli"]
 TIMES = (1, 4, 16)
 MAX_CHANGE, MAX_PLAN_S, MAX_PLAN_MB, MAX_NIGHT = 0.10, 120, 2000, 0.03
@@ -51,12 +54,21 @@ def segment_sizes(folder, tracks, minutes):
     """Segment a catalog that lists the same few files over and over under other ids."""
     files = []
     for n, track in enumerate(demo.plan_tracks(4, seed=3)):
-        files.append(write_audio(folder / f"{n}.ogg", synthesize(track, round(60 * minutes)), RATE_HZ))
+        files.append(
+            write_audio(folder / f"{n}.ogg", synthesize(track, round(60 * minutes)), RATE_HZ)
+        )
     for times in TIMES:
         with (catalog := folder / f"x{times}.csv").open("w", newline="") as file:
             rows = [(f"t{n:06d}", files[n % len(files)]) for n in range(tracks * times)]
             csv.writer(file).writerows([("track_id", "uri"), *rows])
-        command = [*SSSL, "segment", "--catalog", str(catalog), "--output", str(folder / f"out{times}")]
+        command = [
+            *SSSL,
+            "segment",
+            "--catalog",
+            str(catalog),
+            "--output",
+            str(folder / f"out{times}"),
+        ]
         yield Size(tracks * times * minutes / 60, measure(command, ENV))
 
 
@@ -74,11 +86,17 @@ def plans(folder, tracks):
     for suffix in ("parquet", "csv"):
         catalog = str(folder / f"planned.{suffix}")
         simulated.write_catalog(catalog, tracks)
-        yield suffix, measure([*SSSL, "plan", "--catalog", catalog, "--output", str(folder / "nothing-yet")], ENV)
+        yield (
+            suffix,
+            measure(
+                [*SSSL, "plan", "--catalog", catalog, "--output", str(folder / "nothing-yet")], ENV
+            ),
+        )
 
 
 def nights(folder, tracks):
-    """Run on a catalog of which a tenth is labelled, again as it is, and with a hundredth more without a label.
+    """Run on a catalog of which a tenth is labelled, again as it is, and with a hundredth more
+    without a label.
 
     Yields what each run took, and how many epochs were trained since the folder was new.
     """
@@ -100,7 +118,9 @@ def nights(folder, tracks):
 
 def epochs_trained(output):
     """Count the epochs that members of all models of an output folder were trained."""
-    histories = [opened_json(path.read_bytes(), str(path)) for path in output.glob("models/*/member*.json")]
+    histories = [
+        opened_json(path.read_bytes(), str(path)) for path in output.glob("models/*/member*.json")
+    ]
     return sum(len(history["epochs"]) for history in histories)
 
 
@@ -109,26 +129,31 @@ def tell_nights(folder, tracks):
     for name, usage, epochs in nights(folder, tracks):
         taken[name] = usage, epochs
         console.print(
-            f"{tracks} tracks, {name}: {usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {epochs} epochs trained so far"
+            f"{tracks} tracks, {name}: {usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, {epochs}"
+            " epochs trained so far"
         )
     (first, learned), (again, _), (night, epochs) = taken.values()
     share = (night.cpu_s - again.cpu_s) / first.cpu_s
     met = verdict(share <= MAX_NIGHT and epochs == learned)
-    console.print(f"a night costs {share:.1%} of the first run more than a run without changes: {met}")
+    console.print(
+        f"a night costs {share:.1%} of the first run more than a run without changes: {met}"
+    )
 
 
 def tell(stage, sizes):
     for times, size in zip(TIMES, sizes, strict=True):
         usage = size.usage
         console.print(
-            f"{stage:<8}{times:>3} x {size.hours:7.2f} h {usage.cpu_s:8.1f} CPU s {usage.wall_s:8.1f} s"
-            f" {usage.peak_mb:7.0f} MB"
+            f"{stage:<8}{times:>3} x {size.hours:7.2f} h {usage.cpu_s:8.1f} CPU s"
+            f" {usage.wall_s:8.1f} s {usage.peak_mb:7.0f} MB"
         )
     first, second = marginals(sizes)
     # The smallest has so few parts that not all are at hand at once that could be.
     _, middle, largest = (size.usage.peak_mb for size in sizes)
     for name, change in (("CPU s/h", second / first - 1), ("peak memory", largest / middle - 1)):
-        console.print(f"{stage}, {name}: {change:+.0%} at the largest, {verdict(change <= MAX_CHANGE)}")
+        console.print(
+            f"{stage}, {name}: {change:+.0%} at the largest, {verdict(change <= MAX_CHANGE)}"
+        )
 
 
 def verdict(met):
@@ -137,7 +162,9 @@ def verdict(met):
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--tracks",
@@ -145,9 +172,15 @@ def main(argv):
         default=64,  # two parts: the next one is read while one is scored, which takes memory
         help="tracks of the smallest catalog; default %(default)s",
     )
-    parser.add_argument("--minutes", type=float, default=2.0, help="length of a track; default %(default)s")
-    parser.add_argument("--planned", type=int, default=10_000_000, help="tracks to plan; default %(default)s")
-    parser.add_argument("--night", type=int, default=2000, help="tracks before a night; default %(default)s")
+    parser.add_argument(
+        "--minutes", type=float, default=2.0, help="length of a track; default %(default)s"
+    )
+    parser.add_argument(
+        "--planned", type=int, default=10_000_000, help="tracks to plan; default %(default)s"
+    )
+    parser.add_argument(
+        "--night", type=int, default=2000, help="tracks before a night; default %(default)s"
+    )
     parser.add_argument("--only", choices=["night"], help="measure nothing else")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as name:
@@ -160,8 +193,8 @@ def main(argv):
         for suffix, usage in plans(folder, args.planned):
             met = verdict(usage.wall_s <= MAX_PLAN_S and usage.peak_mb <= MAX_PLAN_MB)
             console.print(
-                f"plan of {args.planned} tracks in {suffix}: {usage.cpu_s:.1f} CPU s, {usage.wall_s:.1f} s, "
-                f"{usage.peak_mb:.0f} MB: {met}"
+                f"plan of {args.planned} tracks in {suffix}: {usage.cpu_s:.1f} CPU s,"
+                f" {usage.wall_s:.1f} s, {usage.peak_mb:.0f} MB: {met}"
             )
 
 

@@ -1,11 +1,14 @@
 """Whether the demo says the same on other machines.
 
-Another machine rounds differently. Stand-ins for it are torch's kernels for older processors (ATEN_CPU_CAPABILITY) and
-other numbers of threads. Music and segments are made once per seed; all that follows runs once per machine and seed.
+Another machine rounds differently. Stand-ins for it are torch's kernels for older processors
+(ATEN_CPU_CAPABILITY) and other numbers of threads. Music and segments are made once per seed; all
+that follows runs once per machine and seed.
 
-python tests/bench/machines.py FOLDER [--seeds 0 1 2 3 4 5] [--kernels native avx2 default] [--threads 1]
+python tests/bench/machines.py FOLDER [--seeds 0 1 2 3 4 5] [--kernels native avx2 default]
+[--threads 1]
 
-Stopped and started again it goes on: FOLDER/results.json has what is done. The table goes to the terminal.
+Stopped and started again it goes on: FOLDER/results.json has what is done. The table goes to the
+    terminal.
 """
 
 import argparse
@@ -28,7 +31,8 @@ PRECISION, RECALL = 0.85, 0.75  # of the findings
 
 
 def prepare(folder, seed):
-    """Synthesize and segment a seed's catalog, once; return a copy of the output that a machine can go on with."""
+    """Synthesize and segment a seed's catalog, once; return a copy of the output that a machine can
+    go on with."""
     output, segmented = folder / f"seed{seed}" / "demo", folder / f"seed{seed}" / "segmented"
     if not segmented.exists():
         shutil.rmtree(output, ignore_errors=True)
@@ -81,7 +85,10 @@ def measure(folder, seed, kernels, threads):
 def agreement(rows):
     """Return the least share of tracks that two machines label alike, 1 with a single machine."""
     pairs = combinations([row["labels"] for row in rows], 2)
-    return min((sum(one[track] == other[track] for track in one) / len(one) for one, other in pairs), default=1.0)
+    return min(
+        (sum(one[track] == other[track] for track in one) / len(one) for one, other in pairs),
+        default=1.0,
+    )
 
 
 def failures(rows):
@@ -99,9 +106,13 @@ def failures(rows):
 
 
 def table(rows):
-    """Return the rows as a Markdown table, with the agreement of each seed's machines behind its last one."""
+    """Return the rows as a Markdown table, with the agreement of each seed's machines behind its
+    last one."""
     lines = [
-        "| seed | kernels | threads | flagged of wrong | precision | recall | AUC | abstained | labels alike | model |",
+        (
+            "| seed | kernels | threads | flagged of wrong | precision | recall | AUC | abstained |"
+            " labels alike | model |"
+        ),
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for seed in sorted({row["seed"] for row in rows}):
@@ -109,22 +120,29 @@ def table(rows):
         for row in own:
             alike = f"{agreement(own):.3f}" if row is own[-1] else ""
             precision, recall, auc = (
-                "" if row[name] is None else f"{row[name]:.3f}" for name in ("precision", "recall", "auc")
+                "" if row[name] is None else f"{row[name]:.3f}"
+                for name in ("precision", "recall", "auc")
             )
             verdict = row["outcome"].partition(", because")[0]
             lines.append(
-                f"| {seed} | {row['kernels']} | {row['threads']} | {row['flagged']} of {row['wrong']} | {precision} "
-                f"| {recall} | {auc} | {row['abstained']} of {len(row['labels'])} | {alike} | {verdict} |"
+                f"| {seed} | {row['kernels']} | {row['threads']} | {row['flagged']} of"
+                f" {row['wrong']} | {precision} | {recall} | {auc} | {row['abstained']} of"
+                f" {len(row['labels'])} | {alike} | {verdict} |"
             )
     return "\n".join(lines)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=lambda path: Path(path).absolute())
     parser.add_argument("--seeds", type=int, nargs="+", default=range(6))
     parser.add_argument(
-        "--kernels", nargs="+", choices=("native", "avx2", "default"), default=("native", "avx2", "default")
+        "--kernels",
+        nargs="+",
+        choices=("native", "avx2", "default"),
+        default=("native", "avx2", "default"),
     )
     parser.add_argument("--threads", type=int, nargs="+", default=(1,))
     chosen = parser.parse_args()

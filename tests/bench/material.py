@@ -1,4 +1,5 @@
-"""What is measured: synthesized tracks of unequal length in each codec, at full rate in stereo, and a very long one.
+"""What is measured: synthesized tracks of unequal length in each codec, at full rate in stereo, and
+a very long one.
 
 python material.py FOLDER TRACKS MINUTES REPEAT LONG_MINUTES CODEC...
 """
@@ -23,15 +24,17 @@ SHORT_S = 180
 
 
 def make(folder, tracks, minutes, repeat, long_minutes, codecs):
-    """Write what is missing of the audio, and the catalogs: `{codec}-one.csv` with a track, `{codec}-all.csv` with all,
-    `repeat` times each. `material.json` has their seconds."""
+    """Write what is missing of the audio, and the catalogs: `{codec}-one.csv` with a track,
+    `{codec}-all.csv` with all, `repeat` times each. `material.json` has their seconds."""
     folder.mkdir(parents=True, exist_ok=True)
     seconds = {}
     lengths_s = [round(60 * minutes * share) for share in np.linspace(0.75, 1.25, tracks)]
     for track, length_s in zip(demo.plan_tracks(tracks, seed=1), lengths_s, strict=True):
         write_tracks(folder, track, length_s, codecs)
     for codec in codecs:
-        files = [(track_path(folder, f"track{n + 1:03d}", s, codec), s) for n, s in enumerate(lengths_s)]
+        files = [
+            (track_path(folder, f"track{n + 1:03d}", s, codec), s) for n, s in enumerate(lengths_s)
+        ]
         seconds[f"{codec}-one"] = write_catalog(folder / f"{codec}-one.csv", files[:1])
         seconds[f"{codec}-all"] = write_catalog(folder / f"{codec}-all.csv", files * repeat)
     long_s = round(60 * long_minutes)
@@ -42,7 +45,11 @@ def make(folder, tracks, minutes, repeat, long_minutes, codecs):
 
 
 def write_tracks(folder, track, length_s, codecs):
-    missing = [codec for codec in codecs if not track_path(folder, track.track_id, length_s, codec).exists()]
+    missing = [
+        codec
+        for codec in codecs
+        if not track_path(folder, track.track_id, length_s, codec).exists()
+    ]
     if not missing:
         return
     wave = synthesize(track, length_s)
@@ -50,14 +57,18 @@ def write_tracks(folder, track, length_s, codecs):
         rate_hz = OPUS_HZ if codec == "opus" else RATE_HZ
         resampled = wave if rate_hz == RATE_HZ else soxr.resample(wave, RATE_HZ, rate_hz)
         path = track_path(folder, track.track_id, length_s, codec)
-        part = path.with_stem(f"{path.stem}-part")  # a bench that is stopped leaves no half of a track behind
+        part = path.with_stem(
+            f"{path.stem}-part"
+        )  # a bench that is stopped leaves no half of a track behind
         write_audio(part, resampled, rate_hz).rename(path)
 
 
 def synthesize(track, length_s):
     """Play a track of the demo's catalog for longer and in stereo: [T, C]."""
     sections = ((0, length_s, track.label),)
-    longer = dataclasses.replace(track, duration_s=length_s, sections=sections, format=("wav", RATE_HZ, 2))
+    longer = dataclasses.replace(
+        track, duration_s=length_s, sections=sections, format=("wav", RATE_HZ, 2)
+    )
     return longer.synthesize().T
 
 

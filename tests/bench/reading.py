@@ -1,4 +1,5 @@
-"""How fast a part of log-mels is read, and how large it is: `features` beside the lists of half floats of before.
+"""How fast a part of log-mels is read, and how large it is: `features` beside the lists of half
+floats of before.
 
 python tests/bench/reading.py
 
@@ -25,7 +26,8 @@ CUT = MelConfig()
 
 
 def made_up():
-    """Log-mels [N, mels, frames] of noise whose level wanders from band to band and from frame to frame."""
+    """Log-mels [N, mels, frames] of noise whose level wanders from band to band and from frame to
+    frame."""
     random = np.random.default_rng(0)
     slow = random.normal(0, 1, (ROWS, *CUT.shape)).cumsum(axis=1).cumsum(axis=2) / 20
     return (-40 + slow + random.normal(0, 4, slow.shape)).astype(np.float16)
@@ -38,7 +40,8 @@ def cpu_s(work):
 
 
 def compare(folder):
-    """Return the segments a CPU second of `features` and of lists, and the bytes of a segment in `features`."""
+    """Return the segments a CPU second of `features` and of lists, and the bytes of a segment in
+    `features`."""
     log_mel = made_up()
     store = Store.open(folder, create=True)
     features = features_of(np.full(ROWS, "t"), np.arange(ROWS, dtype=np.int32), log_mel, CUT)
@@ -63,9 +66,18 @@ def main():
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as folder:
         now, before, segment_bytes = compare(folder)
-    console.print(f"log-mels: {now:,.0f} segments a CPU second, as lists of half floats {before:,.0f}")
+    console.print(
+        f"log-mels: {now:,.0f} segments a CPU second, as lists of half floats {before:,.0f}"
+    )
     bars = [
-        Bar("reading log-mels, by lists of half floats", "", now / before, 6, at_most=False, unit=" x"),
+        Bar(
+            "reading log-mels, by lists of half floats",
+            "",
+            now / before,
+            6,
+            at_most=False,
+            unit=" x",
+        ),
         Bar("features, bytes a segment", "", segment_bytes, 10_900),
     ]
     console.print(bar_table(bars))

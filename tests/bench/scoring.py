@@ -1,8 +1,10 @@
-"""What the scoring stage costs beside a plain torch loop over the same Parquet, on the device that is there.
+"""What the scoring stage costs beside a plain torch loop over the same Parquet, on the device that
+is there.
 
 python tests/bench/scoring.py [--tracks 256] [--rounds 3] [--threads 1]
 
-The two run by turns in one process, so that a busy minute of the machine hits them alike; the best turn of each counts.
+The two run by turns in one process, so that a busy minute of the machine hits them alike; the best
+turn of each counts.
 """
 
 import argparse
@@ -50,10 +52,16 @@ class Speed:
 
 
 def make(root, tracks):
-    """Commit segments of noise, 4 min a track, in parts as a large catalog has them, and a model of random weights."""
-    store, settings = Store.open(root, create=True), Settings(deal=CatalogConfig(tracks_per_part=32))
+    """Commit segments of noise, 4 min a track, in parts as a large catalog has them, and a model of
+    random weights."""
+    store, settings = (
+        Store.open(root, create=True),
+        Settings(deal=CatalogConfig(tracks_per_part=32)),
+    )
     rows = [a_track(f"t{i:06d}", label=settings.deal.classes[i % 4]) for i in range(tracks)]
-    catalog = commit_catalog(store, deal(to_arrow(Catalog, rows), settings.deal, Dealt()), settings.deal)
+    catalog = commit_catalog(
+        store, deal(to_arrow(Catalog, rows), settings.deal, Dealt()), settings.deal
+    )
     job = Job.of(store, "segment", TABLES, settings.of_rows(), [catalog])
     receipts = []
     for ref in job.list_parts():
@@ -68,9 +76,14 @@ def make(root, tracks):
 
 
 def cut_of(track, mel):
-    log_mel = np.random.default_rng(len(track.track_id)).normal(-40, 10, (SEGMENTS_A_TRACK, *mel.shape))
+    log_mel = np.random.default_rng(len(track.track_id)).normal(
+        -40, 10, (SEGMENTS_A_TRACK, *mel.shape)
+    )
     log_mel = log_mel.astype(np.float16)
-    index, level = np.arange(SEGMENTS_A_TRACK, dtype=np.int32), np.full(SEGMENTS_A_TRACK, -20, np.float32)
+    index, level = (
+        np.arange(SEGMENTS_A_TRACK, dtype=np.int32),
+        np.full(SEGMENTS_A_TRACK, -20, np.float32),
+    )
     row = ledger_row(track, Status.OK, None, None, segments=SEGMENTS_A_TRACK)
     cut = _Cut(index, log_mel, level, log_mel.mean(axis=2), sound_db(log_mel))
     return CutTrack(replace(row, decoded_s=mel.segment_s * SEGMENTS_A_TRACK), cut)
@@ -82,7 +95,11 @@ def commit_model(store, snapshot, settings):
     data = dump(Model(spec, [spec.build().eval() for _ in range(spec.members)]))
     file = store.write_file("models/bench/model.safetensors", data, rows=spec.members)
     parents = tuple(sorted(snapshot.get(table).ref for table in ("catalog", "features")))
-    return store.commit(Manifest("models", "bench", "train", 0, {}, parents, {0: file}, {"model_id": model_id(data)}))
+    return store.commit(
+        Manifest(
+            "models", "bench", "train", 0, {}, parents, {0: file}, {"model_id": model_id(data)}
+        )
+    )
 
 
 def by_loop(store, snapshot, batch):
@@ -108,7 +125,9 @@ def by_stage(store, snapshot, settings, threads):
 def timed(work, *args):
     wall_s, cpu_s = time.perf_counter(), time.process_time()
     segments = work(*args)
-    return Speed(segments / (time.process_time() - cpu_s), segments / (time.perf_counter() - wall_s))
+    return Speed(
+        segments / (time.process_time() - cpu_s), segments / (time.perf_counter() - wall_s)
+    )
 
 
 def best(speeds):
@@ -130,16 +149,24 @@ def compare(tracks, rounds, threads, batch):
 
 def main(argv):
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--tracks", type=int, default=256, help="of 4 min; default %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each; default %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each; default %(default)s")
-    parser.add_argument("--batch", type=int, default=ScoreConfig.score_batch, help="segments; default %(default)s")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of each; default %(default)s"
+    )
+    parser.add_argument(
+        "--batch", type=int, default=ScoreConfig.score_batch, help="segments; default %(default)s"
+    )
     args = parser.parse_args(argv)
     loop, stage = compare(args.tracks, args.rounds, args.threads, args.batch)
     name = torch.cuda.get_device_name() if device() == "cuda" else "cpu"
-    console.print(f"{args.tracks * SEGMENTS_A_TRACK} segments on {name}, segments/s by CPU time, by wall time")
+    console.print(
+        f"{args.tracks * SEGMENTS_A_TRACK} segments on {name}, segments/s by CPU time, by wall time"
+    )
     for title, speed in (("plain torch loop", loop), ("sssl score", stage)):
         console.print(f"{title:<18}{speed.cpu:8.0f}{speed.wall:8.0f}")
     for title, ratio in (("CPU", stage.cpu / loop.cpu), ("wall", stage.wall / loop.wall)):

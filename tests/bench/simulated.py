@@ -15,9 +15,12 @@ AT_ONCE = 1_000_000
 
 
 def write_catalog(path, tracks):
-    """Write a CSV or Parquet catalog: five tracks an artist, a label on every tenth, ids and paths as long as usual."""
+    """Write a CSV or Parquet catalog: five tracks an artist, a label on every tenth, ids and paths
+    as long as usual."""
     schema = pa.schema([(name, pa.string()) for name in ("track_id", "uri", "label", "group_id")])
-    writer = csv.CSVWriter(path, schema) if path.endswith(".csv") else pq.ParquetWriter(path, schema)
+    writer = (
+        csv.CSVWriter(path, schema) if path.endswith(".csv") else pq.ParquetWriter(path, schema)
+    )
     with writer:
         for start in range(0, tracks, AT_ONCE):
             writer.write_table(make(start, min(start + AT_ONCE, tracks), schema))
@@ -35,8 +38,8 @@ def make(start, end, schema):
 
 
 def write_output(catalog, output):
-    """Commit the tables of a segment stage that decoded the whole catalog, as far as a plan looks at them: their
-    manifests, and the files of the catalog itself."""
+    """Commit the tables of a segment stage that decoded the whole catalog, as far as a plan looks
+    at them: their manifests, and the files of the catalog itself."""
     from pipelines.stages.settings import Settings
     from sssl.catalog.assign import Dealt, deal
     from sssl.catalog.read import commit_catalog, read_tracks
@@ -50,9 +53,12 @@ def write_output(catalog, output):
     for table in ("segments", "features", "ledger"):
         parts = range(made.summary["parts"])
         files = {
-            part: PartFile(f"{table}/simulated/part-{part:05d}.parquet", 32, 4096, f"{part:064x}") for part in parts
+            part: PartFile(f"{table}/simulated/part-{part:05d}.parquet", 32, 4096, f"{part:064x}")
+            for part in parts
         }
-        manifest = Manifest(table, "simulated", "segment", None, settings.of_rows(), (made.ref,), files, {})
+        manifest = Manifest(
+            table, "simulated", "segment", None, settings.of_rows(), (made.ref,), files, {}
+        )
         snapshot = snapshot.add(store.commit(manifest))
     store.publish(snapshot)
 

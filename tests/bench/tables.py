@@ -1,8 +1,10 @@
-"""What it costs to look up tracks in the tables of a large run, how many files there are, and what making them costs.
+"""What it costs to look up tracks in the tables of a large run, how many files there are, and what
+making them costs.
 
 python tests/bench/tables.py [--tracks 20000]
 
-A made-up catalog in parts of 32 tracks. All is CPU time of one thread; of look-ups, the best of some turns.
+A made-up catalog in parts of 32 tracks. All is CPU time of one thread; of look-ups, the best of
+some turns.
 """
 
 import argparse
@@ -37,7 +39,8 @@ def cpu_s(work):
 
 
 def commit(store, table, round, content):
-    """Write a table by parts, as stages do, and make it for readers; return it and the CPU seconds of both."""
+    """Write a table by parts, as stages do, and make it for readers; return it and the CPU seconds
+    of both."""
     began_s = time.process_time()
     files = {part: store.write_part(table, f"bench{round}", part, rows) for part, rows in content}
     written_s = time.process_time()
@@ -48,7 +51,10 @@ def commit(store, table, round, content):
 
 def by_segment(table, round, track_ids):
     """Rows of scores or labels of some tracks."""
-    random, rows = np.random.default_rng([round, int(track_ids[0], 16)]), len(track_ids) * SEGMENTS_A_TRACK
+    random, rows = (
+        np.random.default_rng([round, int(track_ids[0], 16)]),
+        len(track_ids) * SEGMENTS_A_TRACK,
+    )
     reals = random.dirichlet([1] * 4, rows).astype(np.float32)
     columns = {
         "track_id": np.repeat(track_ids, SEGMENTS_A_TRACK),
@@ -59,7 +65,9 @@ def by_segment(table, round, track_ids):
             ("probabilities", "target"),
             pa.FixedSizeListArray.from_arrays(reals.reshape(-1), 4).cast(pa.list_(pa.float32())),
         ),
-        **dict.fromkeys(("inherited_label", "label"), np.array(["Q1", "Q2", "Q3", "Q4"])[reals.argmax(axis=1)]),
+        **dict.fromkeys(
+            ("inherited_label", "label"), np.array(["Q1", "Q2", "Q3", "Q4"])[reals.argmax(axis=1)]
+        ),
         **dict.fromkeys(("partition", "model_id", "reason"), ["confident"] * rows),
     }
     schema = arrow_schema(table)
@@ -67,21 +75,29 @@ def by_segment(table, round, track_ids):
 
 
 def published(folder, tracks):
-    """Commit the tables of a run of two rounds on a catalog; return store, snapshot, ids, and CPU seconds by work."""
+    """Commit the tables of a run of two rounds on a catalog; return store, snapshot, ids, and CPU
+    seconds by work."""
     store = Store.open(folder, create=True)
-    ids = [f"{number * 2654435761 % 2**32:08x}" for number in range(tracks)]  # in an order of their own
+    ids = [
+        f"{number * 2654435761 % 2**32:08x}" for number in range(tracks)
+    ]  # in an order of their own
     parts = [ids[start : start + TRACKS_A_PART] for start in range(0, tracks, TRACKS_A_PART)]
     snapshot, cost = Snapshot(), {"parts": 0.0, "readers": 0.0}
     content = {
-        ("ledger", None): lambda own: to_arrow(Ledger, [a_ledger_row(track_id=track_id) for track_id in own]),
+        ("ledger", None): lambda own: to_arrow(
+            Ledger, [a_ledger_row(track_id=track_id) for track_id in own]
+        ),
         **{("scores", round): partial(by_segment, Score, round) for round in (0, 1)},
         **{("labels", round): partial(by_segment, Label, round) for round in (0, 1)},
         ("songs", None): lambda own: to_arrow(
-            Song, [a_song(track_id=track_id, label=f"Q{1 + int(track_id, 16) % 4}") for track_id in own]
+            Song,
+            [a_song(track_id=track_id, label=f"Q{1 + int(track_id, 16) % 4}") for track_id in own],
         ),
     }
     for (table, round), rows in content.items():
-        made, parts_s, readers_s = commit(store, table, round, ((n, rows(own)) for n, own in enumerate(parts)))
+        made, parts_s, readers_s = commit(
+            store, table, round, ((n, rows(own)) for n, own in enumerate(parts))
+        )
         snapshot = snapshot.add(made)
         cost["parts"] += parts_s
         cost["readers"] += readers_s
@@ -89,13 +105,16 @@ def published(folder, tracks):
 
 
 def looking_up(store, snapshot, ids):
-    """Return the CPU seconds to find one track's scores of all rounds, and to count songs by label."""
+    """Return the CPU seconds to find one track's scores of all rounds, and to count songs by
+    label."""
     connection = connect(store, snapshot)
     connection.execute("set threads = 1")
     some = iter(ids[7::97])
 
     def one_track():
-        found = connection.execute("select * from scores where track_id = ?", [next(some)]).fetchall()
+        found = connection.execute(
+            "select * from scores where track_id = ?", [next(some)]
+        ).fetchall()
         assert len(found) == 2 * SEGMENTS_A_TRACK
 
     def by_label():
@@ -107,7 +126,9 @@ def looking_up(store, snapshot, ids):
 
 def main(argv):
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--tracks", type=int, default=20_000, help="of 80 segments; default %(default)s")
+    parser.add_argument(
+        "--tracks", type=int, default=20_000, help="of 80 segments; default %(default)s"
+    )
     args = parser.parse_args(argv)
     pa.set_cpu_count(1)
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as folder:
@@ -116,8 +137,8 @@ def main(argv):
     files = sum(len(manifest.for_readers) for manifest in snapshot.manifests)
     hours = args.tracks * SEGMENTS_A_TRACK * CUT.segment_s / 3600
     console.print(
-        f"{args.tracks:,} tracks: parts of ledger, songs, and two rounds of scores and labels took {cost['parts']:.1f} "
-        f"CPU s to make, files for readers {cost['readers']:.1f} more"
+        f"{args.tracks:,} tracks: parts of ledger, songs, and two rounds of scores and labels took"
+        f" {cost['parts']:.1f} CPU s to make, files for readers {cost['readers']:.1f} more"
     )
     console.print(
         bar_table(
@@ -125,7 +146,13 @@ def main(argv):
                 Bar("one track's scores", "", track_s, 0.05, unit=" s"),
                 Bar("songs by label", "", label_s, 0.02, unit=" s"),
                 Bar("files for readers", "", files, 60),
-                Bar("files for readers, CPU an hour of audio", "", cost["readers"] / hours, 0.23, unit=" s"),
+                Bar(
+                    "files for readers, CPU an hour of audio",
+                    "",
+                    cost["readers"] / hours,
+                    0.23,
+                    unit=" s",
+                ),
             ]
         )
     )

@@ -18,13 +18,16 @@ BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() 
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory):
-    """Three whole segments of stereo in m4a, which the naive loop reads in its own way, and in ogg."""
+    """Three whole segments of stereo in m4a, which the naive loop reads in its own way, and in
+    ogg."""
     folder = tmp_path_factory.mktemp("music")
-    wave = tone(10, channels=2, level=(0.5, 0.1)) + np.random.default_rng(0).normal(0, 0.05, (441_000, 2)).astype(
-        np.float32
-    )
+    wave = tone(10, channels=2, level=(0.5, 0.1)) + np.random.default_rng(0).normal(
+        0, 0.05, (441_000, 2)
+    ).astype(np.float32)
     paths = [write_audio(folder / f"a.{suffix}", wave, 44_100) for suffix in ("m4a", "ogg")]
-    (folder / "catalog.csv").write_text("track_id,uri\n" + "".join(f"{path.name},{path}\n" for path in paths))
+    (folder / "catalog.csv").write_text(
+        "track_id,uri\n" + "".join(f"{path.name},{path}\n" for path in paths)
+    )
     return str(folder / "catalog.csv")
 
 
@@ -64,7 +67,9 @@ def test_the_loops_do_the_same_work(catalog, tmp_path):
     ours = pq.read_table(tmp_path / "plain" / "segments")
     assert theirs["start_s"].to_pylist() == ours["start_s"].to_pylist() == [0, 3, 6] * 2
     np.testing.assert_allclose(theirs["level_db"], ours["level_db"], atol=0.01)
-    log_mel = log_mels(pq.read_table(tmp_path / "plain" / "features")).reshape(6, -1).astype(np.float32)
+    log_mel = (
+        log_mels(pq.read_table(tmp_path / "plain" / "features")).reshape(6, -1).astype(np.float32)
+    )
     assert np.abs(np.array(theirs["log_mel"].to_pylist()) - log_mel).mean() < 0.05
 
 
@@ -72,18 +77,35 @@ def test_ratios_are_of_the_cost_without_start_up():
     def cost(cpu_s, wall_s):
         return bench.Cost.of(Usage(5, 5, 0), Usage(5 + cpu_s, 5 + wall_s, 0), one_h=0, every_h=1)
 
-    costs = {"bare": cost(2, 2), "naive": cost(8, 8), "plain": cost(4, 4), "stage": cost(5, 3), "stage-1": cost(5, 5)}
+    costs = {
+        "bare": cost(2, 2),
+        "naive": cost(8, 8),
+        "plain": cost(4, 4),
+        "stage": cost(5, 3),
+        "stage-1": cost(5, 5),
+    }
     peaks = {"track-short": 500, "track-long": 650, "stage-short": 800, "stage-long": 1100}
-    bars = bench.list_bars({"mp3": costs, "flac": costs}, peaks, {"log-mel": 9, "timbre": 1.5, "rhythm": 1})
+    bars = bench.list_bars(
+        {"mp3": costs, "flac": costs}, peaks, {"log-mel": 9, "timbre": 1.5, "rhythm": 1}
+    )
     assert [bar.value for bar in bars] == [2.5, 1.25, 2.5, 1.6, 0.6, 150, 300]
     assert [bar.met for bar in bars] == [True, False, False, False, True, True, False]
 
 
 def test_the_bench_runs(tmp_path):
-    tiny = {"codecs": "ogg", "variants": "bare", "tracks": 2, "minutes": 0.2, "rounds": 1, "long-minutes": 0.3}
+    tiny = {
+        "codecs": "ogg",
+        "variants": "bare",
+        "tracks": 2,
+        "minutes": 0.2,
+        "rounds": 1,
+        "long-minutes": 0.3,
+    }
     flags = [f"--{name}={value}" for name, value in tiny.items()]
     command = [sys.executable, bench.HERE / "bench.py", *flags, "--folder", tmp_path / "audio"]
-    done = subprocess.run([*command, "--json", tmp_path / "bench.json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "--json", tmp_path / "bench.json"], capture_output=True, text=True, check=True
+    )
     assert "through the stage: added memory" in done.stdout
     report = json.loads((tmp_path / "bench.json").read_text())
     assert report["costs"]["ogg"].keys() == {"bare"}

@@ -26,7 +26,9 @@ def test_machines_that_say_the_same_break_no_promise():
 def test_two_machines_may_differ_in_three_of_a_hundred_tracks():
     three, four = (row(kernels="avx2", labels=("Q2",) * n + ("Q1",) * (100 - n)) for n in (3, 4))
     assert not list(machines.failures([row(), three]))
-    assert list(machines.failures([row(), four])) == ["seed 0: two machines label only 96.0% of the tracks alike"]
+    assert list(machines.failures([row(), four])) == [
+        "seed 0: two machines label only 96.0% of the tracks alike"
+    ]
 
 
 def test_agreement_is_that_of_the_two_most_different_machines():

@@ -25,7 +25,8 @@ def test_a_round_that_truly_loses_is_rarely_accepted(tracks):
 
 
 def test_a_round_that_truly_gains_is_nearly_always_accepted(tracks):
-    """Where tracks of an artist are right or wrong together, 14 artists are few; what is not accepted is undecided."""
+    """Where tracks of an artist are right or wrong together, 14 artists are few; what is not
+    accepted is undecided."""
     found = verdicts.rates(OURS, tracks, 8, REPETITIONS)
     assert found.accepted >= (0.92 if tracks.shared else 0.95)
     assert found.kept < 0.01

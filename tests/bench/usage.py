@@ -29,10 +29,11 @@ class Usage:
 
 
 def measure(command, env):
-    """Run a command to its end, and to that of every process it leaves behind: a fork server outlives its starter.
+    """Run a command to its end, and to that of every process it leaves behind: a fork server
+    outlives its starter.
 
-    A process of our own stands between: what is waited for there is the command's, and the kernel counts the
-    memory of whoever starts a program as the program's, so that has to be small.
+    A process of our own stands between: what is waited for there is the command's, and the kernel
+    counts the memory of whoever starts a program as the program's, so that has to be small.
 
     Raises:
         CommandFailed: the command ended with another code than 0.
@@ -40,7 +41,11 @@ def measure(command, env):
     with tempfile.TemporaryFile() as log:
         starter = [sys.executable, "-I", "-S", __file__]
         done = subprocess.run(
-            [*starter, *command], env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+            [*starter, *command],
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
         )
         if done.returncode:
             log.seek(0)
@@ -53,7 +58,9 @@ def _run(command):
     # Orphans become ours, so that the kernel hands us their times when they end.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     started_s = time.monotonic()
-    pid = os.posix_spawn(command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
+    pid = os.posix_spawn(
+        command[0], command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)]
+    )
     _, status, usage = os.wait4(pid, 0)
     wall_s = time.monotonic() - started_s
     usages = [usage, *_reap_orphans()]

@@ -34,8 +34,11 @@ def naive(catalog, output):
     rate_hz, segment_s = 16_000, 3
     rows = []
     for path in uris(catalog):
-        # Without the ffmpeg program librosa can't read m4a. What stands in for it is cheaper, not dearer.
-        load = load_with_av if path.endswith(".m4a") and not shutil.which("ffmpeg") else librosa.load
+        # Without the ffmpeg program librosa can't read m4a. What stands in for it is cheaper, not
+        # dearer.
+        load = (
+            load_with_av if path.endswith(".m4a") and not shutil.which("ffmpeg") else librosa.load
+        )
         wave, _ = load(path, sr=rate_hz)
         for start in range(0, len(wave) - segment_s * rate_hz + 1, segment_s * rate_hz):
             segment = wave[start : start + segment_s * rate_hz]
@@ -108,6 +111,9 @@ def uris(catalog):
 
 
 if __name__ == "__main__":
-    {"bare": bare, "naive": naive, "plain": plain, "stage": stage, "track": track}[sys.argv[1]](*sys.argv[2:])
-    # Torch's libraries touch 100 MB of pages as they are unloaded: a peak that hides the work's own.
+    {"bare": bare, "naive": naive, "plain": plain, "stage": stage, "track": track}[sys.argv[1]](
+        *sys.argv[2:]
+    )
+    # Torch's libraries touch 100 MB of pages as they are unloaded: a peak that hides the work's
+    # own.
     os._exit(0)

@@ -2,11 +2,11 @@
 
 PYTHONPATH=. python tests/bench/verdicts.py
 
-A track has a margin, the log odds by which its music favours its label (normal with deviation 1.5; three quarters are
-above 0). A model sees it with an error, a part of which the tracks of an artist share. Its deviation is such that two
-trainings of one model disagree on 12 % of the tracks, as measured. The round's margins are shifted until it is so many
-points more accurate. Each case is judged twice, by models that were trained twice: as on two machines that round
-differently.
+A track has a margin, the log odds by which its music favours its label (normal with deviation 1.5;
+three quarters are above 0). A model sees it with an error, a part of which the tracks of an artist
+share. Its deviation is such that two trainings of one model disagree on 12 % of the tracks, as
+measured. The round's margins are shifted until it is so many points more accurate. Each case is
+judged twice, by models that were trained twice: as on two machines that round differently.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,10 @@ class Tracks:
     def seen(self, margins, points, random):
         """Return what a parent and a round make of margins [N]: posteriors at the label [2, N]."""
         better = (norm.ppf(ACCURACY + points / 100) - norm.ppf(ACCURACY)) * np.hypot(MARGIN, ERROR)
-        common, own = random.normal(size=(2, self.groups))[:, self.group], random.normal(size=(2, self.count))
+        common, own = (
+            random.normal(size=(2, self.groups))[:, self.group],
+            random.normal(size=(2, self.count)),
+        )
         error = ERROR * (np.sqrt(self.shared) * common + np.sqrt(1 - self.shared) * own)
         return expit(margins + np.array([[0.0], [better]]) + error)
 
@@ -56,8 +59,8 @@ CATALOGS = {
 
 @dataclass(frozen=True)
 class Rates:
-    """Shares of verdicts, and of those that training again turns; then percent of the tracks: labels that change by
-    that, and what the published labels gain over the parent's."""
+    """Shares of verdicts, and of those that training again turns; then percent of the tracks:
+    labels that change by that, and what the published labels gain over the parent's."""
 
     accepted: float
     undecided: float
@@ -103,19 +106,30 @@ def rates(rule, tracks, points, repetitions):
         gained.append(np.mean(published(found[1], once)) - np.mean(once[0] > 0.5))
     flat = [verdict for pair in verdicts for verdict in pair]
     shares = [flat.count(name) / len(flat) for name in SHARE_OF_ROUND]
-    return Rates(*shares, np.mean([a != b for a, b in verdicts]), 100 * np.mean(changed), 100 * np.mean(gained))
+    return Rates(
+        *shares,
+        np.mean([a != b for a, b in verdicts]),
+        100 * np.mean(changed),
+        100 * np.mean(gained),
+    )
 
 
 def table(repetitions=2000):
     """Return the rates of both rules as Markdown."""
-    lines = ["| | true change | accepted | undecided | kept | turned | labels changed by that | gained |"]
+    lines = [
+        "| | true change | accepted | undecided | kept | turned | labels changed by that | gained |"
+    ]
     lines.append("|---" * 8 + "|")
     for kind, tracks in CATALOGS.items():
         for name, rule in RULES.items():
             for points in CHANGES:
                 found = rates(rule, tracks, points, repetitions)
                 shares = [found.accepted, found.undecided, found.kept, found.turned]
-                cells = [f"{name}, {kind}", f"{points:+d}", *(f"{100 * share:.0f} %" for share in shares)]
+                cells = [
+                    f"{name}, {kind}",
+                    f"{points:+d}",
+                    *(f"{100 * share:.0f} %" for share in shares),
+                ]
                 cells += [f"{found.labels_changed:.1f} %", f"{found.gained:+.1f}"]
                 lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

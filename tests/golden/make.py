@@ -1,6 +1,8 @@
-"""Write a small output folder of today's schema version: `PYTHONPATH=. python tests/golden/make.py`.
+"""Write a small output folder of today's schema version: `PYTHONPATH=. python
+tests/golden/make.py`.
 
-A folder is written when its version is new and stays as it is from then on: later programs have to read it.
+A folder is written when its version is new and stays as it is from then on: later programs have to
+    read it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ BY_ROUND = ("labels", "scores", "rounds")
 
 
 def example_rows(table):
-    """The row of all examples, and another track's (or round's) with null wherever a column allows it."""
+    """The row of all examples, and another track's (or round's) with null wherever a column allows
+    it."""
     full = {column.name: column.example for column in columns(table)}
     bare = {column.name: None for column in columns(table) if column.nullable}
     other = {"track_id": "track002"} if "track_id" in full else {"round": 0}
@@ -46,7 +49,10 @@ def to_table(table, rows):
         return to_arrow(table, rows)
     log_mel = np.array([row.log_mel for row in rows], np.float16)
     return features_of(
-        [row.track_id for row in rows], pa.array([row.segment_index for row in rows], pa.int32()), log_mel, CUT
+        [row.track_id for row in rows],
+        pa.array([row.segment_index for row in rows], pa.int32()),
+        log_mel,
+        CUT,
     )
 
 
@@ -60,8 +66,14 @@ def main():
         file = store.write_part(name, "golden", 0, to_table(TABLES[name], rows))
         parents = tuple(f"{parent}/golden" for parent in PARENTS[name])
         round = 1 if name in BY_ROUND else None
-        summary = {"parts": 1, "classes": ["Q1", "Q2", "Q3", "Q4"], "folds": 3} if name == "catalog" else {}
-        made = store.compact(Manifest(name, "golden", "golden", round, {}, parents, {0: file}, summary))
+        summary = (
+            {"parts": 1, "classes": ["Q1", "Q2", "Q3", "Q4"], "folds": 3}
+            if name == "catalog"
+            else {}
+        )
+        made = store.compact(
+            Manifest(name, "golden", "golden", round, {}, parents, {0: file}, summary)
+        )
         snapshot = snapshot.add(store.commit(made))
     store.publish(snapshot)
     (target / "expected.json").write_text(json.dumps(expected, indent=1))

@@ -53,14 +53,19 @@ def test_versions_are_those_that_the_tests_run_with(dockerfile):
     else:
         assert "--constraint constraints.txt" in install
     beams = [base for base in of(dockerfile, "FROM") if base.startswith("apache/beam")]
-    assert all(base.startswith(f"apache/beam_python3.11_sdk:{version('apache-beam')} ") for base in beams)
+    assert all(
+        base.startswith(f"apache/beam_python3.11_sdk:{version('apache-beam')} ") for base in beams
+    )
     assert of(dockerfile, "FROM")[-1].startswith("python:3.11.")
 
 
 def test_what_may_have_a_gpu_has_a_cuda_that_runs_on_the_promised_driver():
     pins = (REPOSITORY / "infra/docker/cuda-12.txt").read_text().splitlines()
     pinned = {line for line in pins if not line.startswith("#")}
-    assert all(line.startswith(("cuda-bindings==12.", "torch", "triton")) or "-cu12==" in line for line in pinned)
+    assert all(
+        line.startswith(("cuda-bindings==12.", "torch", "triton")) or "-cu12==" in line
+        for line in pinned
+    )
     for dockerfile in DOCKERFILES:
         (install,) = (run for run in of(dockerfile, "RUN") if "--requirement" in run)
         # Scoring on Dataflow, and training on Vertex AI, in the launcher's image.
@@ -87,7 +92,9 @@ EXTRAS = PROJECT["optional-dependencies"]
 
 def test_every_dependency_has_its_version_in_the_constraints():
     pinned = {name_of(line) for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
-    declared = {name_of(name) for names in (PROJECT["dependencies"], *EXTRAS.values()) for name in names}
+    declared = {
+        name_of(name) for names in (PROJECT["dependencies"], *EXTRAS.values()) for name in names
+    }
     assert declared - {"sssl"} <= pinned
 
 
@@ -96,7 +103,10 @@ def test_what_an_image_installs_are_the_dependencies_and_the_extras_of_its_role(
     (install,) = (run for run in of(dockerfile, "RUN") if "--requirement" in run)
     list_requirements = install.split(" > requirements.txt")[0].removeprefix("python ")
     listed = subprocess.run(
-        ["bash", "-c", f"{sys.executable} {list_requirements}"], cwd=REPOSITORY, capture_output=True, text=True
+        ["bash", "-c", f"{sys.executable} {list_requirements}"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
     )
     assert listed.returncode == 0, listed.stderr
     extras = ["run", "gcp", *(["mlflow"] if dockerfile.stem == "launcher" else [])]
@@ -105,7 +115,9 @@ def test_what_an_image_installs_are_the_dependencies_and_the_extras_of_its_role(
 
 
 def top_packages():
-    found = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    found = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]["find"]
     return [pattern.removesuffix("*") for pattern in found["include"]]
 
 
@@ -121,9 +133,20 @@ def test_what_is_copied_is_there_and_is_not_ignored(dockerfile):
 
 
 def test_the_context_is_the_code_and_nothing_that_a_checkout_gathers():
-    kept = [line[1:].rstrip("/") for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line[:1] == "!"]
+    kept = [
+        line[1:].rstrip("/")
+        for line in (REPOSITORY / ".dockerignore").read_text().splitlines()
+        if line[:1] == "!"
+    ]
     assert sorted(kept) == sorted(
-        ["constraints.txt", "pyproject.toml", "infra/docker/cuda-12.txt", "README.md", "LICENSE", *top_packages()]
+        [
+            "constraints.txt",
+            "pyproject.toml",
+            "infra/docker/cuda-12.txt",
+            "README.md",
+            "LICENSE",
+            *top_packages(),
+        ]
     )
 
 
@@ -139,7 +162,9 @@ def test_what_starts_and_trains_is_not_root():
 def test_the_launcher_starts_a_script_that_the_package_installs():
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["scripts"]
     environment = " ".join(of(REPOSITORY / "infra/docker/launcher.Dockerfile", "ENV"))
-    assert re.search(r"FLEX_TEMPLATE_PYTHON_PY_FILE=/usr/local/bin/(\S+)", environment)[1] in scripts
+    assert (
+        re.search(r"FLEX_TEMPLATE_PYTHON_PY_FILE=/usr/local/bin/(\S+)", environment)[1] in scripts
+    )
 
 
 def test_cloud_build_makes_and_pushes_every_image_and_a_launcher_a_template():

@@ -1,4 +1,5 @@
-"""The nightly workflow, step by step, with fakes for Google's APIs and the tables of a real output."""
+"""The nightly workflow, step by step, with fakes for Google's APIs and the tables of a real
+output."""
 
 import json
 import re
@@ -10,7 +11,10 @@ import hcl2
 import pytest
 import yaml
 from google.cloud.aiplatform_v1.types import CustomJob
-from google.cloud.dataflow_v1beta3.types import FlexTemplateRuntimeEnvironment, LaunchFlexTemplateRequest
+from google.cloud.dataflow_v1beta3.types import (
+    FlexTemplateRuntimeEnvironment,
+    LaunchFlexTemplateRequest,
+)
 from workflows import Workflow, WorkflowError
 
 from pipelines.cli import module_of
@@ -23,27 +27,32 @@ INFRA = Path(__file__).parents[2] / "infra"
 TEXT = (INFRA / "workflows" / "nightly.yaml").read_text()
 OUTPUT = "gs://bucket/out"
 SETTINGS = {
-    "project": "project-1", "region": "europe-west4", "bucket": "bucket", "folder": "out", "output": OUTPUT,
+    "project": "project-1", "region": "europe-west4", "bucket": "bucket", "folder": "out",
+    "output": OUTPUT,
     "templates": "gs://work/templates", "rounds": 3, "again": False, "dataset": "project-1.sssl",
     "workflow": "projects/project-1/locations/europe-west4/workflows/sssl-nightly",
-    "environment": {"sdkContainerImage": "cpu", "maxWorkers": 50, "ipConfiguration": "WORKER_IP_PRIVATE"},
+    "environment": {"sdkContainerImage": "cpu", "maxWorkers": 50,
+    "ipConfiguration": "WORKER_IP_PRIVATE"},
     "gpu_environment": {"sdkContainerImage": "gpu", "maxWorkers": 8},
     "command_job": "projects/project-1/locations/europe-west4/jobs/sssl-command",
     "trainer_image": "launcher", "trainer_account": "trainer@x", "train_limit": "86400s",
-    "trainer_machine": {"machineType": "g2-standard-8", "acceleratorType": "NVIDIA_L4", "acceleratorCount": 1},
+    "trainer_machine": {"machineType": "g2-standard-8", "acceleratorType": "NVIDIA_L4",
+    "acceleratorCount": 1},
     "mlflow_uri": "sm://projects/1/secrets/mlflow/versions/latest",
     "segment": {"catalog": "gs://bucket/catalog.csv", "output": OUTPUT, "max_error_ratio": "0.2"},
-    "relabel": {"output": OUTPUT}, "train": {"output": OUTPUT, "processes": "4"}, "judge": {"output": OUTPUT},
+    "relabel": {"output": OUTPUT}, "train": {"output": OUTPUT, "processes": "4"},
+    "judge": {"output": OUTPUT},
     "score": {"output": OUTPUT, "accelerator": "type:nvidia-l4;count:1;install-nvidia-driver:5xx"},
     "songs": {"output": OUTPUT},
 }  # fmt: skip
 
 
 class Cloud:
-    """Google's APIs as far as the workflow calls them, over the published tables of an output folder.
+    """Google's APIs as far as the workflow calls them, over the published tables of an output
+    folder.
 
-    `events` is what was started, in order. `failures` has the requests (a regex of method and URL) that fail, with the
-    codes they fail with; `broken` how many jobs of a stage fail.
+    `events` is what was started, in order. `failures` has the requests (a regex of method and URL)
+    that fail, with the codes they fail with; `broken` how many jobs of a stage fail.
     """
 
     def __init__(self, store, failures=(), broken=None, active=1):
@@ -61,7 +70,9 @@ class Cloud:
     def get(self, url, auth):
         self._answer_or_fail(f"GET {url}", auth)
         for pattern, answer in {
-            r"/executions\?filter=state%3D%22ACTIVE%22$": lambda: {"executions": [{}] * self._active},
+            r"/executions\?filter=state%3D%22ACTIVE%22$": lambda: {
+                "executions": [{}] * self._active
+            },
             r"/v1b3/.*/jobs/(?P<job>.*)$": self._dataflow_job,
             r"aiplatform.googleapis.com/v1/(?P<job>.*)$": self._job,
             r"run.googleapis.com/v2/(?P<job>.*)$": self._job,
@@ -74,7 +85,11 @@ class Cloud:
 
     def post(self, url, body, auth):
         self._answer_or_fail(f"POST {url}", auth)
-        start = {"flexTemplates:launch": self._launch, "customJobs": self._train, ":run": self._command}
+        start = {
+            "flexTemplates:launch": self._launch,
+            "customJobs": self._train,
+            ":run": self._command,
+        }
         (answer,) = (answer for end, answer in start.items() if url.endswith(end))
         return {"code": 200, "body": json.loads(json.dumps(answer(body)))}
 
@@ -83,7 +98,9 @@ class Cloud:
         self.requests.append(request)
         for pattern, codes in self._failures.items():
             if codes and re.search(pattern, request):
-                raise WorkflowError({"code": codes.pop(0), "tags": ["HttpError"], "message": request})
+                raise WorkflowError(
+                    {"code": codes.pop(0), "tags": ["HttpError"], "message": request}
+                )
 
     def _launch(self, body):
         asked = LaunchFlexTemplateRequest.from_json(
@@ -108,8 +125,17 @@ class Cloud:
         (pool,) = spec.worker_pool_specs
         environment = {variable.name: variable.value for variable in pool.container_spec.env}
         command = self._commanded(environment["SSSL_STAGE"], pool.container_spec.args)
-        self._begin("train", command, pool.machine_spec.accelerator_type.name, environment["MLFLOW_TRACKING_URI"])
-        return {"name": self._remember(["JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"])}
+        self._begin(
+            "train",
+            command,
+            pool.machine_spec.accelerator_type.name,
+            environment["MLFLOW_TRACKING_URI"],
+        )
+        return {
+            "name": self._remember(
+                ["JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_SUCCEEDED"]
+            )
+        }
 
     def _command(self, body):
         (override,) = body["overrides"]["containerOverrides"]
@@ -117,7 +143,9 @@ class Cloud:
         self._begin("command", self._commanded(stage, override["args"]))
         failed = self._broken[f"command {stage}"] > 0
         return {
-            "name": self._remember([None, {"done": True} | ({"error": {"message": "exit code 3"}} if failed else {})])
+            "name": self._remember(
+                [None, {"done": True} | ({"error": {"message": "exit code 3"}} if failed else {})]
+            )
         }
 
     @staticmethod
@@ -140,11 +168,16 @@ class Cloud:
 
     def _job(self, job):
         state = next(self._jobs[job])
-        return {"name": job} | (state if isinstance(state, dict) else {"state": state} if state else {})
+        return {"name": job} | (
+            state if isinstance(state, dict) else {"state": state} if state else {}
+        )
 
     def _pointers(self):
         return {
-            "items": [{"name": f"out/latest/{name}"} for name in ("00000007.json", "00000008.held", "00000008.json")]
+            "items": [
+                {"name": f"out/latest/{name}"}
+                for name in ("00000007.json", "00000008.held", "00000008.json")
+            ]
         }
 
     def _content(self, path):
@@ -236,7 +269,9 @@ def test_an_execution_leaves_the_work_to_one_that_is_there(output):
 
 
 def test_requests_are_sent_again_and_change_nothing(output):
-    flaky = Cloud(output, {"GET .*/jobs/": [503, 429, 502], "POST .*launch": [503], "GET .*alt=media": [504]})
+    flaky = Cloud(
+        output, {"GET .*/jobs/": [503, 429, 502], "POST .*launch": [503], "GET .*alt=media": [504]}
+    )
     steady = Cloud(output)
     assert execute(flaky, rounds=0) == execute(steady, rounds=0)
     assert flaky.events == steady.events
@@ -278,7 +313,9 @@ def test_a_command_that_fails_ends_the_execution(output):
 
 def test_a_round_without_a_verdict_ends_the_execution(output):
     with pytest.raises(WorkflowError, match="no published verdict on round 3"):
-        Workflow(TEXT, Cloud(output).calls).subworkflow("was_accepted", {"settings": SETTINGS, "round": 3})
+        Workflow(TEXT, Cloud(output).calls).subworkflow(
+            "was_accepted", {"settings": SETTINGS, "round": 3}
+        )
 
 
 def test_an_execution_ends_with_what_is_published_in_bigquery(output):
@@ -306,7 +343,11 @@ def test_dataflow_knows_every_field_of_the_workers_that_terraform_describes():
 
 
 def test_every_pipeline_and_no_other_stage_is_launched_as_a_template():
-    launched = {step["args"]["stage"] for step in steps(yaml.safe_load(TEXT)) if step.get("call") == "run_pipeline"}
+    launched = {
+        step["args"]["stage"]
+        for step in steps(yaml.safe_load(TEXT))
+        if step.get("call") == "run_pipeline"
+    }
     assert launched == set(TEMPLATES)
 
 
@@ -314,7 +355,9 @@ def steps(value):
     """List all dictionaries within a value."""
     if isinstance(value, dict):
         yield value
-    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for inner in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from steps(inner)
 
 

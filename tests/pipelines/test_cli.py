@@ -32,7 +32,9 @@ def test_help_explains_every_flag(command, capsys):
     assert module_of(command).Config.__doc__.split(".")[0].split()[0] in text
 
 
-@pytest.mark.parametrize("command", ["run", "segment", "relabel", "train", "score", "judge", "songs"])
+@pytest.mark.parametrize(
+    "command", ["run", "segment", "relabel", "train", "score", "judge", "songs"]
+)
 def test_help_says_the_default_and_meaning_of_each_flag(command, capsys):
     """A flag without a doc would show as its bare name and default."""
     run([command, "--help"])
@@ -58,13 +60,29 @@ def test_a_misspelt_flag_is_refused(tmp_path, capsys):
 
 
 def test_a_misspelt_beam_flag_is_refused(tmp_path, capsys):
-    assert run(["run", "--catalog", "c.csv", "--output", str(tmp_path / "o"), "--", "--runer=FlinkRunner"]) == 2
+    assert (
+        run(
+            [
+                "run",
+                "--catalog",
+                "c.csv",
+                "--output",
+                str(tmp_path / "o"),
+                "--",
+                "--runer=FlinkRunner",
+            ]
+        )
+        == 2
+    )
     assert "--runer" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 
 def test_an_abbreviated_beam_flag_is_refused(tmp_path, capsys):
-    assert run(["segment", "--catalog", "c.csv", "--output", str(tmp_path / "o"), "--", "--projec=x"]) == 2
+    assert (
+        run(["segment", "--catalog", "c.csv", "--output", str(tmp_path / "o"), "--", "--projec=x"])
+        == 2
+    )
 
 
 def test_an_unknown_command_is_refused(capsys):
@@ -106,7 +124,10 @@ def test_a_catalog_without_any_label_can_be_segmented_but_not_run(catalog, tmp_p
     assert "no track has a label" in capsys.readouterr().err
     assert run(["segment", "--catalog", str(tmp_path / "c.csv"), "--output", output]) == 0
     capsys.readouterr()
-    assert run(["sql", "--output", output, "select count(*) as n from ledger", "--format", "json"]) == 0
+    assert (
+        run(["sql", "--output", output, "select count(*) as n from ledger", "--format", "json"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out) == [{"n": 3}]
 
 
@@ -115,7 +136,9 @@ def test_a_class_with_a_single_track_is_named(catalog, tmp_path, capsys):
     kept = [line for line in lines if not line.startswith(("Q3_1", "Q3_2", "Q3_3", "Q3_4"))]
     (tmp_path / "c.csv").write_text("\n".join(kept))
     assert run(["run", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 1
-    assert "class Q3 has a single usable track to train on" in " ".join(capsys.readouterr().err.split())
+    assert "class Q3 has a single usable track to train on" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_too_many_failures_fail_the_run_after_the_ledger_is_committed(tmp_path, capsys):
@@ -123,7 +146,10 @@ def test_too_many_failures_fail_the_run_after_the_ledger_is_committed(tmp_path, 
     output = str(tmp_path / "o")
     assert run(["segment", "--catalog", str(tmp_path / "c.csv"), "--output", output]) == 3
     assert "100% of 2 tracks failed" in " ".join(capsys.readouterr().err.split())
-    assert run(["sql", "--output", output, "select distinct reason from ledger", "--format", "json"]) == 0
+    assert (
+        run(["sql", "--output", output, "select distinct reason from ledger", "--format", "json"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out) == [{"reason": "missing"}]
 
 
@@ -138,10 +164,14 @@ def test_a_stage_out_of_order_says_what_is_missing(catalog, tmp_path, capsys):
     output = str(tmp_path / "o")
     assert run(["segment", "--catalog", catalog, "--output", output]) == 0
     assert run(["score", "--output", output, "--round", "0"]) == 1
-    assert "table models of round 0 is not committed yet" in " ".join(capsys.readouterr().err.split())
+    assert "table models of round 0 is not committed yet" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
-def test_too_many_failures_of_a_later_delivery_leave_what_is_published(finished, catalog, tmp_path, capsys):
+def test_too_many_failures_of_a_later_delivery_leave_what_is_published(
+    finished, catalog, tmp_path, capsys
+):
     output = str(shutil.copytree(finished.root, tmp_path / "o"))
     lines = Path(catalog).read_text().replace("/audio/", "/unmounted/")
     (tmp_path / "c.csv").write_text(lines)
@@ -153,7 +183,9 @@ def test_too_many_failures_of_a_later_delivery_leave_what_is_published(finished,
 def test_a_stage_says_which_tables_it_takes_from_readers(finished, tmp_path, capsys):
     output = str(shutil.copytree(finished.root, tmp_path / "o"))
     assert run(["score", "--output", output, "--round", "2", "--views", "2"]) == 0
-    assert "no longer published, made from what has just changed: rounds 2" in " ".join(capsys.readouterr().err.split())
+    assert "no longer published, made from what has just changed: rounds 2" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 @pytest.mark.parametrize(
@@ -210,8 +242,14 @@ def test_a_url_is_refused_where_only_a_path_can_be_written(args, tmp_path, capsy
     ("flags", "message"),
     [
         (["--mels", "15"], "--mels 15: expected 16 or more for model cnn"),
-        (["--mels", "8", "--model", "attention"], "--mels 8: expected 16 or more for model attention"),
-        (["--segment-s", "0.3"], "--segment-s 0.3: expected 16 frames or more for model cnn, not 10"),
+        (
+            ["--mels", "8", "--model", "attention"],
+            "--mels 8: expected 16 or more for model attention",
+        ),
+        (
+            ["--segment-s", "0.3"],
+            "--segment-s 0.3: expected 16 frames or more for model cnn, not 10",
+        ),
     ],
 )
 def test_segments_too_small_for_the_model_are_refused_at_once(flags, message, tmp_path, capsys):
@@ -251,5 +289,7 @@ def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp
     )
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of a class" in said
+    assert (
+        "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of a class" in said
+    )
     assert "column 'group' is not read; is group_id meant?" in said

@@ -1,4 +1,5 @@
-"""The launcher of a Flex Template starts our commands, and the templates' metadata says with what."""
+"""The launcher of a Flex Template starts our commands, and the templates' metadata says with
+what."""
 
 import json
 import re
@@ -77,7 +78,10 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
     assert command_line("segment", ["--labels=team=mir", "--track_labels=gs://b/l.csv"]) == [
         "segment", "--labels=gs://b/l.csv", "--", "--labels=team=mir",
     ]  # fmt: skip
-    assert command_line("relabel", ["--neighbours=false"]) == ["relabel", "--neighbours=false"]  # with a warning
+    assert command_line("relabel", ["--neighbours=false"]) == [
+        "relabel",
+        "--neighbours=false",
+    ]  # with a warning
     assert command_line("score", ["--large-model=True"]) == ["score", "--large-model"]
     assert command_line("judge", ["--max_drop=0.02"]) == ["judge", "--max_drop=0.02"]  # likewise
     with pytest.raises(ConfigError, match="--large-model"):
@@ -133,8 +137,10 @@ def template(cloud):
     bucket = cloud.make_bucket()
     job = f"{bucket}/staging/template_launches/1/job_object"
     args = [
-        "--runner=DataflowRunner", "--project=project-1", "--region=europe-west4", "--job_name=sssl", "--no_auth",
-        f"--temp_location={bucket}/tmp", f"--staging_location={bucket}/staging", f"--template_location={job}",
+        "--runner=DataflowRunner", "--project=project-1", "--region=europe-west4",
+        "--job_name=sssl", "--no_auth",
+        f"--temp_location={bucket}/tmp", f"--staging_location={bucket}/staging",
+        f"--template_location={job}",
         "--sdk_container_image=europe-docker.pkg.dev/p/sssl/worker:1",
     ]  # fmt: skip
     return args, Store.at(bucket), job.removeprefix(f"{bucket}/")
@@ -156,7 +162,9 @@ def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
     args, bucket, job = template
     parameters = [f"--output={copy.root}", "--abstain_below=0.9"]
     assert launch.main([*parameters, *args]) == 0
-    assert "job built; once it has run, `sssl publish` publishes" in " ".join(capsys.readouterr().err.split())
+    assert "job built; once it has run, `sssl publish` publishes" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert bucket.exists(job)
     assert {"ListParts", "CommitParts"} <= steps_of(bucket)
     assert copy.latest() == finished.latest()
@@ -165,7 +173,9 @@ def test_a_launcher_gets_a_job_and_the_same_command_publishes_what_it_made(
     assert copy.latest().get("songs").config["abstain_below"] == 0.9
 
 
-def test_a_launcher_gets_a_job_also_when_there_is_nothing_to_do(finished_copy, template, monkeypatch):
+def test_a_launcher_gets_a_job_also_when_there_is_nothing_to_do(
+    finished_copy, template, monkeypatch
+):
     monkeypatch.setenv("SSSL_STAGE", "songs")
     args, bucket, job = template
     before = finished_copy.latest()

@@ -42,7 +42,9 @@ def test_a_file_with_all_settings_is_read_as_it_was_written(settings, settings_f
 
 def test_each_setting_stands_below_what_it_means():
     lines = as_toml(FileSettings()).splitlines()
-    names = [number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")]
+    names = [
+        number for number, line in enumerate(lines) if " = " in line and not line.startswith("#")
+    ]
     assert len(names) > 50
     assert all(lines[number - 1].startswith("# ") for number in names)
 
@@ -70,7 +72,9 @@ def test_what_was_a_flag_is_taken_with_a_warning_and_wins_over_the_file(settings
     assert values["method"]["train"]["cross_fit"] is False
     assert values["method"]["relabel"]["per_class_prior"] == "none"
     assert values["gate"]["on_clipped"] == "reject"
-    assert "warning: --tau is a setting now: tau in [method.relabel] of a file for --settings" in said
+    assert (
+        "warning: --tau is a setting now: tau in [method.relabel] of a file for --settings" in said
+    )
     assert said.count("warning") == 4
 
 
@@ -90,7 +94,9 @@ def test_a_stage_takes_only_its_own_former_flags(capsys):
         ("[method", "cannot be read: "),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_with_a_sentence(text, sentence, settings_file, capsys):
+def test_a_file_that_cannot_be_used_is_refused_with_a_sentence(
+    text, sentence, settings_file, capsys
+):
     path = settings_file(text)
     said = refused(capsys, "--settings", path)
     assert f"error: --settings {path}: {sentence}" in said
@@ -101,7 +107,8 @@ def test_a_file_that_is_not_there_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://name:SECRET1@127.0.0.1:1/settings.toml", "memory://settings.toml?signature=SECRET1"]
+    "url",
+    ["ftp://name:SECRET1@127.0.0.1:1/settings.toml", "memory://settings.toml?signature=SECRET1"],
 )
 def test_what_is_secret_in_the_url_of_a_file_is_not_printed(url):
     with pytest.raises(ConfigError, match="cannot be read") as refusal:
@@ -128,7 +135,10 @@ def test_defects_to_reject_are_named_in_one_flag(capsys):
     from sssl.audio.integrity import GateConfig
 
     asked = Settings(reject=("clipped", "too-long"))
-    assert asked.of_rows() == Settings(gate=GateConfig(on_clipped="reject", on_too_long="reject")).of_rows()
+    assert (
+        asked.of_rows()
+        == Settings(gate=GateConfig(on_clipped="reject", on_too_long="reject")).of_rows()
+    )
     assert asked.of_rows() != Settings().of_rows()
     assert asked.strict_gate.policy("damaged") == "keep"
     assert asked.strict_gate.policy("clipped") == "reject"

@@ -21,7 +21,9 @@ CODES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno
 
 
 @pytest.mark.parametrize("code", CODES, ids=errno.errorcode.get)
-def test_a_disk_that_refuses_to_write_is_a_sentence_with_the_path(code, tmp_path, monkeypatch, capsys):
+def test_a_disk_that_refuses_to_write_is_a_sentence_with_the_path(
+    code, tmp_path, monkeypatch, capsys
+):
     """The system names no file where a write fails."""
     Store.open(str(tmp_path / "out"), create=True)
 
@@ -35,7 +37,9 @@ def test_a_disk_that_refuses_to_write_is_a_sentence_with_the_path(code, tmp_path
     assert said.endswith("the same command goes on from here")
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")])
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError("no flock")]
+)
 def test_a_file_system_without_locks_is_a_sentence(error, tmp_path, monkeypatch):
     def refused(*_, **__):
         raise error
@@ -59,14 +63,25 @@ def test_an_error_of_ours_still_has_its_traceback(monkeypatch):
     def mistaken(_):
         raise ValueError("ours")
 
-    monkeypatch.setattr(cli, "module_of", lambda _: type("Module", (), {"main": staticmethod(mistaken)}))
+    monkeypatch.setattr(
+        cli, "module_of", lambda _: type("Module", (), {"main": staticmethod(mistaken)})
+    )
     with pytest.raises(ValueError, match="ours"):
         main(["sql"])
 
 
 @pytest.mark.parametrize("format", ["table", "csv", "json"])
 def test_a_reader_that_stops_reading_ends_the_command_quietly(format):
-    command = [sys.executable, "-m", "pipelines.cli", "sql", "--output", str(GOLDEN), "--format", format]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        "sql",
+        "--output",
+        str(GOLDEN),
+        "--format",
+        format,
+    ]
     writer = subprocess.Popen(
         [*command, "select range as number, repeat('x', 100) as filler from range(100000)"],
         stdout=subprocess.PIPE,

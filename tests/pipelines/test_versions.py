@@ -38,7 +38,8 @@ NAMES = {
 
 
 def test_the_defaults_of_today_keep_their_generations_names():
-    """A later field breaks this unless it is declared with `later`: then everybody decodes and trains again."""
+    """A later field breaks this unless it is declared with `later`: then everybody decodes and
+    trains again."""
     configs = {
         "relabel": GUARDED.relabel,
         "relabel as in the paper": PAPER.relabel,
@@ -50,8 +51,12 @@ def test_the_defaults_of_today_keep_their_generations_names():
         "deal": CatalogConfig(),
         "plant": Planting(0.3, spans=False, seed=0),
     }
-    names = {stage: generation_name(stage, 1, dump(config), []) for stage, config in configs.items()}
-    names["segment"] = generation_name("segment", None, {"cut": dump(MelConfig()), "gate": dump(GateConfig())}, [])
+    names = {
+        stage: generation_name(stage, 1, dump(config), []) for stage, config in configs.items()
+    }
+    names["segment"] = generation_name(
+        "segment", None, {"cut": dump(MelConfig()), "gate": dump(GateConfig())}, []
+    )
     assert names == NAMES
 
 
@@ -74,7 +79,13 @@ class LaterSettings(segment.Settings):
 @pytest.fixture
 def output(finished, tmp_path):
     """A copy of a finished output, to change."""
-    return Store.open(str(shutil.copytree(finished.root, tmp_path / "out", ignore=shutil.ignore_patterns("mlflow*"))))
+    return Store.open(
+        str(
+            shutil.copytree(
+                finished.root, tmp_path / "out", ignore=shutil.ignore_patterns("mlflow*")
+            )
+        )
+    )
 
 
 DEALT = CatalogConfig(folds=3, tracks_per_part=2)
@@ -88,10 +99,27 @@ def test_a_new_setting_at_its_neutral_value_decodes_no_track_again(output, catal
     assert Previous.of(output, published, used.of_rows()).config_changed
 
 
-def test_a_new_setting_at_its_neutral_value_is_no_cause_for_a_plan(output, catalog, monkeypatch, capfd):
+def test_a_new_setting_at_its_neutral_value_is_no_cause_for_a_plan(
+    output, catalog, monkeypatch, capfd
+):
     later_rows = LaterSettings().of_rows()
     monkeypatch.setattr("pipelines.stages.settings.Settings.of_rows", lambda _: later_rows)
-    assert main(["plan", "--catalog", catalog, "--output", output.root, "--folds", "3", "--tracks-per-part", "2"]) == 0
+    assert (
+        main(
+            [
+                "plan",
+                "--catalog",
+                catalog,
+                "--output",
+                output.root,
+                "--folds",
+                "3",
+                "--tracks-per-part",
+                "2",
+            ]
+        )
+        == 0
+    )
     said = capfd.readouterr().out
     assert "segments reused" in said
     assert "config changed" not in said
@@ -111,11 +139,15 @@ def test_a_new_folder_describes_sound_and_keeps_doing_so(output):
 def before_sound(output):
     """What is published, as it was before there was the column `sound`."""
     published = output.latest()
-    config = {name: value for name, value in published.get("ledger").config.items() if name != "sound"}
+    config = {
+        name: value for name, value in published.get("ledger").config.items() if name != "sound"
+    }
     return Snapshot(tuple(replace(manifest, config=config) for manifest in published.manifests))
 
 
-def test_a_folder_from_before_the_column_sound_is_decoded_again_only_for_who_asks(output, before_sound):
+def test_a_folder_from_before_the_column_sound_is_decoded_again_only_for_who_asks(
+    output, before_sound
+):
     for asked, decodes in ((None, False), (0, False), (1, True)):
         settings = segment.Settings(deal=DEALT, sound_version=asked).in_folder(before_sound)
         assert Previous.of(output, before_sound, settings.of_rows()).config_changed == decodes
@@ -128,19 +160,24 @@ def test_a_version_of_sound_that_there_is_not_is_refused():
 
 
 def of_tomorrow(value):
-    """Add a field to every object of JSON that is a record; what is by part, class or file name is none."""
+    """Add a field to every object of JSON that is a record; what is by part, class or file name is
+    none."""
     if isinstance(value, list):
         return [of_tomorrow(item) for item in value]
     if not isinstance(value, dict):
         return value
-    changed = {name: item if name in NO_RECORDS else of_tomorrow(item) for name, item in value.items()}
+    changed = {
+        name: item if name in NO_RECORDS else of_tomorrow(item) for name, item in value.items()
+    }
     return changed | {"of_tomorrow": {"deeper": [1]}} if value.keys() & RECORD_FIELDS else changed
 
 
 NO_RECORDS = ("params", "tags")
 RECORD_FIELDS = {
-    "schema_version", "table", "path", "part", "tables", "sha256_of_track_ids", "truth", "runs", "started_ms",
-    "classes", "rate_hz", "silence_db", "smooth_segments", "views", "consistency", "tau", "gain_db", "batch_size",
+    "schema_version", "table", "path", "part", "tables", "sha256_of_track_ids", "truth", "runs",
+    "started_ms",
+    "classes", "rate_hz", "silence_db", "smooth_segments", "views", "consistency", "tau",
+    "gain_db", "batch_size",
     "decisive_z", "mean", "coefficients", "abstain_below", "accuracy", "std", "axis",
 }  # fmt: skip
 
@@ -175,6 +212,8 @@ def from_tomorrow(output):
     ],
     ids=lambda command: command[0],
 )
-def test_an_output_with_fields_of_the_future_is_read_by_every_command(command, from_tomorrow, tmp_path):
+def test_an_output_with_fields_of_the_future_is_read_by_every_command(
+    command, from_tomorrow, tmp_path
+):
     name, *flags = (word.replace("{out}", str(tmp_path)) for word in command)
     assert main([name, "--output", from_tomorrow, *flags]) == 0

@@ -49,7 +49,9 @@ def through_json(kind, record):
 
 
 def test_a_record_is_read_back_as_it_was():
-    record = Settings("a", Window("box", 2), ("b", "c/d"), 1.5, {3: Window(), 12: Window("box")}, {"x": [1, None]})
+    record = Settings(
+        "a", Window("box", 2), ("b", "c/d"), 1.5, {3: Window(), 12: Window("box")}, {"x": [1, None]}
+    )
     assert through_json(Settings, record) == record
 
 
@@ -77,12 +79,14 @@ def test_a_later_field_is_not_written_at_its_neutral_value():
     assert dump(LaterSettings("a", LaterWindow(taper=0.0)))["window"] == dump(Window())
 
 
-def test_a_record_without_a_later_field_is_read_as_what_was_done_then_and_not_as_the_default_of_today():
+def test_a_record_without_a_later_field_is_read_as_what_was_done_then_not_as_the_default_of_today():
     old = dump(Window())
     neutral = LaterWindow(taper=0.0)
     assert load(LaterWindow, old) == neutral
     values = {"name": "a", "window": old, "before": old, "windows": [old], "by_part": {"3": old}}
-    assert load(LaterSettings, values) == LaterSettings("a", neutral, neutral, (neutral,), {3: neutral})
+    assert load(LaterSettings, values) == LaterSettings(
+        "a", neutral, neutral, (neutral,), {3: neutral}
+    )
 
 
 @pytest.mark.parametrize("taper", [0.0, 0.1, 0.5])
@@ -96,9 +100,18 @@ def test_a_later_field_is_read_back_as_it_was(taper):
     [
         ({}, "Settings: object missing required field `name`"),
         ({"name": 1}, "Settings.name: expected `str`, got `int`"),
-        ({"name": "a", "window": {"length": "5"}}, "Settings.window.length: expected `int`, got `str`"),
-        ({"name": "a", "window": {"length": True}}, "Settings.window.length: expected `int`, got `bool`"),
-        ({"name": "a", "window": {"kind": "round"}}, "Settings.window.kind: invalid enum value 'round'"),
+        (
+            {"name": "a", "window": {"length": "5"}},
+            "Settings.window.length: expected `int`, got `str`",
+        ),
+        (
+            {"name": "a", "window": {"length": True}},
+            "Settings.window.length: expected `int`, got `bool`",
+        ),
+        (
+            {"name": "a", "window": {"kind": "round"}},
+            "Settings.window.kind: invalid enum value 'round'",
+        ),
         ({"name": "a", "window": 5}, "Settings.window: expected `object`, got `int`"),
         ({"name": "a", "classes": "Q1"}, "Settings.classes: expected `array`, got `str`"),
         ({"name": "a", "files": {"one": {}}}, "key in Settings.files: expected `int`, got `str`"),
@@ -112,7 +125,8 @@ def test_what_does_not_fit_is_refused_in_a_sentence_that_names_the_field(values,
 
 
 @pytest.mark.parametrize(
-    "values", [{"name": "a", "window": 5}, {"name": "a", "windows": {}}, {"name": "a", "by_part": []}, 5]
+    "values",
+    [{"name": "a", "window": 5}, {"name": "a", "windows": {}}, {"name": "a", "by_part": []}, 5],
 )
 def test_what_does_not_fit_is_refused_where_fields_came_later_too(values):
     with pytest.raises(RecordError, match="LaterSettings"):

@@ -37,8 +37,12 @@ def read(kind, values, classes=("a", "b")):
 
 
 def test_summaries_add_up_by_name():
-    one = ScoresSummary(1.0, ("a", "b"), {"test": {"a": {"a": 1}}}, segments=2, losses={"test": 0.5})
-    other = ScoresSummary(2.0, ("a", "b"), {"test": {"a": {"a": 2, "b": 1}}, "train": {"b": {"b": 4}}}, segments=3)
+    one = ScoresSummary(
+        1.0, ("a", "b"), {"test": {"a": {"a": 1}}}, segments=2, losses={"test": 0.5}
+    )
+    other = ScoresSummary(
+        2.0, ("a", "b"), {"test": {"a": {"a": 2, "b": 1}}, "train": {"b": {"b": 4}}}, segments=3
+    )
     both = ScoresSummary(
         cpu_s=3.0,
         classes=("a", "b"),
@@ -60,7 +64,9 @@ def test_a_summary_of_nothing_changes_no_sum(kind):
 
 def test_reals_are_added_in_the_order_of_parts():
     losses = np.random.default_rng(0).exponential(size=50).tolist()
-    total = functools.reduce(operator.add, (ScoresSummary(losses={"test": loss}) for loss in losses))
+    total = functools.reduce(
+        operator.add, (ScoresSummary(losses={"test": loss}) for loss in losses)
+    )
     assert total.losses["test"] == functools.reduce(operator.add, losses, 0.0)
 
 
@@ -76,7 +82,9 @@ def test_what_an_earlier_version_did_not_count_cannot_be_taken_out():
 
 def test_classes_with_a_slash_do_not_collide():
     confusions = {"test": {"a": {"b/a": 1}, "a/b": {"a": 2}}}
-    found = read(ScoresSummary, dump(ScoresSummary(classes=CLASSES, confusions=confusions)), CLASSES)
+    found = read(
+        ScoresSummary, dump(ScoresSummary(classes=CLASSES, confusions=confusions)), CLASSES
+    )
     assert found.confusion("test")[0].tolist() == [0, 0, 0, 1]
     assert found.confusion("test")[2].tolist() == [2, 0, 0, 0]
     assert found.confusion("test").sum() == 3
@@ -94,8 +102,18 @@ def test_scores_of_an_earlier_version_are_read():
     found = read(ScoresSummary, OLD_SCORES)
     assert found.confusion("test").tolist() == [[3, 1], [0, 0]]
     assert found.confusion("train").tolist() == [[0, 0], [0, 2]]
-    assert (found.segments, found.non_finite, found.losses, found.cpu_s) == (9, 1, {"test": 2.5}, 1.5)
-    assert read(SongsSummary, {"tracks": 4, "abstained": 1, "confusion/test/b/a": 1}).confusion("test")[1, 0] == 1
+    assert (found.segments, found.non_finite, found.losses, found.cpu_s) == (
+        9,
+        1,
+        {"test": 2.5},
+        1.5,
+    )
+    assert (
+        read(SongsSummary, {"tracks": 4, "abstained": 1, "confusion/test/b/a": 1}).confusion(
+            "test"
+        )[1, 0]
+        == 1
+    )
 
 
 def test_a_receipt_of_an_earlier_version_adds_to_one_of_today():
@@ -105,10 +123,13 @@ def test_a_receipt_of_an_earlier_version_adds_to_one_of_today():
 
 
 @pytest.mark.parametrize(
-    ("key", "cell"), [("a/b/a", (2, 0)), ("b/a/b", (1, 2)), ("a/b/a/b", (2, 2)), ("a/b", (0, 1)), ("b/b", (1, 1))]
+    ("key", "cell"),
+    [("a/b/a", (2, 0)), ("b/a/b", (1, 2)), ("a/b/a/b", (2, 2)), ("a/b", (0, 1)), ("b/b", (1, 1))],
 )
 def test_the_classes_tell_how_an_old_key_with_many_slashes_was_meant(key, cell):
-    confusion = read(ScoresSummary, {f"confusion/test/{key}": 1}, ("a", "b", "a/b")).confusion("test")
+    confusion = read(ScoresSummary, {f"confusion/test/{key}": 1}, ("a", "b", "a/b")).confusion(
+        "test"
+    )
     assert (confusion[cell], confusion.sum()) == (1, 1)
 
 
@@ -126,7 +147,11 @@ def test_a_ledger_and_a_catalog_of_an_earlier_version_are_read():
     )
     assert (ledger.statuses, ledger.reasons) == ({"ok": 2, "failed": 1}, {"not-audio": 1})
     assert (ledger.trainable, ledger.tracks, ledger.decoded_s) == ({"a/b": {1: 2}}, 3, 9.5)
-    catalog = read(CatalogSummary, {"parts": 2, "classes": ["a", "b"], "folds": 4, "labelled/a": 7, "tracks": 9}, ())
+    catalog = read(
+        CatalogSummary,
+        {"parts": 2, "classes": ["a", "b"], "folds": 4, "labelled/a": 7, "tracks": 9},
+        (),
+    )
     assert catalog == CatalogSummary(None, 2, 9, ("a", "b"), 4, {"a": 7})
 
 
@@ -138,7 +163,15 @@ def test_labels_of_an_earlier_version_are_read():
         {"class": "a", "axis": "logit", "confident": component, "noisy": nothing},
     ]
     evidence = {"temperature": 1.5, "unit": 0.5, "neighbours": 0.2, "agreement": 0.3}
-    counts = {"confident": 3, "noisy": 1, "confident/a": 3, "noisy/b": 1, "flow/a/b": 2, "flow/b/b": 2, "relabelled": 2}
+    counts = {
+        "confident": 3,
+        "noisy": 1,
+        "confident/a": 3,
+        "noisy/b": 1,
+        "flow/a/b": 2,
+        "flow/b/b": 2,
+        "relabelled": 2,
+    }
     values = counts | {"mixture": mixture, "evidence": evidence, "components": 2}
     labels, split = read(LabelsSummary, values), read(SplitSummary, values)
     assert labels.flow().tolist() == [[0, 2], [0, 2]]
@@ -151,7 +184,9 @@ def test_labels_of_an_earlier_version_are_read():
 
 
 def test_what_is_read_is_left_as_it_was():
-    values = OLD_SCORES | dump(ScoresSummary(classes=("a", "b"), confusions={"test": {"b": {"b": 1}}}))
+    values = OLD_SCORES | dump(
+        ScoresSummary(classes=("a", "b"), confusions={"test": {"b": {"b": 1}}})
+    )
     before = json.dumps(values)
     of_today(values, ("a", "b"))
     assert json.dumps(values) == before

@@ -25,7 +25,12 @@ def test_every_column_has_a_doc_that_ends_as_a_sentence(table):
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
 def test_the_table_says_which_stage_writes_it(table):
-    assert "Written by `" in table.__doc__
+    assert "Written by `" in table_doc(table)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_what_is_said_of_a_table_is_one_line(table):
+    assert "\n" not in table_doc(table)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
@@ -40,7 +45,11 @@ def test_docs_and_version_survive_parquet(table, tmp_path):
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
 def test_an_example_is_a_value_of_its_column(table):
     for column in columns(table):
-        array = np.array(column.example, np.float16) if column.type is None else pa.array([column.example], column.type)
+        array = (
+            np.array(column.example, np.float16)
+            if column.type is None
+            else pa.array([column.example], column.type)
+        )
         assert array.ndim > 0 if column.type is None else array.null_count == 0
 
 
@@ -72,12 +81,16 @@ def test_the_docs_are_current():
 @pytest.fixture(scope="module")
 def in_bigquery():
     """The DDL as BigQuery's dialect reads it: the statement of each table by name."""
-    created = [create for create in sqlglot.parse(ddl(), dialect="bigquery") if create.kind == "TABLE"]
+    created = [
+        create for create in sqlglot.parse(ddl(), dialect="bigquery") if create.kind == "TABLE"
+    ]
     return {create.this.this.name: create for create in created if create.this.this.name in TABLES}
 
 
 def description(expression):
-    return next(p.args["value"].this for p in expression.find_all(exp.Property) if p.name == "description")
+    return next(
+        p.args["value"].this for p in expression.find_all(exp.Property) if p.name == "description"
+    )
 
 
 def defined_columns(create):
@@ -85,15 +98,18 @@ def defined_columns(create):
 
 
 def test_bigquery_gets_every_table_with_its_doc(in_bigquery):
-    assert {name: description(create.args["properties"]) for name, create in in_bigquery.items()} == {
-        name: table_doc(table) for name, table in TABLES.items()
-    }
+    assert {
+        name: description(create.args["properties"]) for name, create in in_bigquery.items()
+    } == {name: table_doc(table) for name, table in TABLES.items()}
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_bigquery_gets_every_column_and_tensors_as_bytes(name, in_bigquery):
     declared = columns(TABLES[name])
-    kinds = [(c.name, c.kind.sql("bigquery").replace("`", "")) for c in defined_columns(in_bigquery[name])]
+    kinds = [
+        (c.name, c.kind.sql("bigquery").replace("`", ""))
+        for c in defined_columns(in_bigquery[name])
+    ]
     assert kinds == [(c.name, type_of(c.type or pa.binary()).replace("`", "")) for c in declared]
     keys = in_bigquery[name].find(exp.PrimaryKey).expressions
     assert [key.name for key in keys] == [c.name for c in declared if c.key]

@@ -19,7 +19,12 @@ def test_a_missing_posterior_is_a_row_of_nan_wherever_it_stands():
 
 
 def test_rows_have_the_label_of_their_track():
-    tracks = [track("a", "Q2"), track("b", None), track("c", "Q1", "test"), track("d", "Q1", locked=True)]
+    tracks = [
+        track("a", "Q2"),
+        track("b", None),
+        track("c", "Q1", "test"),
+        track("d", "Q1", locked=True),
+    ]
     rows = pa.table({"track_id": ["c", "a", "a", "b", "d"]})
     assert inherited_indices(rows, tracks, ("Q1", "Q2")).tolist() == [0, 1, 1, -1, 0]
     assert [t.track_id for t in fitted_to(tracks)] == ["a"]

@@ -4,10 +4,27 @@ import numpy as np
 import pytest
 
 from sssl.errors import ConfigError
-from sssl.estimate import Estimate, Interval, Outlook, Prices, StageTime, Trials, Wanted, Work, read_prices
+from sssl.estimate import (
+    Estimate,
+    Interval,
+    Outlook,
+    Prices,
+    StageTime,
+    Trials,
+    Wanted,
+    Work,
+    read_prices,
+)
 
 RUN, PART, UNIT = COSTS = (2.0, 0.1, 0.005)
-DESIGN = [Work(1, 1, 200), Work(1, 1, 220), Work(1, 1, 180), Work(1, 1, 210), Work(1, 1, 400), Work(1, 12, 800)]
+DESIGN = [
+    Work(1, 1, 200),
+    Work(1, 1, 220),
+    Work(1, 1, 180),
+    Work(1, 1, 210),
+    Work(1, 1, 400),
+    Work(1, 12, 800),
+]
 PRICES = """
 currency = "EUR"
 as_of = 2026-11-21
@@ -23,7 +40,9 @@ def cost(work):
 
 def trials(noise=0.0, seed=0):
     errors = np.random.default_rng(seed).normal(1, noise, len(DESIGN))
-    return Trials.of([(work, cost(work) * error) for work, error in zip(DESIGN, errors, strict=True)])
+    return Trials.of(
+        [(work, cost(work) * error) for work, error in zip(DESIGN, errors, strict=True)]
+    )
 
 
 def outlook(spread=0.0, seed=0):
@@ -61,7 +80,8 @@ def test_a_stage_that_does_not_run_costs_nothing():
 def test_tracks_of_unequal_length_widen_the_interval():
     wanted = {"segment": Wanted(1, "segments", 1)}
     equal, unequal = (
-        Interval.of(outlook(spread).predict({"segment": trials()}, wanted)["segment"]) for spread in (1, 60)
+        Interval.of(outlook(spread).predict({"segment": trials()}, wanted)["segment"])
+        for spread in (1, 60)
     )
     assert unequal.high - unequal.low > 2 * (equal.high - equal.low)
 
@@ -70,7 +90,9 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     wanted, hits = {"score": Wanted(1, "segments", 1)}, 0
     for seed in range(60):
         rng = np.random.default_rng(1000 + seed)
-        found = Interval.of(outlook(20, seed).predict({"score": trials(0.05, seed)}, wanted)["score"])
+        found = Interval.of(
+            outlook(20, seed).predict({"score": trials(0.05, seed)}, wanted)["score"]
+        )
         actual = (RUN + 32 * PART + rng.normal(80, 20, 1000).sum() * UNIT) * rng.normal(1, 0.05)
         hits += found.low <= actual <= found.high
     assert hits >= 55
@@ -110,8 +132,14 @@ def test_prices_are_read_from_a_file(tmp_path):
     ("text", "message"),
     [
         (PRICES + "tpu_hour = 1", "tpu_hour"),
-        (PRICES.replace("gpu_hour = 0.5\n", ""), "expected exactly as_of, currency, gpu_hour.*see gpu_hour"),
-        (PRICES.replace("= 0.05", '= "cheap"'), "expected vcpu_hour as a number, 0 or more, not 'cheap'"),
+        (
+            PRICES.replace("gpu_hour = 0.5\n", ""),
+            "expected exactly as_of, currency, gpu_hour.*see gpu_hour",
+        ),
+        (
+            PRICES.replace("= 0.05", '= "cheap"'),
+            "expected vcpu_hour as a number, 0 or more, not 'cheap'",
+        ),
         (PRICES.replace("= 0.05", "= -1"), "expected vcpu_hour as a number, 0 or more, not -1"),
         (PRICES.replace("= 0.05", "= nan"), "expected vcpu_hour as a number"),
         (PRICES.replace("2026-11-21", '"soon"'), "expected as_of as a date"),

@@ -41,5 +41,7 @@ def test_bins_of_a_reliability_curve_have_equal_mass_in_the_order_of_confidence(
 
 
 def test_fewer_songs_than_bins_make_no_empty_bin():
-    assert [found.tracks for found in reliability(np.array([0.5, 0.6]), np.array([True, True]), 10)] == [1, 1]
+    assert [
+        found.tracks for found in reliability(np.array([0.5, 0.6]), np.array([True, True]), 10)
+    ] == [1, 1]
     assert reliability(np.empty(0), np.empty(0, bool), 3) == []

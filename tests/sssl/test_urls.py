@@ -16,7 +16,8 @@ IN_A_FRESH_PROCESS = """
 import json, os, sys
 import fsspec, gcsfs
 def settings():
-    caches = {name: f"{kind.__module__}.{kind.__name__}" for name, kind in fsspec.caching.caches.items()}
+    caches = fsspec.caching.caches.items()
+    caches = {name: f"{kind.__module__}.{kind.__name__}" for name, kind in caches}
     return {"environment": dict(os.environ), "caches": caches, "config": fsspec.config.conf,
             "gs": str(fsspec.get_filesystem_class("gs"))}
 before = settings()
@@ -29,7 +30,9 @@ json.dump([before, settings()], sys.stdout)
 
 def test_importing_sssl_changes_nothing_of_the_process_or_of_fsspec():
     # The variables of the emulator keep gcsfs from looking for credentials.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GCSFS")} | gcs.ENVIRONMENT
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("GCSFS")
+    } | gcs.ENVIRONMENT
     command = [sys.executable, "-c", IN_A_FRESH_PROCESS]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == os.EX_OK, done.stderr
@@ -41,7 +44,9 @@ def test_google_storage_is_asked_for_objects_only():
     for url in ("gs://bucket/a", "gcs://bucket/a"):
         fs, path = file_system(url)
         assert type(fs) is GoogleStorage
-        assert not isinstance(fs, gcsfs.GCSFileSystem)  # the one that asks what kind of bucket it is
+        assert not isinstance(
+            fs, gcsfs.GCSFileSystem
+        )  # the one that asks what kind of bucket it is
         assert path == "bucket/a"
 
 
@@ -60,7 +65,15 @@ def test_a_file_is_read_from_a_path_or_a_url(tmp_path):
 
 
 def test_a_path_is_taken_as_it_is_whatever_signs_it_has(tmp_path):
-    for name in ("Re::Start.wav", "Why?.wav", "a#1.wav", "100%25.wav", "c:d.wav", "zip::x.wav", "*.wav"):
+    for name in (
+        "Re::Start.wav",
+        "Why?.wav",
+        "a#1.wav",
+        "100%25.wav",
+        "c:d.wav",
+        "zip::x.wav",
+        "*.wav",
+    ):
         path = str(tmp_path / name)
         (tmp_path / name).write_text(name)
         assert local_path(path) == path

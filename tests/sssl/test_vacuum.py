@@ -1,4 +1,5 @@
-"""Old generations go; what is published, what that takes over, and what a stopped run goes on from stay."""
+"""Old generations go; what is published, what that takes over, and what a stopped run goes on from
+stay."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -24,8 +25,12 @@ class Nights:
 
     def night(self, number, table="songs", parents=(), publish=True, config=None, days_ago=None):
         generation = f"{number:012x}"
-        part = self.store.write_file(f"_parts/{table}/{generation}/part-{number:05d}.parquet", b"%d" % number, 1)
-        readers = self.store.write_file(f"{table}/{generation}/{table}-00000.parquet", b"all %d" % number, 1)
+        part = self.store.write_file(
+            f"_parts/{table}/{generation}/part-{number:05d}.parquet", b"%d" % number, 1
+        )
+        readers = self.store.write_file(
+            f"{table}/{generation}/{table}-00000.parquet", b"all %d" % number, 1
+        )
         self.store.write_receipt(f"{table}/{generation}", Receipt(number, {table: part}))
         self.files = {**self.files, number: part}
         ago = timedelta(days=100 - number if days_ago is None else days_ago)
@@ -49,7 +54,11 @@ class Nights:
         delete(self.store, find_old(self.store, rule))
 
     def all_files(self):
-        return {path for folder in ("songs", "models", "_parts", "_receipts") for path in self.store.find(folder)}
+        return {
+            path
+            for folder in ("songs", "models", "_parts", "_receipts")
+            for path in self.store.find(folder)
+        }
 
 
 @pytest.fixture
@@ -128,7 +137,9 @@ def test_tables_of_a_job_that_counts_as_dead_stay(nights):
     assert made[0].ref in nights.store.committed_refs()
 
 
-@pytest.mark.parametrize("lost", ["pointer", "manifest", "damaged pointer", "damaged manifest", "note"])
+@pytest.mark.parametrize(
+    "lost", ["pointer", "manifest", "damaged pointer", "damaged manifest", "note"]
+)
 def test_nothing_is_deleted_where_something_that_tells_what_is_needed_is_lost(nights, lost):
     made, store = [nights.night(number) for number in range(5)], nights.store
     match lost:
@@ -149,7 +160,9 @@ def test_nothing_is_deleted_where_something_that_tells_what_is_needed_is_lost(ni
     assert nights.all_files() == before
 
 
-def test_a_vacuum_that_is_stopped_anywhere_leaves_what_is_published_and_is_finished_by_the_next(monkeypatch, request):
+def test_a_vacuum_that_is_stopped_anywhere_leaves_what_is_published_and_is_finished_by_the_next(
+    monkeypatch, request
+):
     untouched = Nights(f"memory://{request.node.name}")
     for number in range(4):
         untouched.night(number, days_ago=4 - number)
@@ -214,7 +227,9 @@ def test_nothing_is_touched_until_it_is_asked_for(tmp_path, capfd):
         nights.night(number)
     before, vacuum = nights.all_files(), ["vacuum", "--output", nights.store.root]
     assert main([*vacuum, "--keep", "1"]) == 0
-    assert "2 old generations (songs 2) could go: 6 files" in " ".join(capfd.readouterr().err.split())
+    assert "2 old generations (songs 2) could go: 6 files" in " ".join(
+        capfd.readouterr().err.split()
+    )
     assert nights.all_files() == before
     assert main(vacuum) == 1
     assert "either --keep N or --older-than DAYS" in capfd.readouterr().err

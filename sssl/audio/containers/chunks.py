@@ -1,9 +1,9 @@
 """Containers made of chunks that say how long they are: WAV and its kin, AIFF, CAF, AU, MP4, ASF.
 
 A chunk that should reach beyond the end of the file was cut. For PCM the missing bytes are seconds,
-by the size of a sample as it is going to be decoded. Bytes per second in a header are a hint (FFmpeg
-writes 16,000 for ADPCM of any rate), and so is the block size. The samples in `fact` are asked for
-only where bytes are missing, to say how much that is.
+by the size of a sample as it is going to be decoded. Bytes per second in a header are a hint
+(FFmpeg writes 16,000 for ADPCM of any rate), and so is the block size. The samples in `fact` are
+asked for only where bytes are missing, to say how much that is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _ASF_FILE_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _MP4_BOXES: Final = (b"moov", b"moof", b"mdat")  # what lies behind the last box need not be one
 _MOST_CHUNKS: Final = 4096
 
-# Who writes while music plays leaves 0, about 2**31 or about 2**32 for a size that comes later, or never.
+# Who writes while music plays leaves 0, about 2**31 or about 2**32 for a size that comes later, or
+# never.
 _PLACEHOLDERS: Final = (range(1), range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 0x100000000))
 
 # Some writers count a header into the size of the data: less than this is not missed.
@@ -42,7 +43,14 @@ RIFX: Final = Layout(">4sI", 12, align=2)
 W64: Final = Layout("<16sQ", 40, align=8, counts_header=True)
 CAF: Final = Layout(">4sq", 8)
 ASF: Final = Layout("<16sQ", 0, counts_header=True)
-_HEADS: Final = {b"RIFF": RIFF, b"RF64": RIFF, b"BW64": RIFF, b"RIFX": RIFX, b"riff": W64, b"FORM": RIFX}
+_HEADS: Final = {
+    b"RIFF": RIFF,
+    b"RF64": RIFF,
+    b"BW64": RIFF,
+    b"RIFX": RIFX,
+    b"riff": W64,
+    b"FORM": RIFX,
+}
 
 
 class Chunk(NamedTuple):
@@ -125,7 +133,9 @@ def aiff_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     del head  # as for the others
     for chunk in chunks(file, RIFX):
         if chunk.name == b"SSND":
-            sound = Chunk(chunk.name, chunk.start + 8, max(0, chunk.size - 8))  # behind offset and block size
+            sound = Chunk(
+                chunk.name, chunk.start + 8, max(0, chunk.size - 8)
+            )  # behind offset and block size
             return _data_length(file, sound, stream)
     return Length()
 
@@ -141,7 +151,8 @@ def caf_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def dsf_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """The samples that `fmt` counts, of one bit each, over their own rate, not that of what is decoded."""
+    """The samples that `fmt` counts, of one bit each, over their own rate, not that of what is
+    decoded."""
     del file, stream  # as for the others
     if len(head) < 72:
         return Length()
@@ -173,7 +184,8 @@ def mp4_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def asf_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """Play duration (100 ns) less preroll (ms) of the file properties, if there is nothing but audio to play.
+    """Play duration (100 ns) less preroll (ms) of the file properties, if there is nothing but
+    audio to play.
 
     A broadcast has none. With video, only whether the data ends can be told.
     """

@@ -6,8 +6,8 @@ What is trusted, in this order:
 2. The length that the container has for this audio stream.
 
 Never the length of the whole file, which is that of its longest stream, video and all. Never an
-estimate by size and bit rate, which FFmpeg makes for mp3, wav and wma without saying so. Never a size
-that the writer fills in at the end, as long as it is not filled in.
+estimate by size and bit rate, which FFmpeg makes for mp3, wav and wma without saying so. Never a
+size that the writer fills in at the end, as long as it is not filled in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ Reader = Callable[[BinaryIO, bytes, Stream], Length]
 
 
 def _in_header(file: BinaryIO, head: bytes, stream: Stream) -> Length:
-    """Number of samples in a header that every writer fills in or marks as unknown: FLAC, TTA, WavPack."""
+    """Number of samples in a header that every writer fills in or marks as unknown: FLAC, TTA,
+    WavPack."""
     del file, head  # as for the others
     return Length(stream.stream_s)
 
@@ -52,13 +53,15 @@ _READERS: Final[dict[str, Reader]] = {
 
 # Containers that no decoder finds behind a tag of MP3s, which taggers put in front of anything.
 _BEHIND_A_TAG: Final = (
-    b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"OggS", b".snd", b"caff", b"DSD ", b"wvpk",
+    b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"OggS", b".snd", b"caff", b"DSD ",
+    b"wvpk",
     b"\x1a\x45\xdf\xa3", b"\x30\x26\xb2\x75",
 )  # fmt: skip
 _MOST_TAGS: Final = 8
 _MAX_PADDING_BYTES: Final = 4096  # between a tag and what follows it
 
-# What trails these may fail to decode without being damage: tags and padding are read as if they were frames.
+# What trails these may fail to decode without being damage: tags and padding are read as if they
+# were frames.
 TRAILED: Final = ("aac", "ac3", "eac3", "mp3", "tta", "wv")
 FRAMES: Final = ("aac", "ac3", "eac3", "mp3")
 
@@ -72,8 +75,8 @@ def length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 def extent(file: BinaryIO) -> tuple[int, int]:
     """Return where in a file decoders are to begin and to stop.
 
-    Without tags in front of what takes none, and without what lies behind the last page of an Ogg or
-    behind the data of an AU, which would be taken for audio.
+    Without tags in front of what takes none, and without what lies behind the last page of an Ogg
+    or behind the data of an AU, which would be taken for audio.
     """
     start, size = _start(file), size_of(file)
     head = peek(file, start, 32)

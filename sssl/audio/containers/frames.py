@@ -12,8 +12,8 @@ from typing import BinaryIO, Final
 
 from sssl.audio.containers.reading import Length, Stream, backwards, peek, size_of
 
-# Xing's tag lies behind side information of 9, 17 or 32 bytes; its last flag says that it counts the
-# frames. VBRI's tag has a place of its own.
+# Xing's tag lies behind side information of 9, 17 or 32 bytes; its last flag says that it counts
+# the frames. VBRI's tag has a place of its own.
 _MAX_MP3_FRAME_BYTES: Final = 4096
 _XING: Final = re.compile(
     rb"\xff[\xe2-\xff].."
@@ -28,8 +28,8 @@ _FRAMES_IN_A_ROW: Final = 4
 _FRAME_HEADER_BYTES: Final = 8
 _TAIL_BYTES: Final = 16384
 
-# A whole frame may end with zeros of its own, in front of padding. If they are more than this share of
-# it, nobody can tell whether it was cut.
+# A whole frame may end with zeros of its own, in front of padding. If they are more than this share
+# of it, nobody can tell whether it was cut.
 _ZERO_SHARE: Final = 1 / 8
 
 _MPEG_1_HZ: Final = (44100, 48000, 32000)
@@ -42,7 +42,27 @@ _KBIT_S: Final = {  # by MPEG 1 or not, and layer
     (False, 2): _MPEG_2_KBIT_S,
     (False, 3): _MPEG_2_KBIT_S,
 }
-_AC3_KBIT_S: Final = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
+_AC3_KBIT_S: Final = (
+    32,
+    40,
+    48,
+    56,
+    64,
+    80,
+    96,
+    112,
+    128,
+    160,
+    192,
+    224,
+    256,
+    320,
+    384,
+    448,
+    512,
+    576,
+    640,
+)
 
 _ID3V1_BYTES: Final = 128
 _APE_BYTES: Final = 32  # of the header and of the footer
@@ -65,7 +85,8 @@ def ac3_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def id3_bytes(head: bytes) -> int:
-    """Size of the ID3v2 tag at the start, with its footer: 28 bits, 7 a byte; 0 if there is none."""
+    """Size of the ID3v2 tag at the start, with its footer: 28 bits, 7 a byte; 0 if there is
+    none."""
     if head[:3] != b"ID3" or len(head) < 10 or max(head[6:10]) > 0x7F:
         return 0
     size = sum(byte << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
@@ -94,7 +115,8 @@ def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
 
 
 def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> bool | None:
-    """Whether the last frame is whole; None if no frames are found, or something unknown follows them."""
+    """Whether the last frame is whole; None if no frames are found, or something unknown follows
+    them."""
     end = _without_tags(file)
     stop = _without_padding(file, end)
     padding = end - stop
@@ -116,7 +138,8 @@ def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> b
 
 
 def _without_tags(file: BinaryIO) -> int:
-    """Return where the tags at the end of a file begin: ID3v1, and APEv2, whose pictures may be large."""
+    """Return where the tags at the end of a file begin: ID3v1, and APEv2, whose pictures may be
+    large."""
     end = size_of(file)
     if peek(file, max(0, end - _ID3V1_BYTES), 3) == b"TAG":
         end -= _ID3V1_BYTES
@@ -168,7 +191,8 @@ def _adts_frame_bytes(header: bytes) -> int | None:
 
 
 def _ac3_frame_bytes(header: bytes) -> int | None:
-    """Length of the AC-3 or E-AC-3 frame that starts with `header`; None if it does not start one."""
+    """Length of the AC-3 or E-AC-3 frame that starts with `header`; None if it does not start
+    one."""
     if len(header) < 6 or header[:2] != b"\x0b\x77":
         return None
     if header[5] >> 3 > 10:  # E-AC-3

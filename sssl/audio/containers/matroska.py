@@ -1,4 +1,5 @@
-"""Matroska and WebM: a segment that says how many bytes it has, and how long its longest track lasts.
+"""Matroska and WebM: a segment that says how many bytes it has, and how long its longest track
+lasts.
 
 The bytes tell whether the file was cut; a live recording does not have them. Of the seconds, those
 count that are the track's own: its tag DURATION (FFmpeg and mkvmerge write it), or the segment's if
@@ -15,7 +16,8 @@ from sssl.audio.containers.reading import Length, Stream, peek, size_of
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _SEGMENT: Final = b"\x18\x53\x80\x67"
 _OF_SEGMENT: Final = tuple(map(bytes.fromhex, (
-    "114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1254c367", "1043a770", "1941a469", "ec", "bf",
+    "114d9b74", "1549a966", "1654ae6b", "1f43b675", "1c53bb6b", "1254c367", "1043a770",
+    "1941a469", "ec", "bf",
 )))  # fmt: skip
 _MOST_ELEMENTS: Final = 4096
 
@@ -33,7 +35,8 @@ def matroska_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def tagged_s(metadata: Mapping[str, str]) -> float | None:
-    """Return what the tag DURATION of a track says, as in 00:03:12.345000000; None if there is none."""
+    """Return what the tag DURATION of a track says, as in 00:03:12.345000000; None if there is
+    none."""
     for name, value in metadata.items():
         if name.upper().partition("-")[0] == "DURATION":
             try:
@@ -51,7 +54,8 @@ def _declared_s(stream: Stream) -> float | None:
 
 
 def _live_ended(file: BinaryIO, start: int) -> bool | None:
-    """Whether the last element of a segment without a size is whole; None if that cannot be told."""
+    """Whether the last element of a segment without a size is whole; None if that cannot be
+    told."""
     end = size_of(file)
     for _ in range(_MOST_ELEMENTS):
         header = peek(file, start, 12)
@@ -66,7 +70,8 @@ def _live_ended(file: BinaryIO, start: int) -> bool | None:
 
 
 def _element(head: bytes, at: int) -> tuple[int, int | None]:
-    """Return where the content of an element begins, and its size, from the place of that size; None if it has none."""
+    """Return where the content of an element begins, and its size, from the place of that size;
+    None if it has none."""
     first = head[at] if at < len(head) else 0
     width = 9 - first.bit_length()
     size = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)

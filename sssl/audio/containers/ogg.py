@@ -50,7 +50,8 @@ def ogg_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 
 
 def _start_s(file: BinaryIO, first: _Page, stream: Stream, clock_hz: int) -> float:
-    """Return where the audio begins; 0 unless a page follows the headers at once and says otherwise.
+    """Return where the audio begins; 0 unless a page follows the headers at once and says
+    otherwise.
 
     Where the decoder does not know it (FLAC), the end of that first page has to do.
     """

@@ -15,7 +15,8 @@ class Length(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """What a decoder says of the audio stream that it is going to decode, before it has decoded any."""
+    """What a decoder says of the audio stream that it is going to decode, before it has decoded
+    any."""
 
     container: str  # FFmpeg's or libsndfile's name
     rate_hz: int
@@ -28,7 +29,8 @@ class Stream(NamedTuple):
 
 
 def peek(file: BinaryIO, start: int, size: int) -> bytes:
-    """Read at `start` (from the end if negative) without moving the position, which FFmpeg counts on."""
+    """Read at `start` (from the end if negative) without moving the position, which FFmpeg counts
+    on."""
     position = file.tell()
     end = file.seek(0, os.SEEK_END)
     file.seek(start if start >= 0 else max(0, end + start))

@@ -1,1 +1,2 @@
-"""The part of the report that a reader sorts, searches and filters: songs, their groups, their plane, what changed."""
+"""The part of the report that a reader sorts, searches and filters: songs, their groups, their
+plane, what changed."""

@@ -11,7 +11,8 @@ LISTED_GROUPS = 50
 
 _GROUPS = f"""
 with suspicious as (select distinct track_id from suspects)
-select group_id as name, count(*) as songs, count_if(abstained) as abstained, count(x.track_id) as wrong,
+select group_id as name, count(*) as songs, count_if(abstained) as abstained,
+  count(x.track_id) as wrong,
   histogram(s.label) as labels
 from songs s join catalog using (track_id) left join suspicious x using (track_id)
 group by group_id order by songs desc, name limit {EMBEDDED_GROUPS}
@@ -19,13 +20,17 @@ group by group_id order by songs desc, name limit {EMBEDDED_GROUPS}
 
 
 def context(source: Source) -> Context | None:
-    """Return the largest groups, in all and those that readers without script get; None if every group is a track of
-    its own, as without a column of groups."""
-    (counted,) = source.rows("select count(distinct group_id) as groups, count(*) as tracks from catalog")
+    """Return the largest groups, in all and those that readers without script get; None if every
+    group is a track of its own, as without a column of groups."""
+    (counted,) = source.rows(
+        "select count(distinct group_id) as groups, count(*) as tracks from catalog"
+    )
     if counted["groups"] == counted["tracks"]:
         return None
     rows = source.rows(_GROUPS)
-    (labelled,) = source.rows("select count(distinct group_id) as groups from songs join catalog using (track_id)")
+    (labelled,) = source.rows(
+        "select count(distinct group_id) as groups from songs join catalog using (track_id)"
+    )
     return {
         "total": labelled["groups"],
         "listed": rows[:LISTED_GROUPS],

@@ -1,4 +1,5 @@
-"""The catalog in the plane of valence and arousal, computed from the probabilities of the classes."""
+"""The catalog in the plane of valence and arousal, computed from the probabilities of the
+classes."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ with points as (
     list_dot_product(probabilities::double[], $valence::double[]) as valence,
     list_dot_product(probabilities::double[], $arousal::double[]) as arousal
   from songs)
-select {_CELL.format(axis="valence")} as x, {_CELL.format(axis="arousal")} as y, position, count(*) as songs
+select {_CELL.format(axis="valence")} as x, {_CELL.format(axis="arousal")} as y,
+  position, count(*) as songs
 from points group by all order by x, y, songs desc, position
 """
 
@@ -29,11 +31,15 @@ def context(source: Source) -> Context | None:
     found = cells(source)
     names = [(name, *QUADRANTS[name]) for name in source.classes]
     songs = sum(cell.songs for cell in found)
-    return {"songs": songs, "plot": draw_plane("plane", f"{songs:,} songs by valence and arousal", found, names)}
+    return {
+        "songs": songs,
+        "plot": draw_plane("plane", f"{songs:,} songs by valence and arousal", found, names),
+    }
 
 
 def cells(source: Source) -> list[Cell]:
-    """Count songs by cell: a song lies at the mean of its classes' places, weighed by their probabilities."""
+    """Count songs by cell: a song lies at the mean of its classes' places, weighed by their
+    probabilities."""
     values = {
         "classes": list(source.classes),
         "valence": [QUADRANTS[name][0] for name in source.classes],

@@ -1,6 +1,8 @@
-"""All songs, for the table that the page's script sorts and filters, and the first of them for readers without it.
+"""All songs, for the table that the page's script sorts and filters, and the first of them for
+readers without it.
 
-They are embedded as columns. Of a large catalog the page holds the songs that are worth looking at, and says so.
+They are embedded as columns. Of a large catalog the page holds the songs that are worth looking at,
+and says so.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _WORTH_LOOKING = "label_before is not null desc, wrong desc, abstained desc, con
 _SONGS = f"""
 with suspicious as (select track_id, count(*) as wrong from suspects group by track_id),
 chosen as (
-  select s.*, uri, group_id, c.label as inherited, decoded_s, coalesce(wrong, 0) as wrong, label_before
+  select s.*, uri, group_id, c.label as inherited, decoded_s, coalesce(wrong, 0) as wrong,
+    label_before
   from songs s join catalog c using (track_id) join ledger using (track_id)
   left join suspicious using (track_id)
   left join (select track_id, label_before from song_changes) using (track_id)
@@ -41,14 +44,17 @@ select track_id, uri, group_id, confidence, probabilities, abstained, segments, 
   coalesce(list_position($classes, label_before) - 1, -1) as before,
   coalesce(timeline[1].start_s, 0) as timeline_start_s,
   list_transform(timeline, lambda entry: entry.end_s) as timeline_ends_s,
-  list_transform(timeline, lambda entry: list_position($classes, entry.label) - 1) as timeline_classes
+  list_transform(timeline, lambda entry: list_position($classes, entry.label) - 1)
+    as timeline_classes
 from chosen order by track_id
 """
 
-# A passage is a run of neighbouring segments that look wrong; of several the longest is played, then the first.
+# A passage is a run of neighbouring segments that look wrong; of several the longest is played,
+# then the first.
 _PASSAGES = """
 with numbered as (
-  select *, segment_index - row_number() over (partition by track_id order by segment_index) as run from suspects),
+  select *, segment_index - row_number() over (partition by track_id order by segment_index) as run
+  from suspects),
 runs as (
   select track_id, min(start_s) as start_s, max(end_s) as end_s, count(*) as segments
   from numbered group by track_id, run)
@@ -69,23 +75,35 @@ def listed(source: Source) -> list[Context]:
 def columns(source: Source) -> Context:
     """Return the songs worth looking at as columns, in the order of their ids.
 
-    Classes are positions, -1 for none; probabilities are per mille. Of audio that the page can play there is a folder,
-    else -1. `passage_start_s` and `passage_end_s` are null where nothing looks wrong.
+    Classes are positions, -1 for none; probabilities are per mille. Of audio that the page can play
+    there is a folder, else -1. `passage_start_s` and `passage_end_s` are null where nothing looks
+    wrong.
     """
     values = {"classes": list(source.classes), "limit": EMBEDDED_SONGS}
     table = source.connection.sql(_SONGS, params=values).to_arrow_table()
     rows = {name: table[name].to_pylist() for name in table.column_names}
     passages = {row["track_id"]: row for row in source.rows(_PASSAGES)}
     found = [passages.get(track_id, {}) for track_id in rows["track_id"]]
-    probabilities = np.array(rows["probabilities"], dtype=np.float64).reshape(-1, len(source.classes))
-    own_group = [track_id == group for track_id, group in zip(rows["track_id"], rows["group_id"], strict=True)]
+    probabilities = np.array(rows["probabilities"], dtype=np.float64).reshape(
+        -1, len(source.classes)
+    )
+    own_group = [
+        track_id == group
+        for track_id, group in zip(rows["track_id"], rows["group_id"], strict=True)
+    ]
     timelines = zip(
-        rows["timeline_start_s"], rows["timeline_ends_s"], rows["timeline_classes"], rows["decoded_s"], strict=True
+        rows["timeline_start_s"],
+        rows["timeline_ends_s"],
+        rows["timeline_classes"],
+        rows["decoded_s"],
+        strict=True,
     )
     return {
         "track": rows["track_id"],
         **_files(source, rows["uri"]),
-        "group": [None if own else group for own, group in zip(own_group, rows["group_id"], strict=True)],
+        "group": [
+            None if own else group for own, group in zip(own_group, rows["group_id"], strict=True)
+        ],
         "label": rows["label"],
         "confidence": _per_mille(np.array(rows["confidence"], dtype=np.float64)),
         "probabilities": [_per_mille(column) for column in probabilities.T],
@@ -101,11 +119,14 @@ def columns(source: Source) -> Context:
     }
 
 
-def coded_timeline(start_s: float, ends_s: Sequence[float], classes: Sequence[int], length_s: float) -> str:
-    """Write a timeline as runs of a letter per class and where it ends: `a40b120` is the first class for a third.
+def coded_timeline(
+    start_s: float, ends_s: Sequence[float], classes: Sequence[int], length_s: float
+) -> str:
+    """Write a timeline as runs of a letter per class and where it ends: `a40b120` is the first
+    class for a third.
 
-    Ends are in parts of the track, `STRIP_PARTS` in all; `-` is a stretch without emotion. What a strip of so many
-    parts cannot show is left out.
+    Ends are in parts of the track, `STRIP_PARTS` in all; `-` is a stretch without emotion. What a
+    strip of so many parts cannot show is left out.
     """
     parts_per_s = STRIP_PARTS / length_s if length_s > 0 else 0.0
     reached = min(round(start_s * parts_per_s), STRIP_PARTS)
@@ -133,7 +154,8 @@ def as_json(source: Source, songs: Context, groups: Context | None) -> Markup:
 
 
 def _files(source: Source, uris: Sequence[str]) -> Context:
-    """Return the files' names, with escapes as in a link, and the folder of each that the page can play."""
+    """Return the files' names, with escapes as in a link, and the folder of each that the page can
+    play."""
     folders: dict[str, int] = {}
     names, places = [], []
     for uri in uris:

@@ -13,7 +13,8 @@ from sssl.store.media.objects import Objects
 
 @dataclass(frozen=True)
 class Bucket(Objects):
-    """A folder by its URL, as gs://bucket/folder. It has no locks, so who writes to it holds a lease."""
+    """A folder by its URL, as gs://bucket/folder. It has no locks, so who writes to it holds a
+    lease."""
 
     poll_s: ClassVar[float] = 5.0  # a listing costs money
 

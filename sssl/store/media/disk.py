@@ -33,20 +33,24 @@ class Disk:
 
     def open(self, path: str) -> BinaryIO:
         with self._naming(path):
-            # Arrow's own file: Parquet is read without asking Python for each piece, so that several threads read at
-            # once.
+            # Arrow's own file: Parquet is read without asking Python for each piece, so that
+            # several threads read at once.
             file: BinaryIO = pa.OSFile(str(self._at(path)), "rb")
             return file
 
     def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        with self._naming(path), replacing(self._at(path), durable=durable, keep_suffix=False) as temporary:
+        with (
+            self._naming(path),
+            replacing(self._at(path), durable=durable, keep_suffix=False) as temporary,
+        ):
             temporary.write_bytes(data)
 
     def settle(self) -> None:
         os.sync()
 
     def create_if_absent(self, path: str, data: bytes) -> bool:
-        # One command at a time writes here. Of two workers that make the same table, both write the same.
+        # One command at a time writes here. Of two workers that make the same table, both write the
+        # same.
         if self.exists(path):
             return False
         self.put(path, data)
@@ -77,20 +81,22 @@ class Disk:
 
     @contextmanager
     def hold(self, on_wait: Callable[[str], None]) -> Iterator[str]:
-        """Lock the folder; the lock goes with this process, however it ends, so there is nobody to wait for."""
+        """Lock the folder; the lock goes with this process, however it ends, so there is nobody to
+        wait for."""
         del on_wait  # part of the interface
         lock = FileLock(self._at(".lock"), timeout=0)
         try:
             lock.acquire()
         except Timeout:
             raise StoreError(
-                f"another sssl command is writing to {self.root}: wait for it, or choose another --output"
+                f"another sssl command is writing to {self.root}: wait for it, or choose another"
+                " --output"
             ) from None
         except (OSError, NotImplementedError) as error:
             said = getattr(error, "strerror", None) or error
             raise StoreError(
-                f"{self.root} cannot be locked ({said}), so it cannot be written to: check what you may do there, or "
-                "choose an --output on a file system with locks"
+                f"{self.root} cannot be locked ({said}), so it cannot be written to: check what you"
+                " may do there, or choose an --output on a file system with locks"
             ) from error
         try:
             yield LATEST
@@ -112,7 +118,8 @@ class Disk:
 
     @contextmanager
     def _naming(self, path: str) -> Iterator[None]:
-        """Have errors of the disk name the file: the system does so when it opens one, not when it writes."""
+        """Have errors of the disk name the file: the system does so when it opens one, not when it
+        writes."""
         try:
             yield
         except OSError as error:
@@ -122,6 +129,7 @@ class Disk:
 
 
 def _unless_missing(error: OSError) -> None:
-    """Raise what keeps a folder from being listed: passed over, its files would count as not there."""
+    """Raise what keeps a folder from being listed: passed over, its files would count as not
+    there."""
     if not isinstance(error, FileNotFoundError):
         raise error

@@ -1,12 +1,14 @@
-"""One writer at a time on an object store, which has no locks, no renames and no processes that it sees die.
+"""One writer at a time on an object store, which has no locks, no renames and no processes that it
+sees die.
 
-Each command that writes opens an epoch, `latest/00000008.json`: an object that is created only if it is not there, so
-one of two gets it. It starts as a copy of the epoch before, and readers follow the highest. Only the command that
-opened an epoch writes to it: one that was taken for dead, and was not, can publish no more.
+Each command that writes opens an epoch, `latest/00000008.json`: an object that is created only if
+it is not there, so one of two gets it. It starts as a copy of the epoch before, and readers follow
+the highest. Only the command that opened an epoch writes to it: one that was taken for dead, and
+was not, can publish no more.
 
-While it runs, the command renews `latest/00000008.held`, and marks it released at the end. Who finds it renewed is
-refused; who sees it unchanged for PATIENCE_S opens the next epoch. No clocks are compared, and nothing is asked of the
-store but create-if-absent.
+While it runs, the command renews `latest/00000008.held`, and marks it released at the end. Who
+finds it renewed is refused; who sees it unchanged for PATIENCE_S opens the next epoch. No clocks
+are compared, and nothing is asked of the store but create-if-absent.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ def _open_epoch(medium: Medium, on_wait: Callable[[str], None]) -> str:
     earlier = published_refs(medium, before, BEFORE)
     if not medium.create_if_absent(mine, pointer_bytes(published, earlier, opened_by=opened_by)):
         raise _refusal(medium, "one that started at the same time")
-    # From here on who wrote to `before` finds ours; what it published until then is there to be taken over.
+    # From here on who wrote to `before` finds ours; what it published until then is there to be
+    # taken over.
     if (now := published_refs(medium, before)) != published:
         medium.put(mine, pointer_bytes(now, published_refs(medium, before, BEFORE)))
     _clean_up(medium, number)
@@ -102,7 +105,8 @@ def _give_sign(medium: Medium, epoch: str, sign: str) -> None:
     try:
         medium.put(_sign_of(epoch), sign.encode())
     except Exception:  # noqa: BLE001
-        # The store may answer again. If it does not for long, others take us for dead, and publishing will say so.
+        # The store may answer again. If it does not for long, others take us for dead, and
+        # publishing will say so.
         return
 
 
@@ -115,7 +119,8 @@ def _clean_up(medium: Medium, before: int) -> None:
 
 def _refusal(medium: Medium, holder: str) -> StoreError:
     return StoreError(
-        f"another sssl command is writing to {medium.root}: {holder}; wait for it, or choose another --output"
+        f"another sssl command is writing to {medium.root}: {holder}; wait for it, or choose"
+        " another --output"
     )
 
 

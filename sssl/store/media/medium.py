@@ -13,13 +13,14 @@ from fsspec import AbstractFileSystem
 class Medium(Protocol):
     """Files by their paths in a folder, parts of a path separated by slashes.
 
-    A medium is a small frozen dataclass: it travels to workers, and the same place is the same key of a cache. What is
-    not there raises FileNotFoundError, whatever else goes wrong some OSError.
+    A medium is a small frozen dataclass: it travels to workers, and the same place is the same key
+    of a cache. What is not there raises FileNotFoundError, whatever else goes wrong some OSError.
     """
 
     @property
     def root(self) -> str:
-        """The folder as its user knows it, a path or a URL; `root/path` is what other programs read a file by."""
+        """The folder as its user knows it, a path or a URL; `root/path` is what other programs read
+        a file by."""
 
     @property
     def poll_s(self) -> float:
@@ -32,8 +33,8 @@ class Medium(Protocol):
         """Open a file to read pieces of it."""
 
     def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
-        """Write a file so that readers see all of it or nothing, also if we are killed; a durable one also if the power
-        fails."""
+        """Write a file so that readers see all of it or nothing, also if we are killed; a durable
+        one also if the power fails."""
 
     def settle(self) -> None:
         """Wait until all that was written so far is durable."""
@@ -46,22 +47,27 @@ class Medium(Protocol):
 
     @property
     def checks_content(self) -> bool:
-        """Whether it compares digests by itself as it writes and reads, and files only ever appear whole."""
+        """Whether it compares digests by itself as it writes and reads, and files only ever appear
+        whole."""
 
     def list(self, folder: str) -> Sequence[str]:
-        """List the paths of all files below a folder in their order, none if there is no such folder."""
+        """List the paths of all files below a folder in their order, none if there is no such
+        folder."""
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        """Return the bytes of all files below a folder by their paths, none if there is no such folder."""
+        """Return the bytes of all files below a folder by their paths, none if there is no such
+        folder."""
 
     def written_at(self, folder: str) -> datetime | None:
         """Return when a file below a folder was last written, None if there is none."""
 
     def delete(self, path: str) -> None:
-        """Delete a file; that it is gone, maybe by a request that was sent again, is what we want."""
+        """Delete a file; that it is gone, maybe by a request that was sent again, is what we
+        want."""
 
     def hold(self, on_wait: Callable[[str], None]) -> AbstractContextManager[str]:
-        """Hold the folder until the block ends, or this process does; yields the pointer that the holder writes to.
+        """Hold the folder until the block ends, or this process does; yields the pointer that the
+        holder writes to.
 
         `on_wait` is told why it takes time, if it does.
 
@@ -83,10 +89,12 @@ class Medium(Protocol):
         """
 
     def link(self, path: str) -> str | None:
-        """Return the way from a page in the folder to a file of this machine, None where the page lies elsewhere."""
+        """Return the way from a page in the folder to a file of this machine, None where the page
+        lies elsewhere."""
 
 
 def names(medium: Medium, folder: str) -> list[str]:
-    """List the names of the files right in a folder, without what is being written at the moment."""
+    """List the names of the files right in a folder, without what is being written at the
+    moment."""
     found = (path.removeprefix(f"{folder}/") for path in medium.list(folder))
     return [name for name in found if "/" not in name and not name.startswith(".")]

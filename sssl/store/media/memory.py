@@ -47,7 +47,10 @@ class Memory(Objects):
 
 
 class _Files(MemoryFileSystem):  # type: ignore[misc]
-    """fsspec's files in memory, each opened as a stream of its own: there all readers of a file share one."""
+    """fsspec's files in memory, each opened as a stream of its own: there all readers of a file
+    share one."""
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> BinaryIO:
-        return BytesIO(self.cat_file(path)) if mode == "rb" else super()._open(path, mode, **options)
+        return (
+            BytesIO(self.cat_file(path)) if mode == "rb" else super()._open(path, mode, **options)
+        )

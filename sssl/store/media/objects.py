@@ -36,8 +36,8 @@ class Objects:
 
     def put(self, path: str, data: bytes, *, durable: bool = True) -> None:
         del durable  # all are
-        # In one request, which can be sent again: an upload in pieces whose last answer gets lost is over, and whether
-        # it says so is up to the store.
+        # In one request, which can be sent again: an upload in pieces whose last answer gets lost
+        # is over, and whether it says so is up to the store.
         self.fs.pipe_file(self._at(path), data, chunksize=len(data) + 1)
 
     def settle(self) -> None:
@@ -69,7 +69,12 @@ class Objects:
 
     def written_at(self, folder: str) -> datetime | None:
         found = self.fs.find(self._at(folder), refresh=True, detail=True).values()
-        times = [about[name] for about in found for name in _TIMES if isinstance(about.get(name), datetime)]
+        times = [
+            about[name]
+            for about in found
+            for name in _TIMES
+            if isinstance(about.get(name), datetime)
+        ]
         return max(times, default=None)
 
     def delete(self, path: str) -> None:

@@ -29,7 +29,8 @@ JOBS = Path(__file__).parent / "jobs"
 TERRAFORM = Path(__file__).parents[3] / "infra/terraform/workflow.tf"
 TO_DATAFLOW = [
     "--runner=DataflowRunner", "--project=p", "--region=europe-west4", "--temp_location=gs://b/tmp",
-    f"--sdk_container_image={IMAGE}", "--sdk_location=container", f"--service_account_email={ACCOUNT}",
+    f"--sdk_container_image={IMAGE}", "--sdk_location=container",
+    f"--service_account_email={ACCOUNT}",
     "--no_use_public_ips", f"--subnetwork={SUBNET}", "--disk_size_gb=50", "--max_num_workers=200",
     "--machine_type=n2-standard-4", "--experiments=no_use_multiple_sdk_containers",
     "--number_of_worker_harness_threads=2",
@@ -42,7 +43,10 @@ def jobs(monkeypatch):
     """The jobs that Beam built, described in full, as they are right before they are sent."""
     built = []
     # Looks into the bucket, to warn of its soft deletion.
-    monkeypatch.setattr("apache_beam.options.pipeline_options.GoogleCloudOptions.validate", lambda self, validator: [])
+    monkeypatch.setattr(
+        "apache_beam.options.pipeline_options.GoogleCloudOptions.validate",
+        lambda self, validator: [],
+    )
     run_pipeline = dataflow_runner.DataflowRunner.run_pipeline
 
     def keep(self, *args, **kwargs):
@@ -79,7 +83,9 @@ def dry_run(*command):
 
 def role_of(artifact):
     """Return the name that a file is staged under."""
-    return beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(artifact.role_payload).staged_name
+    return beam_runner_api_pb2.ArtifactStagingToRolePayload.FromString(
+        artifact.role_payload
+    ).staged_name
 
 
 def hints_by_step(job):
@@ -89,7 +95,11 @@ def hints_by_step(job):
         name: environment.resource_hints.get(resource_hints.ACCELERATOR.urn, b"").decode()
         for name, environment in components.environments.items()
     }
-    return {t.unique_name: asked[t.environment_id] for t in components.transforms.values() if t.environment_id}
+    return {
+        t.unique_name: asked[t.environment_id]
+        for t in components.transforms.values()
+        if t.environment_id
+    }
 
 
 def test_only_the_scoring_step_asks_for_an_accelerator(output, jobs):
@@ -142,7 +152,9 @@ def described(job):
     """Return what of a job decides where its steps run, as JSON."""
     (pool,) = job.proto.environment.worker_pools
     components = job.proto_pipeline.components
-    inner = {name for transform in components.transforms.values() for name in transform.subtransforms}
+    inner = {
+        name for transform in components.transforms.values() for name in transform.subtransforms
+    }
     names = {components.transforms[name].unique_name for name in inner}
     top = {name.partition("/")[0] for name in names if name}
     hints = hints_by_step(job)
@@ -157,7 +169,9 @@ def described(job):
             for name in sorted(top)
         },
         "shuffles": sorted(
-            t.unique_name for t in components.transforms.values() if t.spec.urn.endswith("group_by_key:v1")
+            t.unique_name
+            for t in components.transforms.values()
+            if t.spec.urn.endswith("group_by_key:v1")
         ),
     }
     return json.dumps(value, indent=2) + "\n"
@@ -168,12 +182,24 @@ def described(job):
     [
         ("segment", "--catalog", "{catalog}", "--output", "{new}"),
         ("relabel", "--round", "1", "--tau", "0.9", "--output", "{output}"),
-        ("score", "--round", "0", "--score-batch", "16", "--accelerator", L4, "--output", "{output}"),
+        (
+            "score",
+            "--round",
+            "0",
+            "--score-batch",
+            "16",
+            "--accelerator",
+            L4,
+            "--output",
+            "{output}",
+        ),
         ("songs", "--output", "{finished}", "--abstain-below", "0.2"),
     ],
     ids=lambda command: command[0],
 )
-def test_each_pipeline_becomes_the_batch_job_that_is_written_down(command, finished, catalog, tmp_path, jobs):
+def test_each_pipeline_becomes_the_batch_job_that_is_written_down(
+    command, finished, catalog, tmp_path, jobs
+):
     copy = str(shutil.copytree(finished.root, tmp_path / "copy"))
     places = {"catalog": catalog, "new": str(tmp_path / "new"), "output": copy, "finished": copy}
     before = Store.at(copy).latest()
@@ -187,17 +213,23 @@ def test_each_pipeline_becomes_the_batch_job_that_is_written_down(command, finis
 
 def test_beam_knows_every_option_that_terraform_adds_to_a_job():
     text = TERRAFORM.read_text()
-    added = re.findall(r'"((?:sdk|disk|number|dataflow)_\w+=[^"]+)"', re.sub(r"\$\{[^}]+\}", "50", text))
+    added = re.findall(
+        r'"((?:sdk|disk|number|dataflow)_\w+=[^"]+)"', re.sub(r"\$\{[^}]+\}", "50", text)
+    )
     assert {option.partition("=")[0] for option in added} == {
-        "sdk_location", "disk_size_gb", "number_of_worker_harness_threads", "dataflow_service_options",
+        "sdk_location", "disk_size_gb", "number_of_worker_harness_threads",
+        "dataflow_service_options",
     }  # fmt: skip
     beam_options([f"--{option}" for option in added])
 
 
 @pytest.mark.parametrize(
-    "hint", ["nvidia-l4", "type:nvidia-l4", "type:;count:1", "type:a;count:1;machine_type", L4 + ";x:1"]
+    "hint",
+    ["nvidia-l4", "type:nvidia-l4", "type:;count:1", "type:a;count:1;machine_type", L4 + ";x:1"],
 )
-def test_an_accelerator_that_dataflow_would_not_understand_is_refused_before_workers_start(hint, output, capfd):
+def test_an_accelerator_that_dataflow_would_not_understand_is_refused_before_workers_start(
+    hint, output, capfd
+):
     with pytest.raises(SystemExit, match="2"):
         main(["score", "--output", output, "--round", "0", "--accelerator", hint])
     assert "expected what Dataflow's hints have" in " ".join(capfd.readouterr().err.split())
@@ -208,18 +240,34 @@ def test_a_catalog_of_millions_is_not_in_the_request(tmp_path, jobs):
     parts = rows // per_part
     store = Store.open(str(tmp_path / "out"), create=True)
     catalog = Manifest(
-        "catalog", "c" * 12, "segment", None, {}, (), {}, {"parts": parts, "classes": ["Q1", "Q2", "Q3", "Q4"]}
+        "catalog",
+        "c" * 12,
+        "segment",
+        None,
+        {},
+        (),
+        {},
+        {"parts": parts, "classes": ["Q1", "Q2", "Q3", "Q4"]},
     )
     files = {
-        part: PartFile(f"segments/{'s' * 12}/part-{part:05d}.parquet", 320, 4 << 20, "0" * 64) for part in range(parts)
+        part: PartFile(f"segments/{'s' * 12}/part-{part:05d}.parquet", 320, 4 << 20, "0" * 64)
+        for part in range(parts)
     }
-    segments = Manifest("segments", "s" * 12, "segment", None, {"cut": {}}, (catalog.ref,), files, {})
-    model = replace(catalog, table="models", generation="m" * 12, round=0, summary={"model_id": "m"})
+    segments = Manifest(
+        "segments", "s" * 12, "segment", None, {"cut": {}}, (catalog.ref,), files, {}
+    )
+    model = replace(
+        catalog, table="models", generation="m" * 12, round=0, summary={"model_id": "m"}
+    )
     inputs = [store.commit(manifest) for manifest in (catalog, segments, model)]
     settings, placement = ScoreConfig(), score.Placement(accelerator=L4)
     job = Job.of(store, "score", ("scores",), asdict(settings), inputs, 0)
     with pytest.raises(HandedOver, match="not sent"):
-        run_job(job, lambda root: score.build(root, job, settings, placement, 1), [*TO_DATAFLOW, "--dry_run=True"])
+        run_job(
+            job,
+            lambda root: score.build(root, job, settings, placement, 1),
+            [*TO_DATAFLOW, "--dry_run=True"],
+        )
     request, graph = len(jobs[0].json()), jobs[0].proto_pipeline.ByteSize()
     assert request < 1_000_000
     assert graph < 1_000_000

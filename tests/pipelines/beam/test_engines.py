@@ -1,4 +1,5 @@
-"""The pipelines with workers in processes of their own: on Beam's Prism, and on the local runner with several."""
+"""The pipelines with workers in processes of their own: on Beam's Prism, and on the local runner
+with several."""
 
 import os
 import signal
@@ -26,18 +27,30 @@ def names_and_digests(store):
 
 
 def sdk_workers(prism):
-    return [pid for pid in descendants(prism.pid) if "SdkHarness" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return [
+        pid
+        for pid in descendants(prism.pid)
+        if "SdkHarness" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
 
 
-@pytest.mark.parametrize("beam_args", [engine.ON_PRISM, PROCESSES], ids=["prism", "multi_processing"])
-def test_an_engine_makes_the_same_tables_as_this_process(beam_args, prism, finished, catalog, tmp_path):
-    process = prism.start("run", "--catalog", catalog, "--output", tmp_path / "out", *FAST, beam_args=beam_args)
+@pytest.mark.parametrize(
+    "beam_args", [engine.ON_PRISM, PROCESSES], ids=["prism", "multi_processing"]
+)
+def test_an_engine_makes_the_same_tables_as_this_process(
+    beam_args, prism, finished, catalog, tmp_path
+):
+    process = prism.start(
+        "run", "--catalog", catalog, "--output", tmp_path / "out", *FAST, beam_args=beam_args
+    )
     _, errors = process.communicate(timeout=600)
     assert process.returncode == os.EX_OK, errors
     assert names_and_digests(Store.open(str(tmp_path / "out"))) == names_and_digests(finished)
 
 
-def test_a_worker_that_dies_costs_the_job_and_a_rerun_completes_it(prism, finished, catalog, tmp_path):
+def test_a_worker_that_dies_costs_the_job_and_a_rerun_completes_it(
+    prism, finished, catalog, tmp_path
+):
     output = tmp_path / "out"
     segment = ("segment", "--catalog", catalog, "--output", output, *FAST[:4])
     earlier = set(sdk_workers(prism))  # workers of an earlier job may take their time to end
@@ -60,5 +73,8 @@ def test_a_worker_that_dies_costs_the_job_and_a_rerun_completes_it(prism, finish
     again = prism.start(*segment)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == os.EX_OK, errors
-    expected = {table: finished.latest().get(table).digest for table in ("catalog", "segments", "features", "ledger")}
+    expected = {
+        table: finished.latest().get(table).digest
+        for table in ("catalog", "segments", "features", "ledger")
+    }
     assert {m.table: m.digest for m in Store.open(str(output)).latest().manifests} == expected

@@ -24,18 +24,25 @@ def segment(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("OSError: [Errno 28] No space left on device: '/out/a' [while running 'Cut']", (28, "/out/a")),
+        (
+            "OSError: [Errno 28] No space left on device: '/out/a' [while running 'Cut']",
+            (28, "/out/a"),
+        ),
         ("PermissionError: [Errno 13] Permission denied: '/out/a b'", (13, "/out/a b")),
     ],
 )
 def test_what_the_storage_refused_is_told_although_the_engine_raised_its_text(line, expected):
-    raised = execute._as_it_was(RuntimeError(f"Traceback (most recent call last):\n  File ...\n{line}"))
+    raised = execute._as_it_was(
+        RuntimeError(f"Traceback (most recent call last):\n  File ...\n{line}")
+    )
     assert isinstance(raised, OSError)
     assert (raised.errno, raised.filename) == expected
 
 
 def test_an_error_of_an_output_folder_stays_one_although_the_engine_raised_its_text():
-    raised = execute._as_it_was(RuntimeError("Traceback\nsssl.errors.StoreError: a is damaged [while running 'Cut']"))
+    raised = execute._as_it_was(
+        RuntimeError("Traceback\nsssl.errors.StoreError: a is damaged [while running 'Cut']")
+    )
     assert isinstance(raised, StoreError)
     assert str(raised) == "a is damaged"
     ours = RuntimeError("mistaken")
@@ -45,7 +52,10 @@ def test_an_error_of_an_output_folder_stays_one_although_the_engine_raised_its_t
 def test_a_job_that_fails_on_an_engine_is_a_message(segment, capsys):
     assert segment("failing_engine.Failing") == 1
     said = capsys.readouterr().err
-    assert "segment: the job failed: Pipeline job-001 failed: bundle failed ... OSError: x; the same command" in said
+    assert (
+        "segment: the job failed: Pipeline job-001 failed: bundle failed ... OSError: x; the same"
+        " command" in said
+    )
     assert "Traceback" not in said
 
 

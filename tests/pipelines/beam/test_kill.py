@@ -27,13 +27,25 @@ KILLS = int(os.environ.get("SSSL_KILLS", "4"))
 
 
 def start(catalog, output, stage="run", flags=FAST):
-    command = [sys.executable, "-m", "pipelines.cli", stage, "--catalog", catalog, "--output", str(output), *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.cli",
+        stage,
+        "--catalog",
+        catalog,
+        "--output",
+        str(output),
+        *flags,
+    ]
     return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
 
 
 def children(pid):
     return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
     ]
 
 
@@ -61,8 +73,12 @@ def kill_in_the_middle_of(stage, catalog, output):
     process.send_signal(signal.SIGKILL)
     process.wait()
     receipts = output / "_receipts"
-    generation = output / sign.relative_to(receipts if sign.is_relative_to(receipts) else output).parent
-    assert not (generation / "_manifest.json").exists(), f"{stage}: killed too late to show anything"
+    generation = (
+        output / sign.relative_to(receipts if sign.is_relative_to(receipts) else output).parent
+    )
+    assert not (generation / "_manifest.json").exists(), (
+        f"{stage}: killed too late to show anything"
+    )
     wait_for(lambda: not alive(helpers), timeout_s=20, interval_s=0.1)
 
 
@@ -76,7 +92,9 @@ main(sys.argv[1:])
 """
 
 
-def test_a_run_killed_between_compaction_and_commit_ends_with_the_same_files(finished, catalog, tmp_path):
+def test_a_run_killed_between_compaction_and_commit_ends_with_the_same_files(
+    finished, catalog, tmp_path
+):
     output = shutil.copytree(finished.root, tmp_path / "out")
     songs = finished.latest().get("songs")
     store = Store.open(str(output))
@@ -94,8 +112,11 @@ def test_a_run_killed_between_compaction_and_commit_ends_with_the_same_files(fin
     assert store.latest().get("songs").all_files == songs.all_files
 
 
-def test_a_run_killed_in_the_middle_of_each_stage_ends_with_the_same_tables(finished, catalog, tmp_path):
-    """One run, killed five times: what a stage left half done is finished by the run that dies in the next one."""
+def test_a_run_killed_in_the_middle_of_each_stage_ends_with_the_same_tables(
+    finished, catalog, tmp_path
+):
+    """One run, killed five times: what a stage left half done is finished by the run that dies in
+    the next one."""
     output = tmp_path / "out"
     for stage in FIRST_SIGN:
         kill_in_the_middle_of(stage, catalog, output)
@@ -103,7 +124,9 @@ def test_a_run_killed_in_the_middle_of_each_stage_ends_with_the_same_tables(fini
     _, errors = again.communicate(timeout=300)
     assert again.returncode == os.EX_OK, errors.decode()
     mine, undisturbed = Store.open(str(output)).latest(), finished.latest()
-    assert {m.ref: m.digest for m in mine.manifests} == {m.ref: m.digest for m in undisturbed.manifests}
+    assert {m.ref: m.digest for m in mine.manifests} == {
+        m.ref: m.digest for m in undisturbed.manifests
+    }
 
 
 def test_two_commands_on_one_output_do_not_mix(finished, catalog, tmp_path):
@@ -124,7 +147,8 @@ def digests(output):
 
 def test_segment_killed_at_random_moments_ends_with_the_same_tables(finished, catalog, tmp_path):
     undisturbed = {
-        table: finished.latest().get(table).digest for table in ("catalog", "segments", "features", "ledger")
+        table: finished.latest().get(table).digest
+        for table in ("catalog", "segments", "features", "ledger")
     }
     moments, attempt, flags = random.Random(0), 0, FAST[:4]
     for _ in range(KILLS):
@@ -134,7 +158,9 @@ def test_segment_killed_at_random_moments_ends_with_the_same_tables(finished, ca
         time.sleep(moments.uniform(0, 2.0))
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        if (output / "latest.json").exists() and digests(output):  # a new folder has a pointer to no table
+        if (output / "latest.json").exists() and digests(
+            output
+        ):  # a new folder has a pointer to no table
             assert digests(output) == undisturbed
             attempt += 1
     output = tmp_path / f"out{attempt}"

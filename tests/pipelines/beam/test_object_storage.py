@@ -1,4 +1,5 @@
-"""Catalog, audio and output in buckets: the same tables as on a disk, also if the storage fails now and then."""
+"""Catalog, audio and output in buckets: the same tables as on a disk, also if the storage fails now
+and then."""
 
 import json
 import os
@@ -63,10 +64,15 @@ def names_and_digests(store):
 def test_a_bucket_gets_the_same_tables_as_a_disk(in_bucket, finished):
     local, remote = digests(finished), digests(in_bucket)
     assert set(remote) == set(local)
-    assert {key for key in local if local[key] != remote[key]} == {("catalog", None), ("ledger", None)}
+    assert {key for key in local if local[key] != remote[key]} == {
+        ("catalog", None),
+        ("ledger", None),
+    }
     for table in ("catalog", "ledger"):
         rows = [store.read_table(store.latest().get(table)) for store in (finished, in_bucket)]
-        local_rows, remote_rows = (table.drop_columns([c for c in table.column_names if c in PLACE]) for table in rows)
+        local_rows, remote_rows = (
+            table.drop_columns([c for c in table.column_names if c in PLACE]) for table in rows
+        )
         assert remote_rows.equals(local_rows)
 
 
@@ -77,14 +83,28 @@ def test_the_report_of_a_bucket_lies_in_it(in_bucket):
 def test_tables_in_a_bucket_answer_sql(in_bucket, capsys):
     sql = connect(in_bucket, in_bucket.latest()).sql
     assert sql("select count(*) from songs").fetchall() == [(21,)]
-    assert main(["sql", "--output", in_bucket.root, "select count(*) as n from ledger", "--format", "csv"]) == 0
+    assert (
+        main(
+            [
+                "sql",
+                "--output",
+                in_bucket.root,
+                "select count(*) as n from ledger",
+                "--format",
+                "csv",
+            ]
+        )
+        == 0
+    )
     assert capsys.readouterr().out == "n\n24\n"
 
 
 def test_a_second_run_on_a_bucket_changes_nothing(in_bucket, gs_catalog, tracked):
     def versions():
         fs = in_bucket.medium.fs
-        return {path: fs.info(in_bucket.url(path))["generation"] for path in in_bucket.find("songs")}
+        return {
+            path: fs.info(in_bucket.url(path))["generation"] for path in in_bucket.find("songs")
+        }
 
     before, refs = versions(), names_and_digests(in_bucket)
     assert main(["segment", "--catalog", gs_catalog, "--output", in_bucket.root, *FAST[:4]]) == 0
@@ -93,12 +113,17 @@ def test_a_second_run_on_a_bucket_changes_nothing(in_bucket, gs_catalog, tracked
     assert versions() == before
 
 
-def test_failing_requests_change_nothing(in_bucket, bucket, gs_catalog, tracked, cloud, tmp_path, monkeypatch):
+def test_failing_requests_change_nothing(
+    in_bucket, bucket, gs_catalog, tracked, cloud, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     output = f"{bucket}/failing"
     with cloud.failing(0.01, seed=1) as injected:
         assert main(["run", "--catalog", gs_catalog, "--output", output, *FAST, *tracked]) == 0
-    assert min(injected[kind] for kind in ("429", "503", "cut-request", "lost-answer", "cut-answer")) >= 3
+    assert (
+        min(injected[kind] for kind in ("429", "503", "cut-request", "lost-answer", "cut-answer"))
+        >= 3
+    )
     assert names_and_digests(Store.open(output)) == names_and_digests(in_bucket)
 
 
@@ -111,7 +136,10 @@ def test_a_run_killed_in_a_bucket_is_taken_over(in_bucket, bucket, gs_catalog, m
     monkeypatch.setattr(lease, "PATIENCE_S", 12)
     assert main(["segment", "--catalog", gs_catalog, "--output", store.root, *FAST[:4]]) == 0
     assert "waiting up to 12 s: is process" in capsys.readouterr().err
-    expected = {table: in_bucket.latest().get(table).digest for table in ("catalog", "segments", "features", "ledger")}
+    expected = {
+        table: in_bucket.latest().get(table).digest
+        for table in ("catalog", "segments", "features", "ledger")
+    }
     assert {m.table: m.digest for m in store.latest().manifests} == expected
 
 

@@ -1,4 +1,5 @@
-"""The short version of `make attack`: commands that are killed, or refused something by the disk."""
+"""The short version of `make attack`: commands that are killed, or refused something by the
+disk."""
 
 import random
 
@@ -18,7 +19,9 @@ def scenes(folder):
     return strikes.scenes(folder)
 
 
-def test_a_command_killed_at_any_operation_leaves_no_half_state_and_its_rerun_the_same_tables(scenes, folder):
+def test_a_command_killed_at_any_operation_leaves_no_half_state_and_its_rerun_the_same_tables(
+    scenes, folder
+):
     tally = strikes.strike(scenes, strikes.kills(4, random.Random(1), SHORT), folder)
     assert tally.wrongs == []
     assert tally.ends[-9] >= 2  # others came to their end first

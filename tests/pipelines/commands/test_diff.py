@@ -18,7 +18,8 @@ def copied(store, url):
 
 @pytest.fixture(scope="module")
 def changed(report_folder):
-    """An output whose accepted round changes songs and labels on every machine: its posteriors are made up."""
+    """An output whose accepted round changes songs and labels on every machine: its posteriors are
+    made up."""
     store, snapshot = report_folder
     copy = copied(store, "memory://changed")
     copy.publish(snapshot)
@@ -63,7 +64,11 @@ def test_runs_differ_in_the_songs_that_joining_them_says(changed, earlier, capsy
         dict(connect(store, store.latest()).execute("select track_id, label from songs").fetchall())
         for store in (changed, earlier)
     )
-    moved = {track_id: (then[track_id], now[track_id]) for track_id in now if then[track_id] != now[track_id]}
+    moved = {
+        track_id: (then[track_id], now[track_id])
+        for track_id in now
+        if then[track_id] != now[track_id]
+    }
     listed = found["songs that changed, surest first"]
     assert {row["track_id"]: (row["before"], row["after"]) for row in listed} == moved
     assert sum(row["songs"] for row in found["song labels that changed"]) == len(moved) > 0
@@ -73,8 +78,8 @@ def test_runs_differ_in_the_songs_that_joining_them_says(changed, earlier, capsy
 def test_runs_differ_in_the_labels_that_self_learning_changed(changed, earlier, sql, capsys):
     found = diff(capsys, earlier.root, changed.root)["labels of segments that changed"]
     assert [(row["before"], row["after"], row["segments"]) for row in found] == sql(
-        "select inherited_label, label, count(*) n from accepted_labels where label <> inherited_label "
-        "group by all order by n desc, 1, 2"
+        "select inherited_label, label, count(*) n from accepted_labels where label <>"
+        " inherited_label group by all order by n desc, 1, 2"
     )
     assert found
 
@@ -94,15 +99,19 @@ def test_rounds_differ_in_the_segments_that_their_labels_say(changed, sql, capsy
     moved = [(*map(row.get, ("split", "inherited", "after")), row["segments"])
              for row in found["labels of segments that changed"]]  # fmt: skip
     assert sorted(moved) == sql(
-        "select split, inherited_label, l.label, count(*) from labels l join catalog using (track_id) "
-        "where round = 1 and l.label <> inherited_label group by all order by all"
+        "select split, inherited_label, l.label, count(*) from labels l join catalog using"
+        " (track_id) where round = 1 and l.label <> inherited_label group by all order by all"
     )
     assert [row["round"] for row in found["verdicts"]] == [0, 1]
 
 
 def test_what_became_noisy_on_train_tracks_is_what_the_verdicts_count(changed, capsys):
     found = diff(capsys, changed.root, "--rounds", "0", "1")
-    moved = [row for row in found["partitions of segments"] if (row["split"], row["after"]) == ("train", "noisy")]
+    moved = [
+        row
+        for row in found["partitions of segments"]
+        if (row["split"], row["after"]) == ("train", "noisy")
+    ]
     assert sum(row["segments"] for row in moved) == found["verdicts"][1]["noisy"] > 0
 
 
@@ -113,11 +122,16 @@ def test_rounds_differ_in_the_tracks_whose_mean_posterior_moved(changed, capsys)
 
     found = diff(capsys, changed.root, "--rounds", "0", "1", "--limit", "100")
     peaks = [
-        {track_id: int(rows.mean(axis=0).argmax()) for track_id, rows in by_track(changed.read_table(table)).items()}
+        {
+            track_id: int(rows.mean(axis=0).argmax())
+            for track_id, rows in by_track(changed.read_table(table)).items()
+        }
         for table in (changed.latest().get("scores", round) for round in (0, 1))
     ]
     moved = {track_id for track_id, peak in peaks[0].items() if peak != peaks[1][track_id]}
-    assert {row["track_id"] for row in found["tracks whose mean posterior peaks elsewhere"]} == moved
+    assert {
+        row["track_id"] for row in found["tracks whose mean posterior peaks elsewhere"]
+    } == moved
     assert moved
     confidence = np.array([row["after"] for row in found["confidence by class"]])
     assert ((confidence > 1 / 3) & (confidence <= 1)).all()
@@ -134,7 +148,9 @@ def test_what_cannot_be_compared_is_refused(finished, tmp_path, capsys):
         assert message in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit, match="2"):
         main(["diff", finished.root])
-    assert "expected two output folders, or one with --rounds" in " ".join(capsys.readouterr().err.split())
+    assert "expected two output folders, or one with --rounds" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_ids_that_look_like_markup_are_printed_as_they_are(capsys):

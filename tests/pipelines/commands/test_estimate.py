@@ -38,14 +38,33 @@ def catalog(tmp_path_factory):
 
 
 def estimate(catalog, *flags):
-    return main(["estimate", "--catalog", catalog, "--tracks", "36", "--rounds", "1", *CLASSES, *map(str, flags)])
+    return main(
+        [
+            "estimate",
+            "--catalog",
+            catalog,
+            "--tracks",
+            "36",
+            "--rounds",
+            "1",
+            *CLASSES,
+            *map(str, flags),
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
 def numbers(catalog, tmp_path_factory):
     folder = tmp_path_factory.mktemp("estimate")
     (folder / "prices.toml").write_text(PRICES)
-    flags = ["--prices", folder / "prices.toml", "--json", folder / "estimate.json", "--workers", "4"]
+    flags = [
+        "--prices",
+        folder / "prices.toml",
+        "--json",
+        folder / "estimate.json",
+        "--workers",
+        "4",
+    ]
     assert estimate(catalog, *flags) == 0
     return json.loads((folder / "estimate.json").read_text())
 
@@ -68,15 +87,29 @@ def test_money_follows_from_hours_and_prices(numbers):
 
 def test_every_stage_takes_time_and_every_total_is_their_sum(numbers):
     stages = numbers["stages"]
-    assert {"segment", "relabel", "train", "score", "judge", "songs", "report", "start"} == stages.keys()
+    assert {
+        "segment",
+        "relabel",
+        "train",
+        "score",
+        "judge",
+        "songs",
+        "report",
+        "start",
+    } == stages.keys()
     assert stages["segment"]["cpu_h"]["value"] > 0
     for name, total in numbers["total"].items():
-        assert total["value"] == pytest.approx(sum(stage[name]["value"] for stage in stages.values()))
+        assert total["value"] == pytest.approx(
+            sum(stage[name]["value"] for stage in stages.values())
+        )
         assert total["low"] <= total["high"]
 
 
 def test_workers_share_what_the_engine_runs_and_training_stays_on_one_machine(numbers):
-    shared = {name: stage["vcpu_h"]["value"] / stage["wall_h"]["value"] for name, stage in numbers["stages"].items()}
+    shared = {
+        name: stage["vcpu_h"]["value"] / stage["wall_h"]["value"]
+        for name, stage in numbers["stages"].items()
+    }
     assert shared["segment"] == pytest.approx(4 * shared["train"])
 
 
@@ -93,13 +126,17 @@ def test_more_tracks_than_there_are_is_refused(catalog, capsys):
 
 def test_a_wrong_price_file_is_misuse_and_nothing_is_tried(catalog, tmp_path, capsys):
     (tmp_path / "prices.toml").write_text("vcpu_hour = 1")
-    assert estimate(catalog, "--prices", tmp_path / "prices.toml", "--output", tmp_path / "out") == 2
+    assert (
+        estimate(catalog, "--prices", tmp_path / "prices.toml", "--output", tmp_path / "out") == 2
+    )
     assert "expected exactly as_of, currency" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("path", ["nowhere/estimate.json", "."])
-def test_a_result_that_could_not_be_written_is_misuse_and_nothing_is_tried(path, catalog, tmp_path, capsys):
+def test_a_result_that_could_not_be_written_is_misuse_and_nothing_is_tried(
+    path, catalog, tmp_path, capsys
+):
     with pytest.raises(SystemExit, match="2"):
         estimate(catalog, "--json", tmp_path / path)
     assert "expected a file in a folder that exists" in capsys.readouterr().err

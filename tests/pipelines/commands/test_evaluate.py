@@ -12,7 +12,8 @@ from sssl.store.folder import Store
 from sssl.store.sql import connect
 
 SMALL = [
-    "--folds", "2", "--seeds", "1", "--warmup-epochs", "1", "--rounds", "1", "--test-share", "0", "--cross-folds", "2",
+    "--folds", "2", "--seeds", "1", "--warmup-epochs", "1", "--rounds", "1",
+    "--test-share", "0", "--cross-folds", "2",
 ]  # fmt: skip
 FLAGS = [*SMALL, "--methods", "prune", "--plant", "0.4"]
 
@@ -43,18 +44,31 @@ def result(evaluated):
 
 
 def manifests(store, table):
-    return [store.manifest(table, path.split("/")[1]) for path in store.find(table) if path.endswith("/_manifest.json")]
+    return [
+        store.manifest(table, path.split("/")[1])
+        for path in store.find(table)
+        if path.endswith("/_manifest.json")
+    ]
 
 
 def test_every_usable_labelled_track_is_held_out_once(result):
-    assert [(row["method"], row["seed"], row["fold"]) for row in result["rows"]] == [("prune", 0, 0), ("prune", 0, 1)]
+    assert [(row["method"], row["seed"], row["fold"]) for row in result["rows"]] == [
+        ("prune", 0, 0),
+        ("prune", 0, 1),
+    ]
     assert sum(row["held_out_tracks"] for row in result["rows"]) == 16
 
 
 def test_every_metric_is_measured_and_summed_up(result):
     missing = {name for row in result["rows"] for name, value in row.items() if value is None}
     assert missing == {"song_accuracy_gain"}  # of the first method over itself
-    for name in ("song_accuracy", "song_macro_f1", "segment_accuracy", "wrong_segment_auc", "wrong_segment_ap"):
+    for name in (
+        "song_accuracy",
+        "song_macro_f1",
+        "segment_accuracy",
+        "wrong_segment_auc",
+        "wrong_segment_ap",
+    ):
         values = [row[name] for row in result["rows"]]
         assert result["summary"]["prune"][name]["mean"] == pytest.approx(np.mean(values))
         assert all(0 <= value <= 1 for value in values)
@@ -74,12 +88,18 @@ def test_audio_is_decoded_once_and_only_of_labelled_tracks(evaluated):
 
 def test_no_stage_sees_a_label_of_the_outer_fold(evaluated):
     base = evaluated.latest().get("catalog")
-    usable = set(evaluated.read_table(evaluated.latest().get("segments"), ["track_id"])["track_id"].to_pylist())
+    usable = set(
+        evaluated.read_table(evaluated.latest().get("segments"), ["track_id"])[
+            "track_id"
+        ].to_pylist()
+    )
     folds = [m for m in manifests(evaluated, "catalog") if m.ref != base.ref]
     withheld = []
     for manifest in folds:
         rows = evaluated.read_table(manifest).to_pylist()
-        withheld += [row["track_id"] for row in rows if row["track_id"] in usable and row["label"] is None]
+        withheld += [
+            row["track_id"] for row in rows if row["track_id"] in usable and row["label"] is None
+        ]
     assert sorted(withheld) == sorted(usable)
 
 
@@ -89,22 +109,37 @@ def test_pruned_segments_carry_no_weight_and_keep_their_label(evaluated):
     for manifest in pruned:
         for row in evaluated.read_table(manifest).to_pylist():
             if row["reason"] == "pruned":
-                assert (row["weight"], row["partition"], row["label"]) == (0.0, "noisy", row["inherited_label"])
+                assert (row["weight"], row["partition"], row["label"]) == (
+                    0.0,
+                    "noisy",
+                    row["inherited_label"],
+                )
 
 
 def test_only_what_was_decoded_is_published(evaluated):
-    assert {m.table for m in evaluated.latest().manifests} == {"catalog", "segments", "features", "ledger"}
-    assert connect(evaluated, evaluated.latest()).sql("select count(*) from ledger").fetchall() == [(19,)]
+    assert {m.table for m in evaluated.latest().manifests} == {
+        "catalog",
+        "segments",
+        "features",
+        "ledger",
+    }
+    assert connect(evaluated, evaluated.latest()).sql("select count(*) from ledger").fetchall() == [
+        (19,)
+    ]
 
 
-def test_a_second_evaluation_trains_nothing_and_says_the_same(music, evaluated, result, tmp_path, capfd):
+def test_a_second_evaluation_trains_nothing_and_says_the_same(
+    music, evaluated, result, tmp_path, capfd
+):
     output = shutil.copytree(evaluated.root, tmp_path / "out")
     assert evaluate(music, output, *FLAGS) == 0
     assert "train 0" not in capfd.readouterr().err
     assert json.loads((output / "evaluation.json").read_text())["rows"] == result["rows"]
 
 
-def test_an_evaluation_reuses_the_segments_of_a_run_and_leaves_what_it_published(finished, catalog, tmp_path, capfd):
+def test_an_evaluation_reuses_the_segments_of_a_run_and_leaves_what_it_published(
+    finished, catalog, tmp_path, capfd
+):
     output = shutil.copytree(finished.root, tmp_path / "out")
     before = (output / "latest.json").read_text()
     assert evaluate(catalog, output, *SMALL, "--methods", "ce") == 0

@@ -18,7 +18,8 @@ def sql(finished):
 @pytest.fixture(scope="module")
 def noisy_track(sql):
     ((track_id,),) = sql(
-        "select track_id from accepted_labels where partition = 'noisy' group by all order by count(*) desc, 1 limit 1"
+        "select track_id from accepted_labels where partition = 'noisy' group by all order by"
+        " count(*) desc, 1 limit 1"
     )
     return track_id
 
@@ -31,11 +32,13 @@ def explain(finished, capsys, *flags):
 
 def test_a_story_has_every_round_that_the_tables_have(finished, sql, noisy_track):
     story = tell(finished, finished.latest(), noisy_track)
-    told = [(r.verdict.round, len(r.labels), r.noisy, r.relabelled, len(r.scores)) for r in story.rounds]
+    told = [
+        (r.verdict.round, len(r.labels), r.noisy, r.relabelled, len(r.scores)) for r in story.rounds
+    ]
     assert told == sql(
-        "select l.round, count(*), count_if(partition = 'noisy'), count_if(label <> inherited_label), "
-        "count(s.model_id) from labels l join scores s using (track_id, segment_index, round) where track_id = ? "
-        "group by all order by 1",
+        "select l.round, count(*), count_if(partition = 'noisy'), count_if(label <>"
+        " inherited_label), count(s.model_id) from labels l join scores s using (track_id,"
+        " segment_index, round) where track_id = ? group by all order by 1",
         noisy_track,
     )
     assert story.used.noisy > 0
@@ -43,7 +46,11 @@ def test_a_story_has_every_round_that_the_tables_have(finished, sql, noisy_track
 
 def test_a_story_leads_from_the_song_to_its_model(finished, sql, noisy_track):
     story = tell(finished, finished.latest(), noisy_track)
-    assert {row.model_id for row in story.used.scores} == {story.song.model_id} == {story.used.verdict.model_id}
+    assert (
+        {row.model_id for row in story.used.scores}
+        == {story.song.model_id}
+        == {story.used.verdict.model_id}
+    )
     assert sql("select label, confidence from songs where track_id = ?", noisy_track) == [
         (story.song.label, story.song.confidence)
     ]
@@ -51,7 +58,9 @@ def test_a_story_leads_from_the_song_to_its_model(finished, sql, noisy_track):
 
 def test_a_story_uses_the_round_of_its_song_though_a_later_one_is_accepted(finished, noisy_track):
     story = tell(finished, finished.latest(), noisy_track)
-    later = dataclasses.replace(story.used, verdict=dataclasses.replace(story.used.verdict, round=9))
+    later = dataclasses.replace(
+        story.used, verdict=dataclasses.replace(story.used.verdict, round=9)
+    )
     assert dataclasses.replace(story, rounds=[*story.rounds, later]).used is story.used
     unsung = dataclasses.replace(story, rounds=[*story.rounds, later], song=None)
     assert unsung.used is later
@@ -60,19 +69,28 @@ def test_a_story_uses_the_round_of_its_song_though_a_later_one_is_accepted(finis
 def test_a_story_tells_what_the_song_would_be_without_its_sound(finished, noisy_track, capsys):
     story = tell(finished, finished.latest(), noisy_track)
     assert story.without_sound.sum() == pytest.approx(1)
-    # Little more than nothing, for the network has learned this music: yet far above what rounding makes of it.
+    # Little more than nothing, for the network has learned this music: yet far above what rounding
+    # makes of it.
     assert np.abs(story.without_sound - story.song.probabilities).max() > 1e-6
     _, out, _ = explain(finished, capsys, "--track-id", noisy_track)
     found, label = " ".join(out.split()), story.classes[int(story.without_sound.argmax())]
     assert f"the average track: {'still ' if story.song.label == label else ''}{label}" in found
-    assert ", ".join(f"{name} {p:.2f}" for name, p in zip(story.classes, story.without_sound, strict=True)) in found
+    assert (
+        ", ".join(
+            f"{name} {p:.2f}" for name, p in zip(story.classes, story.without_sound, strict=True)
+        )
+        in found
+    )
 
 
-def test_explain_names_the_file_the_model_and_each_noisy_segment(finished, sql, noisy_track, capsys):
+def test_explain_names_the_file_the_model_and_each_noisy_segment(
+    finished, sql, noisy_track, capsys
+):
     code, out, _ = explain(finished, capsys, "--track-id", noisy_track)
     ((uri, model_id, noisy),) = sql(
-        "select uri, model_id, (select count(*) from accepted_labels l where l.track_id = s.track_id and "
-        "partition = 'noisy') from songs s join catalog using (track_id) where track_id = ?",
+        "select uri, model_id, (select count(*) from accepted_labels l where l.track_id ="
+        " s.track_id and partition = 'noisy') from songs s join catalog using (track_id) where"
+        " track_id = ?",
         noisy_track,
     )
     assert code == 0
@@ -80,7 +98,10 @@ def test_explain_names_the_file_the_model_and_each_noisy_segment(finished, sql, 
     assert model_id in out
     assert len(re.findall(r"noisy\s+high-loss", out)) == noisy
     story = tell(finished, finished.latest(), noisy_track)
-    found = f"suspects {noisy} of {story.song.segments} segments look wrong by the split of round {story.split_round}"
+    found = (
+        f"suspects {noisy} of {story.song.segments} segments look wrong by the split of round"
+        f" {story.split_round}"
+    )
     assert found in " ".join(out.split())
 
 
@@ -121,8 +142,12 @@ def test_all_segments_are_listed_on_request(finished, capsys):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("track_id", "reason"), [("text", "not-audio"), ("silent", "silent"), ("missing", "missing")])
-def test_the_story_of_a_failed_track_ends_with_its_reason_and_remedy(track_id, reason, finished, capsys):
+@pytest.mark.parametrize(
+    ("track_id", "reason"), [("text", "not-audio"), ("silent", "silent"), ("missing", "missing")]
+)
+def test_the_story_of_a_failed_track_ends_with_its_reason_and_remedy(
+    track_id, reason, finished, capsys
+):
     from schemas import REASONS
 
     code, out, _ = explain(finished, capsys, "--track-id", track_id)
@@ -150,9 +175,14 @@ def test_a_track_that_was_taken_down_is_said_to_be(finished, tmp_path, capsys):
 
 
 def test_a_picture_is_drawn_of_a_labelled_track_only(finished, noisy_track, tmp_path, capsys):
-    assert explain(finished, capsys, "--track-id", noisy_track, "--png", str(tmp_path / "t.png"))[0] == 0
+    assert (
+        explain(finished, capsys, "--track-id", noisy_track, "--png", str(tmp_path / "t.png"))[0]
+        == 0
+    )
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
-    code, _, err = explain(finished, capsys, "--track-id", "text", "--png", str(tmp_path / "none.png"))
+    code, _, err = explain(
+        finished, capsys, "--track-id", "text", "--png", str(tmp_path / "none.png")
+    )
     assert code == 1
     assert "track text is not labelled" in err
     assert not (tmp_path / "none.png").exists()
@@ -162,4 +192,6 @@ def test_a_picture_shows_the_noisy_segments_of_the_track(finished, noisy_track):
     snapshot = finished.latest()
     story = tell(finished, snapshot, noisy_track)
     clean = [dataclasses.replace(row, partition="confident") for row in story.split]
-    assert draw(finished, snapshot, story) != draw(finished, snapshot, dataclasses.replace(story, split=clean))
+    assert draw(finished, snapshot, story) != draw(
+        finished, snapshot, dataclasses.replace(story, split=clean)
+    )

@@ -92,7 +92,9 @@ def test_a_model_whose_front_end_moved_asks_where_it_is(with_front_end, catalog,
         write_onnx(weights.with_name("other.onnx"), seed=1)
         other = f"onnx:{weights.with_name('other.onnx')}"
         assert main(["label", "--model", store.root, str(file), "--front-end", other]) == 1
-        assert "is not the front-end that this model goes by" in " ".join(capsys.readouterr().err.split())
+        assert "is not the front-end that this model goes by" in " ".join(
+            capsys.readouterr().err.split()
+        )
         assert song_of(capsys, store.root, file, "--front-end", f"onnx:{away}") == labelled
     finally:
         weights.with_name("hidden").rename(weights)
@@ -107,7 +109,9 @@ def test_what_mlflow_loads_goes_by_the_front_end(with_front_end):
     assert "front_end" not in Recipe.of(store, with_front_end[1]).settings
 
 
-def test_a_changed_head_never_embeds_again_and_no_flag_means_no_embedding(with_front_end, catalog, front_end, capsys):
+def test_a_changed_head_never_embeds_again_and_no_flag_means_no_embedding(
+    with_front_end, catalog, front_end, capsys
+):
     store, before, after = with_front_end
     run = ["run", "--catalog", catalog, "--output", store.root, *FAST]
     assert main([*run, "--front-end", front_end, "--smooth-segments", "5"]) == 0
@@ -120,9 +124,13 @@ def test_a_changed_head_never_embeds_again_and_no_flag_means_no_embedding(with_f
     assert {m.ref for m in store.latest().manifests} == {m.ref for m in before.manifests}
 
 
-def test_a_front_end_that_cannot_be_used_is_refused_before_anything_is_decoded(catalog, tmp_path, capsys):
+def test_a_front_end_that_cannot_be_used_is_refused_before_anything_is_decoded(
+    catalog, tmp_path, capsys
+):
     run = ["run", "--catalog", catalog, "--output", str(tmp_path / "out"), *FAST]
-    assert main([*run, "--front-end", write_onnx(tmp_path / "nc.onnx", licence="CC-BY-NC-4.0")]) == 1
+    assert (
+        main([*run, "--front-end", write_onnx(tmp_path / "nc.onnx", licence="CC-BY-NC-4.0")]) == 1
+    )
     said = " ".join(capsys.readouterr().err.split())
     assert "licence CC-BY-NC-4.0, non-commercial; give --accept-licence" in said
     assert not (tmp_path / "out" / "segments").exists()

@@ -21,7 +21,9 @@ def with_audio(root):
     kinds = [(44_100, 2, 20.0), (16_000, 1, 10.0), (22_050, 1, 20.0)]
     for n, path in enumerate(sorted(root.rglob("*.mp3"))):
         rate_hz, channels, seconds = kinds[n % 3]
-        write_audio(path, tone(seconds, hz=220 + 55 * n, rate_hz=rate_hz, channels=channels), rate_hz)
+        write_audio(
+            path, tone(seconds, hz=220 + 55 * n, rate_hz=rate_hz, channels=channels), rate_hz
+        )
     return root
 
 
@@ -48,7 +50,9 @@ def test_an_imported_set_is_segmented_and_every_track_is_in_the_ledger(name, tmp
     assert set(ledger["reason"][~there[ledger.index]]) <= {"missing"}
 
 
-def test_a_missing_file_is_missing_in_the_ledger_and_an_unannotated_one_has_segments_and_no_label(tmp_path, capsys):
+def test_a_missing_file_is_missing_in_the_ledger_and_an_unannotated_one_has_segments_and_no_label(
+    tmp_path, capsys
+):
     root, catalog = with_audio(make_4q(tmp_path)), tmp_path / "4q.csv"
     assert main(["import", "4q", str(root), "--catalog", str(catalog)]) == 0
     told = capsys.readouterr().out
@@ -58,7 +62,10 @@ def test_a_missing_file_is_missing_in_the_ledger_and_an_unannotated_one_has_segm
     ledger = {row["track_id"]: row for row in store.read_table(snapshot.get("ledger")).to_pylist()}
     assert ledger["MT0000000003"]["reason"] == "missing"
     assert ledger["MT0000000005"]["segments"] > 0
-    labels = {row.track_id: row.label for row in rows_of(read_catalog(str(catalog), None, CatalogConfig()))}
+    labels = {
+        row.track_id: row.label
+        for row in rows_of(read_catalog(str(catalog), None, CatalogConfig()))
+    }
     assert labels["MT0000000003"] == "Q3"
     assert labels["MT0000000005"] is None
 
@@ -70,26 +77,39 @@ def test_sections_fit_the_segments_they_are_the_truth_of(tmp_path):
     rows = store.read_table(snapshot.get("segments"), ["track_id", "start_s"]).to_pandas()
     sections = pd.read_csv(tmp_path / "truth-pmemo.csv", dtype={"track_id": str})
     named = rows.assign(true_label=true_labels(rows, sections, 1.0)).dropna()
-    assert [tuple(row) for row in named.to_numpy()] == [("1", 14.0, "Q1"), ("1", 15.0, "Q2"), ("1", 16.0, "Q2")]
+    assert [tuple(row) for row in named.to_numpy()] == [
+        ("1", 14.0, "Q1"),
+        ("1", 15.0, "Q2"),
+        ("1", 16.0, "Q2"),
+    ]
 
 
 @pytest.mark.parametrize("task", ["quadrant", "valence", "arousal"])
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_printed_command_is_one_that_runs(name, task, tmp_path, capsys):
     catalog = tmp_path / "with blank.csv"
-    assert main(["import", name, str(MAKERS[name](tmp_path)), "--catalog", str(catalog), "--task", task]) == 0
+    assert (
+        main(
+            ["import", name, str(MAKERS[name](tmp_path)), "--catalog", str(catalog), "--task", task]
+        )
+        == 0
+    )
     program, command, *flags = printed_command(capsys)
     assert (program, command) == ("sssl", "run")
     config = parse(run.Config, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING)
     rows = rows_of(read_catalog(config.catalog, config.labels, config.segment.deal))
     assert {row.label for row in rows} - {None} <= set(config.segment.deal.classes)
     assert (config.truth is None) == (name == "4q")
-    assert config.truth is None or set(pd.read_csv(config.truth)["true_label"]) <= set(config.segment.deal.classes)
+    assert config.truth is None or set(pd.read_csv(config.truth)["true_label"]) <= set(
+        config.segment.deal.classes
+    )
 
 
 def test_the_split_of_the_set_is_the_split_of_the_run(tmp_path, capsys):
     catalog = tmp_path / "c.csv"
-    assert main(["import", "emomusic", str(make_emomusic(tmp_path)), "--catalog", str(catalog)]) == 0
+    assert (
+        main(["import", "emomusic", str(make_emomusic(tmp_path)), "--catalog", str(catalog)]) == 0
+    )
     told = capsys.readouterr().out
     assert "train 3, test 2" in told
     assert "never train on one" in told
@@ -105,7 +125,20 @@ def test_the_split_of_the_set_is_the_split_of_the_run(tmp_path, capsys):
 
 def test_truth_goes_where_it_is_asked_to(tmp_path, capsys):
     root, truth = make_pmemo(tmp_path), tmp_path / "new" / "sections.csv"
-    assert main(["import", "pmemo", str(root), "--catalog", str(tmp_path / "c.csv"), "--truth", str(truth)]) == 0
+    assert (
+        main(
+            [
+                "import",
+                "pmemo",
+                str(root),
+                "--catalog",
+                str(tmp_path / "c.csv"),
+                "--truth",
+                str(truth),
+            ]
+        )
+        == 0
+    )
     assert pd.read_csv(truth).columns.tolist() == ["track_id", "start_s", "end_s", "true_label"]
     assert str(truth) in printed_command(capsys)
     assert sorted(path.name for path in tmp_path.glob("*.csv*")) == ["c.csv"]
@@ -131,7 +164,9 @@ def test_an_import_repeats_byte_by_byte(tmp_path):
 def test_what_cannot_be_imported_ends_with_its_reason(catalog, source, message, tmp_path, capsys):
     make_pmemo(tmp_path)
     (tmp_path / "file").touch()
-    assert main(["import", "pmemo", str(tmp_path / source), "--catalog", str(tmp_path / catalog)]) == 1
+    assert (
+        main(["import", "pmemo", str(tmp_path / source), "--catalog", str(tmp_path / catalog)]) == 1
+    )
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / catalog).exists()
 

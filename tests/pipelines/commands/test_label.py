@@ -26,7 +26,9 @@ def music(catalog):
 def published(finished):
     """The song of the track that has no label in the catalog, as the pipeline made it."""
     (song,) = [
-        row for row in finished.read_table(finished.latest().get("songs")).to_pylist() if row["track_id"] == "new"
+        row
+        for row in finished.read_table(finished.latest().get("songs")).to_pylist()
+        if row["track_id"] == "new"
     ]
     return song
 
@@ -69,10 +71,15 @@ def test_a_catalog_keeps_its_ids_and_needs_no_labels(finished, music, tmp_path, 
 
 def test_a_playlist_goes_emotion_by_emotion_the_surest_first(finished, music, tmp_path, capsys):
     to = tmp_path / "songs.m3u"
-    assert label(capsys, "--model", finished.root, music, "--format", "m3u", "--to", to)[:2] == (0, "")
+    assert label(capsys, "--model", finished.root, music, "--format", "m3u", "--to", to)[:2] == (
+        0,
+        "",
+    )
     first, *lines = to.read_text().splitlines()
     assert first == "#EXTM3U"
-    titles = [line.rpartition("(")[2].rstrip(")").split() for line in lines if line.startswith("#EXTINF")]
+    titles = [
+        line.rpartition("(")[2].rstrip(")").split() for line in lines if line.startswith("#EXTINF")
+    ]
     assert titles == sorted(titles, key=lambda title: (title[0], -float(title[1])))
     assert all(Path(line).exists() for line in lines if not line.startswith("#"))
 
@@ -87,7 +94,14 @@ def test_people_get_a_table(finished, music, capsys):
 def test_a_model_that_mlflow_has_labels_alike(finished, music, published, capsys):
     uri = f"sqlite:///{finished.root}/mlflow.db"
     (version, *_) = MlflowClient(uri).search_model_versions("")
-    flags = ("--model", f"models:/{version.name}/{version.version}", "--mlflow-uri", uri, "--format", "json")
+    flags = (
+        "--model",
+        f"models:/{version.name}/{version.version}",
+        "--mlflow-uri",
+        uri,
+        "--format",
+        "json",
+    )
     code, out, _ = label(capsys, *flags, music / "new.wav")
     assert (code, json.loads(out)["label"]) == (0, published["label"])
 
@@ -97,12 +111,22 @@ def test_a_model_that_mlflow_has_labels_alike(finished, music, published, capsys
     [
         ("nowhere", "new.wav", "not an output folder"),
         ("models:/nobody/1", "new.wav", "no model of sssl that can be loaded"),
-        (None, "text.mp3", "1 of 1 track not labelled; --format csv has the reason of each: text.mp3"),
+        (
+            None,
+            "text.mp3",
+            "1 of 1 track not labelled; --format csv has the reason of each: text.mp3",
+        ),
         (None, "*.nothing", "no tracks"),
     ],
 )
-def test_where_nothing_can_be_labelled_the_exit_code_is_1(model, given, said, finished, music, tmp_path, capsys):
-    flags = ("--mlflow-uri", f"sqlite:///{tmp_path}/empty.db") if model and model.startswith("models:") else ()
+def test_where_nothing_can_be_labelled_the_exit_code_is_1(
+    model, given, said, finished, music, tmp_path, capsys
+):
+    flags = (
+        ("--mlflow-uri", f"sqlite:///{tmp_path}/empty.db")
+        if model and model.startswith("models:")
+        else ()
+    )
     code, _, err = label(capsys, "--model", model or finished.root, *flags, music / given)
     assert code == 1
     assert said in " ".join(err.split())
@@ -126,7 +150,9 @@ def test_names_with_signs_of_a_pattern_are_files_and_what_a_terminal_acts_on_is_
     assert "song [live]?" in "".join(out.split("\n")[1])
 
 
-def test_a_server_that_cannot_be_reached_gives_no_password_away(music, tmp_path, capsys, monkeypatch):
+def test_a_server_that_cannot_be_reached_gives_no_password_away(
+    music, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     flags = ("--model", "models:/x@y", "--mlflow-uri", "http://user:hunter2@127.0.0.1:9")
     code, out, err = label(capsys, *flags, music / "new.wav")

@@ -1,4 +1,5 @@
-"""MLflow as its users find it: a server over HTTP, one that dies, and the model that it hands out."""
+"""MLflow as its users find it: a server over HTTP, one that dies, and the model that it hands
+out."""
 
 import contextlib
 import io
@@ -23,7 +24,8 @@ from sssl.store.folder import Store
 from sssl.tracking.tracker import Tracker, sync
 
 TINY = [
-    "--tracks-per-part", "4", "--folds", "3", "--warmup-epochs", "2", "--epochs", "1", "--rounds", "1",
+    "--tracks-per-part", "4", "--folds", "3", "--warmup-epochs", "2", "--epochs", "1",
+    "--rounds", "1",
     "--min-separation", "None", "--min-agreement", "None", "--batch-size", "8", "--accept-all",
 ]  # fmt: skip
 
@@ -38,9 +40,17 @@ def server(tmp_path_factory):
 def run(server, tmp_path_factory):
     """A tiny `sssl run` against the server, and a song of its catalog."""
     folder = tmp_path_factory.mktemp("tracked")
-    catalog, output = write_catalog(folder / "music", tracks_per_class=4, seconds=6.0), folder / "out"
-    assert main(["run", "--catalog", catalog, "--output", str(output), "--mlflow-uri", server, *TINY]) == 0
-    return SimpleNamespace(store=Store.open(str(output)), song=str(folder / "music" / "audio" / "new.wav"))
+    catalog, output = (
+        write_catalog(folder / "music", tracks_per_class=4, seconds=6.0),
+        folder / "out",
+    )
+    assert (
+        main(["run", "--catalog", catalog, "--output", str(output), "--mlflow-uri", server, *TINY])
+        == 0
+    )
+    return SimpleNamespace(
+        store=Store.open(str(output)), song=str(folder / "music" / "audio" / "new.wav")
+    )
 
 
 @pytest.fixture
@@ -68,7 +78,11 @@ def runs_of(uri, store):
     client = mlflow.MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("sssl")
     found = client.search_runs([experiment.experiment_id]) if experiment else []
-    ids = {json.loads(store.read_bytes(f"tracking/{name}"))["id"] for name in store.names("tracking") if "." in name}
+    ids = {
+        json.loads(store.read_bytes(f"tracking/{name}"))["id"]
+        for name in store.names("tracking")
+        if "." in name
+    }
     mine = [run for run in found if run.data.tags.get("sssl.run") in ids]
     histories = {
         (run.info.run_name, name): [(m.step, m.value, m.timestamp) for m in history]
@@ -92,10 +106,14 @@ def test_a_run_and_its_rounds_are_on_the_server(server, run):
 def test_datasets_are_named_by_their_full_content_and_their_manifest(server, run):
     runs, _, _ = runs_of(server, run.store)
     found = {given.dataset.name: given.dataset for given in runs["round 1"].inputs.dataset_inputs}
-    for manifest in [m for m in run.store.latest().manifests if m.table in found and m.round in (None, 1)]:
+    for manifest in [
+        m for m in run.store.latest().manifests if m.table in found and m.round in (None, 1)
+    ]:
         dataset = found[manifest.table]
         source = mlflow.data.get_source(dataset)
-        assert run.store.url(f"{manifest.ref}/_manifest.json") == json.loads(source.to_json())["uri"]
+        assert (
+            run.store.url(f"{manifest.ref}/_manifest.json") == json.loads(source.to_json())["uri"]
+        )
         assert json.loads(dataset.profile) == {"rows": manifest.rows, "sha256": manifest.digest}
         assert manifest.digest.startswith(dataset.digest)
     assert found.keys() == {"catalog", "features", "labels"}
@@ -106,7 +124,11 @@ def test_plots_that_show_no_single_track_are_artifacts(server, run):
     runs, _, _ = runs_of(server, run.store)
     (whole,) = [found for name, found in runs.items() if name.startswith("run ")]
     listed = {file.path for file in client.list_artifacts(whole.info.run_id, "plots")}
-    assert {"plots/accuracy_by_round.svg", "plots/song_confidence.svg", "plots/losses_round_1.svg"} <= listed
+    assert {
+        "plots/accuracy_by_round.svg",
+        "plots/song_confidence.svg",
+        "plots/losses_round_1.svg",
+    } <= listed
     with current(server):
         text = mlflow.artifacts.load_text(f"runs:/{whole.info.run_id}/plots/accuracy_by_round.svg")
     assert text.startswith("<svg xmlns=")
@@ -118,7 +140,9 @@ def test_the_registered_model_labels_a_path_as_the_output_does(server, run):
         model = mlflow.pyfunc.load_model("models:/sssl/1")
     expected = sssl.label(run.store.root, run.song)
     found = model.predict(pd.DataFrame({"path": [run.song, "gone.mp3"]}))
-    answer = json.loads(predictions_json(found), parse_constant=pytest.fail)  # NaN, which only Python reads
+    answer = json.loads(
+        predictions_json(found), parse_constant=pytest.fail
+    )  # NaN, which only Python reads
     assert [row["label"] for row in answer["predictions"]] == [expected.label, None]
     assert found.columns.tolist() == [spec.name for spec in model.metadata.signature.outputs.inputs]
     assert found["label"][0] == expected.label
@@ -136,7 +160,8 @@ def test_the_model_of_a_run_has_what_a_client_shows_of_it(server, run):
     (version,) = client.search_model_versions("name = 'sssl'")
     assert client.get_model_version_by_alias("sssl", "champion").version == version.version
     assert (
-        version.tags["songs.model_id"] == run.store.read_table(run.store.latest().get("songs"))["model_id"][0].as_py()
+        version.tags["songs.model_id"]
+        == run.store.read_table(run.store.latest().get("songs"))["model_id"][0].as_py()
     )
     assert version.run_id == whole.info.run_id
     (output,) = whole.outputs.model_outputs
@@ -160,7 +185,8 @@ from importlib.metadata import packages_distributions
 import mlflow
 model = mlflow.pyfunc.load_model(sys.argv[1])
 print(model.predict([{"path": sys.argv[2]}])["label"][0])
-ours = {name: m.__file__ for name, m in sys.modules.items() if name.split(".")[0] in ("sssl", "schemas")}
+packages = ("sssl", "schemas")
+ours = {name: m.__file__ for name, m in sys.modules.items() if name.split(".")[0] in packages}
 assert all(path.startswith(sys.argv[1]) for path in ours.values()), ours
 assert "pipelines" not in sys.modules
 imported = {
@@ -172,7 +198,8 @@ imported = {
 }
 loaded = {name for name in imported if name in sys.modules and name not in sys.stdlib_module_names}
 needed = {packages_distributions()[name][0].lower() for name in loaded - {"sssl", "schemas"}}
-given = {line.split("==")[0] for line in pathlib.Path(sys.argv[1], "requirements.txt").read_text().split()}
+requirements = pathlib.Path(sys.argv[1], "requirements.txt").read_text()
+given = {line.split("==")[0] for line in requirements.split()}
 assert needed <= given, needed - given
 """
 
@@ -182,7 +209,8 @@ def test_the_logged_model_needs_none_of_our_checkout(server, run, tmp_path):
         mlflow.artifacts.download_artifacts("models:/sssl/1", dst_path=str(tmp_path / "model"))
     process = subprocess.run(
         [sys.executable, "-c", ALONE, str(tmp_path / "model"), run.song],
-        cwd=tmp_path, env={"PATH": "", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={"PATH": "", "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert process.stdout.split() == [sssl.label(run.store.root, run.song).label], process.stderr
 
@@ -196,8 +224,13 @@ def test_a_sync_after_a_run_that_was_heard_has_nothing_to_send(server, run, capf
 
 def test_a_folder_that_nothing_was_trained_in_has_no_run_to_send(tmp_path, capsys):
     Store.open(str(tmp_path), create=True)
-    assert main(["mlflow-sync", "--output", str(tmp_path), "--mlflow-uri", "http://127.0.0.1:9"]) == 0
-    assert f"no training run is recorded in {tmp_path}/tracking: nothing to send" in capsys.readouterr().err
+    assert (
+        main(["mlflow-sync", "--output", str(tmp_path), "--mlflow-uri", "http://127.0.0.1:9"]) == 0
+    )
+    assert (
+        f"no training run is recorded in {tmp_path}/tracking: nothing to send"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_run_is_copied_to_another_server_once(server, run, tmp_path):
@@ -208,7 +241,9 @@ def test_a_run_is_copied_to_another_server_once(server, run, tmp_path):
         with current(other):
             model = mlflow.pyfunc.load_model("models:/sssl/1")
             assert model.predict([{"path": run.song}])["reason"].isna().all()
-        assert [version.version for version in mlflow.MlflowClient(other).search_model_versions()] == ["1"]
+        assert [
+            version.version for version in mlflow.MlflowClient(other).search_model_versions()
+        ] == ["1"]
 
 
 def test_a_dead_server_kills_no_training_and_is_told_later(run, tmp_path, impatient, caplog, capfd):
@@ -217,7 +252,9 @@ def test_a_dead_server_kills_no_training_and_is_told_later(run, tmp_path, impati
     dead = f"http://someone:PASSWORD1@127.0.0.1:{port}"
     flags = ["--output", output, "--round", "0", "--warmup-epochs", "1", "--batch-size", "8"]
     assert main(["train", *flags, "--mlflow-uri", dead]) == 0
-    assert f"MLflow at http://127.0.0.1:{port}: ConnectionRefusedError; the run goes on" in caplog.text
+    assert (
+        f"MLflow at http://127.0.0.1:{port}: ConnectionRefusedError; the run goes on" in caplog.text
+    )
     assert main(["mlflow-sync", "--output", output, "--mlflow-uri", dead]) == 1
     store = Store.open(output)
     with mlflow_server(tmp_path / "server", port) as url:
@@ -227,12 +264,16 @@ def test_a_dead_server_kills_no_training_and_is_told_later(run, tmp_path, impati
             assert count == 2
             assert [step for step, _, _ in histories["round 0", "member1_train_loss"]] == [0]
             assert {run.info.status for run in runs.values()} == {"FINISHED"}
-    secret = subprocess.run(["grep", "-rl", "PASSWORD1", output, tmp_path / "server"], capture_output=True, check=False)
+    secret = subprocess.run(
+        ["grep", "-rl", "PASSWORD1", output, tmp_path / "server"], capture_output=True, check=False
+    )
     assert not secret.stdout
     assert "PASSWORD1" not in caplog.text + "".join(capfd.readouterr())
 
 
-def test_a_server_that_dies_amid_a_round_gets_the_rest_at_the_next(store, tmp_path, impatient, caplog):
+def test_a_server_that_dies_amid_a_round_gets_the_rest_at_the_next(
+    store, tmp_path, impatient, caplog
+):
     port = free_port()
     with mlflow_server(tmp_path / "server", port) as url:
         tracker = Tracker(store, url, "key", {"a": 1})
@@ -241,7 +282,9 @@ def test_a_server_that_dies_amid_a_round_gets_the_rest_at_the_next(store, tmp_pa
     with tracker.round(1, {"b": 2}) as log:
         for step in range(20):
             log.log({"loss": 0.1 * step}, step=step)
-    assert caplog.text.count("the run goes on") == 2  # when the round begins and when it ends, not 20 times
+    assert (
+        caplog.text.count("the run goes on") == 2
+    )  # when the round begins and when it ends, not 20 times
     with mlflow_server(tmp_path / "server", port) as url, tracker.whole():
         tracker.log({"done": 1.0})
     with mlflow_server(tmp_path / "server", port) as url:

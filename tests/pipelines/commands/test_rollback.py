@@ -26,7 +26,9 @@ def test_songs_and_tables_are_those_of_a_run_that_ended_there(output, catalog, t
     rolled = refs(output)
     store = Store.open(output)
     assert [row.round for row in read_rounds(store, store.latest())] == [0]
-    assert connect(store, store.latest()).sql("select distinct round from songs").fetchall() == [(0,)]
+    assert connect(store, store.latest()).sql("select distinct round from songs").fetchall() == [
+        (0,)
+    ]
     assert main(["run", "--catalog", catalog, "--output", output, *WARM_UP]) == 0
     assert refs(output) == rolled
 
@@ -56,9 +58,14 @@ def test_going_back_to_the_round_in_use_changes_nothing(output, capsys):
 
 
 def test_a_round_that_was_not_accepted_cannot_be_gone_back_to(output, catalog, capsys):
-    assert main(["run", "--catalog", catalog, "--output", output, *FAST, "--min-separation", "100"]) == 0
+    assert (
+        main(["run", "--catalog", catalog, "--output", output, *FAST, "--min-separation", "100"])
+        == 0
+    )
     assert main(["rollback", "--output", output, "--round", "1"]) == 1
-    assert "round 1 cannot be gone back to: accepted are 0" in " ".join(capsys.readouterr().err.split())
+    assert "round 1 cannot be gone back to: accepted are 0" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert main(["rollback", "--output", output, "--round", "9"]) == 1
 
 
@@ -69,6 +76,8 @@ def test_a_takedown_after_it_leaves_no_row_in_the_rounds_that_were_left(output):
         for within in ("", "_parts/"):
             files = f"{output}/{within}{table}/*/*.parquet"
             with duckdb.connect() as connection:  # the module's is other tests', too
-                rows = connection.sql(f"select distinct track_id from read_parquet('{files}')").fetchall()
+                rows = connection.sql(
+                    f"select distinct track_id from read_parquet('{files}')"
+                ).fetchall()
             assert ("Q1_0",) not in rows
             assert ("Q1_1",) in rows

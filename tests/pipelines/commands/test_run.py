@@ -51,7 +51,12 @@ def test_every_track_with_segments_has_a_song(sql):
 
 def test_no_segment_is_scored_or_labelled_twice_in_a_round(sql):
     for table in ("scores", "labels"):
-        assert sql(f"select 1 from {table} group by track_id, segment_index, round having count(*) > 1") == []
+        assert (
+            sql(
+                f"select 1 from {table} group by track_id, segment_index, round having count(*) > 1"
+            )
+            == []
+        )
         assert sql(f"select distinct round, count(*) from {table} group by round order by 1") == [
             (r, 21 * 5) for r in range(3)
         ]
@@ -71,15 +76,18 @@ def test_training_reads_the_labels_of_the_last_accepted_round(finished, sql):
     round = last_accepted(finished, snapshot).round
     model = snapshot.get("models", round)
     assert snapshot.get("labels", round).ref in model.parents
-    corpus = Corpus(finished, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", round))
+    corpus = Corpus(
+        finished, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", round)
+    )
     read = sum(len(corpus.load(part).weight) for part in corpus.parts)
     assert sql("select count(*) from accepted_labels where weight > 0") == [(read,)]
 
 
 def test_held_out_tracks_are_never_trained_on(sql):
-    assert sql("select count(*) from labels join catalog using (track_id) where split = 'test' and weight > 0") == [
-        (0,)
-    ]
+    assert sql(
+        "select count(*) from labels join catalog using (track_id) where split = 'test' and"
+        " weight > 0"
+    ) == [(0,)]
     assert sql("select count(distinct track_id) from catalog where split = 'test'") > [(0,)]
 
 
@@ -104,7 +112,8 @@ def test_the_music_is_learned(finished):
 
 
 def test_the_wrong_thirds_of_tracks_are_found(sql):
-    """Of segment 3 a second belongs to the right part. Later rounds train too little to be judged."""
+    """Of segment 3 a second belongs to the right part. Later rounds train too little to be
+    judged."""
     found = set(
         sql(
             "select track_id, segment_index from labels join catalog using (track_id) "
@@ -119,7 +128,9 @@ def test_the_wrong_thirds_of_tracks_are_found(sql):
 
 def test_a_second_run_does_no_work_and_changes_nothing(finished_copy, catalog):
     def written():
-        return {path: path.stat().st_ctime_ns for path in Path(finished_copy.root).rglob("*.parquet")}
+        return {
+            path: path.stat().st_ctime_ns for path in Path(finished_copy.root).rglob("*.parquet")
+        }
 
     before = written()
     digests = [m.digest for m in finished_copy.latest().manifests]
@@ -148,18 +159,30 @@ def test_training_starts_from_given_weights_named_by_their_content(finished, tmp
     output = str(shutil.copytree(finished.root, tmp_path / "out"))
     given = finished.latest().get("models", 1)
     weights = f"{finished.root}/{given.files[0].path}"
-    flags = ["--warmup-epochs", "1", "--batch-size", "8", "--learning-rate", "1e-9", "--weight-decay", "0"]
+    flags = [
+        "--warmup-epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "1e-9",
+        "--weight-decay",
+        "0",
+    ]
     assert main(["train", "--output", output, "--round", "0", "--init", weights, *flags]) == 0
     store = Store.open(output)
     trained = store.latest().get("models", 0)
     assert trained.config["init"] == given.summary["model_id"]
-    before, after = (load(s.read_bytes(m.files[0].path)) for s, m in ((finished, given), (store, trained)))
+    before, after = (
+        load(s.read_bytes(m.files[0].path)) for s, m in ((finished, given), (store, trained))
+    )
     for one, other in zip(before.members, after.members, strict=True):
         torch.testing.assert_close(dict(one.named_parameters()), dict(other.named_parameters()))
 
 
 def test_a_whole_run_starts_from_given_weights_which_it_reads_once(finished, catalog, tmp_path):
-    """They lie where a second look finds nothing; and another place with the same weights is the same run."""
+    """They lie where a second look finds nothing; and another place with the same weights is the
+    same run."""
     output, read = str(tmp_path / "out"), []
     given = finished.latest().get("models", 1)
     weights = finished.read_bytes(given.files[0].path)
@@ -172,9 +195,26 @@ def test_a_whole_run_starts_from_given_weights_which_it_reads_once(finished, cat
             return io.BytesIO(weights)
 
     fsspec.register_implementation("once", Once, clobber=True)
-    flags = ["--rounds", "0", "--warmup-epochs", "1", "--learning-rate", "1e-9", "--weight-decay", "0"]
+    flags = [
+        "--rounds",
+        "0",
+        "--warmup-epochs",
+        "1",
+        "--learning-rate",
+        "1e-9",
+        "--weight-decay",
+        "0",
+    ]
     for name in ("here", "there"):
-        args = ["--catalog", catalog, "--output", output, *FAST[:4], "--init", f"once://{name}?sig=SECRET1"]
+        args = [
+            "--catalog",
+            catalog,
+            "--output",
+            output,
+            *FAST[:4],
+            "--init",
+            f"once://{name}?sig=SECRET1",
+        ]
         assert main(["run", *args, *flags, "--batch-size", "8"]) == 0
         assert len(read) == 1
         read.clear()
@@ -189,8 +229,24 @@ def test_a_whole_run_starts_from_given_weights_which_it_reads_once(finished, cat
 
 def test_weights_that_are_none_of_ours_are_refused(finished_copy, tmp_path, capsys):
     (tmp_path / "weights.pt").write_bytes(b"something else entirely")
-    for name, why in [("weights.pt", "not a model file of this program"), ("gone.pt", "No such file")]:
-        assert main(["train", "--output", finished_copy.root, "--round", "0", "--init", str(tmp_path / name)]) == 1
+    for name, why in [
+        ("weights.pt", "not a model file of this program"),
+        ("gone.pt", "No such file"),
+    ]:
+        assert (
+            main(
+                [
+                    "train",
+                    "--output",
+                    finished_copy.root,
+                    "--round",
+                    "0",
+                    "--init",
+                    str(tmp_path / name),
+                ]
+            )
+            == 1
+        )
         assert why in " ".join(capsys.readouterr().err.split())
 
 
@@ -199,15 +255,25 @@ def test_each_bundle_run_twice_gives_the_same_tables(finished, catalog, tmp_path
     beam = ["--", "--direct_runner_bundle_repeat=1"]
     assert main(["run", "--catalog", catalog, "--output", output, *FAST, *beam]) == 0
     assert Store.open(output).latest().covers(finished.latest())
-    assert [m.digest for m in Store.open(output).latest().manifests] == [m.digest for m in finished.latest().manifests]
+    assert [m.digest for m in Store.open(output).latest().manifests] == [
+        m.digest for m in finished.latest().manifests
+    ]
 
 
-def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(finished, catalog, tmp_path):
+def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(
+    finished, catalog, tmp_path
+):
     output = str(shutil.copytree(finished.root, tmp_path / "out"))
-    assert main(["run", "--catalog", catalog, "--output", output, *FAST, "--min-separation", "100"]) == 0
+    assert (
+        main(["run", "--catalog", catalog, "--output", output, *FAST, "--min-separation", "100"])
+        == 0
+    )
     store = Store.open(output)
     snapshot = store.latest()
-    assert [(row.round, row.accepted) for row in read_rounds(store, snapshot)] == [(0, True), (1, False)]
+    assert [(row.round, row.accepted) for row in read_rounds(store, snapshot)] == [
+        (0, True),
+        (1, False),
+    ]
     assert [m.round for m in snapshot.of("models")] == [0]
     assert snapshot.get("songs").rows == 21
     assert (tmp_path / "out" / "report.html").exists()
@@ -217,7 +283,8 @@ def test_a_round_with_nothing_to_split_trains_nothing_and_still_labels_songs(fin
 
 
 def songs_of(output, *flags):
-    """Probabilities [tracks, C] of songs made anew, and how many statistics their classifier weighs."""
+    """Probabilities [tracks, C] of songs made anew, and how many statistics their classifier
+    weighs."""
     assert main(["songs", "--output", output, "--regularization", "0.2", *flags]) == 0
     store = Store.open(output)
     songs = store.latest().get("songs")
@@ -240,13 +307,17 @@ def without_columns(output, *names):
     return output
 
 
-def test_songs_of_a_folder_from_before_sound_was_measured_go_by_the_levels_of_bands(finished, tmp_path):
+def test_songs_of_a_folder_from_before_sound_was_measured_go_by_the_levels_of_bands(
+    finished, tmp_path
+):
     older = without_columns(str(shutil.copytree(finished.root, tmp_path / "older")), "sound")
     (_, more), (_, few) = songs_of(older), songs_of(older, "--no-sound")
     assert more == few + sound_width(64)
 
 
-def test_segments_that_schema_version_1_wrote_need_no_decoding_to_be_heard(finished, catalog, tmp_path):
+def test_segments_that_schema_version_1_wrote_need_no_decoding_to_be_heard(
+    finished, catalog, tmp_path
+):
     output = without_columns(str(shutil.copytree(finished.root, tmp_path / "out")), "sound")
     wanted, _ = songs_of(output)
     older = str(shutil.copytree(finished.root, tmp_path / "older"))
@@ -254,10 +325,16 @@ def test_segments_that_schema_version_1_wrote_need_no_decoding_to_be_heard(finis
     snapshot = store.latest()
     for part, file in snapshot.get("segments").files.items():
         table = pq.read_table(f"{older}/{file.path}").drop_columns(["sound_db", "sound"])
-        table = table.add_column(3, "log_mel", half_floats(log_mels(store.read_part(snapshot.features.files[part]))))
-        table = table.replace_schema_metadata({**table.schema.metadata, b"sssl.schema_version": b"1"})
+        table = table.add_column(
+            3, "log_mel", half_floats(log_mels(store.read_part(snapshot.features.files[part])))
+        )
+        table = table.replace_schema_metadata(
+            {**table.schema.metadata, b"sssl.schema_version": b"1"}
+        )
         pq.write_table(table, f"{older}/{file.path}")
-        assert Settings().of_rows()["columns"] == table.column_names  # what version 1 wrote counts as unchanged
+        assert (
+            Settings().of_rows()["columns"] == table.column_names
+        )  # what version 1 wrote counts as unchanged
     found, _ = songs_of(older)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
@@ -272,22 +349,35 @@ def test_scores_and_segments_that_do_not_belong_together_are_refused(finished, t
 
 def test_sql_prints_tables_csv_and_json(finished, capsys):
     query = "select count(*) as n from ledger"
-    for format, expected in [("table", r"│\s+24 │"), ("csv", "n\n24\n"), ("json", r'\[{"n": 24}\]')]:
+    for format, expected in [
+        ("table", r"│\s+24 │"),
+        ("csv", "n\n24\n"),
+        ("json", r'\[{"n": 24}\]'),
+    ]:
         assert main(["sql", "--output", finished.root, query, "--format", format]) == 0
         assert re.search(expected, capsys.readouterr().out)
 
 
 EXACT = (
-    "select 1.5e-11 as tiny, 'nan'::double as nan, time '10:00' as at, [0.5, 2] as list, 'ab'::blob as bytes, "
-    "null as missing, 'a,\"b' as text"
+    "select 1.5e-11 as tiny, 'nan'::double as nan, time '10:00' as at, [0.5, 2] as list, 'ab'::blob"
+    " as bytes, null as missing, 'a,\"b' as text"
 )
 
 
 def test_sql_prints_exact_values_as_json(finished, capsys):
     assert main(["sql", "--output", finished.root, EXACT, "--format", "json"]) == 0
-    wanted = {"tiny": 1.5e-11, "nan": None, "at": "10:00:00", "list": [0.5, 2], "bytes": "YWI=", "missing": None}
+    wanted = {
+        "tiny": 1.5e-11,
+        "nan": None,
+        "at": "10:00:00",
+        "list": [0.5, 2],
+        "bytes": "YWI=",
+        "missing": None,
+    }
     assert json.loads(capsys.readouterr().out) == [wanted | {"text": 'a,"b'}]
-    assert main(["sql", "--output", finished.root, "from songs where false", "--format", "json"]) == 0
+    assert (
+        main(["sql", "--output", finished.root, "from songs where false", "--format", "json"]) == 0
+    )
     assert json.loads(capsys.readouterr().out) == []
 
 
@@ -321,9 +411,10 @@ def test_tables_lists_every_generation(finished, capsys):
 
 
 def test_columns_carry_their_docs_in_sql(sql):
-    assert sql("select comment from duckdb_columns() where table_name = 'ledger' and column_name = 'decoded_s'") == [
-        ("Duration that came out of the decoder. [s]",)
-    ]
+    assert sql(
+        "select comment from duckdb_columns() where table_name = 'ledger' and column_name ="
+        " 'decoded_s'"
+    ) == [("Duration that came out of the decoder. [s]",)]
 
 
 def test_the_tensor_column_is_read_by_sql(sql):

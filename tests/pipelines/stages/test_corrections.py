@@ -21,7 +21,9 @@ def query(store, sql):
 
 def labels(store):
     """The labels of all rounds, by round and segment."""
-    found = query(store, "select round, track_id, segment_index, label, partition, reason, weight from labels")
+    found = query(
+        store, "select round, track_id, segment_index, label, partition, reason, weight from labels"
+    )
     return {(row["round"], row["track_id"], row["segment_index"]): row for row in found}
 
 
@@ -35,9 +37,12 @@ def songs(store):
 
 @pytest.fixture(scope="module")
 def corrected(finished_copy, catalog):
-    """A folder before and after a listener took ten suspects for what they are not, by the published model."""
+    """A folder before and after a listener took ten suspects for what they are not, by the
+    published model."""
     store = finished_copy
-    suspects = query(store, "from suspects order by evidence desc, track_id, segment_index")[:SUSPECTS]
+    suspects = query(store, "from suspects order by evidence desc, track_id, segment_index")[
+        :SUSPECTS
+    ]
     before = labels(store), songs(store)
     classes = store.latest().catalog.classes
     said = {}
@@ -45,9 +50,20 @@ def corrected(finished_copy, catalog):
         writer = csv.writer(file)
         writer.writerow(["track_id", "start_s", "end_s", "label", "who", "when"])
         for row in suspects:
-            other = next(name for name in classes if name not in (row["model_label"], row["inherited_label"]))
+            other = next(
+                name for name in classes if name not in (row["model_label"], row["inherited_label"])
+            )
             said[row["track_id"], row["segment_index"]] = other
-            writer.writerow([row["track_id"], row["start_s"], row["end_s"], other, "ann", "2026-11-27T10:00:00Z"])
+            writer.writerow(
+                [
+                    row["track_id"],
+                    row["start_s"],
+                    row["end_s"],
+                    other,
+                    "ann",
+                    "2026-11-27T10:00:00Z",
+                ]
+            )
         writer.writerow(["new", "", "", "Q4", "ann", "2026-11-27T10:00:00Z"])
         writer.writerow(["nobody", "", "", "Q4", "ann", "2026-11-27T10:00:00Z"])
         writer.writerow(["Q1_1", "300", "303", "Q4", "ann", "2026-11-27T10:00:00Z"])
@@ -62,7 +78,11 @@ def test_corrections_of_suspects_change_the_labels_there_and_nowhere_else(correc
     assert changed == set(said)
     for (_, *segment), row in now.items():
         if tuple(segment) in said:
-            assert (row["label"], row["partition"], row["reason"]) == (said[tuple(segment)], "locked", "corrected")
+            assert (row["label"], row["partition"], row["reason"]) == (
+                said[tuple(segment)],
+                "locked",
+                "corrected",
+            )
     assert {row["label"] for row in now.values() if row["track_id"] == "new"} == {"Q4"}
 
 
@@ -76,10 +96,19 @@ def test_a_track_that_a_listener_labelled_publishes_that_label_and_says_so(corre
     store, _, (_, before) = corrected
     now = songs(store)
     new = now.pop("new")
-    assert (new["label"], new["confidence"], new["abstained"], new["label_source"]) == ("Q4", 1.0, False, "human")
-    assert max(new["probabilities"]) != new["probabilities"][3]  # what the models think stays to be seen
+    assert (new["label"], new["confidence"], new["abstained"], new["label_source"]) == (
+        "Q4",
+        1.0,
+        False,
+        "human",
+    )
+    assert (
+        max(new["probabilities"]) != new["probabilities"][3]
+    )  # what the models think stays to be seen
     assert {row["label_source"] for row in now.values()} == {"model"}
-    assert {track_id: row["label"] for track_id, row in now.items()} == {t: before[t]["label"] for t in now}
+    assert {track_id: row["label"] for track_id, row in now.items()} == {
+        t: before[t]["label"] for t in now
+    }
 
 
 def test_corrections_are_counted_in_the_catalog_and_in_the_labels(corrected):
@@ -90,14 +119,19 @@ def test_corrections_are_counted_in_the_catalog_and_in_the_labels(corrected):
     assert store.latest().get("labels", 0).summary["corrected"] == len(said) + of_new
 
 
-def test_the_next_run_learns_from_corrections_and_decodes_nothing(corrected, catalog, capsys, monkeypatch):
+def test_the_next_run_learns_from_corrections_and_decodes_nothing(
+    corrected, catalog, capsys, monkeypatch
+):
     store, said, (before, _) = corrected
     ledger = store.latest().get("ledger").files
     monkeypatch.setattr("pipelines.stages.segment.cut_track", decode_nothing)
     assert run(catalog, store) == 0
     out = " ".join("".join(capsys.readouterr()).split())
     assert "new, gone or changed since the published model learned" in out
-    assert f"labels that a listener corrected or confirmed: of 1 track and of {len(said) + 1} passages" in out
+    assert (
+        f"labels that a listener corrected or confirmed: of 1 track and of {len(said) + 1} passages"
+        in out
+    )
     assert "1 corrected passage without effect" in out
     assert "Q1_1 (300-303 s)" in out
     assert "1 correction left out, no such track in the catalog: nobody" in out
@@ -105,7 +139,9 @@ def test_the_next_run_learns_from_corrections_and_decodes_nothing(corrected, cat
         part: file.sha256 for part, file in ledger.items()
     }
     now = labels(store)
-    of_round_0 = {key[1:] for key in now if not key[0] and now[key] != before[key] and key[1] != "new"}
+    of_round_0 = {
+        key[1:] for key in now if not key[0] and now[key] != before[key] and key[1] != "new"
+    }
     assert of_round_0 == set(said)
     assert all(now[0, *segment]["weight"] == 1 for segment in said)
     for (_, *segment), row in now.items():
@@ -115,7 +151,9 @@ def test_the_next_run_learns_from_corrections_and_decodes_nothing(corrected, cat
             assert row["reason"] in ("high-loss", "low-loss")
 
 
-def test_a_plan_knows_that_corrections_changed_labelled_tracks(corrected, catalog, tmp_path, capsys):
+def test_a_plan_knows_that_corrections_changed_labelled_tracks(
+    corrected, catalog, tmp_path, capsys
+):
     store, _, _ = corrected
     (tmp_path / "none.csv").write_text("track_id,start_s,end_s,label\n")
     flags = ["--catalog", catalog, "--output", store.root, "--tracks-per-part", "2", "--folds", "3"]

@@ -155,11 +155,15 @@ def test_a_grown_catalog_embeds_new_tracks_alone(folder, opened, monkeypatch):
     seen = []
     real = embedder.Embedder.embed
     monkeypatch.setattr(
-        embedder.Embedder, "embed", lambda own, wave, start_s: seen.append(1) or real(own, wave, start_s)
+        embedder.Embedder,
+        "embed",
+        lambda own, wave, start_s: seen.append(1) or real(own, wave, start_s),
     )
     write(folder, "abcdefghij")
     segment(folder)
-    assert not opened.latest().of("embeddings")  # what was made of other segments is no longer published
+    assert not opened.latest().of(
+        "embeddings"
+    )  # what was made of other segments is no longer published
     assert embed(folder) == 0
     after = {row["track_id"]: row for row in table_of(opened).to_pylist()}
     assert len(seen) == 2
@@ -214,7 +218,11 @@ def test_a_takedown_leaves_no_embedding_of_the_track(folder, opened):
 @pytest.mark.parametrize(
     ("fields", "flags", "said"),
     [
-        ({"licence": "CC-BY-NC-4.0"}, [], "licence CC-BY-NC-4.0, non-commercial; give --accept-licence"),
+        (
+            {"licence": "CC-BY-NC-4.0"},
+            [],
+            "licence CC-BY-NC-4.0, non-commercial; give --accept-licence",
+        ),
         ({"window_s": 0.001}, [], "fails"),
         ({"pooling": "sum"}, [], "Contract.pooling"),
     ],

@@ -1,4 +1,5 @@
-"""Engines may split, repeat, reorder and kill: the same tables, and one part that kills costs its own tracks only."""
+"""Engines may split, repeat, reorder and kill: the same tables, and one part that kills costs its
+own tracks only."""
 
 import itertools
 import multiprocessing
@@ -30,7 +31,13 @@ def made_job(catalog, folder):
     store = Store.open(str(folder), create=True)
     previous = Previous.of(store, store.latest(), SETTINGS.of_rows())
     tracks = read_catalog(catalog, None, SETTINGS.deal, previous.dealt())
-    return Job.of(store, "segment", TABLES, dump(SETTINGS.deal), [commit_catalog(store, tracks, SETTINGS.deal)])
+    return Job.of(
+        store,
+        "segment",
+        TABLES,
+        dump(SETTINGS.deal),
+        [commit_catalog(store, tracks, SETTINGS.deal)],
+    )
 
 
 def run_bundle(job, refs, tries=None, settings=SETTINGS):
@@ -40,7 +47,10 @@ def run_bundle(job, refs, tries=None, settings=SETTINGS):
     try:
         cutting.start_bundle()
         receipts = [receipt for ref in refs for receipt in cutting.process(ref)]
-        return receipts + [last.value if isinstance(last, WindowedValue) else last for last in cutting.finish_bundle()]
+        return receipts + [
+            last.value if isinstance(last, WindowedValue) else last
+            for last in cutting.finish_bundle()
+        ]
     finally:
         cutting.teardown()
 
@@ -60,7 +70,9 @@ class Dies(Exception):
     """In the place of a machine that is gone between two writes."""
 
 
-def test_split_repeated_and_reordered_bundles_make_the_same_tables(orderly, catalog, tmp_path, monkeypatch):
+def test_split_repeated_and_reordered_bundles_make_the_same_tables(
+    orderly, catalog, tmp_path, monkeypatch
+):
     chance = random.Random(20)
     job = made_job(catalog, tmp_path / "out")
     refs = list(job.list_parts())
@@ -94,7 +106,10 @@ def test_split_repeated_and_reordered_bundles_make_the_same_tables(orderly, cata
 
 
 def digests(manifests):
-    return {m.table: (m.digest, {part: file.sha256 for part, file in m.files.items()}) for m in manifests}
+    return {
+        m.table: (m.digest, {part: file.sha256 for part, file in m.files.items()})
+        for m in manifests
+    }
 
 
 def poisoned(job, refs, tries):
@@ -110,12 +125,16 @@ def poisoned(job, refs, tries):
     run_bundle(job, refs, tries)
 
 
-def test_a_part_that_kills_its_worker_costs_its_own_tracks_and_the_rest_goes_on(orderly, catalog, tmp_path):
+def test_a_part_that_kills_its_worker_costs_its_own_tracks_and_the_rest_goes_on(
+    orderly, catalog, tmp_path
+):
     job = made_job(catalog, tmp_path / "out")
     refs, tries = list(job.list_parts())[:4], Tries.of(job)
     exits = []
     while bundle := todo(job, refs):
-        worker = multiprocessing.get_context("spawn").Process(target=poisoned, args=(job, bundle, tries))
+        worker = multiprocessing.get_context("spawn").Process(
+            target=poisoned, args=(job, bundle, tries)
+        )
         worker.start()
         worker.join()
         exits.append(worker.exitcode)
@@ -129,7 +148,9 @@ def test_a_part_that_kills_its_worker_costs_its_own_tracks_and_the_rest_goes_on(
     lost = {track_id for track_id, row in rows.items() if row["part"] == POISON}
     assert {rows[track_id]["reason"] for track_id in lost} == {"part-failed"}
     assert all(rows[track_id]["retryable"] for track_id in lost)
-    assert {t: row for t, row in rows.items() if t not in lost} == {t: r for t, r in before.items() if t not in lost}
+    assert {t: row for t, row in rows.items() if t not in lost} == {
+        t: r for t, r in before.items() if t not in lost
+    }
     assert not job.store.find("_tries")  # they are of use until the table is committed
 
 
@@ -155,10 +176,14 @@ def test_a_launch_does_not_count_the_tries_of_another_one(orderly):
 
 
 def test_a_job_stops_where_nearly_everything_fails(tmp_path, monkeypatch):
-    (tmp_path / "c.csv").write_text("track_id,uri\n" + "".join(f"{n},{tmp_path}/{n}.wav\n" for n in range(20)))
+    (tmp_path / "c.csv").write_text(
+        "track_id,uri\n" + "".join(f"{n},{tmp_path}/{n}.wav\n" for n in range(20))
+    )
     monkeypatch.setattr(segment, "_MASS", 10)
     job = made_job(str(tmp_path / "c.csv"), tmp_path / "out")
-    with pytest.raises(StoreError, match="of 10 tracks nearly all failed: missing 10; once the cause is gone"):
+    with pytest.raises(
+        StoreError, match="of 10 tracks nearly all failed: missing 10; once the cause is gone"
+    ):
         run_bundle(job, list(job.list_parts()))
     assert [ref.part for ref in todo(job, job.list_parts())] != []
 

@@ -21,18 +21,30 @@ LAUNCH = ["--", "--template_location=gs://work/templates/job"]
 
 
 class Launched:
-    """A small catalog whose job was built by a launcher. `run` does in this process what Dataflow would do."""
+    """A small catalog whose job was built by a launcher. `run` does in this process what Dataflow
+    would do."""
 
     def __init__(self, folder, monkeypatch):
         self.catalog = write_catalog(folder, tracks_per_class=2, seconds=6.0)
         self.output = str(folder / "out")
         self.pipelines = []
         with monkeypatch.context() as patched:
-            patched.setattr(execute, "_run", lambda pipeline, job, beam_args: self.pipelines.append(pipeline))
+            patched.setattr(
+                execute, "_run", lambda pipeline, job, beam_args: self.pipelines.append(pipeline)
+            )
             assert self.launch() == 0
 
     def launch(self, *flags):
-        own = ["--catalog", self.catalog, "--output", self.output, "--tracks-per-part", "4", "--max-error-ratio", "0.5"]
+        own = [
+            "--catalog",
+            self.catalog,
+            "--output",
+            self.output,
+            "--tracks-per-part",
+            "4",
+            "--max-error-ratio",
+            "0.5",
+        ]
         return main(["segment", *own, *flags, *LAUNCH])
 
     def run(self):
@@ -61,7 +73,12 @@ def test_a_job_is_published_from_what_its_launch_noted_without_a_look_at_the_cat
     shutil.rmtree(Path(job.catalog).parent / "audio")
     Path(job.catalog).unlink()
     assert job.call("publish") == 0
-    assert [m.table for m in job.store.latest().manifests] == ["catalog", "features", "ledger", "segments"]
+    assert [m.table for m in job.store.latest().manifests] == [
+        "catalog",
+        "features",
+        "ledger",
+        "segments",
+    ]
     assert job.store.latest().get("ledger").rows == 12
     assert in_flight(job.store) is None
     assert job.call("publish") == 0
@@ -163,7 +180,9 @@ def test_a_job_that_ends_after_a_takedown_commits_nothing_and_deletes_what_it_wr
     with pytest.raises(Exception, match="tracks were taken down while it ran"):
         job.run()
     assert rows_of(job.store) == 1  # the catalog's own, which the takedown deletes itself
-    assert job.store.find("segments") == job.store.find("_receipts") == job.store.find("_parts") == []
+    assert (
+        job.store.find("segments") == job.store.find("_receipts") == job.store.find("_parts") == []
+    )
 
 
 def rows_of(store):
@@ -184,7 +203,9 @@ def test_a_job_whose_files_were_deleted_does_not_commit(job, monkeypatch):
         return commit(self, receipts, fitted)
 
     monkeypatch.setattr(segment.Job, "commit", after_a_deletion)
-    with pytest.raises(Exception, match=r"files that it wrote were deleted since: segments/\w+/part-0000"):
+    with pytest.raises(
+        Exception, match=r"files that it wrote were deleted since: segments/\w+/part-0000"
+    ):
         job.run()
     assert [ref for ref in job.store.committed_refs() if ref.startswith("segments")] == []
 

@@ -1,4 +1,5 @@
-"""Re-deliveries: only what is new, changed or asked for is decoded, and tracks that must go are gone everywhere."""
+"""Re-deliveries: only what is new, changed or asked for is decoded, and tracks that must go are
+gone everywhere."""
 
 import csv
 import json
@@ -33,7 +34,8 @@ PARTS = ["--tracks-per-part", "4", "--max-error-ratio", "1"]
 
 @pytest.fixture
 def delivery(tmp_path):
-    """A catalog of 8 tracks of 6 s and 4 that fail, segmented; with the means to change it and to look."""
+    """A catalog of 8 tracks of 6 s and 4 that fail, segmented; with the means to change it and to
+    look."""
     return Delivery(tmp_path)
 
 
@@ -68,8 +70,12 @@ class Delivery:
 
     def plan(self, capsys, *flags):
         capsys.readouterr()
-        assert main(["plan", "--catalog", self.catalog, "--output", self.output, *PARTS, *flags]) == 0
-        lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        assert (
+            main(["plan", "--catalog", self.catalog, "--output", self.output, *PARTS, *flags]) == 0
+        )
+        lines = [
+            line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")
+        ]
         return {cause.strip(): int(count) for _, count, cause, *_ in lines}
 
 
@@ -91,8 +97,14 @@ def test_only_new_tracks_are_decoded(delivery, capsys):
 
 
 def test_a_changed_source_is_decoded_again_and_its_neighbours_are_not(delivery, capsys):
-    tensors = "select track_id, segment_index, log_mel from features where track_id != 'Q1_0' order by all"
-    before, others = delivery.sql("select * from ledger where track_id != 'Q1_0'"), delivery.sql(tensors)
+    tensors = (
+        "select track_id, segment_index, log_mel from features where track_id != 'Q1_0' order"
+        " by all"
+    )
+    before, others = (
+        delivery.sql("select * from ledger where track_id != 'Q1_0'"),
+        delivery.sql(tensors),
+    )
     soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
     untouched = next(delivery.audio.glob("Q2_0*"))
     os.chmod(untouched, 0)
@@ -108,11 +120,15 @@ def test_an_updated_output_equals_a_new_one(delivery, tmp_path):
     soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
     delivery.write([row for row in delivery.rows() if row[0] != "Q2_1"])
     assert delivery.segment() == 0
-    updated = {t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)}
+    updated = {
+        t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)
+    }
     segments = delivery.sql("select * from segments order by track_id, segment_index")
     delivery.output = str(tmp_path / "new")
     assert delivery.segment() == 0
-    assert {t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)} == updated
+    assert {
+        t: set(map(str, delivery.sql(f"select * exclude (part) from {t}"))) for t in ("ledger",)
+    } == updated
     assert delivery.sql("select * from segments order by track_id, segment_index") == segments
 
 
@@ -136,7 +152,9 @@ def test_tracks_that_left_the_catalog_leave_the_tables(delivery, capsys):
 
 
 def test_a_part_may_lose_all_its_tracks(delivery):
-    in_part = {track_id for (track_id,) in delivery.sql("select track_id from catalog where part = 1")}
+    in_part = {
+        track_id for (track_id,) in delivery.sql("select track_id from catalog where part = 1")
+    }
     delivery.write([row for row in delivery.rows() if row[0] not in in_part])
     assert delivery.segment() == 0
     assert delivery.sql("select count(*) from ledger") == [(12 - len(in_part),)]
@@ -183,10 +201,16 @@ def test_a_lost_part_is_decoded_again_and_nothing_else(table, delivery, capsys):
     lost = before.get(table).files[1].path
     store.delete(lost)
     assert main(["verify", "--output", delivery.output]) == 1
-    assert f"{lost} is lost: the same `sssl run` makes it again" in " ".join(capsys.readouterr().out.split())
+    assert f"{lost} is lost: the same `sssl run` makes it again" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert delivery.segment() == 0
-    assert "1 part of the segments lost or set aside: decoded again" in " ".join(capsys.readouterr().err.split())
-    assert {m.ref: m.digest for m in store.latest().manifests} == {m.ref: m.digest for m in before.manifests}
+    assert "1 part of the segments lost or set aside: decoded again" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert {m.ref: m.digest for m in store.latest().manifests} == {
+        m.ref: m.digest for m in before.manifests
+    }
     assert main(["verify", "--output", delivery.output]) == 0
 
 
@@ -209,7 +233,20 @@ def reduced(finished, catalog, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reduced")
     output = str(shutil.copytree(finished.root, folder / "out"))
     (folder / "ids.csv").write_text("track_id\nQ2_1\n")
-    assert main(["takedown", "--output", output, "--track-id", "Q1_0", "--file", str(folder / "ids.csv")]) == 0
+    assert (
+        main(
+            [
+                "takedown",
+                "--output",
+                output,
+                "--track-id",
+                "Q1_0",
+                "--file",
+                str(folder / "ids.csv"),
+            ]
+        )
+        == 0
+    )
     return Store.open(output)
 
 
@@ -226,7 +263,9 @@ def test_takedown_leaves_no_row_in_any_file(reduced):
         assert {track_id for (track_id,) in rows}.isdisjoint({"Q1_0", "Q2_1"})
         assert rows
     # Nor in anything else: the report, manifests, MLflow's folder.
-    pages = [path for path in Path(reduced.root).rglob("*") if path.suffix in (".html", ".json", ".csv")]
+    pages = [
+        path for path in Path(reduced.root).rglob("*") if path.suffix in (".html", ".json", ".csv")
+    ]
     assert [path.name for path in pages if "Q1_0" in path.read_text()] == []
 
 
@@ -242,11 +281,18 @@ def test_summaries_after_a_takedown_count_what_is_left(reduced):
     snapshot = reduced.latest()
     catalog = snapshot.get("catalog")
     tracks = rows_of(read_dealt(reduced, catalog).tracks)
-    entries = {row["track_id"]: Ledger(**row) for row in reduced.read_table(snapshot.get("ledger")).to_pylist()}
+    entries = {
+        row["track_id"]: Ledger(**row)
+        for row in reduced.read_table(snapshot.get("ledger")).to_pylist()
+    }
     classes = snapshot.catalog.classes
     summarize = {
-        "segments": lambda _rows: summarize_ledger(tracks, [entries[track.track_id] for track in tracks]),
-        "ledger": lambda _rows: summarize_ledger(tracks, [entries[track.track_id] for track in tracks]),
+        "segments": lambda _rows: summarize_ledger(
+            tracks, [entries[track.track_id] for track in tracks]
+        ),
+        "ledger": lambda _rows: summarize_ledger(
+            tracks, [entries[track.track_id] for track in tracks]
+        ),
         "labels": lambda rows: summarize_labels(rows, tracks, classes),
         "scores": lambda rows: summarize_scores(rows, tracks, classes),
         "songs": lambda rows: summarize_songs(rows, tracks, classes),
@@ -264,23 +310,30 @@ def rounded(summary):
 
 def test_a_takedown_keeps_when_tables_were_made_and_at_what_cost(reduced, finished):
     now, before = (
-        {(m.table, m.round): (m.created_at, m.cpu_s) for m in store.latest().manifests} for store in (reduced, finished)
+        {(m.table, m.round): (m.created_at, m.cpu_s) for m in store.latest().manifests}
+        for store in (reduced, finished)
     )
     assert now == before
     now, before = (cost.context(Source.of(store, store.latest())) for store in (reduced, finished))
-    assert [stage["took_s"] for stage in now["stages"]] == [stage["took_s"] for stage in before["stages"]]
+    assert [stage["took_s"] for stage in now["stages"]] == [
+        stage["took_s"] for stage in before["stages"]
+    ]
 
 
 def test_a_run_after_a_takedown_leaves_the_tracks_out(reduced, catalog, capfd):
     assert main(["run", "--catalog", catalog, "--output", reduced.root, *FAST]) == 0
     connection = connect(reduced, reduced.latest())
-    assert connection.sql("select count(*) from catalog where track_id in ('Q1_0', 'Q2_1')").fetchall() == [(0,)]
+    assert connection.sql(
+        "select count(*) from catalog where track_id in ('Q1_0', 'Q2_1')"
+    ).fetchall() == [(0,)]
     assert "22 tracks: 22 unchanged" in capfd.readouterr().err
 
 
 def test_a_takedown_keeps_the_true_sections_of_the_report(finished, tmp_path, monkeypatch, capsys):
     output = str(shutil.copytree(finished.root, tmp_path / "out"))
-    (tmp_path / "truth.csv").write_text("track_id,start_s,end_s,true_label\nQ1_0,0,10,Q1\nQ1_1,0,10,Q1\n")
+    (tmp_path / "truth.csv").write_text(
+        "track_id,start_s,end_s,true_label\nQ1_0,0,10,Q1\nQ1_1,0,10,Q1\n"
+    )
     monkeypatch.chdir(tmp_path)
     assert main(["report", "--output", output, "--truth", "truth.csv"]) == 0
     monkeypatch.chdir("/")
@@ -294,9 +347,14 @@ def test_a_takedown_keeps_the_true_sections_of_the_report(finished, tmp_path, mo
 
 
 def test_a_takedown_reaches_reports_of_before_and_what_a_kill_left(delivery):
-    """A report half written, one of an earlier version among MLflow's artifacts, and one that is not made again."""
+    """A report half written, one of an earlier version among MLflow's artifacts, and one that is
+    not made again."""
     output = Path(delivery.output)
-    reports = [output / ".report.sssl-0a1b.html", output / "mlflow/1/run/artifacts/report.html", output / "report.html"]
+    reports = [
+        output / ".report.sssl-0a1b.html",
+        output / "mlflow/1/run/artifacts/report.html",
+        output / "report.html",
+    ]
     for path in reports:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("Q1_0")
@@ -307,7 +365,9 @@ def test_a_takedown_reaches_reports_of_before_and_what_a_kill_left(delivery):
     assert kept.exists()
 
 
-def test_a_query_during_a_takedown_is_answered_by_what_is_published_then(delivery, monkeypatch, capsys):
+def test_a_query_during_a_takedown_is_answered_by_what_is_published_then(
+    delivery, monkeypatch, capsys
+):
     from pipelines.commands import sql
 
     answer, taken = sql._answer, []
@@ -353,7 +413,9 @@ def test_a_takedown_without_a_pointer_deletes_nothing(delivery, capsys):
     assert main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]) == 0
 
 
-def test_a_takedown_takes_tables_of_rounds_for_unpublished_only_beside_published_ones(finished, tmp_path, capsys):
+def test_a_takedown_takes_tables_of_rounds_for_unpublished_only_beside_published_ones(
+    finished, tmp_path, capsys
+):
     """An epoch of a bucket that was opened after the pointer was lost names no table."""
     output = str(shutil.copytree(finished.root, tmp_path / "out"))
     Store.open(output).publish(Snapshot())
@@ -377,12 +439,16 @@ def test_a_takedown_with_a_manifest_gone_is_refused(delivery, capsys):
 def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(delivery, capsys):
     command = ["takedown", "--output", delivery.output, "--track-id", "Q1_0", "Q1_O"]
     assert main(command) == 0
-    assert "1 of 2 ids is not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
+    assert (
+        "1 of 2 ids is not in the catalog: Q1_O; is the spelling right?" in capsys.readouterr().err
+    )
     assert main(command) == 0
     assert "spelling" not in capsys.readouterr().err
 
 
-def test_a_takedown_finds_an_id_whose_accents_are_encoded_otherwise_and_it_stays_out(delivery, capsys):
+def test_a_takedown_finds_an_id_whose_accents_are_encoded_otherwise_and_it_stays_out(
+    delivery, capsys
+):
     delivery.add("caf\u00e9")
     delivery.add("cafe\u0301s")
     assert delivery.segment() == 0
@@ -394,20 +460,28 @@ def test_a_takedown_finds_an_id_whose_accents_are_encoded_otherwise_and_it_stays
     assert delivery.sql("select count(*) from catalog where track_id like 'caf%'") == [(0,)]
     assert main([*command, "cafe\u0301", "--undo"]) == 0
     assert delivery.segment() == 0
-    assert delivery.sql("select track_id from catalog where track_id like 'caf%'") == [("caf\u00e9",)]
+    assert delivery.sql("select track_id from catalog where track_id like 'caf%'") == [
+        ("caf\u00e9",)
+    ]
 
 
-def test_a_source_that_cannot_be_compared_is_decoded_each_time_and_nothing_else_is(delivery, capsys, monkeypatch):
+def test_a_source_that_cannot_be_compared_is_decoded_each_time_and_nothing_else_is(
+    delivery, capsys, monkeypatch
+):
     odd = f"{delivery.audio}/Q1_0.wav"
     looked_up = fingerprints._look_up
-    monkeypatch.setattr(fingerprints, "_look_up", lambda uri: None if uri == odd else looked_up(uri))
+    monkeypatch.setattr(
+        fingerprints, "_look_up", lambda uri: None if uri == odd else looked_up(uri)
+    )
     assert delivery.segment() == 0
     before = Store.open(delivery.output).latest()
     for seconds in (6.0, 9.0):
         soundfile.write(odd, music("Q1", seconds, seed=1), RATE_HZ)
         assert delivery.plan(capsys) == {"unchanged": 11, "source cannot be compared": 1}
         assert delivery.segment() == 0
-        assert delivery.sql("select segments from ledger where track_id = 'Q1_0'") == [(seconds / 3,)]
+        assert delivery.sql("select segments from ledger where track_id = 'Q1_0'") == [
+            (seconds / 3,)
+        ]
     assert delivery.segment() == 0
     assert Store.open(delivery.output).latest().get("segments") != before.get("segments")
 

@@ -115,7 +115,9 @@ def test_tracks_without_a_label_are_labelled_without_training(night, trained, sc
         assert night.sql(query) == night.sql(query, before)
     verdicts = "select * exclude (unlabelled) from rounds order by round"
     assert night.sql(verdicts) == night.sql(verdicts, before)
-    assert night.sql(f"select count(*), count(distinct model_id) from songs where track_id in {new}") == [(3, 1)]
+    assert night.sql(
+        f"select count(*), count(distinct model_id) from songs where track_id in {new}"
+    ) == [(3, 1)]
     unchanged = set(after.get("segments").files.items()) & set(before.get("segments").files.items())
     for table, round in (("scores", 0), ("labels", 1), ("songs", None)):
         files = set(after.get(table, round).files.items())
@@ -138,7 +140,9 @@ def test_tables_equal_those_that_the_same_models_make_of_everything(night, train
     assert night.digests(*DERIVED) == by_night
 
 
-def test_another_file_of_a_track_without_a_label_trains_nothing_and_one_of_a_labelled_track_does(night, trained):
+def test_another_file_of_a_track_without_a_label_trains_nothing_and_one_of_a_labelled_track_does(
+    night, trained
+):
     night.replace("new", "Q4")
     night.run()
     assert trained == []
@@ -158,11 +162,16 @@ def test_plan_says_whether_a_run_will_train(night, capfd):
     night.add("new_a")
     plan = ["plan", *night.command()[1:5], *FAST[:4]]
     assert main(plan) == 0
-    assert "no labelled track changed: `sssl run` trains only if its settings did" in capfd.readouterr().out
+    assert (
+        "no labelled track changed: `sssl run` trains only if its settings did"
+        in capfd.readouterr().out
+    )
     night.rows = [[t, uri, "Q4" if t == "Q2_3" else label] for t, uri, label in night.rows]
     night.command()
     assert main(plan) == 0
-    assert "1 labelled track new, gone or changed: `sssl run` trains again" in capfd.readouterr().out
+    assert (
+        "1 labelled track new, gone or changed: `sssl run` trains again" in capfd.readouterr().out
+    )
 
 
 def test_another_label_trains_again(night, trained):
@@ -178,18 +187,24 @@ def test_never_labels_with_the_published_model_whatever_labels_say(night, traine
     night.run("--learn", "never")
     assert "not learning: --learn never" in " ".join(capfd.readouterr().err.split())
     assert trained == []
-    assert night.digests("models") == {(m.table, m.round): m.digest for m in night.before.of("models")}
-    assert night.sql("select label is not null, model_id in (select model_id from rounds) from songs "
-                     "where track_id = 'new_a'") == [(True, True)]  # fmt: skip
+    assert night.digests("models") == {
+        (m.table, m.round): m.digest for m in night.before.of("models")
+    }
+    assert night.sql("select label is not null, model_id in (select model_id from rounds) "
+                     "from songs where track_id = 'new_a'") == [(True, True)]  # fmt: skip
     by_night = {m.ref: m.digest for m in night.snapshot.manifests}
     night.run("--learn", "never")
     assert {m.ref: m.digest for m in night.snapshot.manifests} == by_night
     night.run("--learn-after", "2")
-    assert "1 labelled track new, gone or changed, --learn-after 2" in " ".join(capfd.readouterr().err.split())
+    assert "1 labelled track new, gone or changed, --learn-after 2" in " ".join(
+        capfd.readouterr().err.split()
+    )
     assert {m.ref: m.digest for m in night.snapshot.manifests} == by_night
     with pytest.raises(AssertionError, match="round 0 is trained"):
         night.run()
-    assert "learning: 1 labelled track new, gone or changed" in " ".join(capfd.readouterr().err.split())
+    assert "learning: 1 labelled track new, gone or changed" in " ".join(
+        capfd.readouterr().err.split()
+    )
 
 
 def test_other_settings_train_again_and_the_reason_is_named(night, trained, capfd):
@@ -202,13 +217,17 @@ def test_never_is_refused_where_nothing_is_published_or_it_does_not_fit(night, t
     command = night.command("--learn", "never")
     empty = [str(tmp_path / "empty") if word == night.output else word for word in command]
     assert main(empty) == 1
-    assert "publishes no model yet; run once with --learn auto" in " ".join(capfd.readouterr().err.split())
+    assert "publishes no model yet; run once with --learn auto" in " ".join(
+        capfd.readouterr().err.split()
+    )
     assert main(night.command("--learn", "never", "--classes", "Q1", "Q2", "Q3", "Q4", "Q5")) == 1
     said = " ".join(capfd.readouterr().err.split())
     assert "the published model knows the classes Q1, Q2, Q3, Q4, not Q1, Q2, Q3, Q4, Q5" in said
 
 
-def test_more_changed_labels_than_allowed_leave_what_is_published(night, trained, monkeypatch, capfd):
+def test_more_changed_labels_than_allowed_leave_what_is_published(
+    night, trained, monkeypatch, capfd
+):
     night.add("new_a")
     changes = SongChanges(20, 3, "before", "after")
     monkeypatch.setattr("pipelines.commands.run.song_changes", lambda *_: changes)
@@ -249,8 +268,13 @@ def test_stages_that_run_by_themselves_take_over_likewise(night, trained):
     assert trained == []
 
 
-def test_parts_that_did_not_change_are_neither_opened_nor_given_a_receipt(night, trained, monkeypatch):
-    read, before = Store.read_part, {file.path for manifest in night.before.manifests for file in manifest.all_files}
+def test_parts_that_did_not_change_are_neither_opened_nor_given_a_receipt(
+    night, trained, monkeypatch
+):
+    read, before = (
+        Store.read_part,
+        {file.path for manifest in night.before.manifests for file in manifest.all_files},
+    )
     opened = []
 
     def note(store, file, columns=None):
@@ -269,7 +293,9 @@ def test_parts_that_did_not_change_are_neither_opened_nor_given_a_receipt(night,
         assert receipts == [f"{part:05d}.json" for part in sorted(own)]
         assert own
         assert len(own) < len(made.files)
-    unchanged = {f.path for f in after.features.files.values()} & {f.path for f in night.before.features.files.values()}
+    unchanged = {f.path for f in after.features.files.values()} & {
+        f.path for f in night.before.features.files.values()
+    }
     assert unchanged
     assert unchanged.isdisjoint(opened)
 
@@ -283,7 +309,9 @@ def test_a_night_without_a_new_row_takes_every_part_over(night, trained, scored)
     assert night.snapshot.get("catalog").ref != night.before.get("catalog").ref
     assert (trained, scored) == ([], [])
     assert night.digests("scores", "labels", "songs") == {
-        (m.table, m.round): m.digest for m in night.before.manifests if m.table in ("scores", "labels", "songs")
+        (m.table, m.round): m.digest
+        for m in night.before.manifests
+        if m.table in ("scores", "labels", "songs")
     }
 
 
@@ -295,7 +323,13 @@ def test_counts_by_part_that_are_lost_are_read_from_receipts(night, trained, cou
     night.add("new_a")
     night.run()
     assert night.snapshot.get("songs").rows == night.before.get("songs").rows + 1
-    assert len(set(night.snapshot.get("songs").files.items()) & set(night.before.get("songs").files.items())) > 1
+    assert (
+        len(
+            set(night.snapshot.get("songs").files.items())
+            & set(night.before.get("songs").files.items())
+        )
+        > 1
+    )
 
 
 def test_a_part_of_which_a_file_is_lost_is_made_again(night, trained):
@@ -379,7 +413,9 @@ def test_a_night_that_is_killed_ends_with_the_same_tables(night, tmp_path):
     by_night = {m.ref: m.digest for m in night.snapshot.manifests}
     killed = [untouched if word == night.output else word for word in command]
     for table in ("models", "scores", "rounds", "songs"):
-        died = subprocess.run([sys.executable, "-c", DIES_AT_COMMIT, table, *killed], capture_output=True)
+        died = subprocess.run(
+            [sys.executable, "-c", DIES_AT_COMMIT, table, *killed], capture_output=True
+        )
         assert died.returncode == -9, died.stderr.decode()
     assert main(killed) == 0
     assert {m.ref: m.digest for m in Store.open(untouched).latest().manifests} == by_night

@@ -1,4 +1,5 @@
-"""An output whose segments schema version 3 wrote, log-mels within, under a run of today: nothing is decoded again."""
+"""An output whose segments schema version 3 wrote, log-mels within, under a run of today: nothing
+is decoded again."""
 
 import hashlib
 import json
@@ -22,7 +23,11 @@ FLAGS = ["--folds", "3", "--tracks-per-part", "2"]
 
 def unsealed(path):
     """JSON as it was written before it carried a digest of itself."""
-    return {name: value for name, value in json.loads(path.read_text()).items() if name != "content_sha256"}
+    return {
+        name: value
+        for name, value in json.loads(path.read_text()).items()
+        if name != "content_sha256"
+    }
 
 
 def as_version_3_wrote(store):
@@ -43,7 +48,10 @@ def as_version_3_wrote(store):
         written["config"].pop("tables")
         for part, file in manifest.files.items():
             data = (root / file.path).read_bytes()
-            written["files"][str(part)] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            written["files"][str(part)] |= {
+                "bytes": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
         path.write_text(json.dumps(written))
     shutil.rmtree(root / "features")
     pointer = unsealed(root / "latest.json")
@@ -62,7 +70,10 @@ def decoded(tmp_path_factory):
         rows.append(f"t{number},{path},Q{number % 4 + 1}")
     (folder / "catalog.csv").write_text("\n".join(["track_id,uri,label", *rows]))
     output = folder / "out"
-    assert main(["segment", "--catalog", str(folder / "catalog.csv"), "--output", str(output), *FLAGS]) == 0
+    assert (
+        main(["segment", "--catalog", str(folder / "catalog.csv"), "--output", str(output), *FLAGS])
+        == 0
+    )
     shutil.copytree(output, folder / "older")
     as_version_3_wrote(Store.open(str(folder / "older")))
     return folder
@@ -76,7 +87,10 @@ def older(decoded, tmp_path):
 
 def all_log_mels(store):
     manifest = store.latest().features
-    parts = [store.read_part(file, ["track_id", "segment_index", "log_mel"]) for file in manifest.files.values()]
+    parts = [
+        store.read_part(file, ["track_id", "segment_index", "log_mel"])
+        for file in manifest.files.values()
+    ]
     found = {}
     for part in parts:
         key = zip(part["track_id"].to_pylist(), part["segment_index"].to_pylist(), strict=True)
@@ -95,7 +109,9 @@ def test_a_run_without_changes_leaves_an_older_folder_as_it_is(older, decoded):
     assert connect(older, before).sql("select count(*) from features").fetchall() == [(10,)]
 
 
-def test_rows_of_an_older_folder_are_copied_and_no_track_is_decoded_again(older, decoded, tmp_path, capsys):
+def test_rows_of_an_older_folder_are_copied_and_no_track_is_decoded_again(
+    older, decoded, tmp_path, capsys
+):
     soundfile.write(tmp_path / "new.wav", music("Q1", 6.5, seed=9), RATE_HZ)
     known = (decoded / "catalog.csv").read_text()
     (tmp_path / "catalog.csv").write_text(f"{known}\nnew,{tmp_path / 'new.wav'},Q1\n")
@@ -109,18 +125,29 @@ def test_rows_of_an_older_folder_are_copied_and_no_track_is_decoded_again(older,
     for table in ("segments", "features"):
         for file in snapshot.get(table).files.values():
             assert "halffloat" not in str(pq.read_schema(older.url(file.path)))
-    bands = connect(older, snapshot).sql("select distinct len(band_level_db) from segments").fetchall()
+    bands = (
+        connect(older, snapshot).sql("select distinct len(band_level_db) from segments").fetchall()
+    )
     assert bands == [(64,)]
 
 
 def test_what_is_copied_is_what_decoding_writes(older, decoded):
-    gone = "\n".join(line for line in (decoded / "catalog.csv").read_text().splitlines() if not line.startswith("t4"))
+    gone = "\n".join(
+        line
+        for line in (decoded / "catalog.csv").read_text().splitlines()
+        if not line.startswith("t4")
+    )
     (Path(older.root).parent / "fewer.csv").write_text(gone)
     assert segment(older, Path(older.root).parent / "fewer.csv") == 0
     for table in ("segments", "features"):
         copied = {file.sha256 for file in older.latest().get(table).files.values()}
-        fresh = [file.sha256 for file in Store.open(str(decoded / "out")).latest().get(table).files.values()]
-        assert len(copied.intersection(fresh)) == len(fresh) - 1  # all parts but the one that had the track
+        fresh = [
+            file.sha256
+            for file in Store.open(str(decoded / "out")).latest().get(table).files.values()
+        ]
+        assert (
+            len(copied.intersection(fresh)) == len(fresh) - 1
+        )  # all parts but the one that had the track
 
 
 def test_a_lost_part_of_an_older_folder_is_decoded_again_and_the_others_are_copied(older, decoded):

@@ -12,7 +12,13 @@ from conftest import TRAINING
 from sssl.runtime.distributed import Ranks
 from sssl.store.folder import Store
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1"]
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--nproc-per-node=2",
+    "--master-addr=127.0.0.1",
+]
 TRAIN = ["-m", "pipelines.cli", "train", "--round=0", *TRAINING]
 # Gloo looks for a network interface by the host's name, which need not have one.
 ENV = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
@@ -31,7 +37,13 @@ def test_two_processes_make_the_model_of_one_and_go_on_from_its_checkpoints(fini
     for name in ("model.safetensors", "member1.pt", "member1.json"):  # a lost model is made again
         (folder / name).unlink()
     kept = (folder / "member0.pt").stat().st_mtime_ns
-    done = subprocess.run([*TORCHRUN, *TRAIN, f"--output={root}"], env=ENV, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(
+        [*TORCHRUN, *TRAIN, f"--output={root}"],
+        env=ENV,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert done.returncode == os.EX_OK, done.stderr
     again = Store.open(str(root)).latest().get("models", 0)
     assert (again.ref, again.digest) == (model.ref, model.digest)

@@ -20,12 +20,22 @@ def job(finished):
     snapshot = finished.latest()
     scores = snapshot.get("scores", 0)
     inputs = [snapshot.get("catalog"), snapshot.get("models", 0)]
-    job = Job.of(finished, "score", ("scores",), scores.config, inputs, 0, named={"features": snapshot.features})
+    job = Job.of(
+        finished,
+        "score",
+        ("scores",),
+        scores.config,
+        inputs,
+        0,
+        named={"features": snapshot.features},
+    )
     assert [planned.ref for planned in job.planned] == [scores.ref]
     return job
 
 
-def test_parts_that_a_bundle_finished_before_it_is_tried_again_are_not_scored_again(job, monkeypatch):
+def test_parts_that_a_bundle_finished_before_it_is_tried_again_are_not_scored_again(
+    job, monkeypatch
+):
     refs = list(job.list_parts())
     scorer = PartScorer(job, ScoreConfig(), None, threads=1)
     scored = []
@@ -43,14 +53,24 @@ def test_processes_write_what_one_process_writes(finished, tmp_path, monkeypatch
     store = Store.open(str(tmp_path / "copy"))
     snapshot = store.latest()
     inputs = [snapshot.get("catalog"), snapshot.get("models", 0)]
-    job = Job.of(store, "score", ("scores",), {"by": "processes"}, inputs, 0, named={"features": snapshot.features})
+    job = Job.of(
+        store,
+        "score",
+        ("scores",),
+        {"by": "processes"},
+        inputs,
+        0,
+        named={"features": snapshot.features},
+    )
     monkeypatch.setattr("pipelines.stages.score.gpus", lambda: ["cpu"])
     scorer = PartScorer(job, ScoreConfig(), None, threads=1)
     scorer.score(list(job.list_parts()))
     (made,) = job.commit([job.receipt(part) for part in range(job.parts)])
     old, new = (store.read_table(manifest) for manifest in (snapshot.get("scores", 0), made))
     assert old.drop(["probabilities", "loss"]) == new.drop(["probabilities", "loss"])
-    for found, known in zip(new["probabilities"].to_pylist(), old["probabilities"].to_pylist(), strict=True):
+    for found, known in zip(
+        new["probabilities"].to_pylist(), old["probabilities"].to_pylist(), strict=True
+    ):
         assert found == pytest.approx(known, abs=1e-5)
     assert made.summary["confusions"] == snapshot.get("scores", 0).summary["confusions"]
 

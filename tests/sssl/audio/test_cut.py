@@ -30,11 +30,15 @@ RATE_HZ = 16_000
 
 
 def noise(seconds, seed=0):
-    return np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * RATE_HZ)).astype(np.float32)
+    return (
+        np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * RATE_HZ)).astype(np.float32)
+    )
 
 
 def track(uri, expected_s=None):
-    return a_track(uri=str(uri), label=None, expected_s=expected_s, part=7, source_fingerprint="print")
+    return a_track(
+        uri=str(uri), label=None, expected_s=expected_s, part=7, source_fingerprint="print"
+    )
 
 
 @pytest.fixture
@@ -48,7 +52,11 @@ def cut(tmp_path):
 
 def test_what_is_no_regular_file_fails_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.wav")
-    for path, kind in ((tmp_path / "pipe.wav", "a pipe"), ("/dev/zero", "a pipe"), (tmp_path, "a folder")):
+    for path, kind in (
+        (tmp_path / "pipe.wav", "a pipe"),
+        ("/dev/zero", "a pipe"),
+        (tmp_path, "a folder"),
+    ):
         entry = cut_track(track(path), CONFIG, GATE).ledger
         assert (entry.status, entry.reason, entry.retryable) == ("failed", "not-audio", False)
         assert entry.detail.startswith(kind)
@@ -94,7 +102,9 @@ def test_the_sound_of_segments_is_described_where_it_is_asked_for(cut):
     names, values = sound_features(segments_table([cut(wave, sound=1)], CONFIG, sound=1))
     assert names == list(SOUND_NAMES)
     assert values.shape == (6, len(SOUND_NAMES))
-    (alone,) = sound_features(segments_table([cut(wave[15 * RATE_HZ : 18 * RATE_HZ], sound=1)], CONFIG, 1))[1]
+    (alone,) = sound_features(
+        segments_table([cut(wave[15 * RATE_HZ : 18 * RATE_HZ], sound=1)], CONFIG, 1)
+    )[1]
     np.testing.assert_array_equal(values[5], alone)
     plain = segments_table([cut(wave)], CONFIG)
     assert plain["sound"].null_count == 6
@@ -118,12 +128,20 @@ def test_segments_may_leave_gaps(cut):
 
 def test_a_track_shorter_than_a_segment_is_too_short(cut):
     ledger = cut(noise(2)).ledger
-    assert (ledger.status, ledger.reason, ledger.detail) == ("failed", "too-short", "decoded 2.0 s, a segment is 3.0 s")
+    assert (ledger.status, ledger.reason, ledger.detail) == (
+        "failed",
+        "too-short",
+        "decoded 2.0 s, a segment is 3.0 s",
+    )
 
 
 def test_a_track_shorter_than_the_catalog_promises_is_truncated(cut):
     ledger = cut(noise(10), expected_s=30).ledger
-    assert (ledger.status, ledger.reason, ledger.detail) == ("partial", "truncated", "decoded 10.0 of 30.0 s")
+    assert (ledger.status, ledger.reason, ledger.detail) == (
+        "partial",
+        "truncated",
+        "decoded 10.0 of 30.0 s",
+    )
     assert cut(noise(10), expected_s=10.5).ledger.status == "ok"
 
 
@@ -167,7 +185,11 @@ def test_the_tensor_column_has_its_shape_and_parameters(cut):
     assert table["log_mel"].type == pa.binary(2 * CONFIG.mels * CONFIG.shape[1])
     np.testing.assert_array_equal(log_mels(table)[3:], done.segments.log_mel)
     about = json.loads(table.schema.metadata[b"sssl.log_mel"])
-    assert (about["dtype"], about["shape"], about["mel"]) == ("<f2", list(CONFIG.shape), dump(CONFIG))
+    assert (about["dtype"], about["shape"], about["mel"]) == (
+        "<f2",
+        list(CONFIG.shape),
+        dump(CONFIG),
+    )
 
 
 def test_features_are_row_by_row_those_of_the_segments(cut):
@@ -183,14 +205,20 @@ def test_tracks_without_segments_make_empty_tables(cut):
 
 def test_band_levels_are_the_means_of_the_tensor(cut):
     done = [cut(noise(7))]
-    mels, levels = log_mels(features_table(done, CONFIG)), real_lists(segments_table(done, CONFIG), "band_level_db")
+    mels, levels = (
+        log_mels(features_table(done, CONFIG)),
+        real_lists(segments_table(done, CONFIG), "band_level_db"),
+    )
     assert levels.shape == mels.shape[:2]
     np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
 
 
 def test_sound_is_that_of_the_tensor(cut):
     done = [cut(noise(7))]
-    table, described = segments_table(done, CONFIG), sound_db(log_mels(features_table(done, CONFIG)))
+    table, described = (
+        segments_table(done, CONFIG),
+        sound_db(log_mels(features_table(done, CONFIG))),
+    )
     assert described.shape == (2, sound_width(CONFIG.mels))
     np.testing.assert_allclose(sound_of(table), described, atol=1e-5)
 
@@ -198,7 +226,11 @@ def test_sound_is_that_of_the_tensor(cut):
 def test_a_clipped_track_is_partial_and_says_how_much(cut):
     wave = np.clip(noise(30) * 4, -1, 1)
     done = cut(wave)
-    assert (done.ledger.status, done.ledger.reason, done.ledger.segments) == ("partial", "clipped", 10)
+    assert (done.ledger.status, done.ledger.reason, done.ledger.segments) == (
+        "partial",
+        "clipped",
+        10,
+    )
     share = np.mean(np.abs(wave) >= 1)
     assert done.ledger.detail == f"{share:.1%} of the samples at full scale"
     assert cut(noise(30) * 3.2).ledger.reason is None
@@ -213,14 +245,19 @@ def test_what_the_policy_rejects_fails_with_its_reason_and_no_segments(cut):
     wave = np.clip(noise(30) * 4, -1, 1) + 0.05
     wave[RATE_HZ] = np.nan
     kept = cut(wave)
-    assert (kept.ledger.status, kept.ledger.reason, kept.ledger.segments) == ("partial", "non-finite", 9)
+    assert (kept.ledger.status, kept.ledger.reason, kept.ledger.segments) == (
+        "partial",
+        "non-finite",
+        9,
+    )
     assert "of the samples at full scale" in kept.ledger.detail
     done = cut(wave, gate=GateConfig(on_clipped="reject"))
     assert (done.ledger.status, done.ledger.reason, done.segments) == ("failed", "clipped", None)
 
 
 @pytest.mark.parametrize(
-    ("flag", "seconds", "expected_s", "max_s"), [("truncated", 10, 30, 60), ("too_long", 30, None, 12)]
+    ("flag", "seconds", "expected_s", "max_s"),
+    [("truncated", 10, 30, 60), ("too_long", 30, None, 12)],
 )
 def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expected_s, max_s):
     gate = GateConfig(max_s=max_s, **{f"on_{flag}": "reject"})
@@ -228,7 +265,9 @@ def test_a_track_of_the_wrong_length_can_be_rejected(cut, flag, seconds, expecte
     assert (ledger.status, ledger.reason, ledger.segments) == ("failed", flag.replace("_", "-"), 0)
 
 
-@pytest.mark.parametrize(("answer", "reason"), [("401", "denied"), ("403", "denied"), ("418", "unavailable")])
+@pytest.mark.parametrize(
+    ("answer", "reason"), [("401", "denied"), ("403", "denied"), ("418", "unavailable")]
+)
 def test_what_a_bucket_refuses_is_a_row_to_try_again(answer, reason, cloud):
     uri = f"{cloud.make_bucket()}/a.wav"
     file_system(uri)[0].pipe_file(uri, b"audio")
@@ -243,7 +282,10 @@ def test_a_bucket_that_fails_in_the_middle_of_a_track_is_no_damage(cloud, tmp_pa
     file_system(uri)[0].put_file(str(tmp_path / "a.wav"), uri)
     with opened_audio(uri) as source:
         decoder = Decoder(source, RATE_HZ)
-        with cloud.failing(1.0, kinds=["418"]), pytest.raises(OSError, match="HttpError of the storage client"):
+        with (
+            cloud.failing(1.0, kinds=["418"]),
+            pytest.raises(OSError, match="HttpError of the storage client"),
+        ):
             list(decoder.blocks())
 
 
@@ -257,14 +299,19 @@ def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
     soundfile.write(tmp_path / "a.flac", noise(600), RATE_HZ)
     pool = IsolatedPool(1, Limits(memory_mb=12), preload="sssl.audio.cut")
     try:
-        (result,) = pool.map(partial(cut_track, mel=CONFIG, gate=GATE), [track(tmp_path / "a.flac")])
+        (result,) = pool.map(
+            partial(cut_track, mel=CONFIG, gate=GATE), [track(tmp_path / "a.flac")]
+        )
     finally:
         pool.close()
-    assert (result.reason if isinstance(result, Failure) else result.ledger.reason) == "decoder-memory"
+    assert (
+        result.reason if isinstance(result, Failure) else result.ledger.reason
+    ) == "decoder-memory"
 
 
 class FrontToBack(BaseHTTPRequestHandler):
-    """Serves one file as servers without ranges do; a path with `chunked` in it without a length, too."""
+    """Serves one file as servers without ranges do; a path with `chunked` in it without a length,
+    too."""
 
     audio = b""
 
@@ -277,7 +324,9 @@ class FrontToBack(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             with suppress(ConnectionError):
-                self.wfile.write(self.audio[: len(self.audio) // (2 if "breaks" in self.path else 1)])
+                self.wfile.write(
+                    self.audio[: len(self.audio) // (2 if "breaks" in self.path else 1)]
+                )
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -323,12 +372,21 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(404, "missing"), (403, "denied"), (401, "denied"), (451, "denied"), (429, "unavailable"), (503, "unavailable")],
+    [
+        (404, "missing"),
+        (403, "denied"),
+        (401, "denied"),
+        (451, "denied"),
+        (429, "unavailable"),
+        (503, "unavailable"),
+    ],
 )
 def test_what_a_server_answers_decides_the_reason(status, reason):
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        ledger = cut_track(track(f"http://127.0.0.1:{server.server_port}/{status}"), CONFIG, GATE).ledger
+        ledger = cut_track(
+            track(f"http://127.0.0.1:{server.server_port}/{status}"), CONFIG, GATE
+        ).ledger
         server.shutdown()
     assert ledger.reason == reason
 
@@ -349,5 +407,10 @@ def test_a_url_that_cannot_be_asked_for_is_no_failure_of_the_storage():
 def test_a_path_that_leads_to_no_file_is_missing(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "a").touch()
-    for path in (tmp_path / "loop", tmp_path / "a" / "b.mp3", tmp_path / ("x" * 300), f"{tmp_path}/\0"):
+    for path in (
+        tmp_path / "loop",
+        tmp_path / "a" / "b.mp3",
+        tmp_path / ("x" * 300),
+        f"{tmp_path}/\0",
+    ):
         assert cut_track(track(path), CONFIG, GATE).ledger.reason == "missing"

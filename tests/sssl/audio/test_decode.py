@@ -63,7 +63,9 @@ def test_duration_pitch_and_level_survive_every_codec(tmp_path, name):
     assert (info.channels, info.damaged_packets, info.limited) == (2, 0, False)
 
 
-@pytest.mark.parametrize("codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"])
+@pytest.mark.parametrize(
+    "codec", ["pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le"]
+)
 def test_sample_formats_have_the_same_scale(tmp_path, codec):
     samples = tone(1, hz=100, rate_hz=RATE_HZ, channels=2, level=(0.7, 0.1))
     info, wave = decode(write_audio(tmp_path / "a.wav", samples, RATE_HZ, codec))
@@ -81,7 +83,9 @@ def test_six_channels_are_averaged_the_lfe_like_the_others(tmp_path, suffix):
 
 @pytest.mark.parametrize("rate_hz", [8000, 11025, 22050, 32000, 44100, 48000, 96000, 192000])
 def test_any_rate_is_resampled_to_the_nearest_length(tmp_path, rate_hz):
-    info, wave = decode(write_audio(tmp_path / "a.flac", tone(1.2345, hz=1000, rate_hz=rate_hz), rate_hz))
+    info, wave = decode(
+        write_audio(tmp_path / "a.flac", tone(1.2345, hz=1000, rate_hz=rate_hz), rate_hz)
+    )
     assert info.sample_rate_hz == rate_hz
     assert len(wave) == pytest.approx(round(1.2345 * rate_hz) * RATE_HZ / rate_hz, abs=0.5)
     assert peak_hz(wave) == pytest.approx(1000, abs=1)
@@ -105,7 +109,10 @@ def test_blocks_join_to_the_track_resampled_in_one_piece(tmp_path, channels):
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_stream_decodes_like_the_file(tmp_path, name):
     path = write_container(tmp_path, name, seconds=1)
-    (file_info, file_wave), (stream_info, stream_wave) = decode(path), decode(io.BytesIO(path.read_bytes()))
+    (file_info, file_wave), (stream_info, stream_wave) = (
+        decode(path),
+        decode(io.BytesIO(path.read_bytes())),
+    )
     assert file_info == stream_info
     np.testing.assert_array_equal(file_wave, stream_wave)
 
@@ -123,7 +130,9 @@ def test_a_whole_file_decodes_to_what_it_declares(tmp_path, name):
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9])
-@pytest.mark.parametrize("name", [name for name, (*_, knows) in CONTAINERS.items() if knows is not NEEDS_ITS_END])
+@pytest.mark.parametrize(
+    "name", [name for name, (*_, knows) in CONTAINERS.items() if knows is not NEEDS_ITS_END]
+)
 def test_a_cut_file_is_noticed(tmp_path, name, share):
     info, _ = decode(truncate(write_container(tmp_path, name), share))
     assert 0.2 < info.decoded_s < 5.7
@@ -149,7 +158,9 @@ def test_an_m4a_cut_before_its_index_is_corrupt(tmp_path):
 @pytest.mark.parametrize("name", ["aac", "mp3 VBR without Xing"])
 def test_the_last_frame_of_a_raw_stream_is_whole_or_not(tmp_path, name, rate_hz):
     suffix, codec, options, _ = CONTAINERS[name]
-    data = write_audio(tmp_path / f"a{suffix}", tone(3, rate_hz=rate_hz), rate_hz, codec, **options).read_bytes()
+    data = write_audio(
+        tmp_path / f"a{suffix}", tone(3, rate_hz=rate_hz), rate_hz, codec, **options
+    ).read_bytes()
     assert decode(io.BytesIO(data))[0].ended is True
     assert decode(io.BytesIO(data[:-1]))[0].ended is False
     assert decode(io.BytesIO(data + b"\xff\xf3"))[0].ended is False
@@ -167,7 +178,9 @@ def test_a_wav_of_unknown_size_decodes_to_its_end(tmp_path, size):
     assert info.declared_s is None
 
 
-@pytest.mark.parametrize("name", ["aac", "flac", "m4a", "matroska", "mp3", "ogg vorbis", "opus", "wma"])
+@pytest.mark.parametrize(
+    "name", ["aac", "flac", "m4a", "matroska", "mp3", "ogg vorbis", "opus", "wma"]
+)
 def test_garbage_inside_costs_only_what_it_hits(tmp_path, name):
     path = write_container(tmp_path, name, seconds=10, hz=1000)
     info, wave = decode(overwrite(path, 0.4, noise_bytes(2000)))
@@ -184,7 +197,9 @@ def test_a_hole_that_stops_the_demuxer_is_not_the_end(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["ogg vorbis", "opus"])
-@pytest.mark.parametrize("hole_bytes", [20_000, 70_000])  # FFmpeg does not search for a page beyond 64 kB
+@pytest.mark.parametrize(
+    "hole_bytes", [20_000, 70_000]
+)  # FFmpeg does not search for a page beyond 64 kB
 def test_audio_missing_right_behind_the_headers_of_an_ogg_is_missed(tmp_path, name, hole_bytes):
     path = write_container(tmp_path, name, seconds=12)
     info, _ = decode(overwrite(path, 0.035, noise_bytes(hole_bytes)))
@@ -204,7 +219,9 @@ def test_damaged_packets_are_counted(tmp_path):
 @pytest.mark.parametrize("picture_bytes", [1000, 300_000])
 def test_cover_art_is_ignored(tmp_path, picture_bytes):
     path = write_audio(tmp_path / "a.mp3", tone(3), 44100)
-    path.write_bytes(cover_art(b"\x89PNG\r\n\x1a\n" + noise_bytes(picture_bytes)) + path.read_bytes())
+    path.write_bytes(
+        cover_art(b"\x89PNG\r\n\x1a\n" + noise_bytes(picture_bytes)) + path.read_bytes()
+    )
     with av.open(str(path)) as container:
         assert [stream.type for stream in container.streams] == ["audio", "video"]
     info, wave = decode(path)
@@ -252,7 +269,10 @@ def write_video(path, samples=None):
 
 @pytest.mark.parametrize("suffix", [".ogg", ".opus"])
 def test_both_chains_of_a_chained_ogg_come_out(tmp_path, suffix):
-    chains = [write_audio(tmp_path / f"{hz}{suffix}", tone(4, hz, 48000), 48000).read_bytes() for hz in (440, 880)]
+    chains = [
+        write_audio(tmp_path / f"{hz}{suffix}", tone(4, hz, 48000), 48000).read_bytes()
+        for hz in (440, 880)
+    ]
     info, wave = decode(io.BytesIO(b"".join(chains)))
     assert info.decoded_s == pytest.approx(8, abs=0.05)
     assert (info.declared_s, info.ended) == (None, True)
@@ -263,7 +283,9 @@ def test_both_chains_of_a_chained_ogg_come_out(tmp_path, suffix):
 @pytest.mark.parametrize(("rate_hz", "channels"), [(22050, 2), (44100, 1), (44100, 6)])
 def test_a_chain_of_another_rate_or_layout_is_damage(tmp_path, rate_hz, channels):
     first = write_audio(tmp_path / "1.ogg", tone(3, channels=2), 44100).read_bytes()
-    second = write_audio(tmp_path / "2.ogg", tone(3, rate_hz=rate_hz, channels=channels), rate_hz).read_bytes()
+    second = write_audio(
+        tmp_path / "2.ogg", tone(3, rate_hz=rate_hz, channels=channels), rate_hz
+    ).read_bytes()
     info, wave = decode(io.BytesIO(first + second))
     assert info.decoded_s >= 2.99
     assert info.damaged_packets > 0
@@ -288,14 +310,20 @@ def test_vorbis_that_ffmpeg_refuses_is_decoded_by_libsndfile(tmp_path):
     path.write_bytes(without_codebook_dimensions(path.read_bytes()))
     info, wave = decode(path)
     assert info.decoder.startswith("soundfile")
-    assert (info.codec, info.sample_rate_hz, info.channels, info.ended) == ("vorbis", 44100, 1, True)
+    assert (info.codec, info.sample_rate_hz, info.channels, info.ended) == (
+        "vorbis",
+        44100,
+        1,
+        True,
+    )
     assert info.decoded_s == pytest.approx(info.declared_s, abs=0.01)
     assert len(wave) == 5 * RATE_HZ
     assert rms_db(wave) == pytest.approx(sine_db(0.5), abs=0.5)
 
 
 def without_codebook_dimensions(data):
-    """The first codebook of the setup header gets no dimensions: legal for libvorbis, not for FFmpeg."""
+    """The first codebook of the setup header gets no dimensions: legal for libvorbis, not for
+    FFmpeg."""
     data = bytearray(data)
     data[data.index(b"\x05vorbis") + 11] = 0
     page = data.index(b"OggS", 1)
@@ -315,10 +343,14 @@ def ogg_checksum(page):
     return checksum
 
 
-@pytest.mark.parametrize(("name", "extension"), [("flac", ".mp3"), ("m4a", ".ogg"), ("mp3", ".wav"), ("wav", ".flac")])
+@pytest.mark.parametrize(
+    ("name", "extension"), [("flac", ".mp3"), ("m4a", ".ogg"), ("mp3", ".wav"), ("wav", ".flac")]
+)
 def test_a_wrong_extension_does_not_matter(tmp_path, name, extension):
     path = write_container(tmp_path, name)
-    assert decode(path.rename(tmp_path / f"wrong{extension}"))[0].decoded_s == pytest.approx(6, abs=0.06)
+    assert decode(path.rename(tmp_path / f"wrong{extension}"))[0].decoded_s == pytest.approx(
+        6, abs=0.06
+    )
 
 
 def test_an_empty_file_has_its_own_reason(tmp_path):
@@ -348,7 +380,9 @@ def test_what_is_no_audio_is_refused_quietly(tmp_path, capfd, data, extension):
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("playlist", ["ffconcat version 1.0\nfile b.wav\n", "#EXTM3U\n#EXTINF:3,\nb.wav\n"])
+@pytest.mark.parametrize(
+    "playlist", ["ffconcat version 1.0\nfile b.wav\n", "#EXTM3U\n#EXTINF:3,\nb.wav\n"]
+)
 def test_playlists_do_not_lead_to_other_files(tmp_path, monkeypatch, playlist):
     monkeypatch.chdir(tmp_path)
     write_audio(tmp_path / "b.wav", tone(3), 44100)
@@ -358,7 +392,8 @@ def test_playlists_do_not_lead_to_other_files(tmp_path, monkeypatch, playlist):
 
 
 @pytest.mark.parametrize(
-    ("name", "share"), [("flac", 0.01), ("aiff", 0.0001), ("ogg vorbis", 0.02), ("wav", 0.0001), ("wma", 0.005)]
+    ("name", "share"),
+    [("flac", 0.01), ("aiff", 0.0001), ("ogg vorbis", 0.02), ("wav", 0.0001), ("wma", 0.005)],
 )
 def test_a_file_that_ends_after_its_header_is_corrupt(tmp_path, name, share):
     path = truncate(write_container(tmp_path, name), share)
@@ -467,7 +502,9 @@ def test_memory_does_not_grow_with_the_track(tmp_path):
     minute = write_audio(tmp_path / "a.mp3", tone(60, rate_hz=22050), 22050, write_xing="0")
     before_kb = peak_memory_kb(minute)
     minute.write_bytes(minute.read_bytes() * 20)
-    assert peak_memory_kb(minute) < before_kb + 8 * 1024  # the 20 minutes are 77 MB of float32 at 16 kHz
+    assert (
+        peak_memory_kb(minute) < before_kb + 8 * 1024
+    )  # the 20 minutes are 77 MB of float32 at 16 kHz
 
 
 def peak_memory_kb(path):
@@ -477,4 +514,8 @@ def peak_memory_kb(path):
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    return int(subprocess.check_output([sys.executable, "-c", program, str(path)], env=environment, text=True))
+    return int(
+        subprocess.check_output(
+            [sys.executable, "-c", program, str(path)], env=environment, text=True
+        )
+    )

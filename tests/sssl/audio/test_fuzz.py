@@ -43,12 +43,16 @@ def test_the_same_seed_makes_the_same_files(sources, tmp_path):
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize("name", CONTAINERS)
-@pytest.mark.parametrize("expected_s", [None, SOURCE_S], ids=["container alone", "with the catalog"])
+@pytest.mark.parametrize(
+    "expected_s", [None, SOURCE_S], ids=["container alone", "with the catalog"]
+)
 def test_a_cut_file_is_marked(sources, ledger_of, name, share, expected_s):
     data = sources[name].read_bytes()
     ledger = ledger_of(data[: round(len(data) * share)], expected_s)
     needs_its_end = CONTAINERS[name][-1] is NEEDS_ITS_END
-    assert (ledger.status, ledger.reason) == (("failed", "corrupt") if needs_its_end else ("partial", "truncated"))
+    assert (ledger.status, ledger.reason) == (
+        ("failed", "corrupt") if needs_its_end else ("partial", "truncated")
+    )
 
 
 @pytest.mark.parametrize("name", ["aac", "mp3 VBR without Xing", "mp3 without Xing"])

@@ -23,7 +23,9 @@ def ledger_of(tmp_path):
     def run(data):
         path = tmp_path / "audio"
         path.write_bytes(data)
-        return cut_track(a_track(uri=str(path), label=None, expected_s=None), MelConfig(), GateConfig()).ledger
+        return cut_track(
+            a_track(uri=str(path), label=None, expected_s=None), MelConfig(), GateConfig()
+        ).ledger
 
     return run
 
@@ -49,7 +51,8 @@ def is_cut(ledger):
 
 
 def mux(container, *tracks, video=None, video_s=0.0, options=None):
-    """Mux audio tracks (codec, seconds, start in seconds), and video of a codec, into a container."""
+    """Mux audio tracks (codec, seconds, start in seconds), and video of a codec, into a
+    container."""
     file = io.BytesIO()
     with av.open(file, "w", format=container, container_options=options or {}) as out:
         pictures = out.add_stream(video, rate=5) if video else None
@@ -77,7 +80,9 @@ def mux(container, *tracks, video=None, video_s=0.0, options=None):
 def encoded(stream, seconds):
     samples = tone(seconds, rate_hz=48000)
     samples += np.random.default_rng(0).normal(0, 0.02, samples.shape)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples.T), format="fltp", layout="mono")
+    frame = av.AudioFrame.from_ndarray(
+        np.ascontiguousarray(samples.T), format="fltp", layout="mono"
+    )
     frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
     yield from stream.encode(frame)
     yield from stream.encode(None)
@@ -111,7 +116,8 @@ def test_of_several_tracks_the_one_that_is_decoded_counts(ledger_of):
 
 @pytest.mark.parametrize("start_s", [20, 3600])
 @pytest.mark.parametrize(
-    ("container", "codec"), [("matroska", "libopus"), ("ogg", "libopus"), ("ogg", "flac"), ("ipod", "aac")]
+    ("container", "codec"),
+    [("matroska", "libopus"), ("ogg", "libopus"), ("ogg", "flac"), ("ipod", "aac")],
 )
 def test_audio_that_begins_late_is_whole(ledger_of, container, codec, start_s):
     is_whole(ledger_of(mux(container, (codec, SECONDS, start_s))))
@@ -126,9 +132,13 @@ def test_a_late_ogg_that_was_cut_is_noticed(ledger_of, codec):
 def test_a_picture_beside_the_audio_hides_no_cut(ledger_of, whole):
     art = noise_bytes(500)
     kind = b"image/png"
-    picture = struct.pack(">II", 3, len(kind)) + kind + bytes(20) + struct.pack(">I", len(art)) + art
+    picture = (
+        struct.pack(">II", 3, len(kind)) + kind + bytes(20) + struct.pack(">I", len(art)) + art
+    )
     data = whole["flac"]
-    data = data[:42] + b"\6" + len(picture).to_bytes(3, "big") + picture + data[42:]  # behind STREAMINFO
+    data = (
+        data[:42] + b"\6" + len(picture).to_bytes(3, "big") + picture + data[42:]
+    )  # behind STREAMINFO
     is_whole(ledger_of(data))
     is_cut(ledger_of(data[: len(data) // 2]))
 
@@ -168,10 +178,14 @@ def test_a_cut_wav_is_noticed_wherever_its_data_begin(ledger_of, data):
 @pytest.mark.parametrize(
     ("format", "subtype", "endian"),
     [
-        ("WAV", "PCM_16", "BIG"), ("WAV", "FLOAT", "FILE"), ("WAV", "ULAW", "FILE"), ("WAV", "IMA_ADPCM", "FILE"),
-        ("WAV", "MS_ADPCM", "FILE"), ("WAV", "GSM610", "FILE"), ("WAVEX", "PCM_24", "FILE"), ("RF64", "PCM_24", "FILE"),
-        ("W64", "PCM_16", "FILE"), ("AIFF", "PCM_24", "FILE"), ("AIFF", "FLOAT", "FILE"), ("AIFF", "PCM_16", "LITTLE"),
-        ("CAF", "PCM_16", "FILE"), ("CAF", "ALAC_16", "FILE"), ("AU", "PCM_16", "FILE"), ("AU", "ULAW", "FILE"),
+        ("WAV", "PCM_16", "BIG"), ("WAV", "FLOAT", "FILE"), ("WAV", "ULAW", "FILE"),
+        ("WAV", "IMA_ADPCM", "FILE"),
+        ("WAV", "MS_ADPCM", "FILE"), ("WAV", "GSM610", "FILE"), ("WAVEX", "PCM_24", "FILE"),
+        ("RF64", "PCM_24", "FILE"),
+        ("W64", "PCM_16", "FILE"), ("AIFF", "PCM_24", "FILE"), ("AIFF", "FLOAT", "FILE"),
+        ("AIFF", "PCM_16", "LITTLE"),
+        ("CAF", "PCM_16", "FILE"), ("CAF", "ALAC_16", "FILE"), ("AU", "PCM_16", "FILE"),
+        ("AU", "ULAW", "FILE"),
     ],
 )  # fmt: skip
 def test_a_file_of_chunks_is_whole_or_cut(ledger_of, format, subtype, endian):
@@ -191,7 +205,9 @@ def test_the_bytes_a_second_of_a_wav_are_a_hint(ledger_of, bytes_a_second):
 
 
 @pytest.mark.parametrize("samples", [0, 1, 2**31, 2**32 - 1])
-def test_the_samples_in_fact_are_asked_for_only_where_bytes_are_missing(tmp_path, ledger_of, samples):
+def test_the_samples_in_fact_are_asked_for_only_where_bytes_are_missing(
+    tmp_path, ledger_of, samples
+):
     data = bytearray(write_audio(tmp_path / "a.wav", tone(SECONDS), 44100, "adpcm_ms").read_bytes())
     at = data.index(b"fact") + 8
     data[at : at + 4] = struct.pack("<I", samples)
@@ -204,12 +220,22 @@ def aiff(frames, size):
     pcm = (tone(SECONDS, rate_hz=16000)[:, 0] * 8000).astype(">i2").tobytes()
     rate = struct.pack(">HQ", 16383 + 13, 16000 << 50)  # 80 bits: exponent and mantissa
     comm = chunk(b"COMM", struct.pack(">hIh", 1, frames, 16) + rate, ">")
-    return b"FORM" + struct.pack(">I", len(pcm)) + b"AIFF" + comm + b"SSND" + struct.pack(">III", size, 0, 0) + pcm
+    return (
+        b"FORM"
+        + struct.pack(">I", len(pcm))
+        + b"AIFF"
+        + comm
+        + b"SSND"
+        + struct.pack(">III", size, 0, 0)
+        + pcm
+    )
 
 
 def au(size):
     pcm = (tone(SECONDS, rate_hz=16000)[:, 0] * 8000).astype(">i2").tobytes()
-    return b".snd" + struct.pack(">IIIII", 24, len(pcm) if size is None else size, 3, 16000, 1) + pcm
+    return (
+        b".snd" + struct.pack(">IIIII", 24, len(pcm) if size is None else size, 3, 16000, 1) + pcm
+    )
 
 
 @pytest.mark.parametrize(
@@ -265,7 +291,9 @@ def test_nor_are_they_behind_streams_of_other_frames(ledger_of, codec, tail):
     is_cut(ledger_of(data[:-100]))
 
 
-@pytest.mark.parametrize("name", ["flac", "m4a", "matroska", "mp3", "mp3 VBR", "ogg vorbis", "opus", "wavpack", "wma"])
+@pytest.mark.parametrize(
+    "name", ["flac", "m4a", "matroska", "mp3", "mp3 VBR", "ogg vorbis", "opus", "wavpack", "wma"]
+)
 def test_zeros_in_place_of_the_rest_are_not_the_rest(ledger_of, whole, name):
     """As a downloader leaves a file that it laid out in full and did not finish."""
     data, half = whole[name], len(whole[name]) // 2
@@ -283,10 +311,14 @@ def id3(size):
 def test_tags_between_joined_files_are_no_damage(ledger_of, whole, name):
     picture = b"TAG".ljust(128) + id3(20)[:10] + noise_bytes(20) + b"\0" * 10
     is_whole(ledger_of(whole[name] + id3(40) + whole[name]), 2 * SECONDS)
-    assert ledger_of(whole[name] + picture + whole[name]).decoded_s == pytest.approx(2 * SECONDS, abs=0.3)
+    assert ledger_of(whole[name] + picture + whole[name]).decoded_s == pytest.approx(
+        2 * SECONDS, abs=0.3
+    )
 
 
-@pytest.mark.parametrize("tags", [id3(40), id3(200_000), id3(40) * 2], ids=["small", "large", "two"])
+@pytest.mark.parametrize(
+    "tags", [id3(40), id3(200_000), id3(40) * 2], ids=["small", "large", "two"]
+)
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_a_tag_in_front_of_any_container_is_skipped(ledger_of, whole, name, tags):
     is_whole(ledger_of(tags + whole[name]))
@@ -318,7 +350,8 @@ def test_dsd_is_read(ledger_of):
 
 @pytest.mark.parametrize(
     ("container", "codec", "named"),
-    [("mpegts", "aac", "mpegts"), ("avi", "libmp3lame", "avi"), ("flv", "aac", "flv"), ("mpeg", "mp2", "mpeg"),
+    [("mpegts", "aac", "mpegts"), ("avi", "libmp3lame", "avi"), ("flv", "aac", "flv"),
+    ("mpeg", "mp2", "mpeg"),
      ("voc", "pcm_s16le", "voc")],
 )  # fmt: skip
 def test_a_container_that_is_left_out_is_named(ledger_of, container, codec, named):
@@ -333,7 +366,9 @@ def write_muxed(container, codec, rate=48000):
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         stream = out.add_stream(codec, rate=rate, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(tone(4, rate_hz=rate).T), format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(tone(4, rate_hz=rate).T), format="fltp", layout="mono"
+        )
         frame.sample_rate = rate
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))

@@ -1,4 +1,5 @@
-"""What the numbers of the column `sound` say of sounds that one knows, and that they are librosa's."""
+"""What the numbers of the column `sound` say of sounds that one knows, and that they are
+librosa's."""
 
 from dataclasses import replace
 
@@ -18,7 +19,9 @@ T_S = np.arange(LENGTH) / RATE_HZ
 
 
 def noise(segments=1, seed=0, scale=0.1):
-    return (scale * np.random.default_rng(seed).standard_normal((segments, LENGTH))).astype(np.float32)
+    return (scale * np.random.default_rng(seed).standard_normal((segments, LENGTH))).astype(
+        np.float32
+    )
 
 
 def tone(hz, partials=6, level=0.1):
@@ -60,7 +63,9 @@ def measured(music):
 
 @pytest.fixture(scope="module")
 def spectrum(music):
-    return np.abs(librosa.stft(music, n_fft=CONFIG.fft, hop_length=CONFIG.frame_hop, pad_mode="constant"))
+    return np.abs(
+        librosa.stft(music, n_fft=CONFIG.fft, hop_length=CONFIG.frame_hop, pad_mode="constant")
+    )
 
 
 def agrees(measured, name, expected, **tolerance):
@@ -72,7 +77,12 @@ def agrees(measured, name, expected, **tolerance):
 
 def test_cepstral_coefficients_are_librosa_s(measured, music):
     power = librosa.feature.melspectrogram(
-        y=music, sr=RATE_HZ, n_fft=CONFIG.fft, hop_length=CONFIG.frame_hop, n_mels=CONFIG.mels, pad_mode="constant"
+        y=music,
+        sr=RATE_HZ,
+        n_fft=CONFIG.fft,
+        hop_length=CONFIG.frame_hop,
+        n_mels=CONFIG.mels,
+        pad_mode="constant",
     )
     expected = librosa.feature.mfcc(S=librosa.power_to_db(power, top_db=80), n_mfcc=20)
     for k in (1, 7, 19):
@@ -92,14 +102,19 @@ def test_the_shape_of_the_spectrum_is_librosa_s(name, of, scale, measured, spect
 
 
 def test_flatness_is_librosa_s(measured, spectrum):
-    agrees(measured, "timbre.flatness", np.log(librosa.feature.spectral_flatness(S=spectrum / spectrum.max())[0]))
+    agrees(
+        measured,
+        "timbre.flatness",
+        np.log(librosa.feature.spectral_flatness(S=spectrum / spectrum.max())[0]),
+    )
 
 
 def test_contrast_is_librosa_s(measured, spectrum):
-    """librosa takes what it is given for power, so its dB count twice. Its bands end a bin later than ours."""
-    expected = 2 * librosa.feature.spectral_contrast(S=spectrum[:, ::2] / spectrum.max(), sr=RATE_HZ, n_bands=5).mean(
-        axis=1
-    )
+    """librosa takes what it is given for power, so its dB count twice. Its bands end a bin later
+    than ours."""
+    expected = 2 * librosa.feature.spectral_contrast(
+        S=spectrum[:, ::2] / spectrum.max(), sr=RATE_HZ, n_bands=5
+    ).mean(axis=1)
     found = [measured[f"timbre.contrast_{k}.mean"] for k in range(5)]
     np.testing.assert_allclose(found, expected[:5], atol=1)
 
@@ -112,45 +127,71 @@ def test_zero_crossings_are_librosa_s(measured, music):
 
 def test_onset_strength_is_librosa_s(measured, music):
     power = librosa.feature.melspectrogram(
-        y=music, sr=RATE_HZ, n_fft=CONFIG.fft, hop_length=CONFIG.frame_hop, n_mels=CONFIG.mels, pad_mode="constant"
+        y=music,
+        sr=RATE_HZ,
+        n_fft=CONFIG.fft,
+        hop_length=CONFIG.frame_hop,
+        n_mels=CONFIG.mels,
+        pad_mode="constant",
     )
-    strength = librosa.onset.onset_strength(S=librosa.power_to_db(power, top_db=80), sr=RATE_HZ, center=False)
+    strength = librosa.onset.onset_strength(
+        S=librosa.power_to_db(power, top_db=80), sr=RATE_HZ, center=False
+    )
     assert measured["rhythm.onset_mean"] == pytest.approx(strength.mean(), rel=1e-3)
     assert measured["rhythm.onset_std"] == pytest.approx(strength.std(), rel=1e-3)
 
 
 @pytest.fixture(scope="module")
 def chroma(music):
-    spectrum = librosa.stft(music, n_fft=CONFIG.long_fft, hop_length=CONFIG.long_hop, pad_mode="constant")
+    spectrum = librosa.stft(
+        music, n_fft=CONFIG.long_fft, hop_length=CONFIG.long_hop, pad_mode="constant"
+    )
     spectrum[CONFIG.long_bins :] = 0
-    return librosa.feature.chroma_stft(S=np.abs(spectrum) ** 2, sr=RATE_HZ, n_fft=CONFIG.long_fft, tuning=0.0)
+    return librosa.feature.chroma_stft(
+        S=np.abs(spectrum) ** 2, sr=RATE_HZ, n_fft=CONFIG.long_fft, tuning=0.0
+    )
 
 
 def test_chroma_and_its_change_are_librosa_s(measured, chroma):
-    assert measured["tonality.chroma_step"] == pytest.approx(np.abs(np.diff(chroma)).mean(), rel=1e-3)
+    assert measured["tonality.chroma_step"] == pytest.approx(
+        np.abs(np.diff(chroma)).mean(), rel=1e-3
+    )
     mean = chroma.mean(axis=1) / chroma.mean(axis=1).sum()
-    assert measured["tonality.chroma_entropy"] == pytest.approx(-(mean * np.log(mean)).sum(), rel=1e-3)
+    assert measured["tonality.chroma_entropy"] == pytest.approx(
+        -(mean * np.log(mean)).sum(), rel=1e-3
+    )
 
 
 def test_the_tonal_centroid_is_librosa_s(measured, chroma):
     centroid = librosa.feature.tonnetz(chroma=chroma, sr=RATE_HZ)
     radii = np.linalg.norm(centroid.reshape(3, 2, -1), axis=1).mean(axis=1)
-    found = [measured[f"tonality.circle_{name}"] for name in ("fifths", "minor_thirds", "major_thirds")]
+    found = [
+        measured[f"tonality.circle_{name}"] for name in ("fifths", "minor_thirds", "major_thirds")
+    ]
     np.testing.assert_allclose(found, radii, rtol=1e-3)
 
 
 def test_the_harmonic_share_is_near_librosa_s(measured, music):
     """Medians of medians of nine mel bands against medians of nine mel bands."""
     power = librosa.feature.melspectrogram(
-        y=music, sr=RATE_HZ, n_fft=CONFIG.fft, hop_length=CONFIG.frame_hop, n_mels=CONFIG.mels, pad_mode="constant"
+        y=music,
+        sr=RATE_HZ,
+        n_fft=CONFIG.fft,
+        hop_length=CONFIG.frame_hop,
+        n_mels=CONFIG.mels,
+        pad_mode="constant",
     )
     harmonic, _ = librosa.decompose.hpss(np.sqrt(power), kernel_size=9, mask=True)
-    assert measured["texture.harmonic_share"] == pytest.approx((power * harmonic).sum() / power.sum(), abs=0.03)
+    assert measured["texture.harmonic_share"] == pytest.approx(
+        (power * harmonic).sum() / power.sum(), abs=0.03
+    )
 
 
 @pytest.mark.parametrize("root", [0, 2, 7, 9])
 def test_a_minor_chord_is_minor_and_a_major_chord_is_major(root):
-    major, minor = described(*(chord(root, root + third, root + 7) for third in (4, 3)))["tonality.mode"]
+    major, minor = described(*(chord(root, root + third, root + 7) for third in (4, 3)))[
+        "tonality.mode"
+    ]
     assert major > 0.05
     assert minor < -0.05
 
@@ -232,7 +273,9 @@ def test_a_sine_has_the_crest_of_a_sine():
 
 def test_the_gain_changes_nothing_but_the_level(music):
     soft, loud = (described(np.float32(gain) * music) for gain in (0.01, 1.0))
-    changed = {name for name in SOUND_NAMES if abs(soft[name] - loud[name]) > 1e-3 + 1e-3 * abs(loud[name])}
+    changed = {
+        name for name in SOUND_NAMES if abs(soft[name] - loud[name]) > 1e-3 + 1e-3 * abs(loud[name])
+    }
     assert changed == {"dynamics.level"}
     assert loud["dynamics.level"] - soft["dynamics.level"] == pytest.approx(40, abs=0.01)
 
@@ -253,7 +296,12 @@ def test_silence_noise_and_a_single_click_give_finite_numbers(config):
     size = config.segment_samples
     click = np.eye(1, size, size // 2)
     waves = np.concatenate(
-        [np.zeros((1, size)), np.random.default_rng(0).normal(0, 0.1, (1, size)), click, 0 * click + 1]
+        [
+            np.zeros((1, size)),
+            np.random.default_rng(0).normal(0, 0.1, (1, size)),
+            click,
+            0 * click + 1,
+        ]
     )
     _, spectra = log_mel_and_spectra(waves.astype(np.float32), config)
     values = describe(spectra, long_power)
@@ -275,7 +323,10 @@ def test_a_segment_s_numbers_do_not_depend_on_its_neighbours(at_once, music):
 
 def test_each_family_has_the_numbers_that_it_names(music):
     _, spectra = log_mel_and_spectra(music[None], CONFIG)
-    for family, values in (("timbre", timbre(spectra)), ("tonality", tonality(long_power(spectra), CONFIG))):
+    for family, values in (
+        ("timbre", timbre(spectra)),
+        ("tonality", tonality(long_power(spectra), CONFIG)),
+    ):
         assert values.keys() == {measure.name for measure in MEASURES[family]}
         for measure in MEASURES[family]:
             assert values[measure.name].size == len(measure.names(family))

@@ -17,7 +17,8 @@ from sssl.audio.sound import (
 
 
 def test_level_deviation_and_step_by_group_of_bands():
-    """Four bands to a group: the first group alternates by 2 dB around -10 to -13, the others are still."""
+    """Four bands to a group: the first group alternates by 2 dB around -10 to -13, the others are
+    still."""
     mel = np.full((1, 64, 10), -40.0)
     mel[0, :4] = (-10.0 - np.arange(4))[:, None] + np.resize([1.0, -1.0], 10)
     level, deviation, step = sound_db(mel.astype(np.float16))[0].reshape(3, 16)
@@ -29,7 +30,9 @@ def test_level_deviation_and_step_by_group_of_bands():
 def test_only_the_levels_depend_on_the_gain():
     mel = np.random.default_rng(0).normal(-40, 5, (3, 64, 94)).astype(np.float32)
     soft, loud = (sound_db(tensor).reshape(3, 3, 16) for tensor in (mel, mel + 6))
-    np.testing.assert_allclose(loud - soft, np.broadcast_to([[[6.0], [0.0], [0.0]]], (3, 3, 16)), atol=1e-4)
+    np.testing.assert_allclose(
+        loud - soft, np.broadcast_to([[[6.0], [0.0], [0.0]]], (3, 3, 16)), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(("mels", "frames"), [(128, 94), (40, 10), (16, 3), (5, 2), (1, 1)])
@@ -41,7 +44,11 @@ def test_any_shape_has_its_width(mels, frames):
 
 def test_the_column_is_read_as_a_matrix_whatever_its_chunks():
     column = pa.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]], pa.list_(pa.float32()))
-    for chunks, rows in (([column], [0, 1, 2]), ([column[1:]], [1, 2]), ([column[:1], column[2:]], [0, 2])):
+    for chunks, rows in (
+        ([column], [0, 1, 2]),
+        ([column[1:]], [1, 2]),
+        ([column[:1], column[2:]], [0, 2]),
+    ):
         sound = sound_of(pa.table({"sound_db": pa.chunked_array(chunks)}))
         np.testing.assert_array_equal(sound, np.arange(1.0, 10.0).reshape(3, 3)[rows])
     assert len(sound_of(pa.table({"sound_db": column[:0]}))) == 0

@@ -14,8 +14,11 @@ LABELS = [*CONFIG.classes, None]
 
 @st.composite
 def catalogs(draw):
-    """Up to 60 tracks of up to 20 groups, as they come from a file: without part, split and fold."""
-    given_rows = draw(st.lists(st.tuples(st.integers(0, 19), st.sampled_from(LABELS)), min_size=1, max_size=60))
+    """Up to 60 tracks of up to 20 groups, as they come from a file: without part, split and
+    fold."""
+    given_rows = draw(
+        st.lists(st.tuples(st.integers(0, 19), st.sampled_from(LABELS)), min_size=1, max_size=60)
+    )
     rows = [
         a_track(f"t{i:03d}", label=label, split=None, group_id=f"g{group}")
         for i, (group, label) in enumerate(given_rows)

@@ -33,7 +33,9 @@ def rows(catalog, labels=None, **config):
     return {row.track_id: row for row in found}
 
 
-@pytest.mark.parametrize("header", ["track_id,label,,", "track_id,label,note,note", "track_id,label,x y,0"])
+@pytest.mark.parametrize(
+    "header", ["track_id,label,,", "track_id,label,note,note", "track_id,label,x y,0"]
+)
 def test_columns_that_nobody_asks_for_do_not_matter(tmp_path, header):
     catalog = csv(tmp_path, "track_id,uri,,\na,/a,1,2\nb,/b,n/a,\n")
     labels = csv(tmp_path, f"{header}\na,Q1,2001,x\nb,Q2,n/a,y\n", "l.csv")
@@ -41,14 +43,18 @@ def test_columns_that_nobody_asks_for_do_not_matter(tmp_path, header):
 
 
 def test_other_columns_of_parquet_are_not_even_read(tmp_path):
-    table = pa.table([["a"], ["/a"], [1], [2], [[{"x": 1}]]], names=["track_id", "uri", "n", "n", "nested"])
+    table = pa.table(
+        [["a"], ["/a"], [1], [2], [[{"x": 1}]]], names=["track_id", "uri", "n", "n", "nested"]
+    )
     pq.write_table(table, tmp_path / "c.parquet")
     assert list(rows(str(tmp_path / "c.parquet"))) == ["a"]
 
 
 def test_labels_and_catalog_may_hold_a_column_in_different_types(tmp_path):
     catalog = csv(tmp_path, "track_id,uri,expected_s,locked,group_id\na,/a,30.5,yes,1\nb,/b,,,2\n")
-    labels = parquet(tmp_path, "l.parquet", track_id=["b"], expected_s=[7], locked=[True], group_id=[1])
+    labels = parquet(
+        tmp_path, "l.parquet", track_id=["b"], expected_s=[7], locked=[True], group_id=[1]
+    )
     found = rows(catalog, labels)
     held = {i: (row.expected_s, row.locked, row.group_id) for i, row in found.items()}
     assert held == {"a": (30.5, True, "1"), "b": (7, True, "1")}
@@ -64,7 +70,13 @@ def test_no_value_is_the_same_in_parquet_and_in_csv(tmp_path):
     text = "track_id,uri,label,group_id,expected_s,locked\na,/a,,,,\nb,/b, , , , \n"
     blank = ["", " "]
     of_parquet = parquet(
-        tmp_path, track_id=["a", "b"], uri=["/a", "/b"], label=blank, group_id=blank, expected_s=blank, locked=blank
+        tmp_path,
+        track_id=["a", "b"],
+        uri=["/a", "/b"],
+        label=blank,
+        group_id=blank,
+        expected_s=blank,
+        locked=blank,
     )
     assert rows(csv(tmp_path, text)) == rows(of_parquet)
     of_parquet = parquet(
@@ -108,7 +120,11 @@ def test_seconds_are_seconds_in_whatever_type_they_come(tmp_path, values, second
     ("column", "values", "message"),
     [
         ("expected_s", pa.array([True]), "column expected_s is bool, expected seconds"),
-        ("expected_s", pa.array([datetime.datetime.now()]), "column expected_s is timestamp.* expected seconds"),
+        (
+            "expected_s",
+            pa.array([datetime.datetime.now()]),
+            "column expected_s is timestamp.* expected seconds",
+        ),
         ("expected_s", pa.array([[1.0]]), "column expected_s is list.* expected seconds"),
         ("expected_s", pa.array(["3:20"]), "track 'a' has expected_s '3:20', expected seconds"),
         ("expected_s", pa.array([float("inf")]), "track 'a' has expected_s inf, expected seconds"),
@@ -143,12 +159,17 @@ def test_a_table_is_told_by_its_name_without_what_signs_its_address():
     signed = "https://host/c.csv?X-Amz-Signature=a/b&x=.mp3"
     tables = [signed, "c.csv", "/a/C.Parquet", "gs://bucket/c.parquet", "file:///a%20b/c.CSV"]
     assert all(map(is_table, tables))
-    assert not any(map(is_table, ["https://host/music?list=c.csv", "music", "/a/c.csv/b", "c.csv.mp3"]))
+    assert not any(
+        map(is_table, ["https://host/music?list=c.csv", "music", "/a/c.csv/b", "c.csv.mp3"])
+    )
 
 
 def test_only_wanted_columns_are_judged(tmp_path):
     catalog = csv(tmp_path, "track_id,uri,expected_s\na,/a,long\n")
-    assert read_columns(catalog, ["uri"], ["track_id", "uri"]).to_pydict() == {"track_id": ["a"], "uri": ["/a"]}
+    assert read_columns(catalog, ["uri"], ["track_id", "uri"]).to_pydict() == {
+        "track_id": ["a"],
+        "uri": ["/a"],
+    }
 
 
 def test_ids_that_differ_in_the_encoding_of_accents_only_are_one(tmp_path):
@@ -223,6 +244,7 @@ def test_columns_that_look_misspelt_are_named(header, told, tmp_path):
 def test_a_table_with_other_separators_says_which_are_expected(sign, tmp_path):
     (tmp_path / "c.csv").write_text(f"track_id{sign}uri\na{sign}/a.wav\n")
     with pytest.raises(
-        CatalogError, match=r"column track_id is missing; it has a single one, .*: separate columns by commas"
+        CatalogError,
+        match=r"column track_id is missing; it has a single one, .*: separate columns by commas",
     ):
         read_columns(str(tmp_path / "c.csv"), ["track_id", "uri"])

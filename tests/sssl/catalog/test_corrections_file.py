@@ -28,7 +28,9 @@ def written(tmp_path):
 @pytest.fixture
 def catalog(tmp_path):
     """A catalog of three tracks, the last without a label."""
-    (tmp_path / "catalog.csv").write_text("track_id,uri,label\na,/a.wav,Q1\nb,/b.wav,Q2\nnew,/new.wav,\n")
+    (tmp_path / "catalog.csv").write_text(
+        "track_id,uri,label\na,/a.wav,Q1\nb,/b.wav,Q2\nnew,/new.wav,\n"
+    )
     return str(tmp_path / "catalog.csv")
 
 
@@ -49,12 +51,15 @@ def corrected(catalog, corrections=None, labels=None):
 def classes_of(said, starts=(0.0, 3.0, 6.0, 9.0)):
     """The classes that corrections give the segments of 3 s of a track."""
     cells = [{"start_s": start, "end_s": end, "label": label} for start, end, label in said]
-    segments = pa.table({"track_id": ["t"] * len(starts), "start_s": pa.array(starts, pa.float32())})
+    segments = pa.table(
+        {"track_id": ["t"] * len(starts), "start_s": pa.array(starts, pa.float32())}
+    )
     return corrected_classes(segments, 3.0, [a_track(corrections=cells)], CLASSES).tolist()
 
 
 def test_the_newest_correction_of_the_same_passage_counts(written):
-    rows = "a,0,3,Q2,ann,2026-11-27T10:00:00+00:00\na,0,3,Q3,ben,2026-11-27T12:00:00+02:00\na,,,Q4,,\na,,,Q1,,\n"
+    rows = "a,0,3,Q2,ann,2026-11-27T10:00:00+00:00\na,0,3,Q3,ben,2026-11-27T12:00:00+02:00\n"
+    rows += "a,,,Q4,,\na,,,Q1,,\n"
     assert read(written(rows))[0] == [("a", None, None, "Q1"), ("a", 0.0, 3.0, "Q3")]
     later = "a,0,3,Q2,ann,2026-11-27T10:00:01+00:00\na,0,3,Q3,ben,2026-11-27T12:00:00+02:00\n"
     assert read(written(later))[0] == [("a", 0.0, 3.0, "Q2")]
@@ -86,7 +91,9 @@ def test_a_row_that_says_nothing_is_left_out_with_a_reason(written, row, why):
 
 
 def test_a_file_that_is_no_corrections_is_refused_in_a_sentence(written, tmp_path):
-    with pytest.raises(CatalogError, match="column end_s is missing; it has track_id, start_s, label"):
+    with pytest.raises(
+        CatalogError, match="column end_s is missing; it has track_id, start_s, label"
+    ):
         read(written("a,0,Q1\n", header="track_id,start_s,label\n"))
     with pytest.raises(CatalogError, match=r"cannot read .*none\.csv"):
         read(str(tmp_path / "none.csv"))
@@ -96,7 +103,9 @@ def test_a_file_that_is_no_corrections_is_refused_in_a_sentence(written, tmp_pat
 
 
 def test_passages_that_contradict_each_other_are_told(written):
-    found, (told,) = read(written("a,0,4,Q1,,\na,3,6,Q2,,\nb,0,4,Q1,,\nb,3,6,Q1,,\nc,0,3,Q1,,\nc,3,6,Q2,,\n"))
+    found, (told,) = read(
+        written("a,0,4,Q1,,\na,3,6,Q2,,\nb,0,4,Q1,,\nb,3,6,Q1,,\nc,0,3,Q1,,\nc,3,6,Q2,,\n")
+    )
     assert len(found) == 6
     assert "a (0-4 s) and a (3-6 s) overlap and say Q1 and Q2" in told
 
@@ -149,12 +158,18 @@ def test_an_id_that_a_spreadsheet_would_run_is_read_back(tmp_path, written):
     assert rows["=SUM(A1)"].label == "Q1"
 
 
-def test_a_catalog_without_corrections_keeps_its_name_and_one_with_counts_them(catalog, written, tmp_path):
+def test_a_catalog_without_corrections_keeps_its_name_and_one_with_counts_them(
+    catalog, written, tmp_path
+):
     store = Store.open(str(tmp_path / "out"), create=True)
     plain = commit_catalog(store, read_catalog(catalog, None, CONFIG), CONFIG)
-    empty = commit_catalog(store, read_catalog(catalog, None, CONFIG, corrections=written("")), CONFIG)
+    empty = commit_catalog(
+        store, read_catalog(catalog, None, CONFIG, corrections=written("")), CONFIG
+    )
     assert empty.ref == plain.ref == "catalog/cf1fcfd2ff7e"
-    rows = read_catalog(catalog, None, CONFIG, corrections=written("a,0,3,Q3,,\na,,,Q1,,\nb,3,6,Q1,,\n"))
+    rows = read_catalog(
+        catalog, None, CONFIG, corrections=written("a,0,3,Q3,,\na,,,Q1,,\nb,3,6,Q1,,\n")
+    )
     summary = commit_catalog(store, rows, CONFIG).summary
     assert (summary["corrected_tracks"], summary["corrected_passages"]) == (1, 2)
 

@@ -63,7 +63,13 @@ def test_a_file_replaced_by_one_of_the_same_length_has_another_fingerprint(tmp_p
             made.writestr("a.wav", content)
         memory.pipe_file("/prints/a.wav", content.encode())
 
-    uris = [str(local), f"file://{local}", str(linked), f"zip://a.wav::{archive}", "memory://prints/a.wav"]
+    uris = [
+        str(local),
+        f"file://{local}",
+        str(linked),
+        f"zip://a.wav::{archive}",
+        "memory://prints/a.wav",
+    ]
     write("1")
     before = [fingerprint(uri) for uri in uris]
     write("2")
@@ -117,7 +123,8 @@ def test_a_uri_that_nothing_reads_is_no_reason_to_try_each_time():
 
 
 @pytest.mark.parametrize(
-    "uri", ["/nowhere/a.wav", "/dev/null/a.wav", "/a\0b.wav", "/" + 300 * "a", "memory://nowhere/a.wav"]
+    "uri",
+    ["/nowhere/a.wav", "/dev/null/a.wav", "/a\0b.wav", "/" + 300 * "a", "memory://nowhere/a.wav"],
 )
 def test_a_file_that_is_not_there_has_a_word_instead(uri):
     """So that nothing is tried again at each run that is known to lead nowhere."""

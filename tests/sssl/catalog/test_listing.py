@@ -43,7 +43,9 @@ def test_suffixes_are_read_in_any_case_and_others_are_counted(tmp_path):
 
 
 def test_names_with_several_dots_are_music_and_hidden_ones_are_counted(tmp_path):
-    touch(tmp_path, "..And Justice/1.mp3", "....mp3", ".trash/2.mp3", "._3.mp3", "a/.b.mp3", "c.mp3")
+    touch(
+        tmp_path, "..And Justice/1.mp3", "....mp3", ".trash/2.mp3", "._3.mp3", "a/.b.mp3", "c.mp3"
+    )
     touch(tmp_path, "...c.sssl-0123.mp3")  # what a kill left of writing `..c.mp3`
     assert ids_of(tmp_path) == ["....mp3", "..And Justice/1.mp3", "c.mp3"]
     assert "hidden: 4 (" in remarks_on(tmp_path)
@@ -75,7 +77,12 @@ def test_linked_folders_are_entered_once_and_never_in_a_circle(tmp_path):
     (music / "b" / "a again").symlink_to("../a")
     (music / "z").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(music)
-    assert ids_of(music) == ["0-up/elsewhere/3.mp3", "0-up/elsewhere/deep/4.mp3", "a/1.mp3", "b/2.mp3"]
+    assert ids_of(music) == [
+        "0-up/elsewhere/3.mp3",
+        "0-up/elsewhere/deep/4.mp3",
+        "a/1.mp3",
+        "b/2.mp3",
+    ]
     remarks = remarks_on(music)
     assert "folders that are listed already, by another name: 5 (" in remarks
     assert "b/a again" in remarks
@@ -122,7 +129,9 @@ def test_a_glob_goes_through_links_and_counts_what_it_names(tmp_path):
     assert ids_of(f"{tmp_path}/music/*/*.mp3") == ["a/1.mp3", "b.mp3/4.mp3", "link/5.mp3"]
     assert ids_of(f"{tmp_path}/music/[ab]/*") == ["a/1.mp3"]
     assert "(.jpg 1)" in remarks_on(f"{tmp_path}/music/[ab]/*")
-    assert "folders, which `/**` after the pattern would enter: 3 (a, b.mp3, link)" in remarks_on(f"{tmp_path}/music/*")
+    assert "folders, which `/**` after the pattern would enter: 3 (a, b.mp3, link)" in remarks_on(
+        f"{tmp_path}/music/*"
+    )
     assert len(ids_of(f"{tmp_path}/music/**")) == 5
 
 
@@ -138,13 +147,17 @@ def test_a_folder_elsewhere_is_listed_and_counted_alike(tmp_path):
     for name in ("a.mp3", "..b/c.WMA", ".trash/d.mp3", "e.jpg", "f/.g.mp3"):
         fs.pipe_file(f"/listed/{name}", b"1")
     assert ids_of("memory://listed") == ["..b/c.WMA", "a.mp3"]
-    assert "no suffix of audio: 1 (.jpg 1); hidden: 2 (.trash/d.mp3, f/.g.mp3)" in remarks_on("memory://listed")
+    assert "no suffix of audio: 1 (.jpg 1); hidden: 2 (.trash/d.mp3, f/.g.mp3)" in remarks_on(
+        "memory://listed"
+    )
     assert ids_of("memory://listed/*.mp3") == ["a.mp3"]
 
 
 def test_a_folder_without_music_says_what_it_has(tmp_path):
     touch(tmp_path, "cover.jpg", ".hidden.mp3")
-    with pytest.raises(CatalogError, match=r"no tracks; expected .* no suffix of audio: 1 \(\.jpg 1\); hidden: 1"):
+    with pytest.raises(
+        CatalogError, match=r"no tracks; expected .* no suffix of audio: 1 \(\.jpg 1\); hidden: 1"
+    ):
         read_catalog(str(tmp_path), None, CatalogConfig())
 
 

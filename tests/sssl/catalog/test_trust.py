@@ -45,7 +45,8 @@ def test_no_catalog_names_what_hides_its_place_or_hands_out_credentials(uri):
 @pytest.mark.parametrize(
     "uri",
     ["/music/a::b.mp3", "music/reference.mp3", "gs://bucket/a.mp3", "https://example.org/a.mp3", "zip://a.mp3::/music/a.zip",
-     "cached: live.mp3", "music/x::cached:y.mp3", "http://[bad/x.mp3", "http://a\0b/x.mp3", "/music/a\0b.mp3",
+     "cached: live.mp3", "music/x::cached:y.mp3", "http://[bad/x.mp3", "http://a\0b/x.mp3",
+     "/music/a\0b.mp3",
      "http://[2001:db8::1]/a.mp3", "http://127.0.0.1:8000/a.mp3", "/music/169.254.169.254/a.mp3", "file:///music/reference::a.mp3"],
 )  # fmt: skip
 def test_ordinary_files_may_be_named(uri):
@@ -97,7 +98,8 @@ def test_allowed_urls_are_folders_not_beginnings():
 def test_the_first_refused_files_are_named_without_their_secrets():
     uris = [f"https://name:SECRET@example.org/{n}.mp3?sig=SECRET" for n in range(7)]
     with pytest.raises(
-        CatalogError, match=r"7 of its files are below none .*: https://example.org/0.mp3, .*, \.\.\.$"
+        CatalogError,
+        match=r"7 of its files are below none .*: https://example.org/0.mp3, .*, \.\.\.$",
     ) as error:
         check_uris(uris, "catalog.csv", ("/music",))
     assert "SECRET" not in str(error.value)
@@ -129,13 +131,25 @@ def test_plan_and_label_refuse_in_a_sentence(tmp_path, capsys):
         assert "may never name" in " ".join(capsys.readouterr().err.split())
     catalog.write_text("track_id,uri\na,/elsewhere/a.wav\n")
     assert (
-        main(["plan", "--catalog", str(catalog), "--output", str(tmp_path / "out"), "--allow-uri", str(tmp_path)]) == 1
+        main(
+            [
+                "plan",
+                "--catalog",
+                str(catalog),
+                "--output",
+                str(tmp_path / "out"),
+                "--allow-uri",
+                str(tmp_path),
+            ]
+        )
+        == 1
     )
     assert "below none of --allow-uri" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
-    "given", ["foo://x.mp3", "http://[bad/a.mp3", "zip://a.mp3::file:///a.zip::https://example.org/"]
+    "given",
+    ["foo://x.mp3", "http://[bad/a.mp3", "zip://a.mp3::file:///a.zip::https://example.org/"],
 )
 def test_what_is_no_address_is_a_sentence(given, tmp_path, capsys):
     assert main(["label", "--model", str(tmp_path), given]) == 1

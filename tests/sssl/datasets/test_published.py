@@ -29,7 +29,16 @@ def replace(path, old, new):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("4q", dict(zip([f"MT000000000{n}" for n in range(1, 6)], ["Q1", "Q2", "Q3", "Q4", ""], strict=True))),
+        (
+            "4q",
+            dict(
+                zip(
+                    [f"MT000000000{n}" for n in range(1, 6)],
+                    ["Q1", "Q2", "Q3", "Q4", ""],
+                    strict=True,
+                )
+            ),
+        ),
         ("pmemo", {"1": "Q1", "4": "Q2", "5": "Q3", "9": "Q4", "12": "", "20": ""}),
         ("emomusic", {"2": "Q1", "3": "Q2", "4": "Q3", "5": "Q4", "7": ""}),
         ("deam", {"2": "Q1", "3": "Q2", "1001": "Q3", "2001": "Q4"}),
@@ -67,13 +76,38 @@ def test_labels_and_sections_have_the_classes_of_the_task(name, task, tmp_path):
     ("task", "labels"),
     [
         ("quadrant", ["Q1", "Q2", "Q3", "Q4", "", "", "", "", "", ""]),
-        ("valence", ["positive", "negative", "negative", "positive", "positive", "negative", "", "", "", "positive"]),
+        (
+            "valence",
+            [
+                "positive",
+                "negative",
+                "negative",
+                "positive",
+                "positive",
+                "negative",
+                "",
+                "",
+                "",
+                "positive",
+            ],
+        ),
         ("arousal", ["high", "high", "low", "low", "", "", "high", "low", "", ""]),
     ],
 )
 def test_a_point_on_an_axis_has_no_class_where_that_axis_divides(task, labels):
     nan = float("nan")
-    plane = [(1, 1), (-1, 1), (-1, -1), (1, -1), (1, 0), (-1, 0), (0, 1), (0, -1), (0, 0), (0.1, nan)]
+    plane = [
+        (1, 1),
+        (-1, 1),
+        (-1, -1),
+        (1, -1),
+        (1, 0),
+        (-1, 0),
+        (0, 1),
+        (0, -1),
+        (0, 0),
+        (0.1, nan),
+    ]
     assert classify(pd.DataFrame(plane, columns=["valence", "arousal"]), task).tolist() == labels
 
 
@@ -91,7 +125,13 @@ def test_a_quadrant_gives_the_signs_of_both_axes(tmp_path):
     assert list(column(import_set("4q", root, "valence"), "label").values()) == [
         "positive", "negative", "negative", "positive", "",
     ]  # fmt: skip
-    assert list(column(import_set("4q", root, "arousal"), "label").values()) == ["high", "high", "low", "low", ""]
+    assert list(column(import_set("4q", root, "arousal"), "label").values()) == [
+        "high",
+        "high",
+        "low",
+        "low",
+        "",
+    ]
 
 
 def test_annotated_tracks_without_file_and_files_without_annotation_are_rows_and_counted(tmp_path):
@@ -136,12 +176,20 @@ def test_tabs_and_commas_around_artists_do_not_part_them(tmp_path):
 
 
 def test_a_track_without_static_labels_still_has_its_artist(tmp_path):
-    assert column(import_set("pmemo", make_pmemo(tmp_path), "quadrant"), "group_id")["20"] == "Lorde"
+    assert (
+        column(import_set("pmemo", make_pmemo(tmp_path), "quadrant"), "group_id")["20"] == "Lorde"
+    )
 
 
 def test_the_sets_of_the_challenge_become_the_split(tmp_path):
     found = import_set("emomusic", make_emomusic(tmp_path), "quadrant")
-    assert column(found, "split") == {"2": "train", "3": "train", "4": "train", "5": "test", "7": "test"}
+    assert column(found, "split") == {
+        "2": "train",
+        "3": "train",
+        "4": "train",
+        "5": "test",
+        "7": "test",
+    }
 
 
 @pytest.mark.parametrize("name", ["4q", "pmemo", "deam"])
@@ -151,7 +199,12 @@ def test_sets_without_a_split_leave_it_empty(name, tmp_path):
 
 def test_artists_of_deam_come_from_three_differently_named_files(tmp_path):
     found = import_set("deam", make_deam(tmp_path), "quadrant")
-    assert column(found, "group_id") == {"2": "Nobody", "3": "Nobody", "1001": "Someone", "2001": "Anyone"}
+    assert column(found, "group_id") == {
+        "2": "Nobody",
+        "3": "Nobody",
+        "1001": "Someone",
+        "2001": "Anyone",
+    }
     assert len(found.remarks) == 1
 
 
@@ -170,14 +223,20 @@ def test_the_overlap_of_emomusic_and_deam_is_said(name, tmp_path):
 
 def test_a_value_holds_for_the_half_second_before_it_and_equal_neighbours_merge(tmp_path):
     found = import_set("pmemo", make_pmemo(tmp_path), "quadrant")
-    # 16.5 is not annotated, so nothing is known from 16.0 to 16.5; at 17.5 arousal is at its midpoint.
-    assert spans(found) == [("1", 14.5, 15.5, "Q1"), ("1", 15.5, 16.0, "Q2"), ("1", 16.5, 17.0, "Q2")]
+    # 16.5 is not annotated, so nothing is known from 16.0 to 16.5; at 17.5 arousal is at its
+    # midpoint.
+    assert spans(found) == [
+        ("1", 14.5, 15.5, "Q1"),
+        ("1", 15.5, 16.0, "Q2"),
+        ("1", 16.5, 17.0, "Q2"),
+    ]
 
 
 def test_samples_in_columns_become_sections(tmp_path):
     found = import_set("emomusic", make_emomusic(tmp_path), "quadrant")
     assert spans(found) == [
-        ("2", 14.5, 15.5, "Q1"), ("2", 15.5, 16.0, "Q2"), ("3", 14.5, 15.0, "Q4"), ("3", 15.5, 16.0, "Q1"),
+        ("2", 14.5, 15.5, "Q1"), ("2", 15.5, 16.0, "Q2"), ("3", 14.5, 15.0, "Q4"),
+        ("3", 15.5, 16.0, "Q1"),
     ]  # fmt: skip
 
 
@@ -197,9 +256,9 @@ def test_an_axis_that_is_annotated_alone_still_gives_its_sections(tmp_path):
 def test_sections_of_a_track_never_overlap_and_neighbours_differ():
     time_s = [15 + n / 2 for n in range(60)]
     wave = [1.0 if n // 7 % 2 else -1.0 for n in range(60)]
-    frames = pd.DataFrame({"track_id": "a", "time_s": time_s, "valence": wave, "arousal": 1.0}).sample(
-        frac=1, random_state=0
-    )
+    frames = pd.DataFrame(
+        {"track_id": "a", "time_s": time_s, "valence": wave, "arousal": 1.0}
+    ).sample(frac=1, random_state=0)
     found = sections(frames, "quadrant")
     assert (found["start_s"].to_numpy()[1:] == found["end_s"].to_numpy()[:-1]).all()
     assert (found["true_label"].to_numpy()[1:] != found["true_label"].to_numpy()[:-1]).all()
@@ -210,7 +269,10 @@ def test_sections_of_a_track_never_overlap_and_neighbours_differ():
     ("name", "gone"),
     [
         ("pmemo", ["annotations/dynamic_annotations.csv"]),
-        ("emomusic", ["annotations/arousal_cont_average.csv", "annotations/valence_cont_average.csv"]),
+        (
+            "emomusic",
+            ["annotations/arousal_cont_average.csv", "annotations/valence_cont_average.csv"],
+        ),
     ],
 )
 def test_without_annotations_over_time_there_is_no_truth(name, gone, tmp_path):
@@ -249,14 +311,19 @@ def test_what_is_not_there_is_named(name, gone, tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(CatalogError, match=r"nowhere: expected panda_dataset_taffc_annotations.csv in it or below"):
+    with pytest.raises(
+        CatalogError, match=r"nowhere: expected panda_dataset_taffc_annotations.csv in it or below"
+    ):
         import_set("4q", tmp_path / "nowhere", "quadrant")
 
 
 def test_a_folder_with_two_sets_is_refused_where_their_files_have_one_name(tmp_path):
     make_pmemo(tmp_path)
     make_emomusic(tmp_path)
-    with pytest.raises(CatalogError, match=r"several annotations/static_annotations.csv.*give the folder of one set"):
+    with pytest.raises(
+        CatalogError,
+        match=r"several annotations/static_annotations.csv.*give the folder of one set",
+    ):
         import_set("emomusic", tmp_path, "quadrant")
 
 
@@ -264,18 +331,24 @@ def test_another_sets_folder_is_refused_with_its_columns(tmp_path):
     root = make_pmemo(tmp_path)
     (root / "chorus").rename(root / "clips_45seconds")
     write(root / "songs_info.csv", "song_id,Artist,Mediaeval 2013 set\n1,x,development\n")
-    with pytest.raises(CatalogError, match=r"column song_id is missing; it has musicId, Arousal\(mean\)"):
+    with pytest.raises(
+        CatalogError, match=r"column song_id is missing; it has musicId, Arousal\(mean\)"
+    ):
         import_set("emomusic", root, "quadrant")
 
 
 @pytest.mark.parametrize(
     ("name", "file", "old", "new", "message"),
     [
-        ("pmemo", "annotations/static_annotations.csv", "4,0.7,0.2", "4,0.7,-0.2", "has valence -0.2, expected 0 to 1"),
-        ("emomusic", "annotations/static_annotations.csv", "3,6,", "3,0.6,", "has arousal 0.6, expected 1 to 9"),
+        ("pmemo", "annotations/static_annotations.csv", "4,0.7,0.2", "4,0.7,-0.2",
+        "has valence -0.2, expected 0 to 1"),
+        ("emomusic", "annotations/static_annotations.csv", "3,6,", "3,0.6,",
+        "has arousal 0.6, expected 1 to 9"),
     ],
 )  # fmt: skip
-def test_a_rescaled_set_is_refused_as_its_midpoint_is_elsewhere(name, file, old, new, message, tmp_path):
+def test_a_rescaled_set_is_refused_as_its_midpoint_is_elsewhere(
+    name, file, old, new, message, tmp_path
+):
     root = MAKERS[name](tmp_path)
     replace(root / file, old, new)
     with pytest.raises(CatalogError, match=message):
@@ -317,7 +390,8 @@ def test_converted_copies_are_taken_only_where_the_mp3_is_gone(tmp_path):
 
 
 def test_layouts_are_what_the_readers_of_csv_take_them_for(tmp_path):
-    """A plain reader finds as many cells as names in a row, but for the files of DEAM that are ragged."""
+    """A plain reader finds as many cells as names in a row, but for the files of DEAM that are
+    ragged."""
     for name, make in MAKERS.items():
         for path in make(tmp_path / name).rglob("*.csv"):
             rows = list(csv.reader(path.read_text("latin-1").splitlines()))

@@ -37,7 +37,9 @@ def catalog(made):
 def truth(made):
     sections = defaultdict(list)
     for row in read_rows(made.truth):
-        sections[row["track_id"]].append((int(row["start_s"]), int(row["end_s"]), row["true_label"]))
+        sections[row["track_id"]].append(
+            (int(row["start_s"]), int(row["end_s"]), row["true_label"])
+        )
     return dict(sections)
 
 
@@ -47,7 +49,8 @@ def decoded(catalog, truth):
 
 
 def digest_of_samples():
-    """Digest the samples of three tracks: loud and soft ones, with and without a planted section."""
+    """Digest the samples of three tracks: loud and soft ones, with and without a planted
+    section."""
     digest = hashlib.sha256()
     for track in demo.plan_tracks(TRACKS, seed=0)[:3]:
         digest.update(track.synthesize().astype("<f4").tobytes())
@@ -96,13 +99,20 @@ def test_truth_covers_each_track_without_gap_or_overlap(catalog, truth):
 
 
 def test_truth_is_known_of_each_track_that_is_not_broken(catalog, truth):
-    assert set(catalog) - set(truth) == {"broken-text", "broken-cut", "broken-silent", "broken-missing"}
+    assert set(catalog) - set(truth) == {
+        "broken-text",
+        "broken-cut",
+        "broken-silent",
+        "broken-missing",
+    }
 
 
 def test_files_last_as_long_as_the_catalog_says(catalog, decoded):
     for track_id, (_, rate_hz, wave) in decoded.items():
         # Lossy codecs add up to a few frames of padding.
-        assert wave.shape[1] / rate_hz == pytest.approx(int(catalog[track_id]["expected_s"]), abs=0.1)
+        assert wave.shape[1] / rate_hz == pytest.approx(
+            int(catalog[track_id]["expected_s"]), abs=0.1
+        )
 
 
 def test_music_is_audible_and_not_clipped(decoded):
@@ -167,7 +177,8 @@ def test_samples_do_not_depend_on_the_processor():
     print_digest = "import test_synthetic as test; print(test.digest_of_samples())"
     found = subprocess.run(
         [sys.executable, "-c", print_digest],
-        env=os.environ | {"NPY_DISABLE_CPU_FEATURES": newer, "PYTHONPATH": os.pathsep.join([*sys.path, HERE])},
+        env=os.environ
+        | {"NPY_DISABLE_CPU_FEATURES": newer, "PYTHONPATH": os.pathsep.join([*sys.path, HERE])},
         capture_output=True,
         check=True,
         text=True,
@@ -194,7 +205,9 @@ def test_rerun_over_an_unfinished_attempt_gives_the_same_catalog(tmp_path):
 
 
 def test_progress_is_told_after_each_track(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo.Track, "synthesize", lambda track: np.zeros((track.format[2], 48_000), np.float32))
+    monkeypatch.setattr(
+        demo.Track, "synthesize", lambda track: np.zeros((track.format[2], 48_000), np.float32)
+    )
     seen = []
     demo.make_catalog(tmp_path, tracks=5, progress=lambda done, tracks: seen.append((done, tracks)))
     assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
@@ -224,7 +237,11 @@ def test_planted_sections_last_10_to_20_seconds():
     plan = demo.plan_tracks(280, seed=0)
     assert {len(track.planted) for track in plan} == {0, 1, 2}
     assert all(10 <= end_s - start_s <= 20 for track in plan for start_s, end_s, _ in track.planted)
-    assert all(0 < start_s < end_s < track.duration_s for track in plan for start_s, end_s, _ in track.planted)
+    assert all(
+        0 < start_s < end_s < track.duration_s
+        for track in plan
+        for start_s, end_s, _ in track.planted
+    )
 
 
 def test_full_catalog_is_balanced_over_quadrants_artists_and_formats():
@@ -250,7 +267,9 @@ def test_artist_has_one_timbre_in_several_quadrants():
 def test_moods_differ_in_tempo_and_mode():
     rng = np.random.default_rng(0)
     artist = demo.plan_tracks(1, seed=0)[0].artist
-    moods = {quadrant: [artist.in_mood(quadrant, rng) for _ in range(200)] for quadrant in demo.QUADRANTS}
+    moods = {
+        quadrant: [artist.in_mood(quadrant, rng) for _ in range(200)] for quadrant in demo.QUADRANTS
+    }
     bpm = {quadrant: np.mean([mood.bpm for mood in drawn]) for quadrant, drawn in moods.items()}
     assert min(bpm["Q1"], bpm["Q2"]) > 1.3 * max(bpm["Q3"], bpm["Q4"])
     assert {mood.mode for mood in moods["Q1"] + moods["Q4"]} == {"major"}
@@ -259,7 +278,11 @@ def test_moods_differ_in_tempo_and_mode():
 
 def test_voices_move_by_the_nearest_way():
     c_major = [60, 64, 67]
-    assert demo.lead_voices(c_major, [9, 12, 16], center=62) == [60, 64, 69]  # A minor keeps C and E
+    assert demo.lead_voices(c_major, [9, 12, 16], center=62) == [
+        60,
+        64,
+        69,
+    ]  # A minor keeps C and E
 
 
 def test_note_sounds_at_its_pitch():
@@ -272,7 +295,9 @@ def test_note_sounds_at_its_pitch():
 
 
 def test_planted_section_sounds_between_its_bounds_only():
-    track = next(track for track in demo.plan_tracks(demo.TRACKS, seed=0) if len(track.planted) == 1)
+    track = next(
+        track for track in demo.plan_tracks(demo.TRACKS, seed=0) if len(track.planted) == 1
+    )
     start_s, end_s, _ = track.planted[0]
     whole = dataclasses.replace(track, sections=((0, track.duration_s, track.label),))
     mixed, plain = track.synthesize(), whole.synthesize()

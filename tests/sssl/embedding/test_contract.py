@@ -100,7 +100,8 @@ def test_embeddings_are_named_after_weights_and_what_of_the_contract_decides_num
     write_onnx(tmp_path / "c.onnx", pooling="max")
     write_onnx(tmp_path / "d.onnx", seed=1)
     a, b, c, d = (
-        read_front_end(f"onnx:{tmp_path}/{path}").of_rows() for path in ("a/net.onnx", "b/net.onnx", "c.onnx", "d.onnx")
+        read_front_end(f"onnx:{tmp_path}/{path}").of_rows()
+        for path in ("a/net.onnx", "b/net.onnx", "c.onnx", "d.onnx")
     )
     assert a == b
     assert a != c

@@ -108,7 +108,13 @@ def test_windows_never_reach_beyond_a_track_that_is_long_enough():
 
 def test_segments_of_which_the_file_has_no_more_samples_have_a_reason(tmp_path):
     found, reasons = embed(write_onnx(tmp_path / "net.onnx"), WAVE[: 3 * 48_000 - 100])
-    assert reasons == [None, None, None, "truncated", "truncated"]  # 100 samples are the resampler's
+    assert reasons == [
+        None,
+        None,
+        None,
+        "truncated",
+        "truncated",
+    ]  # 100 samples are the resampler's
     assert np.isnan(found[3:].astype(np.float32)).all()
     assert np.isfinite(found[:3].astype(np.float32)).all()
 
@@ -133,12 +139,18 @@ def test_a_track_without_segments_has_no_rows(tmp_path):
     [
         ({"input": "samples"}, "", "has no input samples, but wave"),
         ({"layout": "BCT"}, "", "expected reals of 3 axes"),
-        ({"samples": 160_000}, "", "takes 160000 samples, by the contract it would get 48000 at 16000"),
+        (
+            {"samples": 160_000},
+            "",
+            "takes 160000 samples, by the contract it would get 48000 at 16000",
+        ),
         ({}, "#logits", "has no output logits, but embedding, frames"),
         ({"window_samples": 10}, "", "fails: "),
     ],
 )
-def test_a_graph_that_does_not_take_what_its_contract_says_is_refused(tmp_path, written, output, said):
+def test_a_graph_that_does_not_take_what_its_contract_says_is_refused(
+    tmp_path, written, output, said
+):
     with pytest.raises(FrontEndError, match=said):
         embed(write_onnx(tmp_path / "net.onnx", **written) + output)
 
@@ -168,7 +180,9 @@ def test_a_function_that_does_not_embed_is_refused(tmp_path, monkeypatch, functi
 
 
 def test_a_table_of_embeddings_reads_back_as_it_was_written():
-    segments = pa.table({"track_id": ["a", "a", "b"], "segment_index": pa.array([0, 1, 0], pa.int32())})
+    segments = pa.table(
+        {"track_id": ["a", "a", "b"], "segment_index": pa.array([0, 1, 0], pa.int32())}
+    )
     found = np.array([[1, 2], [np.nan, np.nan], [3, 4]], np.float16)
     table = embeddings_table(segments, found, [None, "missing", None], {"kind": "onnx"})
     assert pa.types.is_fixed_size_binary(table.schema.field("embedding").type)

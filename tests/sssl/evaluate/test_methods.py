@@ -42,7 +42,9 @@ def catalog(groups=20, of_group=2):
 def test_each_track_is_withheld_once_a_seed_together_with_its_group():
     rows = catalog()
     withheld = [withhold(rows, 5, fold, 0, CONFIG)[1] for fold in range(5)]
-    assert sorted(track for fold in withheld for track in fold) == sorted(row.track_id for row in rows)
+    assert sorted(track for fold in withheld for track in fold) == sorted(
+        row.track_id for row in rows
+    )
     for fold in withheld:
         groups = {track.split("-")[0] for track in fold}
         assert len(fold) == 2 * len(groups)
@@ -83,7 +85,9 @@ def test_without_a_test_share_no_round_is_judged():
 
 def test_a_class_with_too_few_groups_is_named():
     check_folds(catalog(), 10, CLASSES)
-    with pytest.raises(CatalogError, match="class Q1 has usable tracks of 10 groups, expected at least --folds 11"):
+    with pytest.raises(
+        CatalogError, match="class Q1 has usable tracks of 10 groups, expected at least --folds 11"
+    ):
         check_folds(catalog(), 11, CLASSES)
 
 
@@ -105,7 +109,10 @@ def test_settings_reach_both_trainings_of_a_method_and_rounds_only_shrink():
 
 def test_macro_f1_leaves_out_classes_that_do_not_occur():
     songs = pd.DataFrame({"true_label": ["Q1", "Q1", "Q2"], "label": ["Q1", "Q3", "Q2"]})
-    assert song_metrics(songs) == {"song_accuracy": pytest.approx(2 / 3), "song_macro_f1": pytest.approx(5 / 6)}
+    assert song_metrics(songs) == {
+        "song_accuracy": pytest.approx(2 / 3),
+        "song_macro_f1": pytest.approx(5 / 6),
+    }
     assert song_metrics(songs[:0]) == {"song_accuracy": None, "song_macro_f1": None}
 
 
@@ -118,7 +125,11 @@ def test_only_withheld_tracks_with_a_posterior_and_a_known_truth_are_measured():
 
 
 def labels(**columns):
-    given = {"inherited_label": ["Q1"] * 4, "label": ["Q1"] * 4, "true_label": ["Q1", "Q1", "Q2", "Q2"]}
+    given = {
+        "inherited_label": ["Q1"] * 4,
+        "label": ["Q1"] * 4,
+        "true_label": ["Q1", "Q1", "Q2", "Q2"],
+    }
     return pd.DataFrame(given | {"suspicion": [0.1, 0.2, 0.3, 0.4]} | columns)
 
 
@@ -126,25 +137,40 @@ def labels(**columns):
     ("table", "rank"),
     [
         ({"loss": [0.1, None, 3.0, 0.1]}, [0, None, 1, 0]),
-        ({"clean_probability": [0.9, 0.2, 0.9, None], "loss": [0.5, 0.1, 0.6, None]}, [0, 2, 1, None]),
+        (
+            {"clean_probability": [0.9, 0.2, 0.9, None], "loss": [0.5, 0.1, 0.6, None]},
+            [0, 2, 1, None],
+        ),
         ({"clean_probability": [0.9, 0.2, 0.5, None], "loss": [None] * 4}, [0, 2, 1, None]),
         ({"loss": [None, None]}, [None, None]),
     ],
     ids=["a model's loss", "a split, loss within equal probability", "pruned", "nothing"],
 )
 def test_segments_are_ranked_by_clean_probability_and_then_by_loss(table, rank):
-    found = suspicion_rank(pa.table({name: pa.array(values, pa.float32()) for name, values in table.items()}))
-    assert found.tolist() == pytest.approx([np.nan if value is None else value for value in rank], nan_ok=True)
+    found = suspicion_rank(
+        pa.table({name: pa.array(values, pa.float32()) for name, values in table.items()})
+    )
+    assert found.tolist() == pytest.approx(
+        [np.nan if value is None else value for value in rank], nan_ok=True
+    )
 
 
 def test_suspicion_that_ranks_wrong_segments_first_has_auc_one():
-    assert label_metrics(labels())["wrong_segment_auc"] == label_metrics(labels())["wrong_segment_ap"] == 1.0
+    assert (
+        label_metrics(labels())["wrong_segment_auc"]
+        == label_metrics(labels())["wrong_segment_ap"]
+        == 1.0
+    )
     assert label_metrics(labels(suspicion=[0.4, 0.3, 0.2, 0.1]))["wrong_segment_auc"] == 0.0
 
 
 def test_where_nothing_is_wrong_there_is_nothing_to_rank():
     found = label_metrics(labels(true_label=["Q1"] * 4))
-    assert (found["wrong_share"], found["wrong_segment_auc"], found["wrong_segment_ap"]) == (0.0, None, None)
+    assert (found["wrong_share"], found["wrong_segment_auc"], found["wrong_segment_ap"]) == (
+        0.0,
+        None,
+        None,
+    )
 
 
 def test_relabelling_counts_as_wrong_where_the_label_was_right():
@@ -180,7 +206,11 @@ OUTCOMES = [
 
 def test_the_summary_has_mean_and_standard_error_over_seeds_and_folds():
     found = summarize(OUTCOMES)["ce"]["song_accuracy"]
-    assert found == {"mean": pytest.approx(0.55), "standard_error": pytest.approx(0.1 / np.sqrt(12)), "values": 4}
+    assert found == {
+        "mean": pytest.approx(0.55),
+        "standard_error": pytest.approx(0.1 / np.sqrt(12)),
+        "values": 4,
+    }
 
 
 def test_a_gain_is_paired_by_fold():
@@ -190,8 +220,14 @@ def test_a_gain_is_paired_by_fold():
 
 
 def test_calibration_is_measured_over_all_folds_of_a_seed():
-    found = summarize([outcome("ce", 0, 0, 1.0, (True, True)), outcome("ce", 0, 1, 0.0, (False, False))])
-    assert found["ce"]["calibration_error"] == {"mean": pytest.approx(0.5), "standard_error": None, "values": 1}
+    found = summarize(
+        [outcome("ce", 0, 0, 1.0, (True, True)), outcome("ce", 0, 1, 0.0, (False, False))]
+    )
+    assert found["ce"]["calibration_error"] == {
+        "mean": pytest.approx(0.5),
+        "standard_error": None,
+        "values": 1,
+    }
 
 
 def test_what_could_not_be_measured_is_null_and_a_dash():

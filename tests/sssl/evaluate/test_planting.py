@@ -18,7 +18,12 @@ from sssl.store.tensors import log_mels
 def rows(tracks=40, segments=15, classes=4, folds=3):
     return pd.DataFrame(
         [
-            {"track_id": f"t{t}", "label": f"Q{t % classes}", "fold": t // classes % folds, "eligible": t % 10 != 9}
+            {
+                "track_id": f"t{t}",
+                "label": f"Q{t % classes}",
+                "fold": t // classes % folds,
+                "eligible": t % 10 != 9,
+            }
             for t in range(tracks)
             for _ in range(segments)
         ]
@@ -58,7 +63,9 @@ def test_spans_are_stretches_of_one_other_track():
     source = draw(table, Planting(0.3, spans=True, seed=1))
     planted = np.flatnonzero(moved(source))
     in_a_row = [b == a + 1 and source[b] == source[a] + 1 for a, b in pairwise(planted)]
-    assert np.mean(in_a_row) > 0.6  # stretches of 3 to 8, cut to the shorter of two: all but the first of each
+    assert (
+        np.mean(in_a_row) > 0.6
+    )  # stretches of 3 to 8, cut to the shorter of two: all but the first of each
 
 
 def test_the_seed_decides_what_is_planted():
@@ -95,21 +102,30 @@ def sounds_like(table):
     """The numbers of rows by each column that says them."""
     if "log_mel" in table.column_names:
         return [log_mels(table)[:, 1, 2].tolist()]
-    lists = (real_lists(table, name)[:, 0].tolist() for name in ("band_level_db", "sound_db", "sound"))
+    lists = (
+        real_lists(table, name)[:, 0].tolist() for name in ("band_level_db", "sound_db", "sound")
+    )
     return [table["level_db"].to_pylist(), *lists]
 
 
 @pytest.mark.parametrize("kind", ["segments", "features"])
 def test_planted_audio_lies_where_the_draw_says_and_nothing_else_changes(kind, in_memory):
     store = Store.open(in_memory, create=True)
-    files = {part: store.write_part(kind, "o", part, table_of(kind, np.arange(5) + 5 * part)) for part in (0, 1)}
-    original = store.commit(Manifest(kind, "o", "segment", None, {"cut": {}}, ("catalog/x",), files, {"tracks": 2}))
+    files = {
+        part: store.write_part(kind, "o", part, table_of(kind, np.arange(5) + 5 * part))
+        for part in (0, 1)
+    }
+    original = store.commit(
+        Manifest(kind, "o", "segment", None, {"cut": {}}, ("catalog/x",), files, {"tracks": 2})
+    )
     source = np.array([0, 7, 2, 3, 9, 5, 6, 1, 8, 4])
     planted = write_planted(store, original, source, Planting(0.4, False, seed=0))
     before, after = store.read_table(original), store.read_table(planted)
     assert all(numbers == source.tolist() for numbers in sounds_like(after))
     for name in after.column_names:
-        assert after[name].equals(before[name]) == (name in ("track_id", "segment_index", "start_s"))
+        assert after[name].equals(before[name]) == (
+            name in ("track_id", "segment_index", "start_s")
+        )
     assert after.schema.equals(before.schema, check_metadata=True)
     assert planted.ref != original.ref
     assert planted.parents == original.parents

@@ -11,13 +11,25 @@ def test_the_section_that_covers_the_middle_of_a_segment_names_it():
         columns=["track_id", "start_s", "end_s", "true_label"],
     )
     rows = pd.DataFrame(
-        [("a", 0.0), ("a", 8.0), ("a", 9.0), ("b", 0.0), ("b", 3.0), ("c", 0.0)], columns=["track_id", "start_s"]
+        [("a", 0.0), ("a", 8.0), ("a", 9.0), ("b", 0.0), ("b", 3.0), ("c", 0.0)],
+        columns=["track_id", "start_s"],
     )
-    assert true_labels(rows, sections, 3.0).fillna("-").tolist() == ["Q1", "Q1", "Q2", "Q3", "-", "-"]
+    assert true_labels(rows, sections, 3.0).fillna("-").tolist() == [
+        "Q1",
+        "Q1",
+        "Q2",
+        "Q3",
+        "-",
+        "-",
+    ]
 
 
 @pytest.mark.parametrize("value", ["0:30", "n/a", "", "inf"])
 def test_a_time_that_is_no_number_is_a_sentence(tmp_path, value):
-    (tmp_path / "truth.csv").write_text(f"track_id,start_s,end_s,true_label,,\na,0,3,Q1,,\na,{value},6,Q2,,\n")
-    with pytest.raises(CatalogError, match=r"track 'a' has start_s .* expected seconds as a number"):
+    (tmp_path / "truth.csv").write_text(
+        f"track_id,start_s,end_s,true_label,,\na,0,3,Q1,,\na,{value},6,Q2,,\n"
+    )
+    with pytest.raises(
+        CatalogError, match=r"track 'a' has start_s .* expected seconds as a number"
+    ):
         read_sections(str(tmp_path / "truth.csv"))

@@ -1,4 +1,5 @@
-"""BigQuery has what the manifests name: its side is DuckDB, which runs the very statements and reads the very files."""
+"""BigQuery has what the manifests name: its side is DuckDB, which runs the very statements and
+reads the very files."""
 
 import re
 import shutil
@@ -25,7 +26,10 @@ class BigQuery:
     def __init__(self):
         self.db = duckdb.connect()
         self.db.execute("create schema sssl")
-        for name, table in {**{name: TABLES[name] for name in LOADED}, "manifests": ManifestRow}.items():
+        for name, table in {
+            **{name: TABLES[name] for name in LOADED},
+            "manifests": ManifestRow,
+        }.items():
             empty = arrow_schema(table).empty_table()
             self.db.register("empty", empty)
             self.db.execute(f"create table sssl.{name} as select * from empty")
@@ -39,7 +43,9 @@ class BigQuery:
     def _run(self, text):
         if load := re.match(r"LOAD DATA OVERWRITE TEMP TABLE (\w+) \(", text):
             uris = re.findall(r'"([^"]*)"', text.partition("uris = [")[2])
-            self.db.execute(f"create or replace temp table {load[1]} as select * from read_parquet({uris})")
+            self.db.execute(
+                f"create or replace temp table {load[1]} as select * from read_parquet({uris})"
+            )
         elif counted := re.match(r"ASSERT (\(SELECT COUNT\(\*\) FROM \w+\)) = (\d+) AS ", text):
             assert self.db.execute(f"select {counted[1]}").fetchone() == (int(counted[2]),), text
         else:
@@ -47,7 +53,10 @@ class BigQuery:
             self.db.execute(said)
 
     def rows(self):
-        return {name: self.db.execute(f"select count(*) from sssl.{name}").fetchone()[0] for name in LOADED}
+        return {
+            name: self.db.execute(f"select count(*) from sssl.{name}").fetchone()[0]
+            for name in LOADED
+        }
 
     def songs(self):
         return self.db.execute("select track_id, label from sssl.songs order by all").fetchall()
@@ -60,7 +69,9 @@ def named(store):
 
 @pytest.fixture(scope="module")
 def output(finished, tmp_path_factory):
-    return Store.open(str(shutil.copytree(finished.root, tmp_path_factory.mktemp("bigquery") / "out")))
+    return Store.open(
+        str(shutil.copytree(finished.root, tmp_path_factory.mktemp("bigquery") / "out"))
+    )
 
 
 def test_bigquery_has_the_rows_of_the_manifests_after_a_takedown_and_a_delivery(output, tmp_path):
@@ -73,14 +84,19 @@ def test_bigquery_has_the_rows_of_the_manifests_after_a_takedown_and_a_delivery(
     assert bigquery.rows() == named(output)
     assert bigquery.rows()["rounds"] == len(output.latest().of("rounds")) > 1
     with connect(output, output.latest()) as connection:
-        assert bigquery.songs() == connection.sql("select track_id, label from songs order by all").fetchall()
+        assert (
+            bigquery.songs()
+            == connection.sql("select track_id, label from songs order by all").fetchall()
+        )
     assert "Q1_0" not in dict(bigquery.songs())
     catalog = write_catalog(tmp_path, tracks_per_class=1, seconds=6.0)
     assert main(["segment", "--catalog", catalog, "--output", output.root, *SEGMENT]) == 0
     bigquery.run(script(output, output.latest(), "sssl"))
     assert bigquery.rows() == named(output)
     assert bigquery.rows()["songs"] == 0  # withdrawn until they are made again
-    shown = bigquery.db.execute("select table_name, rows from sssl.manifests order by all").fetchall()
+    shown = bigquery.db.execute(
+        "select table_name, rows from sssl.manifests order by all"
+    ).fetchall()
     assert shown == sorted((m.table, m.rows) for m in output.latest().manifests)
 
 
@@ -104,7 +120,9 @@ def test_a_file_that_bigquery_reads_less_of_than_the_manifest_names_changes_noth
     bigquery = BigQuery()
     bigquery.run(script(finished, finished.latest(), "sssl"))
     before = bigquery.rows()
-    wrong = re.sub(r"(FROM new_songs\)) = \d+", r"\1 = 1", script(finished, finished.latest(), "sssl"))
+    wrong = re.sub(
+        r"(FROM new_songs\)) = \d+", r"\1 = 1", script(finished, finished.latest(), "sssl")
+    )
     with pytest.raises(AssertionError, match="songs: BigQuery does not read the"):
         bigquery.run(wrong)
     assert bigquery.rows() == before
@@ -118,7 +136,9 @@ def test_the_views_of_what_is_accepted_say_what_they_say_in_sssl_sql(finished):
     with connect(finished, finished.latest()) as connection:
         for name in ("accepted_labels", "accepted_scores"):
             (view,) = (text for text in create_statements("sssl") if f"VIEW sssl.{name}\n" in text)
-            (said,) = sqlglot.transpile(view.partition("\nAS ")[2].strip().rstrip(";"), read="bigquery", write="duckdb")
+            (said,) = sqlglot.transpile(
+                view.partition("\nAS ")[2].strip().rstrip(";"), read="bigquery", write="duckdb"
+            )
             columns = "track_id, segment_index, round"
             asked = f"select {columns} from ({said}) order by all"
             assert (

@@ -1,4 +1,5 @@
-"""Song labels in other tools' formats: read back by those tools' own libraries, the user's files untouched."""
+"""Song labels in other tools' formats: read back by those tools' own libraries, the user's files
+untouched."""
 
 import csv
 import io
@@ -47,14 +48,18 @@ def store_of(folder, uris, abstained=()):
     store = Store.open(str(folder / "out"), create=True)
     tables = {
         "catalog": [a_track(i, uri=str(uri)) for i, uri in uris.items()],
-        "ledger": [a_ledger_row(i, source_fingerprint=fingerprint(str(uri))) for i, uri in uris.items()],
+        "ledger": [
+            a_ledger_row(i, source_fingerprint=fingerprint(str(uri))) for i, uri in uris.items()
+        ],
         "songs": [song(i, i in abstained) for i in uris],
     }
     snapshot = Snapshot()
     for name, rows in tables.items():
         file = store.write_part(name, "g", 0, to_arrow(type(rows[0]), rows))
         summary = {"parts": 1, "classes": ["Q1", "Q3"]}
-        snapshot = snapshot.add(store.commit(Manifest(name, "g", "test", None, {}, (), {0: file}, summary)))
+        snapshot = snapshot.add(
+            store.commit(Manifest(name, "g", "test", None, {}, (), {0: file}, summary))
+        )
     store.publish(snapshot)
     return store
 
@@ -66,9 +71,17 @@ def export(store, *flags):
 def tags_of(path):
     """All tags of a file as text, by the end of their names in upper case."""
     tags = mutagen.File(path).tags or {}
-    values = {name: value[0] if isinstance(value, list) else value for name, value in dict(tags).items()}
-    texts = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in values.items()}
-    return {name.split(":")[-1].upper().removeprefix("WM/").replace("TMOO", "MOOD"): t for name, t in texts.items()}
+    values = {
+        name: value[0] if isinstance(value, list) else value for name, value in dict(tags).items()
+    }
+    texts = {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in values.items()
+    }
+    return {
+        name.split(":")[-1].upper().removeprefix("WM/").replace("TMOO", "MOOD"): t
+        for name, t in texts.items()
+    }
 
 
 def samples(path):
@@ -79,21 +92,32 @@ def samples(path):
 @pytest.fixture(scope="module")
 def songs(finished):
     connection = connect(finished, finished.latest())
-    query = "select s.*, uri, decoded_s from songs s join catalog using (track_id) join ledger using (track_id)"
+    query = (
+        "select s.*, uri, decoded_s from songs s join catalog using (track_id) join ledger using"
+        " (track_id)"
+    )
     return {row["track_id"]: row for row in connection.sql(query).to_arrow_table().to_pylist()}
 
 
-def test_csv_has_a_row_a_song_with_its_probabilities_and_timeline(finished, songs, tmp_path, capsys):
+def test_csv_has_a_row_a_song_with_its_probabilities_and_timeline(
+    finished, songs, tmp_path, capsys
+):
     assert export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 0
     with (tmp_path / "songs.csv").open(newline="") as file:
         rows = {row["track_id"]: row for row in csv.DictReader(file)}
     assert rows.keys() == songs.keys()
     for track_id, row in rows.items():
         found = songs[track_id]
-        assert (row["label"], row["uri"], row["model_id"]) == (found["label"], found["uri"], found["model_id"])
+        assert (row["label"], row["uri"], row["model_id"]) == (
+            found["label"],
+            found["uri"],
+            found["model_id"],
+        )
         shares = [float(row[f"probability_Q{i}"]) for i in (1, 2, 3, 4)]
         assert shares == pytest.approx(found["probabilities"])
-        assert [e["label"] for e in json.loads(row["timeline"])] == [e["label"] for e in found["timeline"]]
+        assert [e["label"] for e in json.loads(row["timeline"])] == [
+            e["label"] for e in found["timeline"]
+        ]
     assert "21 songs written" in capsys.readouterr().err
 
 
@@ -106,7 +130,10 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path):
     with (tmp_path / "songs.csv").open(newline="") as file:
         assert {row["track_id"] for row in csv.DictReader(file)} == {f"'{FORMULA}", "plain"}
     assert export(store, "--format", "parquet", "--to", str(tmp_path / "songs.parquet")) == 0
-    assert set(pq.read_table(tmp_path / "songs.parquet")["track_id"].to_pylist()) == {FORMULA, "plain"}
+    assert set(pq.read_table(tmp_path / "songs.parquet")["track_id"].to_pylist()) == {
+        FORMULA,
+        "plain",
+    }
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
@@ -116,7 +143,10 @@ def test_what_a_spreadsheet_takes_for_a_formula_is_text(start):
 
 
 def test_labels_as_csv_have_no_formula(tmp_path):
-    labelled = [Labelled(a_track(FORMULA), song(FORMULA)), Labelled(a_track("b"), None, "not-audio", "@a")]
+    labelled = [
+        Labelled(a_track(FORMULA), song(FORMULA)),
+        Labelled(a_track("b"), None, "not-audio", "@a"),
+    ]
     to = io.StringIO()
     write_csv(labelled, ("Q1", "Q3"), to)
     first, second = csv.DictReader(io.StringIO(to.getvalue()))
@@ -150,8 +180,13 @@ def test_jams_files_are_valid_and_say_what_the_table_says(finished, songs, tmp_p
         found = jams.load(str(tmp_path / f"{track_id}.jams"))
         assert found.validate()
         assert found.file_metadata.duration == pytest.approx(row["decoded_s"])
-        (label,), (timeline,) = found.search(namespace="tag_open"), found.search(namespace="segment_open")
-        assert [(o.value, o.confidence) for o in label.data] == [(row["label"], pytest.approx(row["confidence"]))]
+        (label,), (timeline,) = (
+            found.search(namespace="tag_open"),
+            found.search(namespace="segment_open"),
+        )
+        assert [(o.value, o.confidence) for o in label.data] == [
+            (row["label"], pytest.approx(row["confidence"]))
+        ]
         assert label.sandbox.model_id == row["model_id"]
         assert [(o.time, o.time + o.duration, o.value) for o in timeline.data] == [
             (e["start_s"], e["end_s"], e["label"]) for e in row["timeline"]
@@ -169,8 +204,15 @@ def test_a_copy_is_tagged_and_sounds_like_the_original(container, tmp_path):
     np.testing.assert_array_equal(samples(copy), heard)
     tags = tags_of(copy)
     assert tags["MOOD"] == "happy"
-    assert (tags["SSSL_CONFIDENCE"], tags["SSSL_MODEL"], tags["SSSL_ROUND"]) == ("0.7500", "abcdef", "1")
-    assert json.loads(tags["SSSL_TIMELINE"]) == [TIMELINE[0] | {"label": "happy"}, TIMELINE[1] | {"label": "sad"}]
+    assert (tags["SSSL_CONFIDENCE"], tags["SSSL_MODEL"], tags["SSSL_ROUND"]) == (
+        "0.7500",
+        "abcdef",
+        "1",
+    )
+    assert json.loads(tags["SSSL_TIMELINE"]) == [
+        TIMELINE[0] | {"label": "happy"},
+        TIMELINE[1] | {"label": "sad"},
+    ]
 
 
 @pytest.mark.parametrize("container", sorted(UNTAGGABLE))
@@ -189,7 +231,9 @@ def published(folder):
 def test_a_copy_has_the_suffix_of_its_track_whatever_signs_the_name_has(tmp_path):
     music = write_container(tmp_path, "flac").read_bytes()
     uris = {}
-    for number, name in enumerate(("Why?.flac", "Who? Band/x.flac", "a::b.flac", "#1.flac", "100% é.flac")):
+    for number, name in enumerate(
+        ("Why?.flac", "Who? Band/x.flac", "a::b.flac", "#1.flac", "100% é.flac")
+    ):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(music)
@@ -244,10 +288,17 @@ def test_copies_never_take_the_place_of_the_originals(tmp_path):
     music = tmp_path / "music"
     music.mkdir()
     (music / "left_out.csv").touch()
-    paths = {"a": write_audio(music / "b.wav", tone(1.0), 44100), "b": write_audio(music / "a.wav", tone(2.0), 44100)}
+    paths = {
+        "a": write_audio(music / "b.wav", tone(1.0), 44100),
+        "b": write_audio(music / "a.wav", tone(2.0), 44100),
+    }
     before = {path: path.read_bytes() for path in paths.values()}
-    found = write_tags(store_of(tmp_path, paths), published(tmp_path)[0], str(music), abstained=True)
-    assert found.left_out == dict.fromkeys("ab", "ValueError: it would overwrite the catalog's own file")
+    found = write_tags(
+        store_of(tmp_path, paths), published(tmp_path)[0], str(music), abstained=True
+    )
+    assert found.left_out == dict.fromkeys(
+        "ab", "ValueError: it would overwrite the catalog's own file"
+    )
     assert {path: path.read_bytes() for path in paths.values()} == before
 
 
@@ -267,14 +318,22 @@ def test_a_link_that_is_tagged_in_place_stays_a_link(tmp_path):
     path = write_container(tmp_path, "flac")
     link = tmp_path / "link.flac"
     link.symlink_to(path)
-    assert write_tags(store_of(tmp_path, {"a": link}), published(tmp_path)[0], None, abstained=True).songs == 1
+    assert (
+        write_tags(
+            store_of(tmp_path, {"a": link}), published(tmp_path)[0], None, abstained=True
+        ).songs
+        == 1
+    )
     assert link.is_symlink()
     assert tags_of(path)["MOOD"] == "Q1"
 
 
 def test_ids_make_folders_but_never_lead_out_of_the_target(tmp_path):
     path = write_audio(tmp_path / "x.wav", tone(1.0), 44100)
-    store = store_of(tmp_path, {"album/one.wav": path, "../out-of-it": path, "/tmp/absolute": path, "album/one": path})
+    store = store_of(
+        tmp_path,
+        {"album/one.wav": path, "../out-of-it": path, "/tmp/absolute": path, "album/one": path},
+    )
     found = write_tags(store, *published(tmp_path), abstained=True)
     assert (tmp_path / "tagged" / "album" / "one.wav").exists()
     assert found.songs == 1
@@ -329,7 +388,10 @@ def test_an_older_id3_keeps_its_version_and_all_frames(tmp_path):
         tags.add(frame)
     tags.save(path, v2_version=3, v23_sep=None)
     before = mutagen.id3.ID3(path, translate=False)
-    assert export(store_of(tmp_path, {"a": path}), "--format", "id3", "--to", str(tmp_path / "tagged")) == 0
+    assert (
+        export(store_of(tmp_path, {"a": path}), "--format", "id3", "--to", str(tmp_path / "tagged"))
+        == 0
+    )
     after = mutagen.id3.ID3(tmp_path / "tagged" / "a.mp3", translate=False)
     assert after.version == before.version == (2, 3, 0)
     assert {name: frame for name, frame in after.items() if name in before} == dict(before)
@@ -374,18 +436,33 @@ def test_an_export_that_wrote_no_song_says_so_by_its_exit_code(tmp_path, capsys)
     store = store_of(tmp_path, {"a": write_container(tmp_path, "flac")}, abstained={"a"})
     assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged")) == 1
     assert "0 songs written" in capsys.readouterr().err
-    assert export(store, "--format", "id3", "--to", str(tmp_path / "tagged"), "--with-abstained") == 0
+    assert (
+        export(store, "--format", "id3", "--to", str(tmp_path / "tagged"), "--with-abstained") == 0
+    )
 
 
 def test_a_playlist_per_emotion_has_the_surest_first_and_nothing_uncertain(tmp_path):
-    uris = {"a": "music/a.flac", "b": "/music/b b.flac", "c": "gs://bucket/c.flac", "d": "/music/d.flac"}
+    uris = {
+        "a": "music/a.flac",
+        "b": "/music/b b.flac",
+        "c": "gs://bucket/c.flac",
+        "d": "/music/d.flac",
+    }
     store = store_of(tmp_path, {**uris, "e": "/music/e\n.flac"}, abstained={"d"})
     folder = tmp_path / "lists"
     assert export(store, "--format", "m3u", "--to", str(folder), "--names", "Q3=melancholy") == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["happy.m3u8", "left_out.csv", "melancholy.m3u8"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "happy.m3u8",
+        "left_out.csv",
+        "melancholy.m3u8",
+    ]
     lines = (folder / "happy.m3u8").read_text().splitlines()
     assert lines[0] == "#EXTM3U"
-    assert lines[2::2] == [str(Path("music/a.flac").absolute()), "/music/b b.flac", "gs://bucket/c.flac"]
+    assert lines[2::2] == [
+        str(Path("music/a.flac").absolute()),
+        "/music/b b.flac",
+        "gs://bucket/c.flac",
+    ]
     assert re.fullmatch(r"#EXTINF:\d+,a \(happy 0.75\)", lines[1])
     assert (folder / "melancholy.m3u8").read_text() == "#EXTM3U\n"
     left_out = dict(csv.reader((folder / "left_out.csv").read_text().splitlines()[1:]))

@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from sssl.labels.calibration import TEMPERATURES, fit_temperature, log_odds_against, losses_by_temperature, sharpen
+from sssl.labels.calibration import (
+    TEMPERATURES,
+    fit_temperature,
+    log_odds_against,
+    losses_by_temperature,
+    sharpen,
+)
 
 
 def drawn(sureness, count=4000, seed=0):
@@ -14,13 +20,18 @@ def drawn(sureness, count=4000, seed=0):
 
 @pytest.mark.parametrize("sureness", [0.7, 1.0, 2.5])
 def test_the_temperature_undoes_how_much_too_sure_a_model_is(sureness):
-    assert fit_temperature(losses_by_temperature(*drawn(sureness))) == pytest.approx(sureness, rel=0.1)
+    assert fit_temperature(losses_by_temperature(*drawn(sureness))) == pytest.approx(
+        sureness, rel=0.1
+    )
 
 
 def test_parts_add_up_and_what_is_missing_does_not_count():
     posterior, label = drawn(2.0)
     whole = losses_by_temperature(posterior, label)
-    parts = [losses_by_temperature(posterior[rows], label[rows]) for rows in (slice(1000), slice(1000, None))]
+    parts = [
+        losses_by_temperature(posterior[rows], label[rows])
+        for rows in (slice(1000), slice(1000, None))
+    ]
     np.testing.assert_allclose(parts[0] + parts[1], whole, atol=0.01)
     more = np.vstack([posterior, [[np.nan] * 4, [0.7, 0.1, 0.1, 0.1]]])
     np.testing.assert_array_equal(losses_by_temperature(more, np.append(label, [2, -1])), whole)

@@ -24,7 +24,8 @@ CLASSES = ("a", "b")
 
 
 def judged(before, after, groups=None, held_out=False):
-    """Tracks of class a whose mean posterior at the label is given, each a group of its own unless told otherwise."""
+    """Tracks of class a whose mean posterior at the label is given, each a group of its own unless
+    told otherwise."""
     posteriors = [np.stack([np.array(p), 1 - np.array(p)], axis=1) for p in (before, after)]
     group = np.arange(len(before)) if groups is None else np.array(groups)
     label = np.zeros(len(before), np.int64)
@@ -77,7 +78,8 @@ def test_a_model_that_is_only_surer_is_no_better():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_one_track_never_turns_acceptance_into_the_opposite(seed):
-    """The surest of 55 tracks becomes hopeless: of the two zones that lie apart it may reach the next one only."""
+    """The surest of 55 tracks becomes hopeless: of the two zones that lie apart it may reach the
+    next one only."""
     before, after = noisy(0.7, 55, seed, spread=1.6), noisy(0.7, 55, seed + 100, spread=1.6)
     once = compare(judged(before, after))
     after[before.argmax()] = 1e-6
@@ -86,9 +88,12 @@ def test_one_track_never_turns_acceptance_into_the_opposite(seed):
 
 
 def test_tracks_of_a_group_tell_less_than_as_many_groups():
-    """Posteriors that change by artist: five tracks each, up for some artists and down for others."""
+    """Posteriors that change by artist: five tracks each, up for some artists and down for
+    others."""
     before, after = [0.7] * 40, np.repeat([0.6, 0.9, 0.8, 0.6, 0.7, 0.9, 0.6, 0.9], 5)
-    alone, together = (compare(judged(before, after, [i // size for i in range(40)])) for size in (1, 5))
+    alone, together = (
+        compare(judged(before, after, [i // size for i in range(40)])) for size in (1, 5)
+    )
     assert (alone.groups, together.groups) == (40, 8)
     assert together.loss.error > 1.5 * alone.loss.error
 
@@ -108,7 +113,8 @@ def test_the_comparison_does_not_depend_on_the_names_of_groups():
 
 
 def test_intervals_hold_what_they_promise_also_for_few_groups():
-    """Of 6 groups of 3 values that rise and fall together; percentiles taken as they are cover 86 of 100."""
+    """Of 6 groups of 3 values that rise and fall together; percentiles taken as they are cover 86
+    of 100."""
     rng, group = np.random.default_rng(0), np.repeat(np.arange(6), 3)
     covered = []
     for _ in range(150):
@@ -121,7 +127,13 @@ def test_intervals_hold_what_they_promise_also_for_few_groups():
 def test_held_out_changes_are_of_held_out_tracks_alone_and_as_they_are_scored():
     tracks = judged([0.6, 0.6, 0.4, 0.4], [0.6, 0.7, 0.8, 0.4])
     assert compare_held_out(tracks, 0.95) is None
-    own = JudgedTracks(tracks.label, tracks.group, np.array([False, True, True, False]), tracks.before, tracks.after)
+    own = JudgedTracks(
+        tracks.label,
+        tracks.group,
+        np.array([False, True, True, False]),
+        tracks.before,
+        tracks.after,
+    )
     found = compare_held_out(own, 0.95)
     assert found.groups == 2
     assert found.accuracy.value == pytest.approx(0.5)
@@ -135,19 +147,25 @@ def test_held_out_changes_are_of_held_out_tracks_alone_and_as_they_are_scored():
 
 
 def track(track_id, label, split, part=0):
-    return Catalog(track_id, "", label, split, f"group of {track_id}", 0, None, False, part, None, None)
+    return Catalog(
+        track_id, "", label, split, f"group of {track_id}", 0, None, False, part, None, None
+    )
 
 
 def scored(posterior, tracks, round=0):
     """Scores of one segment a row: (track id, posterior)."""
     ids = [track_id for track_id, _ in posterior]
     segments = pa.table({"track_id": ids, "segment_index": pa.array(range(len(ids)), pa.int32())})
-    return scores_table(segments, np.array([p for _, p in posterior], np.float32), tracks, CLASSES, round, "m")
+    return scores_table(
+        segments, np.array([p for _, p in posterior], np.float32), tracks, CLASSES, round, "m"
+    )
 
 
 def test_mean_posteriors_agree_with_what_the_score_stage_counts():
     tracks = [track("x", "a", "test"), track("y", "b", "test"), track("z", "b", "test")]
-    scores = scored([("x", (0.9, 0.1)), ("x", (0.2, 0.8)), ("y", (0.7, 0.3)), ("z", (0.0, 1.0))], tracks)
+    scores = scored(
+        [("x", (0.9, 0.1)), ("x", (0.2, 0.8)), ("y", (0.7, 0.3)), ("z", (0.0, 1.0))], tracks
+    )
     found, counted = mean_posteriors(scores, 2), summarize_scores(scores, tracks, CLASSES)
     assert found["x"] == pytest.approx([0.55, 0.45])
     right = {name: found[name].argmax() == label for name, label in (("x", 0), ("y", 1), ("z", 1))}
@@ -166,7 +184,8 @@ def test_a_track_that_a_round_cannot_score_any_more_counts_against_it():
 
 @pytest.fixture
 def committed(tmp_path):
-    """A catalog of six parts, labelled tracks in three of them; and a maker of scores of a round."""
+    """A catalog of six parts, labelled tracks in three of them; and a maker of scores of a
+    round."""
     store = Store.open(str(tmp_path / "out"), create=True)
     splits = {1: "test", 5: "test", 2: "train"}
     rows = [
@@ -180,9 +199,15 @@ def committed(tmp_path):
         files = {}
         for part in range(6):
             own = [row for row in rows if row.part == part]
-            posterior = [(row.track_id, (p, 1 - p) if row.label == "a" else (1 - p, p)) for row in own]
-            files[part] = store.write_part("scores", f"r{round}", part, scored(posterior, own, round))
-        return store.commit(Manifest("scores", f"r{round}", "score", round, {}, (catalog.ref,), files, {}))
+            posterior = [
+                (row.track_id, (p, 1 - p) if row.label == "a" else (1 - p, p)) for row in own
+            ]
+            files[part] = store.write_part(
+                "scores", f"r{round}", part, scored(posterior, own, round)
+            )
+        return store.commit(
+            Manifest("scores", f"r{round}", "score", round, {}, (catalog.ref,), files, {})
+        )
 
     return store, catalog, scores
 

@@ -10,7 +10,8 @@ BANDS, TRACKS, SEGMENTS = 16, 40, 12
 
 @pytest.fixture(scope="module")
 def catalog():
-    """The sound [N, M] of tracks that differ more from each other than their segments do; and their numbers [N]."""
+    """The sound [N, M] of tracks that differ more from each other than their segments do; and their
+    numbers [N]."""
     rng = np.random.default_rng(0)
     tracks = rng.normal(-40, 8, (TRACKS, BANDS))
     track = np.repeat(np.arange(TRACKS), SEGMENTS)
@@ -41,7 +42,8 @@ def test_a_loud_segment_of_a_quiet_track_is_less_consistent_than_its_neighbours(
 
 
 def test_short_tracks_do_not_look_strange_by_their_length(catalog):
-    """The fewer others, the less is known of a track: a right segment of it speaks less for itself, never against."""
+    """The fewer others, the less is known of a track: a right segment of it speaks less for itself,
+    never against."""
     levels, track = catalog
     kept = (track % 2 == 0) | (np.arange(len(track)) % SEGMENTS < 2)
     found = consistency(levels[kept], track[kept])
@@ -85,7 +87,8 @@ def test_tracks_are_known_by_floored_levels_and_by_how_levels_move():
     segments = pa.table({"band_level_db": levels.tolist()})
     sound = np.arange(12.0).reshape(2, 6)  # of two groups: levels, deviations, steps
     np.testing.assert_array_equal(
-        track_sound(segments, sound), [[-20, -80, -40, -10, 2, 3, 4, 5], [-30, -50, -60, -70, 8, 9, 10, 11]]
+        track_sound(segments, sound),
+        [[-20, -80, -40, -10, 2, 3, 4, 5], [-30, -50, -60, -70, 8, 9, 10, 11]],
     )
     assert len(track_sound(segments.slice(0, 0), sound[:0])) == 0
 
@@ -94,7 +97,10 @@ def test_segments_of_a_track_that_is_as_loud_but_moves_otherwise_are_inconsisten
     rng = np.random.default_rng(0)
     track = np.repeat(np.arange(TRACKS), SEGMENTS)
     sound = np.hstack(
-        [rng.normal(-40, 3, (len(track), 4)), rng.normal(5 + 5 * (track % 2)[:, None], 1, (len(track), 4))]
+        [
+            rng.normal(-40, 3, (len(track), 4)),
+            rng.normal(5 + 5 * (track % 2)[:, None], 1, (len(track), 4)),
+        ]
     )
     sound[7, 4:] += 5
     levels_alone, whole = consistency(sound[:, :4], track), consistency(sound, track)

@@ -31,13 +31,16 @@ def track(track_id, split="train", locked=False):
 
 
 def segments_of(log_odds, sound=None, tracks=None):
-    """Segments by track, given the log odds against their label; NaN is a segment without a posterior."""
+    """Segments by track, given the log odds against their label; NaN is a segment without a
+    posterior."""
     ids = [track_id for track_id, own in log_odds.items() for _ in own]
     p = 1 / (1 + np.exp(np.concatenate(list(log_odds.values()))))
     scores = pa.table(
         {
             "track_id": ids,
-            "probabilities": pa.array([None if np.isnan(x) else [x, 1 - x] for x in p], pa.list_(pa.float32())),
+            "probabilities": pa.array(
+                [None if np.isnan(x) else [x, 1 - x] for x in p], pa.list_(pa.float32())
+            ),
             "loss": pa.array(-np.log(p), from_pandas=True),
         }
     )
@@ -52,19 +55,25 @@ def made(seed, stretch=1):
 
 
 def fitted(segments, config=BOTH):
-    model = None if segments.sound is None else fit_track_model(sound_moments(segments.sound, segments.track))
+    model = (
+        None
+        if segments.sound is None
+        else fit_track_model(sound_moments(segments.sound, segments.track))
+    )
     return fit_evidence(sum_spread(segments, 1.0, model), 1.0, model, config)
 
 
 def catalog(difficulty, heard=True, seed=0):
-    """Segments whose tracks are more or less hard, a tenth of them wrong and, if that can be heard, of another sound;
-    and which are wrong [N]."""
+    """Segments whose tracks are more or less hard, a tenth of them wrong and, if that can be heard,
+    of another sound; and which are wrong [N]."""
     rng = np.random.default_rng(seed)
     wrong = rng.random((TRACKS, LENGTH)) < 0.1
     odds = rng.normal(-2 + 3 * wrong + rng.normal(0, difficulty, (TRACKS, 1)), 1.0)
     sound = np.repeat(rng.normal(-40, 8, (TRACKS, NUMBERS)), LENGTH, axis=0)
     strange = (wrong if heard else rng.permuted(wrong, axis=1)).reshape(-1, 1)
-    sound = np.where(strange, rng.normal(-40, 8, sound.shape), sound) + rng.normal(0, 3, sound.shape)
+    sound = np.where(strange, rng.normal(-40, 8, sound.shape), sound) + rng.normal(
+        0, 3, sound.shape
+    )
     return segments_of({f"t{t}": own for t, own in enumerate(odds)}, sound), wrong.ravel()
 
 
@@ -100,7 +109,9 @@ def test_a_surer_model_counts_no_more_than_it_is_right():
     segments, _ = catalog(difficulty=0.5)
     again = segments_of({"t": np.log(np.expm1(segments.loss)) * 2})
     assert sum_losses(again).argmin() > sum_losses(segments).argmin() + 8
-    surer = Segments(again.posterior, again.loss, segments.label, segments.track, segments.fitted, segments.sound)
+    surer = Segments(
+        again.posterior, again.loss, segments.label, segments.track, segments.fitted, segments.sound
+    )
     model = fit_track_model(sound_moments(segments.sound, segments.track))
     losses = [
         fit_evidence(sum_spread(own, temperature, model), temperature, model, BOTH).losses(own)[0]
@@ -123,7 +134,9 @@ def test_model_and_sound_agree_only_where_they_see_the_same_wrong_segments():
 def test_where_labels_are_wrong_in_parts_of_tracks_a_hard_track_is_not_a_wrong_one():
     segments, wrong = catalog(difficulty=2.0)
     within, across = (
-        roc_auc_score(wrong, fitted(segments, EvidenceConfig(min_agreement=least)).losses(segments)[0])
+        roc_auc_score(
+            wrong, fitted(segments, EvidenceConfig(min_agreement=least)).losses(segments)[0]
+        )
         for least in (0.25, None)
     )
     assert within > 0.98
@@ -139,7 +152,8 @@ def test_where_sound_does_not_tell_whole_tracks_may_be_wrong():
 
 
 def test_what_others_let_expect_is_taken_off_and_few_others_let_expect_little():
-    """A hundred others with odds 1 above the mean, one such other, none: with as much variance between as within."""
+    """A hundred others with odds 1 above the mean, one such other, none: with as much variance
+    between as within."""
     track, values = np.repeat([0, 1, 2], [101, 2, 1]), np.full(104, 3.0)
     found = beyond_others(values, track, mean=2.0, between=1.0)
     unknown = np.array([1 / 101, 1 / 2, 1])
@@ -152,23 +166,33 @@ def test_segments_of_short_tracks_are_not_further_out_than_those_of_long_ones():
     track = np.repeat(np.arange(len(lengths)), lengths)
     values = rng.normal(0, 2, len(lengths))[track] + rng.normal(0, 1, len(track))
     found, length = beyond_others(values, track, mean=0.0, between=4.0), lengths[track]
-    assert [found[length == n].std() for n in (1, 2, 5, 30)] == pytest.approx([1, 1, 1, 1], rel=0.05)
+    assert [found[length == n].std() for n in (1, 2, 5, 30)] == pytest.approx(
+        [1, 1, 1, 1], rel=0.05
+    )
 
 
 def test_parts_add_up_to_the_catalog_exactly_in_any_order():
     segments, _ = catalog(difficulty=0.5)
     model = fit_track_model(sound_moments(segments.sound, segments.track))
-    parts = [Segments(*(column[segments.track % 7 == part] for column in vars(segments).values())) for part in range(7)]
+    parts = [
+        Segments(*(column[segments.track % 7 == part] for column in vars(segments).values()))
+        for part in range(7)
+    ]
     for summed in (sum_losses, lambda part: sum_spread(part, 1.7, model)):
-        forward, backward = (functools.reduce(operator.add, map(summed, some)) for some in (parts, parts[::-1]))
+        forward, backward = (
+            functools.reduce(operator.add, map(summed, some)) for some in (parts, parts[::-1])
+        )
         for a, b in zip(
-            *(vars(s).values() if isinstance(s, Spread) else [s] for s in (forward, backward)), strict=True
+            *(vars(s).values() if isinstance(s, Spread) else [s] for s in (forward, backward)),
+            strict=True,
         ):
             np.testing.assert_array_equal(a, b)
 
 
 def test_sound_that_tells_nothing_is_not_blown_up():
-    segments = segments_of(made(0), np.random.default_rng(0).normal(-40, 8, (TRACKS * LENGTH, NUMBERS)))
+    segments = segments_of(
+        made(0), np.random.default_rng(0).normal(-40, 8, (TRACKS * LENGTH, NUMBERS))
+    )
     assert fitted(segments).unit <= 1.0
 
 

@@ -1,4 +1,5 @@
-"""Each guard of `guarded` on losses made to fool a mixture: what it does there, and what happens without it."""
+"""Each guard of `guarded` on losses made to fool a mixture: what it does there, and what happens
+without it."""
 
 from dataclasses import dataclass, replace
 
@@ -62,11 +63,15 @@ def labels_of(classes, config=DEFAULTS, locked=()):
     segments = pa.table({"track_id": ids, "segment_index": pa.array(rows, pa.int32())})
     scores = scores_table(segments, posterior, tracks, CLASSES, 0, "m")
     # As given: the score stage would not let a loss of 100 or NaN through.
-    scores = scores.set_column(scores.schema.names.index("loss"), "loss", pa.array(loss, pa.float32()))
+    scores = scores.set_column(
+        scores.schema.names.index("loss"), "loss", pa.array(loss, pa.float32())
+    )
     scored = Scored.of(scores, tracks, CLASSES, None)
     loss_to_split, consistency = Evidence().losses(scored)
     split = fit_split(loss_histograms(loss_to_split, scored, config.axis), config)
-    made = relabel(scores, loss_to_split, consistency, tracks, CLASSES, 1, split, config).to_pandas()
+    made = relabel(
+        scores, loss_to_split, consistency, tracks, CLASSES, 1, split, config
+    ).to_pandas()
     return made.assign(wrong=np.concatenate([own.wrong for own in classes]), given=loss)
 
 
@@ -76,7 +81,8 @@ def flagged(classes, config=DEFAULTS, of=0):
     own = made[made["inherited_label"] == CLASSES[of]]
     noisy = own["partition"] == "noisy"
     return tuple(
-        float(noisy[own["wrong"] == which].mean()) if (own["wrong"] == which).any() else 0.0 for which in (False, True)
+        float(noisy[own["wrong"] == which].mean()) if (own["wrong"] == which).any() else 0.0
+        for which in (False, True)
     )
 
 
@@ -89,7 +95,8 @@ def without(**setting):
 
 
 def test_a_single_loss_of_100_changes_nothing():
-    """Two components that overlap; one outlier in a thousand widens the upper one until there seems to be only one."""
+    """Two components that overlap; one outlier in a thousand widens the upper one until there seems
+    to be only one."""
     segments = right(700, 2.0, 1.0) + wrong(300, -0.5, 1.0)
     outlier = segments + losses(100.0, wrong=True)
     assert flagged([outlier]) == pytest.approx(flagged([segments]), abs=0.02)
@@ -113,7 +120,8 @@ def test_where_model_and_sound_agree_by_chance_losses_of_one_kind_are_not_split(
 
 
 def test_where_model_and_sound_do_not_agree_nothing_is_split():
-    """Losses of two kinds that have nothing to do with how segments sound: hard ones, not wrong ones."""
+    """Losses of two kinds that have nothing to do with how segments sound: hard ones, not wrong
+    ones."""
     histograms = np.stack([mix.histogram(MIXED.loss, "logit"), np.zeros(mix.BINS, int)])
     assert fit_split(histograms, DEFAULTS, in_parts=False).common.noisy is None
     for known in (True, None):
@@ -144,11 +152,17 @@ def test_a_class_with_a_third_of_the_segments_is_not_judged_by_the_large_one():
     right_ones, wrong_ones = flagged([right(2100) + wrong(900), small], of=1)
     assert right_ones < 0.01
     assert wrong_ones > 0.1
-    assert flagged([right(2100) + wrong(900), small], without(per_class_prior=None, peaked=False), of=1)[0] > 0.2
+    assert (
+        flagged(
+            [right(2100) + wrong(900), small], without(per_class_prior=None, peaked=False), of=1
+        )[0]
+        > 0.2
+    )
 
 
 def test_two_hard_tracks_of_a_class_of_five_are_not_called_wrong():
-    """Ten segments each; three tracks that are easy and two that are right with a probability of 3 in 4."""
+    """Ten segments each; three tracks that are easy and two that are right with a probability of 3
+    in 4."""
     five = right(30, 4.0, 0.5) + right(20, 1.0, 0.3)
     assert flagged([MIXED, five], of=1) == (0, 0)
 
@@ -160,7 +174,8 @@ def test_a_class_of_five_tracks_that_are_mostly_wrong_is_not_taken_for_a_hard_on
 
 
 def test_labels_that_are_all_wrong_are_left_as_they_are():
-    """Permuted labels have nothing to do with the posterior: no split, rather than the model's guesses as labels."""
+    """Permuted labels have nothing to do with the posterior: no split, rather than the model's
+    guesses as labels."""
     logits = np.random.default_rng(0).normal(0, 2, (2000, 4))
     permuted = losses(*np.logaddexp.reduce(logits - logits[:, :1], axis=1), wrong=True)
     assert flagged([permuted]) == (0, 0)
@@ -168,7 +183,8 @@ def test_labels_that_are_all_wrong_are_left_as_they_are():
 
 
 def test_locked_labels_stand_and_do_not_shape_the_split():
-    """A track that a human vouches for, whatever the model says; unlocked, most of its labels would go."""
+    """A track that a human vouches for, whatever the model says; unlocked, most of its labels would
+    go."""
     hard = right(400, -3.0, 0.5)
     made = labels_of([right(1400), hard], locked=("Q2",))
     locked = made[made["inherited_label"] == "Q2"]
@@ -182,7 +198,10 @@ def test_locked_labels_stand_and_do_not_shape_the_split():
 
 def test_no_more_than_the_cap_is_relabelled_in_any_class():
     mostly_wrong = right(300) + wrong(700)
-    for config, share in ((DEFAULTS, DEFAULTS.max_noisy_share), (without(max_noisy_share=None), 0.7)):
+    for config, share in (
+        (DEFAULTS, DEFAULTS.max_noisy_share),
+        (without(max_noisy_share=None), 0.7),
+    ):
         made = labels_of([mostly_wrong, MIXED], config)
         moved = (made["label"] != made["inherited_label"]).groupby(made["inherited_label"]).mean()
         assert moved["Q1"] == pytest.approx(share, abs=0.02)

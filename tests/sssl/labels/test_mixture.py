@@ -13,7 +13,9 @@ def counts(values, axis="logit"):
 
 
 def test_the_two_components_are_found_again():
-    fitted = mix.fit_two(counts(np.concatenate([normal(-3, 1, 7000), normal(2, 0.8, 3000, 1)])), "logit")
+    fitted = mix.fit_two(
+        counts(np.concatenate([normal(-3, 1, 7000), normal(2, 0.8, 3000, 1)])), "logit"
+    )
     assert fitted.confident.mean == pytest.approx(-3, abs=0.1)
     assert fitted.noisy.mean == pytest.approx(2, abs=0.1)
     assert fitted.noisy.weight == pytest.approx(0.3, abs=0.02)
@@ -50,7 +52,9 @@ def test_right_labels_between_the_core_and_wrong_ones_are_not_left_to_these(monk
     def found():
         """Precision and recall."""
         fitted = mix.fit_peaked(counts(values), "logit", 2)
-        clean = mix.monotone(fitted.clean_probability(), int(mix.bin_of(np.array(fitted.confident.mean), "logit")))
+        clean = mix.monotone(
+            fitted.clean_probability(), int(mix.bin_of(np.array(fitted.confident.mean), "logit"))
+        )
         noisy = clean[mix.bin_of(values, "logit")] <= 0.5
         return is_wrong[noisy].mean(), noisy[is_wrong].mean()
 
@@ -60,8 +64,11 @@ def test_right_labels_between_the_core_and_wrong_ones_are_not_left_to_these(monk
 
 
 def test_a_start_that_loses_its_noisy_component_does_not_stand_for_two():
-    """The likelihood of a noisy component below the confident one is not that of the single one which is left."""
-    histogram = counts(np.concatenate([normal(0, 0.8, 210), normal(-4.6, 0.8, 147, 1), normal(4, 0.8, 47, 2)]))
+    """The likelihood of a noisy component below the confident one is not that of the single one
+    which is left."""
+    histogram = counts(
+        np.concatenate([normal(0, 0.8, 210), normal(-4.6, 0.8, 147, 1), normal(4, 0.8, 47, 2)])
+    )
     one, two = (mix.fit_peaked(histogram, "logit", components) for components in (1, 2))
     assert mix.prefers_two(histogram, one, two)
 
@@ -69,7 +76,9 @@ def test_a_start_that_loses_its_noisy_component_does_not_stand_for_two():
 def test_one_absurd_loss_does_not_move_the_fit():
     values = np.concatenate([normal(-3, 0.5, 700), normal(1, 0.5, 300, 1)])
     clean = mix.fit_two(mix.clip_quantiles(counts(values), 0.005, 0.995), "logit")
-    outlier = mix.fit_two(mix.clip_quantiles(counts(np.append(values, 14.0)), 0.005, 0.995), "logit")
+    outlier = mix.fit_two(
+        mix.clip_quantiles(counts(np.append(values, 14.0)), 0.005, 0.995), "logit"
+    )
     assert outlier.noisy.mean == pytest.approx(clean.noisy.mean, abs=0.05)
 
 
@@ -79,7 +88,9 @@ def test_clipping_keeps_the_number_of_losses():
 
 
 def test_a_posterior_becomes_monotone_without_losing_its_peak():
-    wide_noisy = mix.Mixture("logit", mix.Component(0.5, 0.0, 0.5), mix.Component(0.5, 1.0, 3.0)).clean_probability()
+    wide_noisy = mix.Mixture(
+        "logit", mix.Component(0.5, 0.0, 0.5), mix.Component(0.5, 1.0, 3.0)
+    ).clean_probability()
     assert (np.diff(wide_noisy) > 0).any()
     fixed = mix.monotone(wide_noisy, int(mix.bin_of(np.array(0.0), "logit")))
     assert (np.diff(fixed) <= 0).all()
@@ -87,8 +98,8 @@ def test_a_posterior_becomes_monotone_without_losing_its_peak():
 
 
 def test_a_posterior_between_the_components_tails_says_nothing():
-    """Two components of nearly the same reach: far to the left the confident one wins by nothing, nearer the noisy one
-    does, and what is easiest of all would be called wrong."""
+    """Two components of nearly the same reach: far to the left the confident one wins by nothing,
+    nearer the noisy one does, and what is easiest of all would be called wrong."""
     confident = mix.Component(0.8, -0.4, 1.1, core_share=1 - 1e-6, core_std=0.4)
     clean = mix.Mixture("logit", confident, mix.Component(0.2, 1.1, 1.1)).clean_probability()
     mean, easy = (int(mix.bin_of(np.array(x), "logit")) for x in (-0.4, -2.5))
@@ -120,14 +131,20 @@ def test_a_shifted_histogram_keeps_its_mass_within_the_axis():
 
 
 def test_a_shifted_mixture_fits_the_shifted_histogram():
-    mixture = mix.fit_two(counts(np.concatenate([normal(-3, 1, 700), normal(2, 1.2, 300)])), "logit")
+    mixture = mix.fit_two(
+        counts(np.concatenate([normal(-3, 1, 700), normal(2, 1.2, 300)])), "logit"
+    )
     bins = 50
     moved = mixture.shifted(bins * mix.bin_width("logit"))
-    np.testing.assert_allclose(moved.clean_probability()[bins:], mixture.clean_probability()[:-bins], atol=1e-9)
+    np.testing.assert_allclose(
+        moved.clean_probability()[bins:], mixture.clean_probability()[:-bins], atol=1e-9
+    )
 
 
 def test_a_small_component_close_by_is_found():
     """It takes hundreds of iterations to tell it from a tail."""
-    fitted = mix.fit_two(counts(np.concatenate([normal(-0.4, 0.9, 640), normal(2.6, 0.9, 70, seed=1)])), "logit")
+    fitted = mix.fit_two(
+        counts(np.concatenate([normal(-0.4, 0.9, 640), normal(2.6, 0.9, 70, seed=1)])), "logit"
+    )
     assert fitted.separation > 2
     assert 0.05 < fitted.noisy.weight < 0.2

@@ -8,7 +8,9 @@ from hypothesis.extra import numpy as arrays
 from sssl.labels import mixture as mix
 
 AXES = st.sampled_from(["loss", "logit"])
-LOSSES = arrays.arrays(np.float64, st.integers(2, 80), elements=st.floats(0, 20, allow_nan=False) | st.just(np.nan))
+LOSSES = arrays.arrays(
+    np.float64, st.integers(2, 80), elements=st.floats(0, 20, allow_nan=False) | st.just(np.nan)
+)
 
 
 def finite(loss):

@@ -67,9 +67,14 @@ def test_a_class_that_is_merely_hard_is_not_noisy():
     rng = np.random.default_rng(1)
     q1 = 1 / (1 + np.exp(-np.concatenate([rng.normal(4, 0.8, 700), rng.normal(-3, 0.7, 300)])))
     tracks = [track("a", "Q1"), track("b", "Q2")]
-    scores = make_scores({"a": q1.tolist(), "b": (1 / (1 + np.exp(-rng.normal(1.5, 0.8, 1000)))).tolist()}, tracks)
+    scores = make_scores(
+        {"a": q1.tolist(), "b": (1 / (1 + np.exp(-rng.normal(1.5, 0.8, 1000)))).tolist()}, tracks
+    )
     # Give Q2 its posterior at class 1, which make_scores puts at class 0.
-    swapped = [[p[1], p[0], *p[2:]] if i >= 1000 else p for i, p in enumerate(scores["probabilities"].to_pylist())]
+    swapped = [
+        [p[1], p[0], *p[2:]] if i >= 1000 else p
+        for i, p in enumerate(scores["probabilities"].to_pylist())
+    ]
     segments = scores.select(["track_id", "segment_index"])
     scores = scores_table(segments, np.array(swapped, np.float32), tracks, CLASSES, 0, "m")
     labels, _ = split_and_relabel(scores, tracks)
@@ -112,7 +117,9 @@ def test_held_out_tracks_never_carry_weight():
     labels, _ = run({"a": probabilities(700, 300), "b": [0.9] * 5}, tracks)
     assert (labels["weight"][labels["track_id"] == "b"] == 0).all()
     of_a = labels[labels["track_id"] == "a"]
-    assert ((of_a["weight"] > 0) == (of_a["partition"] == "confident")).all()  # noisy ones are set aside
+    assert (
+        (of_a["weight"] > 0) == (of_a["partition"] == "confident")
+    ).all()  # noisy ones are set aside
 
 
 def test_tracks_without_a_label_keep_none_and_carry_no_weight():
@@ -143,7 +150,9 @@ def test_targets_are_distributions():
 
 def test_inherited_labels_are_the_tracks_labels():
     tracks = [track("a", "Q3"), track("u", None), track("h", "Q2", split="test")]
-    segments = pa.table({"track_id": ["a", "a", "u", "h"], "segment_index": pa.array([0, 1, 0, 0], pa.int32())})
+    segments = pa.table(
+        {"track_id": ["a", "a", "u", "h"], "segment_index": pa.array([0, 1, 0, 0], pa.int32())}
+    )
     labels = inherit(segments, tracks, CLASSES).to_pandas()
     assert labels["label"].tolist()[:2] == ["Q3", "Q3"]
     assert labels["weight"].tolist() == [1.0, 1.0, 0.0, 0.0]
@@ -159,7 +168,9 @@ def test_corrected_segments_take_the_listener_s_label_and_the_others_of_their_tr
     segments = Segments.of(scores, tracks, CLASSES, None, corrected)
     loss, consistency = Evidence().losses(segments)
     split = fit_split(loss_histograms(loss, segments, GUARDED.axis), GUARDED)
-    labels = relabel(scores, loss, consistency, tracks, CLASSES, 1, split, GUARDED, corrected).to_pandas()
+    labels = relabel(
+        scores, loss, consistency, tracks, CLASSES, 1, split, GUARDED, corrected
+    ).to_pandas()
     said = labels.iloc[[0, 999, 1000]]
     assert list(said["label"]) == ["Q3", "Q1", "Q4"]
     assert np.stack(said["target"]).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
@@ -181,7 +192,9 @@ def test_evidence_is_not_fitted_to_corrected_segments():
 
 def test_a_corrected_passage_of_an_unlabelled_or_held_out_track_is_labelled_and_carries_no_weight():
     tracks = [track("u", None), track("t", "Q1", split="test")]
-    segments = pa.table({"track_id": ["u", "u", "t"], "segment_index": pa.array([0, 1, 0], pa.int32())})
+    segments = pa.table(
+        {"track_id": ["u", "u", "t"], "segment_index": pa.array([0, 1, 0], pa.int32())}
+    )
     labels = inherit(segments, tracks, CLASSES, np.array([3, -1, 1])).to_pydict()
     assert labels["label"] == ["Q4", None, "Q2"]
     assert labels["reason"] == ["corrected", "no-label", "corrected"]

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from sssl.model.examples import deal_bags
 
-TRACKS = st.lists(st.integers(0, 7), max_size=40).map(lambda numbers: torch.tensor(numbers, dtype=torch.int64))
+TRACKS = st.lists(st.integers(0, 7), max_size=40).map(
+    lambda numbers: torch.tensor(numbers, dtype=torch.int64)
+)
 
 
 def bags_of(track, size, seed):

@@ -25,7 +25,8 @@ def test_a_bag_of_one_segment_has_the_cross_entropy_of_the_segment():
 
 
 def test_a_segment_that_speaks_against_the_label_costs_its_bag_less_than_it_costs_alone():
-    """Three segments sure of the label and one sure of another: the mean posterior is three quarters."""
+    """Three segments sure of the label and one sure of another: the mean posterior is three
+    quarters."""
     each = torch.tensor([[[9.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 9.0]]])
     target = torch.tensor([1.0, 0.0]).expand(1, 4, 2)
     assert losses.bag_cross_entropy(each, target).item() == pytest.approx(-math.log(0.75), abs=1e-3)
@@ -34,7 +35,12 @@ def test_a_segment_that_speaks_against_the_label_costs_its_bag_less_than_it_cost
 
 def test_squared_error_is_zero_at_the_target_and_bounded():
     assert losses.squared_error(logits(), logits().softmax(1)).max() < 1e-12
-    assert losses.squared_error(torch.tensor([[100.0, -100, -100, -100]]), torch.tensor([[0.0, 1, 0, 0]])).item() <= 0.5
+    assert (
+        losses.squared_error(
+            torch.tensor([[100.0, -100, -100, -100]]), torch.tensor([[0.0, 1, 0, 0]])
+        ).item()
+        <= 0.5
+    )
 
 
 def test_consistency_is_symmetric_and_zero_for_equal_views():

@@ -32,7 +32,12 @@ def test_the_member_that_did_not_see_the_fold_scores(model):
     x, folds = log_mel(10), np.array([0, 1] * 5)
     found = posteriors(model, x, folds, ScoreConfig(), threads=1)
     for member in (0, 1):
-        alone = model.members[member](torch.from_numpy(x[folds == member]).float()).softmax(1).detach().numpy()
+        alone = (
+            model.members[member](torch.from_numpy(x[folds == member]).float())
+            .softmax(1)
+            .detach()
+            .numpy()
+        )
         np.testing.assert_allclose(found[folds == member], alone, atol=1e-5)
 
 
@@ -52,7 +57,9 @@ def test_only_train_tracks_are_left_to_one_member():
 
 def test_scores_do_not_depend_on_the_number_of_threads(model):
     x, folds = log_mel(50), np.arange(50) % 3
-    one, three = (posteriors(model, x, folds, ScoreConfig(score_batch=8), threads=n) for n in (1, 3))
+    one, three = (
+        posteriors(model, x, folds, ScoreConfig(score_batch=8), threads=n) for n in (1, 3)
+    )
     np.testing.assert_array_equal(one, three)
 
 
@@ -119,7 +126,9 @@ def test_a_posterior_that_is_not_finite_is_a_row_with_a_reason():
 
 
 def test_a_track_without_a_label_has_no_loss():
-    table = scores_table(segments(["a"]), np.array([[0.5, 0.5]], np.float32), [track("a", None)], CLASSES, 1, "m")
+    table = scores_table(
+        segments(["a"]), np.array([[0.5, 0.5]], np.float32), [track("a", None)], CLASSES, 1, "m"
+    )
     assert table["loss"].to_pylist() == [None]
 
 

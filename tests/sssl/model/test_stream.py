@@ -30,7 +30,11 @@ def parts():
     """Parts of rows of all folds, and of the fold that all members score."""
     random = np.random.default_rng(0)
     return [
-        Rows(random.normal(-30, 10, (rows, *SPEC.cut.shape)).astype(np.float16), random.integers(-1, 4, rows), number)
+        Rows(
+            random.normal(-30, 10, (rows, *SPEC.cut.shape)).astype(np.float16),
+            random.integers(-1, 4, rows),
+            number,
+        )
         for number, rows in enumerate(SIZES)
     ]
 
@@ -49,7 +53,9 @@ def score(model, parts, **settings):
         written.append(number)
         return found
 
-    scorer = StreamScorer(**{"model": model, "devices": ["cpu"], "batch": 16, "readers": 3, **settings})
+    scorer = StreamScorer(
+        **{"model": model, "devices": ["cpu"], "batch": 16, "readers": 3, **settings}
+    )
     found = scorer.score(range(len(parts)), parts.__getitem__, write)
     assert sorted(written) == list(range(len(parts)))
     return found
@@ -60,12 +66,16 @@ def assert_close(found, expected):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_batches_across_parts_and_members_give_each_row_its_members_posterior(model, parts, expected):
+def test_batches_across_parts_and_members_give_each_row_its_members_posterior(
+    model, parts, expected
+):
     assert_close(score(model, parts), expected)
 
 
 def test_views_average_rotations(model, parts):
-    expected = [posteriors(model, part.log_mel, part.folds, ScoreConfig(views=2), 1) for part in parts]
+    expected = [
+        posteriors(model, part.log_mel, part.folds, ScoreConfig(views=2), 1) for part in parts
+    ]
     assert_close(score(model, parts, views=2), expected)
 
 
@@ -93,7 +103,8 @@ def test_half_precision_gives_about_the_same(model, parts, expected):
 
 
 class Fussy(torch.nn.Module):
-    """Fails as told: on segments that hold the mark, or on batches of more segments than there is room for."""
+    """Fails as told: on segments that hold the mark, or on batches of more segments than there is
+    room for."""
 
     def __init__(self, member, mark=None, room=None, says=None):
         super().__init__()
@@ -122,7 +133,9 @@ FULL = [
 
 
 @pytest.mark.parametrize("says", FULL, ids=lambda error: str(error)[-30:])
-def test_a_batch_that_does_not_fit_is_halved_for_good_and_every_row_is_scored(model, parts, expected, says):
+def test_a_batch_that_does_not_fit_is_halved_for_good_and_every_row_is_scored(
+    model, parts, expected, says
+):
     tight = fussy(model, room=5, says=says)
     assert_close(score(tight, parts), expected)
     sizes = [size for member in tight.members for size in member.batches]
@@ -148,7 +161,8 @@ def test_a_full_device_is_waited_for(model, parts, expected, monkeypatch):
 def test_a_device_that_stays_full_is_an_error_in_a_sentence(model, parts, monkeypatch):
     monkeypatch.setattr(stream.time, "sleep", lambda seconds: None)
     with pytest.raises(
-        DeviceError, match="cpu has no memory for a single segment, also after 31 s: CUDA out of memory"
+        DeviceError,
+        match="cpu has no memory for a single segment, also after 31 s: CUDA out of memory",
     ):
         score(fussy(model, room=0, says=FULL[0]), parts)
 
@@ -203,5 +217,7 @@ def test_parts_are_read_in_several_threads_ahead_of_what_is_scored(model, parts)
             meet.wait(timeout=20)  # three are read at the same time, or none
         return parts[number]
 
-    StreamScorer(model, ["cpu"], batch=16, readers=3).score(range(len(parts)), read, lambda *_: None)
+    StreamScorer(model, ["cpu"], batch=16, readers=3).score(
+        range(len(parts)), read, lambda *_: None
+    )
     assert len(readers) == 3

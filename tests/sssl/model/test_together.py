@@ -32,13 +32,17 @@ def training(finished_copy, request):
     """A training in a folder of its own."""
     snapshot = finished_copy.latest()
     return Training(
-        finished_copy, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
+        finished_copy, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1),
+        SPEC, CONFIG,
         round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
     )  # fmt: skip
 
 
 def epochs_of(training):
-    return [training.store.read_json(f"{training.folder}/member{member}.json")["epochs"] for member in BOTH]
+    return [
+        training.store.read_json(f"{training.folder}/member{member}.json")["epochs"]
+        for member in BOTH
+    ]
 
 
 def weights_of(training):
@@ -46,8 +50,13 @@ def weights_of(training):
 
 
 def weights_of_member(training, member):
-    """The weights of a member, without how many batches its norms have seen, of which nothing depends."""
-    return {name: w for name, w in _member(training, member).state_dict().items() if w.is_floating_point()}
+    """The weights of a member, without how many batches its norms have seen, of which nothing
+    depends."""
+    return {
+        name: w
+        for name, w in _member(training, member).state_dict().items()
+        if w.is_floating_point()
+    }
 
 
 def without_chance(monkeypatch):
@@ -56,7 +65,9 @@ def without_chance(monkeypatch):
 
 
 @pytest.mark.parametrize("round", [0, 1])
-def test_side_by_side_members_become_what_they_become_alone_but_for_chance(training, monkeypatch, round):
+def test_side_by_side_members_become_what_they_become_alone_but_for_chance(
+    training, monkeypatch, round
+):
     without_chance(monkeypatch)
     config = replace(CONFIG, mixup_alpha=0.0, lambda_consistency=0.5, epochs=2)
     training = replace(training, config=config)
@@ -66,7 +77,9 @@ def test_side_by_side_members_become_what_they_become_alone_but_for_chance(train
         members = [_member(training, member) for member in BOTH]
         data = dump(Model(SPEC, members))
         start = training.store.write_file(f"{training.folder}/start.safetensors", data, 2)
-    alone, together = (replace(training, round=round, start=start, folder=f"{training.folder}-{n}") for n in "ab")
+    alone, together = (
+        replace(training, round=round, start=start, folder=f"{training.folder}-{n}") for n in "ab"
+    )
     for member in BOTH:
         train_member(alone, member)
     train_together(together, BOTH)
@@ -74,7 +87,9 @@ def test_side_by_side_members_become_what_they_become_alone_but_for_chance(train
         # Both round differently, and each step carries that on.
         torch.testing.assert_close(ours, theirs, atol=5e-3, rtol=5e-3)
     for ours, theirs in zip(epochs_of(together), epochs_of(alone), strict=True):
-        assert [done[2:4] for done in ours] == [[pytest.approx(loss, rel=1e-3), n] for *_, loss, n, _, _ in theirs]
+        assert [done[2:4] for done in ours] == [
+            [pytest.approx(loss, rel=1e-3), n] for *_, loss, n, _, _ in theirs
+        ]
 
 
 def test_a_stopped_training_goes_on_where_each_member_was(training, monkeypatch):
@@ -119,7 +134,9 @@ def test_a_checkpoint_of_one_device_goes_on_on_the_other(training, monkeypatch):
     for turn in turns:
         with pytest.raises(KeyboardInterrupt):
             turn(mixed, 0)
-    torch.testing.assert_close(_member(mixed, 0).state_dict(), _member(whole, 0).state_dict(), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        _member(mixed, 0).state_dict(), _member(whole, 0).state_dict(), atol=1e-3, rtol=1e-3
+    )
 
 
 def test_each_member_has_the_rows_of_its_own_epochs(training):
@@ -155,12 +172,16 @@ def test_a_card_without_memory_for_training_is_an_error_in_a_sentence(training, 
 
         def submit(self, *_):
             done = Future()
-            done.set_exception(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.\nmore"))
+            done.set_exception(
+                torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.\nmore")
+            )
             return done
 
         def close(self):
             pass
 
     monkeypatch.setattr(training_module, "IsolatedPool", Full)
-    with pytest.raises(DeviceError, match=r"cpu has not enough free memory to train on: CUDA out of memory.*MiB\.$"):
+    with pytest.raises(
+        DeviceError, match=r"cpu has not enough free memory to train on: CUDA out of memory.*MiB\.$"
+    ):
         train_share(training, 1, ALONE, lambda: None)

@@ -24,7 +24,9 @@ class Stop(Exception):
 @pytest.fixture(scope="module")
 def corpus(finished):
     snapshot = finished.latest()
-    return Corpus(finished, *(snapshot.get(t) for t in ("catalog", "features")), snapshot.get("labels", 1))
+    return Corpus(
+        finished, *(snapshot.get(t) for t in ("catalog", "features")), snapshot.get("labels", 1)
+    )
 
 
 @pytest.fixture
@@ -32,7 +34,8 @@ def training(finished_copy, request):
     """A training in a folder of its own."""
     snapshot = finished_copy.latest()
     return Training(
-        finished_copy, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1), SPEC, CONFIG,
+        finished_copy, snapshot.get("catalog"), snapshot.features, snapshot.get("labels", 1),
+        SPEC, CONFIG,
         round=0, folder=f"test/{request.node.name}", start=None, device="cpu",
     )  # fmt: skip
 
@@ -40,9 +43,15 @@ def training(finished_copy, request):
 @pytest.fixture(scope="module")
 def undisturbed(finished_copy):
     snapshot = finished_copy.latest()
-    inputs = [snapshot.get(table) for table in ("catalog", "features")] + [snapshot.get("labels", 1)]
+    inputs = [snapshot.get(table) for table in ("catalog", "features")] + [
+        snapshot.get("labels", 1)
+    ]
     seen = []
-    model = train(Training(finished_copy, *inputs, SPEC, CONFIG, 0, "test/undisturbed", None, "cpu"), 2, seen.append)
+    model = train(
+        Training(finished_copy, *inputs, SPEC, CONFIG, 0, "test/undisturbed", None, "cpu"),
+        2,
+        seen.append,
+    )
     assert sorted((e.member, e.epoch) for e in seen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
     return model
 
@@ -52,7 +61,11 @@ def test_an_epoch_has_every_row_that_carries_weight_once(corpus, finished):
     weighted = finished.read_table(corpus.labels, ["weight"])["weight"].to_numpy() > 0
     assert sum(len(batch.weight) for batch in batches) == corpus.bags(None, 1) == weighted.sum()
     mean = torch.cat([b.log_mel.float().mean((1, 2)) for b in batches]).sort().values
-    again = torch.cat([b.log_mel.float().mean((1, 2)) for b in corpus.epoch(None, 500, 1, seed=2)]).sort().values
+    again = (
+        torch.cat([b.log_mel.float().mean((1, 2)) for b in corpus.epoch(None, 500, 1, seed=2)])
+        .sort()
+        .values
+    )
     torch.testing.assert_close(mean, again)
 
 
@@ -108,7 +121,9 @@ def test_parts_that_do_not_fit_into_memory_are_read_again(corpus):
 def test_labels_of_other_segments_are_refused(corpus):
     files = dict(corpus.labels.files)
     files[0], files[1] = files[1], files[0]
-    with pytest.raises(ValueError, match=r"part 0: rows of labels/.* are not aligned with features/"):
+    with pytest.raises(
+        ValueError, match=r"part 0: rows of labels/.* are not aligned with features/"
+    ):
         replace(corpus, labels=replace(corpus.labels, files=files)).load(0)
 
 
@@ -119,7 +134,9 @@ def test_the_seed_decides_the_weights_and_the_number_of_processes_does_not(undis
 
 
 @pytest.mark.parametrize("epochs_done", [1, 2])
-def test_a_stopped_training_goes_on_to_the_same_weights(epochs_done, undisturbed, training, monkeypatch):
+def test_a_stopped_training_goes_on_to_the_same_weights(
+    epochs_done, undisturbed, training, monkeypatch
+):
     torch.set_num_threads(1)  # as a process of the pool has
     finished = []
 
@@ -146,7 +163,9 @@ def test_a_checkpoint_that_a_disk_lost_or_changed_counts_as_none(how, undisturbe
     whole = store.read_bytes(path)
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 1
-    store.write_bytes(path, {"emptied": b"", "half": whole[: len(whole) // 2], "flipped": flipped}[how])
+    store.write_bytes(
+        path, {"emptied": b"", "half": whole[: len(whole) // 2], "flipped": flipped}[how]
+    )
     store.write_bytes(f"{training.folder}/member0.json", b"")
     assert dump(train(training, 1, lambda _: None)) == dump(undisturbed)
 
@@ -163,9 +182,15 @@ def test_averaged_weights_follow_the_network_from_the_start(training):
     """A long average over a short training must not stay at the random first weights."""
     still = replace(CONFIG, ema=0.0, learning_rate=1e-12)
     first = train(replace(training, config=still, folder=f"{training.folder}-1"), 2, lambda _: None)
-    last = train(replace(training, config=replace(CONFIG, ema=0.0), folder=f"{training.folder}-0"), 2, lambda _: None)
+    last = train(
+        replace(training, config=replace(CONFIG, ema=0.0), folder=f"{training.folder}-0"),
+        2,
+        lambda _: None,
+    )
     long = train(replace(training, config=replace(CONFIG, ema=0.99999)), 2, lambda _: None)
-    weights = [torch.cat([p.flatten() for p in m.members[0].parameters()]) for m in (first, long, last)]
+    weights = [
+        torch.cat([p.flatten() for p in m.members[0].parameters()]) for m in (first, long, last)
+    ]
     assert (weights[1] - weights[0]).norm() > 0.3 * (weights[2] - weights[0]).norm()
 
 
@@ -193,7 +218,9 @@ def test_a_round_cannot_start_from_a_model_of_other_folds(undisturbed, training)
 
 def test_weights_of_another_front_end_are_refused(undisturbed):
     other = replace(SPEC, architecture="resnet")
-    with pytest.raises(TrainError, match=r"weights to start from are of cnn on .*, expected resnet on"):
+    with pytest.raises(
+        TrainError, match=r"weights to start from are of cnn on .*, expected resnet on"
+    ):
         start_from(other.build(), undisturbed, other, member=0)
 
 
@@ -224,7 +251,8 @@ def test_patience_keeps_the_best_epoch(training):
 
 
 def test_a_training_with_patience_that_was_stopped_keeps_the_same_epoch(training, monkeypatch):
-    """Stopped before its best epoch, at it, and after it, where the best weights come from the checkpoint."""
+    """Stopped before its best epoch, at it, and after it, where the best weights come from the
+    checkpoint."""
     torch.set_num_threads(1)
     wild = replace(CONFIG, warmup_epochs=4, patience=2, ema=0.0, learning_rate=1.0)
     whole = replace(training, config=wild, spec=replace(SPEC, members=2))
@@ -262,7 +290,9 @@ def test_balance_gives_rare_classes_the_weight_of_frequent_ones(training):
 
 def test_without_a_row_nothing_can_be_trained(training):
     nothing = replace(training, labels=replace(training.labels, files={}))
-    with pytest.raises(TrainError, match="nothing to train on: 0 segments carry weight for member 0"):
+    with pytest.raises(
+        TrainError, match="nothing to train on: 0 segments carry weight for member 0"
+    ):
         train_member(nothing, 0)
 
 

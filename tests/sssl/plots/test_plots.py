@@ -31,12 +31,16 @@ def test_a_track_of_one_segment_and_one_with_a_gap_can_be_drawn():
         middle = (edges[:-1] + edges[1:]) / 2
         gap = (middle > 3.1) & (middle < 8.9)
         assert np.isnan(columns[:, gap]).all()
-        assert np.isfinite(columns[:, ~gap & (np.abs(middle - 3) > 0.1) & (np.abs(middle - 9) > 0.1)]).all()
+        assert np.isfinite(
+            columns[:, ~gap & (np.abs(middle - 3) > 0.1) & (np.abs(middle - 9) > 0.1)]
+        ).all()
 
 
 def test_a_strip_shows_each_emotion_for_its_share_of_the_time():
     entries = [(0, 30, "a"), (30, 40, "b"), (40, 60, "a")]
-    timeline = [{"start_s": s, "end_s": e, "label": name, "confidence": 0.5} for s, e, name in entries]
+    timeline = [
+        {"start_s": s, "end_s": e, "label": name, "confidence": 0.5} for s, e, name in entries
+    ]
     strip = timelines.strip(timeline, ("a", "b"))
     assert re.findall(r"M(\d+) 0h(\d+)v", strip) == [("0", "80"), ("80", "27"), ("107", "53")]
     assert "a 0:00 to 0:30, b 0:30 to 0:40" in strip
@@ -53,7 +57,9 @@ def test_text_on_a_class_colour_has_enough_contrast():
         assert (bright + 0.05) / (dark + 0.05) >= 4.5
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(5, "0:05"), (187.4, "3:07"), (3600, "1:00:00"), (59.6, "1:00")])
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(5, "0:05"), (187.4, "3:07"), (3600, "1:00:00"), (59.6, "1:00")]
+)
 def test_times_read_like_a_clock(seconds, said):
     assert timelines.clock(seconds) == said
 
@@ -74,7 +80,9 @@ def test_a_band_of_many_entries_keeps_its_long_stretches_and_gaps():
     late = [(9000.0, 12000.0, "b")]
     blocks = track.blocks_of(many + late, 0.0, 12000.0)
     assert [name for _, _, name in blocks] == ["a", "b"]
-    for (start, end, _), (expected_start, expected_end) in zip(blocks, ((0, 6000), (9000, 12000)), strict=True):
+    for (start, end, _), (expected_start, expected_end) in zip(
+        blocks, ((0, 6000), (9000, 12000)), strict=True
+    ):
         assert (start, end) == pytest.approx((expected_start, expected_end), abs=12000 / 300)
 
 
@@ -86,7 +94,10 @@ def test_a_track_of_three_hours_is_drawn_with_as_many_shapes_as_a_screen_shows()
     bands = {"timeline": [(3.0 * i, 3.0 * i + 3, CLASSES[rng.integers(3)]) for i in range(n)]}
     posterior = rng.dirichlet(np.ones(3), n)
     drawn = track.draw_track(
-        "x", "alt", track.TrackView(np.arange(n) * 3.0, log_mel, posterior, bands, 3.0, 16000, 512), CLASSES
+        "x",
+        "alt",
+        track.TrackView(np.arange(n) * 3.0, log_mel, posterior, bands, 3.0, 16000, 512),
+        CLASSES,
     )
     assert drawn.count("<path") < 2 * track._MAX_STEPS
     assert len(drawn) < 400_000

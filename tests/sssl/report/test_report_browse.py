@@ -21,8 +21,8 @@ def test_the_page_holds_all_songs_as_columns(report_folder, report_html):
     found = embedded(report_html)["songs"]
     rows = query(
         report_folder,
-        "select track_id, label, round(1000 * confidence), abstained, s.segments, "
-        "(select count(*) from suspects x where x.track_id = s.track_id) from songs s order by track_id",
+        "select track_id, label, round(1000 * confidence), abstained, s.segments, (select count(*)"
+        " from suspects x where x.track_id = s.track_id) from songs s order by track_id",
     )
     said = zip(
         found["track"],
@@ -41,12 +41,20 @@ def test_the_page_holds_all_songs_as_columns(report_folder, report_html):
 def test_probabilities_have_a_column_per_class(report_folder, report_html):
     found = embedded(report_html)["songs"]["probabilities"]
     rows = query(report_folder, "select probabilities from songs order by track_id")
-    assert list(zip(*found, strict=True)) == [tuple(round(1000 * p) for p in row) for (row,) in rows]
+    assert list(zip(*found, strict=True)) == [
+        tuple(round(1000 * p) for p in row) for (row,) in rows
+    ]
 
 
 def test_a_passage_is_within_what_looks_wrong(report_folder, report_html):
     found = embedded(report_html)["songs"]
-    rows = zip(found["track"], found["wrong"], found["passage_start_s"], found["passage_end_s"], strict=True)
+    rows = zip(
+        found["track"],
+        found["wrong"],
+        found["passage_start_s"],
+        found["passage_end_s"],
+        strict=True,
+    )
     for track_id, wrong, start_s, end_s in rows:
         assert (start_s is None) == (not wrong)
         if wrong:
@@ -80,13 +88,16 @@ def test_a_track_without_length_has_no_timeline():
     assert songs.coded_timeline(0.0, [3.0], [0], 0.0) == ""
 
 
-def test_of_a_large_catalog_the_page_holds_what_is_worth_looking_at_and_says_so(report_folder, monkeypatch):
+def test_of_a_large_catalog_the_page_holds_what_is_worth_looking_at_and_says_so(
+    report_folder, monkeypatch
+):
     monkeypatch.setattr(songs, "EMBEDDED_SONGS", 5)
     html = read(report_folder)
     ((total,),) = query(report_folder, "select count(*) from songs")
     ((most_wrong,),) = query(
         report_folder,
-        "select sum(n) from (select count(*) as n from suspects group by track_id order by n desc limit 5)",
+        "select sum(n) from (select count(*) as n from suspects group by track_id order by n desc"
+        " limit 5)",
     )
     found = embedded(html)["songs"]
     assert len(found["track"]) == 5
@@ -113,10 +124,14 @@ def test_without_a_column_of_groups_there_is_no_table_of_them(report_folder, rep
 
 def test_groups_count_their_songs_by_emotion(finished):
     source = Source.of(finished, finished.latest())
-    source.connection.execute("create or replace table grouped as select * replace ('one' as group_id) from catalog")
+    source.connection.execute(
+        "create or replace table grouped as select * replace ('one' as group_id) from catalog"
+    )
     source.connection.execute("create or replace view catalog as from grouped")
     found = groups.context(source)
-    ((labelled, abstained),) = source.connection.sql("select count(*), count_if(abstained) from songs").fetchall()
+    ((labelled, abstained),) = source.connection.sql(
+        "select count(*), count_if(abstained) from songs"
+    ).fetchall()
     assert found["total"] == 1
     assert found["columns"]["songs"] == [labelled]
     assert found["columns"]["abstained"] == [abstained]
@@ -130,7 +145,9 @@ def test_a_first_publication_has_nothing_to_compare_with(report_folder, report_h
 
 def test_every_song_of_the_table_says_which_track_it_is(report_folder, report_html):
     named = [value for name, value in Page(report_html).attributes if name == "data-track-id"]
-    assert {track_id for (track_id,) in query(report_folder, "select track_id from songs")} <= set(named)
+    assert {track_id for (track_id,) in query(report_folder, "select track_id from songs")} <= set(
+        named
+    )
 
 
 def test_a_song_lies_in_the_plane_where_its_probabilities_pull_it(finished):
@@ -141,7 +158,9 @@ def test_a_song_lies_in_the_plane_where_its_probabilities_pull_it(finished):
     found = plane.cells(source)
     assert sum(cell.songs for cell in found) == len(rows)
     for cell in found:
-        inside = np.all(np.abs(points - (cell.valence, cell.arousal)) <= 1 / plane.CELLS + 1e-6, axis=1)
+        inside = np.all(
+            np.abs(points - (cell.valence, cell.arousal)) <= 1 / plane.CELLS + 1e-6, axis=1
+        )
         assert inside.sum() >= cell.songs
         assert source.classes[cell.position] in {rows[song][1] for song in np.flatnonzero(inside)}
     assert "computed from the probabilities" in finished.read_bytes("report.html").decode()
@@ -156,14 +175,18 @@ def test_songs_that_changed_are_counted_listed_and_marked(report_folder, monkeyp
     source = Source.of(*report_folder)
     monkeypatch.setattr(changes, "published_before", lambda store: report_folder[1])
     source.connection.execute(
-        f"create or replace view song_changes as select track_id, '{CLASSES[0]}' as label_before, label, "
-        "0.5::float as confidence_before, confidence, 'old' as model_before, model_id "
-        f"from songs where label <> '{CLASSES[0]}'"
+        f"create or replace view song_changes as select track_id, '{CLASSES[0]}' as label_before,"
+        " label, 0.5::float as confidence_before, confidence, 'old' as model_before, model_id from"
+        f" songs where label <> '{CLASSES[0]}'"
     )
-    changed = source.rows("select track_id, label from songs where label <> ? order by track_id", CLASSES[0])
+    changed = source.rows(
+        "select track_id, label from songs where label <> ? order by track_id", CLASSES[0]
+    )
     html = render(source, None)
     found = embedded(html)["songs"]
-    marked = [track for track, before in zip(found["track"], found["before"], strict=True) if before == 0]
+    marked = [
+        track for track, before in zip(found["track"], found["before"], strict=True) if before == 0
+    ]
     assert marked == [row["track_id"] for row in changed]
     assert f"{len(changed)} songs have another label than in the publication of" in text_of(html)
     assert changes.context(source)["moves"] == [

@@ -40,13 +40,17 @@ def test_the_page_is_quiet_and_asks_for_nothing(browser, report_path):
     with opened(browser, report_path) as found:
         assert found.page.title().startswith("Emotions of")
         assert found.complaints == []
-        assert [url for url in found.requests if not url.startswith("data:")] == [f"file://{report_path}"]
+        assert [url for url in found.requests if not url.startswith("data:")] == [
+            f"file://{report_path}"
+        ]
 
 
 @pytest.mark.parametrize(("size", "scheme"), list(product(SIZES, ("light", "dark"))))
 def test_axe_finds_no_violation(browser, report_path, size, scheme):
     with opened(browser, report_path, SIZES[size], scheme) as found:
-        found.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        found.page.evaluate(
+            "document.querySelectorAll('details').forEach(each => each.open = true)"
+        )
         results = Axe().run(found.page)
     assert results.response["passes"]
     assert results.violations_count == 0, results.generate_report()
@@ -61,15 +65,15 @@ def test_nothing_runs_out_of_the_page(browser, report_path, size):
 def test_a_player_starts_at_its_passage(browser, report_path):
     with opened(browser, report_path) as found:
         player = found.page.locator("audio[src*='#t=']:not([src*='#t=0.0'])").first
-        start_s, end_s = map(float, re.search(r"#t=([\d.]+),([\d.]+)$", player.get_attribute("src")).groups())
+        start_s, end_s = map(
+            float, re.search(r"#t=([\d.]+),([\d.]+)$", player.get_attribute("src")).groups()
+        )
         assert start_s > 0
-        at_s = player.evaluate(
-            """async player => {
+        at_s = player.evaluate("""async player => {
                 player.muted = true;
                 await player.play();
                 return player.currentTime;
-            }"""
-        )
+            }""")
         assert start_s <= at_s <= end_s
         assert found.complaints == []
 
@@ -78,7 +82,10 @@ def test_it_prints_whole(browser, report_path):
     with opened(browser, report_path, A4) as found:
         found.page.emulate_media(media="print")
         assert found.page.evaluate("document.documentElement.scrollWidth") <= A4[0]
-        cut_off = "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth > each.clientWidth + 1)"
+        cut_off = (
+            "[...document.querySelectorAll('.scroll')].filter(each => each.scrollWidth >"
+            " each.clientWidth + 1)"
+        )
         assert found.page.evaluate(f"{cut_off}.map(each => each.getAttribute('aria-label'))") == []
         assert not found.page.locator("audio").first.is_visible()
         printed = found.page.pdf(format="A4")
@@ -87,13 +94,15 @@ def test_it_prints_whole(browser, report_path):
 
 
 def test_ten_thousand_tracks_open_in_two_seconds(browser, large_path):
-    """From the click to the first picture with everything laid out; the best of three, as others use the machine."""
+    """From the click to the first picture with everything laid out; the best of three, as others
+    use the machine."""
     took_ms = []
     for _ in range(3):
         with opened(browser, large_path) as found:
             took_ms.append(
                 found.page.evaluate(
-                    "new Promise(done => requestAnimationFrame(() => setTimeout(() => done(performance.now()))))"
+                    "new Promise(done => requestAnimationFrame(() => setTimeout(() =>"
+                    " done(performance.now()))))"
                 )
             )
             assert f"{LARGE:,} tracks" in found.page.locator(".findings").inner_text()
@@ -103,13 +112,18 @@ def test_ten_thousand_tracks_open_in_two_seconds(browser, large_path):
 def test_what_is_shown_has_a_limit(large_path, report_path):
     large, small = (Page(path.read_text()) for path in (large_path, report_path))
     assert large.tags["tr"] < 300 + small.tags["tr"]
-    plots = [sum(value == "plot" for name, value in page.attributes if name == "class") for page in (large, small)]
+    plots = [
+        sum(value == "plot" for name, value in page.attributes if name == "class")
+        for page in (large, small)
+    ]
     assert plots[0] <= plots[1] + 5
     assert large_path.stat().st_size < 3_000_000
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_violation_while_a_song_plays_and_among_ten_thousand(browser, report_path, large_path, scheme):
+def test_axe_finds_no_violation_while_a_song_plays_and_among_ten_thousand(
+    browser, report_path, large_path, scheme
+):
     for path in (report_path, large_path):
         with opened(browser, path, PHONE, scheme) as found:
             if path is report_path:
@@ -122,7 +136,9 @@ def test_axe_finds_no_violation_while_a_song_plays_and_among_ten_thousand(browse
 
 
 def shown_ids(page):
-    return page.locator("#songs .browser tbody tr").evaluate_all("rows => rows.map(row => row.dataset.trackId)")
+    return page.locator("#songs .browser tbody tr").evaluate_all(
+        "rows => rows.map(row => row.dataset.trackId)"
+    )
 
 
 def status_of(page):
@@ -144,7 +160,8 @@ def test_the_keyboard_alone_searches_filters_sorts_and_turns_pages(browser, larg
         page.locator("#songs button[type=reset]").focus()
         page.keyboard.press("Enter")
         page.wait_for_function(
-            "said => document.querySelector('#songs [role=status]').textContent === said", arg=everything
+            "said => document.querySelector('#songs [role=status]').textContent === said",
+            arg=everything,
         )
         page.locator("#songs thead button", has_text="Confidence").focus()
         page.keyboard.press("Enter")
@@ -169,7 +186,10 @@ def test_filters_show_what_the_tables_say(browser, tmp_path):
         for name, condition in conditions.items():
             box = found.page.locator(f"[name=state][value={name}]")
             box.check()
-            rows = query(folder, f"select track_id from songs s join catalog c using (track_id) where {condition}")
+            rows = query(
+                folder,
+                f"select track_id from songs s join catalog c using (track_id) where {condition}",
+            )
             assert sorted(shown_ids(found.page)) == sorted(track_id for (track_id,) in rows)
             box.uncheck()
 
@@ -215,7 +235,9 @@ def test_a_cursor_moves_over_the_plot_of_the_track_that_plays(browser, report_pa
     with opened(browser, report_path) as found:
         figure = found.page.locator("figure.track").first
         at = "figure => parseFloat(figure.querySelector('.cursor').style.left)"
-        figure.locator("audio").first.evaluate("audio => { audio.muted = true; return audio.play(); }")
+        figure.locator("audio").first.evaluate(
+            "audio => { audio.muted = true; return audio.play(); }"
+        )
         found.page.wait_for_function(
             "document.querySelector('figure.track audio').currentTime > 0.5 && "
             "document.querySelector('figure.track .cursor').style.left"
@@ -227,7 +249,9 @@ def test_a_cursor_moves_over_the_plot_of_the_track_that_plays(browser, report_pa
 @pytest.mark.parametrize(("size", "scheme"), [("desktop", "light"), ("phone", "dark")])
 def test_axe_finds_no_violation_in_a_comparison_of_methods(browser, tmp_path, size, scheme):
     metrics = {metric.name: {"mean": 0.5, "standard_error": 0.01} for metric in METRICS}
-    (tmp_path / "evaluation.html").write_text(render({"ce": metrics, "guarded": metrics}, {"folds": 5, "seeds": 3}))
+    (tmp_path / "evaluation.html").write_text(
+        render({"ce": metrics, "guarded": metrics}, {"folds": 5, "seeds": 3})
+    )
     with opened(browser, tmp_path / "evaluation.html", SIZES[size], scheme) as found:
         results = Axe().run(found.page)
         assert found.complaints == []

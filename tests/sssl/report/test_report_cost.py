@@ -7,7 +7,9 @@ from sssl.report.source import Source
 
 
 def test_time_goes_by_from_the_first_table_to_the_last(report_folder):
-    ((spent_s,),) = query(report_folder, "select epoch(max(created_at)) - epoch(min(created_at)) from manifests")
+    ((spent_s,),) = query(
+        report_folder, "select epoch(max(created_at)) - epoch(min(created_at)) from manifests"
+    )
     found = cost.context(Source.of(*report_folder))
     assert found["took_s"] == pytest.approx(spent_s)
     ((size,),) = query(report_folder, "select sum(bytes) from manifests")
@@ -29,7 +31,11 @@ def test_each_stage_took_cpu_time(finished):
 
 
 def test_each_stage_has_a_row_of_cost(report_html):
-    rows = [row for row in Page(report_html).rows if len(row) == 7 and row[0] in ("segment", "train", "songs")]
+    rows = [
+        row
+        for row in Page(report_html).rows
+        if len(row) == 7 and row[0] in ("segment", "train", "songs")
+    ]
     assert [(row[0], row[1]) for row in rows] == [
         ("segment", ""), ("train", "0"), ("train", "1"), ("train", "2"), ("songs", "")
     ]  # fmt: skip

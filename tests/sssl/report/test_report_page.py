@@ -28,7 +28,9 @@ def test_the_page_parses_and_has_no_identifier_twice(report_html):
     assert (page.unbalanced, page.open) == ([], [])
     identifiers = Counter(value for name, value in page.attributes if name == "id")
     assert [name for name, count in identifiers.items() if count > 1] == []
-    assert {value[1:] for name, value in page.attributes if name == "href" and value[0] == "#"} <= set(identifiers)
+    assert {
+        value[1:] for name, value in page.attributes if name == "href" and value[0] == "#"
+    } <= set(identifiers)
 
 
 def test_every_plot_has_a_text_and_every_table_a_caption(report_html):
@@ -46,21 +48,24 @@ def test_the_summary_says_what_the_tables_say(report_folder, report_html):
     tiles = Page(report_html).tiles
     ((tracks, labelled, abstained, segments, failed, partial),) = query(
         report_folder,
-        "select (select count(*) from catalog), (select count(*) from songs), (select count_if(abstained) from songs), "
-        "(select count(*) from segments), (select count_if(status = 'failed') from ledger), "
-        "(select count_if(status = 'partial') from ledger)",
+        "select (select count(*) from catalog), (select count(*) from songs), (select"
+        " count_if(abstained) from songs), (select count(*) from segments), (select count_if(status"
+        " = 'failed') from ledger), (select count_if(status = 'partial') from ledger)",
     )
     ((confident, noisy, relabelled),) = query(
         report_folder,
-        "select count_if(partition = 'confident'), count_if(partition = 'noisy'), count_if(l.label <> inherited_label) "
-        "from labels l join catalog using (track_id) where split = 'train' and round = 2",
+        "select count_if(partition = 'confident'), count_if(partition = 'noisy'), count_if(l.label"
+        " <> inherited_label) from labels l join catalog using (track_id) where split = 'train' and"
+        " round = 2",
     )
-    (warm_up, accepted) = query(
-        report_folder, "select heldout_accuracy, heldout_tracks from rounds where accepted order by round"
+    warm_up, accepted = query(
+        report_folder,
+        "select heldout_accuracy, heldout_tracks from rounds where accepted order by round",
     )
     ((published,),) = query(
         report_folder,
-        "select avg((s.label = c.label)::int) from songs s join catalog c using (track_id) where split = 'test'",
+        "select avg((s.label = c.label)::int) from songs s join catalog c using (track_id) where"
+        " split = 'test'",
     )
     assert tiles["Tracks labelled"] == [str(labelled), f"of {tracks} in the catalog"]
     assert tiles["Abstained"][0] == str(abstained)
@@ -68,7 +73,8 @@ def test_the_summary_says_what_the_tables_say(report_folder, report_html):
     assert (failed, partial) == (6, 1)
     assert tiles["Segments of 3.0 s"][0] == str(segments)
     said = (
-        f"of {accepted[1]} tracks; by the model’s mean posterior {accepted[0]:.1%}, after the warm-up {warm_up[0]:.1%}"
+        f"of {accepted[1]} tracks; by the model’s mean posterior {accepted[0]:.1%}, after the"
+        f" warm-up {warm_up[0]:.1%}"
     )
     assert tiles["Published label, held out"] == [f"{published:.1%}", said]
     share, said = tiles["Segments that look wrong"]

@@ -11,10 +11,16 @@ from sssl.store.manifest import Snapshot
 
 def test_each_round_has_a_row_with_its_verdict(report_folder, report_html):
     rows = [row for row in Page(report_html).rows if len(row) == 9 and row[0] in ("0", "1", "2")]
-    assert [(row[0], row[1]) for row in rows] == [("0", "accepted"), ("1", "accepted"), ("2", "kept parent")]
+    assert [(row[0], row[1]) for row in rows] == [
+        ("0", "accepted"),
+        ("1", "accepted"),
+        ("2", "kept parent"),
+    ]
     table = query(report_folder, "select confident, noisy, relabelled from rounds order by round")
     assert [tuple(row[5:8]) for row in rows] == [tuple(map(str, row)) for row in table]
-    reasons = [reason for (reason,) in query(report_folder, "select reason from rounds order by round")]
+    reasons = [
+        reason for (reason,) in query(report_folder, "select reason from rounds order by round")
+    ]
     assert all(row[8].startswith(reason) for row, reason in zip(rows, reasons, strict=True))
     starts = ["warm-up", "its log loss fell: -", "its log loss rose: +"]
     assert [reason[: len(start)] for reason, start in zip(reasons, starts, strict=True)] == starts
@@ -23,8 +29,8 @@ def test_each_round_has_a_row_with_its_verdict(report_folder, report_html):
 def test_changes_on_held_out_tracks_are_told_with_their_intervals(report_folder, report_html):
     ((change, low, high),) = query(
         report_folder,
-        "select heldout_accuracy_change, heldout_accuracy_change_low, heldout_accuracy_change_high from rounds "
-        "where round = 1",
+        "select heldout_accuracy_change, heldout_accuracy_change_low, heldout_accuracy_change_high"
+        " from rounds where round = 1",
     )
     assert low < change < high
     said = f"mean posterior {100 * change:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
@@ -48,7 +54,10 @@ def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(in_memory):
     )
     assert ("class", "badge neutral") in Page(html).attributes
     assert ("class", "badge bad") not in Page(html).attributes
-    assert "Self-learning found nothing to split: no segment of a train track looks wrong" in text_of(html)
+    assert (
+        "Self-learning found nothing to split: no segment of a train track looks wrong"
+        in text_of(html)
+    )
     assert "The warm-up’s model labels" in text_of(html)
 
 
@@ -63,7 +72,11 @@ def test_noisy_segments_and_posteriors_are_of_different_models(report_html):
 
 
 def test_histograms_of_losses_name_their_axes(report_html):
-    assert report_html.count(">log-odds against the label</text>") == report_html.count(">segments</text>") > 1
+    assert (
+        report_html.count(">log-odds against the label</text>")
+        == report_html.count(">segments</text>")
+        > 1
+    )
 
 
 def test_a_rejected_round_leaves_the_model_of_the_accepted_one_and_keeps_its_findings(report_html):
@@ -79,8 +92,9 @@ def test_the_histogram_counts_each_loss_that_was_split(report_folder):
     counts = learning.loss_counts(source, 1, "logit")
     by_class = query(
         report_folder,
-        "select inherited_label, count_if(partition = 'confident'), count_if(partition = 'noisy') from labels "
-        "join catalog using (track_id) where labels.round = 1 and split = 'train' group by all order by 1",
+        "select inherited_label, count_if(partition = 'confident'), count_if(partition = 'noisy')"
+        " from labels join catalog using (track_id) where labels.round = 1 and split = 'train'"
+        " group by all order by 1",
     )
     assert counts.sum(axis=2).tolist() == [[c, n] for _, c, n in by_class] + [[0, 0]]
 
@@ -108,7 +122,9 @@ def test_a_run_whose_rounds_were_all_rejected(in_memory):
 
 def test_a_flow_over_two_accepted_rounds_starts_where_the_one_before_ended(in_memory):
     folder = make_folder(in_memory, (0.5, 0.8, 1.0))
-    assert [accepted for (accepted,) in query(folder, "select accepted from rounds order by round")] == [True] * 3
+    assert [
+        accepted for (accepted,) in query(folder, "select accepted from rounds order by round")
+    ] == [True] * 3
     source = Source.of(*folder)
     to_first, to_last = (folder[1].about("labels", LabelsSummary, r).flow() for r in (1, 2))
     step = learning.moved_between(source, 1, 2)
@@ -124,7 +140,10 @@ def test_verdicts_of_an_earlier_version_are_not_explained_by_the_rule_of_today(r
     store, snapshot = report_folder
     of_today = "A log loss that fell by more than 1.0 standard errors is accepted"
     assert of_today in text_of(read(report_folder))
-    earlier = tuple(replace(m, config={"max_drop": 0.01}) if m.table == "rounds" else m for m in snapshot.manifests)
+    earlier = tuple(
+        replace(m, config={"max_drop": 0.01}) if m.table == "rounds" else m
+        for m in snapshot.manifests
+    )
     page = text_of(read((store, Snapshot(earlier))))
     assert of_today not in page
     assert "The verdicts are an earlier version’s" in page

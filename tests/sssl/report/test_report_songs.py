@@ -10,10 +10,11 @@ from sssl.songs.settings import SongConfig
 def test_the_published_label_is_compared_with_the_plain_mean(report_folder, report_html):
     ((songs, means),) = query(
         report_folder,
-        "with plain as (select track_id, arg_max(name, p) as label from (select track_id, name, avg(probabilities[i]) "
-        f"as p from accepted_scores, (select unnest({list(CLASSES)}) as name, unnest([1, 2, 3]) as i) group by all) "
-        "group by track_id) select count_if(s.label = c.label), count_if(p.label = c.label) "
-        "from songs s join plain p using (track_id) join catalog c using (track_id) where split = 'test'",
+        "with plain as (select track_id, arg_max(name, p) as label from (select track_id, name,"
+        f" avg(probabilities[i]) as p from accepted_scores, (select unnest({list(CLASSES)}) as"
+        " name, unnest([1, 2, 3]) as i) group by all) group by track_id) select count_if(s.label ="
+        " c.label), count_if(p.label = c.label) from songs s join plain p using (track_id) join"
+        " catalog c using (track_id) where split = 'test'",
     )
     gained = summary.context(Source.of(*report_folder))["gained"]
     assert gained == songs - means
@@ -45,17 +46,28 @@ def test_only_the_first_songs_and_failures_are_listed(report_folder, monkeypatch
     monkeypatch.setattr(songs, "LISTED_SONGS", 4)
     monkeypatch.setattr(health, "SHOWN_FAILURES", 1)
     source = Source.of(*report_folder)
-    ids = [track_id for (track_id,) in query(report_folder, "select track_id from songs order by 1 limit 4")]
+    ids = [
+        track_id
+        for (track_id,) in query(report_folder, "select track_id from songs order by 1 limit 4")
+    ]
     assert [song["track_id"] for song in songs.listed(source)] == ids
     assert [row["track_id"] for row in health.context(source)["affected"]] == ["track-03"]
 
 
 def test_the_tracks_shown_are_the_extremes(report_folder):
     chosen = tracks.chosen_tracks(Source.of(*report_folder))
-    ranked = query(report_folder, "select track_id from songs where segments >= 4 order by confidence, track_id")
-    assert len(chosen) in (5, 6)  # two of a kind, or fewer where there are fewer tracks with noisy segments
+    ranked = query(
+        report_folder,
+        "select track_id from songs where segments >= 4 order by confidence, track_id",
+    )
+    assert len(chosen) in (
+        5,
+        6,
+    )  # two of a kind, or fewer where there are fewer tracks with noisy segments
     least = [track_id for track_id, why in chosen.items() if why == "least confident"]
-    noisy = [track_id for track_id, why in chosen.items() if why == "largest share of noisy segments"]
+    noisy = [
+        track_id for track_id, why in chosen.items() if why == "largest share of noisy segments"
+    ]
     assert least == [track_id for (track_id,) in ranked if track_id not in noisy][:2]
 
 
@@ -64,8 +76,14 @@ def test_a_given_threshold_is_told_with_what_it_is_worth(report_folder, report_h
     text = text_of(report_html)
     assert "The threshold of 0.500 was given" in text
     share = found["right_above"] / found["tracks_above"]
-    assert f"{found['tracks_above']} lie above it and {found['right_above']} of those are right: {share:.1%}" in text
-    assert f"at least {found['precision_low']:.1%} with 95% confidence, if tracks are independent" in text
+    assert (
+        f"{found['tracks_above']} lie above it and {found['right_above']} of those are right:"
+        f" {share:.1%}" in text
+    )
+    assert (
+        f"at least {found['precision_low']:.1%} with 95% confidence, if tracks are independent"
+        in text
+    )
 
 
 def test_a_threshold_for_a_wanted_precision_is_told_with_its_reason(in_memory):
@@ -74,10 +92,12 @@ def test_a_threshold_for_a_wanted_precision_is_told_with_its_reason(in_memory):
     text = text_of(read(folder))
     assert found["precision_low"] >= 0.6
     assert (
-        f"The threshold of {found['abstain_below']:.3f} is the lowest for which left-out train tracks show at least 60%"
-        in text
+        f"The threshold of {found['abstain_below']:.3f} is the lowest for which left-out train"
+        " tracks show at least 60%" in text
     )
-    ((abstained,),) = query(folder, f"select count_if(confidence < {found['abstain_below']} or unlike) from songs")
+    ((abstained,),) = query(
+        folder, f"select count_if(confidence < {found['abstain_below']} or unlike) from songs"
+    )
     assert Page(read(folder)).tiles["Abstained"][0] == str(abstained)
 
 
@@ -86,21 +106,28 @@ def test_where_no_threshold_is_shown_to_do_all_songs_abstain_and_the_page_says_s
     text = text_of(read(folder))
     assert query(folder, "select count(*) from songs where not abstained") == [(0,)]
     assert "All of them abstain: no confidence shows 99% right labels by" in text
-    assert "a lower --wanted-precision or a threshold of your own ( --abstain-below ) change that" in text
+    assert (
+        "a lower --wanted-precision or a threshold of your own ( --abstain-below ) change that"
+        in text
+    )
     assert "lies below" not in text
 
 
-def test_a_reliability_curve_is_of_held_out_tracks_else_of_train_tracks_that_were_left_out(report_folder, monkeypatch):
+def test_a_reliability_curve_is_of_held_out_tracks_else_of_train_tracks_that_were_left_out(
+    report_folder, monkeypatch
+):
     text = text_of(read(report_folder))
     assert "Too few labelled tracks for a reliability curve" in text
     ((held_out,),) = query(
-        report_folder, "select count(*) from songs join catalog using (track_id) where split = 'test'"
+        report_folder,
+        "select count(*) from songs join catalog using (track_id) where split = 'test'",
     )
     left_out = report_folder[1].get("songs").summary["threshold"]["left_out_tracks"]
     assert held_out < left_out
     monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", left_out)
-    assert f"{left_out} train tracks that were left out of the fit (too few are held out), in" in text_of(
-        read(report_folder)
+    assert (
+        f"{left_out} train tracks that were left out of the fit (too few are held out), in"
+        in text_of(read(report_folder))
     )
     monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", held_out)
     assert f"{held_out} held-out tracks, in 1 bin" in text_of(read(report_folder))
@@ -110,8 +137,8 @@ def test_the_reliability_curve_says_its_numbers(report_folder, monkeypatch):
     monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", 1)
     ((confidence, accuracy),) = query(
         report_folder,
-        "select avg(confidence), avg((s.label = c.label)::int) from songs s join catalog c using (track_id) "
-        "where split = 'test'",
+        "select avg(confidence), avg((s.label = c.label)::int) from songs s join catalog c using"
+        " (track_id) where split = 'test'",
     )
     labels = [value for name, value in Page(read(report_folder)).attributes if name == "aria-label"]
     assert f"Reliability curve: {accuracy:.0%} right at a confidence of {confidence:.0%}" in labels

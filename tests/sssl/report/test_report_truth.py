@@ -21,13 +21,17 @@ def test_the_cost_of_relabelling_is_told_with_its_gain(report_folder, report_tru
     found = wrong_segments(*report_folder, report_truth)
     net = found.relabelled_right - found.relabelled_wrong
     assert found.relabelled_wrong > 0
-    assert net / found.segments == pytest.approx(found.segment_accuracy_after - found.segment_accuracy_before)
+    assert net / found.segments == pytest.approx(
+        found.segment_accuracy_after - found.segment_accuracy_before
+    )
     closer = {
         1: "the labels are closer to the truth",
         -1: "the labels are further from the truth",
         0: "nothing was gained",
     }
-    assert f"made {found.relabelled_wrong} right ones wrong: {closer[np.sign(net)]}" in text_of(report_html)
+    assert f"made {found.relabelled_wrong} right ones wrong: {closer[np.sign(net)]}" in text_of(
+        report_html
+    )
     assert "These true labels were never used in training" in text_of(report_html)
 
 

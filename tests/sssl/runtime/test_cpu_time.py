@@ -36,7 +36,8 @@ def test_sleep_is_not_cpu_time(clock):
 
 
 def test_what_a_child_spends_counts_while_it_runs_and_when_it_has_ended(clock):
-    child = subprocess.Popen([sys.executable, "-c", SPEND.format(0.5) + "\nprint(flush=True)\ninput()"],
+    child = subprocess.Popen([sys.executable, "-c",
+    SPEND.format(0.5) + "\nprint(flush=True)\ninput()"],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
     child.stdout.readline()
     running_s = clock.lap()
@@ -55,7 +56,9 @@ def test_laps_of_several_threads_add_up_to_what_was_spent(clock):
 def test_what_leaves_the_tree_of_processes_makes_no_lap_negative(clock):
     orphaned = f"subprocess.Popen([sys.executable, '-c', {ORPHAN!r}], stdout=subprocess.DEVNULL)"
     program = f"import subprocess, sys\nprint({orphaned}.pid)\ninput()"
-    child = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     orphan = psutil.Process(int(child.stdout.readline()))
     while sum(orphan.cpu_times()[:2]) < 0.3:
         time.sleep(0.05)

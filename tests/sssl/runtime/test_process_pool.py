@@ -139,7 +139,9 @@ def test_who_was_killed_from_outside_may_be_tried_again(pool):
 
 
 def test_one_that_is_killed_while_it_hands_over_its_result_stops_no_other(pool):
-    a, first, b, second, c = pool.map(behave, ["a", "dies handing over", "b", "dies handing over", "c"])
+    a, first, b, second, c = pool.map(
+        behave, ["a", "dies handing over", "b", "dies handing over", "c"]
+    )
     assert (a, b, c) == ("a", "b", "c")
     assert (first.reason, second.reason) == ("decoder-killed", "decoder-killed")
 

@@ -4,7 +4,15 @@ import pytest
 from schemas.records import dump, load
 from schemas.summaries import of_today
 from sssl.errors import ConfigError
-from sssl.songs.classifier import OPINIONS, LabelledTracks, SongModel, fit_classifier, fit_songs, fit_weights, pooled
+from sssl.songs.classifier import (
+    OPINIONS,
+    LabelledTracks,
+    SongModel,
+    fit_classifier,
+    fit_songs,
+    fit_weights,
+    pooled,
+)
 from sssl.songs.kernel import fit_kernel
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import statistics
@@ -76,10 +84,14 @@ def test_few_tracks_cannot_make_the_label_worse_than_the_mean_posterior():
 
 
 def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
-    """Tracks of equal mean posterior whose class shows in whether some segments speak against it."""
+    """Tracks of equal mean posterior whose class shows in whether some segments speak against
+    it."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 300)
-    even, split = np.tile([0.45, 0.45, 0.1], (8, 1)), np.tile([[0.89, 0.01, 0.1], [0.01, 0.89, 0.1]], (4, 1))
+    even, split = (
+        np.tile([0.45, 0.45, 0.1], (8, 1)),
+        np.tile([[0.89, 0.01, 0.1], [0.01, 0.89, 0.1]], (4, 1)),
+    )
     features = np.array([of_posteriors([even, split][label]) for label in labels])
     np.testing.assert_allclose(features[:, :3], features[:1, :3].repeat(300, axis=0))
     classifier = fitted(features, labels, 3)
@@ -87,8 +99,8 @@ def test_statistics_beyond_the_mean_are_used_where_they_tell_more():
 
 
 def with_sound(count, told, seed=0):
-    """Tracks of which every other has the posteriors of some track, and one of three numbers of the sound tells the
-    label as far as `told` standard deviations go."""
+    """Tracks of which every other has the posteriors of some track, and one of three numbers of the
+    sound tells the label as far as `told` standard deviations go."""
     features, labels = labelled(count, seed)
     rng = np.random.default_rng(seed)
     features[::2] = features[rng.permutation(count)[::2]]
@@ -113,7 +125,8 @@ def test_sound_that_tells_nothing_does_no_harm():
 
 
 def test_few_tracks_trust_the_sound_less():
-    """Of 12 tracks much of the sound seems to tell the label by chance; 48 numbers would make it sure."""
+    """Of 12 tracks much of the sound seems to tell the label by chance; 48 numbers would make it
+    sure."""
     rng = np.random.default_rng(0)
     labels = np.arange(12) % 3
     features = np.concatenate([np.full((12, 6), np.log(1 / 3)), rng.normal(0, 1, (12, 48))], axis=1)
@@ -123,25 +136,32 @@ def test_few_tracks_trust_the_sound_less():
 
 
 def test_music_unlike_all_train_tracks_gets_no_certain_label_from_its_sound():
-    """Such as another sample rate makes, in whose upper bands train tracks had nothing: there the sound says little."""
+    """Such as another sample rate makes, in whose upper bands train tracks had nothing: there the
+    sound says little."""
     features, labels = with_sound(300, told=0)
     sound = np.random.default_rng(0).normal(-99, 0.1, (300, 16)) + 0.05 * labels[:, None]
     features = np.concatenate([features[:, :6], sound], axis=1)
     far = np.concatenate([of_posteriors(posterior([2] * 8)), np.full(16, -40.0)])
     probabilities = fitted(features, labels).probabilities(far[None])
-    border = np.concatenate([far[:6], features[:, 6:].mean(axis=0) + 3 * features[:, 6:].std(axis=0)])
+    border = np.concatenate(
+        [far[:6], features[:, 6:].mean(axis=0) + 3 * features[:, 6:].std(axis=0)]
+    )
     np.testing.assert_allclose(probabilities, fitted(features, labels).probabilities(border[None]))
 
 
 def test_the_sound_of_a_track_is_the_mean_of_its_segments():
-    np.testing.assert_array_equal(statistics(posterior([0, 1]), np.array([[1.0, 2.0], [3.0, 4.0]]))[6:], [2.0, 3.0])
+    np.testing.assert_array_equal(
+        statistics(posterior([0, 1]), np.array([[1.0, 2.0], [3.0, 4.0]]))[6:], [2.0, 3.0]
+    )
 
 
 def test_a_classifier_from_before_there_was_sound_still_labels():
     features, labels = labelled()
     classifier = fitted(features, labels)
     longer = np.concatenate([features, np.ones((len(features), 2))], axis=1)
-    np.testing.assert_array_equal(classifier.probabilities(longer), classifier.probabilities(features))
+    np.testing.assert_array_equal(
+        classifier.probabilities(longer), classifier.probabilities(features)
+    )
 
 
 def test_two_classes_one_class_and_no_track_work_too():
@@ -155,7 +175,8 @@ def test_two_classes_one_class_and_no_track_work_too():
 
 
 def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
-    """Statistics that tell nothing: what the fit says of its own tracks looks good, of others it is chance."""
+    """Statistics that tell nothing: what the fit says of its own tracks looks good, of others it is
+    chance."""
     rng = np.random.default_rng(0)
     features, labels = rng.normal(0, 1, (90, 6)), rng.integers(0, 3, 90)
     features[:, :3] = np.log(1 / 3)
@@ -165,7 +186,8 @@ def test_probabilities_of_left_out_tracks_are_not_those_of_the_fit_on_them():
 
 
 def test_a_group_is_left_out_as_a_whole():
-    """Statistics that tell the artist, and two artists a class: known tracks of an artist would give it away."""
+    """Statistics that tell the artist, and two artists a class: known tracks of an artist would
+    give it away."""
     artist = np.repeat(np.arange(24), 6)
     labels, features = artist % 12, np.full((144, 24), np.log(1 / 12))
     features[:, 12:] = np.random.default_rng(0).normal(0, 3, (24, 12))[artist]
@@ -200,7 +222,10 @@ def test_songs_above_the_threshold_are_right_as_often_as_wanted(wanted):
 
 
 def test_the_threshold_falls_as_tracks_add_up_and_rises_with_what_is_wanted():
-    few, many = (choose_threshold(*outcomes(count), SongConfig(wanted_precision=0.8)) for count in (200, 20_000))
+    few, many = (
+        choose_threshold(*outcomes(count), SongConfig(wanted_precision=0.8))
+        for count in (200, 20_000)
+    )
     assert many.abstain_below < few.abstain_below
     # Calibrated and uniform: those above t are right with (1 + t) / 2.
     assert many.abstain_below == pytest.approx(0.6, abs=0.03)
@@ -212,7 +237,11 @@ def test_the_evidence_for_a_threshold_is_kept():
     confidence, correct = outcomes(2000)
     found = choose_threshold(confidence, correct, SongConfig(wanted_precision=0.8))
     above = confidence >= found.abstain_below
-    assert (found.left_out_tracks, found.tracks_above, found.right_above) == (2000, above.sum(), correct[above].sum())
+    assert (found.left_out_tracks, found.tracks_above, found.right_above) == (
+        2000,
+        above.sum(),
+        correct[above].sum(),
+    )
     assert 0.8 <= found.precision_low < found.right_above / found.tracks_above
     assert found.abstains(found.abstain_below - 1e-9)
     assert not found.abstains(found.abstain_below)
@@ -230,10 +259,13 @@ def test_where_nothing_shows_the_wanted_precision_all_songs_abstain():
 
 
 def test_tracks_of_equal_confidence_stand_or_fall_together():
-    """All 30 tracks at one confidence are right, then 30 at another are wrong: their order must not matter."""
+    """All 30 tracks at one confidence are right, then 30 at another are wrong: their order must not
+    matter."""
     confidence, correct = np.repeat([0.9, 0.6], 30), np.arange(60) < 30
     for order in (np.arange(60), np.arange(60)[::-1]):
-        found = choose_threshold(confidence[order], correct[order], SongConfig(wanted_precision=0.8))
+        found = choose_threshold(
+            confidence[order], correct[order], SongConfig(wanted_precision=0.8)
+        )
         assert (found.abstain_below, found.tracks_above, found.right_above) == (0.9, 30, 30)
         mixed = choose_threshold(np.full(60, 0.9), correct[order], SongConfig(wanted_precision=0.8))
         assert mixed.abstain_below is None
@@ -249,7 +281,9 @@ def test_a_given_threshold_stands_and_says_what_it_is_worth():
 def test_a_fit_brings_threshold_and_reliability_of_left_out_tracks():
     features, labels = labelled(200)
     model = fit_songs(tracks_of(features, labels), NONE, 3, SongConfig())
-    assert model.threshold.left_out_tracks == sum(found.tracks for found in model.reliability) == 200
+    assert (
+        model.threshold.left_out_tracks == sum(found.tracks for found in model.reliability) == 200
+    )
     assert len(model.reliability) == bins_for(200) == 10
     assert model.threshold.abstain_below is not None
     assert [bins_for(count) for count in (0, 9, 25, 10_000)] == [1, 1, 2, 10]
@@ -261,7 +295,10 @@ def test_held_out_tracks_teach_only_the_classifier_of_new_music():
     alone = fit_songs(train, NONE, 3, SongConfig())
     model = fit_songs(train, tracks_of(more, answers), 3, SongConfig())
     assert alone.classifier == alone.held_out_classifier
-    assert (model.held_out_classifier, model.threshold) == (alone.held_out_classifier, alone.threshold)
+    assert (model.held_out_classifier, model.threshold) == (
+        alone.held_out_classifier,
+        alone.threshold,
+    )
     assert model.reliability == alone.reliability
     taught = fitted(np.concatenate([features, more]), np.concatenate([labels, answers]))
     assert model.classifier.softmax == taught.softmax
@@ -269,17 +306,26 @@ def test_held_out_tracks_teach_only_the_classifier_of_new_music():
     assert model.classifier != alone.classifier
     maker = SongMaker(model, SongConfig(), CLASSES, 3.0, 0, "m")
     segments, sound, start_s = posterior([0, 0, 1]), np.empty((3, 0)), np.array([0.0, 3.0, 6.0])
-    by_split = {"test": model.held_out_classifier, "train": model.by_fold[2], None: model.classifier}
+    by_split = {
+        "test": model.held_out_classifier,
+        "train": model.by_fold[2],
+        None: model.classifier,
+    }
     for split, classifier in by_split.items():
         song = maker.song("t", segments, sound, start_s, split, fold=2)
-        assert song.probabilities == classifier.probabilities(statistics(segments, sound)[None])[0].tolist()
+        assert (
+            song.probabilities
+            == classifier.probabilities(statistics(segments, sound)[None])[0].tolist()
+        )
 
 
 def test_a_song_without_its_sound_is_one_of_average_sound():
     rng, labels = np.random.default_rng(0), np.arange(120) % 3
     rows = [posterior(peaks) for peaks in rng.integers(0, 3, (120, 4))]
     sounds = np.eye(3)[labels] + rng.normal(0, 0.3, (120, 3))
-    tracks = tracks_of(np.array([statistics(r, s[None]) for r, s in zip(rows, sounds, strict=True)]), labels)
+    tracks = tracks_of(
+        np.array([statistics(r, s[None]) for r, s in zip(rows, sounds, strict=True)]), labels
+    )
     classifier = fit_classifier(tracks, 3, SongConfig()).classifier
     alone = classifier.without_sound(rows[0])
     assert alone.sum() == pytest.approx(1)
@@ -307,7 +353,8 @@ def test_the_classifier_of_an_older_manifest_was_a_softmax_alone():
 
 
 def opinion(labels, told, seed, sure=1.0):
-    """Log probabilities of three classes that know the labels as far as `told` nats go, and say so `sure` times."""
+    """Log probabilities of three classes that know the labels as far as `told` nats go, and say so
+    `sure` times."""
     rng = np.random.default_rng(seed)
     logits = told * np.eye(3)[labels] + rng.normal(0, 1, (len(labels), 3))
     logits *= sure
@@ -334,7 +381,9 @@ def test_an_opinion_that_knows_nothing_counts_for_nothing():
 
 def test_opinions_that_are_too_sure_are_toned_down():
     labels, new = (np.random.default_rng(seed).integers(0, 3, 1000) for seed in (0, 1))
-    opinions, others = (np.stack([opinion(own, 1.0, 5 + n, sure=4.0) for n in range(3)]) for own in (labels, new))
+    opinions, others = (
+        np.stack([opinion(own, 1.0, 5 + n, sure=4.0) for n in range(3)]) for own in (labels, new)
+    )
     found = np.exp(pooled(others, fit_weights(opinions, labels)))
     right = found.argmax(axis=1) == new
     assert found.max(axis=1).mean() == pytest.approx(right.mean(), abs=0.05)
@@ -369,7 +418,8 @@ def test_a_kernel_learns_what_no_straight_line_divides():
 
 
 def test_a_train_track_is_labelled_by_what_does_not_know_its_label():
-    """Sound that tells the track and nothing else: whoever had learned from a track would know it again."""
+    """Sound that tells the track and nothing else: whoever had learned from a track would know it
+    again."""
     rng = np.random.default_rng(0)
     features = np.concatenate([np.full((60, 6), np.log(1 / 3)), rng.normal(0, 1, (60, 12))], axis=1)
     tracks = tracks_of(features, rng.integers(0, 3, 60))
@@ -377,14 +427,18 @@ def test_a_train_track_is_labelled_by_what_does_not_know_its_label():
     assert sorted(model.by_fold) == [0, 1, 2, 3, 4]
     known = model.classifier.opinions(features)[2].argmax(axis=1) == tracks.labels
     own = [model.classifier_for("train", fold) for fold in tracks.folds]
-    left_out = [one.opinions(row[None])[2].argmax() for one, row in zip(own, features, strict=True)] == tracks.labels
+    left_out = [
+        one.opinions(row[None])[2].argmax() for one, row in zip(own, features, strict=True)
+    ] == tracks.labels
     assert known.mean() > 0.9
     assert left_out.mean() < 0.6
 
 
 def test_a_single_group_cannot_be_left_out_so_all_songs_abstain():
     features, labels = labelled(50)
-    model = fit_songs(tracks_of(features, labels, np.zeros(50)), NONE, 3, SongConfig(wanted_precision=0.8))
+    model = fit_songs(
+        tracks_of(features, labels, np.zeros(50)), NONE, 3, SongConfig(wanted_precision=0.8)
+    )
     assert model.threshold.left_out_tracks == 0
     assert model.threshold.abstains(1.0)
     assert model.reliability == ()
@@ -416,7 +470,10 @@ def test_the_smoothed_posterior_is_the_mean_over_the_segments_around_fewer_at_th
 def test_a_timeline_joins_neighbours_and_covers_the_track():
     start_s = np.arange(6) * 3.0
     entries = timeline(posterior([0, 0, 0, 1, 1, 1]), start_s, 3.0, CLASSES, smooth_segments=1)
-    assert [(e["start_s"], e["end_s"], e["label"]) for e in entries] == [(0, 9, "Q1"), (9, 18, "Q2")]
+    assert [(e["start_s"], e["end_s"], e["label"]) for e in entries] == [
+        (0, 9, "Q1"),
+        (9, 18, "Q2"),
+    ]
     assert entries[0]["confidence"] == pytest.approx(0.8)
 
 
@@ -467,7 +524,9 @@ def test_music_unlike_anything_labelled_abstains_however_sure_its_label_is():
 
 def test_a_labelled_track_is_familiar_with_itself():
     features, labels = sounding(60)
-    assert song_of(maker_of(features, labels), features[0, 6:]).familiarity == pytest.approx(1, abs=1e-6)
+    assert song_of(maker_of(features, labels), features[0, 6:]).familiarity == pytest.approx(
+        1, abs=1e-6
+    )
 
 
 def test_without_sound_nothing_is_unlike():

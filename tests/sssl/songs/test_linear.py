@@ -57,7 +57,9 @@ def test_it_learns_what_an_embedding_tells_and_is_calibrated():
 def test_the_unit_of_an_embedding_does_not_matter():
     labels, folds, found = embedded(100, told=1.0)
     as_it_is = fit_linear(found, labels, folds, CLASSES).log_probabilities(found)
-    scaled = fit_linear(1000 * found + 5, labels, folds, CLASSES).log_probabilities(1000 * found + 5)
+    scaled = fit_linear(1000 * found + 5, labels, folds, CLASSES).log_probabilities(
+        1000 * found + 5
+    )
     np.testing.assert_allclose(scaled, as_it_is, atol=1e-3)
 
 
@@ -102,7 +104,9 @@ def test_an_embedding_that_tells_more_makes_labels_better(pool):
     without = fit_classifier(tracks(300, told=1.0, with_embeddings=False), CLASSES, SongConfig())
     assert by_name["pool"].log_loss < without.parts[-1].log_loss - 0.1
     new = tracks(1000, told=1.0, seed=7)
-    with_it = pool.classifier.probabilities(new.features, new.embeddings).argmax(axis=1) == new.labels
+    with_it = (
+        pool.classifier.probabilities(new.features, new.embeddings).argmax(axis=1) == new.labels
+    )
     without_it = without.classifier.probabilities(new.features).argmax(axis=1) == new.labels
     assert with_it.mean() > without_it.mean() + 0.03
 

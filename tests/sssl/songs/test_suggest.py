@@ -9,7 +9,9 @@ from sssl.songs.suggest import Candidate, Suggestion, read_candidates, suggest
 
 def candidate(number, vector, margin=0.5, group=None, guess="Q1"):
     name = f"t{number:03d}"
-    return Candidate(name, f"{name}.mp3", group or name, guess, "Q3", 0.6, margin, np.array(vector, float))
+    return Candidate(
+        name, f"{name}.mp3", group or name, guess, "Q3", 0.6, margin, np.array(vector, float)
+    )
 
 
 def heaps(sizes, seed=0):
@@ -19,7 +21,11 @@ def heaps(sizes, seed=0):
     for heap, size in enumerate(sizes):
         for number in range(size):
             vector = random.normal(0, 0.1, 4) + 10 * np.eye(4)[heap]
-            found.append(candidate(100 * heap + number, vector, 0.01 * (heap + 1) if number == size - 1 else 0.9))
+            found.append(
+                candidate(
+                    100 * heap + number, vector, 0.01 * (heap + 1) if number == size - 1 else 0.9
+                )
+            )
     return found
 
 

@@ -31,8 +31,12 @@ def songs(*track_ids, label="Q1"):
 
 def committed(store, generation, parts, files=None):
     """Commit songs, given by part, besides `files` that are there."""
-    files = (files or {}) | {part: store.write_part("songs", generation, part, rows) for part, rows in parts.items()}
-    return store.commit(store.compact(Manifest("songs", generation, "songs", None, {}, (), files, {})))
+    files = (files or {}) | {
+        part: store.write_part("songs", generation, part, rows) for part, rows in parts.items()
+    }
+    return store.commit(
+        store.compact(Manifest("songs", generation, "songs", None, {}, (), files, {}))
+    )
 
 
 PARTS = {0: songs("t5", "t1"), 1: songs("t4"), 2: songs("t9", "t0")}
@@ -59,7 +63,9 @@ def test_a_file_for_readers_knows_its_order_and_how_to_find_a_track(store):
     (file,) = committed(store, "g", PARTS).for_readers.values()
     metadata = pq.read_metadata(store.url(file.path))
     column = metadata.row_group(0).column(0)
-    assert [(key.column_index, key.descending) for key in metadata.row_group(0).sorting_columns] == [(0, False)]
+    assert [
+        (key.column_index, key.descending) for key in metadata.row_group(0).sorting_columns
+    ] == [(0, False)]
     assert column.path_in_schema == "track_id"
     assert column.has_offset_index
     assert column.has_column_index
@@ -67,7 +73,9 @@ def test_a_file_for_readers_knows_its_order_and_how_to_find_a_track(store):
 
 
 def test_a_flipped_bit_is_noticed_by_a_reader_that_verifies(store):
-    (file,) = committed(store, "g", {0: songs(*(f"t{n:04d}" for n in range(2000)))}).for_readers.values()
+    (file,) = committed(
+        store, "g", {0: songs(*(f"t{n:04d}" for n in range(2000)))}
+    ).for_readers.values()
     data = bytearray(store.read_bytes(file.path))
     at = pq.read_metadata(store.url(file.path)).row_group(0).column(0).data_page_offset + 200
     data[at] ^= 1
@@ -81,7 +89,12 @@ def test_parts_are_dealt_by_powers_of_two_that_a_growing_catalog_keeps(store, mo
     files = {part: replace(committed(store, "x", PARTS).files[0], bytes=240) for part in range(11)}
     assert [list(group) for group in deal(files)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
     grown = {**files, 11: replace(files[0], bytes=100), 12: replace(files[0], bytes=260)}
-    assert [list(group) for group in deal(grown)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12]]
+    assert [list(group) for group in deal(grown)] == [
+        [0, 1, 2, 3],
+        [4, 5, 6, 7],
+        [8, 9, 10, 11],
+        [12],
+    ]
 
 
 def test_where_few_parts_change_the_files_of_the_others_stay_byte_by_byte(store, monkeypatch):
@@ -90,12 +103,17 @@ def test_where_few_parts_change_the_files_of_the_others_stay_byte_by_byte(store,
     store.publish(Snapshot((before,)))
     made = []
     monkeypatch.setattr(
-        "sssl.store.folder.compacted_bytes", lambda table, parts: made.append(list(parts)) or b"made anew"
+        "sssl.store.folder.compacted_bytes",
+        lambda table, parts: made.append(list(parts)) or b"made anew",
     )
     after = committed(store, "h", {**PARTS, 1: songs("t4", label="Q2")})
-    assert [file.sha256 for file in after.compacted][::2] == [file.sha256 for file in before.compacted][::2]
+    assert [file.sha256 for file in after.compacted][::2] == [
+        file.sha256 for file in before.compacted
+    ][::2]
     assert [len(rows) for rows in made] == [1]
-    assert all(file.path.startswith("songs/h/") and store.exists(file.path) for file in after.compacted)
+    assert all(
+        file.path.startswith("songs/h/") and store.exists(file.path) for file in after.compacted
+    )
 
 
 def test_compacting_again_gives_the_same_bytes(store):
@@ -132,13 +150,17 @@ def test_a_damaged_file_of_the_published_table_is_not_copied(store):
 
 def test_a_generation_that_an_earlier_version_began_is_finished_where_that_one_puts_parts(store):
     old = store.write_file("songs/g/part-00000.parquet", part_bytes(PARTS[0]), 2)
-    store.write_json("songs/g/receipts/00000.json", {"part": 0, "files": {"songs": old.__dict__}, "counts": {}})
+    store.write_json(
+        "songs/g/receipts/00000.json", {"part": 0, "files": {"songs": old.__dict__}, "counts": {}}
+    )
     assert store.receipt("songs/g", 0).files == {"songs": old}
     manifest = committed(store, "g", {1: PARTS[1]}, files={0: old})
     assert not manifest.compacted
     files = Path(store.url("songs/g")).glob("*.parquet")
     assert sum(pq.read_metadata(file).num_rows for file in files) == 3
-    assert connect(store, Snapshot((manifest,))).sql("select count(*) from songs").fetchall() == [(3,)]
+    assert connect(store, Snapshot((manifest,))).sql("select count(*) from songs").fetchall() == [
+        (3,)
+    ]
 
 
 def test_tables_of_an_earlier_version_that_are_rewritten_are_made_for_readers(tmp_path):
@@ -176,4 +198,6 @@ def test_sql_reads_what_is_made_for_readers(store):
     paths = connection.sql("select path, rows from files").fetchall()
     assert paths == [(store.url("songs/g/songs-00000.parquet"), 5)]
     assert connection.sql("select part, last_part from files").fetchall() == [(0, 2)]
-    assert connection.sql("select files, rows, bytes from manifests").fetchall() == [(1, 5, manifest.bytes)]
+    assert connection.sql("select files, rows, bytes from manifests").fetchall() == [
+        (1, 5, manifest.bytes)
+    ]

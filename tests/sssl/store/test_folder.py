@@ -42,7 +42,9 @@ def test_a_folder_that_is_not_an_output_folder_is_refused(tmp_path):
 
 def test_another_schema_version_is_refused(store):
     store.write_json("sssl.json", {"schema_version": 99})
-    with pytest.raises(StoreError, match=f"schema version 99, this program reads and writes {SCHEMA_VERSION}"):
+    with pytest.raises(
+        StoreError, match=f"schema version 99, this program reads and writes {SCHEMA_VERSION}"
+    ):
         Store.open(store.root, create=True)
 
 
@@ -111,7 +113,9 @@ def test_a_part_without_a_receipt_is_not_done(store):
 
 def test_the_same_rows_make_the_same_bytes(store):
     table = pa.table({"a": [1.5, None], "b": ["x", "y"]})
-    assert store.write_part("t", "g1", 0, table).sha256 == store.write_part("t", "g2", 0, table).sha256
+    assert (
+        store.write_part("t", "g1", 0, table).sha256 == store.write_part("t", "g2", 0, table).sha256
+    )
 
 
 def test_a_commit_is_read_back_and_a_second_one_changes_nothing(store):
@@ -123,12 +127,17 @@ def test_a_commit_is_read_back_and_a_second_one_changes_nothing(store):
 
 
 def test_what_is_committed_is_not_made_again(store):
-    planned = Manifest.plan("rounds", "judge", {"max_drop": 0.1}, [manifest("labels", "l", 1)], round=1)
+    planned = Manifest.plan(
+        "rounds", "judge", {"max_drop": 0.1}, [manifest("labels", "l", 1)], round=1
+    )
     made = []
 
     def make(plan):
         made.append(plan)
-        return Made({0: store.write_part("rounds", plan.generation, 0, pa.table({"a": [1]}))}, {"accepted": True})
+        return Made(
+            {0: store.write_part("rounds", plan.generation, 0, pa.table({"a": [1]}))},
+            {"accepted": True},
+        )
 
     first = store.commit_once(planned, make)
     assert store.commit_once(planned, make) == first == store.committed(planned)
@@ -180,14 +189,19 @@ def test_a_generation_is_named_after_config_round_and_parents():
 
 
 def test_what_was_made_from_a_replaced_table_leaves_the_snapshot():
-    old = Snapshot().add(manifest("segments", "s1")).add(manifest("scores", "c1", 0, ["segments/s1"]))
+    old = (
+        Snapshot().add(manifest("segments", "s1")).add(manifest("scores", "c1", 0, ["segments/s1"]))
+    )
     old = old.add(manifest("songs", "o1", None, ["scores/c1"]))
     assert [m.ref for m in old.add(manifest("segments", "s2")).manifests] == ["segments/s2"]
 
 
 def test_rounds_live_beside_each_other():
     snapshot = (
-        Snapshot().add(manifest("scores", "a", 0)).add(manifest("scores", "b", 1)).add(manifest("scores", "c", 1))
+        Snapshot()
+        .add(manifest("scores", "a", 0))
+        .add(manifest("scores", "b", 1))
+        .add(manifest("scores", "c", 1))
     )
     assert [m.generation for m in snapshot.of("scores")] == ["a", "c"]
 
@@ -198,7 +212,11 @@ def test_a_missing_table_is_named(store):
 
 
 def test_publishing_flips_the_whole_snapshot(store):
-    snapshot = Snapshot().add(store.commit(manifest("segments", "s"))).add(store.commit(manifest("ledger", "s")))
+    snapshot = (
+        Snapshot()
+        .add(store.commit(manifest("segments", "s")))
+        .add(store.commit(manifest("ledger", "s")))
+    )
     assert store.latest() == Snapshot()
     store.publish(snapshot)
     assert store.latest() == snapshot
@@ -221,7 +239,9 @@ def test_rows_on_disk_are_found_where_a_path_looks_like_a_pattern(tmp_path):
         assert min(found.values()) >= 1
 
 
-@pytest.mark.parametrize("emptied", ["segments/g/part-00003.parquet", "_receipts/segments/g/00003.json"])
+@pytest.mark.parametrize(
+    "emptied", ["segments/g/part-00003.parquet", "_receipts/segments/g/00003.json"]
+)
 def test_a_part_that_a_power_failure_emptied_is_not_done(on_disk, emptied):
     file = on_disk.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
     on_disk.write_receipt("segments/g", Receipt(3, {"segments": file}))
@@ -247,7 +267,9 @@ def published(store, *manifests):
 def test_a_manifest_that_is_named_and_not_there_is_an_error_that_names_it(store):
     published(store, manifest("segments", "s"), manifest("ledger", "s"))
     store.delete("ledger/s/_manifest.json")
-    with pytest.raises(StoreError, match=r"/ledger/s/_manifest.json is not there, though it is named"):
+    with pytest.raises(
+        StoreError, match=r"/ledger/s/_manifest.json is not there, though it is named"
+    ):
         store.latest()
 
 
@@ -262,7 +284,9 @@ def test_a_reader_that_meets_a_takedown_reads_the_pointer_again(store, monkeypat
     monkeypatch.setattr(
         type(store.medium),
         "read",
-        lambda medium, path: next(looks, None) or read(medium, path) if path == "latest.json" else read(medium, path),
+        lambda medium, path: (
+            next(looks, None) or read(medium, path) if path == "latest.json" else read(medium, path)
+        ),
     )
     assert store.latest() == after
 
@@ -347,7 +371,9 @@ def test_a_part_that_a_takedown_deletes_while_it_is_read_is_no_damage(store):
     before = store.commit(replace(manifest("scores", "g"), files={0: file}))
     for path in (file.path, store.manifest_path(before.ref)):
         store.delete(path)
-    with pytest.raises(StoreError, match=f"{file.path} was deleted since .*: run the same command again"):
+    with pytest.raises(
+        StoreError, match=f"{file.path} was deleted since .*: run the same command again"
+    ):
         store.read_part(before.files[0])
 
 

@@ -12,7 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.cli import main
-from schemas import OPTIONAL, READABLE_VERSIONS, SCHEMA_VERSION, TABLES, Feature, arrow_schema, columns
+from schemas import (
+    OPTIONAL,
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    TABLES,
+    Feature,
+    arrow_schema,
+    columns,
+)
 from sssl.catalog.read import read_labelled, read_part, rows_of
 from sssl.errors import StoreError
 from sssl.store.folder import Store
@@ -63,7 +71,10 @@ def nearly(value):
 
 def files_of(folder, table):
     """The files of a golden table: parts, and what is made for readers."""
-    return [*folder.glob(f"{table}/golden/*.parquet"), *folder.glob(f"_parts/{table}/golden/*.parquet")]
+    return [
+        *folder.glob(f"{table}/golden/*.parquet"),
+        *folder.glob(f"_parts/{table}/golden/*.parquet"),
+    ]
 
 
 def copy(golden, tmp_path):
@@ -80,8 +91,12 @@ def test_a_golden_table_reads_as_rows_of_today(golden, name):
     names = [column.name for column in columns(TABLES[name])]
     rows = read(TABLES[name], store.read_table(manifests_of(store.latest(), name)[0], names))
     expected = written_rows(golden, name)
-    came_later = {column.name: None for column in columns(TABLES[name]) if column.name not in expected[0]}
-    assert [nearly(dataclasses.asdict(row)) for row in rows] == nearly([{**row, **came_later} for row in expected])
+    came_later = {
+        column.name: None for column in columns(TABLES[name]) if column.name not in expected[0]
+    }
+    assert [nearly(dataclasses.asdict(row)) for row in rows] == nearly(
+        [{**row, **came_later} for row in expected]
+    )
 
 
 @pytest.mark.parametrize("name", REGULAR)
@@ -93,7 +108,8 @@ def test_a_golden_table_is_a_view_with_today_s_columns(golden, name):
 
 @pytest.mark.parametrize("name", REGULAR)
 def test_a_changed_schema_needs_a_new_version(name):
-    """If this fails, raise SCHEMA_VERSION, run tests/golden/make.py, and let the folder of the old version be."""
+    """If this fails, raise SCHEMA_VERSION, run tests/golden/make.py, and let the folder of the old
+    version be."""
     (path,) = (GOLDEN / f"v{SCHEMA_VERSION}" / name / "golden").glob("*.parquet")
     schema = pq.read_schema(path)
     tensors = {f.name: f.type for f in schema if pa.types.is_fixed_size_binary(f.type)}
@@ -123,8 +139,13 @@ def test_a_column_that_came_later_is_null_in_sql(without_new_columns, monkeypatc
     monkeypatch.setattr("sssl.store.sql.SCHEMA_VERSION", SCHEMA_VERSION + 1)
     connection = connect(without_new_columns, without_new_columns.latest())
     for name, table in REGULAR.items():
-        assert connection.sql(f"from {name}").columns == [field.name for field in dataclasses.fields(table)]
-    assert connection.sql("select heldout_loss, typeof(heldout_loss) from rounds").fetchall() == [(None, "FLOAT")] * 2
+        assert connection.sql(f"from {name}").columns == [
+            field.name for field in dataclasses.fields(table)
+        ]
+    assert (
+        connection.sql("select heldout_loss, typeof(heldout_loss) from rounds").fetchall()
+        == [(None, "FLOAT")] * 2
+    )
     assert connection.sql("select detail from ledger").fetchall() == [(None,)] * 2
 
 
@@ -142,15 +163,24 @@ def test_a_folder_of_a_newer_version_is_refused(golden, tmp_path, capsys):
     (folder / "sssl.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1}))
     assert main(["sql", "--output", str(folder), "select 1"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert f"has schema version {SCHEMA_VERSION + 1}, this program reads and writes {SCHEMA_VERSION}" in said
+    assert (
+        f"has schema version {SCHEMA_VERSION + 1}, this program reads and writes {SCHEMA_VERSION}"
+        in said
+    )
     assert "use the program version that wrote it or a later one" in said
 
 
-def test_a_table_of_a_newer_version_is_refused_although_its_manifest_has_unknown_fields(golden, tmp_path):
+def test_a_table_of_a_newer_version_is_refused_although_its_manifest_has_unknown_fields(
+    golden, tmp_path
+):
     (path,) = (copy(golden, tmp_path) / "songs" / "golden").glob("*manifest.json")
     manifest = opened_json(path.read_bytes(), path.name)
-    path.write_bytes(json_bytes(manifest | {"schema_version": SCHEMA_VERSION + 1, "invented_later": 1}))
-    with pytest.raises(StoreError, match=f"songs/golden/{path.name} has schema version {SCHEMA_VERSION + 1}"):
+    path.write_bytes(
+        json_bytes(manifest | {"schema_version": SCHEMA_VERSION + 1, "invented_later": 1})
+    )
+    with pytest.raises(
+        StoreError, match=f"songs/golden/{path.name} has schema version {SCHEMA_VERSION + 1}"
+    ):
         Store.open(str(tmp_path / "out")).latest()
 
 
@@ -160,12 +190,15 @@ def test_a_file_of_a_newer_version_is_refused(golden, tmp_path):
         table = pq.read_table(path)
         pq.write_table(table.replace_schema_metadata(table.schema.metadata | newer), path)
     store = Store.open(str(tmp_path / "out"))
-    with pytest.raises(StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"):
+    with pytest.raises(
+        StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"
+    ):
         store.read_table(store.latest().get("songs"))
 
 
 @pytest.mark.parametrize(
-    "read_rows", [lambda store, c: read_part(store, c, 0), lambda store, c: rows_of(read_labelled(store, c))]
+    "read_rows",
+    [lambda store, c: read_part(store, c, 0), lambda store, c: rows_of(read_labelled(store, c))],
 )
 def test_a_catalog_of_another_version_is_read_by_part_as_it_is_whole(golden, tmp_path, read_rows):
     path = copy(golden, tmp_path) / "catalog" / "golden" / "part-00000.parquet"
@@ -176,7 +209,9 @@ def test_a_catalog_of_another_version_is_read_by_part_as_it_is_whole(golden, tmp
     assert {row.expected_s for row in read_rows(store, catalog)} <= {None}
     newer = {b"sssl.schema_version": str(SCHEMA_VERSION + 1).encode()}
     pq.write_table(whole.replace_schema_metadata(whole.schema.metadata | newer), path)
-    with pytest.raises(StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"):
+    with pytest.raises(
+        StoreError, match=f"part-00000.parquet has schema version {SCHEMA_VERSION + 1}"
+    ):
         read_rows(store, catalog)
 
 
@@ -198,23 +233,39 @@ def test_docs_are_the_same_text_in_parquet_and_sql(finished):
     connection = connect(finished, snapshot)
     for name in REGULAR:
         schema = pq.read_schema(finished.url(snapshot.of(name)[0].files[0].path))
-        query = "select column_name, comment from duckdb_columns() where table_name = ? order by column_index"
+        query = (
+            "select column_name, comment from duckdb_columns() where table_name = ? order by"
+            " column_index"
+        )
         docs = dict(connection.execute(query, [name]).fetchall())
         units = {f.name: f.metadata[b"unit"].decode() for f in schema}
         written = {f.name: f.metadata[b"doc"].decode() for f in schema}
-        assert docs == {name: doc + (f" [{units[name]}]" if units[name] else "") for name, doc in written.items()}
+        assert docs == {
+            name: doc + (f" [{units[name]}]" if units[name] else "")
+            for name, doc in written.items()
+        }
 
 
 def test_sql_leads_from_a_table_to_its_files_config_and_parents(finished):
     connection = connect(finished, finished.latest())
-    paths = [path for (path,) in connection.sql("select path from files where table_name = 'songs'").fetchall()]
+    paths = [
+        path
+        for (path,) in connection.sql(
+            "select path from files where table_name = 'songs'"
+        ).fetchall()
+    ]
     rows = duckdb.sql(f"select count(*) from read_parquet({paths})").fetchall()
     assert rows == connection.sql("select count(*) from songs").fetchall()
     query = (
-        "select p.table_name, p.round from manifests s, unnest(s.parents) as u(parent) "
-        "join manifests p on p.table_name || '/' || p.generation = parent where s.table_name = 'songs' order by all"
+        "select p.table_name, p.round from manifests s, unnest(s.parents) as u(parent) join"
+        " manifests p on p.table_name || '/' || p.generation = parent where s.table_name = 'songs'"
+        " order by all"
     )
     ((used,),) = connection.sql("select distinct round from songs").fetchall()
-    assert connection.sql(query).fetchall() == [("catalog", None), ("scores", used), ("segments", None)]
+    assert connection.sql(query).fetchall() == [
+        ("catalog", None),
+        ("scores", used),
+        ("segments", None),
+    ]
     smoothing = "select (config->>'smooth_segments')::int from manifests where table_name = 'songs'"
     assert connection.sql(smoothing).fetchall() == [(3,)]

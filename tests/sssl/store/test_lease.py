@@ -27,7 +27,9 @@ def held(store):
 
 
 def snapshot(store, generation):
-    return Snapshot((store.commit(Manifest("segments", generation, "segment", None, {}, (), {}, {})),))
+    return Snapshot(
+        (store.commit(Manifest("segments", generation, "segment", None, {}, (), {}, {})),)
+    )
 
 
 def test_what_a_holder_publishes_is_read_by_all_and_by_the_next(store):
@@ -42,7 +44,12 @@ def test_what_a_holder_publishes_is_read_by_all_and_by_the_next(store):
 
 def test_a_second_writer_is_refused_while_the_first_is_alive(store, pace):
     pace(0.1, 20)
-    with held(store), pytest.raises(StoreError, match=r"another sssl command is writing to gs://.*process \d+ on"):
+    with (
+        held(store),
+        pytest.raises(
+            StoreError, match=r"another sssl command is writing to gs://.*process \d+ on"
+        ),
+    ):
         held(store).__enter__()
 
 
@@ -96,7 +103,10 @@ def test_old_epochs_are_deleted(store):
     for _ in range(4):
         with held(store):
             pass
-    assert [name for name in store.names("latest") if name.endswith("json")] == ["00000003.json", "00000004.json"]
+    assert [name for name in store.names("latest") if name.endswith("json")] == [
+        "00000003.json",
+        "00000004.json",
+    ]
 
 
 def test_a_request_sent_again_meets_what_its_first_try_did(store, cloud):

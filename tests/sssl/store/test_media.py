@@ -31,13 +31,19 @@ def medium(request, tmp_path):
 
 def test_a_url_leads_to_its_medium(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert Store.at("out").medium == Store.at(f"file://{tmp_path}/out").medium == Disk(str(tmp_path / "out"))
+    assert (
+        Store.at("out").medium
+        == Store.at(f"file://{tmp_path}/out").medium
+        == Disk(str(tmp_path / "out"))
+    )
     assert Store.at("memory://out").medium == Memory("memory://out")
     assert Store.at("gs://bucket/out").medium == Bucket("gs://bucket/out")
 
 
 def test_an_unknown_kind_of_url_is_refused():
-    with pytest.raises(StoreError, match="cannot use nowhere://bucket/out: Protocol not known: nowhere"):
+    with pytest.raises(
+        StoreError, match="cannot use nowhere://bucket/out: Protocol not known: nowhere"
+    ):
         Store.open("nowhere://bucket/out", create=True)
 
 

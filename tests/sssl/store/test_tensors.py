@@ -1,4 +1,5 @@
-"""Tensors as values of a fixed number of bytes: what any reader gets, and that nobody copies them."""
+"""Tensors as values of a fixed number of bytes: what any reader gets, and that nobody copies
+them."""
 
 import json
 import re
@@ -48,7 +49,9 @@ def test_a_part_comes_in_one_piece_that_numpy_sees_without_a_copy(tmp_path):
     _, table = features(256)
     read = store.read_part(store.write_part("features", "g", 0, table), ["log_mel"])
     assert read["log_mel"].num_chunks == 1
-    assert np.shares_memory(log_mels(read), np.frombuffer(read["log_mel"].chunk(0).buffers()[1], np.float16))
+    assert np.shares_memory(
+        log_mels(read), np.frombuffer(read["log_mel"].chunk(0).buffers()[1], np.float16)
+    )
 
 
 def test_no_table_has_half_floats():

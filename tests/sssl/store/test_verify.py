@@ -23,7 +23,10 @@ GOLDEN = Path(__file__).parents[2] / "golden"
 def store(tmp_path):
     """A folder with a table of three parts, one made from it, and one beside them."""
     store = Store.open(str(tmp_path / "out"), create=True)
-    files = {part: store.write_part("segments", "s", part, pa.table({"a": [part] * 9})) for part in range(3)}
+    files = {
+        part: store.write_part("segments", "s", part, pa.table({"a": [part] * 9}))
+        for part in range(3)
+    }
     for part, file in files.items():
         store.write_receipt("segments/s", Receipt(part, {"segments": file}))
     segments = store.commit(Manifest("segments", "s", "segment", None, {}, (), files, {}))
@@ -113,7 +116,9 @@ def test_a_lost_pointer_is_made_anew_from_the_newest_tables_that_belong_together
 def test_who_was_taken_down_cannot_be_made_up(store, capsys):
     store.write_bytes("takedown.json", b"")
     assert main(["verify", "--output", store.root]) == 1
-    assert "takedown.json is damaged: restore it from a backup" in " ".join(capsys.readouterr().out.split())
+    assert "takedown.json is damaged: restore it from a backup" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert main(["verify", "--output", store.root, "--repair"]) == 1
     assert store.read_bytes("takedown.json") == b""
 
@@ -125,7 +130,9 @@ def test_the_command_says_what_is_damaged_and_ends_with_one(store, capsys):
     assert main(["verify", "--output", store.root]) == 1
     said = " ".join(capsys.readouterr().out.split())
     remedy = "the same `sssl run` makes it again"
-    assert f"_parts/songs/o/part-00000.parquet is damaged (its SHA-256 is another): {remedy}" in said
+    assert (
+        f"_parts/songs/o/part-00000.parquet is damaged (its SHA-256 is another): {remedy}" in said
+    )
     assert main(["verify", "--output", store.root, "--repair"]) == 0
 
 
@@ -162,7 +169,9 @@ def test_random_flips_are_all_found(store):
         assert seal.opened_json(whole, path) == seal.opened_json(flipped, path)
 
 
-def test_a_copy_with_damages_is_whole_again_after_repair_and_the_same_run(finished, catalog, tmp_path):
+def test_a_copy_with_damages_is_whole_again_after_repair_and_the_same_run(
+    finished, catalog, tmp_path
+):
     """The tables of a run, 40 of whose files were damaged, lost or exchanged."""
     from conftest import FAST
 
@@ -170,12 +179,18 @@ def test_a_copy_with_damages_is_whole_again_after_repair_and_the_same_run(finish
     store, chance = Store.open(output), random.Random(1)
     undisturbed = {m.ref: m.digest for m in store.latest().manifests}
     files = [
-        path for path in store.find("") if path.endswith((".parquet", ".safetensors", ".pt")) and "mlflow" not in path
+        path
+        for path in store.find("")
+        if path.endswith((".parquet", ".safetensors", ".pt")) and "mlflow" not in path
     ]
     for path in chance.sample(files, 40):
-        chance.choice([flip, lambda store, path: store.delete(path), lambda store, path: store.write_bytes(path, b"")])(
-            store, path
-        )
+        chance.choice(
+            [
+                flip,
+                lambda store, path: store.delete(path),
+                lambda store, path: store.write_bytes(path, b""),
+            ]
+        )(store, path)
     assert main(["verify", "--output", output]) == 1
     assert main(["verify", "--output", output, "--repair"]) == 0
     assert main(["run", "--catalog", catalog, "--output", output, *FAST]) == 0
@@ -187,6 +202,6 @@ def test_no_flip_of_a_bit_changes_an_answer_in_silence(finished):
     """The short version of `make attack`."""
     found, silent = attack(finished.root, flips=54, seed=0)
     assert silent == []
-    assert {kind: counts["verify"] for kind, counts in found.items() if "manifests" not in kind} == {
-        kind: 6 for kind in found if "manifests" not in kind
-    }
+    assert {
+        kind: counts["verify"] for kind, counts in found.items() if "manifests" not in kind
+    } == {kind: 6 for kind in found if "manifests" not in kind}

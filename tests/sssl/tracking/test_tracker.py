@@ -26,7 +26,9 @@ def runs(finished):
 def test_a_run_is_a_parent_with_a_child_a_round(runs, finished):
     _, found = runs
     (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
-    children = [run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    children = [
+        run for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    ]
     assert sorted(run.data.tags["sssl.round"] for run in children) == ["0", "1", "2"]
     assert {run.info.status for run in found} == {"FINISHED"}
 
@@ -38,7 +40,9 @@ def test_metrics_come_by_epoch_and_by_round(runs, finished):
     expected = {row.round: row.heldout_accuracy for row in read_rounds(finished, finished.latest())}
     assert {m.step: m.value for m in history} == pytest.approx(expected)
     (first,) = [run for run in found if run.data.tags.get("sssl.round") == "0"]
-    assert [m.step for m in client.get_metric_history(first.info.run_id, "member0_train_loss")] == list(range(8))
+    assert [
+        m.step for m in client.get_metric_history(first.info.run_id, "member0_train_loss")
+    ] == list(range(8))
 
 
 def test_params_are_the_config_and_inputs_are_named_by_digest(runs, finished):
@@ -47,7 +51,9 @@ def test_params_are_the_config_and_inputs_are_named_by_digest(runs, finished):
     assert first.data.params["batch_size"] == "8"
     labels = finished.latest().get("labels", 0)
     assert first.data.tags["sssl.input.labels"] == f"{labels.ref} sha256:{labels.digest}"
-    assert first.data.tags["sssl.model_id"] == finished.latest().get("models", 0).summary["model_id"]
+    assert (
+        first.data.tags["sssl.model_id"] == finished.latest().get("models", 0).summary["model_id"]
+    )
 
 
 def test_the_report_is_named_not_copied(runs, finished):
@@ -80,7 +86,9 @@ def test_a_restart_goes_on_in_the_same_run(tmp_path):
 def test_artifacts_lie_beside_a_database_and_not_in_the_working_folder(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    tracker = Tracker(Store.open(str(tmp_path / "o"), create=True), f"sqlite:///{tmp_path}/a.db", "key", {})
+    tracker = Tracker(
+        Store.open(str(tmp_path / "o"), create=True), f"sqlite:///{tmp_path}/a.db", "key", {}
+    )
     tracker.files({"plots/a.svg": b"<svg/>"})
     assert [path.read_text() for path in (tmp_path / "mlflow").rglob("a.svg")] == ["<svg/>"]
     assert not list((tmp_path / "work").iterdir())
@@ -93,7 +101,9 @@ def test_the_database_lies_in_its_folder_whatever_that_is_called(name, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert [path.name for path in (tmp_path / name).iterdir()] == ["o"]
     database = tmp_path / name / "o" / "mlflow.db"
-    assert sqlite3.connect(database).execute("select key, value from params").fetchall() == [("a", "1")]
+    assert sqlite3.connect(database).execute("select key, value from params").fetchall() == [
+        ("a", "1")
+    ]
     assert [path.read_text() for path in (database.parent / "mlflow").rglob("a.svg")] == ["<svg/>"]
     assert sync(store, None) == 0
 
@@ -116,10 +126,14 @@ def test_a_database_that_a_full_disk_broke_is_made_again(how, tmp_path):
     Tracker(store, None, "key", {"a": 1})
     path = tmp_path / "o" / "mlflow.db"
     whole = path.read_bytes()
-    path.write_bytes({"emptied": b"", "half": whole[: len(whole) // 2], "not a database": b"no" * 5000}[how])
+    path.write_bytes(
+        {"emptied": b"", "half": whole[: len(whole) // 2], "not a database": b"no" * 5000}[how]
+    )
     # In a process of its own: MLflow does not look again at a database that it has opened once.
     command = [sys.executable, "-m", "pipelines.cli", "mlflow-sync", "--output", store.root]
-    first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stderr for _ in range(2))
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True).stderr for _ in range(2)
+    )
     assert f"{path} is broken and was renamed to {path}.broken0" in first
     assert sqlite3.connect(path).execute("select key, value from params").fetchall() == [("a", "1")]
     assert "broken" not in second
@@ -153,9 +167,15 @@ def test_without_mlflow_a_run_goes_on_and_its_record_is_sent_once_mlflow_is_ther
 
 
 def test_the_logged_model_names_every_package_that_it_imports():
-    code = "import sys, sssl.tracking.pyfunc; print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] in"
+    code = (
+        "import sys, sssl.tracking.pyfunc; print(*(m.__file__ for n, m in sys.modules.items() if"
+        " n.split('.')[0] in"
+    )
     listed = subprocess.run(
-        [sys.executable, "-c", f"{code} ('sssl', 'schemas')))"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code} ('sssl', 'schemas')))"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     imported = set()
     for path in listed.stdout.split():
@@ -170,13 +190,15 @@ def test_the_logged_model_names_every_package_that_it_imports():
 
 
 def test_the_last_step_of_a_run_is_what_labels(runs, finished):
-    """Published labels, then the mean posterior of what is in use; a round's own numbers are in its run."""
+    """Published labels, then the mean posterior of what is in use; a round's own numbers are in its
+    run."""
     client, found = runs
     (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     snapshot = finished.latest()
     connection = connect(finished, snapshot)
     ((published,),) = connection.sql(
-        "select avg((s.label = c.label)::int) from songs s join catalog c using (track_id) where split = 'test'"
+        "select avg((s.label = c.label)::int) from songs s join catalog c using (track_id) where"
+        " split = 'test'"
     ).fetchall()
     assert parent.data.metrics["heldout_accuracy_published_label"] == pytest.approx(published)
     last = read_rounds(finished, snapshot)[-1]
@@ -184,7 +206,9 @@ def test_the_last_step_of_a_run_is_what_labels(runs, finished):
     assert steps[last.round] == connection.sql("select count(*) from suspects").fetchall()[0][0]
     assert {run.data.tags["sssl.verdict"] for run in found if run is not parent} == {"accepted"}
     (child,) = [run for run in found if run.data.tags.get("sssl.round") == str(last.round)]
-    assert child.data.metrics["heldout_accuracy_mean_posterior"] == pytest.approx(last.heldout_accuracy)
+    assert child.data.metrics["heldout_accuracy_mean_posterior"] == pytest.approx(
+        last.heldout_accuracy
+    )
     assert child.data.tags["sssl.reason"] == last.reason
     assert "look wrong" in parent.data.tags["sssl.findings"]
 
