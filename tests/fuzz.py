@@ -212,17 +212,11 @@ def cut(mutants: list[Mutant], folder: Path) -> list[Outcome]:
             for mutant in mutants
         ]
         csv.writer(file).writerows([("track_id", "uri", "expected_s"), *rows])
-    flags = ["--max-error-ratio", "1", "--timeout-s", str(TIMEOUT_S)]
-    code = sssl(
-        [
-            "segment",
-            "--catalog",
-            str(folder / "catalog.csv"),
-            "--output",
-            str(folder / "out"),
-            *flags,
-        ]
-    )
+    settings = folder / "limits.toml"
+    settings.write_text(f"[limits]\ntimeout_s = {TIMEOUT_S}\n")
+    catalog, output = str(folder / "catalog.csv"), str(folder / "out")
+    flags = ["--settings", str(settings), "--max-error-ratio", "1"]
+    code = sssl(["segment", "--catalog", catalog, "--output", output, *flags])
     assert code == 0, f"sssl segment ended with code {code}"
     return _outcomes(mutants, Store.open(str(folder / "out")))
 

@@ -42,9 +42,8 @@ class EvidenceConfig:
     other in this catalog: wrong stretches are often longer than a segment."""
     min_agreement: float | None = 0.26
     """Relabel nothing unless the model and the sound speak against the same segments of a track:
-    the correlation of
-    loss and inconsistency. Where labels are right both are noise of different origin. None: ask the
-        mixture."""
+    the correlation of loss and inconsistency. Where labels are right both are noise of different
+    origin. None: ask the mixture."""
 
     def __post_init__(self) -> None:
         require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
