@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from tempfile import TemporaryFile
-from typing import BinaryIO, NamedTuple, TypeVar, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +28,8 @@ from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, so
 from sssl.errors import AudioError
 from sssl.urls import file_system, local_path
 
-_BATCH = (
-    8  # segments a mel transform: enough to amortise the call, small enough to stay in the cache
-)
+# Segments per mel transform: enough to amortise the call, small enough to stay in the cache.
+_BATCH = 8
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 
@@ -82,10 +81,11 @@ def cut_track(
     except Exception as error:  # noqa: BLE001
         # What decoders and torch raise has no end; one track must not stop the others.
         return CutTrack(ledger_row(track, Status.FAILED, *why_unusable(error), info))
-    found, loudest_db = len(cut.segment_index), float(cut.level_db.max(initial=-np.inf))
-    verdict = judge(
-        Evidence(_expected_s(track, info), info, mel.segment_s, found, dropped, loudest_db), gate
-    )
+    found = len(cut.segment_index)
+    loudest_db = float(cut.level_db.max(initial=-np.inf))
+    expected_s = _expected_s(track, info)
+    evidence = Evidence(expected_s, info, mel.segment_s, found, dropped, loudest_db)
+    verdict = judge(evidence, gate)
     if not verdict.usable:
         return CutTrack(ledger_row(track, Status.FAILED, verdict.reason, verdict.detail, info))
     status = Status.PARTIAL if verdict.reason else Status.OK
@@ -147,38 +147,36 @@ def segments_table(tracks: list[CutTrack], config: MelConfig, sound: int | None 
     usable = _usable(tracks)
     if not usable:
         return schema.empty_table()
-    *columns, sounds = zip(*(cut for _, cut in usable), strict=True)
-    index, _, levels, band_levels, bands_db = (np.concatenate(column) for column in columns)
-    described = [one for one in sounds if one is not None]
-    return pa.table(
-        {
-            "track_id": _track_ids(usable),
-            "segment_index": index,
-            "start_s": (index * config.start_distance_s).astype(np.float32),
-            "level_db": levels,
-            "band_level_db": _lists(band_levels.astype(np.float32)),
-            "sound_db": _lists(bands_db),
-            "sound": _lists(np.concatenate(described))
-            if described
-            else pa.nulls(len(index), _LISTS),
-        },
-        schema=schema,
-    )
+    cuts = [cut for _, cut in usable]
+    index = np.concatenate([cut.segment_index for cut in cuts])
+    start_s = index * config.start_distance_s
+    band_levels = np.concatenate([cut.band_level_db for cut in cuts])
+    described = [cut.sound for cut in cuts if cut.sound is not None]
+    columns: dict[str, Any] = {
+        "track_id": _track_ids(usable),
+        "segment_index": index,
+        "start_s": start_s.astype(np.float32),
+        "level_db": np.concatenate([cut.level_db for cut in cuts]),
+        "band_level_db": _lists(band_levels.astype(np.float32)),
+        "sound_db": _lists(np.concatenate([cut.sound_db for cut in cuts])),
+    }
+    if described:
+        columns["sound"] = _lists(np.concatenate(described))
+    else:
+        columns["sound"] = pa.nulls(len(index), _LISTS)
+    return pa.table(columns, schema=schema)
 
 
 def features_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     """Put the log-mels of a part's tracks into one table, row by row aligned with their
     segments."""
     usable = _usable(tracks)
-    index = [cut.segment_index for _, cut in usable]
-    return features_of(
-        _track_ids(usable),
-        np.concatenate([np.empty(0, np.int32), *index]),
-        np.concatenate(
-            [np.empty((0, *config.shape), np.float16), *(cut.log_mel for _, cut in usable)]
-        ),
-        config,
-    )
+    cuts = [cut for _, cut in usable]
+    # An empty array in front gives the type and the shape where no track has segments.
+    index = [np.empty(0, np.int32), *(cut.segment_index for cut in cuts)]
+    log_mels = [np.empty((0, *config.shape), np.float16), *(cut.log_mel for cut in cuts)]
+    track_ids = _track_ids(usable)
+    return features_of(track_ids, np.concatenate(index), np.concatenate(log_mels), config)
 
 
 def _usable(tracks: list[CutTrack]) -> list[tuple[str, _Cut]]:
@@ -265,7 +263,9 @@ class _Remote:
     """
 
     def __init__(self, stream: BinaryIO, copy: Callable[[], BinaryIO]) -> None:
-        self._stream, self._copy, self._is_copy = stream, copy, False
+        self._stream = stream
+        self._copy = copy
+        self._is_copy = False
 
     def tell(self) -> int:
         return self._stream.tell()
@@ -284,7 +284,8 @@ class _Remote:
             except ValueError:
                 if self._is_copy:
                     raise
-            self._stream, self._is_copy = self._copy(), True
+            self._stream = self._copy()
+            self._is_copy = True
             self._stream.seek(position)
             return question(self._stream)
 
@@ -342,35 +343,42 @@ def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, in
     # In one block that grows: small arrays kept between large temporary ones would fragment the
     # heap.
     mels = io.BytesIO()
-    indices, levels = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
+    # The empty arrays give type and shape to a file without a usable segment.
+    indices = [np.empty(0, np.int32)]
+    levels = [np.empty(0, np.float32)]
     band_levels = [np.empty((0, config.mels), np.float16)]
     bands_db = [np.empty((0, sound_width(config.mels)), np.float32)]
     sound = [np.empty((0, len(SOUND_NAMES)), np.float32)]
     seen = 0
     for first, segments in _batches(decoder.blocks(), config):
-        finite = np.flatnonzero(np.abs(segments).max(axis=1) < _HUGE)  # no NaN passes either
         seen = first + len(segments)
-        if len(finite):
-            indices.append((first + finite).astype(np.int32))
-            usable = segments[finite]
-            tensors, spectra = log_mel_and_spectra(usable, config)
-            mels.write(tensors.tobytes())
-            levels.append(level_db(usable))
-            band_levels.append(tensors.mean(axis=2, dtype=np.float32).astype(np.float16))
-            bands_db.append(sound_db(tensors))
-            if describes:
-                sound.append(describe(spectra, long_power))
-    index = np.concatenate(indices)
-    log_mels = np.frombuffer(mels.getbuffer(), np.float16).reshape(len(index), *config.shape)
+        peak = np.abs(segments).max(axis=1)
+        finite = np.flatnonzero(peak < _HUGE)  # no NaN passes either
+        if not len(finite):
+            continue
+        index = first + finite
+        indices.append(index.astype(np.int32))
+        usable = segments[finite]
+        tensors, spectra = log_mel_and_spectra(usable, config)
+        mels.write(tensors.tobytes())
+        levels.append(level_db(usable))
+        band_level = tensors.mean(axis=2, dtype=np.float32)
+        band_levels.append(band_level.astype(np.float16))
+        bands_db.append(sound_db(tensors))
+        if describes:
+            sound.append(describe(spectra, long_power))
+    segment_index = np.concatenate(indices)
+    kept = len(segment_index)
+    log_mels = np.frombuffer(mels.getbuffer(), np.float16)
     cut = _Cut(
-        index,
-        log_mels,
+        segment_index,
+        log_mels.reshape(kept, *config.shape),
         np.concatenate(levels),
         np.concatenate(band_levels),
         np.concatenate(bands_db),
         np.concatenate(sound) if describes else None,
     )
-    return cut, seen - len(index)
+    return cut, seen - kept
 
 
 def _batches(
@@ -379,16 +387,18 @@ def _batches(
     """Yield (index of the first segment, segments [n, T]) with n <= _BATCH from a stream of blocks.
 
     The segments are views into one buffer: they hold until the next ones are asked for. Arrays of
-    many sizes, allocated between what is kept, would fragment the heap by 100 MB an hour of audio.
+    many sizes, allocated between what is kept, would fragment the heap by 100 MB per hour of audio.
     """
-    length, hop = config.segment_samples, config.hop_samples
+    length = config.segment_samples
+    hop = config.hop_samples
     buffer = np.empty((_BATCH - 1) * hop + max(length, hop), np.float32)
     first = filled = 0
     for block in blocks:
         while len(block):
             taken = block[: len(buffer) - filled]
             buffer[filled : filled + len(taken)] = taken
-            filled, block = filled + len(taken), block[len(taken) :]
+            filled = filled + len(taken)
+            block = block[len(taken) :]
             if filled == len(buffer):
                 yield first, _windows(buffer, length, hop)
                 filled -= _BATCH * hop

@@ -107,7 +107,9 @@ class Decoder:
     ) -> None:
         self._rate_hz = rate_hz
         self._max_s = max_s
-        self._samples, self._clipped, self._sum = 0, 0, 0.0
+        self._samples = 0
+        self._clipped = 0
+        self._sum = 0.0
         with contextlib.ExitStack() as resources:
             if isinstance(source, (str, os.PathLike)):
                 source = resources.enter_context(open(source, "rb"))
@@ -154,7 +156,8 @@ class Decoder:
         with np.errstate(invalid="ignore", over="ignore"):
             self._sum += float(mono.sum())
         count = max(1, self._samples)
-        self.info.clipped_share, self.info.dc_offset = self._clipped / count, self._sum / count
+        self.info.clipped_share = self._clipped / count
+        self.info.dc_offset = self._sum / count
 
 
 def _open(file: BinaryIO, resources: contextlib.ExitStack) -> tuple[AudioInfo, Iterator[_Block]]:
@@ -188,7 +191,9 @@ class _Confined:
     """
 
     def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
-        self._file, self._start, self._size = file, start, stop - start
+        self._file = file
+        self._start = start
+        self._size = stop - start
         self.seek(0)
 
     def tell(self) -> int:
@@ -225,9 +230,8 @@ class _FFmpeg:
             codec.channels,
             *length(file, head, _known(container, self._stream)),
         )
-        self._trailed, self._framed = (
-            container.format.name in names for names in (TRAILED, FRAMES)
-        )
+        self._trailed = container.format.name in TRAILED
+        self._framed = container.format.name in FRAMES
 
     def blocks(self) -> Iterator[_Block]:
         """Yield (mono [n], rate in Hz): a new block where the rate, the channels or the sample
@@ -242,7 +246,10 @@ class _FFmpeg:
         A tag between frames is no damage, nor is what trails the last frame of a file that has all
         it promises. So a failure counts when a frame follows, or at the end if audio is missing.
         """
-        failures, uncounted, decoded_s, tag_stop = 0, 0, 0.0, 0
+        failures = 0
+        uncounted = 0
+        decoded_s = 0.0
+        tag_stop = 0
         while failures < _MAX_DEMUXER_FAILURES:
             try:
                 for packet in self._container.demux(self._stream):
@@ -253,10 +260,8 @@ class _FFmpeg:
                         uncounted += packet.pos is None or packet.pos >= tag_stop
                         continue
                     for frame in frames:
-                        self.info.damaged_packets, uncounted = (
-                            self.info.damaged_packets + uncounted,
-                            0,
-                        )
+                        self.info.damaged_packets = self.info.damaged_packets + uncounted
+                        uncounted = 0
                         decoded_s += frame.samples / frame.rate
                         yield frame
                 break
@@ -347,7 +352,8 @@ def _refusal(file: BinaryIO, head: bytes, error: av.error.FFmpegError) -> AudioE
 
 
 def _known(container: av.container.InputContainer, stream: av.AudioStream) -> Stream:
-    codec, base = stream.codec_context, float(stream.time_base or 0)
+    codec = stream.codec_context
+    base = float(stream.time_base or 0)
     alone = all(other is stream or other.disposition & _PICTURE for other in container.streams)
     # FFmpeg gives the container's length to streams of which it does not know where they begin.
     own_s = (stream.duration or 0) * base if alone or stream.start_time is not None else 0.0
@@ -375,7 +381,9 @@ def _frame_bytes(codec: str, channels: int) -> int | None:
 def _tag_stop(packet: av.Packet[Any]) -> int:
     """Return where in the file the tag ends that a packet begins with; 0 if it begins with none."""
     size = tag_bytes(bytes(packet))
-    return packet.pos + size if size and packet.pos is not None else 0
+    if size and packet.pos is not None:
+        return packet.pos + size
+    return 0
 
 
 def _frame_kind(frame: av.AudioFrame) -> tuple[int, int, str]:

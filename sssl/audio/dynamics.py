@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from sssl.audio.spectra import TINY, Floats, Measure, Spectra, ratio
+from sssl.audio.spectra import (
+    TINY,
+    Floats,
+    Measure,
+    Measured,
+    Spectra,
+    ratio,
+    relative,
+)
 
 _FLOOR_DB = -60.0  # below the loudest frame: the pause between two tones, however deep
+# As in EBU Tech 3342: a fade-out and a single blow are not the range of the music.
+_RANGE_PERCENTILES = (10, 95)
 
 MEASURES = (
     Measure(
@@ -65,38 +75,72 @@ MEASURES = (
 )
 
 
-def dynamics(spectra: Spectra) -> dict[str, Floats]:
+def dynamics(spectra: Spectra) -> Measured:
     """Measure the dynamics of segments, each measure as [N]. Frames do not overlap here."""
     frames = _frames(spectra.wave, spectra.config.frame_hop)
-    power = np.einsum("ntf,ntf->nt", frames, frames) / frames.shape[2]
+    samples = frames.shape[2]
+    energy = np.einsum("ntf,ntf->nt", frames, frames)
+    power = energy / samples  # [N, frames]
+    measures = _overall(spectra.wave, power)
+    measures |= _by_frame(frames, power)
+    measures |= _movement(power)
+    return measures
+
+
+def _overall(wave: Floats, power: Floats) -> Measured:
+    """Measure waves [N, T] as a whole; `power` [N, frames] is that of their frames."""
     mean = power.mean(axis=1)
-    loudest = np.maximum(power.max(axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    level = 10 * np.log10(np.maximum(power / loudest, 10 ** (_FLOOR_DB / 10)))
-    steps = np.diff(level, axis=1, prepend=level[:, :1])
-    rises, falls = np.maximum(steps, 0), np.minimum(steps, 0)
-    rms, frame_peak = np.sqrt(power), np.abs(frames).max(axis=2)
-    low, high = np.percentile(level, [10, 95], axis=1)
-    return {
-        "level": 10 * np.log10(np.maximum(mean, TINY)),
-        "range": high - low,
-        "std": level.std(axis=1),
-        "step": np.abs(steps).mean(axis=1),
-        "crest": _decibels(ratio(np.abs(spectra.wave).max(axis=1), np.sqrt(mean))),
-        "frame_crest": _decibels(ratio(frame_peak, rms)).mean(axis=1),
-        "low_energy": (rms < rms.mean(axis=1, keepdims=True)).mean(axis=1),
-        "attack": rises.max(axis=1),
-        "rise": np.sqrt((rises**2).mean(axis=1)),
-        "fall": np.sqrt((falls**2).mean(axis=1)),
-    }
+    level = 10 * np.log10(np.maximum(mean, TINY))
+    rms = np.sqrt(mean)
+    peak = np.abs(wave).max(axis=1)
+    crest = _decibels(ratio(peak, rms))
+    return {"level": level, "crest": crest}
+
+
+def _by_frame(frames: Floats, power: Floats) -> Measured:
+    """Measure frames [N, frames, samples] of some power [N, frames] one by one."""
+    rms = np.sqrt(power)
+    peak = np.abs(frames).max(axis=2)
+    crest = _decibels(ratio(peak, rms))
+    mean_rms = rms.mean(axis=1, keepdims=True)
+    is_low = rms < mean_rms
+    return {"frame_crest": crest.mean(axis=1), "low_energy": is_low.mean(axis=1)}
+
+
+def _movement(power: Floats) -> Measured:
+    """Measure how the level of frames moves, by their power [N, frames]."""
+    floor = 10 ** (_FLOOR_DB / 10)
+    level = 10 * np.log10(np.maximum(relative(power), floor))
+    low, high = np.percentile(level, _RANGE_PERCENTILES, axis=1)
+    # The first frame has a step of 0, so that a segment of a single frame has one, too.
+    first = level[:, :1]
+    steps = np.diff(level, axis=1, prepend=first)
+    rises = np.maximum(steps, 0)
+    falls = np.minimum(steps, 0)
+    measures = {"range": high - low, "std": level.std(axis=1)}
+    measures["step"] = np.abs(steps).mean(axis=1)
+    measures["attack"] = rises.max(axis=1)
+    measures["rise"] = _root_mean_square(rises)
+    measures["fall"] = _root_mean_square(falls)
+    return measures
 
 
 def _frames(wave: Floats, length: int) -> Floats:
     """Cut waves [N, T] into frames [N, frames, length]; what is left at the end is dropped."""
-    length = min(length, wave.shape[1])
-    frames = wave.shape[1] // length
-    return wave[:, : frames * length].reshape(len(wave), frames, length)
+    segments, samples = wave.shape
+    length = min(length, samples)
+    frames = samples // length
+    whole = wave[:, : frames * length]
+    return whole.reshape(segments, frames, length)
+
+
+def _root_mean_square(values: Floats) -> Floats:
+    """Return the root mean square [N] of values [N, frames]."""
+    mean_square = (values**2).mean(axis=1)
+    return np.sqrt(mean_square)
 
 
 def _decibels(crest: Floats) -> Floats:
     """Return a crest factor in dB; 0 for silence."""
-    return 20 * np.log10(np.maximum(crest, 1))
+    at_least_one = np.maximum(crest, 1)
+    return 20 * np.log10(at_least_one)

@@ -53,16 +53,23 @@ def log_mel_and_spectra(
     wave = torch.from_numpy(np.ascontiguousarray(segments))
     power = _power(spectrogram(wave))
     mel_power = mel_scale(power)
-    log_mels = np.asarray((10.0 * mel_power.clamp(min=_FLOOR).log10()).to(torch.float16).numpy())
-    return log_mels, Spectra(config, wave.numpy(), _frames_first(power), _frames_first(mel_power))
+    level = 10.0 * mel_power.clamp(min=_FLOOR).log10()
+    log_mels = level.to(torch.float16).numpy()
+    of_bins = _frames_first(power)
+    of_mels = _frames_first(mel_power)
+    spectra = Spectra(config, wave.numpy(), of_bins, of_mels)
+    return np.asarray(log_mels), spectra
 
 
 @torch.inference_mode()
 def long_power(spectra: Spectra) -> NDArray[np.float32]:
     """Return the power [N, frames, bins] by the window that tells pitches apart."""
     config = spectra.config
-    spectrum = _spectrogram(config.long_fft, config.long_hop)(torch.from_numpy(spectra.wave))
-    return _frames_first(_power(spectrum[:, : config.long_bins]))
+    wave = torch.from_numpy(spectra.wave)
+    transform = _spectrogram(config.long_fft, config.long_hop)
+    spectrum = transform(wave)
+    looked_at = spectrum[:, : config.long_bins]
+    return _frames_first(_power(looked_at))
 
 
 def _power(spectrum: torch.Tensor) -> torch.Tensor:
@@ -71,13 +78,15 @@ def _power(spectrum: torch.Tensor) -> torch.Tensor:
 
 
 def _frames_first(values: torch.Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values.transpose(1, 2).numpy())
+    transposed = values.transpose(1, 2)
+    return np.ascontiguousarray(transposed.numpy())
 
 
 def level_db(segments: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the RMS level [N] in dB re full scale of segments [N, T]; -100 dB for digital
     silence."""
-    mean_square = (
-        np.einsum("...t,...t->...", segments, segments).astype(np.float64) / segments.shape[-1]
-    )
-    return (10.0 * np.log10(np.maximum(mean_square, _FLOOR))).astype(np.float32)
+    samples = segments.shape[-1]
+    energy = np.einsum("...t,...t->...", segments, segments)
+    mean_square = energy.astype(np.float64) / samples
+    level = 10.0 * np.log10(np.maximum(mean_square, _FLOOR))
+    return level.astype(np.float32)

@@ -66,7 +66,9 @@ class MelConfig:
 
     @property
     def start_distance_s(self) -> float:
-        return self.segment_s if self.hop_s is None else self.hop_s
+        if self.hop_s is None:
+            return self.segment_s
+        return self.hop_s
 
     @property
     def hop_samples(self) -> int:

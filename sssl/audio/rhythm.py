@@ -6,11 +6,24 @@ from functools import cache
 
 import numpy as np
 
-from sssl.audio.spectra import TINY, Floats, Measure, Spectra, ratio
+from sssl.audio.spectra import (
+    TINY,
+    Floats,
+    Measure,
+    Measured,
+    Spectra,
+    ratio,
+)
 
-_SLOWEST_BPM, _OCTAVES, _BANDS, _TEMPI_A_BAND = 40.0, 3, 8, 8
-_USUAL_BPM = 120.0
-_FINER = 4  # times finer lags than the frames' distance
+_SLOWEST_BPM = 40.0
+_OCTAVES = 3
+_BANDS = 8
+_BAND_NAMES = [str(band) for band in range(_BANDS)]
+_TEMPI_PER_BAND = 8
+_TEMPI = _BANDS * _TEMPI_PER_BAND
+_USUAL_BPM = 120.0  # as in librosa.feature.tempo
+# A frame is 32 ms by default: at 120 BPM a beat is 15.6 of them, too coarse to tell tempi apart.
+_FINER = 4  # lags per frame
 
 MEASURES = (
     Measure(
@@ -72,41 +85,76 @@ MEASURES = (
         "Highest autocorrelation within a band of tempi; eight bands, three eighths of an octave"
         " each, from 40 BPM up.",
         "librosa.feature.tempogram; Grosche, Mueller and Kurth 2010",
-        [str(k) for k in range(_BANDS)],
+        _BAND_NAMES,
     ),
 )
 
 
-def rhythm(spectra: Spectra) -> dict[str, Floats]:
+def rhythm(spectra: Spectra) -> Measured:
     """Measure the rhythm of segments, each measure as [N] or [N, K]."""
-    mels = spectra.config.mels
-    rises = np.maximum(np.diff(spectra.mel_db, axis=1, prepend=spectra.mel_db[:, :1]), 0)
+    level = spectra.mel_db
+    # The first frame has a rise of 0, so that a segment of a single frame has one, too.
+    first = level[:, :1]
+    steps = np.diff(level, axis=1, prepend=first)
+    rises = np.maximum(steps, 0)  # [N, frames, mels]
     strength = rises.mean(axis=2)
-    mean, std = strength.mean(axis=1), strength.std(axis=1)
-    at_tempo = _autocorrelation(strength, spectra.frame_s)
+    measures = _onsets(strength, spectra.frame_s)
+    measures |= _onsets_by_band(rises)
+    measures |= _pulse(strength, spectra.frame_s)
+    return measures
+
+
+def _onsets(strength: Floats, frame_s: float) -> Measured:
+    """Measure onset strengths [N, frames]."""
+    mean = strength.mean(axis=1)
+    std = strength.std(axis=1)
+    highest = strength.max(axis=1)
+    peaks = _peaks(strength, mean + std / 2)
+    duration_s = strength.shape[1] * frame_s
+    measures = {"onset_mean": mean, "onset_std": std}
+    measures["onset_crest"] = ratio(highest, mean)
+    measures["onset_rate"] = peaks / duration_s
+    return measures
+
+
+def _onsets_by_band(rises: Floats) -> Measured:
+    """Measure onsets of the lowest and the highest of the mel bands, by rises [N, frames, mels]."""
+    mels = rises.shape[2]
+    eighth = max(1, mels // 8)
+    half = mels // 2
+    low = rises[:, :, :eighth].mean(axis=(1, 2))
+    high = rises[:, :, half:].mean(axis=(1, 2))
+    return {"onset_low": low, "onset_high": high}
+
+
+def _pulse(strength: Floats, frame_s: float) -> Measured:
+    """Measure at which tempo onset strengths [N, frames] come back."""
+    at_tempo = _autocorrelation(strength, frame_s)  # [N, tempi]
     bpm, prior = _tempi()
-    best = (np.maximum(at_tempo, TINY) * prior).argmax(axis=1)
-    return {
-        "onset_mean": mean,
-        "onset_std": std,
-        "onset_crest": ratio(strength.max(axis=1), mean),
-        "onset_rate": _peaks(strength, mean + std / 2) / (strength.shape[1] * spectra.frame_s),
-        "onset_low": rises[:, :, : max(1, mels // 8)].mean(axis=(1, 2)),
-        "onset_high": rises[:, :, mels // 2 :].mean(axis=(1, 2)),
-        "tempo": np.log2(bpm / _USUAL_BPM)[best],
-        "tempo_salience": np.take_along_axis(at_tempo, best[:, None], axis=1)[:, 0],
-        "pulse_clarity": at_tempo.max(axis=1),
-        "regularity": _concentration(np.maximum(at_tempo, 0)),
-        "tempo_band": at_tempo.reshape(len(at_tempo), _BANDS, _TEMPI_A_BAND).max(axis=2),
-    }
+    # Where no correlation is above 0, the tempo is the likeliest one.
+    positive = np.maximum(at_tempo, TINY)
+    likely = positive * prior
+    best = likely.argmax(axis=1)
+    octaves = np.log2(bpm / _USUAL_BPM)
+    rows = np.arange(len(at_tempo))
+    by_band = at_tempo.reshape(-1, _BANDS, _TEMPI_PER_BAND)
+    measures: Measured = {}
+    measures["tempo"] = octaves[best]
+    measures["tempo_salience"] = at_tempo[rows, best]
+    measures["pulse_clarity"] = at_tempo.max(axis=1)
+    measures["regularity"] = _concentration(np.maximum(at_tempo, 0))
+    measures["tempo_band"] = by_band.max(axis=2)
+    return measures
 
 
 @cache
 def _tempi() -> tuple[Floats, Floats]:
     """Return tempi [K] in BPM, evenly spaced in octaves, and how likely each is."""
-    count = _BANDS * _TEMPI_A_BAND
-    bpm = _SLOWEST_BPM * 2 ** (_OCTAVES * (np.arange(count) + 0.5) / count)
-    prior = np.exp(-0.5 * np.log2(bpm / _USUAL_BPM) ** 2)
+    number = np.arange(_TEMPI) + 0.5
+    octaves = _OCTAVES * number / _TEMPI
+    bpm = _SLOWEST_BPM * 2**octaves
+    away = np.log2(bpm / _USUAL_BPM)  # a standard deviation of the prior is an octave
+    prior = np.exp(-0.5 * away**2)
     return bpm.astype(np.float32), prior.astype(np.float32)
 
 
@@ -118,26 +166,45 @@ def _autocorrelation(strength: Floats, frame_s: float) -> Floats:
     without a band limit of its own. Segments too short for a lag have 0 there.
     """
     frames = strength.shape[1]
-    centred = strength - strength.mean(axis=1, keepdims=True)
-    size = 2 ** int(np.ceil(np.log2(2 * frames)))
-    power = np.abs(np.fft.rfft(centred, size, axis=1)) ** 2
-    correlation = np.fft.irfft(power, _FINER * size, axis=1)
-    lag = 60 / _tempi()[0] / frame_s
-    place = np.round(_FINER * np.minimum(lag, frames)).astype(np.int64)
-    found = correlation[:, place] * (lag < frames)
-    return ratio(found.astype(np.float32), correlation[:, :1].astype(np.float32))
+    mean = strength.mean(axis=1, keepdims=True)
+    centred = strength - mean
+    # Twice the frames at least, or the end of a segment would be correlated with its beginning.
+    octaves = np.ceil(np.log2(2 * frames))
+    size = 2 ** int(octaves)
+    finer_size = _FINER * size
+    spectrum = np.fft.rfft(centred, size, axis=1)
+    power = np.abs(spectrum) ** 2
+    exact = np.fft.irfft(power, finer_size, axis=1)
+    correlation = exact.astype(np.float32)
+    bpm, _ = _tempi()
+    lag = 60 / bpm / frame_s  # in frames
+    is_within = lag < frames
+    place = _FINER * np.minimum(lag, frames)
+    place = np.round(place).astype(np.int64)
+    found = correlation[:, place] * is_within
+    at_lag_0 = correlation[:, :1]
+    return ratio(found, at_lag_0)
 
 
 def _peaks(strength: Floats, threshold: Floats) -> Floats:
     """Count the local maxima [N] above a threshold [N]."""
     inner = strength[:, 1:-1]
-    peaks = (inner > strength[:, :-2]) & (inner >= strength[:, 2:]) & (inner > threshold[:, None])
-    return peaks.sum(axis=1).astype(np.float32)
+    before = strength[:, :-2]
+    after = strength[:, 2:]
+    # `>` on one side and `>=` on the other count a plateau of two once.
+    is_peak = inner > before
+    is_peak &= inner >= after
+    is_peak &= inner > threshold[:, None]
+    return is_peak.sum(axis=1).astype(np.float32)
 
 
 def _concentration(weight: Floats) -> Floats:
     """Return 1 less the relative entropy [N] of weights [N, K]; 0 where there is no weight."""
     total = weight.sum(axis=1, keepdims=True)
     share = ratio(weight, total)
-    entropy = -(share * np.log(share + TINY)).sum(axis=1)
-    return np.where(total[:, 0] > TINY, 1 - entropy / np.log(weight.shape[1]), 0)
+    surprise = share * np.log(share + TINY)
+    entropy = -surprise.sum(axis=1)
+    most = np.log(weight.shape[1])
+    concentration = 1 - entropy / most
+    is_there = total[:, 0] > TINY
+    return np.where(is_there, concentration, 0)

@@ -34,28 +34,34 @@ def sound_db(log_mel: NDArray[np.floating]) -> NDArray[np.float32]:
     level, then the standard deviation over the frames, then the mean step from a frame to the next,
     each as the mean of the bands."""
     mel = log_mel.astype(np.float32)
-    step = np.abs(np.diff(mel, axis=2)) if mel.shape[2] > 1 else np.zeros_like(mel)
-    by_band = np.stack(
-        [mel.mean(axis=2), mel.std(axis=2), step.mean(axis=2)], axis=1
-    )  # [N, 3, mels]
-    groups = np.array_split(np.arange(mel.shape[1]), min(_GROUPS, mel.shape[1]))
-    sums = np.add.reduceat(by_band, [group[0] for group in groups], axis=2)
-    return (sums / [len(group) for group in groups]).reshape(len(mel), -1).astype(np.float32)
+    segments, mels, frames = mel.shape
+    step = np.zeros_like(mel)
+    if frames > 1:
+        step = np.abs(np.diff(mel, axis=2))
+    mean = mel.mean(axis=2)
+    std = mel.std(axis=2)
+    by_band = np.stack([mean, std, step.mean(axis=2)], axis=1)  # [N, 3, mels]
+    groups = np.array_split(np.arange(mels), min(_GROUPS, mels))
+    starts = [group[0] for group in groups]
+    sizes = [len(group) for group in groups]
+    sums = np.add.reduceat(by_band, starts, axis=2)
+    by_group = (sums / sizes).astype(np.float32)
+    return by_group.reshape(segments, -1)
 
 
 def sound_of(segments: pa.Table) -> NDArray[np.float64]:
     """Return the column `sound_db` of a segments table as [N, K]."""
     column = segments["sound_db"].combine_chunks()
-    return (
-        column.flatten().to_numpy().astype(np.float64).reshape(len(column), -1)
-        if len(column)
-        else np.empty((0, 0))
-    )
+    if not len(column):
+        return np.empty((0, 0))
+    values = column.flatten().to_numpy()
+    return values.astype(np.float64).reshape(len(column), -1)
 
 
 def without_levels(sound: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the deviations and the steps of a sound [N, K]."""
-    return sound[:, sound.shape[1] // _STATISTICS :]
+    levels = sound.shape[1] // _STATISTICS
+    return sound[:, levels:]
 
 
 SOUND_VERSION = 1
@@ -81,7 +87,10 @@ SOUND_NAMES = tuple(
 
 def sound_metadata(version: int | None) -> dict[str, str]:
     """Return what a schema says of the column `sound` of a version; nothing where there is none."""
-    return {METADATA: json.dumps({"version": version, "names": SOUND_NAMES})} if version else {}
+    if not version:
+        return {}
+    described = {"version": version, "names": SOUND_NAMES}
+    return {METADATA: json.dumps(described)}
 
 
 def measured(
@@ -101,23 +110,27 @@ def measured(
 def describe(spectra: Spectra, long_power: Callable[[Spectra], Floats]) -> Floats:
     """Describe the segments of a batch by the numbers of SOUND_NAMES, as [N, K]."""
     segments = len(spectra.wave)
-    columns = [
-        np.asarray(values[measure.name], np.float32).reshape(segments, -1)
-        for family, take in measured(spectra, long_power).items()
-        for values in [take()]
-        for measure in MEASURES[family]
-    ]
+    columns = []
+    for family, take in measured(spectra, long_power).items():
+        values = take()
+        for measure in MEASURES[family]:
+            numbers = np.asarray(values[measure.name], np.float32)
+            columns.append(numbers.reshape(segments, -1))
     return np.concatenate(columns, axis=1)
 
 
 def sound_features(segments: pa.Table) -> tuple[list[str], Floats] | None:
     """Return names and values [N, K] of the column `sound` of a segments table; None where it has
     none."""
-    described = (segments.schema.metadata or {}).get(METADATA.encode())
-    if described is None or "sound" not in segments.column_names or segments["sound"].null_count:
+    metadata = segments.schema.metadata or {}
+    described = metadata.get(METADATA.encode())
+    if described is None or "sound" not in segments.column_names:
+        return None
+    column = segments["sound"]
+    if column.null_count:
         return None
     names = json.loads(described)["names"]
-    values = segments["sound"].combine_chunks().flatten().to_numpy()
+    values = column.combine_chunks().flatten().to_numpy()
     return names, values.reshape(len(segments), len(names))
 
 
@@ -161,27 +174,29 @@ Transactions on Affective Computing 11(4); LOG.md has what each family is worth 
 def sound_page() -> str:
     """Return docs/sound.md."""
     sections = [_PAGE]
+    header = ["| name | unit | definition | source |", "|---|---|---|---|"]
     for family, measures in MEASURES.items():
         rows = [_row(family, measure) for measure in measures]
-        header = ["| name | unit | definition | source |", "|---|---|---|---|"]
-        sections.append("\n".join([f"## {family.capitalize()}", "", *header, *rows, ""]))
+        lines = [f"## {family.capitalize()}", "", *header, *rows, ""]
+        sections.append("\n".join(lines))
     return "\n".join(sections)
 
 
 def _row(family: str, measure: Measure) -> str:
-    parts, statistics = _choice("_", measure.of), _choice(".", measure.statistics)
+    parts = _choice("_", measure.of)
+    statistics = _choice(".", measure.statistics)
     name = f"`{family}.{measure.name}{parts}{statistics}`"
     return f"| {name} | {measure.unit} | {measure.doc} | {measure.source} |"
 
 
 def _choice(mark: str, names: Sequence[str]) -> str:
     """Show the names that may follow a mark: `.{mean, std}`, and of many the first and the last."""
-    shown = [names[0], "...", names[-1]] if len(names) > _MOST_SHOWN else names
-    return (
-        f"{mark}{{{', '.join(shown)}}}"
-        if len(names) > 1
-        else "".join(f"{mark}{name}" for name in names)
-    )
+    if len(names) < 2:
+        return "".join(f"{mark}{name}" for name in names)
+    shown = list(names)
+    if len(names) > _MOST_SHOWN:
+        shown = [names[0], "...", names[-1]]
+    return f"{mark}{{{', '.join(shown)}}}"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from sssl.audio.mel import MelConfig
 
 Floats = NDArray[np.float32]
+Flags = NDArray[np.bool_]
+Places = NDArray[np.int64]
+Measured = dict[str, Floats]  # by the name of the measure: [N], or [N, K] of several numbers
 
 DYNAMIC_RANGE_DB = 80.0
 """How far below the loudest point of its segment a level may lie, as in librosa's `power_to_db`:
@@ -46,11 +49,9 @@ class Measure(NamedTuple):
     def names(self, family: str) -> list[str]:
         """Name the numbers, in their order: `timbre.mfcc_01.mean`."""
         stems = [f"{family}.{self.name}_{one}" for one in self.of] or [f"{family}.{self.name}"]
-        return (
-            [f"{stem}.{statistic}" for stem in stems for statistic in self.statistics]
-            if self.statistics
-            else stems
-        )
+        if self.statistics:
+            return [f"{stem}.{statistic}" for stem in stems for statistic in self.statistics]
+        return stems
 
 
 @dataclass(frozen=True)

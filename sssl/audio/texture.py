@@ -4,27 +4,44 @@ its vibrato."""
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
-from sssl.audio.spectra import STATISTICS, TINY, Floats, Measure, Spectra, over_frames, ratio
+from sssl.audio.spectra import (
+    STATISTICS,
+    TINY,
+    Flags,
+    Floats,
+    Measure,
+    Measured,
+    Places,
+    Spectra,
+    over_frames,
+    ratio,
+)
 
 _NEIGHBOURS = 4  # on each side, of a median over nine
 _CLEAR_DB = 3.0
-_NEPERS_A_DB = np.float32(np.log(10) / 10)
+_NEPERS_PER_DB = np.float32(np.log(10) / 10)
 _THIRDS = ("low", "mid", "high")
-_LOWEST_HZ, _OCTAVES, _STEPS_AN_OCTAVE = 82.41, 4, 48  # from E2 up, quarter tones halved
-_PARTIALS, _FALL = 8, 0.84
+_LOWEST_HZ = 82.41  # E2, the lowest string of a guitar
+_OCTAVES = 4
+_STEPS_PER_OCTAVE = 48  # quarter tones halved
+_PARTIALS = 8
+_FALL = 0.84
 _HIGHEST_PARTIAL_HZ = 4000.0
-_CENTS = 1200 / _STEPS_AN_OCTAVE
+_CENTS = 1200 / _STEPS_PER_OCTAVE
 _LAYER_RATIO = 0.5
 _STEADY_CENTS = 100.0  # a larger step from frame to frame is another note
 _STRETCH_S = 0.5
 _VIBRATO_HZ = (3.5, 9.0)
-_CLEAR_VIBRATO_CENTS, _CLEAR_VIBRATO_SHARE = 10.0, 0.6
+_CLEAR_VIBRATO_CENTS = 10.0
+_CLEAR_VIBRATO_SHARE = 0.6
 _WIDEST_CENTS = 200.0
+_LEAST_SALIENCE = 1e-3  # keeps the level of silence finite
 
 MEASURES = (
     Measure(
@@ -108,139 +125,199 @@ MEASURES = (
 )
 
 
-def texture(spectra: Spectra) -> dict[str, Floats]:
+def texture(spectra: Spectra) -> Measured:
     """Measure texture and expression of segments, each measure as [N] or [N, K]."""
-    return _harmonic_and_percussive(spectra.mel_db) | _pitch(spectra)
+    measures = _harmonic_and_percussive(spectra.mel_db)
+    measures |= _pitch(spectra)
+    return measures
 
 
-def _harmonic_and_percussive(mel_db: Floats) -> dict[str, Floats]:
-    excess_db = _median_of_nine(mel_db, axis=1) - _median_of_nine(mel_db, axis=2)
-    power = np.exp(_NEPERS_A_DB * mel_db)  # faster than 10 ** (mel_db / 10)
-    mask = 1 / (1 + np.exp(-_NEPERS_A_DB * excess_db))
-    return {
-        "harmonic_share": ratio((power * mask).sum(axis=(1, 2)), power.sum(axis=(1, 2))),
-        "harmonic": _shares_by_third(excess_db > _CLEAR_DB),
-        "percussive": _shares_by_third(excess_db < -_CLEAR_DB),
-    }
+def _harmonic_and_percussive(mel_db: Floats) -> Measured:
+    """Tell cells [N, frames, mels] that go on in time from those that go on over the bands."""
+    harmonic_db = _median_of_nine(mel_db, axis=1)
+    percussive_db = _median_of_nine(mel_db, axis=2)
+    excess_db = harmonic_db - percussive_db
+    power = np.exp(_NEPERS_PER_DB * mel_db)  # faster than 10 ** (mel_db / 10)
+    # A Wiener mask, harmonic / (harmonic + percussive), of powers that are given in dB.
+    percussive_ratio = np.exp(-_NEPERS_PER_DB * excess_db)
+    mask = 1 / (1 + percussive_ratio)
+    harmonic = power * mask
+    harmonic_power = harmonic.sum(axis=(1, 2))
+    all_power = power.sum(axis=(1, 2))
+    is_harmonic = excess_db > _CLEAR_DB
+    is_percussive = excess_db < -_CLEAR_DB
+    measures = {"harmonic_share": ratio(harmonic_power, all_power)}
+    measures["harmonic"] = _shares_by_third(is_harmonic)
+    measures["percussive"] = _shares_by_third(is_percussive)
+    return measures
 
 
-def _shares_by_third(cells: NDArray[np.bool_]) -> Floats:
+def _shares_by_third(cells: Flags) -> Floats:
     """Return the share of cells [N, frames, bands] that are true by third of the bands [N, 3]; 0 of
     no bands."""
     by_band = cells.mean(axis=1, dtype=np.float32)
-    thirds = np.array_split(by_band, len(_THIRDS), axis=1)
-    return np.stack([third.sum(axis=1) / max(1, third.shape[1]) for third in thirds], axis=1)
+    shares = []
+    for third in np.array_split(by_band, len(_THIRDS), axis=1):
+        bands = max(1, third.shape[1])
+        total = third.sum(axis=1)
+        shares.append(total / bands)
+    return np.stack(shares, axis=1)
 
 
 def _median_of_nine(values: Floats, axis: int) -> Floats:
     """Return the median of three medians of three neighbours along an axis; beyond its ends the
     last value goes on."""
-    places = np.clip(
-        np.arange(-_NEIGHBOURS, values.shape[axis] + _NEIGHBOURS), 0, values.shape[axis] - 1
-    )
-    padded = np.moveaxis(values.take(places, axis=axis), axis, 0)
-    threes = _median_of_three(padded[:-2], padded[1:-1], padded[2:])
-    return np.moveaxis(_median_of_three(threes[:-6], threes[3:-3], threes[6:]), 0, axis)
+    length = values.shape[axis]
+    places = np.arange(-_NEIGHBOURS, length + _NEIGHBOURS)
+    places = np.clip(places, 0, length - 1)
+    padded = values.take(places, axis=axis)
+    padded = np.moveaxis(padded, axis, 0)
+    threes = _median_at_distance(padded, 1)
+    nines = _median_at_distance(threes, 3)
+    return np.moveaxis(nines, 0, axis)
+
+
+def _median_at_distance(values: Floats, distance: int) -> Floats:
+    """Return the medians [K - 2 * distance, ...] of values [K, ...] with their neighbours at a
+    distance."""
+    before = values[: -2 * distance]
+    at = values[distance:-distance]
+    after = values[2 * distance :]
+    return _median_of_three(before, at, after)
 
 
 def _median_of_three(a: Floats, b: Floats, c: Floats) -> Floats:
-    return np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+    lower = np.minimum(a, b)
+    higher = np.maximum(a, b)
+    return np.maximum(lower, np.minimum(higher, c))
 
 
-def _pitch(spectra: Spectra) -> dict[str, Floats]:
+def _pitch(spectra: Spectra) -> Measured:
+    """Measure the predominant pitch, how many others there are, and how it is played."""
     weights = _partial_weights(spectra.config)
-    compressed = np.sqrt(spectra.magnitude[:, :, : len(weights)])
+    bins = len(weights)
+    # The root lets weak partials count beside strong ones, as salience functions of melody do.
+    compressed = np.sqrt(spectra.magnitude[:, :, :bins])
     salience = compressed @ weights  # [N, frames, pitches]
     place = salience.argmax(axis=2)
-    highest = np.take_along_axis(salience, place[:, :, None], axis=2)[:, :, 0]
+    highest = _taken(salience, place)  # [N, frames]
     pitch = place + _between(salience, place)  # in steps
-    steps = np.abs(np.diff(pitch, axis=1)) * _CENTS
-    steady = steps < _STEADY_CENTS
-    values = np.stack(
-        [
-            pitch / _STEPS_AN_OCTAVE,
-            ratio(highest, compressed.sum(axis=2)),
-            _layers(salience, highest),
-        ],
-        axis=2,
-    )
+    octaves = pitch / _STEPS_PER_OCTAVE
+    all_bins = compressed.sum(axis=2)
+    relative_salience = ratio(highest, all_bins)
+    layers = _layers(salience, highest)
+    values = np.stack([octaves, relative_salience, layers], axis=2)
     by_frame = over_frames(values.astype(np.float32))
-    return {
-        "pitch": by_frame[:, :3],
-        "pitch_salience": by_frame[:, 3:6],
-        "layers": by_frame[:, 6:8],
-        "pitch_steady": steady.sum(axis=1, dtype=np.float32) / max(1, steady.shape[1]),
-        "glide": ratio((steps * steady).sum(axis=1), steady.sum(axis=1).astype(np.float32)),
-    } | _expression(pitch * _CENTS, steady, highest, spectra.frame_s)
+    steps = np.diff(pitch, axis=1)
+    steps = np.abs(steps) * _CENTS
+    steady = steps < _STEADY_CENTS
+    measures = _held(steps, steady)
+    measures["pitch"] = by_frame[:, :3]
+    measures["pitch_salience"] = by_frame[:, 3:6]
+    measures["layers"] = by_frame[:, 6:8]
+    measures |= _expression(pitch * _CENTS, steady, highest, spectra.frame_s)
+    return measures
+
+
+def _held(steps: Floats, steady: Flags) -> Measured:
+    """Measure how much of the predominant pitch is held, and how far held tones glide."""
+    count = steady.sum(axis=1, dtype=np.float32)
+    held_steps = steps * steady
+    glide = held_steps.sum(axis=1)
+    all_steps = max(1, steady.shape[1])
+    return {"pitch_steady": count / all_steps, "glide": ratio(glide, count)}
+
+
+def _taken(values: Floats, place: Places) -> Floats:
+    """Return the value of each frame [N, frames] at its place in values [N, frames, K]."""
+    found = np.take_along_axis(values, place[:, :, None], axis=2)
+    return found[:, :, 0]
 
 
 @cache
 def _partial_weights(config: MelConfig) -> Floats:
     """Return how much the magnitude of a bin counts for a pitch [bins, pitches]: partials that fall
     between two bins are of both, and each weighs less than the one below it."""
-    pitches = _LOWEST_HZ * 2 ** (np.arange(_OCTAVES * _STEPS_AN_OCTAVE) / _STEPS_AN_OCTAVE)
-    highest = min(_HIGHEST_PARTIAL_HZ, config.rate_hz / 2)
+    steps = np.arange(_OCTAVES * _STEPS_PER_OCTAVE)
+    pitches = _LOWEST_HZ * 2 ** (steps / _STEPS_PER_OCTAVE)
+    nyquist_hz = config.rate_hz / 2
+    highest = min(_HIGHEST_PARTIAL_HZ, nyquist_hz)
     bins = int(highest * config.fft / config.rate_hz) + 1
+    # One bin more, which takes what falls above the highest and is then cut off.
     weights = np.zeros((bins + 1, len(pitches)))
     for partial in range(1, _PARTIALS + 1):
-        exact = pitches * partial * config.fft / config.rate_hz
+        partials_hz = pitches * partial
+        exact = partials_hz * config.fft / config.rate_hz
         column = np.flatnonzero(exact < bins)
-        lower = exact[column].astype(np.int64)
+        exact = exact[column]
+        lower = exact.astype(np.int64)
+        upper = lower + 1
+        of_upper = exact - lower
+        of_lower = 1 - of_upper
         weight = _FALL ** (partial - 1)
-        np.add.at(weights, (lower, column), weight * (1 - (exact[column] - lower)))
-        np.add.at(weights, (lower + 1, column), weight * (exact[column] - lower))
+        np.add.at(weights, (lower, column), weight * of_lower)
+        np.add.at(weights, (upper, column), weight * of_upper)
     return np.ascontiguousarray(weights[:bins], dtype=np.float32)
 
 
-def _between(salience: Floats, place: NDArray[np.int64]) -> Floats:
+def _between(salience: Floats, place: Places) -> Floats:
     """Return how far the summit of a parabola through a maximum and its neighbours lies from it, in
     steps."""
-    inner = np.clip(place, 1, salience.shape[2] - 2)[:, :, None]
-    before, at, after = (
-        np.take_along_axis(salience, inner + k, axis=2)[:, :, 0] for k in (-1, 0, 1)
-    )
+    inner = np.clip(place, 1, salience.shape[2] - 2)
+    before = _taken(salience, inner - 1)
+    at = _taken(salience, inner)
+    after = _taken(salience, inner + 1)
     curve = 2 * at - before - after
-    offset = np.clip(0.5 * ratio(after - before, np.maximum(curve, 0)), -0.5, 0.5)
-    return np.where(place == inner[:, :, 0], offset, 0)
+    curve = np.maximum(curve, 0)
+    offset = 0.5 * ratio(after - before, curve)
+    offset = np.clip(offset, -0.5, 0.5)
+    # The lowest and the highest pitch have no neighbour on one side.
+    return np.where(place == inner, offset, 0)
 
 
 def _layers(salience: Floats, highest: Floats) -> Floats:
     """Count the pitches [N, frames] that stand out."""
     inner = salience[:, :, 1:-1]
-    strong = inner > np.maximum(_LAYER_RATIO * highest, TINY)[:, :, None]
-    peaks = (inner > salience[:, :, :-2]) & (inner >= salience[:, :, 2:]) & strong
-    return peaks.sum(axis=2).astype(np.float32)
+    below = salience[:, :, :-2]
+    above = salience[:, :, 2:]
+    least = np.maximum(_LAYER_RATIO * highest, TINY)
+    is_peak = inner > least[:, :, None]
+    is_peak &= inner > below
+    is_peak &= inner >= above
+    return is_peak.sum(axis=2).astype(np.float32)
 
 
-def _expression(
-    cents: Floats, steady: NDArray[np.bool_], highest: Floats, frame_s: float
-) -> dict[str, Floats]:
+def _expression(cents: Floats, steady: Flags, highest: Floats, frame_s: float) -> Measured:
     """Return what the predominant pitch [N, frames] in cents, and its salience, do within half
     seconds."""
     length = round(_STRETCH_S / frame_s)
     segments, frames = cents.shape
     if length < 4 or frames < length:
-        return dict.fromkeys(
-            ("vibrato", "vibrato_extent", "tremolo"), np.zeros(segments, np.float32)
-        )
+        # Too few frames, or too far apart, to see a swing of several hertz in them.
+        nothing = np.zeros(segments, np.float32)
+        return dict.fromkeys(("vibrato", "vibrato_extent", "tremolo"), nothing)
     hop = length // 4
-    held = np.lib.stride_tricks.sliding_window_view(steady, length - 1, axis=1)[:, ::hop].all(
-        axis=2
-    )
+    # Between `length` frames there is one step less.
+    held = _stretches(steady, length - 1, hop).all(axis=2)
     extent, share = _swing(_stretches(cents, length, hop), frame_s)
-    level = 20 * np.log10(highest + 1e-3)
+    level = 20 * np.log10(highest + _LEAST_SALIENCE)
     tremolo, _ = _swing(_stretches(level, length, hop), frame_s)
-    clear = held & (share > _CLEAR_VIBRATO_SHARE) & (extent > _CLEAR_VIBRATO_CENTS)
-    extents = (np.minimum(extent, _WIDEST_CENTS) * held).sum(axis=1)
-    return {
-        "vibrato": clear.mean(axis=1),
-        "vibrato_extent": ratio(extents, held.sum(axis=1).astype(np.float32)),
-        "tremolo": tremolo.mean(axis=1),
-    }
+    is_clear = held & (share > _CLEAR_VIBRATO_SHARE)
+    is_clear &= extent > _CLEAR_VIBRATO_CENTS
+    extent = np.minimum(extent, _WIDEST_CENTS) * held
+    extents = extent.sum(axis=1)
+    count = held.sum(axis=1).astype(np.float32)
+    measures = {"vibrato": is_clear.mean(axis=1)}
+    measures["vibrato_extent"] = ratio(extents, count)
+    measures["tremolo"] = tremolo.mean(axis=1)
+    return measures
 
 
-def _stretches(values: Floats, length: int, hop: int) -> Floats:
-    return np.lib.stride_tricks.sliding_window_view(values, length, axis=1)[:, ::hop]
+def _stretches(values: NDArray[Any], length: int, hop: int) -> NDArray[Any]:
+    """Return a view [N, K, length] of the stretches of values [N, frames], one every `hop`
+    frames."""
+    stretches = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)
+    return stretches[:, ::hop]
 
 
 def _swing(stretches: Floats, frame_s: float) -> tuple[Floats, Floats]:
@@ -249,18 +326,26 @@ def _swing(stretches: Floats, frame_s: float) -> tuple[Floats, Floats]:
     length = stretches.shape[2]
     window = np.hanning(length)
     moves = stretches @ _without_trend(length) * window
-    power = np.abs(np.fft.rfft(moves, axis=2)) ** 2
-    rate = np.fft.rfftfreq(length, frame_s)
-    inside = power[:, :, (_VIBRATO_HZ[0] <= rate) & (rate <= _VIBRATO_HZ[1])].sum(axis=2)
+    spectrum = np.fft.rfft(moves, axis=2)
+    power = np.abs(spectrum) ** 2
+    rate_hz = np.fft.rfftfreq(length, frame_s)
+    slowest_hz, fastest_hz = _VIBRATO_HZ
+    is_vibrato = (slowest_hz <= rate_hz) & (rate_hz <= fastest_hz)
+    inside = power[:, :, is_vibrato].sum(axis=2)
     # By Parseval, a sinusoid of amplitude a leaves a^2 / 4 of the window's energy in the bins
     # around its rate.
-    amplitude = 2 * np.sqrt(inside / (length * (window**2).sum()))
-    return amplitude, ratio(inside, power.sum(axis=2))
+    window_energy = length * (window**2).sum()
+    amplitude = 2 * np.sqrt(inside / window_energy)
+    all_moves = power.sum(axis=2)
+    return amplitude, ratio(inside, all_moves)
 
 
 @cache
 def _without_trend(length: int) -> Floats:
     """Return the projection [length, length] that takes mean and slope away."""
-    trend = np.stack([np.ones(length), np.arange(length) - (length - 1) / 2])
+    mean = np.ones(length)
+    slope = np.arange(length) - (length - 1) / 2
+    trend = np.stack([mean, slope])  # orthogonal, since the slope is about its middle
     trend /= np.linalg.norm(trend, axis=1, keepdims=True)
-    return (np.eye(length) - trend.T @ trend).astype(np.float32)
+    without = np.eye(length) - trend.T @ trend
+    return without.astype(np.float32)

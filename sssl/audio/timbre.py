@@ -8,17 +8,32 @@ from itertools import pairwise
 import numpy as np
 
 from sssl.audio.mel import MelConfig
-from sssl.audio.spectra import STATISTICS, Floats, Measure, Spectra, bin_hz, over_frames, ratio
+from sssl.audio.spectra import (
+    STATISTICS,
+    Floats,
+    Measure,
+    Measured,
+    Spectra,
+    bin_hz,
+    over_frames,
+    ratio,
+)
 
-_COEFFICIENTS = range(1, 20)
+_SHAPE = ("centroid", "spread", "roll_off", "flatness")
+_COEFFICIENTS = range(1, 20)  # the 0th is the level
 _CONTRAST_BANDS = 7
 _CONTRAST_FROM_HZ = 200.0
-_CONTRAST_SHARE = 0.02
-_ROLL_OFF = 0.85
-_BLOCK = 16
+_CONTRAST_SHARE = 0.02  # as in librosa.feature.spectral_contrast, and so are the bands
+_ROLL_OFF = 0.85  # as in librosa.feature.spectral_rolloff
+_BLOCK = 16  # bins that are summed at once on the way to the roll-off
 _LEAST = 1e-5  # of a magnitude: 100 dB below the loudest
 _GROUPS = ("low", "lower_mid", "upper_mid", "high")
 _MODULATION_HZ = (0.3, 1.0, 2.0, 4.0, 6.0, 10.0, 16.0)
+_MODULATION_BANDS = len(_MODULATION_HZ) - 1
+_LEAST_MODULATION = 1e-4  # keeps the logarithm of a level that does not move finite
+_MODULATION_NAMES = [f"{group}_{band}" for group in _GROUPS for band in range(_MODULATION_BANDS)]
+_COEFFICIENT_NAMES = [f"{k:02}" for k in _COEFFICIENTS]
+_CONTRAST_NAMES = [str(band) for band in range(_CONTRAST_BANDS)]
 
 MEASURES = (
     Measure(
@@ -27,7 +42,7 @@ MEASURES = (
         "Mel-frequency cepstral coefficient: orthonormal DCT-II of the mel levels. The 0th, which"
         " is the level, is left out.",
         "librosa.feature.mfcc; Davis and Mermelstein 1980",
-        [f"{k:02}" for k in _COEFFICIENTS],
+        _COEFFICIENT_NAMES,
         STATISTICS,
     ),
     Measure(
@@ -78,7 +93,7 @@ MEASURES = (
         " Hz and in the octaves from there, in every other frame. Bands that the sample rate does"
         " not have are 0.",
         "librosa.feature.spectral_contrast; Jiang et al. 2002",
-        [str(k) for k in range(_CONTRAST_BANDS)],
+        _CONTRAST_NAMES,
         ("mean",),
     ),
     Measure(
@@ -88,41 +103,59 @@ MEASURES = (
         " `upper_mid` and `high` quarter of the mel bands moves at rates between 0.3 (`_0`), 1, 2,"
         " 4, 6, 10 and 16 Hz.",
         "Pampalk, Rauber and Merkl 2002 (fluctuation patterns); Lee et al. 2009",
-        [f"{group}_{k}" for group in _GROUPS for k in range(len(_MODULATION_HZ) - 1)],
+        _MODULATION_NAMES,
     ),
 )
 
 
-def timbre(spectra: Spectra) -> dict[str, Floats]:
+def timbre(spectra: Spectra) -> Measured:
     """Measure the timbre of segments, each measure as [N, K]."""
-    frequency = bin_hz(spectra.config.fft, spectra.config.rate_hz) / np.float32(1000)
+    config = spectra.config
+    measures = _shape(spectra)
+    cepstrum = spectra.mel_db @ _cosines(config.mels)
+    measures["mfcc"] = over_frames(cepstrum)
+    crossings = _zero_crossings(spectra.wave, config.frame_hop)
+    measures["zero_crossings"] = over_frames(crossings)
+    # Only the mean is taken: frames side by side are enough.
+    every_other = spectra.magnitude[:, ::2]
+    measures["contrast"] = _contrast(every_other, config)
+    measures["modulation"] = _modulation(spectra)
+    return measures
+
+
+def _shape(spectra: Spectra) -> Measured:
+    """Measure the shape of each frame's spectrum."""
     magnitude = spectra.magnitude
-    total, first, second = np.moveaxis(
-        magnitude @ np.stack([frequency**0, frequency, frequency**2], axis=1), 2, 0
-    )
-    centroid = ratio(first, total)
-    spread = np.sqrt(np.maximum(ratio(second, total) - centroid**2, 0))
-    shape = np.stack(
-        [centroid, spread, _roll_off(magnitude, frequency), _flatness(magnitude)], axis=2
-    )
-    by_shape = np.split(over_frames(shape), shape.shape[2], axis=1)
-    return dict(zip(("centroid", "spread", "roll_off", "flatness"), by_shape, strict=True)) | {
-        "mfcc": over_frames(spectra.mel_db @ _cosines(spectra.config.mels)),
-        "zero_crossings": over_frames(_zero_crossings(spectra.wave, spectra.config.frame_hop)),
-        "contrast": _contrast(
-            magnitude[:, ::2], spectra.config
-        ),  # only the mean: frames side by side are enough
-        "modulation": _modulation(spectra),
-    }
+    all_hz = bin_hz(spectra.config.fft, spectra.config.rate_hz)
+    frequency = all_hz / np.float32(1000)
+    ones = frequency**0
+    powers = np.stack([ones, frequency, frequency**2], axis=1)
+    # All three moments in one product, since it is reading the magnitudes that takes time.
+    moments = magnitude @ powers
+    total = moments[:, :, 0]
+    centroid = ratio(moments[:, :, 1], total)
+    mean_square = ratio(moments[:, :, 2], total)
+    variance = np.maximum(mean_square - centroid**2, 0)  # rounding can make it negative
+    spread = np.sqrt(variance)
+    roll_off = _roll_off(magnitude, frequency)
+    flatness = _flatness(magnitude)
+    shape = np.stack([centroid, spread, roll_off, flatness], axis=2)
+    statistics = np.split(over_frames(shape), len(_SHAPE), axis=1)
+    return dict(zip(_SHAPE, statistics, strict=True))
 
 
 @cache
 def _cosines(mels: int) -> Floats:
     """Return the orthonormal DCT-II [mels, coefficients]; coefficients that so few bands do not
     have are 0."""
-    k, band = np.array(_COEFFICIENTS), np.arange(mels)
-    cosines = np.sqrt(2 / mels) * np.cos(np.pi / mels * (band[:, None] + 0.5) * k)
-    return np.where(k < mels, cosines, 0).astype(np.float32)
+    k = np.array(_COEFFICIENTS)
+    band = np.arange(mels)
+    middle = band[:, None] + 0.5
+    angle = np.pi / mels * middle * k
+    scale = np.sqrt(2 / mels)
+    orthonormal = scale * np.cos(angle)
+    cosines = np.where(k < mels, orthonormal, 0)
+    return cosines.astype(np.float32)
 
 
 def _roll_off(magnitude: Floats, frequency: Floats) -> Floats:
@@ -130,78 +163,117 @@ def _roll_off(magnitude: Floats, frequency: Floats) -> Floats:
     which the running sum gets there is found first, since a running sum over all bins is dear."""
     bins = magnitude.shape[2]
     starts = np.arange(0, bins, _BLOCK)
-    sums = np.add.reduceat(magnitude, starts, axis=2).cumsum(axis=2)
-    wanted = _ROLL_OFF * sums[:, :, -1:]
-    block = (sums < wanted).sum(axis=2, keepdims=True)
-    before = np.take_along_axis(np.concatenate([0 * wanted, sums], axis=2), block, axis=2)
-    inside = np.minimum(block * _BLOCK + np.arange(_BLOCK), bins - 1)
-    running = before + np.take_along_axis(magnitude, inside, axis=2).cumsum(axis=2)
-    place = block[:, :, 0] * _BLOCK + (running < wanted).sum(axis=2)
-    return frequency[np.minimum(place, bins - 1)]
+    blocks = np.add.reduceat(magnitude, starts, axis=2)
+    sums = blocks.cumsum(axis=2)
+    total = sums[:, :, -1:]
+    wanted = _ROLL_OFF * total
+    is_before = sums < wanted
+    block = is_before.sum(axis=2, keepdims=True)  # [N, frames, 1]
+    nothing = np.zeros_like(total)
+    sums_before = np.concatenate([nothing, sums], axis=2)
+    before = np.take_along_axis(sums_before, block, axis=2)
+    start = block * _BLOCK
+    # The last block may be shorter: its last bin stands in for those it does not have.
+    last = bins - 1
+    inside = np.minimum(start + np.arange(_BLOCK), last)
+    of_block = np.take_along_axis(magnitude, inside, axis=2)
+    running = before + of_block.cumsum(axis=2)
+    is_below = running < wanted
+    within = is_below.sum(axis=2)
+    place = np.minimum(start[:, :, 0] + within, last)
+    return frequency[place]
 
 
 def _flatness(magnitude: Floats) -> Floats:
     """Return the flatness [N, frames] in natural logarithms; magnitudes below -100 dB count as
     such."""
+    bins = magnitude.shape[2]
     floored = np.maximum(magnitude, _LEAST)
-    power = np.einsum("ntf,ntf->nt", floored, floored) / floored.shape[2]
-    return 2 * np.log(floored).mean(axis=2) - np.log(power)
+    energy = np.einsum("ntf,ntf->nt", floored, floored)
+    arithmetic = np.log(energy / bins)
+    logarithms = np.log(floored)
+    geometric = 2 * logarithms.mean(axis=2)  # of the power, the square of the magnitude
+    return geometric - arithmetic
 
 
 def _zero_crossings(wave: Floats, frame: int) -> Floats:
     """Return the share of samples [N, frames] with another sign than the one before, in frames that
     do not overlap."""
     negative = np.signbit(wave)
-    changes = negative[:, 1:] != negative[:, :-1]
-    frame = min(frame, changes.shape[1])
-    frames = changes.shape[1] // frame
-    return (
-        changes[:, : frames * frame]
-        .reshape(len(wave), frames, frame)
-        .mean(axis=2, dtype=np.float32)
-    )
+    before = negative[:, :-1]
+    after = negative[:, 1:]
+    changes = before != after
+    segments, samples = changes.shape
+    frame = min(frame, samples)
+    frames = samples // frame
+    whole = changes[:, : frames * frame]
+    by_frame = whole.reshape(segments, frames, frame)
+    return by_frame.mean(axis=2, dtype=np.float32)
 
 
 def _contrast(magnitude: Floats, config: MelConfig) -> Floats:
     """Return the mean contrast [N, bands] in dB."""
-    edges = [0.0] + [_CONTRAST_FROM_HZ * 2**k for k in range(_CONTRAST_BANDS - 1)] + [np.inf]
-    places = np.searchsorted(bin_hz(config.fft, config.rate_hz), edges)
-    contrast = np.zeros((len(magnitude), _CONTRAST_BANDS), np.float32)
+    octaves = _CONTRAST_FROM_HZ * 2.0 ** np.arange(_CONTRAST_BANDS - 1)
+    edges = [0.0, *octaves, np.inf]
+    frequency = bin_hz(config.fft, config.rate_hz)
+    places = np.searchsorted(frequency, edges)
+    segments = len(magnitude)
+    contrast = np.zeros((segments, _CONTRAST_BANDS), np.float32)
     for band, (start, stop) in enumerate(pairwise(places)):
-        if start < stop:
-            strong, weak = _extremes(magnitude[:, :, start:stop])
-            ratios = np.maximum(strong, _LEAST) / np.maximum(weak, _LEAST)
-            contrast[:, band] = 20 * np.log10(ratios).mean(axis=1)
+        if start == stop:
+            continue  # above half the sample rate, or between two bins
+        bins = magnitude[:, :, start:stop]
+        strong, weak = _extremes(bins)
+        strong = np.maximum(strong, _LEAST)
+        weak = np.maximum(weak, _LEAST)
+        level = np.log10(strong / weak)
+        contrast[:, band] = 20 * level.mean(axis=1)
     return contrast
 
 
 def _extremes(magnitude: Floats) -> tuple[Floats, Floats]:
     """Return the mean [N, frames] of the strongest and of the weakest of some bins [N, frames,
     bins]."""
-    count = round(_CONTRAST_SHARE * magnitude.shape[2])
+    bins = magnitude.shape[2]
+    count = round(_CONTRAST_SHARE * bins)
     if count < 2:
-        return magnitude.max(axis=2), magnitude.min(axis=2)
+        strongest = magnitude.max(axis=2)
+        weakest = magnitude.min(axis=2)
+        return strongest, weakest  # without sorting
     found = np.sort(magnitude, axis=2)
-    return found[:, :, -count:].mean(axis=2), found[:, :, :count].mean(axis=2)
+    strongest = found[:, :, -count:]
+    weakest = found[:, :, :count]
+    return strongest.mean(axis=2), weakest.mean(axis=2)
 
 
 def _modulation(spectra: Spectra) -> Floats:
     """Return the logarithm of the modulation power [N, groups * bands]."""
-    groups = np.array_split(np.arange(spectra.config.mels), len(_GROUPS))
-    level = np.stack(
-        [
-            spectra.mel_db[:, :, g].mean(axis=2) if len(g) else 0 * spectra.mel_db[:, :, 0]
-            for g in groups
-        ],
-        axis=1,
-    )
+    level = _level_by_group(spectra.mel_db)
     level -= level.mean(axis=2, keepdims=True)
-    frames = level.shape[2]
-    power = np.abs(np.fft.rfft(level * np.hanning(frames), axis=2)) ** 2 / frames
+    segments, groups, frames = level.shape
+    window = np.hanning(frames)
+    spectrum = np.fft.rfft(level * window, axis=2)
+    power = np.abs(spectrum) ** 2 / frames
     frequency = np.fft.rfftfreq(frames, spectra.frame_s)
-    bands = np.zeros((len(level), len(_GROUPS), len(_MODULATION_HZ) - 1), np.float32)
-    for k, (low, high) in enumerate(pairwise(_MODULATION_HZ)):
-        inside = (low <= frequency) & (frequency < high)
-        if inside.any():
-            bands[:, :, k] = power[:, :, inside].mean(axis=2)
-    return np.log10(bands + 1e-4).reshape(len(level), -1)
+    bands = np.zeros((segments, groups, _MODULATION_BANDS), np.float32)
+    for band, (low, high) in enumerate(pairwise(_MODULATION_HZ)):
+        is_inside = (low <= frequency) & (frequency < high)
+        # Short segments have no bin for slow rates: they do not move at them, as far as one sees.
+        if is_inside.any():
+            inside = power[:, :, is_inside]
+            bands[:, :, band] = inside.mean(axis=2)
+    logarithm = np.log10(bands + _LEAST_MODULATION)
+    return logarithm.reshape(segments, -1)
+
+
+def _level_by_group(mel_db: Floats) -> Floats:
+    """Return the mean level [N, groups, frames] of neighbouring mel bands; 0 of no bands."""
+    segments, frames, mels = mel_db.shape
+    groups = np.array_split(np.arange(mels), len(_GROUPS))
+    shape = (segments, len(groups), frames)
+    levels = np.zeros(shape, np.float32)
+    for row, group in enumerate(groups):
+        if len(group):
+            bands = mel_db[:, :, group]
+            levels[:, row] = bands.mean(axis=2)
+    return levels

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sssl.audio.mel import MelConfig
 from sssl.audio.spectra import (
@@ -13,6 +12,8 @@ from sssl.audio.spectra import (
     TINY,
     Floats,
     Measure,
+    Measured,
+    Places,
     bin_hz,
     mean_step,
     over_frames,
@@ -26,7 +27,12 @@ _INTERVALS = range(1, 7)
 # Kessler take a major triad for the minor one on its third.
 _MAJOR = (0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.096, 0.715, 0.104, 0.366, 0.057, 0.400)
 _MINOR = (0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330)
-_CIRCLES = ((7 / 6, 1.0), (3 / 2, 1.0), (2 / 3, 0.5))  # half turns a semitone, and radius
+_CIRCLES = ((7 / 6, 1.0), (3 / 2, 1.0), (2 / 3, 0.5))  # half turns per semitone, and radius
+# As librosa.filters.chroma does: octaves are counted from A0, and the fifth is the loudest.
+_A0_HZ = 440 / 16
+_CENTRE_OCTAVE = 5
+_OCTAVE_WIDTH = 2
+_INTERVAL_NAMES = [str(semitones) for semitones in _INTERVALS]
 _ROUGH_BELOW_HZ = 1500.0
 _PARTIAL_RATIO = 0.03  # of the frame's strongest: 30 dB
 
@@ -84,7 +90,7 @@ MEASURES = (
         "Correlation of the mean chroma with itself so many semitones away: which intervals the"
         " harmony is made of.",
         "Tzanetakis, Ermolinskyi and Cook 2003 (pitch histograms), in every key alike",
-        [str(k) for k in _INTERVALS],
+        _INTERVAL_NAMES,
     ),
     Measure(
         "roughness",
@@ -107,35 +113,81 @@ MEASURES = (
 )
 
 
-def tonality(long_power: Floats, config: MelConfig) -> dict[str, Floats]:
+def tonality(long_power: Floats, config: MelConfig) -> Measured:
     """Measure the tonality of segments by their power spectra [N, frames, bins], each measure as
     [N] or [N, K]."""
     power = relative(long_power)
     raw = power @ _chroma_weights(config)
-    chroma = ratio(raw, raw.max(axis=2, keepdims=True))  # [N, frames, 12]
-    shares = ratio(chroma, chroma.sum(axis=2, keepdims=True))
-    mean = chroma.mean(axis=1)
+    # Of each frame the strongest class is 1, as in librosa: soft chords count as much as loud ones.
+    loudest = raw.max(axis=2, keepdims=True)
+    chroma = ratio(raw, loudest)  # [N, frames, 12]
+    shares = _shares(chroma)
+    measures = _harmony(chroma.mean(axis=1))
+    measures |= _movement(chroma, shares)
+    measures |= _circles(shares)
+    bins = int(_ROUGH_BELOW_HZ * config.long_fft / config.rate_hz)
+    low_power = power[:, :, :bins]
+    measures |= _consonance(low_power, config)
+    return measures
+
+
+def _shares(values: Floats) -> Floats:
+    """Divide values [..., 12] by their sum."""
+    total = values.sum(axis=-1, keepdims=True)
+    return ratio(values, total)
+
+
+def _harmony(mean: Floats) -> Measured:
+    """Measure which key and which intervals a mean chroma [N, 12] is made of."""
     centred = mean - mean.mean(axis=1, keepdims=True)
-    centred = ratio(centred, np.linalg.norm(centred, axis=1, keepdims=True))
-    keys = np.matmul(centred[:, None, :], _key_profiles().T)[:, 0]
-    major, minor = keys[:, :_CLASSES].max(axis=1), keys[:, _CLASSES:].max(axis=1)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    centred = ratio(centred, length)
+    rows = centred[:, None]
+    # One product per segment: a product of all rows at once would round otherwise by their number.
+    keys = np.matmul(rows, _key_profiles().T)
+    keys = keys[:, 0]  # [N, 24]
+    major = keys[:, :_CLASSES].max(axis=1)
+    minor = keys[:, _CLASSES:].max(axis=1)
+    shifted = centred[:, _shifted()]  # [N, intervals, 12]
+    products = rows * shifted
+    measures = {"key_clarity": np.maximum(major, minor)}
+    measures["mode"] = major - minor
+    measures["chroma_entropy"] = _entropy(_shares(mean))
+    measures["interval"] = products.sum(axis=2)
+    return measures
+
+
+def _movement(chroma: Floats, shares: Floats) -> Measured:
+    """Measure how many pitch classes sound at once, and how a chroma [N, frames, 12] moves."""
+    entropy = over_frames(_entropy(shares))
+    step = mean_step(chroma)
+    return {"frame_entropy": entropy[:, :2], "chroma_step": step.mean(axis=1)}
+
+
+def _circles(shares: Floats) -> Measured:
+    """Measure where the tonal centroid of a chroma [N, frames, 12] lies, and how it moves."""
     centroid = shares @ _tonnetz_weights()
-    by_circle = centroid.reshape(*centroid.shape[:2], len(_CIRCLES), 2)
-    change = np.linalg.norm(np.diff(centroid, axis=1, append=centroid[:, -1:]), axis=2)
-    low = int(_ROUGH_BELOW_HZ * config.long_fft / config.rate_hz)
-    partials = _partials(np.sqrt(power[:, :, :low]))
-    return {
-        "key_clarity": np.maximum(major, minor),
-        "mode": major - minor,
-        "chroma_entropy": _entropy(ratio(mean, mean.sum(axis=1, keepdims=True))),
-        "frame_entropy": over_frames(_entropy(shares))[:, :2],
-        "chroma_step": mean_step(chroma).mean(axis=1),
-        "tonal_change": over_frames(change)[:, :2],
-        "circle": np.linalg.norm(by_circle, axis=3).mean(axis=1),
-        "interval": (centred[:, None] * centred[:, _shifted()]).sum(axis=2),
-        "roughness": over_frames(_roughness(partials, config)),
-        "partials": over_frames((partials > 0).sum(axis=2).astype(np.float32)),
-    }
+    segments, frames, _ = centroid.shape
+    by_circle = centroid.reshape(segments, frames, len(_CIRCLES), 2)
+    radius = np.linalg.norm(by_circle, axis=3)
+    # The last frame has a change of 0, so that a segment of a single frame has one, too.
+    last = centroid[:, -1:]
+    steps = np.diff(centroid, axis=1, append=last)
+    change = over_frames(np.linalg.norm(steps, axis=2))
+    measures = {"tonal_change": change[:, :2]}
+    measures["circle"] = radius.mean(axis=1)
+    return measures
+
+
+def _consonance(low_power: Floats, config: MelConfig) -> Measured:
+    """Measure the partials of power spectra [N, frames, bins], and how rough they are together."""
+    partials = _partials(np.sqrt(low_power))
+    is_partial = partials > 0
+    count = is_partial.sum(axis=2)
+    roughness = _roughness(partials, config)
+    measures = {"roughness": over_frames(roughness)}
+    measures["partials"] = over_frames(count.astype(np.float32))
+    return measures
 
 
 @cache
@@ -145,23 +197,39 @@ def _chroma_weights(config: MelConfig) -> Floats:
     A4 than far from it."""
     # Pitch of each bin of the full FFT, in semitones; the bin at 0 Hz lies an octave and a half
     # below the first.
-    frequency = np.arange(1, config.long_fft) * config.rate_hz / config.long_fft
-    pitch = _CLASSES * np.log2(frequency / (440 / 16))
-    pitch = np.concatenate([[pitch[0] - 1.5 * _CLASSES], pitch])
-    width = np.concatenate([np.maximum(np.diff(pitch), 1.0), [1.0]])
-    distance = pitch[:, None] - np.arange(_CLASSES)
-    distance = np.remainder(distance + 10.5 * _CLASSES, _CLASSES) - _CLASSES / 2
-    weights = np.exp(-0.5 * (2 * distance / width[:, None]) ** 2)
+    bins = np.arange(1, config.long_fft)
+    frequency = bins * config.rate_hz / config.long_fft
+    pitch = _CLASSES * np.log2(frequency / _A0_HZ)
+    of_0_hz = pitch[0] - 1.5 * _CLASSES
+    pitch = np.concatenate([[of_0_hz], pitch])
+    # High bins lie closer together than classes do; a Gaussian is a semitone wide at least.
+    distances = np.maximum(np.diff(pitch), 1.0)
+    width = np.concatenate([distances, [1.0]])
+    classes = np.arange(_CLASSES)
+    distance = pitch[:, None] - classes
+    # To the nearest octave of the class, in -6 to 6; ten octaves keep the dividend above 0.
+    half_octave = _CLASSES / 2
+    ten_octaves = 10 * _CLASSES
+    distance = np.remainder(distance + half_octave + ten_octaves, _CLASSES)
+    distance -= half_octave
+    widths = 2 * distance / width[:, None]
+    weights = np.exp(-0.5 * widths**2)
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    weights *= np.exp(-0.5 * ((pitch / _CLASSES - 5) / 2) ** 2)[:, None]
+    octave = pitch / _CLASSES
+    from_centre = (octave - _CENTRE_OCTAVE) / _OCTAVE_WIDTH
+    loudness = np.exp(-0.5 * from_centre**2)
+    weights *= loudness[:, None]
     from_a_to_c = np.roll(weights, -3, axis=1)
-    return np.ascontiguousarray(from_a_to_c[: config.long_bins], dtype=np.float32)
+    looked_at = from_a_to_c[: config.long_bins]
+    return np.ascontiguousarray(looked_at, dtype=np.float32)
 
 
 @cache
-def _shifted() -> NDArray[np.int64]:
+def _shifted() -> Places:
     """Return the pitch class [6, 12] that lies each interval above each pitch class."""
-    return (np.arange(_CLASSES) + np.array(_INTERVALS)[:, None]) % _CLASSES
+    intervals = np.array(_INTERVALS)
+    above = np.arange(_CLASSES) + intervals[:, None]
+    return above % _CLASSES
 
 
 @cache
@@ -171,7 +239,9 @@ def _key_profiles() -> Floats:
     profiles = []
     for profile in (np.array(_MAJOR), np.array(_MINOR)):
         centred = profile - profile.mean()
-        profiles += [np.roll(centred / np.linalg.norm(centred), key) for key in range(_CLASSES)]
+        of_c = centred / np.linalg.norm(centred)
+        in_all_keys = [np.roll(of_c, key) for key in range(_CLASSES)]
+        profiles.extend(in_all_keys)
     return np.array(profiles, np.float32)
 
 
@@ -181,13 +251,17 @@ def _tonnetz_weights() -> Floats:
     thirds."""
     columns = []
     for steps, radius in _CIRCLES:
-        angle = np.pi * steps * np.arange(_CLASSES)
-        columns += [radius * np.sin(angle), radius * np.cos(angle)]
-    return np.array(columns, np.float32).T
+        half_turns = steps * np.arange(_CLASSES)
+        angle = np.pi * half_turns
+        columns.append(radius * np.sin(angle))
+        columns.append(radius * np.cos(angle))
+    rows = np.array(columns, np.float32)
+    return rows.T
 
 
 def _entropy(share: Floats) -> Floats:
-    return -(share * np.log(share + TINY)).sum(axis=-1)
+    surprise = share * np.log(share + TINY)
+    return -surprise.sum(axis=-1)
 
 
 def _partials(magnitude: Floats) -> Floats:
@@ -195,16 +269,23 @@ def _partials(magnitude: Floats) -> Floats:
     strength."""
     found = np.zeros_like(magnitude)
     inner = magnitude[:, :, 1:-1]
-    strong = inner > _PARTIAL_RATIO * magnitude.max(axis=2, keepdims=True)
-    peaks = (inner > magnitude[:, :, :-2]) & (inner >= magnitude[:, :, 2:]) & strong
-    found[:, :, 1:-1] = inner * peaks
+    below = magnitude[:, :, :-2]
+    above = magnitude[:, :, 2:]
+    strongest = magnitude.max(axis=2, keepdims=True)
+    is_peak = inner > _PARTIAL_RATIO * strongest
+    is_peak &= inner > below
+    is_peak &= inner >= above
+    peaks = inner * is_peak
+    found[:, :, 1:-1] = peaks
     return found
 
 
 def _roughness(partials: Floats, config: MelConfig) -> Floats:
     """Return the dissonance [N, frames] of all pairs of partials [N, frames, bins]."""
+    bins = partials.shape[2]
     energy = np.einsum("ntf,ntf->nt", partials, partials)
-    pairs = np.einsum("ntf,ntf->nt", partials @ _dissonance(partials.shape[2], config), partials)
+    with_all_others = partials @ _dissonance(bins, config)
+    pairs = np.einsum("ntf,ntf->nt", with_all_others, partials)
     return ratio(pairs, energy)
 
 
@@ -212,7 +293,13 @@ def _roughness(partials: Floats, config: MelConfig) -> Floats:
 def _dissonance(bins: int, config: MelConfig) -> Floats:
     """Return the dissonance [bins, bins] of two pure tones by Sethares, which grows with their
     distance up to a quarter of the critical bandwidth and falls from there."""
-    frequency = bin_hz(config.long_fft, config.rate_hz)[:bins].astype(np.float64)
+    all_bins_hz = bin_hz(config.long_fft, config.rate_hz)
+    frequency = all_bins_hz[:bins].astype(np.float64)
     lower = np.minimum.outer(frequency, frequency)
-    distance = np.abs(np.subtract.outer(frequency, frequency)) * 0.24 / (0.0207 * lower + 18.96)
-    return (np.exp(-3.51 * distance) - np.exp(-5.75 * distance)).astype(np.float32)
+    apart = np.subtract.outer(frequency, frequency)
+    # His curve, with his numbers; 0.24 of the scale is where two tones are roughest.
+    scale = 0.0207 * lower + 18.96
+    distance = np.abs(apart) * 0.24 / scale
+    rises = np.exp(-3.51 * distance)
+    falls = np.exp(-5.75 * distance)
+    return (rises - falls).astype(np.float32)

@@ -67,7 +67,9 @@ class Chunk(NamedTuple):
 
 def chunks(file: BinaryIO, layout: Layout) -> Iterator[Chunk]:
     """Yield the chunks of a file, wherever they lie in it, up to one that does not end in it."""
-    at, end, header_bytes = layout.start, size_of(file), struct.calcsize(layout.header)
+    at = layout.start
+    end = size_of(file)
+    header_bytes = struct.calcsize(layout.header)
     for _ in range(_MOST_CHUNKS):
         header = peek(file, at, header_bytes)
         if len(header) < header_bytes:
@@ -82,7 +84,8 @@ def chunks(file: BinaryIO, layout: Layout) -> Iterator[Chunk]:
 
 def boxes(file: BinaryIO) -> Iterator[Chunk]:
     """Yield the boxes of an MP4; one without a size reaches to the end of the file."""
-    at, end = 0, size_of(file)
+    at = 0
+    end = size_of(file)
     for _ in range(_MOST_CHUNKS):
         header = peek(file, at, 16)
         if len(header) < 8:
@@ -163,13 +166,17 @@ def dsf_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
 def au_data(head: bytes) -> Chunk | None:
     """Return the data of an AU file; None if the writer did not know its size."""
     offset, size = struct.unpack_from(">II", head, 4)
-    return None if size in _PLACEHOLDERS[-1] else Chunk(b".snd", offset, size)
+    if size in _PLACEHOLDERS[-1]:
+        return None
+    return Chunk(b".snd", offset, size)
 
 
 def au_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     """The size of the data in the header."""
     data = au_data(head)
-    return _data_length(file, data, stream) if data else Length()
+    if data:
+        return _data_length(file, data, stream)
+    return Length()
 
 
 def mp4_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:

@@ -69,7 +69,9 @@ FRAMES: Final = ("aac", "ac3", "eac3", "mp3")
 def length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     """Return what a file declares, and whether its end is there."""
     reader = _READERS.get(stream.container)
-    return reader(file, head, stream) if reader else Length()
+    if reader:
+        return reader(file, head, stream)
+    return Length()
 
 
 def extent(file: BinaryIO) -> tuple[int, int]:
@@ -78,7 +80,8 @@ def extent(file: BinaryIO) -> tuple[int, int]:
     Without tags in front of what takes none, and without what lies behind the last page of an Ogg
     or behind the data of an AU, which would be taken for audio.
     """
-    start, size = _start(file), size_of(file)
+    start = _start(file)
+    size = size_of(file)
     head = peek(file, start, 32)
     if head.startswith(b"OggS"):
         return start, ogg.ogg_stop(file) or size
@@ -100,4 +103,6 @@ def _start(file: BinaryIO) -> int:
     if rest[4:8] == b"ftyp":
         return start
     found = rest.lstrip(b"\0")
-    return start + len(rest) - len(found) if found.startswith(_BEHIND_A_TAG) else 0
+    if found.startswith(_BEHIND_A_TAG):
+        return start + len(rest) - len(found)
+    return 0

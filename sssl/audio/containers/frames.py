@@ -111,7 +111,9 @@ def _mp3_declared_s(start: bytes, rate_hz: int) -> float | None:
         return None
     frames = int.from_bytes(header["xing"] or header["vbri"], "big")
     frame_samples = 1152 if rate_hz >= 32000 else 576  # MPEG 1, or MPEG 2 at half the rates
-    return frames * frame_samples / rate_hz if frames else None
+    if frames:
+        return frames * frame_samples / rate_hz
+    return None
 
 
 def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> bool | None:
@@ -122,7 +124,8 @@ def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> b
     padding = end - stop
     tail = peek(file, max(0, stop - _TAIL_BYTES), min(stop, _TAIL_BYTES))
     for sync in _FRAME_SYNC.finditer(tail):
-        at, sizes = sync.start(), [0]
+        at = sync.start()
+        sizes = [0]
         while size := frame_bytes(tail[at : at + _FRAME_HEADER_BYTES]):
             at += size
             sizes.append(size)
@@ -133,7 +136,9 @@ def _frames_end(file: BinaryIO, frame_bytes: Callable[[bytes], int | None]) -> b
         zeros = at - len(tail)
         if zeros > padding:
             return False
-        return True if zeros == padding or zeros <= _ZERO_SHARE * sizes[-1] else None
+        if zeros == padding or zeros <= _ZERO_SHARE * sizes[-1]:
+            return True
+        return None
     return None
 
 
@@ -164,15 +169,20 @@ def _is_beside(rest: bytes) -> bool | None:
         return False
     while size := tag_bytes(rest):
         rest = rest[size:]
-    return True if not rest.strip(b"\0\r\n") else None
+    if not rest.strip(b"\0\r\n"):
+        return True
+    return None
 
 
 def _mpeg_frame_bytes(header: bytes) -> int | None:
     """Length of the MPEG audio frame that starts with `header`; None if it does not start one."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
-    version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
-    bit_rate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    version = header[1] >> 3 & 3
+    layer = 4 - (header[1] >> 1 & 3)
+    bit_rate = header[2] >> 4
+    rate = header[2] >> 2 & 3
+    padding = header[2] >> 1 & 1
     if version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
         return None
     mpeg_1 = version == 3
@@ -197,7 +207,8 @@ def _ac3_frame_bytes(header: bytes) -> int | None:
         return None
     if header[5] >> 3 > 10:  # E-AC-3
         return 2 * (((header[2] & 7) << 8 | header[3]) + 1)
-    rate, code = header[4] >> 6, header[4] & 63
+    rate = header[4] >> 6
+    code = header[4] & 63
     if rate == 3 or code >= 2 * len(_AC3_KBIT_S):
         return None
     kbit_s = _AC3_KBIT_S[code >> 1]

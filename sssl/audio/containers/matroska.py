@@ -26,12 +26,16 @@ def matroska_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     """The track's own length, and whether the segment ends within the file."""
     declared_s = _declared_s(stream)
     at, size = _element(head, len(_EBML))
-    if not head.startswith(_EBML) or size is None or head[at + size : at + size + 4] != _SEGMENT:
+    if not head.startswith(_EBML) or size is None:
         return Length(declared_s)
-    start, segment_bytes = _element(head, at + size + len(_SEGMENT))
+    end = at + size
+    if not head.startswith(_SEGMENT, end):
+        return Length(declared_s)
+    start, segment_bytes = _element(head, end + len(_SEGMENT))
     if segment_bytes is None:
         return Length(declared_s, _live_ended(file, start))
-    return Length(declared_s, start + segment_bytes <= size_of(file))
+    is_whole = start + segment_bytes <= size_of(file)
+    return Length(declared_s, is_whole)
 
 
 def tagged_s(metadata: Mapping[str, str]) -> float | None:
@@ -50,7 +54,9 @@ def tagged_s(metadata: Mapping[str, str]) -> float | None:
 def _declared_s(stream: Stream) -> float | None:
     known = [stream.tagged_s, stream.container_s] if stream.tagged_s or stream.alone else []
     lengths = [seconds for seconds in known if seconds]
-    return max(0.0, min(lengths) - stream.start_s) if lengths else None
+    if lengths:
+        return max(0.0, min(lengths) - stream.start_s)
+    return None
 
 
 def _live_ended(file: BinaryIO, start: int) -> bool | None:
@@ -73,7 +79,12 @@ def _element(head: bytes, at: int) -> tuple[int, int | None]:
     """Return where the content of an element begins, and its size, from the place of that size;
     None if it has none."""
     first = head[at] if at < len(head) else 0
+    # EBML: the number of zero bits before the first one says how many bytes the size has.
     width = 9 - first.bit_length()
-    size = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-    unknown = not first or len(head) < at + width or size == (1 << 7 * width) - 1
-    return at + width, None if unknown else size
+    field = head[at : at + width]
+    # All ones mean that the size is not known, as in a live recording.
+    ones = (1 << 7 * width) - 1
+    size = int.from_bytes(field, "big") & ones
+    if not first or len(field) < width or size == ones:
+        return at + width, None
+    return at + width, size

@@ -14,7 +14,9 @@ from sssl.audio.containers.reading import Length, Stream, backwards, peek, size_
 
 _MAGIC: Final = b"OggS"
 _MAX_PAGE_BYTES: Final = 27 + 255 + 255 * 255
-_FIRST, _LAST = 2, 4  # flags of a page
+# Flags of a page.
+_FIRST = 2
+_LAST = 4
 _MOST_HEADER_PAGES: Final = 4096
 # A page seldom holds more, so its audio began later than at 0.
 _LATE_S: Final = 5.0
@@ -32,12 +34,15 @@ class _Page(NamedTuple):
 def ogg_stop(file: BinaryIO) -> int | None:
     """Return the end of the last page; None if that page is not whole, or there is none."""
     page = _last_page(file)
-    return page.stop if page and page.stop <= size_of(file) else None
+    if page and page.stop <= size_of(file):
+        return page.stop
+    return None
 
 
 def ogg_length(file: BinaryIO, head: bytes, stream: Stream) -> Length:
     """The position on the last page, if that is whole, marked as the last and of the only chain."""
-    last, first = _last_page(file), _page_at(file, 0)
+    last = _last_page(file)
+    first = _page_at(file, 0)
     if not last or last.stop > size_of(file) or not last.flags & _LAST:
         return Length(None, False)
     clock_hz = 48_000 if b"OpusHead" in head[:64] else stream.rate_hz
@@ -63,7 +68,9 @@ def _start_s(file: BinaryIO, first: _Page, stream: Stream, clock_hz: int) -> flo
     ends_s = page.position / clock_hz if page else 0.0
     if 0 < stream.start_s <= ends_s:
         return stream.start_s
-    return ends_s if ends_s > _LATE_S else 0.0
+    if ends_s > _LATE_S:
+        return ends_s
+    return 0.0
 
 
 def _page_at(file: BinaryIO, at: int) -> _Page | None:

@@ -47,7 +47,8 @@ def backwards(file: BinaryIO, stop: int, block_bytes: int) -> Iterator[tuple[int
     while stop:
         start = max(0, stop - block_bytes)
         yield start, peek(file, start, stop - start)
-        stop, block_bytes = start, min(4 * block_bytes, 1 << 22)
+        stop = start
+        block_bytes = min(4 * block_bytes, 1 << 22)
 
 
 def size_of(file: BinaryIO) -> int:
