@@ -60,7 +60,8 @@ class Flag:
 def flags_of(config_class: Any) -> Iterator[Flag]:
     """List the flags of a config, those of its nested configs in their places, without what is in a
     settings file."""
-    types, hints = get_type_hints(config_class), get_type_hints(config_class, include_extras=True)
+    types = get_type_hints(config_class)
+    hints = get_type_hints(config_class, include_extras=True)
     docs = {param.arg_name: param.description for param in parse_from_object(config_class).params}
     for field in fields(config_class):
         if is_in_file(hints[field.name]):

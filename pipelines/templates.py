@@ -60,8 +60,12 @@ def _kind(type: Any) -> dict[str, Any]:
 
 def _shown(default: Any) -> str:
     if isinstance(default, bool):
-        return "true" if default else "false"
-    return " ".join(default) if isinstance(default, tuple) else f"{default}"
+        if default:
+            return "true"
+        return "false"
+    if isinstance(default, tuple):
+        return " ".join(default)
+    return f"{default}"
 
 
 def main(root: str) -> None:

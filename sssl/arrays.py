@@ -21,11 +21,9 @@ def column(table: pa.Table, name: str) -> Floats:
 def real_lists(table: pa.Table, name: str) -> Floats:
     """Return a column of lists of reals as [N, K], all of the same length and none of them null."""
     listed = table[name].combine_chunks()
-    return (
-        listed.flatten().to_numpy().astype(np.float64).reshape(len(listed), -1)
-        if len(listed)
-        else np.empty((0, 0))
-    )
+    if len(listed):
+        return listed.flatten().to_numpy().astype(np.float64).reshape(len(listed), -1)
+    return np.empty((0, 0))
 
 
 def track_numbers(table: pa.Table) -> NDArray[np.int64]:

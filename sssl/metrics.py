@@ -32,7 +32,9 @@ def quality(confusion: Floats) -> Quality:
     total = confusion.sum()
     if not total:
         return Quality(0, None, None)
-    hits, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits = np.diag(confusion)
+    true = confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)
     f1 = 2 * hits / np.maximum(true + predicted, 1)
     return Quality(int(total), float(hits.sum() / total), float(f1[true > 0].mean()))
 
@@ -47,8 +49,10 @@ def confusion(true: NDArray[np.int64], predicted: NDArray[np.int64], classes: in
 def wilson(share: ArrayLike, count: ArrayLike, z: float = Z_95) -> tuple[Floats, Floats]:
     """Return both ends of Wilson's confidence interval of shares of `count` independent cases, at
     least one."""
-    share, z2 = np.asarray(share, float), z**2 / np.asarray(count, float)
-    center, reach = share + z2 / 2, np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
+    share = np.asarray(share, float)
+    z2 = z**2 / np.asarray(count, float)
+    center = share + z2 / 2
+    reach = np.sqrt(z2 * share * (1 - share) + z2**2 / 4)
     return (center - reach) / (1 + z2), (center + reach) / (1 + z2)
 
 

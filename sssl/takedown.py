@@ -49,10 +49,8 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     Raises:
         StoreError: no track would be left.
     """
-    before, gone = (
-        read_dealt(store, snapshot.get("catalog")),
-        pa.array(sorted(set(track_ids)), pa.string()),
-    )
+    before = read_dealt(store, snapshot.get("catalog"))
+    gone = pa.array(sorted(set(track_ids)), pa.string())
     is_gone = pc.is_in(before.tracks["track_id"], gone)
     tracks = before.tracks.filter(pc.invert(is_gone))
     if not len(tracks):
@@ -60,7 +58,8 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     if len(tracks) == len(before.tracks):
         return snapshot
     assert before.config is not None  # it was read with the catalog
-    catalog, leaving = snapshot.get("catalog"), rows_of(before.tracks.filter(is_gone))
+    catalog = snapshot.get("catalog")
+    leaving = rows_of(before.tracks.filter(is_gone))
     rewriting = _Rewriting(
         store,
         gone=leaving,

@@ -48,11 +48,9 @@ def local_path(uri: str) -> str | None:
     spellings = [uri] if scheme is None else _spellings(uri[scheme.end() :], scheme.group())
     spellings += [os.path.expanduser(path) for path in spellings if path.startswith("~")]
     first, *others = dict.fromkeys(spellings)
-    return (
-        next((path for path in (first, *others) if os.path.lexists(path)), first)
-        if others
-        else first
-    )
+    if others:
+        return next((path for path in (first, *others) if os.path.lexists(path)), first)
+    return first
 
 
 def _spellings(rest: str, scheme: str) -> list[str]:
@@ -62,7 +60,9 @@ def _spellings(rest: str, scheme: str) -> list[str]:
     literal = slash + path if is_local_host else rest
     decoded = unquote(literal, errors="surrogateescape")
     is_strict = is_local_host or not scheme.endswith("//")
-    return [decoded, literal] if is_strict else [literal, decoded]
+    if is_strict:
+        return [decoded, literal]
+    return [literal, decoded]
 
 
 def uri_of(path: str) -> str:
@@ -153,7 +153,9 @@ def opened(url: str) -> Iterator[BinaryIO]:
 def why_unreadable(url: str, error: Exception) -> str:
     """Say why a file could not be read: of a URL the kind of the error only, as clients repeat the
     URL in its text, and with it what is secret."""
-    return str(error) if local_path(url) is not None else type(error).__name__
+    if local_path(url) is not None:
+        return str(error)
+    return type(error).__name__
 
 
 def is_not_there(error: FileNotFoundError) -> bool:
@@ -167,7 +169,9 @@ def is_not_there(error: FileNotFoundError) -> bool:
 def chain_of(uri: str) -> list[str]:
     """Return the links of a URI, each in the next: `zip://a.mp3` and `gs://bucket/b.zip` of
     `zip://a.mp3::gs://bucket/b.zip`; of a path and of other URIs a single one."""
-    return uri.split("::") if local_path(uri) is None and _is_chain(uri) else [uri]
+    if local_path(uri) is None and _is_chain(uri):
+        return uri.split("::")
+    return [uri]
 
 
 def is_on_web(url: str) -> bool:

@@ -83,7 +83,8 @@ def find_old(store: Store, is_old: IsOld) -> Old:
     deleted = gone | (vacuumed - kept)
     needed = {file.path for ref in kept & committed.keys() for file in committed[ref].all_files}
     needed |= _of_unfinished(store, sizes, committed.keys() | vacuumed)
-    files, left = dict[str, int](), set[str]()
+    files = dict[str, int]()
+    left = set[str]()
     for path, size in sizes.items():
         ref = _ref_of(path)
         if ref in deleted and path != vacuumed_path(ref):
@@ -117,7 +118,9 @@ def _ref_of(path: str) -> str | None:
         path.removeprefix(f"{PARTS}/").removeprefix(f"{RECEIPTS}/").removesuffix(COUNTS).split("/")
     )
     is_within = len(rest) > 1 or (rest and path.endswith(COUNTS))
-    return f"{table}/{rest[0]}" if is_within else None
+    if is_within:
+        return f"{table}/{rest[0]}"
+    return None
 
 
 def _young(manifests: Iterable[Manifest], is_old: IsOld) -> set[str]:
@@ -134,7 +137,8 @@ def _young(manifests: Iterable[Manifest], is_old: IsOld) -> set[str]:
 
 def _with_parents(committed: Mapping[str, Manifest], refs: Collection[str]) -> set[str]:
     """Add what generations were made from, and that from which a kept model comes."""
-    found, waiting = set[str](), list(refs)
+    found = set[str]()
+    waiting = list(refs)
     while waiting:
         ref = waiting.pop()
         if ref not in found:

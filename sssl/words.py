@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 def counted(count: int, thing: str) -> str:
     """Return a count with its thing, in the plural unless there is one: "1 track", "0 tracks"."""
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+    if count == 1:
+        return f"{count} {thing}"
+    return f"{count} {thing}s"
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -124,7 +124,8 @@ def run(config: Config) -> Estimate:
         ConfigError: the price file cannot be used.
     """
     prices = read_prices(config.prices)
-    start_wall_s, start_cpu_s = time.time() - psutil.Process().create_time(), time.process_time()
+    start_wall_s = time.time() - psutil.Process().create_time()
+    start_cpu_s = time.process_time()
     tracks = deal(
         read_tracks(config.catalog, config.labels, config.segment.deal),
         config.segment.deal,
@@ -186,7 +187,8 @@ def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]
             ("table_bytes", _tables_wanted(config, trials[0])),
         )
     )
-    by_stage, cpu_by_stage = _added_up(wall_s), _added_up(cpu_s)
+    by_stage = _added_up(wall_s)
+    cpu_by_stage = _added_up(cpu_s)
     times = {
         stage: StageTime(
             wall_s=by_stage[stage],

@@ -139,7 +139,8 @@ def set_up(context: Context, config: Config) -> _Bench:
     Raises:
         CatalogError: no track has a label, or a class has too few to fold.
     """
-    store, settings = context.store, config.settings()
+    store = context.store
+    settings = config.settings()
     asked = config.embed.front_end is not None
     front_end = embed.check(config.embed, config.cut.segment_s) if asked else None
     read = partial(_labelled_rows, store, config, settings.deal)
@@ -161,7 +162,9 @@ def set_up(context: Context, config: Config) -> _Bench:
 def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
     """Commit the tables of a fold: the catalog without the labels it withholds, and segments with
     what is planted."""
-    store, config, settings = bench.base.store, bench.config, bench.config.settings()
+    store = bench.base.store
+    config = bench.config
+    settings = bench.config.settings()
     rows, held_out = evaluation.withhold(bench.rows, config.folds, number, seed, settings.deal)
     snapshot = segment.run_on(bench.base, lambda _dealt: to_arrow(Catalog, rows), settings).snapshot
     if bench.front_end is not None:
@@ -244,7 +247,9 @@ def _shown(value: Any) -> Any:
     """Return settings as they may be shown: URLs may carry passwords and signatures."""
     if isinstance(value, Mapping):
         return {name: _shown(inner) for name, inner in value.items()}
-    return without_secrets(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return without_secrets(value)
+    return value
 
 
 def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: Dealt) -> pa.Table:

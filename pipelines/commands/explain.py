@@ -23,7 +23,9 @@ from sssl.store.folder import Store
 from sssl.store.rounds import verdict_of
 from sssl.words import counted
 
-_NAME, _WIDTH = 12, 64  # characters of a line's name and of a timeline
+# Characters of a line's name and of a timeline.
+_NAME = 12
+_WIDTH = 64
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -46,7 +48,8 @@ class Config:
 
 def facts(story: Story) -> Iterator[tuple[str, str]]:
     """Yield what is known of a track by the stage that found it out."""
-    track, entry = story.track, story.entry
+    track = story.track
+    entry = story.entry
     yield "file", f"{track.uri} ({track.source_fingerprint or 'not found'})"
     label = "no label" if track.label is None else f"label {track.label}, split {track.split}"
     locked = ", label locked" if track.locked else ""
@@ -111,12 +114,12 @@ def rounds_table(story: Story) -> Table:
         box=None,
     )
     for round in story.rounds:
-        verdict, mean = round.verdict, round.posterior
-        peak = (
-            "not scored"
-            if mean is None
-            else f"{story.classes[int(mean.argmax())]} {mean.max():.2f}"
-        )
+        verdict = round.verdict
+        mean = round.posterior
+        if mean is None:
+            peak = "not scored"
+        else:
+            peak = f"{story.classes[int(mean.argmax())]} {mean.max():.2f}"
         said = f"{verdict_of(verdict)}: {verdict.reason}"
         cells = (
             str(verdict.round),
@@ -171,7 +174,8 @@ def timeline(story: Story, used: TrackRound) -> Iterator[Text]:
     scale = _WIDTH / story.end_s
     strip = Text(f"{'timeline':<{_NAME}}")
     for entry in story.song.timeline:
-        first, last = round(entry["start_s"] * scale), round(entry["end_s"] * scale)  # type: ignore[operator]
+        first = round(entry["start_s"] * scale)  # type: ignore[operator]
+        last = round(entry["end_s"] * scale)  # type: ignore[operator]
         color = color_of(story.classes.index(str(entry["label"])))
         name = f"|{entry['label']} ".ljust(last - first, "·")[: last - first]
         strip.append(" " * (_NAME + first - len(strip)))  # where segments were left out

@@ -113,4 +113,6 @@ def main(argv: Sequence[str]) -> int:
         soft_wrap=True,
         markup=False,
     )
-    return 0 if exported.songs else 1
+    if exported.songs:
+        return 0
+    return 1

@@ -40,7 +40,9 @@ class Config:
     @property
     def truth_path(self) -> Path:
         catalog = Path(self.catalog)
-        return Path(self.truth) if self.truth else catalog.with_name(f"truth-{catalog.name}")
+        if self.truth:
+            return Path(self.truth)
+        return catalog.with_name(f"truth-{catalog.name}")
 
 
 def run(config: Config) -> Imported:
@@ -60,7 +62,8 @@ def run(config: Config) -> Imported:
 
 def summary(config: Config, found: Imported) -> str:
     """Say what was found and how to go on."""
-    catalog, truth = found.catalog, found.truth
+    catalog = found.catalog
+    truth = found.truth
     artists = catalog["group_id"][catalog["group_id"] != ""].nunique()
     rows = {
         "tracks": f"{len(catalog)} of {artists} artists",

@@ -146,7 +146,8 @@ class _Counted:
     """Passes on what is labelled, counts it and shows the progress."""
 
     def __init__(self, labelled: Iterator[Labelled], total: int) -> None:
-        self._labelled, self._total = labelled, total
+        self._labelled = labelled
+        self._total = total
         self.without: list[str] = []
 
     def __iter__(self) -> Iterator[Labelled]:
@@ -185,7 +186,9 @@ def main(argv: Sequence[str]) -> int:
         of_all = f"{len(without)} of {counted(len(tracks), 'track')}"
         said = f"{of_all} not labelled; --format csv has the reason of each: {some(without)}"
         console.print(said, markup=False, soft_wrap=True)
-    return 0 if len(without) < len(tracks) else 1
+    if len(without) < len(tracks):
+        return 0
+    return 1
 
 
 def _tracks_in(given: str) -> list[Catalog]:

@@ -35,8 +35,10 @@ def outcome(
     `remarks` are what was said of the catalog when it was read, such as what a folder has besides
     tracks; `changes` are those of song labels against what was published before.
     """
-    ledger, songs = snapshot.get("ledger"), snapshot.get("songs")
-    guesses, findings = songs.about(SongsSummary), Findings.of(store, snapshot)
+    ledger = snapshot.get("ledger")
+    songs = snapshot.get("songs")
+    guesses = songs.about(SongsSummary)
+    findings = Findings.of(store, snapshot)
     rows = {
         "tracks labelled": f"{songs.rows} of {ledger.rows}",
         "too uncertain": abstentions(guesses.abstained, songs.about(SongModel).threshold),
@@ -114,7 +116,8 @@ def _held_out(store: Store, snapshot: Snapshot, guesses: SongsSummary) -> str:
     posteriors."""
     usual = int(guesses.confusion("train").sum(axis=1).argmax())
     said = held_out_quality(guesses.confusion("test"), usual, snapshot.catalog.classes)
-    warm_up, used = read_rounds(store, snapshot)[0], in_use(store, snapshot)
+    warm_up = read_rounds(store, snapshot)[0]
+    used = in_use(store, snapshot)
     by_mean = quality(guesses_in_use(snapshot, used).confusion("test"))
     if by_mean.accuracy is None:
         return said
@@ -145,4 +148,6 @@ def _query(store: Store, query: str) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}"

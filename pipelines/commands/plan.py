@@ -73,9 +73,8 @@ def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
     """Count the labelled tracks of a catalog that are new, gone, or have another label, file or
     correction."""
     columns = ("track_id", "label", "uri", "source_fingerprint", "corrections")
-    now, then = (
-        _rows(table.filter(table["label"].is_valid()), columns) for table in (tracks, before)
-    )
+    now = _rows(tracks.filter(tracks["label"].is_valid()), columns)
+    then = _rows(before.filter(before["label"].is_valid()), columns)
     return len({track_id for track_id, *_ in now ^ then})
 
 

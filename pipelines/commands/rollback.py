@@ -52,7 +52,9 @@ def as_of(store: Store, snapshot: Snapshot, round: int) -> Snapshot:
 
 def run(context: Context, config: Config) -> Context:
     """Make the songs of the round and return the context as of it."""
-    store, snapshot, round = context.store, context.snapshot, config.round
+    store = context.store
+    snapshot = context.snapshot
+    round = config.round
     if in_use(store, snapshot).last.round == round:
         console.print(f"round {round} is in use: nothing to go back to")
         return context

@@ -87,7 +87,9 @@ class Config:
 def run(context: Context, config: Config) -> Context:
     """Run all stages; publish each as soon as that takes nothing away from readers, and all of them
     at the end."""
-    store, published, known = context.store, context.snapshot, context.published
+    store = context.store
+    published = context.snapshot
+    known = context.published
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
@@ -127,7 +129,8 @@ def run(context: Context, config: Config) -> Context:
     if config.policy.learn == "always":
         context = replace(context, published=Snapshot())
     if not decision.learns:
-        context, used_method = replace(context, keeps_learned=True), published_method(known)
+        context = replace(context, keeps_learned=True)
+        used_method = published_method(known)
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry
     # passwords and signatures.
     named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
@@ -199,7 +202,8 @@ def _publish(context: Context, published: Snapshot) -> None:
 def _log_round(tracker: Tracker, context: Context, round: int) -> None:
     """Log what a round came to: its own numbers in its run, in the parent what is in use after it
     and was read."""
-    row, snapshot = judge.row_of(context, round), context.snapshot
+    row = judge.row_of(context, round)
+    snapshot = context.snapshot
     tracker.judged(
         round, _round_metrics(row), {"sssl.verdict": verdict_of(row), "sssl.reason": row.reason}
     )
@@ -235,9 +239,11 @@ def _round_metrics(row: Round) -> dict[str, float | None]:
 
 def state_metrics(store: Store, snapshot: Snapshot) -> dict[str, float | None]:
     """Return what MLflow shows of the models in use, and of the last split made."""
-    used, findings = in_use(store, snapshot), Findings.of(store, snapshot)
+    used = in_use(store, snapshot)
+    findings = Findings.of(store, snapshot)
     guesses = guesses_in_use(snapshot, used)
-    held_out, train = (quality(guesses.confusion(split)) for split in ("test", "train"))
+    held_out = quality(guesses.confusion("test"))
+    train = quality(guesses.confusion("train"))
     return {
         "heldout_accuracy_mean_posterior": held_out.accuracy,
         "heldout_macro_f1_mean_posterior": held_out.macro_f1,

@@ -87,7 +87,8 @@ class _Rows:
 
     def __init__(self, answer: duckdb.DuckDBPyConnection) -> None:
         self.names = [column[0] for column in answer.description or ()]
-        self._answer, self._first = answer, answer.fetchmany(_ROWS_AT_ONCE)
+        self._answer = answer
+        self._first = answer.fetchmany(_ROWS_AT_ONCE)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         rows = self._first
@@ -119,7 +120,9 @@ def _plain(value: Any) -> Any:
         return None
     if isinstance(value, Decimal):
         number = float(value)
-        return number if Decimal(repr(number)) == value else str(value)
+        if Decimal(repr(number)) == value:
+            return number
+        return str(value)
     if isinstance(value, bytes):
         return b64encode(value).decode()
     if isinstance(value, dict):

@@ -44,7 +44,8 @@ class Config:
 
 def run(context: Context, config: Config) -> Context:
     """Commit and publish the tables without the tracks, then delete what is no longer published."""
-    store, snapshot = context.store, context.snapshot
+    store = context.store
+    snapshot = context.snapshot
     track_ids = set(config.track_id) | _ids_of(config.file)
     if snapshot.of("catalog"):
         known = _as_in_catalog(store, snapshot, track_ids)

@@ -49,7 +49,9 @@ class Method:
 
     @property
     def members(self) -> int:
-        return self.segment.deal.folds if self.preset.train.cross_fit else 1
+        if self.preset.train.cross_fit:
+            return self.segment.deal.folds
+        return 1
 
     def passes(self, is_train: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Return for each track by how many members its segments are trained on, and scored."""
@@ -82,7 +84,8 @@ def try_stages(
     Raises:
         CatalogError: too few of the tracks can be decoded.
     """
-    store, meter = Store.open(output, create=True), _Meter()
+    store = Store.open(output, create=True)
+    meter = _Meter()
     context = Context(store, Snapshot(), tracker=None if first else Untracked())
     dealing = replace(method.segment.deal, tracks_per_part=ceil(len(tracks) / parts))
     settings = replace(method.segment, deal=dealing, max_error_ratio=1.0)
@@ -155,9 +158,11 @@ class _Meter:
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
-        wall_s, cpu_s = time.monotonic(), tree_cpu_s()
+        wall_s = time.monotonic()
+        cpu_s = tree_cpu_s()
         yield
-        self.wall_s[stage], self.cpu_s[stage] = time.monotonic() - wall_s, tree_cpu_s() - cpu_s
+        self.wall_s[stage] = time.monotonic() - wall_s
+        self.cpu_s[stage] = tree_cpu_s() - cpu_s
 
 
 def _segments_of(context: Context) -> dict[str, int]:
@@ -166,7 +171,8 @@ def _segments_of(context: Context) -> dict[str, int]:
 
 
 def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
-    store, snapshot = context.store, context.snapshot
+    store = context.store
+    snapshot = context.snapshot
     ledger = store.read_table(
         snapshot.get("ledger"), ["track_id", "decoded_s", "segments"]
     ).to_pandas()
@@ -175,7 +181,8 @@ def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
         .to_pandas()
         .set_index("track_id")
     )
-    segments, audio_s = ledger["segments"].to_numpy(float), ledger["decoded_s"].to_numpy(float)
+    segments = ledger["segments"].to_numpy(float)
+    audio_s = ledger["decoded_s"].to_numpy(float)
     trained, scored = method.passes(catalog["split"][ledger["track_id"]].to_numpy() == "train")
     parts = snapshot.catalog.parts
     units = {
@@ -189,12 +196,13 @@ def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
         return Work(1, parts, float(units.get(title.split()[0], segments.sum()))), took
 
     sizes = {_title(m.table, m.round): m.bytes for m in snapshot.manifests}
-    wall_s, cpu_s, table_bytes = (
-        {title: with_work(title, took) for title, took in measured.items()}
-        for measured in (meter.wall_s, meter.cpu_s, sizes)
-    )
+    wall_s = {title: with_work(title, took) for title, took in meter.wall_s.items()}
+    cpu_s = {title: with_work(title, took) for title, took in meter.cpu_s.items()}
+    table_bytes = {title: with_work(title, took) for title, took in sizes.items()}
     return Trial(wall_s, cpu_s, table_bytes, audio_s, segments)
 
 
 def _title(name: str, round: int | None) -> str:
-    return name if round is None else f"{name} {round}"
+    if round is None:
+        return name
+    return f"{name} {round}"

@@ -32,11 +32,15 @@ def main(argv: Sequence[str]) -> int:
     store = Store.at(config.output)
     try:
         if not config.repair:
-            return 1 if _checked(store) else 0
+            if _checked(store):
+                return 1
+            return 0
         with store.hold(lambda message: console.print(message, soft_wrap=True)) as held:
             refuse_others(held)
             damages = _checked(held)
-            return _repaired(held, damages) if damages else 0
+            if damages:
+                return _repaired(held, damages)
+            return 0
     except StoreError as error:
         complain(error)
         return 1
@@ -46,9 +50,10 @@ def _checked(store: Store) -> list[Damage]:
     found = verify(store)
     for damage in found.damages:
         printed.print(str(damage), soft_wrap=True, markup=False)
-    damaged = (
-        f"{len(found.damages)} damaged or lost" if found.damages else "all as they were written"
-    )
+    if found.damages:
+        damaged = f"{len(found.damages)} damaged or lost"
+    else:
+        damaged = "all as they were written"
     console.print(
         f"{counted(found.files, 'file')}, {found.bytes / 1e6:.1f} MB: {damaged}", soft_wrap=True
     )
@@ -65,4 +70,6 @@ def _repaired(store: Store, damages: list[Damage]) -> int:
     console.print(f"set aside; published are {published}; {then}", soft_wrap=True)
     for damage in left:
         complain(str(damage))
-    return 1 if left else 0
+    if left:
+        return 1
+    return 0

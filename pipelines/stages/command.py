@@ -89,7 +89,8 @@ class StageCommand:
         return 0
 
     def _run(self, context: Context, config: Any) -> None:
-        published, store = context.snapshot, context.store
+        published = context.snapshot
+        store = context.store
         try:
             made = self.run(context, config)
         except HandedOver as handed:

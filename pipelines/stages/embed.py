@@ -134,17 +134,13 @@ class PartEmbedder:
     """A front-end, loaded, with processes that decode for it; embeds parts."""
 
     def __init__(self, task: Task, threads: int, processes: int) -> None:
-        self._job, self._before, self._task, self._processes = (
-            task.job,
-            task.before,
-            task,
-            processes,
-        )
+        self._job = task.job
+        self._before = task.before
+        self._task = task
+        self._processes = processes
         segments = self._job.input("segments")
-        self._cut, self._gate = (
-            segments.settings(MelConfig, "cut"),
-            segments.settings(GateConfig, "gate"),
-        )
+        self._cut = segments.settings(MelConfig, "cut")
+        self._gate = segments.settings(GateConfig, "gate")
         on_gpu = task.placement.accelerator is not None
         if on_gpu and task.front_end.reference.kind != "onnx":
             require_gpu(f"--accelerator {task.placement.accelerator}")
@@ -306,7 +302,9 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartEmbedder]):
 
     def __init__(self, task: Task, threads: int, processes: int) -> None:
         super().__init__(min_batch_size=_PARTS_AT_ONCE, max_batch_size=_PARTS_AT_ONCE)
-        self._task, self._threads, self._processes = task, threads, processes
+        self._task = task
+        self._threads = threads
+        self._processes = processes
 
     def load_model(self) -> PartEmbedder:
         return PartEmbedder(self._task, self._threads, self._processes)
@@ -326,7 +324,8 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartEmbedder]):
 
 def build(root: beam.Pipeline, task: Task, threads: int, processes: int) -> None:
     """Wire the pipeline."""
-    job, accelerator = task.job, task.placement.accelerator
+    job = task.job
+    accelerator = task.placement.accelerator
     parts = root | ListParts(job) | SplitDone(job)
     infer = RunInference(PartModelHandler(task, threads, processes))
     if accelerator is not None:
@@ -352,7 +351,8 @@ def run(
 ) -> Context:
     """Run the stage with a front-end that was checked, and return the context with the
     embeddings."""
-    store, snapshot = context.store, context.snapshot
+    store = context.store
+    snapshot = context.snapshot
     placement = placement or Placement()
     tell(f"front-end {front_end.name}: {front_end.licence}")
     inputs = [snapshot.get("catalog"), snapshot.get("segments")]
@@ -372,7 +372,8 @@ def run(
         job = replace(job, earlier=_earlier(store, last))
     task = Task(job, front_end, before, retry, placement)
     here = cores() if in_process(context.beam_args) else 1
-    threads, processes = placement.threads or here, placement.processes or here
+    threads = placement.threads or here
+    processes = placement.processes or here
     (made,) = run_job(job, lambda root: build(root, task, threads, processes), context.beam_args)
     return context.add(done if attempts and made.digest == done.digest else made)
 
@@ -411,7 +412,9 @@ def _is_of(embeddings: Manifest, inputs: Sequence[Manifest]) -> bool:
 
 def _before(embeddings: Manifest) -> Before | None:
     segments = [ref for ref in embeddings.parents if ref.startswith("segments/")]
-    return Before(embeddings.ref, segments[0]) if segments else None
+    if segments:
+        return Before(embeddings.ref, segments[0])
+    return None
 
 
 def _earlier(store: Store, embeddings: Manifest) -> Earlier | None:

@@ -41,7 +41,8 @@ class Config:
 
 def run(context: Context, round: int, settings: JudgeConfig) -> Context:
     """Commit the round's row of `rounds` and return the context with it."""
-    store, snapshot = context.store, context.snapshot
+    store = context.store
+    snapshot = context.snapshot
     parent = last_accepted(store, snapshot, before=round) if round else None
     config = dump(settings) | {"judged_by": "log loss"}
     inputs = _inputs(snapshot, round, parent)
@@ -115,11 +116,10 @@ def _judge(
     if parent is not None and has_nothing_to_split(snapshot, round):
         return unsplit_row(round, parent, labels, split), RoundsSummary(accepted=False)
     tracks = None if parent is None else _read_labelled(store, snapshot, parent.round, round)
-    judging = (
-        None
-        if tracks is None or parent is None
-        else _not_learned(tracks, snapshot, parent.round, round)
-    )
+    if tracks is None or parent is None:
+        judging = None
+    else:
+        judging = _not_learned(tracks, snapshot, parent.round, round)
     row = round_row(
         round,
         parent,
@@ -139,7 +139,8 @@ def _judge(
 
 def _read_labelled(store: Store, snapshot: Snapshot, before: int, after: int) -> JudgedTracks:
     """Read what the models of two rounds make of labelled tracks."""
-    of_parent, own = (snapshot.get("scores", round) for round in (before, after))
+    of_parent = snapshot.get("scores", before)
+    own = snapshot.get("scores", after)
     return read_judged(store, snapshot.get("catalog"), of_parent, own)
 
 
@@ -147,7 +148,9 @@ def _not_learned(tracks: JudgedTracks, snapshot: Snapshot, before: int, after: i
     """Leave out tracks that a model has learned; one with a single member has learned all train
     tracks."""
     single = any(snapshot.get("models", round).rows == 1 for round in (before, after))
-    return tracks.of(tracks.held_out) if single else tracks
+    if single:
+        return tracks.of(tracks.held_out)
+    return tracks
 
 
 main = StageCommand(

@@ -107,9 +107,8 @@ def _other_settings(context: Context, method: Preset) -> Iterator[str]:
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
         yield f"rounds ({rounds} published, {method.rounds} asked for)"
-    before, now = (
-        s.features.settings(MelConfig, "cut") for s in (context.published, context.snapshot)
-    )
+    before = context.published.features.settings(MelConfig, "cut")
+    now = context.snapshot.features.settings(MelConfig, "cut")
     if before != now:
         yield "the cut of segments"
     if context.published.catalog.classes != context.snapshot.catalog.classes:
@@ -130,13 +129,15 @@ def _check_fits(published: Snapshot, now: Snapshot) -> None:
     Raises:
         TrainError: it has other classes, or takes other segments.
     """
-    before, cut = (s.features.settings(MelConfig, "cut") for s in (published, now))
+    before = published.features.settings(MelConfig, "cut")
+    cut = now.features.settings(MelConfig, "cut")
     if before != cut:
         raise TrainError(
             f"--learn never: the published model takes segments as {before}, not {cut}: "
             "leave the flags of the cut as they were, or let the run learn"
         )
-    known, classes = published.catalog.classes, now.catalog.classes
+    known = published.catalog.classes
+    classes = now.catalog.classes
     if known != classes:
         raise TrainError(
             f"--learn never: the published model knows the classes {', '.join(known)}, "

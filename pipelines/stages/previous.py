@@ -128,11 +128,9 @@ class Previous:
 
     def dealt(self, columns: list[str] | None = None) -> Dealt:
         """Read the whole catalog, or some columns of it, as it was dealt."""
-        return (
-            read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns)
-            if self.refs
-            else Dealt()
-        )
+        if self.refs:
+            return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns)
+        return Dealt()
 
     def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
         """Count the tracks of a catalog by why they will be decoded."""

@@ -84,7 +84,8 @@ def build(
         (states.done, states.todo | beam.Map(inherit_part, job)) | CommitParts(job)
         return
     if kept is not None:
-        evidence, split = kept.evidence(), kept.split(settings)
+        evidence = kept.evidence()
+        split = kept.split(settings)
         relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, split)
         summary = root | "Kept" >> beam.Create([SplitSummary.of(split, job.classes, evidence)])
         (states.done, relabelled) | CommitParts(job, summary)
@@ -126,7 +127,9 @@ def inherit_part(ref: PartRef, job: Job) -> Receipt:
 
 def sum_part_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> Floats | None:
     """Return what a part tells about how sure the model may be; None if it is not asked."""
-    return sum_losses(_segments(ref, job)) if _is_asked(settings) else None
+    if _is_asked(settings):
+        return sum_losses(_segments(ref, job))
+    return None
 
 
 def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments | None:
@@ -151,9 +154,9 @@ def sum_spreads(
     ref: PartRef, job: Job, settings: RelabelConfig, temperature: float, model: TrackModel | None
 ) -> Spread | None:
     """Return what a part tells about the scale of the evidence; None if it is not asked."""
-    return (
-        sum_spread(_segments(ref, job, model), temperature, model) if _is_asked(settings) else None
-    )
+    if _is_asked(settings):
+        return sum_spread(_segments(ref, job, model), temperature, model)
+    return None
 
 
 def count_losses(
@@ -168,7 +171,9 @@ def relabel_part(
     ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split
 ) -> Receipt:
     """Write the labels of a part under a fitted split."""
-    tracks, round, scores = job.tracks(ref), job.round, job.read(ref, "scores")
+    tracks = job.tracks(ref)
+    round = job.round
+    scores = job.read(ref, "scores")
     assert round is not None
     corrected = _corrected(ref, job)
     segments = Segments.of(
@@ -183,7 +188,8 @@ def relabel_part(
 
 def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     """Run the stage and return the context with the round's labels."""
-    store, snapshot = context.store, context.snapshot
+    store = context.store
+    snapshot = context.snapshot
     named = {"catalog": snapshot.get("catalog"), "segments": snapshot.get("segments")}
     if round:
         parent = last_accepted(store, snapshot, before=round)
@@ -252,7 +258,9 @@ def _fit_split(
 def _add(sums: Iterable[Any]) -> Any:
     """Add up what parts return; None of nothing."""
     given = [one for one in sums if one is not None]
-    return functools.reduce(operator.add, given) if given else None
+    if given:
+        return functools.reduce(operator.add, given)
+    return None
 
 
 main = StageCommand(

@@ -111,7 +111,9 @@ class PartScorer:
     ) -> None:
         if accelerator:
             require_gpu(f"--accelerator {accelerator}")
-        self._job, self._settings, self._threads = job, settings, threads
+        self._job = job
+        self._settings = settings
+        self._threads = threads
         self._model = load(job.store.read_file(job.input("models").files[0]))
         self._gpus = gpus()
         self._writers = WriterProcesses() if self._gpus else None
@@ -158,7 +160,9 @@ class PartScorer:
 
     def _write(self, ref: PartRef, about: _About, found: NDArray[np.float32]) -> Receipt:
         scores = PartScores(self._job, ref.part, about.segments, about.tracks, found, about.known)
-        return write(scores) if self._writers is None else self._writers.write(scores)
+        if self._writers is None:
+            return write(scores)
+        return self._writers.write(scores)
 
 
 def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -184,7 +188,9 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
             large_model=placement.large_model,
             model_copies=placement.model_copies,
         )
-        self._job, self._settings, self._accelerator = job, settings, placement.accelerator
+        self._job = job
+        self._settings = settings
+        self._accelerator = placement.accelerator
         self._threads = threads
 
     def load_model(self) -> PartScorer:

@@ -56,9 +56,8 @@ def known_scores(
     """
     if job.earlier is None:
         return None
-    scores, before = (
-        read_manifest(job.store, r) for r in (job.earlier.ref, job.earlier.inputs["features"])
-    )
+    scores = read_manifest(job.store, job.earlier.ref)
+    before = read_manifest(job.store, job.earlier.inputs["features"])
     if ref.part not in scores.files:
         return None
     earlier_tracks = set(job.earlier_tracks(ref))
@@ -74,7 +73,9 @@ def known_scores(
 
 def without_known(segments: pa.Table, known: pa.Table | None) -> pa.Table:
     """Return the rows whose scores are not known."""
-    return segments if known is None else segments.filter(pc.invert(_is_known(segments, known)))
+    if known is None:
+        return segments
+    return segments.filter(pc.invert(_is_known(segments, known)))
 
 
 def write(scores: PartScores) -> Receipt:

@@ -52,7 +52,8 @@ from sssl.store.removals import taken_down
 from sssl.words import counted
 
 LOGGER = logging.getLogger(__name__)
-_MASS, _MASS_RATIO = 500, 0.9
+_MASS = 500
+_MASS_RATIO = 0.9
 """So many tracks of a worker, of which such a share failed, say that the cause is not in the
 tracks."""
 
@@ -98,14 +99,13 @@ class CutPart(beam.DoFn):
         processes: int,
         tries: Tries | None = None,
     ) -> None:
-        self._job, self._previous, self._settings, self._processes = (
-            job,
-            previous,
-            settings,
-            processes,
-        )
+        self._job = job
+        self._previous = previous
+        self._settings = settings
+        self._processes = processes
         self._tries = tries
-        self._decoded, self._reasons = 0, Counter[str]()
+        self._decoded = 0
+        self._reasons = Counter[str]()
 
     def setup(self) -> None:
         self._pool = IsolatedPool(self._processes, self._settings.limits, preload="sssl.audio.cut")
@@ -149,7 +149,8 @@ class CutPart(beam.DoFn):
     def _read(self, ref: PartRef) -> tuple[list[Catalog], PartBefore, list[Catalog]]:
         """Return the tracks of a part, what was there of them before, and those that are to be
         cut."""
-        tracks, before = self._job.tracks(ref), self._previous.part(ref.part)
+        tracks = self._job.tracks(ref)
+        before = self._previous.part(ref.part)
         causes = before.causes(tracks, self._settings.again)
         return (
             tracks,
@@ -158,7 +159,9 @@ class CutPart(beam.DoFn):
         )
 
     def _blameless(self, part: int) -> AbstractContextManager[None]:
-        return nullcontext() if self._tries is None else self._tries.blameless(part)
+        if self._tries is None:
+            return nullcontext()
+        return self._tries.blameless(part)
 
     def _give_up(self, ref: PartRef) -> Receipt:
         """Write down that the tracks of a part could not be cut, whichever of them it is that kills
@@ -348,7 +351,8 @@ def _with_lost_parts(context: Context, settings: Settings) -> Context:
 
     Of a table whose file for readers is lost alone, nothing is decoded.
     """
-    store, published = context.store, context.snapshot
+    store = context.store
+    published = context.snapshot
     tables = tuple(published.get(table) for table in TABLES)
     if all(map(store.is_there, tables)):
         return context

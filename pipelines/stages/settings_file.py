@@ -144,7 +144,8 @@ def former_flags(config_class: Any) -> Iterator[str]:
     hints = get_type_hints(config_class, include_extras=True)
     kinds = get_type_hints(config_class)
     for of_field in fields(config_class):
-        hint, kind = hints[of_field.name], kinds[of_field.name]
+        hint = hints[of_field.name]
+        kind = kinds[of_field.name]
         if is_in_file(hint):
             yield from (setting.flag for setting in _settings(kind))
         elif is_dataclass(kind):
@@ -173,7 +174,8 @@ def _take_former_flags(argv: Sequence[str], former: set[str]) -> tuple[list[str]
     Returns what is left, and what they set as a settings file would.
     """
     known = {setting.flag: setting for setting in _settings(FileSettings) if setting.flag in former}
-    left, values = list[str](), dict[str, Any]()
+    left = list[str]()
+    values = dict[str, Any]()
     args = iter(argv)
     for arg in args:
         flag, has_value, value = arg.partition("=")
@@ -202,9 +204,10 @@ def _put(values: dict[str, Any], setting: _Setting, value: str) -> None:
         table = table.setdefault(name, {})
     is_none = value.lower() == _NONE and type(None) in get_args(setting.type)
     try:
-        table[setting.name] = (
-            _NONE if is_none else msgspec.convert(value, setting.type, strict=False)
-        )
+        if is_none:
+            table[setting.name] = _NONE
+        else:
+            table[setting.name] = msgspec.convert(value, setting.type, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{setting.flag} {value}: {error}") from None
 

@@ -183,7 +183,8 @@ def run(context: Context, settings: SongConfig) -> Context:
         "pools": [*OPINIONS, *([EMBEDDING] if embeddings else [])],
         "left_out": "fold",
     }
-    job, kept = Job.of(context.store, "songs", ("songs",), config, [], named=named), None
+    job = Job.of(context.store, "songs", ("songs",), config, [], named=named)
+    kept = None
     earlier = find_earlier(context, job.planned[0], named)
     if earlier is not None and learned_stands(context, earlier, named):
         kept = context.store.named(earlier.ref).about(SongModel)
@@ -201,7 +202,9 @@ def _sound(ref: PartRef, job: Job, segments: pa.Table) -> Floats:
     """Return the sound [N, K] of a part's segments; of folders from before it was measured, that of
     their bands."""
     described = sound_features(segments)
-    return job.sound(ref, segments) if described is None else described[1].astype(np.float64)
+    if described is None:
+        return job.sound(ref, segments)
+    return described[1].astype(np.float64)
 
 
 def _embeddings(ref: PartRef, job: Job, rows: int) -> Floats | None:
@@ -220,7 +223,8 @@ def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongM
     width = len(ordered[0].statistics) if ordered else STATISTICS * classes
     embedding = ordered[0].embedding if ordered else None
     dimension = None if embedding is None else len(embedding)
-    train, held_out = (_of_split(ordered, split, width, dimension) for split in ("train", "test"))
+    train = _of_split(ordered, "train", width, dimension)
+    held_out = _of_split(ordered, "test", width, dimension)
     return fit_songs(train, held_out, classes, settings)
 
 
@@ -229,7 +233,8 @@ def _of_split(
 ) -> LabelledTracks:
     own = [row for row in rows if row.split == split]
     features = np.array([row.statistics for row in own]).reshape(len(own), width)
-    labels, folds = ([getattr(row, name) for row in own] for name in ("label", "fold"))
+    labels = [row.label for row in own]
+    folds = [row.fold for row in own]
     embeddings = None
     if dimension is not None:
         embeddings = np.array([row.embedding for row in own], np.float64).reshape(

@@ -73,9 +73,9 @@ def origin_of(store: Store, model: Manifest) -> Manifest:
     origin = store.manifest_if_whole(model.config.get(KEPT_FROM, model.ref))
     parents = () if origin is None else origin.parents
     is_there = bool(parents) and all(store.manifest_if_whole(ref) for ref in parents)
-    return (
-        origin if origin is not None and is_there else model
-    )  # a takedown deletes what is not published
+    if origin is not None and is_there:
+        return origin
+    return model  # a takedown deletes what is not published
 
 
 def origin_stands(context: Context, origin: Manifest, inputs: Mapping[str, Manifest]) -> bool:
@@ -131,9 +131,8 @@ def _changed_tracks(store: Store, before: str, now: str) -> frozenset[str]:
     """Return the tracks that are labelled in one catalog and not in the other, or otherwise."""
     if before == now:
         return frozenset()
-    old, new = (
-        set(zip(*_labelled(store, ref).to_pydict().values(), strict=True)) for ref in (before, now)
-    )
+    old = set(zip(*_labelled(store, before).to_pydict().values(), strict=True))
+    new = set(zip(*_labelled(store, now).to_pydict().values(), strict=True))
     return frozenset(track_id for track_id, *_ in old ^ new)
 
 
@@ -141,7 +140,8 @@ def _changed_tracks(store: Store, before: str, now: str) -> frozenset[str]:
 def _changed_rows(store: Store, catalog: str, before: str, now: str) -> frozenset[str]:
     """Return the labelled tracks of a catalog that have other rows in one generation of a table
     than in another."""
-    old, new = (read_manifest(store, ref).files for ref in (before, now))
+    old = read_manifest(store, before).files
+    new = read_manifest(store, now).files
     of_part: defaultdict[int, list[str]] = defaultdict(list)
     labelled = _labelled(store, catalog)
     for part, track_id in zip(
@@ -163,7 +163,8 @@ def _changed_in_part(
     if before.sha256 == now.sha256:
         return []
     try:
-        old, new = (store.read_part(file) for file in (before, now))
+        old = store.read_part(before)
+        new = store.read_part(now)
     except StoreError:
         return ids
     return [

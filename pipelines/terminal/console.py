@@ -82,8 +82,11 @@ class _Lines:
     """Progress as lines of a log."""
 
     def __init__(self, name: str, total: int) -> None:
-        self._name, self._total, self._started = name, total, time.monotonic()
-        self._due, self._state = self._started + _LINE_EVERY_S, (0, "")
+        self._name = name
+        self._total = total
+        self._started = time.monotonic()
+        self._due = self._started + _LINE_EVERY_S
+        self._state = (0, "")
         self._shown: tuple[int, str] | None = None
 
     def update(self, done: int, remark: str) -> None:
@@ -98,12 +101,12 @@ class _Lines:
 
     def _print(self) -> None:
         self._shown = self._state
-        (done, remark), elapsed_s = self._state, time.monotonic() - self._started
-        eta = (
-            f", eta {elapsed_s * (self._total - done) / done:.0f} s"
-            if 0 < done < self._total
-            else ""
-        )
+        (done, remark) = self._state
+        elapsed_s = time.monotonic() - self._started
+        if 0 < done < self._total:
+            eta = f", eta {elapsed_s * (self._total - done) / done:.0f} s"
+        else:
+            eta = ""
         console.print(
             f"{self._name}: {done}/{self._total} in {elapsed_s:.0f}"
             f" s{eta}{remark and f' · {remark}'}",

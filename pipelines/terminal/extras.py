@@ -36,11 +36,15 @@ def how_to_install(command: str, error: ImportError) -> str | None:
 def _missing_package(error: BaseException | None) -> str | None:
     while error is not None and not isinstance(error, ModuleNotFoundError):
         error = error.__cause__
-    return None if error is None or error.name is None else error.name.split(".")[0]
+    if error is None or error.name is None:
+        return None
+    return error.name.split(".")[0]
 
 
 def _extra_of(package: str, command: str) -> str | None:
     extras = [extra for extra, packages in PACKAGES.items() if package in packages]
     if command not in _ONLY_REPORT and "report" in extras:
         extras.remove("report")
-    return extras[0] if extras else None
+    if extras:
+        return extras[0]
+    return None

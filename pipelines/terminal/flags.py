@@ -32,11 +32,10 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
     `defaults` take the place of those that the config declares.
     """
     try:
-        default = (
-            config_class(**(_required(config_class) | defaults))
-            if defaults
-            else tyro.MISSING_NONPROP
-        )
+        if defaults:
+            default = config_class(**(_required(config_class) | defaults))
+        else:
+            default = tyro.MISSING_NONPROP
         return tyro.cli(
             config_class,
             args=list(argv),
@@ -63,7 +62,8 @@ def without_retired(command: str, argv: Sequence[str]) -> list[str]:
     """
     if command not in _JUDGING:
         return list(argv)
-    args, kept = iter(argv), list[str]()
+    args = iter(argv)
+    kept = list[str]()
     for arg in args:
         flag, given, value = arg.partition("=")
         if flag.replace("_", "-") not in _RETIRED:
@@ -72,9 +72,10 @@ def without_retired(command: str, argv: Sequence[str]) -> list[str]:
         value = value if given else next(args, "")
         accepts_all = flag.endswith("drop") and value == "None"
         kept += ["--accept-all"] * accepts_all
-        instead = (
-            "is now --accept-all" if accepts_all else "decides nothing any more: see decisive_z"
-        )
+        if accepts_all:
+            instead = "is now --accept-all"
+        else:
+            instead = "decides nothing any more: see decisive_z"
         warn(f"{flag} {value} {instead}")
     return kept
 

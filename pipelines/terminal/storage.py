@@ -38,7 +38,9 @@ def storage_error(error: BaseException) -> OSError | None:
     duckdb = sys.modules.get("duckdb")
     if duckdb is not None and isinstance(error, duckdb.IOException):
         return OSError(str(error))
-    return error if isinstance(error, OSError) else None
+    if isinstance(error, OSError):
+        return error
+    return None
 
 
 def leave_output() -> int:

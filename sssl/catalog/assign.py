@@ -83,8 +83,11 @@ class Dealt:
         """Return the tracks whose split and fold stand under a config: all or none."""
         if self.config is None:
             return self.tracks.slice(0, 0)
-        mine, other = ((c.classes, c.folds, c.test_share) for c in (self.config, config))
-        return self.tracks if mine == other else self.tracks.slice(0, 0)
+        mine = (self.config.classes, self.config.folds, self.config.test_share)
+        other = (config.classes, config.folds, config.test_share)
+        if mine == other:
+            return self.tracks
+        return self.tracks.slice(0, 0)
 
 
 def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
@@ -94,8 +97,10 @@ def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
     class. Tracks and groups that were dealt `before` stay where they are, so that their work can be
     reused and the held-out tracks stay held out; new tracks fill the last part up, then new ones.
     """
-    groups, settled = _groups(tracks), before.groups(config)
-    known_split, known_fold = _known_splits(groups, settled), _known(groups, settled, "fold")
+    groups = _groups(tracks)
+    settled = before.groups(config)
+    known_split = _known_splits(groups, settled)
+    known_fold = _known(groups, settled, "fold")
     is_test = _equals(tracks["split"], "test")
     if tracks["split"].null_count < len(tracks):
         held_out = np.zeros(len(groups.ids), bool)
@@ -243,7 +248,8 @@ def _least_first(count: int, own: Ints, total: Ints) -> Ints:
 
 def _deal_parts(tracks: pa.Table, before: pa.Table, config: CatalogConfig) -> Ints:
     """Return the part of each track."""
-    size, ids = config.part_size(len(tracks)), whole(tracks["track_id"])
+    size = config.part_size(len(tracks))
+    ids = whole(tracks["track_id"])
     known = whole(before["part"]).take(pc.index_in(ids, whole(before["track_id"])))
     part = np.asarray(pc.fill_null(known, _NONE).to_numpy(zero_copy_only=False), np.int64)
     last = pc.max(before["part"]).as_py() or 0
@@ -261,4 +267,6 @@ def _equals(column: pa.ChunkedArray, value: str) -> Mask:
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array, which takes and look-ups are quickest on."""
-    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    if column.num_chunks:
+        return pa.concat_arrays(column.chunks)
+    return pa.array([], column.type)

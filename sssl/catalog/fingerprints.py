@@ -53,7 +53,9 @@ def fingerprint(uri: str) -> str | None:
     None where the storage tells too little, or did not answer: that equals no fingerprint.
     """
     found = _look_up(uri)
-    return None if found == _NO_ANSWER else found
+    if found == _NO_ANSWER:
+        return None
+    return found
 
 
 def with_fingerprints(
@@ -138,7 +140,9 @@ def _listed(folder: str) -> dict[str, str | None] | None:
         fs, path = file_system(f"{folder}/")
         infos = fs.ls(path, detail=True, refresh=True)
     except FileNotFoundError as error:
-        return None if is_not_there(error) else {}
+        if is_not_there(error):
+            return None
+        return {}
     except Exception:  # noqa: BLE001
         # Storages that list nothing can be asked for each file.
         return {}
@@ -159,7 +163,9 @@ def _look_up(uri: str) -> str | None:
     try:
         return _fingerprint(fs.info(path))
     except FileNotFoundError as error:
-        return MISSING if is_not_there(error) else _NO_ANSWER
+        if is_not_there(error):
+            return MISSING
+        return _NO_ANSWER
     except Exception:  # noqa: BLE001
         # Whatever is wrong with the file is found, and named, by the worker that opens it.
         return _NO_ANSWER
@@ -171,7 +177,9 @@ def _of_local(path: str) -> str:
     except ValueError:  # of a name that no file can have
         return MISSING
     except OSError as error:
-        return MISSING if error.errno in _NOT_THERE else _NO_ANSWER
+        if error.errno in _NOT_THERE:
+            return MISSING
+        return _NO_ANSWER
     return f"size:{found.st_size} mtime:{found.st_mtime}"
 
 
@@ -183,4 +191,6 @@ def _fingerprint(info: dict[str, Any]) -> str | None:
     if info.get("CRC") is not None:  # of a member of an archive
         return f"crc:{info['CRC']} size:{size}"
     time = next((info[name] for name in _TIMES if info.get(name)), None)
-    return None if size is None or time is None else f"size:{size} mtime:{time}"
+    if size is None or time is None:
+        return None
+    return f"size:{size} mtime:{time}"

@@ -68,7 +68,9 @@ def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[in
 def _added_in_order(seconds: pa.ChunkedArray) -> float:
     """Add one after the other, as the sum over parts does: floats added in another order differ."""
     sums = np.cumsum(seconds.to_numpy().astype(np.float64))
-    return float(sums[-1]) if len(sums) else 0.0
+    if len(sums):
+        return float(sums[-1])
+    return 0.0
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

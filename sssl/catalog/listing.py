@@ -86,7 +86,8 @@ def list_audio(url: str) -> tuple[pa.Table, list[str]]:
     Raises:
         CatalogError: no such folder, or no file system for it.
     """
-    left_out, shown = LeftOut(), without_secrets(url)
+    left_out = LeftOut()
+    shown = without_secrets(url)
     try:
         fs, path = file_system(url)
         if local_path(url) is None:
@@ -125,7 +126,8 @@ def _on_disk(path: str, left_out: LeftOut) -> dict[str, str]:
             if cause not in (None, _IRREGULAR, _FOLDERS) or is_wanted(f"{base}/{name}")
         )
     elif os.path.isdir(path):
-        base, entries = path.rstrip("/"), _walk(path, None)
+        base = path.rstrip("/")
+        entries = _walk(path, None)
     else:
         os.stat(path)
         base, name = os.path.split(path)
@@ -159,7 +161,9 @@ def _cause(name: str, info: dict[str, Any]) -> str | None:
     """Return why an entry of another storage is no file to look at, None if it is one."""
     if readable(name) != name:
         return _NOT_UTF8
-    return _IRREGULAR if info.get("type") == "other" else None
+    if info.get("type") == "other":
+        return _IRREGULAR
+    return None
 
 
 def _audio(entries: Iterable[_Entry], left_out: LeftOut) -> Iterator[str]:
@@ -182,7 +186,8 @@ def _walk(base: str, depth: int | None) -> Iterator[_Entry]:
     Links to folders come last, so that a folder goes by its own name where it has one.
     """
     seen: set[tuple[int, int]] = set()
-    waiting, links = [""], list[str]()
+    waiting = [""]
+    links = list[str]()
     while waiting or links:
         folder = waiting.pop() if waiting else heapq.heappop(links)
         path = f"{base}/{folder}"

@@ -128,7 +128,9 @@ def read_tracks(
     given = newest(
         one for url in dict.fromkeys(said) for one in read_corrections(url, config.classes, tell)
     )
-    return with_corrections(tracks, given, tell) if given else tracks
+    if given:
+        return with_corrections(tracks, given, tell)
+    return tracks
 
 
 def commit_catalog(
@@ -273,7 +275,8 @@ def _write_file(
 ) -> PartFile:
     """Write the parts from `first` on as row groups; part n has the rows from starts[n] to below
     starts[n + 1]."""
-    buffer, schema = io.BytesIO(), arrow_schema(Catalog)
+    buffer = io.BytesIO()
+    schema = arrow_schema(Catalog)
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for start, end in pairwise(starts.tolist()):
             group = tracks.slice(start, end - start).cast(schema).combine_chunks()
@@ -305,7 +308,8 @@ def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
     and a URI."""
     shown = without_secrets(catalog)
     if is_table(catalog):
-        table, remarks = read_columns(catalog, ["track_id", "uri"], columns, tell), list[str]()
+        table = read_columns(catalog, ["track_id", "uri"], columns, tell)
+        remarks = list[str]()
     else:
         table, remarks = list_audio(catalog)
     if not len(table):
@@ -343,10 +347,8 @@ def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Ar
     for spelling in (_plain, _stem, _composed, lambda ids: _stem(_composed(ids))):
         missing = places.is_null()
         if pc.any(missing).as_py():
-            spelled, others = (
-                spelling(track_ids),
-                spelling(given) if spelling is not _stem else given,
-            )
+            spelled = spelling(track_ids)
+            others = spelling(given) if spelling is not _stem else given
             _check_one_each(
                 spelled.filter(pc.is_in(spelled, others.filter(missing))), track_ids, spelled, url
             )
@@ -377,7 +379,8 @@ def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
     otherwise."""
     if not len(before):
         return
-    ids, known = whole(tracks["track_id"]), whole(before["track_id"])
+    ids = whole(tracks["track_id"])
+    known = whole(before["track_id"])
     new = ids.filter(pc.invert(pc.is_in(ids, known)))
     gone = known.filter(pc.invert(pc.is_in(known, ids)))
     respelt = new.filter(pc.is_in(_composed(new), _composed(gone))).to_pylist()
@@ -446,11 +449,10 @@ def _check_ids(table: pa.Table, url: str) -> None:
 def _check_groups(table: pa.Table, url: str) -> None:
     if not {"split", "group_id"} <= set(table.column_names):
         return
-    labelled = (
-        table.filter(table["label"].is_valid())
-        if "label" in table.column_names
-        else table.slice(0, 0)
-    )
+    if "label" in table.column_names:
+        labelled = table.filter(table["label"].is_valid())
+    else:
+        labelled = table.slice(0, 0)
     sides = pa.table(
         {"group": labelled["group_id"], "split": pc.fill_null(labelled["split"], "train")}
     )
@@ -469,7 +471,8 @@ def _check_values(
     wrong = pc.invert(pc.is_in(table[name], pa.array([*allowed, None], pa.string())))
     first = pc.index(wrong, True).as_py()
     if first >= 0:
-        track_id, value = table["track_id"][first].as_py(), table[name][first].as_py()
+        track_id = table["track_id"][first].as_py()
+        value = table[name][first].as_py()
         raise CatalogError(
             f"{url}: track {track_id!r} has {name} {value!r}, expected one of {', '.join(allowed)}:"
             f" {hint}"
@@ -480,7 +483,8 @@ def _typed(table: pa.Table) -> pa.Table:
     """Return a table that was checked in the columns of a catalog."""
     count = len(table)
     given = {name: table[name] for name in COLUMNS if name in table.column_names}
-    zeros, nothing = pa.array(np.zeros(count, np.int32)), pa.nulls(count, pa.string())
+    zeros = pa.array(np.zeros(count, np.int32))
+    nothing = pa.nulls(count, pa.string())
     made = {
         "group_id": pc.coalesce(given.get("group_id", nothing), given["track_id"]),
         "locked": (

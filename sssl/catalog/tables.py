@@ -28,7 +28,8 @@ _NEARLY = 0.75
 not."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_YES, _NO = ("true", "1", "yes"), ("false", "0", "no")
+_YES = ("true", "1", "yes")
+_NO = ("false", "0", "no")
 
 
 def is_table(url: str) -> bool:
@@ -94,7 +95,9 @@ def _why(error: Exception, url: str) -> str:
     if isinstance(error, OSError) and local_path(url) is None:
         cause = error.__cause__ or error
         is_missing = isinstance(error, FileNotFoundError) and is_not_there(error)
-        return "no such file" if is_missing else type(cause).__name__
+        if is_missing:
+            return "no such file"
+        return type(cause).__name__
     hint = "; save it as UTF-8" if "utf" in str(error).lower() else ""
     return str(error).replace(url, without_secrets(url)) + hint
 
@@ -204,7 +207,8 @@ def _check_none(
     """Refuse the first value that is wrong."""
     first = pc.index(wrong, True).as_py()
     if first >= 0:
-        track_id, value = track_ids[first].as_py(), column[first].as_py()
+        track_id = track_ids[first].as_py()
+        value = column[first].as_py()
         raise CatalogError(f"{url}: track {track_id!r} has {name} {value!r}, expected {expected}")
 
 

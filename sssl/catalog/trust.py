@@ -52,7 +52,8 @@ def check_uris(uris: Iterable[str], catalog: str, allowed: Sequence[str]) -> Non
     never = _Refused("of a kind that a catalog may never name")
     if allowed:
         below = f"below none of --allow-uri {' '.join(map(without_secrets, allowed))}"
-        elsewhere, holds = _Refused(below), [_holder(place) for place in allowed]
+        elsewhere = _Refused(below)
+        holds = [_holder(place) for place in allowed]
     else:
         elsewhere = _Refused(
             "on this machine, and the catalog is not: allow their folder by --allow-uri"
@@ -71,7 +72,9 @@ class _Refused:
     """Files that are refused for one reason."""
 
     def __init__(self, why: str) -> None:
-        self._why, self._count, self._first = why, 0, list[str]()
+        self._why = why
+        self._count = 0
+        self._first = list[str]()
 
     def note(self, uri: str) -> None:
         self._count += 1

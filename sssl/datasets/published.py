@@ -62,7 +62,9 @@ class Source:
                 f"{self.root} has several {name}, e.g. in {nearest[0].parent}: give the folder of"
                 " one set"
             )
-        return nearest[0] if nearest else None
+        if nearest:
+            return nearest[0]
+        return None
 
     def get(self, name: str) -> Path:
         """Find what the set cannot be read without.
@@ -136,8 +138,10 @@ def import_set(name: SetName, src: str, task: Task) -> Imported:
 def classify(points: pd.DataFrame, task: Task) -> pd.Series:
     """Name the class of each point by the signs of its `valence` and `arousal`, '' if one that
     matters is 0 or NaN."""
-    positive, negative = points["valence"] > 0, points["valence"] < 0
-    high, low = points["arousal"] > 0, points["arousal"] < 0
+    positive = points["valence"] > 0
+    negative = points["valence"] < 0
+    high = points["arousal"] > 0
+    low = points["arousal"] < 0
     conditions = {
         "quadrant": (positive & high, negative & high, negative & low, positive & low),
         "valence": (positive, negative),
@@ -191,7 +195,8 @@ def read_4q(source: Source) -> DataSet:
 def read_pmemo(source: Source) -> DataSet:
     """Read PMEmo 2019 (Zhang et al., 2018): chorus clips, rated from 0 to 1."""
     columns = ("musicId", "Valence(mean)", "Arousal(mean)")
-    clips, dynamic = source.get("chorus"), source.find("annotations/dynamic_annotations.csv")
+    clips = source.get("chorus")
+    dynamic = source.find("annotations/dynamic_annotations.csv")
     return DataSet(
         annotated=_placed(
             _points(source.get("annotations/static_annotations.csv"), columns, (0, 1)), clips
@@ -206,7 +211,8 @@ def read_emomusic(source: Source) -> DataSet:
     """Read Emotion in Music (Soleymani et al., 2013), the "1000 songs": clips of 45 s, rated from 1
     to 9."""
     columns = ("song_id", "mean_valence", "mean_arousal")
-    clips, info = source.get("clips_45seconds"), source.get("songs_info.csv")
+    clips = source.get("clips_45seconds")
+    info = source.get("songs_info.csv")
     challenge = _read_text(info, "Mediaeval 2013 set")["Mediaeval 2013 set"]
     return DataSet(
         annotated=_placed(
@@ -333,9 +339,8 @@ def _frames(source: Source, name: str) -> pd.DataFrame | None:
     the axis."""
     if source.find(name.format("valence")) is None:
         return None
-    valence, arousal = (
-        _samples(source.get(name.format(axis)), axis) for axis in ("valence", "arousal")
-    )
+    valence = _samples(source.get(name.format("valence")), "valence")
+    arousal = _samples(source.get(name.format("arousal")), "arousal")
     return valence.merge(arousal, "outer", on=["track_id", "time_s"])
 
 

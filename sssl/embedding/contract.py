@@ -52,7 +52,9 @@ class Reference:
     @property
     def file(self) -> str:
         """Path or URL of the weights, or of the source of a function's module."""
-        return _source_of(self.place) if self.kind == "module" else self.place
+        if self.kind == "module":
+            return _source_of(self.place)
+        return self.place
 
     @property
     def contract(self) -> str:

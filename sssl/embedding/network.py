@@ -90,7 +90,9 @@ def _onnx(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -> Netwo
             raise FrontEndError(f"{place} fails: {_first_line(error)}") from None
         return pooled(front_end, found, len(samples))
 
-    return run if fixed is None else _in_batches_of(fixed, run)
+    if fixed is None:
+        return run
+    return _in_batches_of(fixed, run)
 
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
@@ -139,7 +141,8 @@ def _torchscript(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -
 
     from sssl.runtime.device import device
 
-    place, where = str(front_end.reference), device()
+    place = str(front_end.reference)
+    where = device()
     torch.set_num_threads(threads)
     try:
         module = torch.jit.load(io.BytesIO(front_end.weights()), map_location=where).eval()
@@ -187,7 +190,9 @@ def _function(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -> N
 
 
 def _laid_out(samples: Samples, contract: Contract) -> Samples:
-    return samples[:, None] if contract.layout == "BCT" else samples
+    if contract.layout == "BCT":
+        return samples[:, None]
+    return samples
 
 
 def _in_batches_of(size: int, run: Network) -> Network:
@@ -207,4 +212,6 @@ def _in_batches_of(size: int, run: Network) -> Network:
 
 def _first_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+    if lines:
+        return lines[0].strip()
+    return type(error).__name__

@@ -234,7 +234,8 @@ def song_metrics(songs: pd.DataFrame) -> Metrics:
     `true_label`."""
     if songs.empty:
         return {"song_accuracy": None, "song_macro_f1": None}
-    true, found = songs["true_label"], songs["label"]
+    true = songs["true_label"]
+    found = songs["label"]
     f1 = f1_score(true, found, labels=sorted(set(true)), average="macro", zero_division=0)
     return {"song_accuracy": float(accuracy_score(true, found)), "song_macro_f1": float(f1)}
 
@@ -248,11 +249,10 @@ def posterior_metrics(
     own = track_id.isin(fold.held_out).to_numpy() & np.isfinite(posterior).all(axis=1)
     measured = own & pd.notna(fold.truth)
     mean = pd.DataFrame(posterior[own]).groupby(track_id[own].to_numpy()).mean()
-    right = (
-        names[mean.to_numpy().argmax(axis=1)] == mean.index.map(fold.held_out)
-        if len(mean)
-        else np.zeros(0)
-    )
+    if len(mean):
+        right = names[mean.to_numpy().argmax(axis=1)] == mean.index.map(fold.held_out)
+    else:
+        right = np.zeros(0)
     hits = names[posterior[measured].argmax(axis=1)] == fold.truth[measured]
     return {"song_accuracy_mean_posterior": _mean(right), "segment_accuracy": _mean(hits)}
 
@@ -304,10 +304,8 @@ def suspicion_rank(table: pa.Table) -> pd.Series:
 def label_metrics(labels: pd.DataFrame) -> Metrics:
     """Return how well suspicion ranks segments whose inherited label is wrong, and what relabelling
     did."""
-    wrong, moved = (
-        labels["inherited_label"] != labels["true_label"],
-        labels["label"] != labels["inherited_label"],
-    )
+    wrong = labels["inherited_label"] != labels["true_label"]
+    moved = labels["label"] != labels["inherited_label"]
     ranked = labels["suspicion"].notna()
     both = wrong[ranked].nunique() == 2
     suspicion = labels["suspicion"][ranked]
@@ -353,9 +351,8 @@ def calibration(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     rows = []
     for method, seed in dict.fromkeys((o.method, o.seed) for o in outcomes):
         own = [o for o in outcomes if (o.method, o.seed) == (method, seed)]
-        confidence, correct = (
-            np.concatenate([getattr(o, name) for o in own]) for name in ("confidence", "correct")
-        )
+        confidence = np.concatenate([o.confidence for o in own])
+        correct = np.concatenate([o.correct for o in own])
         rows.append(
             {
                 "method": method,
@@ -401,14 +398,19 @@ def measured_metrics(summary: Mapping[str, Any]) -> list[Metric]:
 
 def said(value: Mapping[str, float | None]) -> str:
     """Say mean ± standard error."""
-    mean, error = value["mean"], value["standard_error"]
+    mean = value["mean"]
+    error = value["standard_error"]
     if mean is None:
         return "—"
-    return f"{mean:.3f}" if error is None else f"{mean:.3f} ± {error:.3f}"
+    if error is None:
+        return f"{mean:.3f}"
+    return f"{mean:.3f} ± {error:.3f}"
 
 
 def _mean(values: Any) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+    if len(values):
+        return float(np.mean(values))
+    return None
 
 
 def _mean_and_error(values: pd.Series) -> Metrics:

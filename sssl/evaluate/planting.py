@@ -68,10 +68,8 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
         stretches = list(_stretches(own, random, planting.spans))
         random.shuffle(stretches)
         for a, b, length in _exchanges(stretches, planting.share * len(own)):
-            source[a : a + length], source[b : b + length] = (
-                np.arange(b, b + length),
-                np.arange(a, a + length),
-            )
+            source[a : a + length] = np.arange(b, b + length)
+            source[b : b + length] = np.arange(a, a + length)
     return source
 
 
@@ -102,7 +100,8 @@ def _make(store: Store, original: Manifest, source: Indices, planned: Manifest) 
     moved = np.flatnonzero(source != np.arange(len(source)))
     audio = _rows(store, original, moved)
     place = pd.Series(np.arange(len(moved)), index=moved)
-    files, first = {}, 0
+    files = {}
+    first = 0
     for part, own in store.iter_parts(original):
         wanted = source[first : first + len(own)]
         planted = np.flatnonzero(wanted != np.arange(first, first + len(own)))
@@ -118,7 +117,8 @@ def _make(store: Store, original: Manifest, source: Indices, planned: Manifest) 
 def _stretches(rows: pd.DataFrame, random: np.random.Generator, spans: bool) -> Iterator[_Stretch]:
     """Cut each track into stretches, the last of which may be short."""
     for _, track in rows.groupby("track_id", sort=False):
-        first, end = int(track.index[0]), int(track.index[-1]) + 1
+        first = int(track.index[0])
+        end = int(track.index[-1]) + 1
         while first < end:
             length = min(
                 int(random.integers(*_SPAN_SEGMENTS, endpoint=True)) if spans else 1, end - first
@@ -145,7 +145,8 @@ def _exchanges(stretches: Iterable[_Stretch], segments: float) -> Iterator[tuple
 
 def _rows(store: Store, original: Manifest, rows: Indices) -> pa.Table:
     """Read the audio of some rows of a table, in their order."""
-    found, first = [], 0
+    found = []
+    first = 0
     for _, part in store.iter_parts(original, _AUDIO[original.table]):
         found.append(part.take(rows[(rows >= first) & (rows < first + len(part))] - first))
         first += len(part)

@@ -41,11 +41,15 @@ class WrongSegments:
 
     @property
     def precision(self) -> float | None:
-        return self.found / self.flagged if self.flagged else None
+        if self.flagged:
+            return self.found / self.flagged
+        return None
 
     @property
     def recall(self) -> float | None:
-        return self.found / self.wrong if self.wrong else None
+        if self.wrong:
+            return self.found / self.wrong
+        return None
 
 
 def read_sections(path: str) -> pd.DataFrame:
@@ -103,7 +107,9 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
     flagged.
     """
     rows = labelled_segments(store, snapshot, truth_csv)
-    true, inherited, relabelled = rows["true_label"], rows["inherited_label"], rows["label"]
+    true = rows["true_label"]
+    inherited = rows["inherited_label"]
+    relabelled = rows["label"]
     wrong = true != inherited
     flagged = rows["partition"] == "noisy"
     auc, average_precision = _ranking(wrong, rows["loss"])
@@ -126,7 +132,8 @@ def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | N
     """Return AUC and average precision of wrong segments [N] by their loss [N], where it is known;
     None for both where all segments are alike, so that there is nothing to tell apart."""
     ranked = loss.notna()
-    wrong, loss = wrong[ranked], loss[ranked]
+    wrong = wrong[ranked]
+    loss = loss[ranked]
     if wrong.nunique() < 2:
         return None, None
     return float(roc_auc_score(wrong, loss)), float(average_precision_score(wrong, loss))

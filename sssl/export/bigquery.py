@@ -22,9 +22,11 @@ def script(store: Store, snapshot: Snapshot, dataset: str) -> str:
     Each table is read from the very files that manifests name, never from a folder: files of parts
     that did not change lie in folders of earlier generations.
     """
-    loads, swaps = [], []
+    loads = []
+    swaps = []
     for name in LOADED:
-        manifests, staging = snapshot.of(name), f"new_{name}"
+        manifests = snapshot.of(name)
+        staging = f"new_{name}"
         swaps.append(f"DELETE FROM {dataset}.{name} WHERE TRUE;\n")
         uris = [
             store.url(file.path) for m in manifests for _, file in sorted(m.for_readers.items())

@@ -139,4 +139,6 @@ def _end_s(song: Song) -> float:
 
 
 def _why(one: Labelled) -> str:
-    return f"{one.reason} ({one.detail})" if one.detail else str(one.reason)
+    if one.detail:
+        return f"{one.reason} ({one.detail})"
+    return str(one.reason)

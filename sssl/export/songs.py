@@ -49,7 +49,8 @@ def labelled_parts(
 ) -> Iterator[list[Labelled]]:
     """Yield the songs part by part; tracks without one are noted as left out, with their reason in
     the ledger."""
-    catalog, ledger = snapshot.get("catalog"), snapshot.get("ledger")
+    catalog = snapshot.get("catalog")
+    ledger = snapshot.get("ledger")
     for part, content in store.iter_parts(snapshot.get("songs")):
         songs = {row["track_id"]: Song(**row) for row in content.to_pylist()}
         entries = {
@@ -221,11 +222,10 @@ def _write_files(
         if labelled.song.abstained and not abstained:
             return "abstained"
         try:
-            path = (
-                _local(labelled.track.uri)
-                if folder is None
-                else _place(folder, labelled, suffix(labelled))
-            )
+            if folder is None:
+                path = _local(labelled.track.uri)
+            else:
+                path = _place(folder, labelled, suffix(labelled))
             if path in written:
                 return "same file as another track"  # ids like `a` and `a.mp3`
             write(labelled, path)

@@ -81,7 +81,8 @@ def round_row(
 ) -> Round:
     """Put together the row of a trained round from the summaries of its tables and the comparison
     with its parent."""
-    held_out, train = (quality(scores.confusion(of)) for of in ("test", "train"))
+    held_out = quality(scores.confusion("test"))
+    train = quality(scores.confusion("train"))
     verdict, reason = ("accepted", "warm-up") if parent is None else decide(found, config)
     return Round(
         round=round,
@@ -146,7 +147,8 @@ def _comparison_columns(found: Comparison | None) -> dict[str, Any]:
     """Return the columns of what the verdict goes by; all are None where nothing was compared."""
     if found is None:
         return dict.fromkeys(_COMPARED)
-    loss, accuracy = found.loss, found.accuracy
+    loss = found.loss
+    accuracy = found.accuracy
     values = (
         found.tracks,
         found.groups,

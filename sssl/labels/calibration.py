@@ -26,14 +26,17 @@ def losses_by_temperature(posterior: Floats, label: NDArray[np.int64]) -> Floats
     """Return the sum of -log p of labels [N] under posteriors [N, C] at each of the temperatures;
     rows without a label or a posterior do not count."""
     known = (label >= 0) & np.isfinite(posterior).all(axis=1)
-    kept, of = np.maximum(posterior[known], _LEAST), label[known]
+    kept = np.maximum(posterior[known], _LEAST)
+    of = label[known]
     rows = np.arange(len(of))
     return on_grid(np.array([-np.log(sharpen(kept, t)[rows, of]).sum() for t in TEMPERATURES]))
 
 
 def fit_temperature(losses: Floats | None) -> float:
     """Return the likeliest temperature; 1 of nothing."""
-    return 1.0 if losses is None or not losses.any() else float(TEMPERATURES[np.argmin(losses)])
+    if losses is None or not losses.any():
+        return 1.0
+    return float(TEMPERATURES[np.argmin(losses)])
 
 
 def log_odds_against(posterior: Floats, label: NDArray[np.int64], temperature: float) -> Floats:

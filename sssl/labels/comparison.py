@@ -142,9 +142,8 @@ def compare(tracks: JudgedTracks) -> Comparison | None:
     """
     if tracks.groups < FEWEST_GROUPS:
         return None
-    before, after = (
-        calibrated_losses(posterior, tracks.label) for posterior in (tracks.before, tracks.after)
-    )
+    before = calibrated_losses(tracks.before, tracks.label)
+    after = calibrated_losses(tracks.after, tracks.label)
     loss = np.clip(after - before, -MOST_CHANGE_NATS, MOST_CHANGE_NATS)
     right = _correct(tracks.after, tracks.label).astype(float) - _correct(
         tracks.before, tracks.label
@@ -203,10 +202,12 @@ def interval_of_means(
     Percentiles of few groups lie too close together; they are taken further out as in Hesterberg,
     "What Teachers Should Know About the Bootstrap", 2015 (expanded percentile interval).
     """
-    groups, columns = int(group.max()) + 1, values.shape[1]
+    groups = int(group.max()) + 1
+    columns = values.shape[1]
     if groups < FEWEST_GROUPS:
         return [None] * columns, [None] * columns
-    sums, sizes = np.zeros((groups, columns)), np.bincount(group)
+    sums = np.zeros((groups, columns))
+    sizes = np.bincount(group)
     np.add.at(sums, group, values)
     generator = np.random.default_rng(_SEED)
     # One resample at a time: all of them at once would not fit for many groups.
@@ -272,10 +273,12 @@ def summarize_both(
 def mean_posteriors(scores: pa.Table, classes: int) -> dict[str, Floats]:
     """Return the mean posterior [C] of each track with scored segments; all classes alike where
     none is finite."""
-    posterior, track = posteriors(scores, classes), track_numbers(scores)
+    posterior = posteriors(scores, classes)
+    track = track_numbers(scores)
     known = np.isfinite(posterior).all(axis=1)
     tracks = int(track.max()) + 1 if len(track) else 0
-    sums, segments = np.zeros((tracks, classes)), np.bincount(track[known], minlength=tracks)
+    sums = np.zeros((tracks, classes))
+    segments = np.bincount(track[known], minlength=tracks)
     np.add.at(sums, track[known], posterior[known])
     means = np.where(segments[:, None] > 0, sums / np.maximum(segments, 1)[:, None], 1 / classes)
     ids = scores["track_id"].unique().to_pylist()
@@ -292,7 +295,8 @@ def _by_id(parts: Iterable[dict[str, Floats]]) -> dict[str, Floats]:
 
 def _correct(posterior: Floats, label: Indices) -> NDArray[np.bool_]:
     """Whether posteriors [N, C] peak at labels [N]; one that knows nothing has no peak."""
-    rows, others = np.arange(len(label)), posterior.copy()
+    rows = np.arange(len(label))
+    others = posterior.copy()
     others[rows, label] = -np.inf
     return np.asarray(posterior[rows, label] > others.max(axis=1))
 

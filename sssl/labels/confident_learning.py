@@ -27,7 +27,8 @@ def prune(store: Store, snapshot: Snapshot) -> Snapshot:
     `clean_probability` becomes cleanlab's quality score. The snapshot keeps nothing that was
     learned from the old ones.
     """
-    labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
+    labels = snapshot.get("labels", 0)
+    scores = snapshot.get("scores", 0)
     planned = replace(
         Manifest.plan("labels", "prune", {}, [labels, scores], round=0),
         config={"of": labels.ref, "by": scores.ref},
@@ -67,18 +68,21 @@ def check_installed() -> None:
 
 def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
     """Write the labels without those that are wrong."""
-    labels, scores = snapshot.get("labels", 0), snapshot.get("scores", 0)
+    labels = snapshot.get("labels", 0)
+    scores = snapshot.get("scores", 0)
     classes = snapshot.catalog.classes
     table = store.read_table(labels)
     posterior = posteriors(store.read_table(scores, ["probabilities"]), len(classes))
     trained = (column(table, "weight") > 0) & np.isfinite(posterior).all(axis=1)
-    issue, quality = np.zeros(len(table), bool), np.full(len(table), np.nan)
+    issue = np.zeros(len(table), bool)
+    quality = np.full(len(table), np.nan)
     issue[trained], quality[trained] = find_issues(
         class_indices(table["inherited_label"], classes)[trained], posterior[trained]
     )
     issue &= np.array(table["partition"]) != "locked"
     pruned = _pruned(table, issue, quality)
-    files, first = {}, 0
+    files = {}
+    first = 0
     for part, file in sorted(labels.files.items()):
         files[part] = store.write_part(
             "labels", planned.generation, part, pruned.slice(first, file.rows)

@@ -90,7 +90,8 @@ class TrackModel:
         # known.
         known = 1 + others * self.between
         expected = self.between / known * (sums[track] - x)
-        here, anywhere = 1 + self.between / known, 1 + self.between
+        here = 1 + self.between / known
+        anywhere = 1 + self.between
         ratio = _log_density(x - expected, here) - _log_density(x, anywhere)
         return np.where(others[:, 0] > 0, ratio, np.nan)
 

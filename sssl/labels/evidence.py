@@ -175,8 +175,11 @@ def sum_spread(segments: Segments, temperature: float, model: TrackModel | None)
         both[:, 1] = 0.0
     around = around_in_track(both, segments.track)
     counted = segments.fitted & np.isfinite(both).all(axis=1) & np.isfinite(around).all(axis=1)
-    both, around, track = both[counted], around[counted], segments.track[counted]
-    own, near = (x - _mean_by(x, track) for x in (both, around))
+    both = both[counted]
+    around = around[counted]
+    track = segments.track[counted]
+    own = both - _mean_by(both, track)
+    near = around - _mean_by(around, track)
     sums = (both.sum(axis=0), (both**2).sum(axis=0), own.T @ own, own.T @ near, near.T @ near)
     return Spread(len(both), len(np.unique(track)), *map(on_grid, sums))
 
@@ -200,7 +203,8 @@ def fit_evidence(
     within = sums.own_own[0, 0] / max(sums.segments - sums.tracks, 1)
     between = float(max(variance[0] / max(within, 1e-12) - 1, 0.0)) if in_parts else 0.0
     weights = np.array([1.0, unit])
-    predicted, power = weights @ sums.own_around @ weights, weights @ sums.around_around @ weights
+    predicted = weights @ sums.own_around @ weights
+    power = weights @ sums.around_around @ weights
     slope = float(np.clip(predicted / power, 0.0, 1.0)) if config.neighbours and power > 0 else 0.0
     return Evidence(
         tracks,
@@ -222,7 +226,8 @@ def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between
     What is left varies the more the fewer others there are; scaled as in a long track, else short
     ones would be far out more often.
     """
-    beyond, known = values - mean, np.isfinite(values)
+    beyond = values - mean
+    known = np.isfinite(values)
     others = np.bincount(track, np.where(known, beyond, 0.0))[track] - beyond
     unknown = between / (
         1 + between * (np.bincount(track, known)[track] - known)
@@ -243,7 +248,8 @@ def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:
     """Return the mean [N, K] over a segment's neighbours in its track, of what is finite; NaN where
     nothing is."""
     known = np.isfinite(values)
-    total, count = np.zeros_like(values), np.zeros_like(values)
+    total = np.zeros_like(values)
+    count = np.zeros_like(values)
     for shift in range(1, min(_REACH, len(values) - 1) + 1):
         same = (track[shift:] == track[:-shift])[:, None]
         for here, there in (

@@ -50,7 +50,9 @@ class Findings:
     @property
     def share(self) -> float | None:
         """Share of the segments that look wrong."""
-        return self.suspects / self.segments if self.segments else None
+        if self.segments:
+            return self.suspects / self.segments
+        return None
 
     @property
     def found(self) -> str:
@@ -65,11 +67,9 @@ class Findings:
     def outcome(self) -> str:
         """Say what became of the model that was trained after the split."""
         if not self.round or self.verdict is None:
-            return (
-                "no model was judged after it"
-                if self.round
-                else "the model of the warm-up is in use"
-            )
+            if self.round:
+                return "no model was judged after it"
+            return "the model of the warm-up is in use"
         if not self.suspects:
             return "the labels stand as they are, and no further model was needed"
         trained = "without them" if self.set_aside else "after it"

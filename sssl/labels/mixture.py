@@ -89,16 +89,20 @@ class Mixture:
     def log_density(self, x: Floats) -> Floats:
         """Return the log of the density at x."""
         confident = self.confident.log_density(x)
-        return (
-            confident if self.noisy is None else np.logaddexp(confident, self.noisy.log_density(x))
-        )
+        if self.noisy is None:
+            return confident
+        return np.logaddexp(confident, self.noisy.log_density(x))
 
     @property
     def parameters(self) -> int:
         """How many numbers were fitted."""
         if self.confident.core_share:
-            return 4 if self.noisy is None else 6
-        return 2 if self.noisy is None else 5
+            if self.noisy is None:
+                return 4
+            return 6
+        if self.noisy is None:
+            return 2
+        return 5
 
     def clean_probability(self) -> Floats:
         """Return by bin [BINS] the posterior of the confident component: 1 everywhere if it is the
@@ -160,7 +164,8 @@ def fit_two(counts: Floats, axis: Axis) -> Mixture:
     """Fit two Gaussians to a histogram by expectation maximisation: from two halves and from a body
     with a tail, which end in different optima where the second component is small. The likelier one
     counts."""
-    cumulative, one = np.cumsum(counts) / counts.sum(), fit_one(counts, axis).confident
+    cumulative = np.cumsum(counts) / counts.sum()
+    one = fit_one(counts, axis).confident
     starts = [
         [
             Component(weight, float(centers(axis)[np.searchsorted(cumulative, quantile)]), one.std)
@@ -173,19 +178,20 @@ def fit_two(counts: Floats, axis: Axis) -> Mixture:
 
 def _maximize(counts: Floats, axis: Axis, low: Component, high: Component) -> tuple[float, Mixture]:
     """Return the mean log likelihood and the mixture at the optimum next to a start."""
-    x, total, before = centers(axis), counts.sum(), -np.inf
+    x = centers(axis)
+    total = counts.sum()
+    before = -np.inf
     for _ in range(_MAX_ITERATIONS):
-        log_low, log_high = low.log_density(x), high.log_density(x)
+        log_low = low.log_density(x)
+        log_high = high.log_density(x)
         either = np.logaddexp(log_low, log_high)
         now = float((counts * either).sum() / total)
         if now - before < _TOLERANCE:
             break
         before = now
         responsibility = np.exp(log_low - either)
-        low, high = (
-            _weighted(counts * responsibility, x, total),
-            _weighted(counts * (1 - responsibility), x, total),
-        )
+        low = _weighted(counts * responsibility, x, total)
+        high = _weighted(counts * (1 - responsibility), x, total)
     return before, Mixture(axis, *sorted((low, high), key=lambda component: component.mean))
 
 
@@ -212,12 +218,16 @@ def _maximize_peaked(
 ) -> tuple[float, Mixture]:
     """Return the mean log likelihood and the mixture at the optimum next to a start, without a
     noisy component if that has no weight or lies below the confident one."""
-    x, total, before = centers(axis), counts.sum(), -np.inf
-    median, high = (x[quantile_bin(counts, q)] for q in (0.5, quantile))
+    x = centers(axis)
+    total = counts.sum()
+    before = -np.inf
+    median = x[quantile_bin(counts, 0.5)]
+    high = x[quantile_bin(counts, quantile)]
     std = fit_one(counts, axis).confident.std
     # Core, reach, noisy.
     weight = np.array([(1 - noisy_weight) / 2, (1 - noisy_weight) / 2, noisy_weight])
-    mean, variance = np.array([median, median, high]), np.array([std / 2, std, std]) ** 2
+    mean = np.array([median, median, high])
+    variance = np.array([std / 2, std, std]) ** 2
     for _ in range(_MAX_ITERATIONS):
         with np.errstate(divide="ignore"):  # a weight of 0
             log_each = np.log(weight)[:, None] + _log_normal(
@@ -227,13 +237,16 @@ def _maximize_peaked(
         now = float((counts * either).sum() / total)
         if now - before < _TOLERANCE:
             break
-        before, mass = now, counts * np.exp(log_each - either)
+        before = now
+        mass = counts * np.exp(log_each - either)
         share = np.maximum(mass.sum(axis=1), 1e-9)
         mean[:2] = (mass[:2] @ x / variance[:2]).sum() / (share[:2] / variance[:2]).sum()
         mean[2] = mass[2] @ x / share[2]
         squares = (mass * (x - mean[:, None]) ** 2).sum(axis=1)
-        variance[0], variance[1:] = squares[0] / share[0], squares[1:].sum() / share[1:].sum()
-        weight, variance = mass.sum(axis=1) / total, np.maximum(variance, _MIN_STD**2)
+        variance[0] = squares[0] / share[0]
+        variance[1:] = squares[1:].sum() / share[1:].sum()
+        weight = mass.sum(axis=1) / total
+        variance = np.maximum(variance, _MIN_STD**2)
         if noisy_weight and variance[0] < variance[1] and weight[0] > _MOST_CORE * weight[:2].sum():
             weight[:2] = weight[:2].sum() * np.array([_MOST_CORE, 1 - _MOST_CORE])
     core, reach, noisy = (float(w) for w in weight)
@@ -259,7 +272,8 @@ def monotone(clean_probability: Floats, confident_bin: int) -> Floats:
     """Make a posterior non-increasing in the loss, from the confident component's mean to either
     side: a wider noisy component must not win on both, and where neither has any mass the posterior
     says nothing."""
-    easier, harder = clean_probability[: confident_bin + 1], clean_probability[confident_bin:]
+    easier = clean_probability[: confident_bin + 1]
+    harder = clean_probability[confident_bin:]
     return np.concatenate(
         [np.maximum.accumulate(easier[::-1])[:0:-1], np.minimum.accumulate(harder)]
     )

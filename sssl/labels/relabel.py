@@ -116,7 +116,9 @@ class SplitSummary:
         """How many components the mixture has; None where nothing was split."""
         if self.common is None:
             return None
-        return 1 if self.common.noisy is None else 2
+        if self.common.noisy is None:
+            return 1
+        return 2
 
 
 def fit_split(
@@ -127,7 +129,8 @@ def fit_split(
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
-    low, high = config.clip_quantile, 1 - config.clip_quantile
+    low = config.clip_quantile
+    high = 1 - config.clip_quantile
     counts = [mix.clip_quantiles(own.astype(float), low, high) for own in histograms]
     pooled = np.sum(counts, axis=0)
     if not pooled.sum():
@@ -286,7 +289,9 @@ def _fit(counts: Floats, config: RelabelConfig, in_parts: bool | None) -> mix.Mi
         is_split = True
     else:
         is_split = mix.prefers_two(counts, one, two, config.min_separation)
-    return two if is_split else one
+    if is_split:
+        return two
+    return one
 
 
 def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
@@ -313,7 +318,9 @@ def _split_class(
 
 
 def _first(condition: NDArray[np.bool_]) -> int:
-    return int(np.argmax(condition)) if condition.any() else mix.BINS
+    if condition.any():
+        return int(np.argmax(condition))
+    return mix.BINS
 
 
 def _first_allowed(own: Floats, max_share: float | None) -> int:

@@ -30,7 +30,8 @@ def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = Fa
     them."""
     figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", LARGE if large else SMALL)
     axes.use_sticky_edges = False  # a bar of confident segments alone would touch the upper edge
-    x, used = centers(mixture.axis), np.flatnonzero(counts.sum(axis=0))
+    x = centers(mixture.axis)
+    used = np.flatnonzero(counts.sum(axis=0))
     first, last = (used[0], used[-1] + 1) if len(used) else (0, BINS)
     width = -(-(last - first) // _BARS)
     starts = np.arange(first, last, width)
@@ -175,9 +176,8 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on
     the diagonal a confidence keeps its word."""
     figure, axes = _plot("confidence", "share that is right")
-    confidence, accuracy = (
-        np.array([getattr(b, name) for b in bins]) for name in ("confidence", "accuracy")
-    )
+    confidence = np.array([b.confidence for b in bins])
+    accuracy = np.array([b.accuracy for b in bins])
     low, high = wilson(accuracy, [b.tracks for b in bins])
     axes.plot([0, 1], [0, 1], "--", color=THEME["muted"], linewidth=1)
     reach = np.maximum([accuracy - low, high - accuracy], 0)
@@ -218,16 +218,21 @@ def _stack(totals: Floats, gap: float) -> Floats:
 
 
 def _draw_step(axes: Axes, counts: Floats, x: int, gap: float) -> None:
-    out, into = (_stack(counts.sum(axis=axis), gap) for axis in (1, 0))
+    out = _stack(counts.sum(axis=1), gap)
+    into = _stack(counts.sum(axis=0), gap)
     for i, j in np.ndindex(*counts.shape):
-        y0, y1, height = float(out[i]), float(into[j]), float(counts[i, j])
+        y0 = float(out[i])
+        y1 = float(into[j])
+        height = float(counts[i, j])
         axes.add_patch(_ribbon(x, y0, y1, height, color_of(i), 0.3 if i == j else 0.85))
         out[i] += counts[i, j]
         into[j] += counts[i, j]
 
 
 def _ribbon(x: int, y0: float, y1: float, height: float, color: str, alpha: float) -> PathPatch:
-    left, middle, right = x + 0.01, x + 0.5, x + 0.99
+    left = x + 0.01
+    middle = x + 0.5
+    right = x + 0.99
     upper = [(left, y0), (middle, y0), (middle, y1), (right, y1)]
     lower = [(at, y + height) for at, y in reversed(upper)]
     corners = [*upper, *lower, (left, y0)]

@@ -29,4 +29,6 @@ def ink_on(color: str) -> str:
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     # Contrast to black (L + .05) / .05 exceeds contrast to white 1.05 / (L + .05) above this
     # luminance.
-    return "#000000" if linear @ [0.2126, 0.7152, 0.0722] > 0.179 else "#ffffff"
+    if linear @ [0.2126, 0.7152, 0.0722] > 0.179:
+        return "#000000"
+    return "#ffffff"

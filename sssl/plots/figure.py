@@ -54,10 +54,9 @@ STYLE: dict[Any, Any] = {
     "ytick.color": THEME["rule"],
     "ytick.labelcolor": THEME["muted"],
 }
-SIZE, SMALL = (
-    (440, 230),
-    (260, 190),
-)  # pixels of a plot, two or four abreast; narrow enough for a phone
+# Pixels of a plot, two or four abreast; narrow enough for a phone.
+SIZE = (440, 230)
+SMALL = (260, 190)
 LARGE = (440, 330)  # as high as two small ones
 _STRETCH = 1.2  # the most that a plot grows to fill its column
 
@@ -97,7 +96,9 @@ def inches(width: float, height: float) -> tuple[float, float]:
 
 def short(name: str, length: int = 12) -> str:
     """Cut a name so that it fits beside what it names."""
-    return name if len(name) <= length else name[: length - 1] + "…"
+    if len(name) <= length:
+        return name
+    return name[: length - 1] + "…"
 
 
 def tick_step(span_s: float, ticks: int) -> float:

@@ -12,7 +12,9 @@ from sssl.plots.colors import color_of
 from sssl.plots.figure import THEME, drawn, inches, short
 
 _SIDE = 440  # pixels
-_SMALLEST, _LARGEST = 18.0, 300.0  # areas of a cell's dot, in square points
+# Areas of a cell's dot, in square points.
+_SMALLEST = 18.0
+_LARGEST = 300.0
 
 
 @dataclass(frozen=True)

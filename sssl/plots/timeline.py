@@ -18,11 +18,9 @@ _STRIP = 160  # pixels of a timeline in a table
 def clock(seconds: float) -> str:
     """Write a time as 3:07 or 1:03:07."""
     minutes, rest = divmod(round(seconds), 60)
-    return (
-        f"{minutes}:{rest:02d}"
-        if minutes < 60
-        else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-    )
+    if minutes < 60:
+        return f"{minutes}:{rest:02d}"
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def in_words(timeline: Sequence[dict[str, Any]], most: int = 6) -> str:
@@ -37,7 +35,8 @@ def in_words(timeline: Sequence[dict[str, Any]], most: int = 6) -> str:
 def strip(timeline: Sequence[dict[str, Any]], classes: Sequence[str]) -> Markup:
     """Draw a timeline as a strip for a table; no more blocks than pixels, however many entries
     there are."""
-    start_s, ends = timeline[0]["start_s"], np.array([entry["end_s"] for entry in timeline])
+    start_s = timeline[0]["start_s"]
+    ends = np.array([entry["end_s"] for entry in timeline])
     middle = start_s + (np.arange(_STRIP) + 0.5) / _STRIP * (ends[-1] - start_s)
     shown = [
         classes.index(timeline[i]["label"]) for i in np.searchsorted(ends, middle, side="right")

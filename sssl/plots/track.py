@@ -23,7 +23,8 @@ from sssl.plots.timeline import clock
 Floats = NDArray[np.float64]
 Block = tuple[float, float, str | None]
 Bands = dict[str, list[Block]]
-LEFT, RIGHT = 0.075, 0.985
+LEFT = 0.075
+RIGHT = 0.985
 """Where the time axis starts and ends, as shares of the figure's width."""
 _MAX_COLUMNS = 1000  # of a spectrogram: what a screen shows of a track, however long it is
 _MAX_STEPS = 300  # of a posterior, and blocks of a band: more cannot be told apart
@@ -80,7 +81,8 @@ def _columns(view: TrackView, end_s: float) -> tuple[Floats, Floats]:
     segments, mels, frames = view.log_mel.shape
     count = max(1, min(_MAX_COLUMNS, segments * frames // 2))
     edges = np.linspace(float(view.start_s[0]), end_s, count + 1)
-    total, weight = np.zeros((count, mels)), np.zeros(count)
+    total = np.zeros((count, mels))
+    weight = np.zeros(count)
     inside_s = np.arange(frames) * view.frame_hop / view.rate_hz
     for start_s, log_mel in zip(view.start_s, view.log_mel, strict=True):
         column = np.searchsorted(edges, np.minimum(start_s + inside_s, edges[-2]), side="right") - 1
@@ -133,7 +135,8 @@ def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequenc
     them."""
     if len(entries) <= _MAX_STEPS:
         return entries
-    starts, ends = (np.array([entry[side] for entry in entries]) for side in (0, 1))
+    starts = np.array([entry[0] for entry in entries])
+    ends = np.array([entry[1] for entry in entries])
     edges = np.linspace(start_s, end_s, _MAX_STEPS + 1)
     middle = (edges[:-1] + edges[1:]) / 2
     at = np.searchsorted(starts, middle, side="right") - 1
@@ -152,11 +155,10 @@ def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: floa
     character_s = (end_s - float(view.start_s[0])) / 115  # about the width of a character
     for row, entries in enumerate(view.bands.values()):
         for start, stop, name in blocks_of(entries, float(view.start_s[0]), end_s):
-            color = (
-                color_of(classes.index(name))
-                if name in classes
-                else THEME["muted" if name else "noisy"]
-            )
+            if name in classes:
+                color = color_of(classes.index(name))
+            else:
+                color = THEME["muted" if name else "noisy"]
             axes.broken_barh(
                 [(start, stop - start)],
                 (row + 0.12, 0.76),

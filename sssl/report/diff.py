@@ -201,6 +201,7 @@ def _other_settings(
     before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]
 ) -> Iterator[Any]:
     for stage, name in sorted(before.keys() | after.keys()):
-        old, new = (settings.get((stage, name), "not set") for settings in (before, after))
+        old = before.get((stage, name), "not set")
+        new = after.get((stage, name), "not set")
         if old != new:
             yield {"stage": stage, "setting": name, "before": old, "after": new}

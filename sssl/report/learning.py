@@ -21,12 +21,14 @@ SHOWN_STOPS = 3  # rounds in a flow of labels
 
 def context(source: Source) -> Context:
     """What each round split, relabelled and gained."""
-    rounds, labels = source.rounds, {m.round: m for m in source.snapshot.of("labels")}
+    rounds = source.rounds
+    labels = {m.round: m for m in source.snapshot.of("labels")}
     counts = {
         round: manifest.about(LabelsSummary, source.classes) for round, manifest in labels.items()
     }
     fitted = {round: manifest.about(SplitSummary) for round, manifest in labels.items()}
-    numbers, stands = [row.round for row in rounds], [verdict_of(row) != "kept" for row in rounds]
+    numbers = [row.round for row in rounds]
+    stands = [verdict_of(row) != "kept" for row in rounds]
     accuracy = {
         "held-out tracks": [row.heldout_accuracy for row in rounds],
         "train tracks": [row.train_accuracy for row in rounds],
@@ -34,9 +36,11 @@ def context(source: Source) -> Context:
     confident = {
         name: [counts[r].confident_share(name) for r in numbers] for name in source.classes
     }
-    alt, of_mean = "Confident share by class and round", "Accuracy of the mean posterior by round"
+    alt = "Confident share by class and round"
+    of_mean = "Accuracy of the mean posterior by round"
     split_rounds = [row for row in rounds if fitted[row.round].common is not None]
-    last, verdict = source.split.round, source.snapshot.of("rounds")[-1]
+    last = source.split.round
+    verdict = source.snapshot.of("rounds")[-1]
     settings = verdict.settings(JudgeConfig)
     splits = [
         _split_of(source, row, fitted[row.round], large=row.round == last) for row in split_rounds
@@ -100,10 +104,8 @@ def _split_of(source: Source, row: Round, fitted: SplitSummary, large: bool) -> 
     common = fitted.common
     assert common is not None  # it was split
     losses = loss_counts(source, row.round, common.axis)
-    of, alt = (
-        f"loss{row.round}",
-        f"Losses of round {row.round}, confident and noisy, with the fitted mixture",
-    )
+    of = f"loss{row.round}"
+    alt = f"Losses of round {row.round}, confident and noisy, with the fitted mixture"
     return {
         "round": row,
         "mixture": common,

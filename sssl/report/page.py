@@ -36,8 +36,10 @@ def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
     """Draw the plots that show no single track, as SVG by name: nothing in them that a takedown
     would have to reach."""
     source = Source.of(store, snapshot)
-    learned, good = learning.context(source), quality.context(source)
-    flow, curve = learned["flow"], good["reliability"]
+    learned = learning.context(source)
+    good = quality.context(source)
+    flow = learned["flow"]
+    curve = good["reliability"]
     found = {
         "accuracy_by_round": learned["accuracy"],
         "confident_share_by_round": learned["confident"],

@@ -60,7 +60,8 @@ def reliability_curve(source: Source) -> Context | None:
         "select s.confidence::double as confidence, s.label = c.label as correct "
         "from songs s join catalog c using (track_id) where split = 'test' order by track_id"
     ).fetchnumpy()
-    confidence, correct = held_out["confidence"], held_out["correct"]
+    confidence = held_out["confidence"]
+    correct = held_out["correct"]
     bins = reliability(confidence, correct, bins_for(len(confidence)))
     of_held_out = len(confidence) >= FEWEST_FOR_CURVE
     if not of_held_out:
@@ -78,9 +79,12 @@ def reliability_curve(source: Source) -> Context | None:
 
 
 def _matrix(confusion: Floats) -> Context:
-    hits, true, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+    hits = np.diag(confusion)
+    true = confusion.sum(axis=1)
+    predicted = confusion.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        precision, recall = hits / predicted, hits / true
+        precision = hits / predicted
+        recall = hits / true
         f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
     return {
         "counts": confusion,

@@ -40,7 +40,8 @@ class Source:
     @classmethod
     def of(cls, store: Store, snapshot: Snapshot) -> Source:
         classes = snapshot.catalog.classes
-        rounds, used = read_rounds(store, snapshot), in_use(store, snapshot)
+        rounds = read_rounds(store, snapshot)
+        used = in_use(store, snapshot)
         return cls(store, snapshot, connect(store, snapshot), classes, rounds, used)
 
     @property
@@ -87,15 +88,21 @@ def _said(pattern: str) -> Callable[[float | None], str]:
 
 def _hours(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{minutes // 60:,} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    if minutes >= 60:
+        return f"{minutes // 60:,} h {minutes % 60} min"
+    return f"{minutes} min"
 
 
 def _clock(seconds: float | None) -> str:
-    return "—" if seconds is None else clock(seconds)
+    if seconds is None:
+        return "—"
+    return clock(seconds)
 
 
 def _seconds(seconds: float | None) -> str:
-    return f"{seconds:.1f} s" if seconds is not None and seconds < _A_MINUTE_S else _clock(seconds)
+    if seconds is not None and seconds < _A_MINUTE_S:
+        return f"{seconds:.1f} s"
+    return _clock(seconds)
 
 
 def _code(text: str) -> Markup:

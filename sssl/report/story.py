@@ -47,7 +47,9 @@ class TrackRound:
     def posterior(self) -> Floats | None:
         """Mean posterior [C] of the track's segments."""
         found = [row.probabilities for row in self.scores if row.probabilities is not None]
-        return np.mean(found, axis=0) if found else None
+        if found:
+            return np.mean(found, axis=0)
+        return None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class Story:
 
     @property
     def end_s(self) -> float:
-        return self.start_s[-1] + self.cut.segment_s if self.start_s else 0.0
+        if self.start_s:
+            return self.start_s[-1] + self.cut.segment_s
+        return 0.0
 
     @property
     def suspects(self) -> int:
@@ -227,7 +231,9 @@ class _Reader:
 
 def _hearing_model(songs: Manifest) -> SongModel | None:
     model = songs.about(SongModel)
-    return model if model.classifier.knows_sound else None
+    if model.classifier.knows_sound:
+        return model
+    return None
 
 
 def _find(store: Store, catalog: Manifest, track_id: str) -> Catalog:

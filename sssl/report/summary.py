@@ -20,7 +20,8 @@ from sssl.store.rounds import guesses_in_use
 
 def context(source: Source) -> Context:
     """What came out, in numbers."""
-    segments, songs = source.snapshot.get("segments"), source.snapshot.get("songs")
+    segments = source.snapshot.get("segments")
+    songs = source.snapshot.get("songs")
     training = source.snapshot.get("models", source.used.last.round).settings(TrainConfig)
     preset, differences = nearest_preset(source)
     return {

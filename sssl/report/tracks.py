@@ -74,7 +74,8 @@ def _shown_track(
         source.split.round,
         track_id,
     )
-    features, unknown = source.snapshot.features, [np.nan] * len(source.classes)
+    features = source.snapshot.features
+    unknown = [np.nan] * len(source.classes)
     cut = features.settings(MelConfig, "cut")
     start_s = np.array([row["start_s"] for row in rows], dtype=np.float64)
     log_mel = _log_mels(source, features.files[song["part"]], track_id)

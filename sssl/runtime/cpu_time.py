@@ -45,7 +45,8 @@ class CpuClock:
             now_s = tree_cpu_s()
             self._next_look_s = time.monotonic() + 20 * (time.monotonic() - began_s)
             # A process that was killed and not waited for takes its time along.
-            lap_s, self._told_s = max(0.0, now_s - self._told_s), now_s
+            lap_s = max(0.0, now_s - self._told_s)
+            self._told_s = now_s
             return lap_s
 
 

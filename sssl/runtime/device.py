@@ -30,23 +30,25 @@ _DRIVEN = Path("/proc/driver/nvidia/gpus")
 
 def device() -> str:
     """Return the kind of device that this process scores and trains on."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    return "cpu"
 
 
 def gpus() -> list[str]:
     """Return the names of the GPUs that this process sees."""
-    return (
-        [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        if device() == "cuda"
-        else []
-    )
+    if device() == "cuda":
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return []
 
 
 def dtype_of(device: str) -> torch.dtype:
     """Return what networks compute in: bfloat16 on a GPU that has it, single precision on a CPU,
     whose results are the same on every machine that way."""
     on_gpu = device.startswith("cuda")
-    return torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else torch.float32
+    if on_gpu and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -109,4 +111,6 @@ def _first(pattern: str, path: Path) -> str:
         found = re.search(pattern, path.read_text())
     except OSError:
         found = None
-    return found.group(1).strip() if found else "unknown"
+    if found:
+        return found.group(1).strip()
+    return "unknown"

@@ -35,9 +35,9 @@ class Ranks:
     def device(self) -> str:
         """Return the device of this process: on a machine with GPUs each has one of its own, as far
         as they go."""
-        return (
-            f"cuda:{self.here % torch.cuda.device_count()}" if torch.cuda.is_available() else "cpu"
-        )
+        if torch.cuda.is_available():
+            return f"cuda:{self.here % torch.cuda.device_count()}"
+        return "cpu"
 
     def tell(self, what: Any) -> None:
         """Tell the others what to train; None: there is nothing more to come."""
@@ -67,7 +67,8 @@ def joined() -> Iterator[Ranks]:
         return
     # Gloo also where there are GPUs: what is exchanged are a few names, no gradients.
     distributed.init_process_group("gloo", timeout=_PATIENCE)
-    here, count_here = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    here = int(os.environ["LOCAL_RANK"])
+    count_here = int(os.environ["LOCAL_WORLD_SIZE"])
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size(), here, count_here)
     try:
         yield ranks

@@ -27,7 +27,8 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_BEAT_S, _PAUSE_S = 0.5, 20.0
+_BEAT_S = 0.5
+_PAUSE_S = 20.0
 """How often to look at the clock, and what of a difference is taken for standing still."""
 _MOST_IDLE_DEATHS = 100
 _UNREADY_S = 300.0
@@ -76,7 +77,8 @@ class IsolatedPool:
         # gone.
         watched, self._held = context.Pipe(duplex=False)
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._pulse, self._is_closed = _Pulse(), False
+        self._pulse = _Pulse()
+        self._is_closed = False
         self._workers = [_Worker(context, watched, limits, self._pulse) for _ in range(processes)]
         self._threads = [
             threading.Thread(target=w.serve, args=(self._asked,), daemon=True)
@@ -116,7 +118,8 @@ class _Asked:
     """An item to work on, and where its result goes."""
 
     def __init__(self, function: Callable[[Any], Any], item: Any) -> None:
-        self.function, self.item = function, item
+        self.function = function
+        self.item = item
         self.future: Future[Any] = Future()
 
 
@@ -126,8 +129,12 @@ class _Worker:
     def __init__(
         self, context: ForkServerContext, watched: Connection, limits: Limits, pulse: _Pulse
     ) -> None:
-        self._context, self._watched, self._limits, self._pulse = context, watched, limits, pulse
-        self._idle_deaths, self._closed = 0, False
+        self._context = context
+        self._watched = watched
+        self._limits = limits
+        self._pulse = pulse
+        self._idle_deaths = 0
+        self._closed = False
         with _OF_PROCESSES:
             self._start()
 

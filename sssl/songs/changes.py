@@ -28,7 +28,9 @@ class SongChanges:
     @property
     def share(self) -> float:
         """Share of the songs in both that have another label; 0 if there are none."""
-        return self.changed / self.songs if self.songs else 0.0
+        if self.songs:
+            return self.changed / self.songs
+        return 0.0
 
     def __str__(self) -> str:
         models = f"from model {self.model_before} to {self.model_after}"
@@ -42,12 +44,14 @@ def song_changes(store: Store, before: Snapshot, after: Snapshot) -> SongChanges
     songs."""
     if not before.of("songs") or not after.of("songs"):
         return None
-    old, new = before.get("songs"), after.get("songs")
+    old = before.get("songs")
+    new = after.get("songs")
     same = {file.sha256 for file in old.files.values()} & {
         file.sha256 for file in new.files.values()
     }
     unread = sum(file.rows for file in new.files.values() if file.sha256 in same)
-    labels, others = (_labels(store, manifest, same) for manifest in (new, old))
+    labels = _labels(store, new, same)
+    others = _labels(store, old, same)
     both = labels.join(others, "track_id", join_type="inner", right_suffix="_before")
     changed = pc.sum(pc.not_equal(both["label"], both["label_before"])).as_py() or 0
     models = (in_use(store, snapshot).model_id for snapshot in (before, after))
@@ -59,4 +63,6 @@ def _labels(store: Store, songs: Manifest, leave_out: set[str]) -> pa.Table:
     files = [file for file in songs.files.values() if file.sha256 not in leave_out]
     tables = [store.read_part(file, _COLUMNS) for file in files]
     empty = pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
-    return pa.concat_tables([table.select(_COLUMNS) for table in tables]) if tables else empty
+    if tables:
+        return pa.concat_tables([table.select(_COLUMNS) for table in tables])
+    return empty

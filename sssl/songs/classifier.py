@@ -269,12 +269,16 @@ def _least_familiarity(by_fold: dict[int, SongClassifier], tracks: LabelledTrack
         for fold, classifier in by_fold.items()
     ]
     least = [float(familiarity.min()) for familiarity in of_folds if familiarity is not None]
-    return _FARTHER * min(least) if least else None
+    if least:
+        return _FARTHER * min(least)
+    return None
 
 
 def opinions_of(tracks: LabelledTracks) -> tuple[str, ...]:
     """Name the opinions that there are of tracks."""
-    return OPINIONS if tracks.embeddings is None else (*OPINIONS, EMBEDDING)
+    if tracks.embeddings is None:
+        return OPINIONS
+    return (*OPINIONS, EMBEDDING)
 
 
 def pooled(opinions: Floats, weights: Floats) -> Floats:
@@ -324,9 +328,10 @@ def _opinions(softmax: Softmax, kernel: Kernel | None, features: Floats) -> Floa
     network = log_softmax(features[:, :classes], axis=1)
     sound = features[:, STATISTICS * classes :]
     # An opinion of nothing is that all classes are alike.
-    by_sound = (
-        kernel.log_probabilities(sound) if kernel and sound.shape[1] else np.zeros_like(network)
-    )
+    if kernel and sound.shape[1]:
+        by_sound = kernel.log_probabilities(sound)
+    else:
+        by_sound = np.zeros_like(network)
     return np.stack([network, softmax.log_probabilities(features), by_sound])
 
 

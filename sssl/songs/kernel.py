@@ -49,7 +49,8 @@ def fit_kernel(sound: Floats, labels: NDArray[np.int64], classes: int) -> Kernel
     """Fit to tracks with a sound [N, K] and class indices [N] by the Nyström method (Williams and
     Seeger, "Using the Nyström method to speed up kernel machines", 2001): what is fitted stays
     small however many tracks there are."""
-    mean, std = sound.mean(axis=0), sound.std(axis=0)
+    mean = sound.mean(axis=0)
+    std = sound.std(axis=0)
     scale = np.where(std > 0, std, 1.0)
     z = np.round(_standardised(sound, mean, scale), _DECIMALS)
     approximation = Nystroem(

@@ -88,7 +88,8 @@ class Labeller:
         if cut.segments is None:
             raise Unlabelled(track_id, cut.ledger.reason or "", cut.ledger.detail)
         embedding = self._embedding(cut)
-        index, log_mel = cut.segments.segment_index, cut.segments.log_mel
+        index = cut.segments.segment_index
+        log_mel = cut.segments.log_mel
         sound = cut.segments.sound_db if cut.segments.sound is None else cut.segments.sound
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
@@ -148,7 +149,8 @@ class Recipe:
         Raises:
             StoreError: the folder has no songs yet.
         """
-        songs, segments = snapshot.get("songs"), snapshot.get("segments")
+        songs = snapshot.get("songs")
+        segments = snapshot.get("segments")
         used = in_use(store, snapshot)
         settings = {
             "cut": segments.config["cut"],

@@ -62,8 +62,11 @@ def fit_linear(
     if len(known) < 2:
         nothing = (0.0,) * embeddings.shape[1]
         return Linear(nothing, tuple(1.0 for _ in nothing), (nothing,) * classes, (0.0,) * classes)
-    found, labels, folds = embeddings[known], labels[known], folds[known]
-    mean, std = found.mean(axis=0), found.std(axis=0)
+    found = embeddings[known]
+    labels = labels[known]
+    folds = folds[known]
+    mean = found.mean(axis=0)
+    std = found.std(axis=0)
     scale = np.where(std > 0, std, 1.0)
     # Divided by the root of D, so that a penalty means the same however long embeddings are.
     z = _standardised(found, mean, scale) / np.sqrt(found.shape[1])

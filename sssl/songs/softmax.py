@@ -56,7 +56,8 @@ class Softmax:
     def log_probabilities(self, features: Floats) -> Floats:
         """Return log probabilities [N, C] of tracks with features [N, F]; of the first of them, if
         it knows no more."""
-        known, classes = features[:, : len(self.mean)], len(self.intercept)
+        known = features[:, : len(self.mean)]
+        classes = len(self.intercept)
         x = _standardised(known, np.array(self.mean), np.array(self.scale), classes)
         return np.asarray(
             log_softmax(x @ np.array(self.coefficients).T + np.array(self.intercept), axis=1)
@@ -79,9 +80,11 @@ def fit_softmax(
         classes: number of classes C.
         regularization: inverse L2 strength, as scikit-learn's C.
     """
-    mean, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
+    mean = np.zeros(features.shape[1])
+    scale = np.ones(features.shape[1])
     if len(features):
-        mean, std = features.mean(axis=0), features.std(axis=0)
+        mean = features.mean(axis=0)
+        std = features.std(axis=0)
         scale = np.where(std > 0, std, 1.0)
     z = _standardised(features, mean, scale, classes)
     log_mean = features[:, :classes]

@@ -18,7 +18,8 @@ from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import Floats, statistics
 
-_MODEL, _HUMAN = "model", "human"
+_MODEL = "model"
+_HUMAN = "human"
 """Whose label a song has."""
 
 
@@ -50,10 +51,8 @@ class SongMaker:
         Its split and fold say which classifier may label it; new music has none. A label that a
         human locked is the song's, whatever the models think.
         """
-        classifier, features = (
-            self.model.classifier_for(split, fold),
-            statistics(posterior, sound)[None],
-        )
+        classifier = self.model.classifier_for(split, fold)
+        features = statistics(posterior, sound)[None]
         own = None if embedding is None else mean_embedding(embedding)[None]
         (probabilities,) = classifier.probabilities(features, own)
         peak = int(probabilities.argmax())

@@ -117,7 +117,8 @@ def _mean_sounds(store: Store, snapshot: Snapshot, part: int) -> dict[str, Float
     described = sound_features(segments)
     if described is None:
         return {}
-    sound, track = described[1].astype(np.float64), track_numbers(segments)
+    sound = described[1].astype(np.float64)
+    track = track_numbers(segments)
     ids = segments["track_id"].unique().to_pylist()
     return {
         track_id: np.nanmean(sound[track == number], axis=0) for number, track_id in enumerate(ids)
@@ -132,7 +133,8 @@ def suggest(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[
         chosen.add_first(cluster, f"stands for {len(cluster)} tracks that sound alike")
     by_margin = np.argsort([candidate.margin for candidate in candidates], kind="stable").tolist()
     for index in by_margin:
-        one, other = candidates[index].guess, candidates[index].runner_up
+        one = candidates[index].guess
+        other = candidates[index].runner_up
         chosen.add_first([index], f"between {one} and {other}")
     for index in by_margin:
         chosen.add(index, f"between {candidates[index].guess} and {candidates[index].runner_up}")
@@ -143,7 +145,8 @@ class _Chosen:
     """What has been chosen so far, up to a number."""
 
     def __init__(self, candidates: Sequence[Candidate], count: int) -> None:
-        self._candidates, self._count = candidates, count
+        self._candidates = candidates
+        self._count = count
         self._because: dict[int, str] = {}
         self._groups: set[str] = set()
 

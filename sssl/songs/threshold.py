@@ -74,6 +74,7 @@ def _threshold(
     wanted: float | None,
 ) -> Threshold:
     above = confidence >= (np.inf if abstain_below is None else abstain_below)
-    tracks, right = int(above.sum()), int(correct[above].sum())
+    tracks = int(above.sum())
+    right = int(correct[above].sum())
     low = float(wilson(right / tracks, tracks, Z_95_ONE_SIDED)[0]) if tracks else None
     return Threshold(abstain_below, wanted, len(confidence), tracks, right, low)

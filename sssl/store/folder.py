@@ -77,7 +77,8 @@ class Store:
                 access.
             ImportError: its file system needs a package that is not installed.
         """
-        store, shown = cls.at(root), without_secrets(root)
+        store = cls.at(root)
+        shown = without_secrets(root)
         try:
             if not store.exists(MARK):
                 if not create:
@@ -275,11 +276,10 @@ class Store:
             with self.open_file(file.path) as source:
                 parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
                 check_version(version_of(parquet.schema_arrow), file.path)
-                there = (
-                    None
-                    if columns is None
-                    else [name for name in columns if name in parquet.schema_arrow.names]
-                )
+                if columns is None:
+                    there = None
+                else:
+                    there = [name for name in columns if name in parquet.schema_arrow.names]
                 return parquet.read(columns=there)
         except FileNotFoundError:
             raise self._lost(file) from None
@@ -350,7 +350,8 @@ class Store:
         return data
 
     def _lost(self, file: PartFile) -> StoreError:
-        url, committed = self.url(file.path), map(self.manifest_if_whole, self.committed_refs())
+        url = self.url(file.path)
+        committed = map(self.manifest_if_whole, self.committed_refs())
         if any(manifest is not None and file in manifest.all_files for manifest in committed):
             return StoreError(f"{url} is not there, though a manifest names it; {_MEND}")
         return StoreError(f"{url} {_DELETED}")
@@ -419,7 +420,9 @@ class Store:
         """Return the manifest of a plan that was carried out, None if it was not, or if a file of
         it is lost since."""
         found = self.manifest(planned.table, planned.generation)
-        return found if found is not None and self.is_there(found) else None
+        if found is not None and self.is_there(found):
+            return found
+        return None
 
     def is_there(self, manifest: Manifest) -> bool:
         return not self.lost(manifest)

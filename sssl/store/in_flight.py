@@ -41,11 +41,9 @@ def in_flight(store: Store) -> InFlight | None:
         StoreError: the note of it is damaged.
     """
     job = noted(store)
-    return (
-        job
-        if job is not None and (is_committed(store, job) or _quiet_h(store, job) < QUIET_H)
-        else None
-    )
+    if job is not None and (is_committed(store, job) or _quiet_h(store, job) < QUIET_H):
+        return job
+    return None
 
 
 def noted(store: Store) -> InFlight | None:
@@ -110,7 +108,8 @@ def refusal(store: Store, job: InFlight) -> str:
 
 def progress(store: Store, job: InFlight) -> str:
     """Say how many parts of a job are done, and when it gave the last sign of life."""
-    done, quiet_min = len(store.names(receipts_folder(job.tables[-1]))), 60 * _quiet_h(store, job)
+    done = len(store.names(receipts_folder(job.tables[-1])))
+    quiet_min = 60 * _quiet_h(store, job)
     return (
         f"{done} of {job.parts} parts are done, the last sign of life is {quiet_min:.0f}"
         " minutes old"

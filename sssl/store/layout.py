@@ -54,7 +54,9 @@ def manifest_paths(ref: str) -> list[str]:
 def ref_of_manifest(path: str) -> str | None:
     """Return which generation a path is the manifest of, None if it is that of another file."""
     ref, _, name = path.rpartition("/")
-    return ref if name in _MANIFESTS and ref.count("/") == 1 else None
+    if name in _MANIFESTS and ref.count("/") == 1:
+        return ref
+    return None
 
 
 def fit_path(ref: str) -> str:

@@ -20,7 +20,9 @@ BEFORE = "before"
 def newest_pointer(medium: Medium) -> str:
     """Return the pointer that readers follow."""
     epochs = [name for name in names(medium, EPOCHS) if name.endswith(".json")]
-    return f"{EPOCHS}/{epochs[-1]}" if epochs else LATEST
+    if epochs:
+        return f"{EPOCHS}/{epochs[-1]}"
+    return LATEST
 
 
 def published_refs(medium: Medium, pointer: str, which: str = "tables") -> list[str]:
@@ -56,7 +58,8 @@ def bytes_of_next(medium: Medium, refs: Sequence[str]) -> bytes:
     Before them comes the last publication that had other songs.
     """
     pointer = newest_pointer(medium)
-    published, before = (published_refs(medium, pointer, which) for which in ("tables", BEFORE))
+    published = published_refs(medium, pointer, "tables")
+    before = published_refs(medium, pointer, BEFORE)
     songs = [ref for ref in published if ref.startswith("songs/")]
     has_others = bool(songs) and songs[0] not in refs
     return pointer_bytes(refs, published if has_others else before)

@@ -19,7 +19,8 @@ def published_before(store: Store) -> Snapshot:
 def last_known(store: Store) -> Snapshot:
     """Return what a folder publishes, and the tables before it that it lacks, as between two stages
     that run by themselves."""
-    latest, before = store.latest(), published_before(store)
+    latest = store.latest()
+    before = published_before(store)
     there = {(manifest.table, manifest.round) for manifest in latest.manifests}
     lacking = [
         manifest for manifest in before.manifests if (manifest.table, manifest.round) not in there

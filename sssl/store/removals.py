@@ -42,12 +42,15 @@ def spellings(track_id: str) -> set[str]:
 def taken_down(store: Store) -> frozenset[str]:
     """Return the hashes of all ids that were taken down."""
     found = store.read_record_if_any(_FILE, TakenDown)
-    return frozenset() if found is None else frozenset(found.sha256_of_track_ids)
+    if found is None:
+        return frozenset()
+    return frozenset(found.sha256_of_track_ids)
 
 
 def remember(store: Store, track_ids: Iterable[str], *, undo: bool = False) -> None:
     """Add ids to those that later runs leave out; `undo` lets them come back."""
-    known, given = taken_down(store), list(track_ids)
+    known = taken_down(store)
+    given = list(track_ids)
     if undo:
         left_out = known - {hash_id(spelling) for one in given for spelling in spellings(one)}
     else:

@@ -49,7 +49,9 @@ def verdict_of(row: Round) -> Verdict:
     """Return the verdict of a round; earlier versions accepted or kept."""
     if row.verdict == "undecided":
         return "undecided"
-    return "accepted" if row.accepted else "kept"
+    if row.accepted:
+        return "accepted"
+    return "kept"
 
 
 def in_use(store: Store, snapshot: Snapshot) -> InUse:

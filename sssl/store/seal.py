@@ -27,7 +27,9 @@ def json_bytes(value: Any) -> bytes:
         value = {**value, _FIELD: _digest(json.loads(json.dumps(value)))}
     plain = json.dumps(value, sort_keys=True)
     is_small = len(plain) <= _MOST_INDENTED_BYTES
-    return json.dumps(value, indent=1, sort_keys=True).encode() if is_small else plain.encode()
+    if is_small:
+        return json.dumps(value, indent=1, sort_keys=True).encode()
+    return plain.encode()
 
 
 def opened_json(data: bytes, place: str) -> Any:
@@ -59,8 +61,11 @@ def opened(data: bytes) -> bytes | None:
     seals is trusted."""
     if data[-_ARCHIVE_END_BYTES:].startswith(b"PK\x05\x06"):
         return data
-    content, seal = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == seal else None
+    content = data[:-_DIGEST_BYTES]
+    seal = data[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() == seal:
+        return content
+    return None
 
 
 def _has_renamed_seal(values: dict[str, Any]) -> bool:

@@ -73,11 +73,10 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, snapshot: 
         if not connection.filesystem_is_registered(protocol):
             connection.register_filesystem(fs)
     for name, table in TABLES.items():
-        manifests = (
-            [snapshot.features]
-            if name == "features" and snapshot.of("segments")
-            else snapshot.of(name)
-        )
+        if name == "features" and snapshot.of("segments"):
+            manifests = [snapshot.features]
+        else:
+            manifests = snapshot.of(name)
         if manifests:
             try:
                 _create_view(connection, store, table, manifests)
@@ -126,7 +125,9 @@ def _parquet_files(store: Store, folder: str) -> list[str]:
     """Return a glob for the Parquet files in the generations below a folder, none if there are
     none."""
     is_there = any(path.endswith(".parquet") for path in store.find(folder))
-    return [_quote(f"{_no_glob(store.url(folder))}/*/*.parquet")] if is_there else []
+    if is_there:
+        return [_quote(f"{_no_glob(store.url(folder))}/*/*.parquet")]
+    return []
 
 
 def _folders(snapshot: Snapshot) -> list[str]:

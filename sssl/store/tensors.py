@@ -20,7 +20,8 @@ def log_mels(features: pa.Table) -> NDArray[Any]:
 
 def tensors(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a tensor column as one array [N, ...]; without a copy where it lies in one piece."""
-    type, chunks = table.schema.field(name).type, table[name]
+    type = table.schema.field(name).type
+    chunks = table[name]
     column = (
         chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
     )  # which would copy a single one

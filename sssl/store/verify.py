@@ -186,11 +186,10 @@ def _of_tables(store: Store, sizes: Mapping[str, int], named: list[str]) -> Iter
             files = own | files  # manifests count: a part may have been written again since
         elif path.endswith((".pt", COUNTS)):
             whole = seal.opened(store.read_bytes(path)) is not None
-            remedy = (
-                "its member is trained again"
-                if path.endswith(".pt")
-                else "receipts are read instead"
-            )
+            if path.endswith(".pt"):
+                remedy = "its member is trained again"
+            else:
+                remedy = "receipts are read instead"
             yield None if whole else Damage(path, "is damaged", f"{remedy} if it is asked for")
     for _, file in sorted(files.items()):
         yield _of_part(store, sizes, file)
@@ -247,10 +246,8 @@ def _consistent(manifests: list[Manifest]) -> Snapshot:
 def _newest(manifests: Collection[Manifest]) -> Snapshot:
     """Put together what was published last: in the order of commits each table takes its
     predecessor's place."""
-    snapshot, waiting = (
-        Snapshot(),
-        sorted(manifests, key=lambda m: (m.created_at, m.table, m.round or 0)),
-    )
+    snapshot = Snapshot()
+    waiting = sorted(manifests, key=lambda m: (m.created_at, m.table, m.round or 0))
     while True:
         known = {m.ref for m in snapshot.manifests}
         ready = next((m for m in waiting if known.issuperset(m.parents)), None)

@@ -14,7 +14,9 @@ _SCHEME = "sqlite:///"
 
 def path_of(url: str) -> str | None:
     """Return the path that SQLAlchemy takes a URL for; None if it is not SQLite's."""
-    return unquote(_spelled(url)) if url.startswith(_SCHEME) else None
+    if url.startswith(_SCHEME):
+        return unquote(_spelled(url))
+    return None
 
 
 def _spelled(url: str) -> str:

@@ -55,7 +55,9 @@ _MODEL_NEEDS = (
     "torchaudio",
 )
 """What the logged model imports, with the modules of ours that it loads."""
-_MOST_METRICS, _MOST_NAMES = 1000, 100  # MLflow's limits of a request
+# MLflow's limits per request.
+_MOST_METRICS = 1000
+_MOST_NAMES = 100
 
 Item = TypeVar("Item")
 
@@ -85,7 +87,9 @@ class Copy:
     """A record on a server, or in a database; `sent` counts what was not there yet."""
 
     def __init__(self, store: Store, record: Record, server: str) -> None:
-        self._store, self._record, self._server = store, record, server
+        self._store = store
+        self._record = record
+        self._server = server
         self._client: Any = None
         self._experiment = ""
         self._known: dict[str, _Known] = {}
@@ -133,16 +137,19 @@ class Copy:
                 f"its experiment {name} is deleted: `{restore}`, or name another by"
                 " MLFLOW_EXPERIMENT_NAME"
             )
-        self._experiment = (
-            found.experiment_id if found else client.create_experiment(name, self._artifacts())
-        )
+        if found:
+            self._experiment = found.experiment_id
+        else:
+            self._experiment = client.create_experiment(name, self._artifacts())
         self._client = client
 
     def _artifacts(self) -> str | None:
         """Return where artifacts go: beside a database, which by itself would take the working
         folder."""
         path = path_of(self._server)
-        return Path(path).absolute().with_name("mlflow").as_uri() if path else None
+        if path:
+            return Path(path).absolute().with_name("mlflow").as_uri()
+        return None
 
     def _send_run(self, name: str, run: RunRecord) -> None:
         if name not in self._known:
@@ -166,7 +173,8 @@ class Copy:
     def _find(self, name: str, run: RunRecord) -> _Known | None:
         query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in self._tags(name).items())
         for found in self._client.search_runs([self._experiment], query):
-            run_id, data = found.info.run_id, found.data
+            run_id = found.info.run_id
+            data = found.data
             measured = [self._client.get_metric_history(run_id, metric) for metric in data.metrics]
             inputs = found.inputs.dataset_inputs if found.inputs else []
             folders = {os.path.dirname(path) for path in run.files}

@@ -21,7 +21,8 @@ class SongLabels(PythonModel):
     """Labels files by their paths or URLs, as `sssl.label` does."""
 
     def load_context(self, context: Any) -> None:
-        weights, settings = (Path(context.artifacts[name]) for name in ("weights", "settings"))
+        weights = Path(context.artifacts["weights"])
+        settings = Path(context.artifacts["settings"])
         models = [path.read_bytes() for path in sorted(weights.iterdir())]
         self._labeller = make_labeller(models, json.loads(settings.read_bytes()))
 

@@ -95,7 +95,8 @@ class RunRecord:
             self.datasets.append(found)
 
     def finish(self, status: str) -> None:
-        self.status, self.ended_ms = status, now_ms()
+        self.status = status
+        self.ended_ms = now_ms()
 
 
 @dataclass

@@ -41,9 +41,8 @@ def registered_labeller(
                 else model
             )
             artifacts = Model.load(os.fspath(folder)).flavors["python_function"]["artifacts"]
-            weights, settings = (
-                folder / artifacts[name]["path"] for name in ("weights", "settings")
-            )
+            weights = folder / artifacts["weights"]["path"]
+            settings = folder / artifacts["settings"]["path"]
             models = [path.read_bytes() for path in sorted(weights.iterdir())]
             return make_labeller(models, json.loads(settings.read_bytes()), front_end)
     except (MlflowException, KeyError, TypeError, AttributeError, ValueError, OSError) as error:

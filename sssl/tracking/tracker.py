@@ -104,7 +104,8 @@ class Tracker:
 
     def _begin(self, run: RunRecord, params: Mapping[str, Any]) -> None:
         run.params = {name: str(value) for name, value in _flatten(params)} | run.params
-        run.status, run.ended_ms = "RUNNING", None
+        run.status = "RUNNING"
+        run.ended_ms = None
         self._line.keep()
 
     @contextmanager
@@ -123,7 +124,8 @@ class RoundLog:
     """Where a round's numbers go."""
 
     def __init__(self, run: RunRecord, line: _Line) -> None:
-        self._run, self._line = run, line
+        self._run = run
+        self._line = line
 
     def log(self, metrics: Mapping[str, float | None], step: int = 0) -> None:
         """Log metrics at a step, leaving out those that could not be measured."""
@@ -162,7 +164,9 @@ class _Line:
     goes on."""
 
     def __init__(self, store: Store, record: Record, server: str) -> None:
-        self._store, self._record, self._server = store, record, server
+        self._store = store
+        self._record = record
+        self._server = server
         self._copy: Copy | None = None
         self._dead = False
 
@@ -182,7 +186,8 @@ class _Line:
             self._copy.send()
         except Untold as error:
             # What of an unanswered request arrived is looked up when there is an answer again.
-            self._dead, self._copy = True, None
+            self._dead = True
+            self._copy = None
             LOGGER.warning(_GOES_ON, without_secrets(self._server), error, quote(self._store.root))
 
 
@@ -193,7 +198,8 @@ def sync(store: Store, uri: str | None) -> int:
     Raises:
         Untold: the server is away, or refuses.
     """
-    server, sent = server_of(store, uri), 0
+    server = server_of(store, uri)
+    sent = 0
     # The newest last: its model is the one in use.
     for record in sorted(read_records(store), key=lambda record: record.whole.started_ms):
         copy = Copy(store, record, server)

@@ -74,7 +74,9 @@ class Disk:
 
     def written_at(self, folder: str) -> datetime | None:
         times = [self._at(path).stat().st_mtime for path in self.list(folder)]
-        return datetime.fromtimestamp(max(times), UTC) if times else None
+        if times:
+            return datetime.fromtimestamp(max(times), UTC)
+        return None
 
     def delete(self, path: str) -> None:
         self._at(path).unlink(missing_ok=True)

@@ -73,7 +73,8 @@ def _open_epoch(medium: Medium, on_wait: Callable[[str], None]) -> str:
 
 
 def _wait_until_free(medium: Medium, epoch: str, on_wait: Callable[[str], None]) -> None:
-    seen, until = _sign(medium, epoch), time.monotonic() + PATIENCE_S
+    seen = _sign(medium, epoch)
+    until = time.monotonic() + PATIENCE_S
     if seen != _RELEASED:
         on_wait(f"waiting up to {PATIENCE_S:.0f} s: is {seen} still writing there?")
     while seen != _RELEASED and time.monotonic() < until:

@@ -51,6 +51,6 @@ class _Files(MemoryFileSystem):  # type: ignore[misc]
     share one."""
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> BinaryIO:
-        return (
-            BytesIO(self.cat_file(path)) if mode == "rb" else super()._open(path, mode, **options)
-        )
+        if mode == "rb":
+            return BytesIO(self.cat_file(path))
+        return super()._open(path, mode, **options)
