@@ -121,11 +121,10 @@ class Storage:
     def __init__(self, url, handler):
         self.url, self._handler, self._numbers = url, handler, itertools.count()
 
-    def make_bucket(self):
+    def make_bucket(self, keeps_versions=False):
         name = f"bucket-{next(self._numbers)}"
-        requests.post(
-            f"{self.url}/storage/v1/b", json={"name": name}, timeout=10
-        ).raise_for_status()
+        about = {"name": name, "versioning": {"enabled": keeps_versions}}
+        requests.post(f"{self.url}/storage/v1/b", json=about, timeout=10).raise_for_status()
         return f"gs://{name}"
 
     @contextmanager

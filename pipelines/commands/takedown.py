@@ -17,6 +17,7 @@ from pipelines.commands import report
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
+from pipelines.terminal.flags import warn
 from sssl.catalog.tables import read_columns
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
@@ -69,11 +70,28 @@ def run(context: Context, config: Config) -> Context:
     )  # also of a first run that was stopped before it published anything
     console.print(f"{counted(len(track_ids), 'id')} taken down, {counted(deleted, 'file')} deleted")
     delete_reports(store)  # first: that a new one cannot be made must not leave an old one
+    _forget(store)
     if context.snapshot.of("songs"):
         report.again(context)
     if snapshot.of("catalog"):
         _prove(store, track_ids)
     return context
+
+
+def _forget(store: Store) -> None:
+    """Delete the versions that a bucket keeps of what was deleted; say what stays all the same."""
+    if versions := store.medium.forget():
+        console.print(f"{counted(versions, 'earlier version')} of files deleted for good")
+    try:
+        days = store.medium.undeletable_days()
+    except OSError as error:
+        warn(f"whether the bucket keeps deleted files could not be looked up: {error}")
+        return
+    if days:
+        warn(
+            f"the bucket keeps what was deleted for {days:.0f} more days (soft deletion), and "
+            "nobody can delete it before: set its retention to 0 for the next time"
+        )
 
 
 def _as_in_catalog(store: Store, snapshot: Snapshot, track_ids: set[str]) -> set[str]:

@@ -81,6 +81,12 @@ class Disk:
     def delete(self, path: str) -> None:
         self._at(path).unlink(missing_ok=True)
 
+    def forget(self) -> int:
+        return 0  # what is deleted is gone
+
+    def undeletable_days(self) -> float:
+        return 0.0
+
     @contextmanager
     def hold(self, on_wait: Callable[[str], None]) -> Iterator[str]:
         """Lock the folder; the lock goes with this process, however it ends, so there is nobody to

@@ -65,6 +65,13 @@ class Medium(Protocol):
         """Delete a file; that it is gone, maybe by a request that was sent again, is what we
         want."""
 
+    def forget(self) -> int:
+        """Delete for good what the medium keeps of files that were deleted or overwritten; return
+        how many versions there were."""
+
+    def undeletable_days(self) -> float:
+        """For how many days it keeps what is deleted, whatever anybody does."""
+
     def hold(self, on_wait: Callable[[str], None]) -> AbstractContextManager[str]:
         """Hold the folder until the block ends, or this process does; yields the pointer that the
         holder writes to.

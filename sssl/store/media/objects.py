@@ -81,6 +81,12 @@ class Objects:
         with suppress(FileNotFoundError):
             self.fs.rm_file(self._at(path))
 
+    def forget(self) -> int:
+        return 0  # of versions each store has an idea of its own: see Bucket
+
+    def undeletable_days(self) -> float:
+        return 0.0
+
     def file_systems(self, folders: Iterable[str]) -> Sequence[AbstractFileSystem]:
         # A reader like DuckDB asks for the size and date of each file again and again.
         fs, _ = file_system(self.root, use_listings_cache=True)
