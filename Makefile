@@ -139,7 +139,10 @@ bench-machines: $(STAMP)  ## run the demo as on other machines, some minutes a r
 constraints: $(STAMP)  ## pin what is installed now
 	$(BIN)/pip freeze --all --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^pip==' > constraints.txt
 
+image-locks: $(STAMP)  ## write which files the images install, with their hashes (some minutes)
+	$(BIN)/python tests/locks.py
+
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check
+.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check image-locks

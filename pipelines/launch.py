@@ -29,6 +29,9 @@ _SCHEME = "sm://"
 _RENAMED = {"labels": "track_labels"}
 """Flags that a template has under another name, since the launcher itself gives Beam an option of
 that name."""
+_WORKER_ACCOUNT = "worker_account"
+"""The account that a job's workers run as. A launch of Dataflow's knows of one account only, and
+runs the launcher as that one, which has rights that workers do without."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,18 @@ def command_line(stage: str, args: Sequence[str]) -> list[str]:
     former = set(former_flags(config_class))
     ours: list[str] = []
     beams: list[str] = []
+    of_workers: list[str] = []
     for arg in args:
         name, _, value = arg.removeprefix("--").partition("=")
         flag = flags.get(name.replace("-", "_"))
-        if flag is None:
+        if name == _WORKER_ACCOUNT:
+            of_workers = [f"--service_account_email={value}"]
+        elif flag is None:
             taken = is_retired(stage, f"--{name}") or f"--{name.replace('_', '-')}" in former
             (ours if taken else beams).append(arg)
         else:
             ours += flag.words(value)
+    beams += of_workers  # last, as Beam goes by the last one
     return [stage, *ours, *(["--", *beams] if beams else [])]
 
 

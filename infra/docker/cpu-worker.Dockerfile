@@ -13,18 +13,25 @@ ENV RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 \
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 
 WORKDIR /opt/sssl
-# The packages are a layer of their own: it changes with the versions, not with the code. Of their 6 GB 5 are CUDA, unless
-# CPU_WHEELS is the address of an index that has torch for CPUs; a version of such a one (2.11.0+cpu) goes before the plain one.
+# The packages are a layer of their own: it changes with the versions, not with the code. From PyPI torch brings 5 GB of CUDA
+# along, so torch alone comes from PyTorch's own index of wheels for CPUs, unless CPU_WHEELS is empty.
 ARG CPU_WHEELS=
-COPY constraints.txt pyproject.toml ./
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
-        print(*project['dependencies'], *extras['run'], *extras['gcp'], sep='\n')" > requirements.txt \
-    && pip install ${CPU_WHEELS:+--extra-index-url "$CPU_WHEELS"} --constraint constraints.txt --requirement requirements.txt
-COPY README.md LICENSE ./
+COPY infra/docker/locked/cpu-worker.txt locked.txt
+RUN if [ -z "$CPU_WHEELS" ]; then cp locked.txt others.txt; else \
+        sed -nE 's/^(torch(audio)?==[^ ]+) .*/\1/p' locked.txt > torch.txt \
+        && pip install --no-deps --index-url "$CPU_WHEELS" --requirement torch.txt \
+        && grep -vE '^(torch|torchaudio|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==' locked.txt > others.txt; \
+    fi && pip install --no-deps --require-hashes --requirement others.txt
+COPY README.md LICENSE pyproject.toml ./
 COPY schemas schemas
 COPY sssl sssl
 COPY pipelines pipelines
 RUN pip install --no-deps . && pip check && sssl segment --help > /dev/null
 
-# Root, as Dataflow expects: what it mounts for logs and artifacts belongs to root.
+# Boot and launcher are root, as Dataflow wants them; whatever Python they start is not.
+RUN useradd --create-home --uid 1000 sssl
+COPY infra/docker/as-user /opt/sssl/bin/
+RUN ln -s as-user bin/python && ln -s as-user bin/python3
+ENV PATH=/opt/sssl/bin:$PATH
+
 ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -17,17 +17,19 @@ COPY --from=beam /opt/apache/beam /opt/apache/beam
 
 WORKDIR /opt/sssl
 # The packages' 6 GB are a layer of their own: it changes with the versions, not with the code.
-COPY constraints.txt pyproject.toml infra/docker/cuda-12.txt ./
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; extras = project['optional-dependencies']; \
-        print(*project['dependencies'], *extras['run'], *extras['gcp'], sep='\n')" > requirements.txt \
-    && grep -vE '^(torch|torchaudio|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)==' constraints.txt > others.txt \
-    && pip install --constraint others.txt --constraint cuda-12.txt --requirement requirements.txt \
+COPY infra/docker/locked/gpu-worker.txt locked.txt
+RUN pip install --no-deps --require-hashes --requirement locked.txt \
     && python -c "import torch; assert torch.version.cuda.startswith('12.'), torch.version.cuda"
-COPY README.md LICENSE ./
+COPY README.md LICENSE pyproject.toml ./
 COPY schemas schemas
 COPY sssl sssl
 COPY pipelines pipelines
 RUN pip install --no-deps . && pip check && sssl score --help > /dev/null
 
-# Root, as Dataflow expects: what it mounts for logs and artifacts belongs to root.
+# Boot and launcher are root, as Dataflow wants them; whatever Python they start is not.
+RUN useradd --create-home --uid 1000 sssl
+COPY infra/docker/as-user /opt/sssl/bin/
+RUN ln -s as-user bin/python && ln -s as-user bin/python3
+ENV PATH=/opt/sssl/bin:$PATH
+
 ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -1,7 +1,8 @@
 # One account a role, and for each only what its calls need.
 resource "google_service_account" "role" {
   for_each = {
-    worker    = "Dataflow's launchers and workers"
+    launcher  = "Dataflow's launchers, which build jobs"
+    worker    = "Dataflow's workers, which decode what others have sent"
     command   = "Commands on Cloud Run: judge, publish, report, BigQuery"
     trainer   = "Training on Vertex AI"
     workflow  = "The workflow that starts all of them"
@@ -17,9 +18,10 @@ locals {
   member = { for role, account in google_service_account.role : role => "serviceAccount:${account.email}" }
 
   project_roles = {
-    worker  = ["roles/dataflow.worker"]
-    command = ["roles/bigquery.jobUser"]
-    trainer = ["roles/logging.logWriter"]
+    launcher = ["roles/dataflow.worker"]
+    worker   = ["roles/dataflow.worker"]
+    command  = ["roles/bigquery.jobUser"]
+    trainer  = ["roles/logging.logWriter"]
     workflow = [
       "roles/aiplatform.user", "roles/dataflow.developer", "roles/logging.logWriter", "roles/run.viewer", "roles/workflows.viewer",
     ]
@@ -27,25 +29,44 @@ locals {
     builder   = ["roles/logging.logWriter"]
   }
 
-  # Launchers build jobs as the worker account, and Dataflow puts workers under it.
+  # A launcher runs as its own account and builds a job whose workers run as theirs.
   acts_as = {
-    workflow_worker  = { who = "workflow", whom = "worker" }
-    workflow_trainer = { who = "workflow", whom = "trainer" }
-    command_worker   = { who = "command", whom = "worker" }
+    workflow_launcher = { who = "workflow", whom = "launcher" }
+    workflow_worker   = { who = "workflow", whom = "worker" }
+    workflow_trainer  = { who = "workflow", whom = "trainer" }
+    launcher_worker   = { who = "launcher", whom = "worker" }
   }
 
   bucket_roles = {
-    worker_output   = { who = "worker", bucket = google_storage_bucket.output.name, role = "roles/storage.objectUser" }
+    worker_output   = { who = "worker", bucket = google_storage_bucket.output.name, role = "roles/storage.objectViewer" }
+    launcher_output = { who = "launcher", bucket = google_storage_bucket.output.name, role = "roles/storage.objectUser" }
     command_output  = { who = "command", bucket = google_storage_bucket.output.name, role = "roles/storage.objectUser" }
     trainer_output  = { who = "trainer", bucket = google_storage_bucket.output.name, role = "roles/storage.objectUser" }
     workflow_output = { who = "workflow", bucket = google_storage_bucket.output.name, role = "roles/storage.objectViewer" }
     worker_work     = { who = "worker", bucket = google_storage_bucket.work.name, role = "roles/storage.objectUser" }
+    launcher_work   = { who = "launcher", bucket = google_storage_bucket.work.name, role = "roles/storage.objectUser" }
     command_work    = { who = "command", bucket = google_storage_bucket.work.name, role = "roles/storage.objectUser" }
     workflow_work   = { who = "workflow", bucket = google_storage_bucket.work.name, role = "roles/storage.objectViewer" }
     builder_work    = { who = "builder", bucket = google_storage_bucket.work.name, role = "roles/storage.objectUser" }
   }
 
-  audio_roles = var.audio_bucket == null ? toset([]) : toset(["worker", "command"])
+  audio_roles = var.audio_bucket == null ? toset([]) : toset(["launcher", "worker", "command"])
+
+  # What says which tables are published, which tracks were taken down, which job is in flight, and what listeners said.
+  not_for_workers = ["latest", "takedown.json", "in_flight.json", "corrections.csv"]
+}
+
+# Workers write parts, receipts and tables. A worker that a broken file has taken over can neither hide what is published
+# nor publish anything.
+resource "google_storage_bucket_iam_member" "worker_writes" {
+  bucket = google_storage_bucket.output.name
+  role   = "roles/storage.objectUser"
+  member = local.member["worker"]
+
+  condition {
+    title      = "no pointers"
+    expression = join(" && ", [for name in local.not_for_workers : "!resource.name.startsWith(\"projects/_/buckets/${google_storage_bucket.output.name}/objects/out/${name}\")"])
+  }
 }
 
 resource "google_project_iam_member" "role" {
@@ -84,7 +105,7 @@ resource "google_storage_bucket_iam_member" "audio" {
 }
 
 resource "google_artifact_registry_repository_iam_member" "reader" {
-  for_each = toset(["worker", "command", "trainer"])
+  for_each = toset(["launcher", "worker", "command", "trainer"])
 
   location   = google_artifact_registry_repository.images.location
   repository = google_artifact_registry_repository.images.name
@@ -107,11 +128,18 @@ resource "google_secret_manager_secret" "mlflow_uri" {
     user_managed {
       replicas {
         location = var.region
+
+        dynamic "customer_managed_encryption" {
+          for_each = var.kms_key[*]
+          content {
+            kms_key_name = customer_managed_encryption.value
+          }
+        }
       }
     }
   }
 
-  depends_on = [google_project_service.api]
+  depends_on = [google_project_service.api, google_kms_crypto_key_iam_member.agent]
 }
 
 resource "google_secret_manager_secret_iam_member" "mlflow_uri" {

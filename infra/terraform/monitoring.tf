@@ -10,7 +10,7 @@ resource "google_monitoring_notification_channel" "email" {
 resource "google_logging_metric" "error_ratio" {
   name        = "sssl/too-many-tracks-failed"
   description = "Runs of the segment stage that ended because more tracks failed than --max-error-ratio allows."
-  filter      = "resource.type=\"cloud_run_job\" AND textPayload:\"--max-error-ratio allows\""
+  filter      = "resource.type=\"cloud_run_job\" AND (jsonPayload.message:\"--max-error-ratio allows\" OR textPayload:\"--max-error-ratio allows\")"
 
   metric_descriptor {
     metric_kind = "DELTA"

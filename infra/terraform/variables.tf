@@ -122,6 +122,34 @@ variable "job_limit_s" {
   default     = 86400
 }
 
+variable "keep_deleted_days" {
+  description = "Days for which deleted and overwritten files of the output can be had back; a takedown ends that for what it removes."
+  type        = number
+  default     = 30
+}
+
+variable "kms_key" {
+  description = "Key of your own that everything stored is encrypted with: projects/P/locations/REGION/keyRings/R/cryptoKeys/K, in the same region. Null: Google's keys."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null ? true : can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "The key by its full name: projects/P/locations/REGION/keyRings/R/cryptoKeys/K, without a version."
+  }
+}
+
+variable "subnetwork" {
+  description = "Subnetwork of a shared VPC that workers run in: projects/HOST/regions/REGION/subnetworks/NAME. Null: a network of their own."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.subnetwork == null ? true : can(regex("^projects/[^/]+/regions/[^/]+/subnetworks/[^/]+$", var.subnetwork))
+    error_message = "The subnetwork by its full name: projects/HOST/regions/REGION/subnetworks/NAME."
+  }
+}
+
 variable "keep_days" {
   description = "Days after which files of launches and temporary files are deleted."
   type        = number

@@ -9,12 +9,13 @@ resource "google_cloud_run_v2_job" "command" {
   template {
     template {
       service_account = google_service_account.role["command"].email
+      encryption_key  = var.kms_key
       timeout         = "86400s"
       max_retries     = 1
 
       containers {
         image   = local.image["launcher"]
-        command = ["sssl-launch"]
+        command = ["as-user", "sssl-launch"]
 
         resources {
           limits = { cpu = "4", memory = "16Gi" }
@@ -24,12 +25,13 @@ resource "google_cloud_run_v2_job" "command" {
       vpc_access {
         egress = "ALL_TRAFFIC"
         network_interfaces {
-          network    = google_compute_network.this.id
-          subnetwork = google_compute_subnetwork.workers.id
+          subnetwork = local.subnetwork
         }
       }
     }
   }
+
+  depends_on = [google_kms_crypto_key_iam_member.agent]
 }
 
 resource "google_cloud_run_v2_job_iam_member" "workflow" {
@@ -47,15 +49,17 @@ locals {
   pipeline_options = [
     "sdk_location=container",
     "dataflow_service_options=max_workflow_runtime_walltime_seconds=${var.job_limit_s}",
+    # Not Dataflow's: `sssl-launch` builds a job whose workers run as this account, while it runs as the launchers'.
+    "worker_account=${google_service_account.role["worker"].email}",
   ]
 
-  environment = {
-    serviceAccountEmail  = google_service_account.role["worker"].email
-    subnetwork           = google_compute_subnetwork.workers.self_link
+  environment = merge({ for key in var.kms_key[*] : "kmsKeyName" => key }, {
+    serviceAccountEmail  = google_service_account.role["launcher"].email
+    subnetwork           = local.subnetwork
     ipConfiguration      = "WORKER_IP_PRIVATE"
     tempLocation         = "gs://${google_storage_bucket.work.name}/tmp"
     stagingLocation      = "gs://${google_storage_bucket.work.name}/staging"
-    sdkContainerImage    = local.image["cpu-worker"]
+    sdkContainerImage    = lookup(local.image, "cpu-worker", null)
     machineType          = var.worker_machine
     maxWorkers           = var.max_workers
     diskSizeGb           = var.worker_disk_gb
@@ -65,9 +69,9 @@ locals {
     additionalPipelineOptions = concat(local.pipeline_options, [
       "disk_size_gb=${var.worker_disk_gb}", "number_of_worker_harness_threads=1",
     ])
-  }
+  })
   gpu_environment = merge({}, [for gpu in var.gpu[*] : {
-    sdkContainerImage = local.image["gpu-worker"]
+    sdkContainerImage = lookup(local.image, "gpu-worker", null)
     maxWorkers        = var.max_gpu_workers
     diskSizeGb        = var.gpu_worker_disk_gb
     # One process has the GPU; its threads feed it.
@@ -99,13 +103,14 @@ locals {
     environment     = local.environment
     gpu_environment = local.gpu_environment
     command_job     = "projects/${var.project}/locations/${var.region}/jobs/sssl-command"
-    trainer_image   = local.image["launcher"]
+    trainer_image   = lookup(local.image, "launcher", null)
     trainer_account = google_service_account.role["trainer"].email
     trainer_machine = merge(
       { machineType = "n2-standard-16" },
       [for gpu in var.gpu[*] : { machineType = gpu.machine, acceleratorType = gpu.vertex, acceleratorCount = 1 }]...
     )
     train_limit = "${var.train_limit_s}s"
+    trainer_job = merge({}, [for key in var.kms_key[*] : { encryptionSpec = { kmsKeyName = key } }]...)
     mlflow_uri  = "sm://${google_secret_manager_secret.mlflow_uri.id}/versions/latest"
 
     segment = merge({ catalog = var.catalog, output = local.output }, lookup(var.flags, "segment", {}))
@@ -132,6 +137,7 @@ resource "google_workflows_workflow" "nightly" {
   region                  = var.region
   description             = "Labels the catalog."
   service_account         = google_service_account.role["workflow"].id
+  crypto_key_name         = var.kms_key
   source_contents         = file("${path.module}/../workflows/nightly.yaml")
   user_env_vars           = { SETTINGS = jsonencode(local.settings) }
   call_log_level          = "LOG_ERRORS_ONLY"
@@ -145,7 +151,7 @@ resource "google_workflows_workflow" "nightly" {
     }
   }
 
-  depends_on = [google_project_service.api]
+  depends_on = [google_project_service.api, google_kms_crypto_key_iam_member.agent]
 }
 
 resource "google_cloud_scheduler_job" "nightly" {

@@ -36,6 +36,7 @@ SETTINGS = {
     "gpu_environment": {"sdkContainerImage": "gpu", "maxWorkers": 8},
     "command_job": "projects/project-1/locations/europe-west4/jobs/sssl-command",
     "trainer_image": "launcher", "trainer_account": "trainer@x", "train_limit": "86400s",
+    "trainer_job": {},
     "trainer_machine": {"machineType": "g2-standard-8", "acceleratorType": "NVIDIA_L4",
     "acceleratorCount": 1},
     "mlflow_uri": "sm://projects/1/secrets/mlflow/versions/latest",
@@ -58,7 +59,7 @@ class Cloud:
     def __init__(self, store, failures=(), broken=None, active=1):
         self._store, self._failures, self._broken = store, dict(failures), Counter(broken or {})
         self._active, self._jobs = active, {}
-        self.events, self.slept_s, self.requests = [], 0, []
+        self.events, self.slept_s, self.requests, self.keys = [], 0, [], []
 
     @property
     def calls(self):
@@ -121,8 +122,10 @@ class Cloud:
         return {"job": {"id": self._remember(states)}}
 
     def _train(self, body):
-        spec = CustomJob.from_json(json.dumps(body), ignore_unknown_fields=False).job_spec
-        (pool,) = spec.worker_pool_specs
+        job = CustomJob.from_json(json.dumps(body), ignore_unknown_fields=False)
+        self.keys.append(job.encryption_spec.kms_key_name)
+        (pool,) = job.job_spec.worker_pool_specs
+        assert list(pool.container_spec.command) == ["as-user", "sssl-launch"]
         environment = {variable.name: variable.value for variable in pool.container_spec.env}
         command = self._commanded(environment["SSSL_STAGE"], pool.container_spec.args)
         self._begin(
@@ -254,6 +257,13 @@ def test_only_scoring_and_training_have_gpus(output):
     (train,) = (event for event in cloud.events if event[0] == "train")
     command = "train --output=gs://bucket/out --processes=4 --round=0"
     assert train == ("train", command, "NVIDIA_L4", SETTINGS["mlflow_uri"])
+
+
+def test_training_is_encrypted_with_the_key_that_there_is(output):
+    with_key, without = Cloud(output), Cloud(output)
+    execute(with_key, rounds=0, trainer_job={"encryptionSpec": {"kmsKeyName": "a-key"}})
+    execute(without, rounds=0)
+    assert (with_key.keys, without.keys) == (["a-key"], [""])
 
 
 def test_if_the_songs_still_stand_only_what_may_have_failed_behind_them_runs(output):

@@ -88,6 +88,14 @@ def test_ours_and_beams_are_told_apart_and_values_become_words():
         command_line("score", ["--large_model=yes"])
 
 
+def test_workers_run_as_an_account_of_their_own_wherever_the_launcher_puts_its_own():
+    args = ["--worker_account=worker@p", "--output=o", "--service_account_email=launcher@p"]
+    line = command_line("songs", args)
+    assert line[:3] == ["songs", "--output=o", "--"]
+    options = beam_options(line[3:])
+    assert options.get_all_options()["service_account_email"] == "worker@p"
+
+
 def test_a_launcher_s_arguments_run_a_stage(catalog, tmp_path, monkeypatch):
     monkeypatch.setenv("SSSL_STAGE", "segment")
     output = str(tmp_path / "out")

@@ -6,6 +6,18 @@ mock_provider "google" {
       email = "sssl-role@project-1.iam.gserviceaccount.com"
     }
   }
+
+  mock_data "google_artifact_registry_docker_image" {
+    defaults = {
+      self_link = "europe-west4-docker.pkg.dev/project-1/sssl/image@sha256:0123"
+    }
+  }
+
+  mock_data "google_project" {
+    defaults = {
+      number = 42
+    }
+  }
 }
 
 variables {
@@ -63,8 +75,41 @@ run "with_images" {
   }
 
   assert {
-    condition     = jsondecode(google_storage_bucket_object.template["score"].content).image == "europe-west4-docker.pkg.dev/project-1/sssl/launcher-score:abc1234"
+    condition     = data.google_artifact_registry_docker_image.tagged["launcher-score"].image_name == "launcher-score:abc1234"
     error_message = "A template starts the launcher of its stage."
+  }
+
+  assert {
+    condition = alltrue([
+      for image in [
+        jsondecode(google_storage_bucket_object.template["score"].content).image,
+        google_cloud_run_v2_job.command[0].template[0].template[0].containers[0].image,
+        jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.sdkContainerImage,
+        jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).gpu_environment.sdkContainerImage,
+        jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).trainer_image,
+      ] : endswith(image, "@sha256:0123")
+    ])
+    error_message = "What runs is named by its digest."
+  }
+
+  assert {
+    condition     = contains(jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.additionalPipelineOptions, "worker_account=${google_service_account.role["worker"].email}")
+    error_message = "Workers run as an account of their own."
+  }
+
+  assert {
+    condition     = google_storage_bucket_iam_member.role["worker_output"].role == "roles/storage.objectViewer" && google_storage_bucket_iam_member.worker_writes.condition[0].expression == join(" && ", [for name in ["latest", "takedown.json", "in_flight.json", "corrections.csv"] : "!resource.name.startsWith(\"projects/_/buckets/project-1-sssl/objects/out/${name}\")"])
+    error_message = "Workers may not delete, or write, what says what is published."
+  }
+
+  assert {
+    condition     = google_storage_bucket.output.versioning[0].enabled && google_storage_bucket.output.soft_delete_policy[0].retention_duration_seconds == 0
+    error_message = "What was deleted can be had back, unless a takedown deletes it for good: soft deletion would not let it."
+  }
+
+  assert {
+    condition     = length(google_kms_crypto_key_iam_member.agent) + length(google_storage_bucket.output.encryption) == 0 && !can(jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.kmsKeyName)
+    error_message = "Without a key of one's own Google's are used."
   }
 
   assert {
@@ -73,7 +118,7 @@ run "with_images" {
   }
 
   assert {
-    condition     = length(distinct([for account in google_service_account.role : account.account_id])) == 6
+    condition     = length(distinct([for account in google_service_account.role : account.account_id])) == 7
     error_message = "Each role has an account of its own."
   }
 }
@@ -138,4 +183,79 @@ run "flags_of_no_stage" {
   }
 
   expect_failures = [var.flags]
+}
+
+run "with_a_key_of_one_s_own" {
+  command = apply
+
+  variables {
+    images  = "abc1234"
+    kms_key = "projects/keys/locations/europe-west4/keyRings/ring/cryptoKeys/sssl"
+  }
+
+  assert {
+    condition = alltrue([
+      for key in [
+        google_storage_bucket.output.encryption[0].default_kms_key_name,
+        google_storage_bucket.work.encryption[0].default_kms_key_name,
+        google_bigquery_dataset.sssl.default_encryption_configuration[0].kms_key_name,
+        google_artifact_registry_repository.images.kms_key_name,
+        google_secret_manager_secret.mlflow_uri.replication[0].user_managed[0].replicas[0].customer_managed_encryption[0].kms_key_name,
+        google_cloud_run_v2_job.command[0].template[0].template[0].encryption_key,
+        google_workflows_workflow.nightly[0].crypto_key_name,
+        jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.kmsKeyName,
+        jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).trainer_job.encryptionSpec.kmsKeyName,
+      ] : key == var.kms_key
+    ])
+    error_message = "Whatever stores something for us encrypts it with the key."
+  }
+
+  assert {
+    condition     = length(google_kms_crypto_key_iam_member.agent) == 9
+    error_message = "Each service that stores something may use the key."
+  }
+}
+
+run "in_a_shared_vpc" {
+  command = apply
+
+  variables {
+    images     = "abc1234"
+    subnetwork = "projects/host/regions/europe-west4/subnetworks/data"
+  }
+
+  assert {
+    condition     = length(google_compute_network.this) + length(google_compute_subnetwork.workers) + length(google_compute_firewall.between_workers) == 0
+    error_message = "With a shared VPC no network is made here."
+  }
+
+  assert {
+    condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).environment.subnetwork == "https://www.googleapis.com/compute/v1/projects/host/regions/europe-west4/subnetworks/data" && google_cloud_run_v2_job.command[0].template[0].template[0].vpc_access[0].network_interfaces[0].subnetwork == "https://www.googleapis.com/compute/v1/projects/host/regions/europe-west4/subnetworks/data"
+    error_message = "Workers and commands run in the shared subnetwork."
+  }
+
+  assert {
+    condition     = sort(keys(google_compute_subnetwork_iam_member.shared)) == tolist(["dataflow", "launcher", "run", "worker"]) && google_compute_subnetwork_iam_member.shared["dataflow"].project == "host"
+    error_message = "Who puts machines into it may use it."
+  }
+}
+
+run "a_key_without_its_full_name" {
+  command = plan
+
+  variables {
+    kms_key = "sssl"
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "a_subnetwork_without_its_full_name" {
+  command = plan
+
+  variables {
+    subnetwork = "data"
+  }
+
+  expect_failures = [var.subnetwork]
 }
