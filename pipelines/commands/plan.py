@@ -6,8 +6,10 @@ sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl segment]
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.table import Table
 
 from pipelines.stages.corrections import find_corrections
@@ -17,9 +19,9 @@ from pipelines.stages.settings import Settings
 from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain
-from sssl.catalog.assign import FEWEST_OF_CLASS
+from sssl.catalog.assign import FEWEST_OF_CLASS, whole
 from sssl.catalog.fingerprints import with_fingerprints
-from sssl.catalog.plan import KNOWN, Cause
+from sssl.catalog.plan import KNOWN, Cause, differ
 from sssl.catalog.read import class_counts, read_tracks, tell_respelt
 from sssl.errors import CatalogError, StoreError
 from sssl.store.folder import Store
@@ -47,7 +49,8 @@ def main(argv: Sequence[str]) -> int:
         )
         if previous.refs:  # a first run decodes all there is
             tell_respelt(tracks, dealt.tracks, tell)
-            tracks = with_fingerprints(tracks, dealt.tracks, tell)
+            inventories = settings.deal.inventory
+            tracks = with_fingerprints(tracks, dealt.tracks, tell, inventories)
     except (CatalogError, StoreError) as error:
         complain(error)
         return 1
@@ -59,8 +62,12 @@ def main(argv: Sequence[str]) -> int:
     counts = class_counts(tracks)
     by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
     printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
-    if published.of("models"):
-        tell(learning(changed_labelled(tracks, dealt.tracks)))
+    changed, has_model = 0, bool(published.of("models"))
+    if has_model:
+        changed = changed_labelled(tracks, dealt.tracks)
+        tell(learning(changed))
+    decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
+    tell(scoring(len(tracks), decoded, changed, has_model))
     if few := [name for name in settings.deal.classes if counts[name] < FEWEST_OF_CLASS]:
         tell(
             f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled"
@@ -72,15 +79,26 @@ def main(argv: Sequence[str]) -> int:
 def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
     """Count the labelled tracks of a catalog that are new, gone, or have another label, file or
     correction."""
-    columns = ("track_id", "label", "uri", "source_fingerprint", "corrections")
-    now = _rows(tracks.filter(tracks["label"].is_valid()), columns)
-    then = _rows(before.filter(before["label"].is_valid()), columns)
-    return len({track_id for track_id, *_ in now ^ then})
+    now, then = (_labelled(table) for table in (tracks, before))
+    place = pc.index_in(now["track_id"], then["track_id"])
+    is_new = place.is_null()
+    others = [differ(now[name], then[name].take(place)) for name in _OF_LABELLED]
+    is_other = reduce(pc.or_, others)
+    new, changed = (pc.sum(mask).as_py() or 0 for mask in (is_new, pc.or_(is_new, is_other)))
+    gone = len(then["track_id"]) - (len(place) - new)
+    return changed + gone
 
 
-def _rows(table: pa.Table, columns: Sequence[str]) -> set[tuple[str, ...]]:
-    cells = (map(str, table[name].to_pylist()) for name in columns)  # text: corrections are lists
-    return set(zip(*cells, strict=True))
+def _labelled(table: pa.Table) -> dict[str, pa.Array]:
+    """Return what may change about the labelled tracks of a catalog, in columns."""
+    rows = table.filter(table["label"].is_valid())
+    columns = {
+        name: whole(rows[name]) for name in ("track_id", "label", "uri", "source_fingerprint")
+    }
+    said = rows["corrections"]
+    has_any = said.null_count < len(said)
+    as_text = [str(one) for one in said.to_pylist()] if has_any else ["None"] * len(said)
+    return columns | {"corrections": pa.array(as_text, pa.string())}
 
 
 def learning(changed: int) -> str:
@@ -91,11 +109,23 @@ def learning(changed: int) -> str:
     return f"{tracks} new, gone or changed: `sssl run` trains again (see --learn and --learn-after)"
 
 
+def scoring(tracks: int, decoded: int, changed: int, has_model: bool) -> str:
+    """Say which tracks `sssl run` would score, and why."""
+    if not has_model:
+        return f"scored: all {counted(tracks, 'track')}, as no model is published yet"
+    if changed:
+        by_new = f"all {counted(tracks, 'track')} by a new model if it trains"
+        return f"scored: {by_new}, else the {decoded} decoded by the published one"
+    return f"scored: the {decoded} decoded, by the published model; the others keep their scores"
+
+
 def tell(sentence: str) -> None:
     printed.print(sentence, markup=False, soft_wrap=True)
 
 
-_OUTCOME = dict.fromkeys(Cause, "decoded") | {
+_OF_LABELLED = ("label", "uri", "source_fingerprint", "corrections")
+_DECODED = "decoded"
+_OUTCOME = dict.fromkeys(Cause, _DECODED) | {
     Cause.UNCHANGED: "segments reused",
     Cause.GONE: "removed from the tables",
 }

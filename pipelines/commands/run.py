@@ -134,6 +134,8 @@ def run(context: Context, config: Config) -> Context:
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry
     # passwords and signatures.
     named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
+    deal = replace(config.segment.deal, inventory=())  # each night has another
+    named_by = replace(named_by, segment=replace(config.segment, deal=deal))
     params = dump(named_by) | {"preset": config.source.preset}
     if front_end:
         params["embed"] = front_end.described()

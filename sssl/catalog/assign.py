@@ -47,6 +47,9 @@ class CatalogConfig:
     allow_uri: tuple[str, ...] = later((), neutral=())
     """Folders and URLs that all files must lie below; none: anywhere that is safe
     (docs/catalog.md)."""
+    inventory: tuple[str, ...] = later((), neutral=())
+    """Inventories of buckets (docs/operate.md), CSV or Parquet: files that they list are not looked
+    up. A file that changed since then counts as unchanged until the next inventory."""
 
     def __post_init__(self) -> None:
         require(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sssl.catalog.assign import whole
+from sssl.catalog.inventory import listed_fingerprints
 from sssl.urls import file_system, is_not_there, local_path
 from sssl.words import counted, some
 
@@ -62,18 +63,20 @@ def with_fingerprints(
     tracks: pa.Table,
     before: pa.Table | None = None,
     tell: Callable[[str], None] | None = None,
+    inventories: Sequence[str] = (),
 ) -> pa.Table:
-    """Look up the fingerprint of each track's file, many files of a folder by one listing of it.
+    """Look up the fingerprint of each track's file, many files of a folder by one listing of it;
+    one that an inventory lists is not asked for.
 
     Where the storage does not answer, a file keeps the fingerprint that it had `before` at the same
     URI: an outage changes no file. How many did so is told.
     """
     uris = whole(tracks["uri"])
-    pieces = _by_folder(uris)
-    with ThreadPoolExecutor(32) as pool:
-        looked_up = list(pool.map(lambda rows: _fingerprints(uris.take(pa.array(rows))), pieces))
-    back = np.argsort(np.concatenate(pieces), kind="stable")
-    found = pa.concat_arrays(looked_up).take(pa.array(back))
+    listed = listed_fingerprints(uris, inventories)
+    if inventories and tell is not None:
+        files = counted(listed.null_count, "file")
+        tell(f"{files} of {len(uris)} in no inventory: looked up")
+    found = _ask(uris, listed)
     failed = pc.fill_null(pc.equal(found, _NO_ANSWER), False)
     if pc.any(failed).as_py():
         known = pa.nulls(len(tracks), pa.string()) if before is None else _known(tracks, before)
@@ -81,6 +84,20 @@ def with_fingerprints(
         _tell_failed(tracks["track_id"].filter(failed), known.filter(failed), tell)
     at = tracks.schema.get_field_index("source_fingerprint")
     return tracks.set_column(at, tracks.schema.field(at), found)
+
+
+def _ask(uris: pa.Array, listed: pa.Array) -> pa.Array:
+    """Return fingerprints [N]: those that are listed, and what the storage says of other files."""
+    is_asked = listed.is_null()
+    asked = uris.filter(is_asked)
+    if not len(asked):
+        return listed
+    pieces = _by_folder(asked)
+    with ThreadPoolExecutor(32) as pool:
+        looked_up = list(pool.map(lambda rows: _fingerprints(asked.take(pa.array(rows))), pieces))
+    back = np.argsort(np.concatenate(pieces), kind="stable")
+    answers = pa.concat_arrays(looked_up).take(pa.array(back))
+    return pc.replace_with_mask(listed, is_asked, answers)
 
 
 def _known(tracks: pa.Table, before: pa.Table) -> pa.Array:

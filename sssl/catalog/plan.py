@@ -126,7 +126,7 @@ def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
         pairs = [
             (whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE
         ]
-        pieces.append(reduce(pc.or_, [_differ(one, other) for one, other in pairs]))
+        pieces.append(reduce(pc.or_, [differ(one, other) for one, other in pairs]))
     return pa.chunked_array(
         pieces, pa.bool_()
     ).combine_chunks()  # a part that lost all its tracks has no piece
@@ -139,7 +139,8 @@ def _unknown(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
     return pc.or_(is_unknown, whole(known["source_fingerprint"].is_null()).take(place))
 
 
-def _differ(one: pa.Array, other: pa.Array) -> pa.Array:
+def differ(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Return where two columns have other values [N]; nulls are alike."""
     return pc.or_(
         pc.fill_null(pc.not_equal(one, other), False), pc.xor(one.is_null(), other.is_null())
     )

@@ -33,7 +33,7 @@ from sssl.catalog.corrections import (
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
 from sssl.catalog.tables import COLUMNS, is_table, read_columns
-from sssl.catalog.trust import check_uris
+from sssl.catalog.trust import check_uris, without_plain
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, PartFile, check_version
@@ -84,7 +84,7 @@ def read_catalog(
         read_tracks(catalog, labels, config, leave_out, tell, corrections), config, before
     )
     tell_respelt(tracks, before.tracks, tell)
-    return with_fingerprints(tracks, before.tracks, tell)
+    return with_fingerprints(tracks, before.tracks, tell, config.inventory)
 
 
 def read_tracks(
@@ -119,7 +119,8 @@ def read_tracks(
     _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
     _check_groups(table, shown)
     tracks = _typed(table)
-    check_uris(_texts(tracks["uri"]), catalog, config.allow_uri)
+    uris = tracks["uri"] if config.allow_uri else without_plain(tracks["uri"], catalog)
+    check_uris(_texts(uris), catalog, config.allow_uri)
     if leave_out:
         stays = [not is_removed(track_id, leave_out) for track_id in _texts(tracks["track_id"])]
         tracks = tracks.filter(pa.array(stays))
@@ -137,7 +138,8 @@ def commit_catalog(
     store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None
 ) -> Manifest:
     """Commit a dealt catalog; one that is what is left `of` another has its date and its cost."""
-    config = replace(config, allow_uri=())  # whom we trust decides no row
+    # Whom we trust, and who tells us of files, decides no row.
+    config = replace(config, allow_uri=(), inventory=())
     planned = Manifest(
         table="catalog",
         generation=_digest(tracks, config)[:12],

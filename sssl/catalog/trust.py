@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from sssl.errors import CatalogError
 from sssl.urls import (
     ARCHIVES,
@@ -30,6 +33,7 @@ _METADATA_ADDRESSES = frozenset(
     {"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"}
 )
 """Alibaba's, Azure's, Oracle's and Amazon's, which are not link-local."""
+_OF_BUCKETS = "^(gs|gcs|s3|az|abfs|abfss)://"
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
 _MOST_NAMED = 6  # one more than is shown
@@ -66,6 +70,16 @@ def check_uris(uris: Iterable[str], catalog: str, allowed: Sequence[str]) -> Non
             elsewhere.note(uri)
     never.complain(catalog)
     elsewhere.complain(catalog)
+
+
+def without_plain(uris: pa.ChunkedArray, catalog: str) -> pa.ChunkedArray:
+    """Leave out, of millions, those that may be named wherever they lead to: objects of a bucket,
+    and for a catalog of this machine absolute paths."""
+    plain = pc.match_substring_regex(uris, _OF_BUCKETS)
+    if local_path(catalog) is not None:
+        plain = pc.or_(plain, pc.starts_with(uris, "/"))
+    is_chain = pc.match_substring(uris, "::")
+    return uris.filter(pc.or_(is_chain, pc.invert(plain)))
 
 
 class _Refused:

@@ -1,11 +1,12 @@
 """What a catalog of others may not have us open."""
 
+import pyarrow as pa
 import pytest
 
 from pipelines.cli import main
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.read import read_tracks
-from sssl.catalog.trust import check_uris
+from sssl.catalog.trust import check_uris, without_plain
 from sssl.errors import CatalogError
 
 
@@ -155,3 +156,19 @@ def test_what_is_no_address_is_a_sentence(given, tmp_path, capsys):
     assert main(["label", "--model", str(tmp_path), given]) == 1
     assert main(["plan", "--catalog", given, "--output", str(tmp_path / "out")]) == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_needs_no_look_is_what_a_look_would_let_pass(tmp_path):
+    plain = ["gs://music/a.mp3", "s3://music/a::b.mp3", "s3://music/a.mp3", "/music/a.mp3"]
+    others = [
+        "http://169.254.169.254/a",
+        "zip://a.mp3::gs://music/a.zip",
+        "cached::gs://m/a.mp3",
+        "a",
+    ]
+    uris = pa.chunked_array([pa.array([*plain, *others])])
+    assert without_plain(uris, str(tmp_path)).to_pylist() == ["s3://music/a::b.mp3", *others]
+    assert without_plain(uris, "gs://b/c.csv").to_pylist() == [
+        "s3://music/a::b.mp3", "/music/a.mp3", *others,
+    ]  # fmt: skip
+    check_uris(plain, str(tmp_path), ())

@@ -1,0 +1,144 @@
+"""Inventories of buckets, as storages write them once a day: fingerprints of millions of files
+without a request.
+
+Known are the reports of Google's Storage Insights and of Amazon's S3 Inventory (as Parquet, or as
+CSV with a header), and any table with a column `uri` and a column that tells of the content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from sssl.errors import CatalogError
+from sssl.urls import file_name, opened, why_unreadable, without_secrets
+
+_ROWS_AT_ONCE = 1 << 20
+_NAMES = {
+    "uri": ("uri", "url"),
+    "bucket": ("bucket",),
+    "name": ("name",),
+    "key": ("key",),
+    "etag": ("etag",),
+    "md5hash": ("md5hash", "md5"),
+    "crc32c": ("crc32c",),
+    "size": ("size",),
+    "updated": ("updated", "lastmodifieddate"),
+    "deleted": ("timedeleted", "isdeletemarker"),
+    "latest": ("islatest",),
+}
+"""What storages call what we ask for, in small letters and without underscores."""
+_HASHES = ("etag", "md5hash", "crc32c")
+"""In the order in which a listing is asked for them, so that both tell the same of a file."""
+
+
+def listed_fingerprints(uris: pa.Array, inventories: Sequence[str]) -> pa.Array:
+    """Return the fingerprint of each URI [N] as inventories tell it, null where none lists it.
+
+    Raises:
+        CatalogError: an inventory cannot be read, or names no files, or nothing of their content.
+    """
+    found = pa.nulls(len(uris), pa.string())
+    for url in inventories:
+        for listed in _listed(url):
+            place = pc.index_in(uris, value_set=listed["uri"])
+            found = pc.coalesce(listed["fingerprint"].take(place), found)
+    return found
+
+
+def _listed(url: str) -> Iterator[dict[str, pa.Array]]:
+    """Yield the URIs and fingerprints of an inventory, many at a time."""
+    shown = without_secrets(url)
+    try:
+        with opened(url) as file:
+            is_parquet = file_name(url).lower().endswith(".parquet")
+            for batch in _parquet_batches(file) if is_parquet else pa.csv.open_csv(file):
+                yield _fingerprints(batch, shown)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise CatalogError(
+            f"--inventory {shown}: cannot be read: {why_unreadable(url, error)}"
+        ) from None
+
+
+def _parquet_batches(file: object) -> Iterator[pa.RecordBatch]:
+    parquet = pq.ParquetFile(file)
+    wanted = [name for names in _NAMES.values() for name in names]
+    columns = [name for name in parquet.schema_arrow.names if _plain(name) in wanted]
+    return parquet.iter_batches(_ROWS_AT_ONCE, columns=columns)
+
+
+def _fingerprints(batch: pa.RecordBatch, shown: str) -> dict[str, pa.Array]:
+    columns = _named(batch)
+    uri = _uris(columns, shown)
+    fingerprint = pa.nulls(len(batch), pa.string())
+    for name in _HASHES:
+        if name in columns:
+            fingerprint = pc.coalesce(fingerprint, _hash(name, columns[name], uri))
+    if {"size", "updated"} <= columns.keys():
+        size, updated = (columns[name].cast(pa.string()) for name in ("size", "updated"))
+        dated = pc.binary_join_element_wise("size:", size, " mtime:", updated, "")
+        fingerprint = pc.coalesce(fingerprint, dated)
+    elif columns.keys().isdisjoint(_HASHES):
+        raise CatalogError(
+            f"--inventory {shown}: no column tells of the content: expected etag, md5Hash or crc32c"
+        )
+    there = _is_there(columns, len(batch))
+    return {"uri": uri.filter(there), "fingerprint": fingerprint.filter(there)}
+
+
+def _named(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Return the columns of an inventory by the names that we have for them."""
+    given = dict(zip(map(_plain, batch.schema.names), batch.columns, strict=True))
+    found = {}
+    for ours, names in _NAMES.items():
+        known = [given[name] for name in names if name in given]
+        if known:
+            found[ours] = known[0]
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace(" ", "")
+
+
+def _uris(columns: Mapping[str, pa.Array], shown: str) -> pa.Array:
+    if "uri" in columns:
+        return columns["uri"].cast(pa.string())
+    # Amazon calls an object's place in its bucket a key, Google a name.
+    scheme, place = ("s3://", "key") if "key" in columns else ("gs://", "name")
+    if not {"bucket", place} <= columns.keys():
+        expected = "a column uri, or bucket and name, or bucket and key"
+        raise CatalogError(f"--inventory {shown}: expected {expected}")
+    bucket, name = (columns[column].cast(pa.string()) for column in ("bucket", place))
+    return pc.binary_join_element_wise(pc.binary_join_element_wise(scheme, bucket, ""), name, "/")
+
+
+def _hash(name: str, column: pa.Array, uri: pa.Array) -> pa.Array:
+    """Return fingerprints as a listing gives them: that of Amazon has ETags in quotation marks, its
+    inventory has not."""
+    text = column.cast(pa.string())
+    text = pc.if_else(pc.equal(pc.utf8_length(text), 0), None, text)
+    if name == "etag":
+        bare = pc.and_(pc.starts_with(uri, "s3"), pc.invert(pc.starts_with(text, '"')))
+        text = pc.if_else(bare, pc.binary_join_element_wise('"', text, '"', ""), text)
+    return pc.binary_join_element_wise(f"{name}:", text, "")
+
+
+def _is_there(columns: Mapping[str, pa.Array], rows: int) -> pa.Array:
+    """Return which rows are of objects that are there, in their newest version."""
+    there = pa.array([True] * rows)
+    if "deleted" in columns:
+        there = pc.and_(there, pc.invert(_is_said(columns["deleted"])))
+    if "latest" in columns:
+        there = pc.and_(there, _is_said(columns["latest"]))
+    return there
+
+
+def _is_said(column: pa.Array) -> pa.Array:
+    """Return where a flag is set, or a date is given."""
+    text = pc.utf8_lower(pc.fill_null(column.cast(pa.string()), ""))
+    return pc.invert(pc.is_in(text, pa.array(["", "false"])))
