@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import ModuleType
+from typing import Any
 
 from pipelines.terminal.extras import how_to_install
 
@@ -59,27 +60,18 @@ def module_of(command: str) -> ModuleType:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0 done, 1 failed, 2 misused, 3 too many tracks failed, 4 too many
     labels would change, 130 stopped."""
-    args = list(sys.argv[1:] if argv is None else argv)
-    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="sssl",
-        description=f"Emotion labels for whole music catalogs.\n\ncommands:\n{commands}",
-        epilog=(
-            "`sssl COMMAND --help` explains a command's flags; Beam's own options follow a bare --"
-        ),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"sssl {version('sssl')}")
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
-    command = parser.parse_args(args[:1]).command
+    said, args = _take_talk(sys.argv[1:] if argv is None else argv)
+    leading = 2 if args[:1] == ["--print-completion"] else 1
+    command = _parser().parse_args(args[:leading]).command
     # Set before any heavy import: MLflow and Beam talk at import, and torch's pool must not fight
     # our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
-    logging.basicConfig(
-        level=os.environ.get("SSSL_LOG", "WARNING"), format="%(levelname)s %(name)s: %(message)s"
-    )
+    level = "INFO" if said.verbose else os.environ.get("SSSL_LOG", "WARNING")
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     try:
+        from pipelines.terminal.console import console  # here: Ctrl-C amid imports is quiet, too
+
+        console.quiet = said.quiet
         code = int(module_of(command).main(args[1:]))
         sys.stdout.flush()  # here, where somebody notices that it fails
         return code
@@ -93,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         advice = how_to_install(command, error)
         if advice is None:
             raise
-        from pipelines.terminal.flags import (
-            complain,
-        )  # here: Ctrl-C amid what it imports has to end quietly, too
+        from pipelines.terminal.flags import complain  # here, like what is above
 
         complain(advice)
         return 1
@@ -109,6 +99,61 @@ def main(argv: Sequence[str] | None = None) -> int:
         LOGGER.info("%s failed", command, exc_info=True)
         complain(sentence(refused))
         return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Make the parser of the command's name."""
+    commands = "\n".join(f"  {name:<11} {text}" for name, text in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="sssl",
+        description=f"Emotion labels for whole music catalogs.\n\ncommands:\n{commands}",
+        epilog=(
+            "`sssl COMMAND --help` explains a command's flags; Beam's own options follow a bare --"
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_talk()],
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sssl {version('sssl')}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print a script that completes commands and flags in this shell, and exit",
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    return parser
+
+
+def _talk() -> argparse.ArgumentParser:
+    """Make the parser of how much a command says; these flags stand before or behind its name."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--quiet", action="store_true", help="say nothing but warnings, errors and answers"
+    )
+    either.add_argument(
+        "--verbose", action="store_true", help="log what the program does, as SSSL_LOG=INFO would"
+    )
+    return parser
+
+
+def _take_talk(argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Take the flags of `_talk` out of the arguments, but for those of Beam."""
+    args = list(argv)
+    end = args.index("--") if "--" in args else len(args)
+    said, ours = _talk().parse_known_args(args[:end])
+    return said, ours + args[end:]
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the script for a shell and ends the program, as --version does."""
+
+    def __call__(self, *given: Any) -> None:
+        from pipelines.terminal.completion import print_completion  # here: few ask for it
+
+        _, _, shell, *_ = given
+        print_completion(shell, COMMANDS, module_of)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "make test": "Makefile::test",
     ". .venv/bin/activate": "Makefile::install",
     "pip install": "tests/test_packaging.py::test_an_installed_program_plans_a_catalog",
+    "sssl --print-completion": "tests/pipelines/test_talk.py::test_every_command_is_offered",
     "sssl bigquery": "tests/sssl/export/test_bigquery.py::test_the_command_prints_the_script",
     "sssl embed": (
         "tests/pipelines/stages/test_embed.py::test_rows_are_those_of_segments_and_as_called_by_hand"
@@ -260,9 +261,9 @@ def test_what_is_run_elsewhere_is_there_and_in_the_docs(start, test):
 
 def test_every_flag_in_the_docs_is_one(capsys):
     known = set(OTHERS_FLAGS)
-    for command in COMMANDS:
+    for command in ([], *([name] for name in COMMANDS)):
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command, "--help"])
         known |= set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
     for page in PAGES:
         assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", page.read_text())) <= known, page.name

@@ -35,7 +35,10 @@ class _Terminal(Console):
 
 
 console = _Terminal(stderr=True, highlight=False)
-"""What happens, for people."""
+"""What happens, for people; `--quiet` silences it."""
+
+alerts = _Terminal(stderr=True, highlight=False)
+"""Warnings and errors, which nothing silences but `silenced`."""
 
 printed = _Terminal(highlight=False)
 """What was asked for."""
@@ -54,12 +57,13 @@ _COLUMNS = (
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Say nothing of what happens until the block ends."""
-    console.quiet = True
+    """Say nothing, not even warnings, until the block ends."""
+    before = console.quiet
+    console.quiet = alerts.quiet = True
     try:
         yield
     finally:
-        console.quiet = False
+        console.quiet, alerts.quiet = before, False
 
 
 @contextmanager
@@ -68,7 +72,7 @@ def bar(name: str, total: int) -> Iterator[Callable[[int, str], None]]:
 
     A terminal gets a bar with elapsed time and ETA, a log file a line now and then.
     """
-    if console.is_terminal:
+    if console.is_terminal and not console.quiet:
         with Progress(*_COLUMNS, console=console) as progress:
             task = progress.add_task(name, total=total, remark="")
             yield lambda done, remark: progress.update(task, completed=done, remark=remark)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from pipelines.terminal.console import console
+from pipelines.terminal.console import alerts
 from sssl.config import require
 from sssl.errors import ConfigError
 
@@ -102,9 +102,9 @@ def require_local(name: str, path: str | None) -> None:
 
 def warn(message: str) -> None:
     """Print what goes on nevertheless."""
-    console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    alerts.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
 def complain(error: Exception | str) -> None:
     """Print an error that its user can mend, without a traceback."""
-    console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+    alerts.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
