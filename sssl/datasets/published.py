@@ -25,7 +25,9 @@ CLASSES: dict[Task, tuple[str, ...]] = {
     "valence": ("positive", "negative"),
     "arousal": ("high", "low"),
 }
-FRAME_S = 0.5  # the sets that are annotated over time have two values a second
+Scale = tuple[float, float]  # lowest and highest rating
+FRAME_S = 0.5  # the sets that are annotated over time have two values per second
+_NINE_POINTS = (1, 9)
 
 # A download of its own, with other column names each year.
 _DEAM_METADATA = (
@@ -56,15 +58,16 @@ class Source:
             CatalogError: there are several.
         """
         found = sorted(self.root.rglob(name), key=lambda path: len(path.parts))
-        nearest = [path for path in found if len(path.parts) == len(found[0].parts)]
+        if not found:
+            return None
+        depth = len(found[0].parts)
+        nearest = [path for path in found if len(path.parts) == depth]
         if len(nearest) > 1:
             raise CatalogError(
                 f"{self.root} has several {name}, e.g. in {nearest[0].parent}: give the folder of"
                 " one set"
             )
-        if nearest:
-            return nearest[0]
-        return None
+        return nearest[0]
 
     def get(self, name: str) -> Path:
         """Find what the set cannot be read without.
@@ -123,13 +126,20 @@ def import_set(name: SetName, src: str, task: Task) -> Imported:
         CatalogError: a file or a column is not where the set has it, its values leave the published
             scale, or a track is annotated twice.
     """
-    found = READERS[name](Source(Path(src).absolute()))
+    source = Source(Path(src).absolute())
+    found = READERS[name](source)
     tracks = _tracks(found, task)
+    columns = ["track_id", "uri", "label", "split", "group_id"]
+    truth = None
+    if found.frames is not None:
+        truth = sections(found.frames, task)
+    labels = tracks["label"]
+    undecided = labels == ""
     return Imported(
-        catalog=tracks[["track_id", "uri", "label", "split", "group_id"]].fillna(""),
-        truth=None if found.frames is None else sections(found.frames, task),
-        unannotated=int(tracks["label"].isna().sum()),
-        undecided=int((tracks["label"] == "").sum()),
+        catalog=tracks[columns].fillna(""),
+        truth=truth,
+        unannotated=int(labels.isna().sum()),
+        undecided=int(undecided.sum()),
         missing=int(tracks["path"].isna().sum()),
         remarks=found.remarks,
     )
@@ -142,12 +152,14 @@ def classify(points: pd.DataFrame, task: Task) -> pd.Series:
     negative = points["valence"] < 0
     high = points["arousal"] > 0
     low = points["arousal"] < 0
+    # In the order of CLASSES.
     conditions = {
         "quadrant": (positive & high, negative & high, negative & low, positive & low),
         "valence": (positive, negative),
         "arousal": (high, low),
     }
-    return pd.Series(np.select(conditions[task], CLASSES[task], ""), points.index, dtype=str)
+    labels = np.select(conditions[task], CLASSES[task], "")
+    return pd.Series(labels, points.index, dtype=str)
 
 
 def sections(frames: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -157,16 +169,18 @@ def sections(frames: pd.DataFrame, task: Task) -> pd.DataFrame:
     A value at time t holds for [t - 0.5 s, t), as a listener judges what has been heard. Time
     without a frame, or with one that has no class, is in no section.
     """
-    spans = frames.assign(start_s=frames["time_s"] - FRAME_S, true_label=classify(frames, task))
-    spans = spans[(spans["true_label"] != "") & spans["time_s"].notna()].sort_values(
-        ["track_id", "time_s"]
-    )
+    labels = classify(frames, task)
+    start_s = frames["time_s"] - FRAME_S
+    spans = frames.assign(start_s=start_s, true_label=labels)
+    has_class = spans["true_label"] != ""
+    has_time = spans["time_s"].notna()
+    spans = spans[has_class & has_time].sort_values(["track_id", "time_s"])
     before = spans.shift()
-    goes_on = (spans["track_id"] == before["track_id"]) & (
-        spans["true_label"] == before["true_label"]
-    )
+    goes_on = spans["track_id"] == before["track_id"]
+    goes_on &= spans["true_label"] == before["true_label"]
     goes_on &= np.isclose(spans["start_s"], before["time_s"])
-    return spans.groupby((~goes_on).cumsum()).agg(
+    begins = ~goes_on
+    return spans.groupby(begins.cumsum()).agg(
         track_id=("track_id", "first"),
         start_s=("start_s", "first"),
         end_s=("time_s", "last"),
@@ -179,32 +193,31 @@ def read_4q(source: Source) -> DataSet:
     clip."""
     path = source.get("panda_dataset_taffc_annotations.csv")
     songs = _read_text(path, "Song", "Quadrant")
-    annotated = pd.DataFrame(
-        {
-            "track_id": songs["Song"],
-            "valence": songs["Quadrant"].map({"Q1": 1.0, "Q2": -1.0, "Q3": -1.0, "Q4": 1.0}),
-            "arousal": songs["Quadrant"].map({"Q1": 1.0, "Q2": 1.0, "Q3": -1.0, "Q4": -1.0}),
-            "uri": f"{path.parent}/" + songs["Quadrant"] + "/" + songs["Song"] + ".mp3",
-        }
-    )
+    quadrants = songs["Quadrant"]
+    folders = f"{path.parent}/" + quadrants
+    annotated = pd.DataFrame({"track_id": songs["Song"]})
+    annotated["valence"] = quadrants.map({"Q1": 1.0, "Q2": -1.0, "Q3": -1.0, "Q4": 1.0})
+    annotated["arousal"] = quadrants.map({"Q1": 1.0, "Q2": 1.0, "Q3": -1.0, "Q4": -1.0})
+    annotated["uri"] = folders + "/" + songs["Song"] + ".mp3"
     about = _groups(source.get("panda_dataset_taffc_metadata.csv"), "Song", "Artist")
     # The folders Q1 to Q4 are often flattened: a clip is known by its name, wherever it lies.
-    return DataSet(annotated, about, _audio(source.root, "MT[0-9]*"))
+    files = _audio(source.root, "MT[0-9]*")
+    return DataSet(annotated, about, files)
 
 
 def read_pmemo(source: Source) -> DataSet:
     """Read PMEmo 2019 (Zhang et al., 2018): chorus clips, rated from 0 to 1."""
     columns = ("musicId", "Valence(mean)", "Arousal(mean)")
+    scale = (0, 1)
     clips = source.get("chorus")
+    static = source.get("annotations/static_annotations.csv")
+    points = _points(static, columns, scale)
     dynamic = source.find("annotations/dynamic_annotations.csv")
-    return DataSet(
-        annotated=_placed(
-            _points(source.get("annotations/static_annotations.csv"), columns, (0, 1)), clips
-        ),
-        about=_groups(source.get("metadata.csv"), "musicId", "artist"),
-        files=_audio(clips),
-        frames=_points(dynamic, columns, (0, 1), time_s="frameTime") if dynamic else None,
-    )
+    frames = None
+    if dynamic:
+        frames = _points(dynamic, columns, scale, time_s="frameTime")
+    about = _groups(source.get("metadata.csv"), "musicId", "artist")
+    return DataSet(_placed(points, clips), about, _audio(clips), frames)
 
 
 def read_emomusic(source: Source) -> DataSet:
@@ -212,22 +225,14 @@ def read_emomusic(source: Source) -> DataSet:
     to 9."""
     columns = ("song_id", "mean_valence", "mean_arousal")
     clips = source.get("clips_45seconds")
+    static = source.get("annotations/static_annotations.csv")
+    points = _points(static, columns, _NINE_POINTS)
     info = source.get("songs_info.csv")
     challenge = _read_text(info, "Mediaeval 2013 set")["Mediaeval 2013 set"]
-    return DataSet(
-        annotated=_placed(
-            _points(source.get("annotations/static_annotations.csv"), columns, (1, 9)), clips
-        ),
-        about=_groups(
-            info,
-            "song_id",
-            "Artist",
-            split=challenge.map({"development": "train", "evaluation": "test"}),
-        ),
-        files=_audio(clips),
-        frames=_frames(source, "annotations/{}_cont_average.csv"),
-        remarks=(_OVERLAP,),
-    )
+    split = challenge.map({"development": "train", "evaluation": "test"})
+    about = _groups(info, "song_id", "Artist", split=split)
+    frames = _frames(source, "annotations/{}_cont_average.csv")
+    return DataSet(_placed(points, clips), about, _audio(clips), frames, (_OVERLAP,))
 
 
 def read_deam(source: Source) -> DataSet:
@@ -235,22 +240,22 @@ def read_deam(source: Source) -> DataSet:
     rated from 1 to 9."""
     columns = ("song_id", "valence_mean", "arousal_mean")
     clips = source.get("MEMD_audio")
-    static = [
-        source.get(f"song_level/static_annotations_averaged_songs_{ids}.csv")
-        for ids in ("1_2000", "2000_2058")
-    ]
-    groups = [
-        _groups(path, *names) for file, *names in _DEAM_METADATA if (path := source.find(file))
-    ]
-    return DataSet(
-        annotated=_placed(
-            pd.concat([_points(path, columns, (1, 9)) for path in static], ignore_index=True), clips
-        ),
-        about=pd.concat([_NO_GROUPS, *groups]),
-        files=_audio(clips),
-        frames=_frames(source, "dynamic (per second annotations)/{}.csv"),
-        remarks=(_OVERLAP,) if len(groups) == len(_DEAM_METADATA) else (_OVERLAP, _NO_ARTISTS),
-    )
+    points = []
+    for ids in ("1_2000", "2000_2058"):
+        static = source.get(f"song_level/static_annotations_averaged_songs_{ids}.csv")
+        points.append(_points(static, columns, _NINE_POINTS))
+    annotated = pd.concat(points, ignore_index=True)
+    groups = [_NO_GROUPS]
+    remarks = [_OVERLAP]
+    for file, track_id, artist in _DEAM_METADATA:
+        path = source.find(file)
+        if path:
+            groups.append(_groups(path, track_id, artist))
+        elif _NO_ARTISTS not in remarks:
+            remarks.append(_NO_ARTISTS)
+    about = pd.concat(groups)
+    frames = _frames(source, "dynamic (per second annotations)/{}.csv")
+    return DataSet(_placed(annotated, clips), about, _audio(clips), frames, tuple(remarks))
 
 
 READERS: dict[SetName, Callable[[Source], DataSet]] = {
@@ -264,22 +269,22 @@ READERS: dict[SetName, Callable[[Source], DataSet]] = {
 def _tracks(found: DataSet, task: Task) -> pd.DataFrame:
     """Put what is annotated and what is there side by side: `label` is NaN without annotation,
     `path` without file."""
-    annotated = found.annotated.assign(label=classify(found.annotated, task))
-    doubled = annotated["track_id"][annotated["track_id"].duplicated()]
+    labels = classify(found.annotated, task)
+    annotated = found.annotated.assign(label=labels)
+    ids = annotated["track_id"]
+    doubled = ids[ids.duplicated()]
     if len(doubled):
         raise CatalogError(
-            f"track {doubled.iloc[0]!r} is annotated more than once, expected one row a track"
+            f"track {doubled.iloc[0]!r} is annotated more than once, expected one row per track"
         )
-    paths = pd.Series(
-        {track_id: str(path) for track_id, path in found.files.items()}, name="path", dtype=str
-    )
-    about = found.about.drop_duplicates("track_id").reindex(
-        columns=["track_id", "group_id", "split"], fill_value=""
-    )
-    tracks = annotated.merge(paths.rename_axis("track_id").reset_index(), "outer", on="track_id")
-    return tracks.merge(about, "left", on="track_id").assign(
-        uri=tracks["path"].fillna(tracks["uri"])
-    )
+    files = {track_id: str(path) for track_id, path in found.files.items()}
+    paths = pd.Series(files, name="path", dtype=str)
+    paths_by_id = paths.rename_axis("track_id").reset_index()
+    about = found.about.drop_duplicates("track_id")
+    about = about.reindex(columns=["track_id", "group_id", "split"], fill_value="")
+    tracks = annotated.merge(paths_by_id, "outer", on="track_id")
+    uri = tracks["path"].fillna(tracks["uri"])
+    return tracks.merge(about, "left", on="track_id").assign(uri=uri)
 
 
 def _read_text(path: Path, *columns: str) -> pd.DataFrame:
@@ -299,17 +304,17 @@ def _read_text(path: Path, *columns: str) -> pd.DataFrame:
         )
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot read {path}: {error}") from error
-    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
+    table = table.rename(columns=str.strip)
+    table = table.apply(lambda column: column.str.strip())
     for column in columns:
         if column not in table:
-            raise CatalogError(
-                f"{path}: column {column} is missing; it has {', '.join(table.columns[:12])}"
-            )
+            there = ", ".join(table.columns[:12])
+            raise CatalogError(f"{path}: column {column} is missing; it has {there}")
     return table
 
 
 def _points(
-    path: Path, columns: tuple[str, str, str], scale: tuple[float, float], time_s: str | None = None
+    path: Path, columns: tuple[str, str, str], scale: Scale, time_s: str | None = None
 ) -> pd.DataFrame:
     """Read `track_id`, `valence`, `arousal` (and `time_s`), and move the midpoint of their scale to
     0.
@@ -317,40 +322,47 @@ def _points(
     Raises:
         CatalogError: a value is outside the scale, which says that somebody has moved the midpoint.
     """
-    names = dict(zip(columns, ("track_id", "valence", "arousal"), strict=True)) | (
-        {time_s: "time_s"} if time_s else {}
-    )
-    points = _read_text(path, *names)[list(names)].rename(columns=names)
-    for axis in points.columns.drop("track_id"):
-        points[axis] = pd.to_numeric(points[axis], errors="coerce")
+    names = dict(zip(columns, ("track_id", "valence", "arousal"), strict=True))
+    if time_s:
+        names[time_s] = "time_s"
+    table = _read_text(path, *names)
+    points = table[list(names)].rename(columns=names)
+    for column in points.columns.drop("track_id"):
+        points[column] = pd.to_numeric(points[column], errors="coerce")
+    lowest, highest = scale
+    midpoint = (lowest + highest) / 2
     for axis in ("valence", "arousal"):
-        beyond = points[~points[axis].fillna(scale[0]).between(*scale)]
+        values = points[axis]
+        is_within = values.isna() | values.between(lowest, highest)
+        beyond = points[~is_within]
         if len(beyond):
             raise CatalogError(
                 f"{path}: track {beyond['track_id'].iloc[0]!r} has {axis} {beyond[axis].iloc[0]:g},"
-                f" expected {scale[0]} to {scale[1]}: has the file been rescaled?"
+                f" expected {lowest} to {highest}: has the file been rescaled?"
             )
-        points[axis] -= sum(scale) / 2
+        points[axis] -= midpoint
     return points
 
 
 def _frames(source: Source, name: str) -> pd.DataFrame | None:
     """Read the values over time of both axes, if the set comes with them; {} in the name stands for
     the axis."""
-    if source.find(name.format("valence")) is None:
+    valence_file = name.format("valence")
+    if source.find(valence_file) is None:
         return None
-    valence = _samples(source.get(name.format("valence")), "valence")
-    arousal = _samples(source.get(name.format("arousal")), "arousal")
+    arousal_file = name.format("arousal")
+    valence = _samples(source.get(valence_file), "valence")
+    arousal = _samples(source.get(arousal_file), "arousal")
     return valence.merge(arousal, "outer", on=["track_id", "time_s"])
 
 
 def _samples(path: Path, axis: str) -> pd.DataFrame:
-    """Read a table with a row a song and a column a sample: `track_id`, `time_s` and the axis, from
-    -1 to 1."""
-    table = _read_text(path, "song_id").set_index("song_id").apply(pd.to_numeric, errors="coerce")
-    table.columns = (
-        pd.to_numeric(table.columns.str.extract(r"^sample_(\d+)ms$", expand=False)) / 1000
-    )
+    """Read a table with one row per song and one column per sample: `track_id`, `time_s` and the
+    axis, from -1 to 1."""
+    text = _read_text(path, "song_id").set_index("song_id")
+    table = text.apply(pd.to_numeric, errors="coerce")
+    time_ms = table.columns.str.extract(r"^sample_(\d+)ms$", expand=False)
+    table.columns = pd.to_numeric(time_ms) / 1000
     long = table.melt(ignore_index=False, var_name="time_s", value_name=axis).dropna()
     return long.astype({"time_s": float}).reset_index(names="track_id")
 
@@ -369,6 +381,13 @@ def _placed(annotated: pd.DataFrame, folder: Path) -> pd.DataFrame:
 def _audio(folder: Path, name: str = "[0-9]*") -> dict[str, Path]:
     """List audio by id. Of several files of a track the mp3 is taken, as sets are shipped so:
     others are copies."""
-    found = [path for path in folder.rglob(f"{name}.*") if path.suffix.lower() in AUDIO_SUFFIXES]
-    best_last = sorted(found, key=lambda path: (path.suffix.lower() != ".mp3", path), reverse=True)
+    candidates = folder.rglob(f"{name}.*")
+    found = [path for path in candidates if path.suffix.lower() in AUDIO_SUFFIXES]
+    # The last one of a stem stays in the dictionary.
+    best_last = sorted(found, key=_mp3_first, reverse=True)
     return {path.stem: path for path in best_last}
+
+
+def _mp3_first(path: Path) -> tuple[bool, Path]:
+    is_other = path.suffix.lower() != ".mp3"
+    return is_other, path

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from numpy._core import _multiarray_umath as umath
 
+from sssl.datasets import pieces
 from sssl.datasets import synthetic as demo
 
 HERE = str(Path(__file__).parent)
@@ -278,7 +279,7 @@ def test_moods_differ_in_tempo_and_mode():
 
 def test_voices_move_by_the_nearest_way():
     c_major = [60, 64, 67]
-    assert demo.lead_voices(c_major, [9, 12, 16], center=62) == [
+    assert pieces.lead_voices(c_major, [9, 12, 16], center=62) == [
         60,
         64,
         69,
