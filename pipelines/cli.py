@@ -35,6 +35,7 @@ COMMANDS = {
     "bigquery": "show what is published in BigQuery",
     "export": "write song labels as CSV, Parquet, JAMS, tags or playlists",
     "explain": "tell the story of one track, from its file to its label",
+    "review": "listen to what looks wrong and correct it, on a page of this machine",
     "suggest": "say which unlabelled tracks to label next",
     "diff": "say what changed between two output folders or two rounds",
     "rollback": "publish the tables as of an earlier round",

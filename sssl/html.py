@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 
 def template(
@@ -25,3 +27,9 @@ def template(
     environment.filters |= filters
     environment.tests |= tests or {}
     return environment.get_template(name)
+
+
+def embedded(content: Any) -> Markup:
+    """Write what a page's script shows as JSON that can stand in a page."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 -- without < nothing ends the script element

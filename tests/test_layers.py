@@ -55,6 +55,7 @@ ROOMS = (
     "sssl.tracking",
     "sssl.report",
     "sssl.export",
+    "sssl.review",
     "sssl.estimate",
     "sssl.takedown",
     "sssl.vacuum",
@@ -77,7 +78,7 @@ MOST_MODULES, MOST_LINES = 14, 540
 LOOKING = (
     "plan", "tables", "sql", "report", "rollback", "publish", "takedown", "mlflow-sync",
     "explain", "suggest", "diff",
-    "export", "verify", "vacuum",
+    "export", "review", "verify", "vacuum",
 )  # fmt: skip
 HEAVY = ("torch", "torchaudio", "apache_beam", "av", "mlflow")
 

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-_OF_REPORT = ("jinja2", "librosa", "markupsafe", "matplotlib", "pandas", "scipy", "sklearn")
+_OF_REPORT = (
+    "jinja2",
+    "librosa",
+    "markupsafe",
+    "matplotlib",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "werkzeug",
+)
 _OF_WORK = ("apache_beam", "av", "safetensors", "soundfile", "soxr", "torch", "torchaudio")
 PACKAGES = {
     "gcp": ("gcsfs", "google"),
@@ -15,7 +24,7 @@ PACKAGES = {
 }
 """Packages by the extra that brings them, as they are imported."""
 
-_ONLY_REPORT = ("report", "explain", "suggest", "takedown")
+_ONLY_REPORT = ("report", "explain", "review", "suggest", "takedown")
 """Commands that need the packages of a report and no others."""
 
 

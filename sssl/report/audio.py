@@ -11,8 +11,17 @@ from itertools import groupby
 from sssl.store.media.medium import Medium
 from sssl.urls import local_path
 
-PLAYABLE = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav")
-"""Suffixes of what browsers play."""
+TYPES = {
+    ".aac": "audio/aac",
+    ".flac": "audio/flac",
+    ".m4a": "audio/mp4",
+    ".mp3": "audio/mpeg",
+    ".oga": "audio/ogg",
+    ".ogg": "audio/ogg",
+    ".opus": "audio/ogg",
+    ".wav": "audio/wav",
+}
+"""What browsers play: media types by suffix."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ def link(medium: Medium, uri: str) -> str | None:
     """Link from a page in an output folder to a file, None if one of them is not on this machine or
     not playable."""
     path = local_path(uri)
-    if path is None or not path.lower().endswith(PLAYABLE) or not os.path.isfile(path):
+    if path is None or not path.lower().endswith(tuple(TYPES)) or not os.path.isfile(path):
         return None
     return medium.link(path)
 

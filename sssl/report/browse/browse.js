@@ -10,32 +10,13 @@
   const STARTS_A_FORMULA = /^[=+\-@\t\r]/;  // in a spreadsheet, as in sssl/export/cells.py
 
   const data = JSON.parse(document.getElementById("report-data").textContent);
-  const { classes, colors, inks, songs, groups } = data;
+  const { classes, colors, songs, groups } = data;
+  const { make, count, clock, plain, chip, strip } = shared(data);
 
   // ---- small helpers -------------------------------------------------------------------------------------------------
 
-  /* Make an element: attributes, then children (elements or text). */
-  function make(tag, attributes = {}, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) {
-      if (value !== null) element.setAttribute(name, value);
-    }
-    element.append(...children);
-    return element;
-  }
-
-  const count = (number) => number.toLocaleString("en");
   const percent = (perMille) => `${(perMille / 10).toFixed(0)}%`;
-
-  function clock(seconds) {
-    const whole = Math.round(seconds);
-    const [hours, minutes, rest] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-    const padded = (number) => String(number).padStart(2, "0");
-    return hours ? `${hours}:${padded(minutes)}:${padded(rest)}` : `${minutes}:${padded(rest)}`;
-  }
-
-  /* What a search goes by: small letters without accents. */
-  const plain = (text) => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+  const timeline = (song) => strip(songs.timeline[song], songs.length_s[song]);
 
   function decoded(name) {
     try {
@@ -43,12 +24,6 @@
     } catch {
       return name;  // not UTF-8
     }
-  }
-
-  function chip(position) {
-    if (position < 0) return "—";
-    const style = `background: ${colors[position]}; color: ${inks[position]}`;
-    return make("span", { class: "chip", style }, classes[position]);
   }
 
   /* The second likeliest emotion of a song. */
@@ -59,30 +34,6 @@
       if (position !== songs.label[song] && isBetter) best = position;
     });
     return best;
-  }
-
-  /* A timeline as [class, start, end] in parts of the track; class -1 is a stretch without emotion. */
-  function timeline(song) {
-    let start = 0;
-    return [...songs.timeline[song].matchAll(/(\D)(\d+)/gu)].map(([, letter, end]) => {
-      const run = [letter === "-" ? -1 : letter.codePointAt(0) - 97, start, Number(end)];
-      start = run[2];
-      return run;
-    });
-  }
-
-  function strip(song) {
-    const seconds = (part) => (part / data.strip_parts) * songs.length_s[song];
-    const runs = timeline(song).filter(([position]) => position >= 0);
-    const words = runs.slice(0, 6).map(([position, start, end]) =>
-      `${classes[position]} ${clock(seconds(start))} to ${clock(seconds(end))}`);
-    if (runs.length > 6) words.push(`and ${runs.length - 6} more`);
-    const box = make("span", { class: "runs", role: "img", "aria-label": words.join(", "), title: words.join(", ") });
-    for (const [position, start, end] of runs) {
-      const [left, width] = [start, end - start].map((part) => (100 * part) / data.strip_parts);
-      box.append(make("i", { style: `left: ${left}%; width: ${width}%; background: ${colors[position]}` }));
-    }
-    return box;
   }
 
   // ---- a table that is sorted, searched and paged ------------------------------------------------------------------
@@ -239,7 +190,7 @@
     player.querySelector(".emotion").replaceChildren(chip(songs.label[song]));
     const cursor = make("b", { class: "cursor" });
     const seek = player.querySelector(".seek");
-    seek.replaceChildren(strip(song), cursor);
+    seek.replaceChildren(timeline(song), cursor);
     seek.onclick = (event) => {
       const box = seek.getBoundingClientRect();
       audio.currentTime = ((event.clientX - box.left) / box.width) * songs.length_s[song];
@@ -339,7 +290,7 @@
         value: (song) => songs.length_s[song],
         cell: (song) => clock(songs.length_s[song]),
       },
-      { title: "Timeline", kind: "line", value: (song) => songs.timeline[song], cell: strip },
+      { title: "Timeline", kind: "line", value: (song) => songs.timeline[song], cell: timeline },
     ];
     if (hasGroups) {
       const value = (song) => songs.group[song] ?? "";

@@ -7,13 +7,13 @@ and says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
 
+from sssl.html import embedded
 from sssl.plots.colors import ink_on
 from sssl.plots.timeline import strip
 from sssl.report import audio
@@ -149,8 +149,7 @@ def as_json(source: Source, songs: Context, groups: Context | None) -> Markup:
         "songs": songs,
         "groups": groups and groups["columns"],
     }
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 -- without < nothing ends the script element
+    return embedded(content)
 
 
 def _files(source: Source, uris: Sequence[str]) -> Context:

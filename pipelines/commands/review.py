@@ -1,0 +1,118 @@
+"""Listen to what looks wrong and correct it, on a page of this machine.
+
+sssl review --output OUTPUT [--port N] [--who NAME] [--corrections FILE]
+
+The page is there until Ctrl-C. Each answer is written at once; the next `sssl run` learns from
+them.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.terminal.console import console, printed
+from pipelines.terminal.flags import complain, parse
+from sssl.catalog.corrections import FILE_NAME
+from sssl.catalog.trust import check_uris
+from sssl.config import require
+from sssl.errors import CatalogError, StoreError
+from sssl.report.source import Source
+from sssl.review.answers import Answers, by_track
+from sssl.review.listening import Listening
+from sssl.review.queue import MOST_OPEN, make_queue
+from sssl.review.server import Application, listen, server_of
+from sssl.review.session import Session
+from sssl.store.folder import Store
+from sssl.urls import local_path
+from sssl.words import counted
+
+_STOPPED = 130
+
+
+@dataclass(frozen=True)
+class Config:
+    """Serve a page on this machine, 127.0.0.1, to listen to what looks wrong and to correct it."""
+
+    output: str
+    """Output folder of `sssl run`."""
+    port: int = 0
+    """Port of the page; 0: one that is free."""
+    who: str | None = None
+    """Who answers, for the column `who`; default: the name that you are logged in by."""
+    corrections: str | None = None
+    """CSV on this machine that answers are appended to; default: corrections.csv in the output
+    folder, where the next run looks for it."""
+    most: int = MOST_OPEN
+    """Passages, and songs, to list without an answer; start it again for the next ones."""
+    allow_uri: tuple[str, ...] = ()
+    """Folders and URLs below which the catalog's files have to lie, as for `sssl run`."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.port < 1 << 16, "port", self.port, "0 to 65535")
+        require(self.most > 0, "most", self.most, "1 or more")
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse(Config, argv, "review")
+    try:
+        store = Store.open(config.output)
+        snapshot = store.latest()
+        answers = Answers(_path_of(store, config.corrections), snapshot.catalog.classes)
+        queue = make_queue(Source.of(store, snapshot), by_track(answers.standing()), config.most)
+        check_uris([track.uri for track in queue.tracks.values()], store.root, config.allow_uri)
+        if not queue.items:
+            console.print(
+                "no passage looks wrong, and no song is uncertain: there is nothing to review"
+            )
+            return 0
+        session = Session(queue, answers, _name() if config.who is None else config.who)
+        return _serve(session, config.port)
+    except (CatalogError, StoreError, OSError) as error:
+        complain(error)
+        return 1
+
+
+def _path_of(store: Store, given: str | None) -> Path:
+    """Return the file that answers are appended to.
+
+    Raises:
+        StoreError: it would not be on this machine.
+    """
+    path = local_path(given or store.url(FILE_NAME))
+    if path is None:
+        raise StoreError(
+            "answers are appended to a file on this machine: give --corrections FILE, and the same "
+            "to `sssl run`"
+        )
+    return Path(path)
+
+
+def _name() -> str:
+    """Return the name that somebody is logged in by, empty if the system knows none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _serve(session: Session, port: int) -> int:
+    """Serve the page until Ctrl-C; return the exit code of a command that was stopped."""
+    listening = Listening()
+    with listen(port) as opened:
+        application = Application(session, listening, opened.getsockname()[1])
+        # Ctrl-C ends it quietly from here on: that is how a review ends.
+        server = server_of(application, opened)
+        console.print("Open this page on this machine; Ctrl-C ends it:", markup=False)
+        printed.print(application.url, soft_wrap=True, markup=False)
+        try:
+            server.serve_forever()
+        finally:
+            session.finish()
+            listening.close()
+    then = "; the next `sssl run` learns from them" if session.given else ""
+    said = f"{counted(session.given, 'answer')} written to {session.answers.path}{then}"
+    console.print(said, soft_wrap=True, markup=False)
+    return _STOPPED

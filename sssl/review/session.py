@@ -1,0 +1,144 @@
+"""One person's review: what the page shows, what was said so far, and what is said now."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from sssl.catalog.corrections import Correction
+from sssl.errors import CatalogError
+from sssl.plots.colors import color_of, ink_on
+from sssl.report.audio import TYPES
+from sssl.report.browse.songs import STRIP_PARTS
+from sssl.review.answers import Answers, by_track, label_of, now
+from sssl.review.queue import Item, Queue, Track
+from sssl.urls import file_name, suffix_of
+
+Json = dict[str, Any]
+
+
+@dataclass
+class Session:
+    """A queue, the file that answers go to, and who gives them."""
+
+    queue: Queue
+    answers: Answers
+    who: str
+    given: int = 0
+    """Answers that were written since the start."""
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        self._tracks = list(self.queue.tracks.values())
+        self._places = {track.track_id: place for place, track in enumerate(self._tracks)}
+
+    @property
+    def tracks(self) -> Sequence[Track]:
+        """The tracks, which the page knows by their places."""
+        return self._tracks
+
+    def content(self) -> Json:
+        """Return what the page shows and what does not change."""
+        classes = self.answers.classes
+        colors = [color_of(place) for place in range(len(classes))]
+        return {
+            "classes": classes,
+            "colors": colors,
+            "inks": [ink_on(color) for color in colors],
+            "strip_parts": STRIP_PARTS,
+            "items": [self._shown_item(item) for item in self.queue.items],
+            "tracks": [_shown_track(track) for track in self._tracks],
+        }
+
+    def state(self) -> Json:
+        """Return the label that each item was given, or null, and what was said of each track.
+
+        Raises:
+            CatalogError: the file of corrections cannot be read.
+        """
+        said = by_track(self.answers.standing())
+        return {
+            "answers": [item.answer_in(said.get(item.track_id, ())) for item in self.queue.items],
+            "said": [
+                [_shown_answer(one) for one in said.get(track.track_id, ())]
+                for track in self._tracks
+            ],
+        }
+
+    def say(
+        self, place: int, start_s: float | None, end_s: float | None, label: str | None
+    ) -> Json:
+        """Write down what somebody says of a track or a passage of it; without a label that what
+        was said does not count. Returns the label that stood before.
+
+        Raises:
+            CatalogError: there is no such track, passage or class, or the file cannot be read.
+            OSError: it could not be written.
+        """
+        said = self._checked(place, start_s, end_s, label)
+        with self._lock:
+            before = label_of(self.answers.standing(), said)
+            self.answers.append([said])
+            self.given += 1
+        return {"before": before}
+
+    def finish(self) -> None:
+        """Wait until an answer that is being written is on the disk."""
+        with self._lock:
+            pass
+
+    def _checked(
+        self, place: int, start_s: float | None, end_s: float | None, label: str | None
+    ) -> Correction:
+        if not 0 <= place < len(self._tracks):
+            raise CatalogError(f"there is no track {place}")
+        if label is not None and label not in self.answers.classes:
+            raise CatalogError(f"{label} is no class of {', '.join(self.answers.classes)}")
+        if (start_s is None) != (end_s is None):
+            raise CatalogError("a passage has a start and an end")
+        if start_s is not None and end_s is not None and not 0 <= start_s < end_s < math.inf:
+            raise CatalogError("a passage ends after its start")
+        return Correction(
+            self._tracks[place].track_id, _single(start_s), _single(end_s), label, self.who, now()
+        )
+
+    def _shown_item(self, item: Item) -> Json:
+        return {
+            "kind": item.kind,
+            "track": self._places[item.track_id],
+            "start_s": item.start_s,
+            "end_s": item.end_s,
+            "label": item.label,
+            "confidence": None if item.confidence is None else round(item.confidence, 3),
+            "catalog_label": item.catalog_label,
+            "segments": item.segments,
+            "abstained": item.abstained,
+            "play_from_s": item.play_from_s,
+        }
+
+
+def _shown_track(track: Track) -> Json:
+    return {
+        "track_id": track.track_id,
+        "file": file_name(track.uri),
+        "group": track.group,
+        "label": track.label,
+        "probabilities": [round(share, 3) for share in track.probabilities],
+        "length_s": round(track.length_s, 1),
+        "timeline": track.timeline,
+        "playable": suffix_of(track.uri).lower() in TYPES,
+    }
+
+
+def _shown_answer(said: Correction) -> Json:
+    return {"start_s": said.start_s, "end_s": said.end_s, "label": said.label, "who": said.who}
+
+
+def _single(seconds: float | None) -> float | None:
+    """Round to single precision, as the file and the catalog have seconds."""
+    return None if seconds is None else float(np.float32(seconds))
