@@ -50,6 +50,10 @@ ELSEWHERE = {
         "tests/pipelines/stages/test_in_flight.py"
         "::test_a_job_is_published_from_what_its_launch_noted_without_a_look_at_the_catalog"
     ),
+    "sssl review --output out --label-studio": (
+        "tests/sssl/review/test_label_studio.py"
+        "::test_the_command_appends_answers_once_and_names_what_it_leaves_out"
+    ),
     "sssl review": (
         "tests/pipelines/commands/test_review.py"
         "::test_ctrl_c_ends_it_as_other_commands_and_says_what_was_written"

@@ -1,6 +1,6 @@
 """Write song labels for other tools.
 
-sssl export --output OUTPUT --format csv|parquet --to FILE
+sssl export --output OUTPUT --format csv|parquet|label-studio --to FILE
 sssl export --output OUTPUT --format jams|id3|m3u --to FOLDER
 
 What is exported is a copy: a later takedown does not reach it. Exit code 1 says that no song was
@@ -36,10 +36,11 @@ class Config:
 
     output: str
     """Output folder."""
-    format: Literal["csv", "parquet", "jams", "id3", "m3u"]
+    format: Literal["csv", "parquet", "jams", "id3", "m3u", "label-studio"]
     """csv, parquet: a row per song. jams: an annotation file per song. id3: copies of the music
     with tags (ID3's `TMOO` and `TXXX`, and what other formats have in their place). m3u: a playlist
-    per emotion, the surest first."""
+    per emotion, the surest first. label-studio: a task per song with predictions to correct, as
+    JSON, and the labelling configuration beside it, as XML."""
     to: str | None = None
     """File to write, or folder (jams, id3, m3u)."""
     names: tuple[str, ...] = ()
@@ -62,6 +63,8 @@ class Config:
         for name in self.names:
             label, _, called = name.partition("=")
             require(bool(label and called), "names", name, "CLASS=NAME, as in Q1=happy")
+        own = self.format != "label-studio" or not self.names  # answers come back by class
+        require(own, "names", self.names, "nothing with --format label-studio")
 
     @property
     def named(self) -> dict[str, str]:
@@ -88,6 +91,10 @@ def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
     if config.format == "id3":
         return write_tags(store, snapshot, config.to, names, abstained=config.with_abstained)
     assert config.to is not None
+    if config.format == "label-studio":
+        from sssl.review.tasks import write_tasks  # here: the other formats need no report
+
+        return write_tasks(store, snapshot, config.to)
     if config.format == "m3u":
         return write_playlists(store, snapshot, config.to, names, abstained=config.with_abstained)
     writers = {"csv": write_csv, "parquet": write_parquet, "jams": write_jams}

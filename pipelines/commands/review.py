@@ -1,25 +1,27 @@
 """Listen to what looks wrong and correct it, on a page of this machine.
 
 sssl review --output OUTPUT [--port N] [--who NAME] [--corrections FILE]
+sssl review --output OUTPUT --label-studio EXPORT.json
 
-The page is there until Ctrl-C. Each answer is written at once; the next `sssl run` learns from
-them.
+The page is there until Ctrl-C, and each answer is written at once. The second form takes answers
+from Label Studio and serves no page. The next `sssl run` learns from them.
 """
 
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines.terminal.console import console, printed
-from pipelines.terminal.flags import complain, parse
+from pipelines.terminal.flags import complain, parse, warn
 from sssl.catalog.corrections import FILE_NAME
 from sssl.catalog.trust import check_uris
 from sssl.config import require
 from sssl.errors import CatalogError, StoreError
 from sssl.report.source import Source
+from sssl.review.annotations import read_annotations
 from sssl.review.answers import Answers, by_track
 from sssl.review.listening import Listening
 from sssl.review.queue import MOST_OPEN, make_queue
@@ -47,6 +49,8 @@ class Config:
     folder, where the next run looks for it."""
     most: int = MOST_OPEN
     """Passages, and songs, to list without an answer; start it again for the next ones."""
+    label_studio: str | None = None
+    """Take the answers of this JSON export of Label Studio instead of serving a page."""
     allow_uri: tuple[str, ...] = ()
     """Folders and URLs below which the catalog's files have to lie, as for `sssl run`."""
 
@@ -61,6 +65,9 @@ def main(argv: Sequence[str]) -> int:
         store = Store.open(config.output)
         snapshot = store.latest()
         answers = Answers(_path_of(store, config.corrections), snapshot.catalog.classes)
+        if config.label_studio is not None:
+            track_ids = store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"]
+            return _take(config.label_studio, answers, set(track_ids.to_pylist()))
         queue = make_queue(Source.of(store, snapshot), by_track(answers.standing()), config.most)
         check_uris([track.uri for track in queue.tracks.values()], store.root, config.allow_uri)
         if not queue.items:
@@ -88,6 +95,21 @@ def _path_of(store: Store, given: str | None) -> Path:
             "to `sssl run`"
         )
     return Path(path)
+
+
+def _take(export: str, answers: Answers, track_ids: Collection[str]) -> int:
+    """Append what people said in Label Studio; return the exit code."""
+    annotated = read_annotations(export, answers.classes, track_ids)
+    for sentence in annotated.left_out:
+        warn(f"left out: {sentence}")
+    new = answers.append(annotated.corrections)
+    tracks = counted(len({one.track_id for one in annotated.corrections}), "track")
+    known = len(annotated.corrections) - new
+    again = f", {known} there already" if known else ""
+    took = f"; they took {round(annotated.lead_s / 60)} min" if annotated.lead_s else ""
+    said = f"{counted(new, 'answer')} on {tracks} written to {answers.path}{again}{took}"
+    console.print(said, soft_wrap=True, markup=False)
+    return 0 if annotated.corrections or not annotated.left_out else 1
 
 
 def _name() -> str:

@@ -40,10 +40,11 @@ class Answers:
             return []
         return read_corrections(str(self.path), self.classes, _say_nothing)
 
-    def append(self, said: Iterable[Correction]) -> None:
-        """Append rows. Readers see all of them or none, also if we are killed or the power fails,
-        and whoever else appends at the same time, from another window or another process, loses
-        nothing.
+    def append(self, said: Iterable[Correction]) -> int:
+        """Append rows, but for those that are there already, and return how many.
+
+        Readers see all of them or none, also if we are killed or the power fails, and whoever else
+        appends at the same time, from another window or another process, loses nothing.
 
         Raises:
             CatalogError: the file cannot be read, or is no file of corrections.
@@ -52,16 +53,25 @@ class Answers:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # An object of its own: it holds off the other threads of this process, too.
         with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_LOCK_S):
-            before = self._content()
-            rows = _as_csv(said, _names_in(before))
+            before, known = self._content(), self._rows()
+            new = [one for one in dict.fromkeys(said) if _texts(one) not in known]
             with replacing(self.path, keep_suffix=False) as temporary:
-                temporary.write_bytes(before + rows)
+                temporary.write_bytes(before + _as_csv(new, _names_in(before)))
+        return len(new)
+
+    def _rows(self) -> set[tuple[str, ...]]:
+        """Return the rows of the file as they are written.
+
+        Raises:
+            CatalogError: this is no file of corrections.
+        """
+        rows = read_rows(str(self.path)) if self.path.exists() else []
+        return {tuple(row[name] for name in COLUMNS) for row in rows}
 
     def _content(self) -> bytes:
         """Return what is in the file, up to the start of the next row."""
         if not self.path.exists():
             return _line(COLUMNS)
-        read_rows(str(self.path))  # raises where this is no file of corrections
         content = self.path.read_bytes()
         return content if content.endswith(b"\n") else content + b"\n"
 
@@ -96,8 +106,8 @@ def _names_in(content: bytes) -> list[str]:
 
 def _as_csv(said: Iterable[Correction], names: Sequence[str]) -> bytes:
     """Write rows with the columns that a file has."""
-    rows = ({name: _cell(getattr(one, name, None)) for name in names} for one in said)
-    return b"".join(_line(row.values()) for row in rows)
+    rows = (dict(zip(COLUMNS, _texts(one), strict=True)) for one in said)
+    return b"".join(_line(cell(row.get(name)) or "" for name in names) for row in rows)
 
 
 def _line(cells: Iterable[str]) -> bytes:
@@ -106,9 +116,14 @@ def _line(cells: Iterable[str]) -> bytes:
     return text.getvalue().encode()
 
 
-def _cell(value: str | float | None) -> str:
-    """Write a cell; of seconds the shortest text that single precision reads back as the same
+def _texts(said: Correction) -> tuple[str, ...]:
+    """Return a correction as the texts of its columns."""
+    return tuple(_text(getattr(said, name)) for name in COLUMNS)
+
+
+def _text(value: str | float | None) -> str:
+    """Return a cell; of seconds the shortest that single precision reads back as the same
     number."""
     if isinstance(value, float):
         return np.format_float_positional(np.float32(value), trim="-")
-    return cell(value) or ""
+    return value or ""

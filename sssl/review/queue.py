@@ -106,19 +106,24 @@ class Queue:
     tracks: dict[str, Track] = field(default_factory=dict)
 
 
+def passages(source: Source) -> list[Item]:
+    """Return all passages that look wrong, those first whose answer tells most."""
+    return list(_items(source, _PASSAGES))
+
+
 def make_queue(
-    source: Source, said: Mapping[str, Sequence[Correction]], most_open: int = MOST_OPEN
+    source: Source, said: Mapping[str, Sequence[Correction]], most_open: int | None = MOST_OPEN
 ) -> Queue:
     """Return what to listen to: passages and songs by turns, those that have an answer among them.
 
     Args:
         source: the published tables.
         said: corrections that count, by track.
-        most_open: passages, and songs, without an answer.
+        most_open: passages, and songs, without an answer; None: all.
     """
-    passages = _first(_items(source, _PASSAGES), said, most_open)
-    songs = _first(_items(source, _SONGS), said, most_open)
-    items = [item for item in chain.from_iterable(zip_longest(passages, songs)) if item is not None]
+    by_kind = [_first(_items(source, sql), said, most_open) for sql in (_PASSAGES, _SONGS)]
+    by_turns = chain.from_iterable(zip_longest(*by_kind))
+    items = [item for item in by_turns if item is not None]
     return Queue(items, _tracks(source, sorted({item.track_id for item in items})))
 
 
@@ -128,13 +133,13 @@ def _items(source: Source, sql: str) -> Iterator[Item]:
 
 
 def _first(
-    items: Iterator[Item], said: Mapping[str, Sequence[Correction]], most_open: int
+    items: Iterator[Item], said: Mapping[str, Sequence[Correction]], most_open: int | None
 ) -> list[Item]:
     """Return the first items, so many of them without an answer."""
     found, still_open = [], 0
     for item in items:
         still_open += item.answer_in(said.get(item.track_id, ())) is None
-        if still_open > most_open:
+        if most_open is not None and still_open > most_open:
             break
         found.append(item)
     return found
