@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ import pyarrow.compute as pc
 from schemas import TABLES, Catalog, columns
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
+from sssl.catalog.corrections import FILE_NAME, without_tracks
 from sssl.catalog.ledger import SUMMED, summarize_whole_ledger
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.embedding.table import summarize_embeddings
@@ -23,11 +26,13 @@ from sssl.labels.comparison import summarize_both
 from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
-from sssl.store.atomic import is_leftover
+from sssl.store.atomic import alone, is_leftover
 from sssl.store.folder import Store
 from sssl.store.layout import PARTS, RECEIPTS
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 from sssl.store.pointer import LATEST
+from sssl.store.removals import spellings
+from sssl.urls import local_path
 from sssl.words import counted
 
 _DELETERS = 32
@@ -102,6 +107,23 @@ def delete_all(store: Store, paths: Iterable[str]) -> None:
     """Delete files, many at once for the latency of a bucket."""
     with ThreadPoolExecutor(_DELETERS) as threads:
         list(threads.map(store.delete, paths))
+
+
+def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
+    """Take the rows of some tracks out of the folder's own file of corrections.
+
+    Raises:
+        CatalogError: the file is there, and cannot be read as one.
+    """
+    if not store.exists(FILE_NAME):
+        return
+    gone = {spelling for track_id in track_ids for spelling in spellings(track_id)}
+    path = local_path(store.url(FILE_NAME))
+    with nullcontext() if path is None else alone(Path(path)):  # a review may be writing to it
+        before = store.read_bytes(FILE_NAME)
+        after = without_tracks(before, gone.__contains__)
+        if after != before:
+            store.write_bytes(FILE_NAME, after)
 
 
 def delete_reports(store: Store) -> None:

@@ -81,6 +81,8 @@ class Config:
     """Tracks to try it on, drawn at random; more of them narrow the interval."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
+    corrections: str | None = None
+    """CSV of what listeners said, as for `sssl run`: their labels are trained on, too."""
     output: str | None = None
     """Folder (a path or any fsspec URL) for the tables of the trials, which stay there; default: a
     temporary folder. Where the run's own output will lie is best: trials read and write there."""
@@ -127,7 +129,12 @@ def run(config: Config) -> Estimate:
     start_wall_s = time.time() - psutil.Process().create_time()
     start_cpu_s = time.process_time()
     tracks = deal(
-        read_tracks(config.catalog, config.labels, config.segment.deal),
+        read_tracks(
+            config.catalog,
+            config.labels,
+            config.segment.deal,
+            corrections=config.corrections,
+        ),
         config.segment.deal,
         Dealt(),
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from rich.box import SIMPLE_HEAD
@@ -25,12 +26,14 @@ from pipelines.commands.run import learn, rounds
 from pipelines.stages import embed, segment, songs
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.corrections import find_corrections
 from pipelines.stages.previous import TABLES
 from pipelines.terminal.console import console, printed
 from schemas import Catalog, to_arrow
 from schemas.records import dump, later
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
+from sssl.catalog.corrections import corrected_classes
 from sssl.catalog.read import read_catalog, read_dealt, rows_of
 from sssl.config import require
 from sssl.embedding.contract import FrontEnd
@@ -63,6 +66,9 @@ class Config:
     `evaluation.html`."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
+    corrections: str | None = None
+    """CSV of what listeners said of tracks and passages (docs/review.md), which counts as true.
+    Default: corrections.csv in the output folder, if there is one."""
     truth: str | None = None
     """CSV with `track_id`, `start_s`, `end_s`, `true_label` of sections; without it a track's label
     counts as true."""
@@ -147,7 +153,8 @@ def set_up(context: Context, config: Config) -> _Bench:
     base = segment.run_on(context, read, settings).snapshot.only("catalog", *TABLES)
     if not context.snapshot.manifests:
         store.publish(base)  # so that a grown catalog finds what is decoded
-    segments = store.read_table(base.get("segments"), ["track_id", "start_s"]).to_pandas()
+    table = store.read_table(base.get("segments"), ["track_id", "start_s"])
+    segments = table.to_pandas()
     rows = rows_of(read_dealt(store, base.get("catalog")).tracks)
     usable = set(segments["track_id"])
     # Without segments there is nothing to hold out or to learn from.
@@ -156,6 +163,10 @@ def set_up(context: Context, config: Config) -> _Bench:
     label = segments["track_id"].map({row.track_id: row.label for row in rows})
     if config.truth is not None:
         label = true_labels(segments, read_sections(config.truth), config.cut.segment_s)
+    else:
+        heard = corrected_classes(table, config.cut.segment_s, rows, config.classes)
+        names = np.array([*config.classes, None], dtype=object)  # -1 where nobody said anything
+        label = label.where(heard < 0, names[heard])
     return _Bench(context.on(base), rows, segments.assign(true_label=label), config, front_end)
 
 
@@ -253,7 +264,9 @@ def _shown(value: Any) -> Any:
 
 
 def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: Dealt) -> pa.Table:
-    tracks = read_catalog(config.catalog, config.labels, dealing, dealt, taken_down(store))
+    said = find_corrections(store, config.corrections)
+    gone = taken_down(store)
+    tracks = read_catalog(config.catalog, config.labels, dealing, dealt, gone, corrections=said)
     labelled = tracks.filter(tracks["label"].is_valid())
     if not len(labelled):
         raise CatalogError(
@@ -273,9 +286,14 @@ def _plantable(segments: pd.DataFrame, rows: Sequence[Catalog]) -> pd.DataFrame:
             "track_id": segments["track_id"],
             "label": [track.label for track in tracks],
             "fold": [track.fold for track in tracks],
-            "eligible": [track.split == "train" and not track.locked for track in tracks],
+            "eligible": [_is_plantable(track) for track in tracks],
         }
     )
+
+
+def _is_plantable(track: Catalog) -> bool:
+    """Whether segments of a track may be exchanged: nobody has vouched for what they are."""
+    return track.split == "train" and not track.locked and not track.corrections
 
 
 main = StageCommand("evaluate", Config, run, creates=True).main

@@ -18,13 +18,14 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import warn
+from sssl.catalog.corrections import FILE_NAME
 from sssl.catalog.tables import read_columns
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import is_removed, remember, spellings, taken_down
 from sssl.store.sql import connect, rows_on_disk
-from sssl.takedown import delete_reports, delete_unpublished, without
+from sssl.takedown import delete_reports, delete_unpublished, take_out_corrections, without
 from sssl.words import counted, some
 
 
@@ -70,12 +71,21 @@ def run(context: Context, config: Config) -> Context:
     )  # also of a first run that was stopped before it published anything
     console.print(f"{counted(len(track_ids), 'id')} taken down, {counted(deleted, 'file')} deleted")
     delete_reports(store)  # first: that a new one cannot be made must not leave an old one
+    _take_out_corrections(store, track_ids)
     _forget(store)
     if context.snapshot.of("songs"):
         report.again(context)
     if snapshot.of("catalog"):
         _prove(store, track_ids)
     return context
+
+
+def _take_out_corrections(store: Store, track_ids: set[str]) -> None:
+    """Take what listeners said of the tracks out of the folder's file of corrections."""
+    try:
+        take_out_corrections(store, track_ids)
+    except CatalogError as error:
+        warn(f"{store.url(FILE_NAME)}: {error}; take the rows of these tracks out yourself")
 
 
 def _forget(store: Store) -> None:

@@ -138,6 +138,28 @@ def read_rows(url: str) -> list[dict[str, str]]:
         raise CatalogError(f"cannot read {shown}: {error}") from None
 
 
+def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
+    """Return a file of corrections without the rows of some tracks; all others stay as they are.
+
+    Raises:
+        CatalogError: it has no column of tracks, or cannot be read.
+    """
+    try:
+        lines = list(io.StringIO(content.decode("utf-8"), newline=""))
+        reader = csv.reader(lines)
+        names = next(reader, [])
+        at = [name.strip("\ufeff ") for name in names].index("track_id")
+        kept, start = lines[: reader.line_num], reader.line_num
+        for row in reader:
+            track_id = _GUARDED.sub("", row[at].strip()) if len(row) > at else ""
+            if not is_gone(track_id):
+                kept += lines[start : reader.line_num]
+            start = reader.line_num
+    except (ValueError, csv.Error) as error:
+        raise CatalogError(f"this is no file of corrections: {error}") from None
+    return "".join(kept).encode()
+
+
 def newest(corrections: Iterable[Correction]) -> list[Correction]:
     """Return the corrections that count, the newest last: of each passage the newest, unless it
     takes back what was said. One without a time is older than one with; of the same time the later

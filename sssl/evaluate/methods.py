@@ -168,8 +168,9 @@ def withhold(
         if row.label is not None and outer[row.group_id] == number
     }
     known = [row for row in rows if row.label is not None and row.track_id not in withheld]
+    # Without what a listener said of them, which is a label, too.
     other = [
-        replace(row, label=None, split=None)
+        replace(row, label=None, split=None, locked=False, corrections=None)
         for row in rows
         if row.label is None or row.track_id in withheld
     ]

@@ -11,15 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from sssl.catalog.corrections import COLUMNS, Correction, newest, read_corrections, read_rows
 from sssl.export.cells import cell
-from sssl.store.atomic import replacing
-
-_LOCK_S = 30.0
-"""How long to wait for another program that is appending to the same file; it takes
-milliseconds."""
+from sssl.store.atomic import alone, replacing
 
 
 @dataclass(frozen=True)
@@ -51,8 +46,7 @@ class Answers:
             OSError: the file cannot be written, or another program holds it.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # An object of its own: it holds off the other threads of this process, too.
-        with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_LOCK_S):
+        with alone(self.path):
             before, known = self._content(), self._rows()
             new = [one for one in dict.fromkeys(said) if _texts(one) not in known]
             with replacing(self.path, keep_suffix=False) as temporary:

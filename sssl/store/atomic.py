@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 _OURS = ".sssl-"
+_LOCK_S = 30.0
+"""How long to wait for somebody else who changes the same file; it takes milliseconds."""
 
 
 @contextmanager
@@ -40,6 +44,19 @@ def replacing(path: Path, *, durable: bool = True, keep_suffix: bool = True) -> 
         raise
     if durable:
         _to_disk(path.parent)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Change a file while nobody else does who asks for it by this: no other thread, no other
+    process of this machine.
+
+    Raises:
+        OSError: somebody else does not let go of it.
+    """
+    # An object of its own, which holds off the other threads of this process, too.
+    with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S):
+        yield
 
 
 def remove_leftovers(path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,10 @@ from conftest import write_catalog
 from front_ends import write_onnx
 
 from pipelines.cli import main
+from pipelines.commands.evaluate import Config, _plantable, set_up
+from pipelines.stages.context import Context
 from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect
 
 SMALL = [
@@ -49,6 +53,22 @@ def manifests(store, table):
         for path in store.find(table)
         if path.endswith("/_manifest.json")
     ]
+
+
+def test_what_a_listener_said_counts_as_true_and_is_not_exchanged(music, tmp_path):
+    store = Store.open(str(tmp_path / "out"), create=True)
+    said = "track_id,start_s,end_s,label\nQ1_1,3,6,Q3\nQ2_1,,,Q4\n"
+    (tmp_path / "out" / "corrections.csv").write_text(said)
+    bench = set_up(Context(store, Snapshot()), Config(music, store.root, folds=2, cross_folds=2))
+    true = bench.segments.set_index(["track_id", "start_s"])["true_label"]
+    assert true["Q1_1"].to_dict() == {0.0: "Q1", 3.0: "Q3", 6.0: "Q1"}
+    assert set(true["Q2_1"]) == {"Q4"}
+    assert set(true["Q3_1"]) == {"Q3"}
+    rows = [replace(row, split="train") for row in bench.rows]
+    eligible = _plantable(bench.segments, rows).groupby("track_id")["eligible"].any()
+    assert not eligible["Q1_1"]
+    assert not eligible["Q2_1"]
+    assert eligible["Q3_1"]
 
 
 def test_every_usable_labelled_track_is_held_out_once(result):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 from conftest import FAST
+from reports import make_folder
 
 from pipelines.cli import main
 from sssl.store.folder import Store
@@ -150,6 +151,20 @@ def test_files_that_a_catalog_from_elsewhere_must_not_name_are_not_served(
     corrections = str(tmp_path / "corrections.csv")
     assert main(["review", "--output", store.root, "--corrections", corrections]) == 1
     assert "allow their folder by --allow-uri" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_takedown_takes_what_was_said_of_its_tracks_out_of_the_file(tmp_path, capsys):
+    store, snapshot = make_folder(tmp_path / "out", (0.6,))
+    store.publish(snapshot)
+    corrections = tmp_path / "out" / "corrections.csv"
+    corrections.write_text("track_id,start_s,end_s,label\ntrack-01,,,never\ntrack-02,0,3,never\n")
+    assert main(["takedown", "--output", store.root, "--track-id", "track-01"]) == 0
+    assert corrections.read_text() == "track_id,start_s,end_s,label\ntrack-02,0,3,never\n"
+    corrections.write_text("dear diary\n")
+    capsys.readouterr()
+    assert main(["takedown", "--output", store.root, "--track-id", "track-02"]) == 0
+    assert "take the rows of these tracks out yourself" in " ".join(capsys.readouterr().err.split())
+    assert corrections.read_text() == "dear diary\n"
 
 
 def test_a_folder_without_songs_is_a_sentence(tmp_path, capsys):

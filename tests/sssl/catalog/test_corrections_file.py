@@ -4,7 +4,7 @@ import pytest
 from rows import a_track
 
 from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.corrections import corrected_classes, read_corrections
+from sssl.catalog.corrections import corrected_classes, read_corrections, without_tracks
 from sssl.catalog.read import commit_catalog, read_catalog, rows_of
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
@@ -183,3 +183,18 @@ def test_who_and_when_do_not_change_what_a_run_makes(catalog, written):
 def test_times_have_the_precision_of_the_catalog(catalog, written):
     rows, _ = corrected(catalog, written("a,0.1,3.1,Q3,,\n"))
     assert rows["a"].corrections[0]["start_s"] == float(np.float32(0.1))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_rows_of_a_track_are_taken_out_and_all_others_stay_as_they_are(end):
+    kept = ["\ufefflabel,track_id,start_s,end_s", 'Q1, "b",,', 'Q1,"c,\n d",,', "Q2,,", ""]
+    gone = ["Q1,a,,", 'Q2,"a",0,3', "Q1, a ,,", "Q1,'=1+1,,"]
+    before = end.join([*kept[:2], *gone, *kept[2:]])
+    found = without_tracks(before.encode(), {"a", "=1+1"}.__contains__)
+    assert found.decode() == end.join(kept)
+
+
+def test_a_file_without_tracks_is_left_to_its_owner():
+    for content in (b"", b"dear diary\n", b"\xff\xfe"):
+        with pytest.raises(CatalogError, match="no file of corrections"):
+            without_tracks(content, lambda _: True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -49,6 +51,15 @@ def test_each_track_is_withheld_once_a_seed_together_with_its_group():
         groups = {track.split("-")[0] for track in fold}
         assert len(fold) == 2 * len(groups)
         assert {label: list(fold.values()).count(label) for label in CLASSES} == {"Q1": 4, "Q2": 4}
+
+
+def test_what_a_listener_said_of_a_track_is_withheld_with_its_label():
+    said = [{"start_s": None, "end_s": None, "label": "Q1"}]
+    vouched = [replace(row, locked=True, corrections=said) for row in catalog()]
+    rows, withheld = withhold(vouched, 5, 2, 0, CONFIG)
+    for row in rows:
+        assert (row.corrections is None) == (row.track_id in withheld)
+        assert row.locked == (row.track_id not in withheld)
 
 
 def test_a_withheld_track_has_no_label_in_the_catalog_of_its_fold():
