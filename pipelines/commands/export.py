@@ -12,18 +12,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipelines.terminal.console import console
+from pipelines.terminal.console import console, printed
 from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
 from sssl.errors import StoreError
 from sssl.export.playlists import write_playlists
-from sssl.export.songs import Exported, write_csv, write_jams, write_parquet, write_tags
+from sssl.export.songs import (
+    Exported,
+    tag_changes,
+    write_csv,
+    write_jams,
+    write_parquet,
+    write_tags,
+)
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.words import counted, some
 
+if TYPE_CHECKING:
+    from sssl.export.tags import Changes  # needs mutagen
+
+_MOOD = "MOOD"
 QUADRANTS = {"Q1": "happy", "Q2": "tense", "Q3": "sad", "Q4": "calm"}
 """What the quadrants of valence and arousal are called (Russell, "A circumplex model of affect",
 1980)."""
@@ -49,6 +60,8 @@ class Config:
     in_place: bool = False
     """id3: tag the catalog's own files instead of copies. The next run finds them changed and
     decodes them again."""
+    dry_run: bool = False
+    """id3: print what would change in the tags of each song, and write nothing."""
     with_abstained: bool = False
     """id3, m3u: take also songs that are too uncertain to publish. The other formats always carry
     them, marked."""
@@ -60,6 +73,8 @@ class Config:
         require_local("to", self.to)
         expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
         require((self.to is None) == self.in_place, "to", self.to, expected)
+        tags = self.format == "id3" or not self.dry_run
+        require(tags, "dry_run", self.dry_run, "nothing but --format id3")
         for name in self.names:
             label, _, called = name.partition("=")
             require(bool(label and called), "names", name, "CLASS=NAME, as in Q1=happy")
@@ -88,6 +103,10 @@ def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
         raise StoreError(
             f"two classes have one name: {', '.join(called)}; choose others by --names"
         )
+    if config.dry_run:
+        exported, changes = tag_changes(store, snapshot, names, abstained=config.with_abstained)
+        _print_changes(changes)
+        return exported
     if config.format == "id3":
         return write_tags(store, snapshot, config.to, names, abstained=config.with_abstained)
     assert config.to is not None
@@ -99,6 +118,16 @@ def write(store: Store, snapshot: Snapshot, config: Config) -> Exported:
         return write_playlists(store, snapshot, config.to, names, abstained=config.with_abstained)
     writers = {"csv": write_csv, "parquet": write_parquet, "jams": write_jams}
     return writers[config.format](store, snapshot, config.to, names)
+
+
+def _print_changes(changes: dict[str, Changes]) -> None:
+    """Print a line per song: its mood before and after, then which fields of ours change."""
+    for track_id, changed in changes.items():
+        before, after = (", ".join(values) for values in changed.get(_MOOD, ([], [])))
+        mood = f"mood {before or 'none'} -> {after}" if _MOOD in changed else "mood as it is"
+        others = ", ".join(name for name in changed if name != _MOOD)
+        line = f"{track_id}: {mood}{others and f'; {others}'}"
+        printed.print(line, markup=False, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -115,8 +144,9 @@ def main(argv: Sequence[str]) -> int:
     left_out = counted(len(exported.left_out), "track")
     names = some(list(exported.left_out))
     rest = f"; {left_out} left out: {reasons} ({names})" if reasons else ""
+    done = "songs would be written to" if config.dry_run else "songs written to"
     console.print(
-        f"{exported.songs} songs written to {config.to or 'their files'}{rest}",
+        f"{exported.songs} {done} {config.to or 'their files'}{rest}",
         soft_wrap=True,
         markup=False,
     )

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
@@ -23,6 +24,9 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.urls import file_system, local_path, readable, suffix_of
 from sssl.version import __version__
+
+if TYPE_CHECKING:
+    from sssl.export.tags import Changes  # needs mutagen
 
 _LEFT_OUT_FILE = "left_out.csv"
 _LEFT_OUT = pa.schema([("track_id", pa.string()), ("reason", pa.string())])
@@ -167,11 +171,8 @@ def write_tags(
     Raises:
         StoreError: the library is not installed.
     """
-    try:
-        from sssl.export.tags import tag
-    except ImportError:
-        raise StoreError("the format id3 needs mutagen: pip install 'sssl[export]'") from None
-
+    tag = _tagger()
+    moods = _moods(snapshot, names)
     uris = store.read_table(snapshot.get("catalog"), ["uri"])["uri"].to_pylist()
     paths = map(local_path, uris)
     music = {Path(path).resolve() for path in paths if path is not None}
@@ -189,12 +190,62 @@ def write_tags(
         with replacing(path) as temporary:
             _fetch(labelled.track.uri, temporary)
             song = _renamed(labelled, names).song
-            tag(temporary, song.label, _fields(song))
+            tag(temporary, song.label, _fields(song), moods)
 
     folder = None if to is None else Path(to)
     return _write_files(
         store, snapshot, folder, lambda labelled: suffix_of(labelled.track.uri), write, abstained
     )
+
+
+def tag_changes(
+    store: Store, snapshot: Snapshot, names: Names = _OWN_NAMES, *, abstained: bool
+) -> tuple[Exported, dict[str, Changes]]:
+    """Return what `write_tags` would change in the tags of each song, by its id, and how many songs
+    it would tag; nothing is written.
+
+    Raises:
+        StoreError: the library is not installed.
+    """
+    tag = _tagger()
+    moods = _moods(snapshot, names)
+    exported = Exported()
+    changes: dict[str, Changes] = {}
+    with TemporaryDirectory() as folder:
+        for part in labelled_parts(store, snapshot, exported):
+            for labelled in part:
+                song = _renamed(labelled, names).song
+                if song.abstained and not abstained:
+                    exported.left_out[song.track_id] = "abstained"
+                    continue
+                uri = labelled.track.uri
+                path = local_path(uri)
+                try:
+                    if path is None:
+                        path = str(Path(folder, "song" + suffix_of(uri)))
+                        _fetch(uri, Path(path))
+                    Path(path).stat()  # what is missing is no damaged tag
+                    found = tag(Path(path), song.label, _fields(song), moods, save=False)
+                except Exception as error:  # noqa: BLE001 (as in `_write_files`)
+                    exported.left_out[song.track_id] = _why(error)
+                    continue
+                exported.songs += 1
+                changes[song.track_id] = found
+    return exported, changes
+
+
+def _tagger() -> Callable[..., Changes]:
+    try:
+        from sssl.export.tags import tag
+    except ImportError:
+        raise StoreError("the format id3 needs mutagen: pip install 'sssl[export]'") from None
+    return tag
+
+
+def _moods(snapshot: Snapshot, names: Names) -> frozenset[str]:
+    """Return all that songs are called by us: classes by their own and their given names."""
+    classes = snapshot.catalog.classes
+    return frozenset([*classes, *(names.get(name, name) for name in classes)])
 
 
 def _write_files(

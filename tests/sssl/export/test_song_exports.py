@@ -27,6 +27,7 @@ from sssl.errors import StoreError
 from sssl.export.cells import cell
 from sssl.export.labels import Labelled, write_csv
 from sssl.export.songs import write_tags
+from sssl.export.tags import tag
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.sql import connect
@@ -265,6 +266,40 @@ def test_tags_that_were_there_stay(tmp_path):
     audio.save()
     export(store_of(tmp_path, {"a": path}), "--format", "id3", "--to", str(tmp_path / "tagged"))
     assert tags_of(tmp_path / "tagged" / "a.mp3")["TIT2"] == "A Title"
+
+
+@pytest.mark.parametrize("container", sorted(CONTAINERS.keys() - UNTAGGABLE))
+def test_moods_of_others_stay_behind_ours_and_ours_of_before_goes(container, tmp_path):
+    """A file that we have not tagged yet may have a mood by one of our names from somebody else."""
+    path = write_container(tmp_path, container)
+    tag(path, "joyful", {}, ())
+    moods = ("happy", "joyful", "sad")
+    assert tag(path, "sad", {"SSSL_MODEL": "a"}, moods)["MOOD"] == (["joyful"], ["sad", "joyful"])
+    again = tag(path, "happy", {"SSSL_MODEL": "b"}, ("happy", "sad"))
+    assert again == {
+        "MOOD": (["sad", "joyful"], ["happy", "joyful"]),
+        "SSSL_MODEL": (["a"], ["b"]),
+    }
+    assert tag(path, "happy", {"SSSL_MODEL": "b"}, ("happy", "sad")) == {}
+
+
+def test_a_dry_run_says_what_changes_in_the_tags_and_writes_nothing(tmp_path, capsys):
+    paths = {"a": write_container(tmp_path, "flac"), "b": tmp_path / "gone.flac"}
+    tag(paths["a"], "summer", {}, ())
+    before = paths["a"].read_bytes()
+    store = store_of(tmp_path, paths)
+    files = sorted(tmp_path.rglob("*"))
+    tagging = ["--format", "id3", "--to", str(tmp_path / "tagged")]
+    assert export(store, *tagging, "--dry-run") == 0
+    said = capsys.readouterr()
+    ours = "SSSL_CONFIDENCE, SSSL_TIMELINE, SSSL_MODEL, SSSL_ROUND"
+    assert said.out == f"a: mood summer -> happy, summer; {ours}\n"
+    assert "1 songs would be written" in said.err
+    assert "missing 1 (b)" in said.err
+    assert (sorted(tmp_path.rglob("*")), paths["a"].read_bytes()) == (files, before)
+    assert export(store, *tagging) == 0
+    tagged = mutagen.File(tmp_path / "tagged" / paths["a"].name)
+    assert tagged["MOOD"] == ["happy", "summer"]
 
 
 def test_uncertain_songs_are_tagged_on_request_only(tmp_path):
