@@ -24,6 +24,7 @@ COMMANDS = {
     "segment": "decode tracks and cut them into log-mel segments",
     "embed": "embed every segment by a pretrained network",
     "relabel": "split segments into confident and noisy, write a round's labels",
+    "shards": "copy what training reads into shuffled shards, for millions of segments",
     "train": "train a round's model on its labels",
     "score": "score every segment with a round's model",
     "judge": "accept or reject a round by its held-out tracks",
@@ -48,7 +49,7 @@ COMMANDS = {
 }
 
 LOGGER = logging.getLogger(__name__)
-_STAGES = frozenset({"segment", "embed", "relabel", "train", "score", "judge", "songs"})
+_STAGES = frozenset({"segment", "embed", "relabel", "shards", "train", "score", "judge", "songs"})
 _MODULES = {"import": "importers", "mlflow-sync": "mlflow_sync"}  # names that no module can have
 
 

@@ -79,6 +79,17 @@ class LedgerSummary(Summary):
         """Number of train tracks that have a label and segments."""
         return sum(count for by_fold in self.trainable.values() for count in by_fold.values())
 
+    @property
+    def segments_a_track(self) -> float:
+        """Mean number of segments of the tracks that have any."""
+        failed = self.statuses.get("failed", 0)
+        return self.segments / max(1, self.tracks - failed)
+
+    @property
+    def labelled_segments(self) -> float:
+        """Number of segments of labelled train tracks, if these are as long as all tracks."""
+        return self.labelled_train_tracks * self.segments_a_track
+
 
 @dataclass(frozen=True)
 class EmbeddingsSummary(Summary):
@@ -121,6 +132,25 @@ class LabelsSummary(Summary):
             self.by_class.get(partition, {}).get(name, 0) for partition in ("confident", "noisy")
         )
         return confident / (confident + noisy) if confident + noisy else None
+
+
+@dataclass(frozen=True)
+class ShardsSummary(Summary):
+    """Of shards: labelled segments that are copied for training."""
+
+    segments: int = 0
+
+
+@dataclass(frozen=True)
+class ExamplesSummary(Summary):
+    """Of what a round teaches of the segments in shards."""
+
+    segments: int = 0
+    """Segments that carry weight."""
+    bags: dict[int, dict[int, int]] = field(default_factory=dict)
+    """Bags by layer and fold."""
+    mass: dict[str, float] = field(default_factory=dict)
+    """Weighted sum of the soft labels by class."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +207,8 @@ SUMMARIES: dict[str, type[Summary]] = {
     "features": LedgerSummary,
     "embeddings": EmbeddingsSummary,
     "labels": LabelsSummary,
+    "shards": ShardsSummary,
+    "examples": ExamplesSummary,
     "models": ModelsSummary,
     "scores": ScoresSummary,
     "rounds": RoundsSummary,

@@ -28,7 +28,7 @@ from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
 from sssl.store.atomic import alone, is_leftover
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS, RECEIPTS
+from sssl.store.layout import PARTS, RECEIPTS, WORK
 from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
 from sssl.store.pointer import LATEST
 from sssl.store.removals import spellings
@@ -97,7 +97,8 @@ def delete_unpublished(store: Store) -> int:
     refuse_lost_pointer(store, published)
     needed = {file.path for manifest in published for file in manifest.all_files}
     needed |= {store.manifest_path(manifest.ref) for manifest in published}
-    folders = sorted({PARTS, RECEIPTS, *TABLES, *(manifest.table for manifest in published)})
+    tables = {*TABLES, *WORK, *(manifest.table for manifest in published)}
+    folders = sorted({PARTS, RECEIPTS, *tables})
     unneeded = [path for folder in folders for path in store.find(folder) if path not in needed]
     delete_all(store, unneeded)
     return len(unneeded)

@@ -20,7 +20,7 @@ class ListParts(beam.PTransform):
     job: Job
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[PartRef]:
-        return root | beam.Create([self.job]) | beam.FlatMap(Job.list_parts) | beam.Reshuffle()
+        return root | beam.Create([self.job]) | beam.FlatMap(_list_parts) | beam.Reshuffle()
 
 
 @dataclass
@@ -49,6 +49,10 @@ class CommitParts(beam.PTransform):
         together = (*receipts, nothing) | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
         fitted = None if self.fitted is None else beam.pvalue.AsSingleton(self.fitted)
         return together | beam.Map(_commit, self.job, fitted)
+
+
+def _list_parts(job: Job) -> Iterable[PartRef]:
+    return job.list_parts()
 
 
 def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:

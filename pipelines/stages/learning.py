@@ -3,14 +3,14 @@ reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from pipelines.stages.context import Context
+from pipelines.stages.shards import settle
 from pipelines.stages.standing import changed_since_learned, own_config
 from schemas.records import dump
-from schemas.summaries import LedgerSummary
 from sssl.audio.mel import MelConfig
 from sssl.config import require
 from sssl.errors import TrainError
@@ -35,6 +35,10 @@ class LearnConfig:
 
     def __post_init__(self) -> None:
         require(self.learn_after > 0, "learn_after", self.learn_after, "1 or more")
+
+
+_READING = ("shards", "track_segments")
+"""Settings that `auto` chooses by the size of the catalog: no reason to train again."""
 
 
 class Decision(NamedTuple):
@@ -92,17 +96,17 @@ def published_method(published: Snapshot) -> Preset:
 
 def _other_settings(context: Context, method: Preset) -> Iterator[str]:
     """Name the settings that the published tables were not made with."""
-    tracks = context.snapshot.about("segments", LedgerSummary).labelled_train_tracks
     asked = {
         "labels": dump(method.relabel),
-        "models": dump(method.train.settled(tracks)),
+        "models": dump(settle(method.train, context.snapshot)),
         "scores": dump(method.score),
         "rounds": dump(method.judge),
     }
     for table, config in asked.items():
         for manifest in context.published.of(table):
             if table != "labels" or manifest.round:
-                yield from _differing(manifest, config)
+                free = _READING if method.train.shards == "auto" else ()
+                yield from _differing(manifest, config, free)
     last = context.published.of("rounds")[-1]
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
@@ -115,9 +119,11 @@ def _other_settings(context: Context, method: Preset) -> Iterator[str]:
         yield "--classes"
 
 
-def _differing(manifest: Manifest, asked: Mapping[str, Any]) -> Iterator[str]:
+def _differing(
+    manifest: Manifest, asked: Mapping[str, Any], free: Collection[str]
+) -> Iterator[str]:
     made_with = own_config(manifest)
-    names = asked.keys() | (made_with.keys() - {"judged_by"})
+    names = (asked.keys() | (made_with.keys() - {"judged_by"})) - set(free)
     for name in sorted(names):
         if made_with.get(name) != asked.get(name):
             yield f"{name} ({manifest.stage})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
+from pipelines.stages.shards import make_shards, settle
 from pipelines.stages.standing import (
     find_earlier,
     learned_stands,
@@ -38,7 +39,7 @@ from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import ModelSpec, dump, load, model_id
 from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
-from sssl.model.trainer import Training
+from sssl.model.trainer import Sharded, Training
 from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require_gpu
 from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
@@ -101,7 +102,7 @@ def run(
             "models", last_accepted(store, snapshot, before=round).round
         )
     asked, tracks = settings, snapshot.about("segments", LedgerSummary).labelled_train_tracks
-    settings = asked.settled(tracks)
+    settings = _settled(context, asked, inputs, round)
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
     earlier = find_earlier(context, planned, inputs)
     if (
@@ -128,17 +129,23 @@ def run(
         start = inputs["models"].files[0] if round else None
         if init is not None:
             start = store.write_file(f"{planned.ref}/init.safetensors", init, rows=0)
+        sharded, tables = None, inputs
+        if settings.shards == "always":
+            sharded = Sharded(*make_shards(context, round, settings))
+            # What is in the files is in the shards: their names need not travel to processes.
+            tables = {name: replace(manifest, files={}) for name, manifest in inputs.items()}
         training = Training(
             store=store,
-            catalog=inputs["catalog"],
-            features=inputs["features"],
-            labels=inputs["labels"],
+            catalog=tables["catalog"],
+            features=tables["features"],
+            labels=tables["labels"],
             spec=model_spec(inputs["catalog"], inputs["features"], settings),
             config=settings,
             round=round,
             folder=planned.ref,
             start=start,
             device=device(),
+            sharded=sharded,
         )
         with (
             nullcontext(context.tracker)
@@ -148,6 +155,31 @@ def run(
             return _train(training, processes, told, ranks, inputs.values())
 
     return context.add(store.commit_once(planned, make))
+
+
+def _settled(
+    context: Context, asked: TrainConfig, inputs: Mapping[str, Manifest], round: int
+) -> TrainConfig:
+    """Return the settings as they are for the labelled tracks that there are.
+
+    What `auto` chooses unmakes nothing: a published model that stands, or a training that was
+    begun, keeps to the way in which it reads its rows.
+    """
+    store, settled = context.store, settle(asked, context.snapshot)
+    if asked.shards != "auto":
+        return settled
+    others = [settled.on_parts()]
+    for published in context.published.of("models"):
+        made_with = published.settings(TrainConfig)
+        shards, segments = made_with.shards, made_with.track_segments
+        others.append(replace(settled, shards=shards, track_segments=segments))
+    for other in others:
+        planned = Manifest.plan("models", "train", records.dump(other), inputs.values(), round)
+        earlier = find_earlier(context, planned, inputs)
+        stands = earlier is not None and learned_stands(context, earlier, inputs)
+        if other != settled and (stands or store.names(planned.ref)):
+            return other
+    return settled
 
 
 def _keep(context: Context, round: int) -> Context:

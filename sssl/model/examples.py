@@ -4,26 +4,23 @@ on disk."""
 from __future__ import annotations
 
 import copy
+import math
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.summaries import CatalogSummary
-from sssl.arrays import class_indices, track_numbers
+from sssl.arrays import track_numbers
 from sssl.catalog.read import read_part
+from sssl.model.shards.make import OF_LABELS, corrected_to
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 from sssl.store.tensors import log_mels
-
-_OF_LABELS = ["track_id", "inherited_label", "partition", "label", "target", "weight"]
 
 
 class Examples(NamedTuple):
@@ -77,13 +74,26 @@ class Corpus:
         order = [self.parts[i] for i in torch.randperm(len(self.parts), generator=generator)]
         for start in range(0, len(order), self.shuffle_parts):
             loaded = [
-                _without_fold(self.load(part), member)
+                without_fold(self.load(part), member)
                 for part in order[start : start + self.shuffle_parts]
             ]
             rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
-            for bags in deal_bags(_alike(rows), bag, generator).split(batch_size // bag):
-                if bags.numel() > 1:
-                    yield rows.take(bags.flatten())
+            yield from batches_of(rows, batch_size, bag, generator)
+
+    @property
+    def groups(self) -> int:
+        """Groups of rows of an epoch that are shuffled together."""
+        return math.ceil(len(self.parts) / self.shuffle_parts)
+
+    def windows(self, epoch: int) -> int:
+        """Count the windows of an epoch: here an epoch has a single one, with all rows."""
+        del epoch
+        return 1
+
+    def window(self, epoch: int, number: int) -> Corpus:
+        """Return a window of an epoch."""
+        del epoch, number
+        return self
 
     def fold(self, member: int, batch_size: int) -> Iterator[Examples]:
         """Yield the rows of fold `member` in batches, in the order of parts."""
@@ -94,7 +104,7 @@ class Corpus:
 
     def bags(self, member: int | None, bag: int) -> int:
         """Count the bags of an epoch; with one segment a bag its rows."""
-        loaded = (_without_fold(self.load(part), member) for part in self.parts)
+        loaded = (without_fold(self.load(part), member) for part in self.parts)
         return sum(int((-(-segments_a_track(_alike(rows)) // bag)).sum()) for rows in loaded)
 
     def prior(self) -> Tensor:
@@ -135,7 +145,7 @@ class Corpus:
         return bool((weight.to_numpy() > 0).any())
 
     def _read(self, part: int) -> Examples:
-        labels = self.store.read_part(self.labels.files[part], _OF_LABELS)
+        labels = self.store.read_part(self.labels.files[part], list(OF_LABELS))
         features = self.store.read_part(self.features.files[part], ["track_id", "log_mel"])
         if not features["track_id"].equals(labels["track_id"]):
             raise ValueError(
@@ -158,19 +168,18 @@ class Corpus:
             fold=torch.tensor(
                 [folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64
             ),
-            track=torch.from_numpy(track_numbers(labels) + (_corrected_to(labels, names) << 24))
+            track=torch.from_numpy(track_numbers(labels) + (corrected_to(labels, names) << 24))
             + (part << 32),
         )
 
 
-def _corrected_to(labels: pa.Table, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return for each row [N] 0, or 1 + the class that a listener gave it in the place of the
-    track's: such rows share bags with their like only, as if they were a track of their own."""
-    said = class_indices(labels["label"], classes)
-    is_another = (said != class_indices(labels["inherited_label"], classes)) & pc.equal(
-        labels["partition"], "locked"
-    ).to_numpy()
-    return np.where(is_another, said + 1, 0)
+def batches_of(
+    rows: Examples, batch_size: int, bag: int, generator: torch.Generator
+) -> Iterator[Examples]:
+    """Deal rows into bags and yield them in batches; a last one of a single row is dropped."""
+    for bags in deal_bags(_alike(rows), bag, generator).split(batch_size // bag):
+        if bags.numel() > 1:
+            yield rows.take(bags.flatten())
 
 
 def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -203,7 +212,8 @@ def _alike(rows: Examples) -> Tensor:
     return rows.track * 2 + rows.noisy
 
 
-def _without_fold(examples: Examples, member: int | None) -> Examples:
+def without_fold(examples: Examples, member: int | None) -> Examples:
+    """Leave out the rows of fold `member`; None leaves out nothing."""
     return (
         examples
         if member is None

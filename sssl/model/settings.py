@@ -4,6 +4,7 @@ torch."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from schemas.records import later
 from sssl.config import require
@@ -52,6 +53,17 @@ class TrainConfig:
     that has it; 1: with the posterior of each segment."""
     batch_size: int = 32
     """Segments a step."""
+    shards: Literal["auto", "never", "always"] = later("auto", neutral="never")
+    """Copy labelled features into shuffled shards first and learn from these: `auto` where they
+    take more than `memory_gb`. A published model stands, whichever way it was trained."""
+    memory_gb: float | None = later(4.0, neutral=None)
+    """What labelled features may take in memory, in GB, before they are copied to shards; none: any
+    amount."""
+    track_segments: int | None = later(8, neutral=None)
+    """With shards and `thin_from` labelled train tracks or more, an epoch takes about so many
+    segments of a track, the next epoch others; none: all of them."""
+    thin_from: int | None = later(100_000, neutral=None)
+    """See `track_segments`; none: any number of tracks is enough."""
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule of round 0; later rounds peak at a third of it."""
     weight_decay: float = 1e-3
@@ -87,6 +99,8 @@ class TrainConfig:
         )
         require(self.batch_size > 1, "batch_size", self.batch_size, "2 or more")
         require(0 < self.bag <= self.batch_size, "bag", self.bag, "1 to batch_size")
+        segments = self.track_segments
+        require(segments is None or segments > 0, "track_segments", segments, "1 or more, or None")
         require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
@@ -109,13 +123,22 @@ class TrainConfig:
                 "none with --no-cross-fit: no fold is left out",
             )
 
-    def settled(self, labelled_tracks: int) -> TrainConfig:
-        """Return the settings for so many labelled train tracks: what a model is trained with, and
-        named after."""
-        settled = replace(self, plain_from=None)
-        if self.plain_from is None or labelled_tracks < self.plain_from:
-            return settled
-        return replace(settled, bag=1, mixup_alpha=0.0)
+    def on_parts(self) -> TrainConfig:
+        """Return the settings for training that reads parts, not shards."""
+        return replace(self, shards="never", track_segments=None)
+
+    def settled(self, labelled_tracks: int, labelled_bytes: float = 0.0) -> TrainConfig:
+        """Return the settings for so many labelled train tracks, whose features take so much: what
+        a model is trained with, and named after."""
+        settled = replace(self, plain_from=None, thin_from=None, memory_gb=None)
+        if self.plain_from is not None and labelled_tracks >= self.plain_from:
+            settled = replace(settled, bag=1, mixup_alpha=0.0)
+        is_large = self.memory_gb is not None and labelled_bytes > self.memory_gb * 1e9
+        if self.shards == "never" or (self.shards == "auto" and not is_large):
+            return settled.on_parts()
+        if self.thin_from is not None and labelled_tracks < self.thin_from:
+            settled = replace(settled, track_segments=None)
+        return replace(settled, shards="always")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from sssl.model import losses
 from sssl.model.examples import Corpus, Examples
-from sssl.model.trainer import CLIP_NORM, Draws, Trainer, newest_share
+from sssl.model.shards.read import Shards, Window
+from sssl.model.trainer import CLIP_NORM, Draws, Progress, Trainer, newest_share
 from sssl.runtime.device import lacks_memory
 
 LOGGER = logging.getLogger(__name__)
@@ -62,25 +63,30 @@ def fits(corpus: Corpus, device: str) -> bool:
 
 
 class Together:
-    """Members on a device, with the rows that they share."""
+    """Members on a device, with the rows that they share: all there are, or a window of them."""
 
-    def __init__(self, trainers: Sequence[Trainer], corpus: Corpus, device: str) -> None:
-        rows, self._numbered = corpus.numbered()
-        rows = rows.to(device)
-        self._on_gpu = device != "cpu"
-        self._lanes = {trainer.member: _Lane(trainer, rows) for trainer in trainers}
+    def __init__(self, trainers: Sequence[Trainer], corpus: Corpus | Shards, device: str) -> None:
+        self._corpus, self._device = corpus, device
+        self._window: Corpus | Window | None = None
+        self._numbered: Corpus | Window
+        self._lanes = {trainer.member: _Lane(trainer) for trainer in trainers}
         self._graphs: dict[tuple[int, ...], torch.cuda.CUDAGraph] = {}
         self._eager_steps = 0
-        self._can_record = self._on_gpu
+        self._can_record = device != "cpu"
 
-    def run_epoch(self, trainers: Sequence[Trainer], epoch: int) -> list[tuple[float, int]]:
-        """Train an epoch of some of the members; return the mean loss and the number of segments of
-        each."""
+    def run_window(
+        self, trainers: Sequence[Trainer], epoch: int, done: Sequence[Progress]
+    ) -> list[Progress]:
+        """Train the next window of an epoch of some of the members; return how far each is then."""
+        number = done[0].windows
+        numbered = self._load(self._corpus.window(epoch, number))
         lanes = [self._lanes[trainer.member] for trainer in trainers]
-        sizes = [lane.start_epoch(epoch, self._numbered) for lane in lanes]
-        torch.manual_seed(
-            trainers[0].seed(epoch)
-        )  # of what is left to chance within a step: masks and dropout
+        sizes = [
+            lane.start_window(epoch, before, numbered)
+            for lane, before in zip(lanes, done, strict=True)
+        ]
+        # Of what is left to chance within a step: masks and dropout.
+        torch.manual_seed(trainers[0].window_seed(epoch, number))
         for step in range(max(map(len, sizes))):
             running = [
                 (lane, own[step]) for lane, own in zip(lanes, sizes, strict=True) if step < len(own)
@@ -94,7 +100,35 @@ class Together:
             else:
                 for lane in whole:
                     self._step([lane])
-        return [lane.end_epoch(own) for lane, own in zip(lanes, sizes, strict=True)]
+        ended = zip(lanes, sizes, done, strict=True)
+        return [lane.end_window(own, before) for lane, own, before in ended]
+
+    def _load(self, window: Corpus | Window) -> Corpus | Window:
+        """Bring the rows of a window to the device; return the window with their numbers."""
+        if window is not self._window:
+            rows, self._numbered = window.numbered()
+            self._window = window
+            self._put(rows)
+        return self._numbered
+
+    def _put(self, rows: Examples) -> None:
+        """Put rows where those of the window before were, which recorded steps know, if there is
+        room; a first window gets some more than it needs, for those that come."""
+        held = next(iter(self._lanes.values())).rows
+        if held is None or len(held.weight) < len(rows.weight):
+            self._graphs.clear()
+            held = rows.to(self._device) if self._window is self._corpus else self._room(rows)
+            for lane in self._lanes.values():
+                lane.rows = held
+        if self._window is not self._corpus:
+            for there, here in zip(held, rows, strict=True):
+                there[: len(here)].copy_(here)
+
+    def _room(self, rows: Examples) -> Examples:
+        count = len(rows.weight) * 9 // 8
+        return Examples(
+            *(column.new_zeros(count, *column.shape[1:], device=self._device) for column in rows)
+        )
 
     def _step(self, lanes: Sequence[_Lane]) -> None:
         """Take a step of a whole batch with each of the lanes."""
@@ -138,8 +172,11 @@ def _record(lanes: Sequence[_Lane]) -> torch.cuda.CUDAGraph:
 class _Lane:
     """A member with its steps, which ask the host nothing: all they need lies on the device."""
 
-    def __init__(self, trainer: Trainer, rows: Examples) -> None:
-        self.trainer, self._rows = trainer, rows
+    rows: Examples | None = None
+    """Those of the window, on the device; other lanes have the same."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
         self.batch_size = trainer.config.batch_size // trainer.config.bag * trainer.config.bag
         device = trainer.device
         self._parameters: list[Tensor] = list(trainer.network.parameters())
@@ -165,14 +202,14 @@ class _Lane:
         self._at = torch.zeros(1, dtype=torch.int64, device=device)
         self._total = torch.zeros((), device=device)
 
-    def start_epoch(self, epoch: int, numbered: Corpus) -> list[int]:
-        """Draw what is random in an epoch and bring it to the device; return the sizes of its
+    def start_window(self, epoch: int, done: Progress, numbered: Corpus | Window) -> list[int]:
+        """Draw what is random in a window and bring it to the device; return the sizes of its
         batches."""
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", UserWarning
             )  # the schedule misses the optimizer's steps, which are ours
-            plan = self._draw(epoch, numbered)
+            plan = self._draw(epoch, done, numbered)
         for there, here in zip(self._plan[:4], plan[:4], strict=True):
             there[: len(here)].copy_(here)
         self._at.zero_()
@@ -188,7 +225,7 @@ class _Lane:
         )
         now = _Numbers(*numbers.unbind())
         loss = trainer.loss(
-            self._rows.take(rows[:size]), now.ramp, Draws(shifts, now.share, order[:bags])
+            self._shared.take(rows[:size]), now.ramp, Draws(shifts, now.share, order[:bags])
         )
         # Not backward(), which would bind gradients to the streams of the first steps.
         gradients = list(torch.autograd.grad(loss, self._parameters))
@@ -214,8 +251,8 @@ class _Lane:
         torch._foreach_addcdiv_(self._parameters, self._mean, divisor)
         _move(self._average, self._newest, now.newest)
 
-    def end_epoch(self, sizes: Sequence[int]) -> tuple[float, int]:
-        """Wait for the epoch to end; return its mean loss and its number of segments."""
+    def end_window(self, sizes: Sequence[int], before: Progress) -> Progress:
+        """Wait for the window to end; return how far the epoch is."""
         trainer = self.trainer
         trainer.averaged.n_averaged += len(sizes)
         for state in trainer.optimizer.state.values():
@@ -225,13 +262,19 @@ class _Lane:
         ):
             if not average.is_floating_point():
                 average.copy_(newest)  # how many batches were seen
-        return float(self._total) / sum(sizes), sum(sizes)
+        windows, loss, segments = before
+        return Progress(windows + 1, loss + float(self._total), segments + sum(sizes))
 
-    def _draw(self, epoch: int, numbered: Corpus) -> _Plan:
+    @property
+    def _shared(self) -> Examples:
+        assert self.rows is not None
+        return self.rows
+
+    def _draw(self, epoch: int, done: Progress, numbered: Corpus | Window) -> _Plan:
         trainer, config = self.trainer, self.trainer.config
-        seed = trainer.seed(epoch)
+        seed = trainer.window_seed(epoch, done.windows)
         torch.manual_seed(seed)
-        averaged, seen = int(trainer.averaged.n_averaged), 0
+        averaged, seen = int(trainer.averaged.n_averaged), done.segments
         rows: list[Tensor] = []
         numbers: list[_Numbers] = []
         order: list[Tensor] = []
@@ -249,7 +292,9 @@ class _Lane:
             order.append(_padded(bags, self.batch_size // config.bag))
             sizes.append(size)
             seen += size
-        frames = self._rows.log_mel.shape[2]
+        if not sizes:  # all rows of the window are of the fold that is left out
+            return self._plan._replace(sizes=[])
+        frames = self._shared.log_mel.shape[2]
         shifts = torch.randint(frames, (len(sizes), 3))
         return _Plan(torch.stack(rows), torch.tensor(numbers), shifts, torch.stack(order), sizes)
 

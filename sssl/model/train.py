@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import FEWEST_OF_CLASS
@@ -23,13 +23,17 @@ from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import Model
 from sssl.model.examples import Corpus
 from sssl.model.networks import smallest_side
+from sssl.model.shards.read import Shards
 from sssl.model.together import Together, fits
-from sssl.model.trainer import Trainer, Training
+from sssl.model.trainer import Progress, Trainer, Training
 from sssl.runtime.device import lacks_memory
 from sssl.runtime.distributed import ALONE, Ranks
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store import seal
 from sssl.store.folder import Store
+
+_CHECKPOINT_S = 60.0
+"""How often a checkpoint is written within an epoch, at most."""
 
 
 class Epoch(NamedTuple):
@@ -112,33 +116,40 @@ def train_share(
 
 
 def train_member(training: Training, member: int) -> None:
-    """Train one member up to its last epoch, with a checkpoint an epoch."""
+    """Train one member up to its last epoch, with a checkpoint an epoch, and in long ones more."""
     clock = _Clock()
-    course = _Course(training, member, training.corpus())
+    course = _Course(training, member)
+    if course.done:
+        return
+    course.start(training.corpus())
     while not course.done:
-        loss, segments = course.trainer.run_epoch(len(course.history))
-        course.finish_epoch(loss, segments, clock.lap)
+        course.advance(course.trainer.run_window(course.epoch, course.progress), clock.lap)
 
 
 def train_together(training: Training, members: Sequence[int]) -> None:
-    """Train members side by side on a device that has room for all rows; else one after the
-    other."""
+    """Train members side by side on a device that has room for all rows, or for a window of them;
+    else one after the other."""
+    clock = _Clock()
+    courses = [_Course(training, member) for member in members]
+    if all(course.done for course in courses):
+        return
     corpus = training.corpus()
-    if not fits(corpus, training.device):
+    if isinstance(corpus, Corpus) and not fits(corpus, training.device):
         for member in members:
             train_member(training, member)
         return
-    clock = _Clock()
-    courses = [_Course(training, member, corpus) for member in members]
+    for course in courses:
+        course.start(corpus)
     together = Together([course.trainer for course in courses], corpus, training.device)
     while under_way := [course for course in courses if not course.done]:
-        # After a kill some may be an epoch behind.
-        epoch = min(len(course.history) for course in under_way)
-        now = [course for course in under_way if len(course.history) == epoch]
-        done = together.run_epoch([course.trainer for course in now], epoch)
+        # After a kill some may be behind.
+        place = min(course.place for course in under_way)
+        now = [course for course in under_way if course.place == place]
+        trainers, progress = [c.trainer for c in now], [c.progress for c in now]
+        done = together.run_window(trainers, now[0].epoch, progress)
         shared = clock.lap() / len(now)
-        for course, (loss, segments) in zip(now, done, strict=True):
-            course.finish_epoch(loss, segments, lambda: shared)  # noqa: B023
+        for course, reached in zip(now, done, strict=True):
+            course.advance(reached, lambda: shared)  # noqa: B023
 
 
 class _Clock:
@@ -155,38 +166,74 @@ class _Clock:
 
 
 class _Course:
-    """How far a member's training is: its trainer, the epochs that are done, and the weights that
-    become the member."""
+    """How far a member's training is: the epochs that are done, how far the next one is, the
+    weights that become the member, and, once it goes on, its trainer."""
 
-    def __init__(self, training: Training, member: int, corpus: Corpus) -> None:
+    trainer: Trainer
+
+    def __init__(self, training: Training, member: int) -> None:
         self._training, self._member = training, member
-        self.trainer = Trainer(training, member, corpus)
-        checkpoint = _read_checkpoint(training, member)
-        if checkpoint is not None:
-            self.trainer.load_state_dict(checkpoint["state"])
-        self.history = (
-            [Epoch(*done) for done in checkpoint["history"]] if checkpoint is not None else []
-        )
-        self._best = dict(checkpoint["weights"]) if checkpoint is not None else {}
+        # Read before anything else: a training that is done needs no rows.
+        found = _read_checkpoint(training, member) or {"history": [], "weights": {}}
+        self._state = found.get("state")
+        self.history = [Epoch(*done) for done in found["history"]]
+        self.progress = Progress(*found.get("progress", ()))
+        self._best = dict(found["weights"])
+        self._cpu_s, self._written_at = 0.0, time.monotonic()
         _write_history(training, member, self.history)
+
+    def start(self, corpus: Corpus | Shards) -> None:
+        """Make the trainer, as it was when the checkpoint was written."""
+        self.trainer = Trainer(self._training, self._member, corpus)
+        if self._state is not None:
+            self.trainer.load_state_dict(self._state)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way."""
+        return len(self.history)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The epoch under way and its windows that are done."""
+        return self.epoch, self.progress.windows
 
     @property
     def done(self) -> bool:
         """Whether there is no epoch left."""
-        return len(self.history) >= self._training.epochs or stops_early(
+        return self.epoch >= self._training.epochs or stops_early(
             self.history, self._training.config.patience
         )
 
-    def finish_epoch(self, loss: float, segments: int, cpu_s: Callable[[], float]) -> None:
-        """Write down an epoch, with a checkpoint."""
+    def advance(self, reached: Progress, cpu_s: Callable[[], float]) -> None:
+        """Note that a window is done, and write a checkpoint: after an epoch, and now and then."""
+        self.progress = reached
+        if reached.windows >= self.trainer.corpus.windows(self.epoch):
+            self._finish_epoch(cpu_s)
+            return
+        self._cpu_s += cpu_s()
+        if time.monotonic() - self._written_at >= _CHECKPOINT_S:
+            self._write_checkpoint()
+
+    def _finish_epoch(self, cpu_s: Callable[[], float]) -> None:
+        _, total, segments = self.progress
         left_out_loss = self.trainer.left_out_loss() if self._training.config.patience else None
-        self.history.append(
-            Epoch(self._member, len(self.history), loss, segments, cpu_s(), left_out_loss)
-        )
+        spent_s = self._cpu_s + cpu_s()
+        done = Epoch(self._member, self.epoch, total / segments, segments, spent_s, left_out_loss)
+        self.history.append(done)
+        self.progress, self._cpu_s = Progress(), 0.0
         if _best(self.history) is self.history[-1]:
             self._best = self.trainer.weights()
-        _write_checkpoint(self._training, self._member, self.history, self.trainer, self._best)
+        self._write_checkpoint()
         _write_history(self._training, self._member, self.history)
+
+    def _write_checkpoint(self) -> None:
+        state: dict[str, Any] = {"history": list(map(tuple, self.history))}
+        state["state"] = self.trainer.state_dict()
+        if self.progress.windows:
+            state["progress"] = tuple(self.progress)
+        _write_checkpoint(self._training, self._member, {**state, "weights": self._best})
+        self._written_at = time.monotonic()
 
 
 def stops_early(history: Sequence[Epoch], patience: int | None) -> bool:
@@ -261,21 +308,11 @@ def _checkpoint_path(training: Training, member: int) -> str:
     return f"{training.folder}/member{member}.pt"
 
 
-def _write_checkpoint(
-    training: Training,
-    member: int,
-    history: list[Epoch],
-    trainer: Trainer,
-    weights: dict[str, Tensor],
-) -> None:
-    content = {
-        "history": list(map(tuple, history)),
-        "state": trainer.state_dict(),
-        "weights": weights,
-    }
+def _write_checkpoint(training: Training, member: int, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    training.store.write_bytes(_checkpoint_path(training, member), seal.sealed(buffer.getvalue()))
+    path = _checkpoint_path(training, member)
+    training.store.write_bytes(path, seal.sealed(buffer.getvalue()))
 
 
 def _read_checkpoint(training: Training, member: int) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@ losses."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -17,11 +16,28 @@ from sssl.model.augment import view
 from sssl.model.ensemble import Model, ModelSpec, load
 from sssl.model.examples import Corpus, Examples
 from sssl.model.settings import TrainConfig
+from sssl.model.shards.read import Shards
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile, digest_of
 
 CLIP_NORM = 5.0
 """Largest norm of a step's gradient."""
+
+
+class Sharded(NamedTuple):
+    """Labelled rows in shards, and what a round teaches of them."""
+
+    shards: Manifest
+    examples: Manifest
+
+
+class Progress(NamedTuple):
+    """How far an epoch is: its windows that are done, their segments, and the sum of their losses
+    over segments."""
+
+    windows: int = 0
+    loss: float = 0.0
+    segments: int = 0
 
 
 @dataclass(frozen=True)
@@ -42,14 +58,20 @@ class Training:
     folder: str
     start: PartFile | None
     device: str
+    sharded: Sharded | None = None
+    """The rows in shards, where they are; then the other tables' files are not read."""
 
     @property
     def epochs(self) -> int:
         return self.config.epochs if self.round else self.config.warmup_epochs
 
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Corpus | Shards:
         """Return the rows to train on."""
-        return Corpus(self.store, self.catalog, self.features, self.labels)
+        if self.sharded is None:
+            return Corpus(self.store, self.catalog, self.features, self.labels)
+        seed = int(digest_of([self.config.seed, self.round, "shards"])[:12], 16)
+        all_layers = self.config.track_segments is None
+        return Shards(self.store, *self.sharded, self.spec.classes, all_layers, seed)
 
 
 class Draws(NamedTuple):
@@ -64,7 +86,7 @@ class Draws(NamedTuple):
 class Trainer:
     """One member's training: network, averaged weights, optimizer and schedule."""
 
-    def __init__(self, training: Training, member: int, corpus: Corpus) -> None:
+    def __init__(self, training: Training, member: int, corpus: Corpus | Shards) -> None:
         self.config, self.round, self.member, self.device = (
             training.config,
             training.round,
@@ -96,7 +118,7 @@ class Trainer:
         )
         # Each group of parts that is shuffled together ends in a batch that may be short.
         a_step = config.batch_size // config.bag
-        self.steps = self.bags // a_step + math.ceil(len(corpus.parts) / corpus.shuffle_parts)
+        self.steps = self.bags // a_step + corpus.groups
         peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, peak, total_steps=self.epochs * self.steps + 1
@@ -107,15 +129,15 @@ class Trainer:
         self.class_weight = (balance / (prior * balance).sum()).to(self.device)
         self.prior = prior.to(self.device) * self.class_weight
 
-    def run_epoch(self, epoch: int) -> tuple[float, int]:
-        """Train one epoch; return its mean loss and its number of segments."""
-        torch.manual_seed(self.seed(epoch))
+    def run_window(self, epoch: int, done: Progress) -> Progress:
+        """Train the next window of an epoch; return how far the epoch is then."""
+        seed = self.window_seed(epoch, done.windows)
+        window = self.corpus.window(epoch, done.windows)
+        torch.manual_seed(seed)
         self.network.train()
         step_losses, sizes = [], []
-        seen = 0
-        for batch in self.corpus.epoch(
-            self.left_out, self.config.batch_size, self.config.bag, self.seed(epoch)
-        ):
+        seen = done.segments
+        for batch in window.epoch(self.left_out, self.config.batch_size, self.config.bag, seed):
             ramp = (epoch + seen / (self.bags * self.config.bag)) / self.epochs
             loss = self.loss(batch.to(self.device), ramp)
             self.optimizer.zero_grad(set_to_none=True)
@@ -129,10 +151,12 @@ class Trainer:
             )  # read at the end: a GPU would be waited for each time
             sizes.append(len(batch.weight))
             seen += len(batch.weight)
-        return (
-            sum(float(loss) * size for loss, size in zip(step_losses, sizes, strict=True)) / seen,
-            seen,
-        )
+        total = sum(float(loss) * size for loss, size in zip(step_losses, sizes, strict=True))
+        return Progress(done.windows + 1, done.loss + total, seen)
+
+    def window_seed(self, epoch: int, number: int) -> int:
+        """Return the seed of a window of an epoch; that of the first one is the epoch's."""
+        return self.seed(f"{epoch}/{number}" if number else epoch)
 
     @torch.inference_mode()
     def left_out_loss(self) -> float:

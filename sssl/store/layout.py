@@ -29,6 +29,8 @@ PARTS = "_parts"
 RECEIPTS = "_receipts"
 COUNTS = ".counts"
 TRIES = "_tries"
+WORK = ("shards", "examples")
+"""Tables that nobody publishes: what training made for itself, and can make again."""
 COMPACTED = ("ledger", "scores", "labels", "songs")
 """Tables whose parts are small and only stages read them."""
 
@@ -37,7 +39,7 @@ _MANIFESTS = ("_manifest.json", "manifest.json")  # of today, then up to schema 
 
 def part_path(table: str, generation: str, part: int) -> str:
     """Return the path of one part of a table."""
-    within = f"{PARTS}/" if table in COMPACTED else ""
+    within = f"{PARTS}/" if table in (*COMPACTED, *WORK) else ""
     return f"{within}{table}/{generation}/part-{part:05d}.parquet"
 
 

@@ -22,6 +22,7 @@ from sssl.store.layout import (
     MARK,
     PARTS,
     RECEIPTS,
+    WORK,
     is_receipt,
     manifest_paths,
     ref_of_manifest,
@@ -121,9 +122,8 @@ def repair(store: Store, damages: list[Damage]) -> Snapshot:
             _set_aside(store, damage.path)
     if not store.exists(MARK):
         store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
-    readable = {
-        m.ref: m for m in map(store.manifest_if_whole, store.committed_refs()) if m is not None
-    }
+    refs = [ref for ref in store.committed_refs() if ref.partition("/")[0] not in WORK]
+    readable = {m.ref: m for m in map(store.manifest_if_whole, refs) if m is not None}
     if not store.exists(pointer):
         snapshot = _newest(readable.values())
     else:

@@ -22,7 +22,9 @@ def test_many_labelled_tracks_train_on_single_segments_without_mixup():
 
 def test_a_setting_of_none_keeps_bags_however_many_tracks_there_are():
     assert TrainConfig(plain_from=None, bag=3).settled(10_000).bag == 3
-    assert PAPER.train.settled(10_000) == PAPER.train
+    settled = PAPER.train.settled(10_000)
+    assert dump(settled) == {n: v for n, v in dump(PAPER.train).items() if n in dump(settled)}
+    assert settled == settled.settled(10_000)
 
 
 def test_a_number_that_makes_no_sense_is_refused():

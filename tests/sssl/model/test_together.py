@@ -14,7 +14,7 @@ from sssl.model.ensemble import Model, ModelSpec, dump
 from sssl.model.settings import TrainConfig
 from sssl.model.together import Together
 from sssl.model.train import _member, train_member, train_share, train_together
-from sssl.model.trainer import Trainer, Training, newest_share
+from sssl.model.trainer import Progress, Trainer, Training, newest_share
 from sssl.runtime.distributed import ALONE
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
@@ -152,7 +152,8 @@ def test_each_member_has_the_rows_of_its_own_epochs(training):
 
         trainer.loss = spy
     together = Together(trainers, corpus, "cpu")
-    segments = [n for _, n in together.run_epoch(trainers, 0)]
+    done = [Progress()] * len(trainers)
+    segments = [p.segments for p in together.run_window(trainers, 0, done)]
     for trainer in trainers:
         batches = list(corpus.epoch(trainer.member, CONFIG.batch_size, CONFIG.bag, trainer.seed(0)))
         for ours, theirs in zip(seen[trainer.member], batches, strict=True):

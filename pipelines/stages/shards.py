@@ -1,0 +1,247 @@
+"""Copy what training reads into shuffled shards, where it does not fit into memory.
+
+sssl shards --output OUTPUT --round R [flags] [-- beam options]
+
+`sssl train` does so, too, where it finds none; this is for doing it on many machines before one
+with a GPU begins.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Annotated
+
+import apache_beam as beam
+import numpy as np
+import pyarrow.compute as pc
+
+from pipelines.beam.earlier import read_counts, read_manifest
+from pipelines.beam.execute import run_job
+from pipelines.beam.job import Job, PartRef
+from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.stages.command import StageCommand
+from pipelines.stages.context import Context
+from pipelines.stages.settings_file import IN_FILE, Source
+from pipelines.terminal.console import console
+from schemas.records import dump
+from schemas.summaries import LedgerSummary, ShardsSummary
+from sssl.audio.mel import MelConfig
+from sssl.catalog.read import read_labelled, read_part
+from sssl.errors import StoreError
+from sssl.model.settings import TrainConfig
+from sssl.model.shards.make import (
+    OF_FEATURES,
+    OF_LABELS,
+    Sharding,
+    examples_table,
+    labelled_rows,
+    shard_table,
+    summarize_examples,
+)
+from sssl.store.folder import Store
+from sssl.store.layout import ref_of_manifest
+from sssl.store.manifest import Manifest, PartFile, Receipt, Snapshot
+
+_CHUNK = 8
+"""Segments of a track in a layer where an epoch takes all layers: two bags of four."""
+_ROW_BYTES = np.dtype(np.float16).itemsize
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Config:
+    """Copy labelled features into shuffled shards, and what a round teaches of them."""
+
+    output: str
+    """Output folder of the relabel stage."""
+    round: int
+    """Round whose labels are taught."""
+    source: Source = field(default_factory=Source)
+    settings: Annotated[TrainConfig, IN_FILE] = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class ShardJob(Job):
+    """A job whose parts are shards. `before` names an earlier generation of them, if there is one:
+    a shard stands while the labelled tracks of its parts, and their features, are as they were."""
+
+    sharding: Sharding = Sharding(1, 1, 1)
+    bag: int = 1
+    before: str | None = None
+
+    def list_parts(self) -> Iterator[PartRef]:
+        """List the shards that are not taken over, with the files of their labelled parts."""
+        rows = "features" if self.stage == "shards" else "labels"
+        files, made = self.input(rows).files, self.shards_made()
+        labelled = labelled_by_part(self.store, self.inputs["catalog"])
+        of_shard: dict[int, dict[str, PartFile]] = defaultdict(dict)
+        for part in sorted(labelled):
+            of_shard[part // self.sharding.parts][str(part)] = files[part]
+        standing = self.standing()
+        for shard in range(self.parts):
+            if shard not in standing:
+                own = {"shard": made[shard]} if made else {}
+                yield PartRef(shard, of_shard[shard] | own)
+
+    def shards_made(self) -> dict[int, PartFile]:
+        """Return the files of shards that are an input."""
+        return self.input("shards").files if "shards" in self.inputs else {}
+
+    def standing(self) -> dict[int, Receipt]:
+        """Return the receipts of shards that are taken over, by reference."""
+        if self.before is None:
+            return {}
+        refs = self.inputs["catalog"], self.inputs["features"]
+        return _standing(self.store, self.before, *refs, self.sharding.parts)
+
+
+def build(root: beam.Pipeline, job: ShardJob) -> None:
+    """Wire the pipeline: a shard an element."""
+    states = root | ListParts(job) | SplitDone(job)
+    write = write_shard if job.stage == "shards" else write_examples
+    (states.done, states.todo | beam.Map(write, job)) | CommitParts(job)
+
+
+def write_shard(ref: PartRef, job: ShardJob) -> Receipt:
+    """Write the labelled rows of a shard's parts."""
+    labelled = {}
+    for part, file in _parts_of(ref):
+        train = [
+            t.track_id
+            for t in read_part(job.store, job.input("catalog"), part)
+            if t.split == "train"
+        ]
+        labelled[part] = labelled_rows(job.store.read_part(file, list(OF_FEATURES)), train)
+    shape = job.input("features").settings(MelConfig, "cut").shape
+    table = shard_table(labelled, job.sharding, shape)
+    return job.write(ref.part, {"shards": table}, ShardsSummary(segments=len(table)))
+
+
+def write_examples(ref: PartRef, job: ShardJob) -> Receipt:
+    """Write what a round teaches of a shard's rows."""
+    shard = job.store.read_part(ref.files["shard"], ["layer", "part", "row", "track_id"])
+    parts = _parts_of(ref)
+    with ThreadPoolExecutor(_READERS) as threads:  # for their latency, where they lie in a bucket
+        read = threads.map(lambda one: job.store.read_part(one[1], list(OF_LABELS)), parts)
+        labels = {part: rows for (part, _), rows in zip(parts, read, strict=True)}
+    catalog = job.input("catalog")
+    tracks = [track for part, _ in parts for track in read_part(job.store, catalog, part)]
+    folds = {track.track_id: track.fold for track in tracks}
+    table = examples_table(shard, labels, folds, job.classes)
+    return job.write(ref.part, {"examples": table}, summarize_examples(table, job.classes, job.bag))
+
+
+def _parts_of(ref: PartRef) -> list[tuple[int, PartFile]]:
+    return [(int(name), file) for name, file in ref.files.items() if name != "shard"]
+
+
+def settle(settings: TrainConfig, snapshot: Snapshot) -> TrainConfig:
+    """Return the settings as they are for the labelled tracks of a segmented catalog."""
+    ledger = snapshot.about("segments", LedgerSummary)
+    size = ledger.labelled_segments * _row_bytes(snapshot)
+    return settings.settled(ledger.labelled_train_tracks, size)
+
+
+def make_shards(context: Context, round: int, settings: TrainConfig) -> tuple[Manifest, Manifest]:
+    """Copy labelled features to shards, unless they are there, and write what a round teaches of
+    them; return the manifests of both."""
+    store, snapshot = context.store, context.snapshot
+    catalog, parts = snapshot.get("catalog"), snapshot.catalog.parts
+    ledger = snapshot.about("segments", LedgerSummary)
+    chunk = settings.track_segments or _CHUNK
+    sharding = Sharding.of(ledger, parts, _row_bytes(snapshot), chunk)
+    count, classes = sharding.shards(parts), snapshot.catalog.classes
+    inputs = {"catalog": catalog, "features": snapshot.features}
+
+    def run_one(table: str, inputs: dict[str, Manifest], round: int | None) -> Manifest:
+        config = dump(sharding) | ({} if round is None else {"bag": settings.bag})
+        planned = Manifest.plan(table, table, config, inputs.values(), round)
+        refs = {name: manifest.ref for name, manifest in inputs.items()}
+        before = None if round is not None else _newest(store, planned)
+        job = ShardJob(
+            store, (planned,), refs, count, classes,
+            sharding=sharding, bag=settings.bag, before=before,
+        )  # fmt: skip
+        return run_job(job, lambda root: build(root, job), context.beam_args)[0]
+
+    shards = run_one("shards", inputs, None)
+    taught = {"catalog": catalog, "labels": snapshot.get("labels", round), "shards": shards}
+    return shards, run_one("examples", taught, round)
+
+
+def _row_bytes(snapshot: Snapshot) -> int:
+    """Return the size of a log-mel."""
+    mels, frames = snapshot.features.settings(MelConfig, "cut").shape
+    return mels * frames * _ROW_BYTES
+
+
+@lru_cache(maxsize=4)
+def labelled_by_part(store: Store, catalog: str) -> dict[int, tuple[str, ...]]:
+    """Return the labelled train tracks of the parts that have any."""
+    rows = read_labelled(store, read_manifest(store, catalog)).select(["part", "track_id", "split"])
+    rows = rows.filter(pc.equal(rows["split"], "train"))
+    found: dict[int, list[str]] = defaultdict(list)
+    for part, track_id in zip(rows["part"].to_pylist(), rows["track_id"].to_pylist(), strict=True):
+        found[part].append(track_id)
+    return {part: tuple(sorted(ids)) for part, ids in found.items()}
+
+
+def _newest(store: Store, planned: Manifest) -> str | None:
+    """Return the newest other generation of shards that are laid out alike."""
+    refs = filter(None, map(ref_of_manifest, store.find(planned.table)))
+    others = (store.manifest_if_whole(ref) for ref in refs if ref != planned.ref)
+    alike = [m for m in others if m is not None and m.config == planned.config]
+    return max(alike, key=lambda m: (m.created_at, m.ref)).ref if alike else None
+
+
+@lru_cache(maxsize=2)
+def _standing(
+    store: Store, before: str, catalog: str, features: str, parts: int
+) -> dict[int, Receipt]:
+    shards = read_manifest(store, before)
+    try:
+        parents = {ref.partition("/")[0]: read_manifest(store, ref) for ref in shards.parents}
+    except StoreError:
+        return {}  # a vacuum or a takedown deleted what they were made from
+    then = labelled_by_part(store, parents.pop("catalog").ref)
+    now = labelled_by_part(store, catalog)
+    ((_, had_features),) = parents.items()
+    old, new = had_features.files, read_manifest(store, features).files
+    changed = {
+        part // parts
+        for part in then.keys() | now.keys()
+        if then.get(part) != now.get(part) or old[part].sha256 != new[part].sha256
+    }
+    lost = store.lost(shards)
+    stand = {
+        shard: file
+        for shard, file in shards.files.items()
+        if shard not in changed and file.path not in lost
+    }
+    counts = read_counts(store, before, stand)
+    return {
+        shard: Receipt(shard, {"shards": file}, counts[shard])
+        for shard, file in stand.items()
+        if shard in counts
+    }
+
+
+def run(context: Context, round: int, settings: TrainConfig) -> None:
+    """Run the stage; nothing of it is for readers."""
+    settled = settle(settings, context.snapshot)
+    if settled.shards == "never":
+        console.print("labelled features fit into memory (memory_gb): no shards")
+        return
+    make_shards(context, round, settled)
+
+
+main = StageCommand(
+    "shards",
+    Config,
+    lambda context, config: run(context, config.round, config.settings),
+    of_settings=lambda given: {"settings": given.method.train},
+).main

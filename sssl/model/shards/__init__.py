@@ -1,0 +1,1 @@
+"""Labelled features as shuffled shards, for more of them than fit into memory."""

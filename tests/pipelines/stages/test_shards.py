@@ -1,0 +1,114 @@
+"""The stage that copies labelled rows to shards: what it takes over, what kills do to it, and that
+nothing trains again for it."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from strikes import Strike, run
+
+from pipelines.stages import train
+from pipelines.stages.context import Context
+from pipelines.stages.learning import LearnConfig, decide, published_method
+from pipelines.stages.shards import labelled_by_part, make_shards
+from sssl.model.settings import TrainConfig
+from sssl.model.shards import make
+from sssl.model.shards.make import Sharding
+from sssl.store.folder import Store
+from sssl.store.layout import WORK
+from sssl.store.manifest import Snapshot
+from sssl.takedown import delete_unpublished
+
+SMALL = TrainConfig(shards="always", track_segments=2, thin_from=None)
+AUTO = {"shards": "auto", "memory_gb": 0.0}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(make, "PIECE_BYTES", 1 << 17)
+
+
+@pytest.fixture
+def output(finished, tmp_path):
+    return shutil.copytree(finished.root, tmp_path / "out")
+
+
+@pytest.fixture
+def context(output):
+    store = Store.open(str(output))
+    return Context(store, store.latest(), published=store.latest())
+
+
+def work(output):
+    store = Store.open(str(output))
+    refs = [ref for ref in store.committed_refs() if ref.partition("/")[0] in WORK]
+    return {ref: store.named(ref).digest for ref in refs}
+
+
+def test_shards_whose_labelled_rows_are_as_they_were_are_taken_over(context):
+    store, snapshot = context.store, context.snapshot
+    shards, _ = make_shards(context, 1, SMALL)
+    assert len(shards.files) > 2
+    # The features of one part have another digest, in a generation of another name.
+    features, catalog = snapshot.features, snapshot.get("catalog")
+    part = min(labelled_by_part(store, catalog.ref))
+    files = features.files | {part: replace(features.files[part], sha256="0" * 64)}
+    changed = store.commit(replace(features, generation="other", files=files))
+    tables = [m for m in snapshot.manifests if m.table != "features"]
+    night = replace(context, snapshot=Snapshot((*tables, changed)))
+    again, _ = make_shards(night, 1, SMALL)
+    new = {shard for shard, file in again.files.items() if again.generation in file.path}
+    assert new == {part // again.settings(Sharding).parts}
+    for shard in shards.files.keys() - new:
+        assert again.files[shard] == shards.files[shard]
+
+
+def test_a_takedown_leaves_nothing_of_shards(context):
+    make_shards(context, 1, SMALL)
+    assert work(context.store.root)
+    delete_unpublished(context.store)
+    assert not work(context.store.root)
+    assert not [path for table in WORK for path in context.store.find(f"_parts/{table}")]
+
+
+def test_a_published_model_stands_whichever_way_its_rows_were_read(context):
+    inputs = {
+        "catalog": context.snapshot.get("catalog"),
+        "features": context.snapshot.features,
+        "labels": context.snapshot.get("labels", 0),
+    }
+    method = published_method(context.snapshot)
+    asked = replace(method.train, **AUTO)
+    assert train.settle(asked, context.snapshot).shards == "always"
+    assert train._settled(context, asked, inputs, 0) == method.train.settled(0)
+    decision = decide(context, replace(method, train=asked), LearnConfig())
+    assert not decision.learns, decision.reason
+    always = replace(method, train=replace(asked, shards="always"))
+    assert decide(context, always, LearnConfig()).reason == "shards (train) changed"
+
+
+def test_a_stage_that_trains_on_shards_makes_them(context):
+    asked = replace(SMALL, track_segments=None, warmup_epochs=1, batch_size=16, bag=1)
+    empty = replace(context, published=Snapshot())
+    made = train.run(empty, 0, asked, processes=1)
+    model = made.snapshot.get("models", 0)
+    assert model.config["shards"] == "always"
+    assert "memory_gb" not in model.config
+    assert {ref.partition("/")[0] for ref in work(context.store.root)} == set(WORK)
+    again = train.run(empty, 0, asked, processes=1)
+    assert again.snapshot.get("models", 0) == model
+
+
+def test_shards_killed_anywhere_are_as_undisturbed_after_a_rerun(finished, tmp_path):
+    settings = tmp_path / "settings.toml"
+    settings.write_text('[method.train]\nshards = "always"\ntrack_segments = 2\n')
+    command = ("shards", "--round", "1", "--settings", str(settings))
+    undisturbed = shutil.copytree(finished.root, tmp_path / "undisturbed")
+    ended = run(command, undisturbed)
+    assert ended.code == 0, ended.said
+    for n, at in enumerate((0.5, 0.75, 0.95)):
+        output = shutil.copytree(finished.root, tmp_path / f"killed{n}")
+        assert run(command, output, Strike(at_operation=at), ended).code < 0
+        again = run(command, output)
+        assert again.code == 0, again.said
+        assert work(output) == work(undisturbed)
