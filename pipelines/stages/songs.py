@@ -20,7 +20,7 @@ from pipelines.stages.context import Context
 from pipelines.stages.standing import find_earlier, learned_stands
 from schemas import Song, to_arrow
 from schemas.records import dump
-from sssl.arrays import mean_of_models, posteriors
+from sssl.arrays import Floats, mean_of_models, posteriors
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_features
 from sssl.embedding.table import embeddings_of
@@ -28,7 +28,7 @@ from sssl.errors import StoreError
 from sssl.songs.classifier import EMBEDDING, OPINIONS, LabelledTracks, SongModel, fit_songs
 from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
-from sssl.songs.softmax import STATISTICS, Floats, statistics
+from sssl.songs.softmax import STATISTICS, statistics
 from sssl.songs.song import SongMaker, summarize_songs
 from sssl.store.manifest import Receipt
 from sssl.store.rounds import in_use

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from schemas import Catalog
-from sssl.arrays import column, mean_of_models, posteriors
+from sssl.arrays import Flags, Floats, column, mean_of_models, posteriors
 from sssl.catalog.assign import CatalogConfig, deal_folds
 from sssl.errors import CatalogError
 from sssl.html import template
@@ -30,7 +30,6 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import in_use, last_split
 
-Floats = NDArray[np.float64]
 Metrics = dict[str, float | None]
 MethodName = Literal["ce", "mixup", "paper", "guarded", "prune"]
 
@@ -135,7 +134,7 @@ class Outcome:
     fold: int
     metrics: Metrics
     confidence: Floats
-    correct: NDArray[np.bool_]
+    correct: Flags
 
 
 def check_folds(rows: Sequence[Catalog], folds: int, classes: Sequence[str]) -> None:
@@ -321,9 +320,7 @@ def label_metrics(labels: pd.DataFrame) -> Metrics:
     }
 
 
-def calibration_error(
-    confidence: Floats, correct: NDArray[np.bool_], bins: int = 10
-) -> float | None:
+def calibration_error(confidence: Floats, correct: Flags, bins: int = 10) -> float | None:
     """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring
     Calibration in Deep Learning", 2019): the mean distance of confidence and accuracy."""
     if not len(confidence):

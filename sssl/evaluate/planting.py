@@ -16,13 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from schemas.records import dump
+from sssl.arrays import Indices
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest
-
-Indices = NDArray[np.int64]
 
 _SPAN_SEGMENTS = (3, 8)
 _AUDIO = {

@@ -59,11 +59,14 @@ def decide(found: Comparison | None, config: JudgeConfig) -> tuple[Verdict, str]
         few = f"fewer than {FEWEST_GROUPS} groups of labelled tracks"
         return "undecided", f"{few} are scored by models that have not learned them"
     accuracy = found.accuracy
-    if found.tracks >= VETO_TRACKS and accuracy.value < -VETO_ERRORS * accuracy.error:
+    deep = VETO_ERRORS * accuracy.error  # shallower falls are chance too often
+    if found.tracks >= VETO_TRACKS and accuracy.value < -deep:
         return "kept", f"its accuracy fell: log loss {found}"
-    if found.loss.z < -config.decisive_z:
+    # In standard errors, so that few tracks decide only where the difference is large.
+    z = found.loss.z
+    if z < -config.decisive_z:
         return "accepted", f"its log loss fell: {found}"
-    if found.loss.z > config.decisive_z:
+    if z > config.decisive_z:
         return "kept", f"its log loss rose: {found}"
     return "undecided", f"its log loss did not surely fall or rise: {found}"
 
@@ -83,23 +86,32 @@ def round_row(
     with its parent."""
     held_out = quality(scores.confusion("test"))
     train = quality(scores.confusion("train"))
-    verdict, reason = ("accepted", "warm-up") if parent is None else decide(found, config)
+    verdict: Verdict = "accepted"
+    reason = "warm-up"
+    if parent is not None:
+        verdict, reason = decide(found, config)
+    held_out_loss = None
+    if held_out.tracks:
+        held_out_loss = scores.losses.get("test", 0.0) / held_out.tracks
+    of_split = _split_columns(labels, split)
+    of_held_out = _held_out_columns(held_out_change)
+    of_comparison = _comparison_columns(found)
     return Round(
         round=round,
         accepted=verdict == "accepted",
         reason=reason,
         parent_round=None if parent is None else parent.round,
         model_id=model_id,
-        **_split_columns(labels, split),
         heldout_tracks=held_out.tracks,
         heldout_accuracy=held_out.accuracy,
         heldout_macro_f1=held_out.macro_f1,
-        heldout_loss=scores.losses.get("test", 0.0) / held_out.tracks if held_out.tracks else None,
-        **_held_out_columns(held_out_change),
+        heldout_loss=held_out_loss,
         train_accuracy=train.accuracy,
         train_macro_f1=train.macro_f1,
         verdict=verdict,
-        **_comparison_columns(found),
+        **of_split,
+        **of_held_out,
+        **of_comparison,
     )
 
 
@@ -119,7 +131,16 @@ def unsplit_row(round: int, parent: Round, labels: LabelsSummary, split: SplitSu
     )
 
 
-_HELD_OUT = ("accuracy", "loss")
+# Columns that are null where nothing was compared.
+_HELD_OUT = (
+    "heldout_groups",
+    "heldout_accuracy_change",
+    "heldout_accuracy_change_low",
+    "heldout_accuracy_change_high",
+    "heldout_loss_change",
+    "heldout_loss_change_low",
+    "heldout_loss_change_high",
+)
 _COMPARED = (
     "judged_tracks",
     "judged_groups",
@@ -133,13 +154,15 @@ _COMPARED = (
 
 def _held_out_columns(change: HeldOutChange | None) -> dict[str, Any]:
     """Return the columns of the change on held-out tracks; all are None where there is none."""
-    columns: dict[str, Any] = {"heldout_groups": None if change is None else change.groups}
-    for name in _HELD_OUT:
-        interval = None if change is None else getattr(change, name)
+    if change is None:
+        return dict.fromkeys(_HELD_OUT)
+    columns: dict[str, Any] = {"heldout_groups": change.groups}
+    for name in ("accuracy", "loss"):
+        interval = getattr(change, name)
         prefix = f"heldout_{name}_change"
-        columns[prefix] = None if interval is None else interval.value
-        columns[f"{prefix}_low"] = None if interval is None else interval.low
-        columns[f"{prefix}_high"] = None if interval is None else interval.high
+        columns[prefix] = interval.value
+        columns[f"{prefix}_low"] = interval.low
+        columns[f"{prefix}_high"] = interval.high
     return columns
 
 
@@ -147,18 +170,15 @@ def _comparison_columns(found: Comparison | None) -> dict[str, Any]:
     """Return the columns of what the verdict goes by; all are None where nothing was compared."""
     if found is None:
         return dict.fromkeys(_COMPARED)
-    loss = found.loss
-    accuracy = found.accuracy
-    values = (
-        found.tracks,
-        found.groups,
-        loss.value,
-        loss.error,
-        loss.z,
-        accuracy.value,
-        accuracy.error,
-    )
-    return dict(zip(_COMPARED, values, strict=True))
+    return {
+        "judged_tracks": found.tracks,
+        "judged_groups": found.groups,
+        "log_loss_change": found.loss.value,
+        "log_loss_change_error": found.loss.error,
+        "log_loss_change_z": found.loss.z,
+        "accuracy_change": found.accuracy.value,
+        "accuracy_change_error": found.accuracy.error,
+    }
 
 
 def _split_columns(labels: LabelsSummary, split: SplitSummary) -> dict[str, Any]:
@@ -167,18 +187,15 @@ def _split_columns(labels: LabelsSummary, split: SplitSummary) -> dict[str, Any]
     for name in labels.classes:
         if name in split.mixtures:
             by_name[name] = split.mixtures[name]
-    mixtures = list(by_name.values())
-    return {
-        "components": split.components,
-        "mixture_class": list(by_name),
-        "confident_mean": [m.confident.mean for m in mixtures],
-        "confident_std": [m.confident.std for m in mixtures],
-        "noisy_mean": [m.noisy and m.noisy.mean for m in mixtures],
-        "noisy_std": [m.noisy and m.noisy.std for m in mixtures],
-        "noisy_share": [m.noisy.weight if m.noisy else 0.0 for m in mixtures],
-        "confident": labels.confident,
-        "noisy": labels.noisy,
-        "locked": labels.locked,
-        "unlabelled": labels.unlabelled,
-        "relabelled": labels.relabelled,
-    }
+    columns: dict[str, Any] = {"components": split.components, "mixture_class": list(by_name)}
+    confident = [mixture.confident for mixture in by_name.values()]
+    noisy = [mixture.noisy for mixture in by_name.values()]
+    columns["confident_mean"] = [one.mean for one in confident]
+    columns["confident_std"] = [one.std for one in confident]
+    # Null where a mixture has one component only.
+    columns["noisy_mean"] = [one and one.mean for one in noisy]
+    columns["noisy_std"] = [one and one.std for one in noisy]
+    columns["noisy_share"] = [one.weight if one else 0.0 for one in noisy]
+    for name in ("confident", "noisy", "locked", "unlabelled", "relabelled"):
+        columns[name] = getattr(labels, name)
+    return columns

@@ -8,9 +8,8 @@ a grid, which add up over parts.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sssl.arrays import Floats, on_grid
+from sssl.arrays import Floats, Indices, on_grid
 
 TEMPERATURES = np.geomspace(0.5, 10.0, 61)  # steps of 5 %: the likelihood is flat around its best
 _LEAST = 1e-6  # probability, as in the loss of scores
@@ -19,17 +18,22 @@ _LEAST = 1e-6  # probability, as in the loss of scores
 def sharpen(probabilities: Floats, temperature: float) -> Floats:
     """Return p^(1/T) / sum by row of [N, C]: lower temperatures move mass to the largest class."""
     powered = np.power(probabilities, 1.0 / temperature)
-    return np.asarray(powered / powered.sum(axis=1, keepdims=True))
+    total = powered.sum(axis=1, keepdims=True)
+    return np.asarray(powered / total)
 
 
-def losses_by_temperature(posterior: Floats, label: NDArray[np.int64]) -> Floats:
+def losses_by_temperature(posterior: Floats, label: Indices) -> Floats:
     """Return the sum of -log p of labels [N] under posteriors [N, C] at each of the temperatures;
     rows without a label or a posterior do not count."""
     known = (label >= 0) & np.isfinite(posterior).all(axis=1)
     kept = np.maximum(posterior[known], _LEAST)
     of = label[known]
     rows = np.arange(len(of))
-    return on_grid(np.array([-np.log(sharpen(kept, t)[rows, of]).sum() for t in TEMPERATURES]))
+    sums = []
+    for temperature in TEMPERATURES:
+        p = sharpen(kept, temperature)[rows, of]
+        sums.append(-np.log(p).sum())
+    return on_grid(np.array(sums))
 
 
 def fit_temperature(losses: Floats | None) -> float:
@@ -39,11 +43,13 @@ def fit_temperature(losses: Floats | None) -> float:
     return float(TEMPERATURES[np.argmin(losses)])
 
 
-def log_odds_against(posterior: Floats, label: NDArray[np.int64], temperature: float) -> Floats:
+def log_odds_against(posterior: Floats, label: Indices, temperature: float) -> Floats:
     """Return log((1 - p) / p) [N] of labels under posteriors [N, C] at a temperature; NaN where
     either is missing."""
-    p = sharpen(np.maximum(posterior, _LEAST), temperature)[
-        np.arange(len(label)), np.maximum(label, 0)
-    ]
+    rows = np.arange(len(label))
+    floored = np.maximum(posterior, _LEAST)
+    calibrated = sharpen(floored, temperature)
+    p = calibrated[rows, np.maximum(label, 0)]
     p = np.clip(p, _LEAST, 1 - _LEAST)
-    return np.where(label >= 0, np.log1p(-p) - np.log(p), np.nan)
+    log_odds = np.log1p(-p) - np.log(p)
+    return np.where(label >= 0, log_odds, np.nan)

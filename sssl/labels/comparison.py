@@ -18,27 +18,24 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from scipy.stats import norm, t
 
 from schemas import Catalog
 from schemas.summaries import CatalogSummary, Pairs, RoundsSummary, confusions_of, count
-from sssl.arrays import Floats, class_indices, posteriors, track_numbers
+from sssl.arrays import Flags, Floats, Indices, class_indices, posteriors, track_numbers
 from sssl.catalog.read import read_labelled
 from sssl.labels.calibration import fit_temperature, losses_by_temperature, sharpen
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile
-
-Indices = NDArray[np.int64]
 
 FEWEST_GROUPS = 6
 """Five groups all change in the same direction by chance in one of 16 cases: no error or interval
 is told of fewer."""
 MOST_CHANGE_NATS = 2.0
 """What a single track may count: one must not turn an accepted round into one that is not taken."""
+# Mean posteriors below count as this: one track that is hopeless at any temperature would soften
+# all others.
 _LEAST = 0.01
-"""Mean posteriors below count as this: one track that is hopeless at any temperature would soften
-all others."""
 _RESAMPLES = 2000
 _SEED = 0
 _READERS = 16  # an object store takes its time to answer, whatever the size of a part
@@ -53,15 +50,19 @@ class JudgedTracks:
 
     label: Indices
     group: Indices
-    held_out: NDArray[np.bool_]
+    held_out: Flags
     before: Floats
     after: Floats
 
-    def of(self, rows: NDArray[np.bool_]) -> JudgedTracks:
+    def of(self, rows: Flags) -> JudgedTracks:
         """Return some of the tracks, their groups numbered anew."""
-        group = np.unique(self.group[rows], return_inverse=True)[1]
+        _, group = np.unique(self.group[rows], return_inverse=True)
         return JudgedTracks(
-            self.label[rows], group, self.held_out[rows], self.before[rows], self.after[rows]
+            label=self.label[rows],
+            group=group,
+            held_out=self.held_out[rows],
+            before=self.before[rows],
+            after=self.after[rows],
         )
 
     @property
@@ -76,12 +77,11 @@ class JudgedTracks:
     def confusions(self, posterior: Floats, classes: Sequence[str]) -> dict[str, Pairs]:
         """Count the tracks by split, label and peak of a posterior [N, C]."""
         found: dict[str, Pairs] = {}
-        for label, peak, held_out in zip(
-            self.label, posterior.argmax(axis=1), self.held_out, strict=True
-        ):
-            count(
-                found.setdefault("test" if held_out else "train", {}), classes[label], classes[peak]
-            )
+        peaks = posterior.argmax(axis=1)
+        for label, peak, is_held_out in zip(self.label, peaks, self.held_out, strict=True):
+            split = "test" if is_held_out else "train"
+            pairs = found.setdefault(split, {})
+            count(pairs, classes[label], classes[peak])
         return found
 
 
@@ -145,15 +145,20 @@ def compare(tracks: JudgedTracks) -> Comparison | None:
     before = calibrated_losses(tracks.before, tracks.label)
     after = calibrated_losses(tracks.after, tracks.label)
     loss = np.clip(after - before, -MOST_CHANGE_NATS, MOST_CHANGE_NATS)
-    right = _correct(tracks.after, tracks.label).astype(float) - _correct(
-        tracks.before, tracks.label
-    )
+    right = _change_of_correct(tracks)
     return Comparison(
-        len(tracks.label),
-        tracks.groups,
-        change_by_group(loss, tracks.group),
-        change_by_group(right, tracks.group),
+        tracks=len(tracks.label),
+        groups=tracks.groups,
+        loss=change_by_group(loss, tracks.group),
+        accuracy=change_by_group(right, tracks.group),
     )
+
+
+def _change_of_correct(tracks: JudgedTracks) -> Floats:
+    """Return 1 for tracks [N] that only the second model gets right, -1 for the first, else 0."""
+    after = _correct(tracks.after, tracks.label)
+    before = _correct(tracks.before, tracks.label)
+    return after.astype(float) - before
 
 
 def calibrated_losses(posterior: Floats, label: Indices) -> Floats:
@@ -164,13 +169,15 @@ def calibrated_losses(posterior: Floats, label: Indices) -> Floats:
     instead it would differ from group to group, which costs power and wins nothing (LOG.md).
     """
     floored = np.maximum(posterior, _LEAST)
-    temperature = fit_temperature(losses_by_temperature(floored, label))
+    losses = losses_by_temperature(floored, label)
+    temperature = fit_temperature(losses)
     return _losses(sharpen(floored, temperature), label)
 
 
 def change_by_group(values: Floats, group: Indices) -> Change:
     """Return the mean of the group means of values [N] with its jackknife standard error."""
-    means = np.bincount(group, values) / np.bincount(group)
+    sums = np.bincount(group, values)
+    means = sums / np.bincount(group)
     # Leaving one group out moves the mean by its distance / (G - 1), hence the ordinary error of a
     # mean.
     error = float(means.std(ddof=1) / np.sqrt(len(means)))
@@ -183,14 +190,13 @@ def compare_held_out(tracks: JudgedTracks, level: float) -> HeldOutChange | None
     own = tracks.of(tracks.held_out)
     if not len(own.label):
         return None
-    right = _correct(own.after, own.label).astype(float) - _correct(own.before, own.label)
+    right = _change_of_correct(own)
     loss = _losses(own.after, own.label) - _losses(own.before, own.label)
     changes = np.stack([right, loss], axis=1)
     low, high = interval_of_means(changes, own.group, level)
-    accuracy, loss_change = (
-        Interval(*ends) for ends in zip(changes.mean(axis=0).tolist(), low, high, strict=True)
-    )
-    return HeldOutChange(own.groups, accuracy, loss_change)
+    mean = changes.mean(axis=0).tolist()
+    accuracy = Interval(mean[0], low[0], high[0])
+    return HeldOutChange(own.groups, accuracy, Interval(mean[1], low[1], high[1]))
 
 
 def interval_of_means(
@@ -210,10 +216,19 @@ def interval_of_means(
     sizes = np.bincount(group)
     np.add.at(sums, group, values)
     generator = np.random.default_rng(_SEED)
+    alike = np.full(groups, 1 / groups)
+    means = np.empty((_RESAMPLES, columns))
     # One resample at a time: all of them at once would not fit for many groups.
-    drawn = (generator.multinomial(groups, np.full(groups, 1 / groups)) for _ in range(_RESAMPLES))
-    means = np.array([(times @ sums) / (times @ sizes) for times in drawn])
-    tail = norm.cdf(np.sqrt(groups / (groups - 1)) * t.ppf((1 - level) / 2, groups - 1))
+    for number in range(_RESAMPLES):
+        times = generator.multinomial(groups, alike)
+        # Large groups count for more in each resample, as they do in the mean of all tracks.
+        means[number] = (times @ sums) / (times @ sizes)
+    # Hesterberg's tail: Student's t instead of the normal, and the root of G / (G - 1), by which
+    # a bootstrap of G groups is too narrow.
+    further = np.sqrt(groups / (groups - 1))
+    half = (1 - level) / 2
+    student = t.ppf(half, groups - 1)
+    tail = norm.cdf(further * student)
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low.tolist(), high.tolist()
 
@@ -229,24 +244,23 @@ def read_judged(store: Store, catalog: Manifest, before: Manifest, after: Manife
     parts = sorted(set(labelled["part"].to_pylist()))
     read = partial(_means_of_part, store, classes=len(classes))
     with ThreadPoolExecutor(_READERS) as pool:
-        found = [
-            _by_id(pool.map(read, [table.files[part] for part in parts]))
-            for table in (before, after)
-        ]
-    scored = pc.is_in(
-        labelled["track_id"], pa.array(sorted(found[0].keys() & found[1].keys()), pa.string())
-    )
-    rows = labelled.filter(scored).sort_by("track_id")
+        by_before = _by_id(pool.map(read, [before.files[part] for part in parts]))
+        by_after = _by_id(pool.map(read, [after.files[part] for part in parts]))
+    in_both = sorted(by_before.keys() & by_after.keys())
+    is_scored = pc.is_in(labelled["track_id"], pa.array(in_both, pa.string()))
+    rows = labelled.filter(is_scored).sort_by("track_id")
     ids = rows["track_id"].to_pylist()
-    means = [
-        np.array([of[track_id] for track_id in ids]).reshape(len(ids), len(classes)) for of in found
-    ]
-    group = np.unique(rows["group_id"].to_numpy(), return_inverse=True)[1]
+    # Of no track at all an array would have one axis only.
+    shape = (len(ids), len(classes))
+    means_before = np.array([by_before[track_id] for track_id in ids]).reshape(shape)
+    means_after = np.array([by_after[track_id] for track_id in ids]).reshape(shape)
+    _, group = np.unique(rows["group_id"].to_numpy(), return_inverse=True)
     return JudgedTracks(
-        class_indices(rows["label"], classes),
-        group,
-        pc.equal(rows["split"], "test").to_numpy(),
-        *means,
+        label=class_indices(rows["label"], classes),
+        group=group,
+        held_out=pc.equal(rows["split"], "test").to_numpy(),
+        before=means_before,
+        after=means_after,
     )
 
 
@@ -259,14 +273,14 @@ def summarize_both(
     """Count what two tables of scores together make of some tracks, as the verdict that joined them
     counts all."""
     parts = sorted({track.part for track in tracks})
-    before, after = (
-        _by_id(_means_of_part(store, table.files[part], len(classes)) for part in parts)
-        for table in tables
-    )
-    both = {
-        track_id: before[track_id] + after[track_id] for track_id in before.keys() & after.keys()
-    }
-    guesses = {track_id: classes[int(mean.argmax())] for track_id, mean in both.items()}
+    of_first, of_second = tables
+    read = partial(_means_of_part, store, classes=len(classes))
+    before = _by_id(read(of_first.files[part]) for part in parts)
+    after = _by_id(read(of_second.files[part]) for part in parts)
+    guesses = {}
+    for track_id in before.keys() & after.keys():
+        both = before[track_id] + after[track_id]  # peaks where their mean does
+        guesses[track_id] = classes[int(both.argmax())]
     return RoundsSummary(classes=tuple(classes), confusions=confusions_of(tracks, guesses))
 
 
@@ -278,9 +292,10 @@ def mean_posteriors(scores: pa.Table, classes: int) -> dict[str, Floats]:
     known = np.isfinite(posterior).all(axis=1)
     tracks = int(track.max()) + 1 if len(track) else 0
     sums = np.zeros((tracks, classes))
-    segments = np.bincount(track[known], minlength=tracks)
     np.add.at(sums, track[known], posterior[known])
-    means = np.where(segments[:, None] > 0, sums / np.maximum(segments, 1)[:, None], 1 / classes)
+    segments = np.bincount(track[known], minlength=tracks)[:, None]
+    means = sums / np.maximum(segments, 1)
+    means = np.where(segments > 0, means, 1 / classes)
     ids = scores["track_id"].unique().to_pylist()
     return dict(zip(ids, means, strict=True))
 
@@ -290,16 +305,24 @@ def _means_of_part(store: Store, file: PartFile, classes: int) -> dict[str, Floa
 
 
 def _by_id(parts: Iterable[dict[str, Floats]]) -> dict[str, Floats]:
-    return {track_id: mean for part in parts for track_id, mean in part.items()}
+    means: dict[str, Floats] = {}
+    for part in parts:
+        means.update(part)
+    return means
 
 
-def _correct(posterior: Floats, label: Indices) -> NDArray[np.bool_]:
+def _correct(posterior: Floats, label: Indices) -> Flags:
     """Whether posteriors [N, C] peak at labels [N]; one that knows nothing has no peak."""
     rows = np.arange(len(label))
+    of_label = posterior[rows, label]
     others = posterior.copy()
     others[rows, label] = -np.inf
-    return np.asarray(posterior[rows, label] > others.max(axis=1))
+    highest_other = others.max(axis=1)
+    is_peak = of_label > highest_other
+    return np.asarray(is_peak)
 
 
 def _losses(posterior: Floats, label: Indices) -> Floats:
-    return np.asarray(-np.log(np.maximum(posterior[np.arange(len(label)), label], _LOWEST)))
+    rows = np.arange(len(label))
+    p = np.maximum(posterior[rows, label], _LOWEST)
+    return np.asarray(-np.log(p))

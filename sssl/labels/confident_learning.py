@@ -9,12 +9,11 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from schemas import Label, arrow_schema
 from schemas.records import dump
 from schemas.summaries import LabelsSummary, of_today
-from sssl.arrays import Floats, class_indices, column, posteriors
+from sssl.arrays import Flags, Floats, Indices, class_indices, column, posteriors
 from sssl.errors import TrainError
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
@@ -37,7 +36,7 @@ def prune(store: Store, snapshot: Snapshot) -> Snapshot:
     return snapshot.add(store.commit_once(planned, partial(_make, store, snapshot)))
 
 
-def find_issues(labels: NDArray[np.int64], posterior: Floats) -> tuple[NDArray[np.bool_], Floats]:
+def find_issues(labels: Indices, posterior: Floats) -> tuple[Flags, Floats]:
     """Return which labels [N] are wrong by cross-fitted posteriors [N, C], and the quality of each.
 
     Raises:
@@ -47,9 +46,9 @@ def find_issues(labels: NDArray[np.int64], posterior: Floats) -> tuple[NDArray[n
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    return find_label_issues(labels, posterior, n_jobs=1), get_label_quality_scores(
-        labels, posterior
-    )
+    issues = find_label_issues(labels, posterior, n_jobs=1)
+    quality = get_label_quality_scores(labels, posterior)  # 1 for surely right
+    return issues, quality
 
 
 def check_installed() -> None:
@@ -72,23 +71,26 @@ def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
     scores = snapshot.get("scores", 0)
     classes = snapshot.catalog.classes
     table = store.read_table(labels)
-    posterior = posteriors(store.read_table(scores, ["probabilities"]), len(classes))
-    trained = (column(table, "weight") > 0) & np.isfinite(posterior).all(axis=1)
+    probabilities = store.read_table(scores, ["probabilities"])
+    posterior = posteriors(probabilities, len(classes))
+    is_scored = np.isfinite(posterior).all(axis=1)
+    is_trained = (column(table, "weight") > 0) & is_scored
+    inherited = class_indices(table["inherited_label"], classes)
     issue = np.zeros(len(table), bool)
     quality = np.full(len(table), np.nan)
-    issue[trained], quality[trained] = find_issues(
-        class_indices(table["inherited_label"], classes)[trained], posterior[trained]
-    )
-    issue &= np.array(table["partition"]) != "locked"
+    found = find_issues(inherited[is_trained], posterior[is_trained])
+    issue[is_trained], quality[is_trained] = found
+    issue &= np.array(table["partition"]) != "locked"  # a human is right by definition
     pruned = _pruned(table, issue, quality)
     files = {}
+    # Parts lie in the table one behind the other.
     first = 0
     for part, file in sorted(labels.files.items()):
-        files[part] = store.write_part(
-            "labels", planned.generation, part, pruned.slice(first, file.rows)
-        )
+        rows = pruned.slice(first, file.rows)
+        files[part] = store.write_part("labels", planned.generation, part, rows)
         first += file.rows
-    partitions = Counter(pruned["partition"].filter(pa.array(trained)).to_pylist())
+    partition = pruned["partition"].filter(pa.array(is_trained))
+    partitions = Counter(partition.to_pylist())
     summary = replace(
         labels.about(LabelsSummary, classes),
         confident=partitions["confident"],
@@ -98,19 +100,18 @@ def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
     return Made(files, of_today(labels.summary, classes) | dump(summary))
 
 
-def _pruned(labels: pa.Table, issue: NDArray[np.bool_], quality: Floats) -> pa.Table:
+def _pruned(labels: pa.Table, issue: Flags, quality: Floats) -> pa.Table:
     """Set the labels with an issue aside."""
     known = np.isfinite(quality)
-    changed = {
-        "clean_probability": pa.array(quality, pa.float32(), mask=~known),
-        "partition": pa.array(
-            np.where(issue, "noisy", np.array(labels["partition"])).astype(object), pa.string()
-        ),
-        "weight": pa.array(np.where(issue, 0.0, column(labels, "weight")), pa.float32()),
-        "reason": pa.array(
-            np.where(issue, "pruned", np.array(labels["reason"])).astype(object), pa.string()
-        ),
-    }
-    return pa.table(
-        {name: changed.get(name, labels[name]) for name in labels.column_names}, arrow_schema(Label)
-    )
+    partition = np.array(labels["partition"], dtype=object)
+    partition[issue] = "noisy"
+    reason = np.array(labels["reason"], dtype=object)
+    reason[issue] = "pruned"
+    weight = column(labels, "weight")
+    weight[issue] = 0.0
+    columns = {name: labels[name] for name in labels.column_names}
+    columns["clean_probability"] = pa.array(quality, pa.float32(), mask=~known)
+    columns["partition"] = pa.array(partition, pa.string())
+    columns["weight"] = pa.array(weight, pa.float32())
+    columns["reason"] = pa.array(reason, pa.string())
+    return pa.table(columns, arrow_schema(Label))

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy import linalg
 
-from sssl.arrays import Floats, on_grid, real_lists
+from sssl.arrays import Floats, Indices, on_grid, real_lists
 from sssl.audio.sound import without_levels
 
 _FLOOR_DB = -80.0  # what lies below is the noise of codecs and the lack of it
 _FREEDOM = 50.0  # of Student's t, for all numbers of a segment together
+_LEAST_VARIANCE = 1e-6  # dB^2, of a band that is silent throughout
 _RIDGE = 0.1  # of the variance: bands are correlated, and few tracks say little about how
 
 
@@ -58,12 +58,16 @@ def track_sound(segments: pa.Table, sound: Floats) -> Floats:
     return np.concatenate([floored, without_levels(sound)], axis=1)
 
 
-def sound_moments(sound: Floats, track: NDArray[np.int64]) -> SoundMoments:
+def sound_moments(sound: Floats, track: Indices) -> SoundMoments:
     """Sum up the sound [N, M] in dB of segments whose tracks are numbered [N]."""
     sums, counts = _sums(sound, track)
     means = sums / np.maximum(counts, 1)[:, None]
-    added = map(on_grid, (sound.sum(axis=0), sound.T @ sound, (means * counts[:, None]).T @ means))
-    return SoundMoments(len(sound), int((counts > 0).sum()), *added)
+    total = sound.sum(axis=0)
+    outer = sound.T @ sound
+    weighted = means * counts[:, None]
+    track_outer = weighted.T @ means
+    tracks = int((counts > 0).sum())
+    return SoundMoments(len(sound), tracks, on_grid(total), on_grid(outer), on_grid(track_outer))
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class TrackModel:
     factors: Floats  # [M, M]: sound less its mean, times this, are factors
     between: Floats  # [M]
 
-    def consistency(self, sound: Floats, track: NDArray[np.int64]) -> Floats:
+    def consistency(self, sound: Floats, track: Indices) -> Floats:
         """Return the log likelihood ratio [N] of segments given the others of their track against
         any segment; NaN for the only segment of a track.
 
@@ -89,44 +93,52 @@ class TrackModel:
         # The track's mean given the others: normal around `expected`, with variance between /
         # known.
         known = 1 + others * self.between
-        expected = self.between / known * (sums[track] - x)
+        sum_of_others = sums[track] - x
+        expected = self.between / known * sum_of_others
         here = 1 + self.between / known
         anywhere = 1 + self.between
-        ratio = _log_density(x - expected, here) - _log_density(x, anywhere)
+        given_others = _log_density(x - expected, here)
+        ratio = given_others - _log_density(x, anywhere)
         return np.where(others[:, 0] > 0, ratio, np.nan)
 
 
 def fit_track_model(moments: SoundMoments | None) -> TrackModel | None:
-    """Fit the model; None if there are fewer segments than numbers a segment, or no two of a
+    """Fit the model; None if there are fewer segments than numbers per segment, or no two of a
     track."""
-    if (
-        moments is None
-        or moments.segments < len(moments.total)
-        or moments.segments <= moments.tracks
-    ):
+    if moments is None:
+        return None
+    numbers = len(moments.total)
+    if moments.segments < numbers or moments.segments <= moments.tracks:
         return None
     mean = moments.total / moments.segments
     overall = moments.outer / moments.segments - np.outer(mean, mean)
-    within = (moments.outer - moments.track_outer) / (moments.segments - moments.tracks)
-    scale = np.sqrt(np.maximum(np.diag(overall), 1e-6))
-    within, between = (
-        covariance / np.outer(scale, scale) for covariance in (within, overall - within)
-    )
-    between, factors = linalg.eigh(between, within + _RIDGE * np.eye(len(mean)))
-    return TrackModel(mean, factors / scale[:, None], np.maximum(between, 0.0))
+    freedom = moments.segments - moments.tracks
+    within = (moments.outer - moments.track_outer) / freedom
+    # In units of the catalog's standard deviation, so that the ridge means the same for every band.
+    scale = np.sqrt(np.maximum(np.diag(overall), _LEAST_VARIANCE))
+    units = np.outer(scale, scale)
+    between = (overall - within) / units
+    ridge = _RIDGE * np.eye(numbers)
+    # Both covariances are diagonal along the generalised eigenvectors.
+    variances, factors = linalg.eigh(between, within / units + ridge)
+    return TrackModel(mean, factors / scale[:, None], np.maximum(variances, 0.0))
 
 
 def _log_density(x: Floats, variance: Floats) -> Floats:
     """Return the log density [N] of a multivariate t at x [N, M], but for a constant, given its
     variances by factor."""
+    numbers = x.shape[1]
     squares = (x**2 / variance).sum(axis=1)
-    peak = np.broadcast_to(np.log(variance), x.shape).sum(axis=1)
-    return -0.5 * np.asarray((_FREEDOM + x.shape[1]) * np.log1p(squares / _FREEDOM) + peak)
+    log_variance = np.broadcast_to(np.log(variance), x.shape)
+    peak = log_variance.sum(axis=1)
+    tail = (_FREEDOM + numbers) * np.log1p(squares / _FREEDOM)
+    return -0.5 * np.asarray(tail + peak)
 
 
-def _sums(x: Floats, track: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+def _sums(x: Floats, track: Indices) -> tuple[Floats, Indices]:
     """Return the sum [T, M] and the number [T] of rows by track."""
     counts = np.bincount(track)
-    sums = np.zeros((len(counts), x.shape[1]))
+    shape = (len(counts), x.shape[1])
+    sums = np.zeros(shape)
     np.add.at(sums, track, x)
     return sums, counts

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from schemas import Catalog
 from sssl.arrays import (
+    Flags,
     Floats,
+    Indices,
     column,
     fitted_to,
     inherited_indices,
@@ -27,6 +28,7 @@ from sssl.labels.consistency import TrackModel
 from sssl.metrics import Z_95_ONE_SIDED
 
 _REACH = 2  # segments to either side that are neighbours
+_LEAST_VARIANCE = 1e-12  # keeps quotients finite where all segments are alike
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class EvidenceConfig:
     min_agreement: float | None = 0.26
     """Relabel nothing unless the model and the sound speak against the same segments of a track:
     the correlation of loss and inconsistency. Where labels are right both are noise of different
-    origin. None: ask the mixture."""
+    origin. None: relabel if the mixture has two components that are far enough apart."""
 
     def __post_init__(self) -> None:
         require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
@@ -55,9 +57,9 @@ class Segments:
 
     posterior: Floats  # [N, C], NaN where there is none
     loss: Floats  # [N], NaN where there is none
-    label: NDArray[np.int64]  # [N]: the inherited one, -1 where there is none
-    track: NDArray[np.int64]  # [N]: a number a track
-    fitted: NDArray[np.bool_]  # [N]: evidence is fitted to it
+    label: Indices  # [N]: the inherited one, -1 where there is none
+    track: Indices  # [N]: one number per track
+    fitted: Flags  # [N]: evidence is fitted to it
     sound: Floats | None  # [N, M], what the track model goes by
 
     @classmethod
@@ -67,7 +69,7 @@ class Segments:
         tracks: Sequence[Catalog],
         classes: Sequence[str],
         sound: Floats | None,
-        corrected: NDArray[np.int64] | None = None,
+        corrected: Indices | None = None,
     ) -> Segments:
         """Take what is needed from the scores and the tracks of a part. What a listener said of a
         segment (`corrected` [N], -1 where nothing) is known, so evidence is not fitted to it."""
@@ -120,7 +122,7 @@ class Evidence:
     mean_odds: float = 0.0
     mean_inconsistency: float = 0.0
     unit: float = 0.0
-    """Nats a unit of inconsistency."""
+    """Nats per unit of inconsistency."""
     between: float = 0.0
     """Variance of the log odds between tracks, in variances within one, where segments are compared
     with the rest of their track; 0: they are not."""
@@ -142,13 +144,15 @@ class Evidence:
         both = _quantities(segments, self.temperature, self.tracks)
         against = self._against(both, segments.track)
         around = around_in_track(against[:, None], segments.track)[:, 0]
-        mixed = (against + self.neighbours * np.where(np.isfinite(around), around, against)) / (
-            1 + self.neighbours
-        )
+        # The only segment of a track speaks for its neighbours, too.
+        around = np.where(np.isfinite(around), around, against)
+        mixed = (against + self.neighbours * around) / (1 + self.neighbours)
+        inconsistency = both[:, 1]
         with np.errstate(invalid="ignore"):  # NaN stays NaN
-            return np.logaddexp(0.0, mixed), -both[:, 1]
+            loss = np.logaddexp(0.0, mixed)
+            return loss, -inconsistency
 
-    def _against(self, both: Floats, track: NDArray[np.int64]) -> Floats:
+    def _against(self, both: Floats, track: Indices) -> Floats:
         """Add up the two quantities [N, 2] to one [N] in nats; the log odds alone where the other
         is NaN.
 
@@ -156,16 +160,17 @@ class Evidence:
         segment says how hard the track is, not that the label is wrong here. Elsewhere it is all
         there is: whole tracks may be wrong.
         """
-        odds = beyond_others(both[:, 0], track, self.mean_odds, self.between)
+        log_odds = beyond_others(both[:, 0], track, self.mean_odds, self.between)
         inconsistency = self.unit * (both[:, 1] - self.mean_inconsistency)
-        return np.asarray(odds + np.where(np.isfinite(inconsistency), inconsistency, 0.0))
+        known = np.where(np.isfinite(inconsistency), inconsistency, 0.0)
+        return np.asarray(log_odds + known)
 
 
 def sum_losses(segments: Segments) -> Floats:
     """Sum up what the temperature is fitted to."""
-    return losses_by_temperature(
-        segments.posterior[segments.fitted], segments.label[segments.fitted]
-    )
+    posterior = segments.posterior[segments.fitted]
+    label = segments.label[segments.fitted]
+    return losses_by_temperature(posterior, label)
 
 
 def sum_spread(segments: Segments, temperature: float, model: TrackModel | None) -> Spread:
@@ -174,14 +179,23 @@ def sum_spread(segments: Segments, temperature: float, model: TrackModel | None)
     if model is None:
         both[:, 1] = 0.0
     around = around_in_track(both, segments.track)
-    counted = segments.fitted & np.isfinite(both).all(axis=1) & np.isfinite(around).all(axis=1)
+    is_whole = np.isfinite(both).all(axis=1)
+    has_neighbours = np.isfinite(around).all(axis=1)
+    counted = segments.fitted & is_whole & has_neighbours
     both = both[counted]
     around = around[counted]
     track = segments.track[counted]
     own = both - _mean_by(both, track)
     near = around - _mean_by(around, track)
-    sums = (both.sum(axis=0), (both**2).sum(axis=0), own.T @ own, own.T @ near, near.T @ near)
-    return Spread(len(both), len(np.unique(track)), *map(on_grid, sums))
+    return Spread(
+        segments=len(both),
+        tracks=len(np.unique(track)),
+        total=on_grid(both.sum(axis=0)),
+        squares=on_grid((both**2).sum(axis=0)),
+        own_own=on_grid(own.T @ own),
+        own_around=on_grid(own.T @ near),
+        around_around=on_grid(near.T @ near),
+    )
 
 
 def fit_evidence(
@@ -193,33 +207,43 @@ def fit_evidence(
     if sums is None or not sums.segments:
         return Evidence()
     mean = sums.total / sums.segments
-    variance = np.maximum(sums.squares / sums.segments - mean**2, 1e-12)
-    # At most what a log likelihood ratio says by itself: where all tracks sound alike it is noise.
-    unit = min(float(config.consistency / np.sqrt(variance[1])), 1.0) if tracks is not None else 0.0
-    agreement = None if tracks is None else _lower_correlation(sums.own_own, sums.segments)
+    variance = sums.squares / sums.segments - mean**2
+    variance = np.maximum(variance, _LEAST_VARIANCE)
+    unit = 0.0
+    agreement = None
     in_parts = None
-    if agreement is not None and config.min_agreement is not None:
-        in_parts = agreement >= config.min_agreement
-    within = sums.own_own[0, 0] / max(sums.segments - sums.tracks, 1)
-    between = float(max(variance[0] / max(within, 1e-12) - 1, 0.0)) if in_parts else 0.0
+    if tracks is not None:
+        # At most what a log likelihood ratio says by itself: where all tracks sound alike it is
+        # noise.
+        unit = min(float(config.consistency / np.sqrt(variance[1])), 1.0)
+        agreement = _lower_correlation(sums.own_own, sums.segments)
+        if config.min_agreement is not None:
+            in_parts = agreement >= config.min_agreement
+    between = 0.0
+    if in_parts:
+        freedom = max(sums.segments - sums.tracks, 1)
+        within = max(sums.own_own[0, 0] / freedom, _LEAST_VARIANCE)
+        between = float(max(variance[0] / within - 1, 0.0))
     weights = np.array([1.0, unit])
     predicted = weights @ sums.own_around @ weights
     power = weights @ sums.around_around @ weights
-    slope = float(np.clip(predicted / power, 0.0, 1.0)) if config.neighbours and power > 0 else 0.0
+    slope = 0.0
+    if config.neighbours and power > 0:
+        slope = float(np.clip(predicted / power, 0.0, 1.0))
     return Evidence(
-        tracks,
-        temperature,
-        float(mean[0]),
-        float(mean[1]),
-        unit,
-        between,
-        slope,
-        agreement,
-        in_parts,
+        tracks=tracks,
+        temperature=temperature,
+        mean_odds=float(mean[0]),
+        mean_inconsistency=float(mean[1]),
+        unit=unit,
+        between=between,
+        neighbours=slope,
+        agreement=agreement,
+        in_parts=in_parts,
     )
 
 
-def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between: float) -> Floats:
+def beyond_others(values: Floats, track: Indices, mean: float, between: float) -> Floats:
     """Return values [N] less what the others of their track let expect beyond the mean: few others
     say little of a track, whose mean varies by `between` times the variance within.
 
@@ -228,38 +252,41 @@ def beyond_others(values: Floats, track: NDArray[np.int64], mean: float, between
     """
     beyond = values - mean
     known = np.isfinite(values)
-    others = np.bincount(track, np.where(known, beyond, 0.0))[track] - beyond
-    unknown = between / (
-        1 + between * (np.bincount(track, known)[track] - known)
-    )  # variance of the track's own mean
-    return np.asarray(mean + (beyond - unknown * others) / np.sqrt(1 + unknown))
+    sums = np.bincount(track, np.where(known, beyond, 0.0))
+    counts = np.bincount(track, known)
+    others = sums[track] - beyond
+    count_of_others = counts[track] - known
+    unknown = between / (1 + between * count_of_others)  # variance of the track's own mean
+    left = beyond - unknown * others
+    return np.asarray(mean + left / np.sqrt(1 + unknown))
 
 
 def _lower_correlation(products: Floats, count: float) -> float:
     """Return the lower end of the interval of a correlation, by Fisher's transformation."""
-    correlation = products[0, 1] / np.sqrt(max(products[0, 0] * products[1, 1], 1e-12))
-    z = np.arctanh(np.clip(correlation, -0.999, 0.999)) - Z_95_ONE_SIDED / np.sqrt(
-        max(count - 3, 1)
-    )
-    return float(np.tanh(z))
+    power = max(products[0, 0] * products[1, 1], _LEAST_VARIANCE)
+    correlation = products[0, 1] / np.sqrt(power)
+    # Short of 1, where the transformation is infinite.
+    z = np.arctanh(np.clip(correlation, -0.999, 0.999))
+    half_width = Z_95_ONE_SIDED / np.sqrt(max(count - 3, 1))
+    return float(np.tanh(z - half_width))
 
 
-def around_in_track(values: Floats, track: NDArray[np.int64]) -> Floats:
+def around_in_track(values: Floats, track: Indices) -> Floats:
     """Return the mean [N, K] over a segment's neighbours in its track, of what is finite; NaN where
     nothing is."""
     known = np.isfinite(values)
     total = np.zeros_like(values)
     count = np.zeros_like(values)
     for shift in range(1, min(_REACH, len(values) - 1) + 1):
-        same = (track[shift:] == track[:-shift])[:, None]
-        for here, there in (
-            (slice(shift, None), slice(None, -shift)),
-            (slice(None, -shift), slice(shift, None)),
-        ):
-            seen = same & known[there]
+        before = slice(None, -shift)
+        after = slice(shift, None)
+        is_same = track[after] == track[before]
+        for here, there in ((after, before), (before, after)):
+            seen = is_same[:, None] & known[there]
             total[here] += np.where(seen, values[there], 0.0)
             count[here] += seen
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean = total / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nan)
 
 
 def _quantities(segments: Segments, temperature: float, tracks: TrackModel | None) -> Floats:
@@ -268,11 +295,11 @@ def _quantities(segments: Segments, temperature: float, tracks: TrackModel | Non
     inconsistency = np.full(len(segments.label), np.nan)
     if tracks is not None and segments.sound is not None and len(inconsistency):
         inconsistency = -tracks.consistency(segments.sound, segments.track)
-    return np.stack(
-        [log_odds_against(segments.posterior, segments.label, temperature), inconsistency], axis=1
-    )
+    log_odds = log_odds_against(segments.posterior, segments.label, temperature)
+    return np.stack([log_odds, inconsistency], axis=1)
 
 
-def _mean_by(values: Floats, track: NDArray[np.int64]) -> Floats:
+def _mean_by(values: Floats, track: Indices) -> Floats:
     """Return for each row the mean [N, K] of its track."""
-    return np.asarray(pd.DataFrame(values).groupby(track).transform("mean").to_numpy())
+    by_track = pd.DataFrame(values).groupby(track)
+    return np.asarray(by_track.transform("mean").to_numpy())

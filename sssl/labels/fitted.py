@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sssl.arrays import Indices
 from sssl.labels.consistency import TrackModel
 from sssl.labels.evidence import Evidence
 from sssl.labels.relabel import RelabelConfig, Split, fit_split
@@ -41,7 +41,7 @@ class KeptSplit:
     tracks: KeptTrackModel | None
 
     @classmethod
-    def of(cls, histograms: NDArray[np.int64], evidence: Evidence) -> KeptSplit:
+    def of(cls, histograms: Indices, evidence: Evidence) -> KeptSplit:
         """Keep what a split and its evidence were fitted to."""
         tracks = evidence.tracks
         kept = None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,15 +20,14 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from schemas.summaries import LabelsSummary, Pairs, count
-from sssl.arrays import Floats, class_indices, column, inherited_indices, posteriors
+from sssl.arrays import Flags, Floats, Indices, class_indices, column, inherited_indices, posteriors
 from sssl.labels import mixture as mix
 from sssl.labels.calibration import sharpen
 from sssl.labels.evidence import Evidence, EvidenceConfig, Segments
 
-Indices = NDArray[np.int64]
-_EASY = (
-    0.25  # the quantile that a class is located by: up to three quarters of its labels may be wrong
-)
+Names = NDArray[np.object_]
+# The quantile that a class is located by: up to three quarters of its labels may be wrong.
+_EASY = 0.25
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,18 @@ class ReadEvidence:
     in_parts: bool | None = None
 
 
+class Made(NamedTuple):
+    """What a round makes of segments: columns [N] of `labels`, and soft labels [N, C]."""
+
+    loss: Floats
+    consistency: Floats
+    clean: Floats
+    partition: Names
+    target: Floats
+    weight: Floats
+    reason: Names
+
+
 @dataclass(frozen=True)
 class SplitSummary:
     """What the manifest of a round's labels has of its split: the mixture over all classes and that
@@ -108,7 +120,8 @@ class SplitSummary:
     def of(cls, split: Split, classes: Sequence[str], evidence: Evidence) -> SplitSummary:
         """Describe a fitted split."""
         mixtures = {name: own.mixture for name, own in zip(classes, split.by_class, strict=True)}
-        read = {field.name: getattr(evidence, field.name) for field in fields(ReadEvidence)}
+        names = [field.name for field in fields(ReadEvidence)]
+        read = {name: getattr(evidence, name) for name in names}
         return cls(split.common, mixtures, ReadEvidence(**read))
 
     @property
@@ -121,14 +134,13 @@ class SplitSummary:
         return 2
 
 
-def fit_split(
-    histograms: NDArray[np.int64], config: RelabelConfig, in_parts: bool | None = None
-) -> Split:
+def fit_split(histograms: Indices, config: RelabelConfig, in_parts: bool | None = None) -> Split:
     """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given
     whether labels are wrong in parts of tracks, if that is known.
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
+    # One loss beyond all others must not become a component of its own.
     low = config.clip_quantile
     high = 1 - config.clip_quantile
     counts = [mix.clip_quantiles(own.astype(float), low, high) for own in histograms]
@@ -136,11 +148,11 @@ def fit_split(
     if not pooled.sum():
         return _nothing_noisy(config.axis, len(counts))
     offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
-    aligned = [mix.shift(own, -bins) for own, bins in zip(counts, offsets, strict=True)]
-    common = _fit(np.sum(aligned, axis=0), config, in_parts)
-    by_class = [
-        _split_class(own, common, bins, config) for own, bins in zip(counts, offsets, strict=True)
-    ]
+    # Aligned, classes that are merely harder do not look like wrong labels of the easy ones.
+    pairs = list(zip(counts, offsets, strict=True))
+    aligned = np.sum([mix.shift(own, -bins) for own, bins in pairs], axis=0)
+    common = _fit(aligned, config, in_parts)
+    by_class = [_split_class(own, common, bins, config) for own, bins in pairs]
     return Split(config.axis, common, tuple(by_class))
 
 
@@ -162,22 +174,25 @@ def inherit(
     by_id = {track.track_id: track for track in tracks}
     rows = [by_id[track_id] for track_id in segments["track_id"].to_pylist()]
     inherited = inherited_indices(segments, tracks, classes)
-    unlabelled = inherited < 0
-    locked = np.array([row.locked for row in rows], dtype=bool) & ~unlabelled
+    is_unlabelled = inherited < 0
+    is_locked = np.array([row.locked for row in rows], dtype=bool) & ~is_unlabelled
     said = np.full(len(rows), -1) if corrected is None else corrected
     is_corrected = said >= 0
-    partition = np.select(
-        [is_corrected | locked, unlabelled], ["locked", "unlabelled"], "confident"
-    )
-    reason = np.select(
-        [is_corrected, locked, unlabelled], ["corrected", "locked", "no-label"], "inherited"
-    )
-    target = _one_hot(np.where(is_corrected, said, inherited), len(classes))
-    weight = np.array([float(row.split == "train") for row in rows], dtype=np.float64)
-    nan = np.full(len(rows), np.nan)
-    return _labels_table(
-        segments, 0, classes, inherited, nan, nan, nan, partition, target, weight, reason
-    )
+    # What a listener said of a segment comes before what the catalog says of its track.
+    label = np.where(is_corrected, said, inherited)
+    target = _one_hot(label, len(classes))
+    partition = np.full(len(rows), "confident", dtype=object)
+    partition[is_unlabelled] = "unlabelled"
+    partition[is_corrected | is_locked] = "locked"
+    reason = np.full(len(rows), "inherited", dtype=object)
+    reason[is_unlabelled] = "no-label"
+    reason[is_locked] = "locked"
+    reason[is_corrected] = "corrected"
+    is_trained = [row.split == "train" for row in rows]
+    weight = np.array(is_trained, np.float64)
+    nan = np.full(len(rows), np.nan)  # nothing is scored yet
+    made = Made(nan, nan, nan, partition, target, weight, reason)
+    return _labels_table(segments, 0, classes, inherited, made)
 
 
 def relabel(
@@ -197,42 +212,38 @@ def relabel(
     base = inherit(scores, tracks, classes, corrected)
     inherited = class_indices(base["inherited_label"], classes)
     posterior = posteriors(scores, len(classes))
-    locked = np.array(base["partition"]) == "locked"
-    unlabelled = (inherited < 0) & ~locked
-    unscored = ~np.isfinite(loss) & ~unlabelled
-    clean, noisy, capped = _apply(split, inherited, loss, config.tau)
-    noisy &= ~locked & ~unlabelled & ~unscored
+    is_locked = np.array(base["partition"]) == "locked"
+    is_unlabelled = (inherited < 0) & ~is_locked
+    is_unscored = ~np.isfinite(loss) & ~is_unlabelled
+    clean, is_noisy, is_capped = _apply(split, inherited, loss, config.tau)
+    is_noisy &= ~is_locked & ~is_unlabelled & ~is_unscored
 
     # A capped segment keeps its label: blended by its clean probability it would follow the model
     # after all.
-    target = _targets(
-        inherited, posterior, clean, noisy, locked | unscored | capped, config.temperature
-    )
-    target[locked] = _one_hot(class_indices(base["label"], classes), len(classes))[locked]
-    partition = np.select(
-        [unlabelled, locked, noisy], ["unlabelled", "locked", "noisy"], "confident"
-    )
-    kept = np.where(capped, "cap", "low-loss")
+    is_fixed = is_locked | is_unscored | is_capped
+    target = _targets(inherited, posterior, clean, is_noisy, is_fixed, config.temperature)
+    said = _one_hot(class_indices(base["label"], classes), len(classes))
+    target[is_locked] = said[is_locked]
+
+    partition = np.full(len(loss), "confident", dtype=object)
+    partition[is_noisy] = "noisy"
+    partition[is_locked] = "locked"
+    partition[is_unlabelled] = "unlabelled"
+
+    reason = np.full(len(loss), "low-loss", dtype=object)
+    reason[is_capped] = "cap"
     if split.common.noisy is None:
-        kept = np.full(len(loss), "no-split")
-    of_base = np.array(base["reason"])
-    reason = np.select(
-        [unlabelled | locked, unscored, noisy], [of_base, "no-score", "high-loss"], kept
-    )
-    weight = column(base, "weight") * np.where(noisy, config.noisy_weight, 1.0) * ~unscored
-    return _labels_table(
-        scores,
-        round,
-        classes,
-        inherited,
-        loss,
-        consistency,
-        clean,
-        partition,
-        target,
-        weight,
-        reason,
-    )
+        reason[:] = "no-split"
+    reason[is_noisy] = "high-loss"
+    reason[is_unscored] = "no-score"
+    is_as_before = is_unlabelled | is_locked
+    reason[is_as_before] = np.array(base["reason"], dtype=object)[is_as_before]
+
+    # What has no score cannot be judged and is not learned; what is noisy counts as configured.
+    factor = np.where(is_noisy, config.noisy_weight, 1.0)
+    weight = column(base, "weight") * factor * ~is_unscored
+    made = Made(loss, consistency, clean, partition, target, weight, reason)
+    return _labels_table(scores, round, classes, inherited, made)
 
 
 def summarize_labels(
@@ -244,34 +255,38 @@ def summarize_labels(
     partitions: Counter[str] = Counter()
     by_class: Pairs = {}
     moved: Pairs = {}
-    columns = [
-        labels[name].to_pylist() for name in ("track_id", "partition", "inherited_label", "label")
-    ]
-    corrected = pc.sum(pc.equal(labels["reason"], "corrected")).as_py() or 0
-    for track_id, partition, inherited, label in zip(*columns, strict=True):
+    relabelled = 0
+    columns = labels.select(["track_id", "partition", "inherited_label", "label"])
+    for row in columns.to_pylist():
+        partition = row["partition"]
+        # These are counted whatever their split; nothing decided about them.
         if partition in ("unlabelled", "locked"):
             partitions[partition] += 1
-        elif track_id in trained:
+        elif row["track_id"] in trained:
             partitions[partition] += 1
-            count(by_class, partition, inherited)
-            count(moved, inherited, label)
-    stayed = sum(by_label.get(inherited, 0) for inherited, by_label in moved.items())
+            relabelled += row["label"] != row["inherited_label"]
+            count(by_class, partition, row["inherited_label"])
+            count(moved, row["inherited_label"], row["label"])
+    is_corrected = pc.equal(labels["reason"], "corrected")
     return LabelsSummary(
         classes=tuple(classes),
         segments=len(labels),
-        relabelled=partitions["confident"] + partitions["noisy"] - stayed,
+        relabelled=relabelled,
         by_class=by_class,
         moved=moved,
-        corrected=corrected,
+        corrected=pc.sum(is_corrected).as_py() or 0,
         **partitions,
     )
 
 
-def loss_histograms(loss: Floats, segments: Segments, axis: mix.Axis) -> NDArray[np.int64]:
+def loss_histograms(loss: Floats, segments: Segments, axis: mix.Axis) -> Indices:
     """Count the losses [N] of a part's segments by inherited label [C, BINS]: of those that
     evidence is fitted to."""
-    of_class = [segments.fitted & (segments.label == c) for c in range(segments.posterior.shape[1])]
-    return np.stack([mix.histogram(loss[own], axis) for own in of_class])
+    counts = []
+    for number in range(segments.posterior.shape[1]):
+        own = segments.fitted & (segments.label == number)
+        counts.append(mix.histogram(loss[own], axis))
+    return np.stack(counts)
 
 
 def _fit(counts: Floats, config: RelabelConfig, in_parts: bool | None) -> mix.Mixture:
@@ -309,15 +324,18 @@ def _offset(own: Floats, pooled: Floats, prior: float | None) -> int:
 def _split_class(
     own: Floats, common: mix.Mixture, offset: int, config: RelabelConfig
 ) -> ClassSplit:
-    fitted = common.shifted(offset * mix.bin_width(config.axis))
+    distance = offset * mix.bin_width(config.axis)
+    fitted = common.shifted(distance)
     clean = fitted.clean_probability()
     if config.monotone:
-        peak = mix.bin_of(np.array(fitted.confident.mean), config.axis)
+        mean = np.array(fitted.confident.mean)
+        peak = mix.bin_of(mean, config.axis)
         clean = mix.monotone(clean, int(peak))
-    return ClassSplit(fitted, clean, _first_allowed(own, config.max_noisy_share))
+    first_allowed = _first_allowed(own, config.max_noisy_share)
+    return ClassSplit(fitted, clean, first_allowed)
 
 
-def _first(condition: NDArray[np.bool_]) -> int:
+def _first(condition: Flags) -> int:
     if condition.any():
         return int(np.argmax(condition))
     return mix.BINS
@@ -325,15 +343,16 @@ def _first(condition: NDArray[np.bool_]) -> int:
 
 def _first_allowed(own: Floats, max_share: float | None) -> int:
     """Return the first bin from which on no more than `max_share` of the class's segments lie."""
-    if max_share is None or not own.sum():
+    segments = own.sum()
+    if max_share is None or not segments:
         return 0
-    from_bin_on = own[::-1].cumsum()[::-1]
-    return _first(from_bin_on / own.sum() <= max_share)
+    from_bin_on = own[::-1].cumsum()[::-1]  # how many segments lie in a bin or above it
+    return _first(from_bin_on / segments <= max_share)
 
 
 def _apply(
-    split: Split, inherited: NDArray[np.int64], loss: Floats, tau: float
-) -> tuple[Floats, NDArray[np.bool_], NDArray[np.bool_]]:
+    split: Split, inherited: Indices, loss: Floats, tau: float
+) -> tuple[Floats, Flags, Flags]:
     """Return clean probability [N], noisy [N] and capped [N] (noisy but for the cap) of
     segments."""
     known = (inherited >= 0) & np.isfinite(loss)
@@ -342,22 +361,23 @@ def _apply(
     capped = np.zeros(len(loss), bool)
     on_axis = mix.to_axis(np.where(known, loss, 0.0), split.axis)
     bins = mix.bin_of(on_axis, split.axis)
-    for c, of_class in enumerate(split.by_class):
-        own = known & (inherited == c)
-        clean[own] = of_class.clean_probability[bins[own]]
-        unclean = clean[own] <= tau
-        allowed = bins[own] >= of_class.first_allowed_bin
-        noisy[own] = unclean & allowed
-        capped[own] = unclean & ~allowed
+    for number, of_class in enumerate(split.by_class):
+        own = known & (inherited == number)
+        own_bins = bins[own]
+        clean[own] = of_class.clean_probability[own_bins]
+        is_unclean = clean[own] <= tau
+        is_allowed = own_bins >= of_class.first_allowed_bin
+        noisy[own] = is_unclean & is_allowed
+        capped[own] = is_unclean & ~is_allowed
     return clean, noisy, capped
 
 
 def _targets(
-    inherited: NDArray[np.int64],
+    inherited: Indices,
     posterior: Floats,
     clean: Floats,
-    noisy: NDArray[np.bool_],
-    fixed: NDArray[np.bool_],
+    noisy: Flags,
+    fixed: Flags,
     temperature: float,
 ) -> Floats:
     """Return soft labels [N, C]: confident sharpen(w y + (1-w) p), noisy sharpen(p), fixed y; NaN
@@ -366,56 +386,50 @@ def _targets(
     target = one_hot.copy()
     confident = (inherited >= 0) & ~noisy & ~fixed
     w = clean[confident, None]
-    target[confident] = sharpen(
-        w * one_hot[confident] + (1 - w) * posterior[confident], temperature
-    )
+    inherited_part = w * one_hot[confident]
+    blended = inherited_part + (1 - w) * posterior[confident]
+    target[confident] = sharpen(blended, temperature)
     target[noisy] = sharpen(posterior[noisy], temperature)
     return target
 
 
-def _one_hot(indices: NDArray[np.int64], classes: int) -> Floats:
+def _one_hot(indices: Indices, classes: int) -> Floats:
     """Return [N, C]; a row of NaN where the index is negative."""
-    one_hot = np.eye(classes)[np.maximum(indices, 0)]
+    known = np.maximum(indices, 0)
+    one_hot = np.eye(classes)[known]
     one_hot[indices < 0] = np.nan
     return np.asarray(one_hot)
 
 
 def _labels_table(
-    rows: pa.Table,
-    round: int,
-    classes: Sequence[str],
-    inherited: NDArray[np.int64],
-    loss: Floats,
-    consistency: Floats,
-    clean: Floats,
-    partition: NDArray[np.str_],
-    target: Floats,
-    weight: Floats,
-    reason: NDArray[np.str_],
+    rows: pa.Table, round: int, classes: Sequence[str], inherited: Indices, made: Made
 ) -> pa.Table:
-    """Put the columns [N] of labels together, `target` [N, C]; NaN is null."""
-    names = np.array([*classes, None], dtype=object)
-    unlabelled = np.asarray(np.isnan(target).any(axis=1))
-    likeliest = np.argmax(np.nan_to_num(target), axis=1)
-    label = np.where(unlabelled, len(classes), likeliest)
-    soft_labels = [
-        None if none else row
-        for none, row in zip(unlabelled, target.astype(np.float32), strict=True)
-    ]
-    return pa.table(
-        {
-            "track_id": rows["track_id"],
-            "segment_index": rows["segment_index"],
-            "round": pa.array(np.full(len(rows), round), pa.int32()),
-            "inherited_label": pa.array(names[inherited], pa.string()),
-            "loss": pa.array(loss, pa.float32(), mask=~np.isfinite(loss)),
-            "consistency": pa.array(consistency, pa.float32(), mask=~np.isfinite(consistency)),
-            "clean_probability": pa.array(clean, pa.float32(), mask=~np.isfinite(clean)),
-            "partition": pa.array(partition.astype(object), pa.string()),
-            "label": pa.array(names[label], pa.string()),
-            "target": pa.array(soft_labels, pa.list_(pa.float32())),
-            "weight": pa.array(np.where(unlabelled, 0.0, weight), pa.float32()),
-            "reason": pa.array(reason.astype(object), pa.string()),
-        },
-        schema=arrow_schema(Label),
-    )
+    """Put the columns of labels together; NaN is null."""
+    names = np.array([*classes, None], dtype=object)  # the last is for -1
+    has_no_target = np.asarray(np.isnan(made.target).any(axis=1))
+    likeliest = np.argmax(np.nan_to_num(made.target), axis=1)
+    label = np.where(has_no_target, -1, likeliest)
+    soft_labels: list[NDArray[np.float32] | None] = []
+    for row, is_missing in zip(made.target.astype(np.float32), has_no_target, strict=True):
+        soft_labels.append(None if is_missing else row)
+    weight = np.where(has_no_target, 0.0, made.weight)
+    columns = {
+        "track_id": rows["track_id"],
+        "segment_index": rows["segment_index"],
+        "round": pa.array(np.full(len(rows), round), pa.int32()),
+        "inherited_label": pa.array(names[inherited], pa.string()),
+        "loss": _reals(made.loss),
+        "consistency": _reals(made.consistency),
+        "clean_probability": _reals(made.clean),
+        "partition": pa.array(made.partition, pa.string()),
+        "label": pa.array(names[label], pa.string()),
+        "target": pa.array(soft_labels, pa.list_(pa.float32())),
+        "weight": pa.array(weight, pa.float32()),
+        "reason": pa.array(made.reason, pa.string()),
+    }
+    return pa.table(columns, schema=arrow_schema(Label))
+
+
+def _reals(values: Floats) -> pa.Array:
+    """Return a column of what is finite."""
+    return pa.array(values, pa.float32(), mask=~np.isfinite(values))

@@ -11,21 +11,20 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator, PercentFormatter
-from numpy.typing import NDArray
 
+from sssl.arrays import Floats, Indices
 from sssl.labels.mixture import BINS, Mixture, centers
 from sssl.metrics import Bin, wilson
 from sssl.plots.colors import color_of
 from sssl.plots.figure import LARGE, SIZE, SMALL, THEME, drawn, inches, short, tick_step
 from sssl.plots.timeline import clock
 
-Floats = NDArray[np.float64]
 _BARS = 48  # of a histogram of losses
 _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 
 
 @drawn
-def loss_histogram(counts: NDArray[np.int64], mixture: Mixture, large: bool = False) -> Figure:
+def loss_histogram(counts: Indices, mixture: Mixture, large: bool = False) -> Figure:
     """Stack the losses [2, BINS] of confident and noisy segments, and draw the mixture that split
     them."""
     figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", LARGE if large else SMALL)

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
+from sssl.arrays import Floats
 from sssl.plots.colors import color_of, ink_on
 from sssl.plots.figure import STYLE, THEME, drawn, inches, short, tick_step
 from sssl.plots.timeline import clock
 
-Floats = NDArray[np.float64]
 Block = tuple[float, float, str | None]
 Bands = dict[str, list[Block]]
 LEFT = 0.075

@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas import Round
 from schemas.summaries import LabelsSummary, Pairs, matrix
+from sssl.arrays import Floats, Indices
 from sssl.labels import mixture
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.relabel import SplitSummary
 from sssl.plots import charts
-from sssl.report.source import Context, Floats, Source
+from sssl.report.source import Context, Source
 from sssl.store.rounds import verdict_of
 
 SHOWN_STOPS = 3  # rounds in a flow of labels
@@ -125,7 +125,7 @@ def _split_of(source: Source, row: Round, fitted: SplitSummary, large: bool) -> 
     }
 
 
-def loss_counts(source: Source, round: int, axis: mixture.Axis) -> NDArray[np.int64]:
+def loss_counts(source: Source, round: int, axis: mixture.Axis) -> Indices:
     """Count the losses that a round was split on: [C, 2, BINS] by inherited label and partition
     (confident, noisy)."""
     found = source.connection.sql(

@@ -10,9 +10,9 @@ from typing import Any
 import duckdb
 import numpy as np
 from markupsafe import Markup, escape
-from numpy.typing import NDArray
 
 from schemas import Round
+from sssl.arrays import Floats
 from sssl.plots.colors import color_of
 from sssl.plots.timeline import clock
 from sssl.songs.classifier import SongModel
@@ -21,7 +21,6 @@ from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.rounds import InUse, in_use, last_split, read_rounds, verdict_of
 from sssl.store.sql import connect
 
-Floats = NDArray[np.float64]
 Context = dict[str, Any]
 _A_MINUTE_S = 60
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from schemas import Catalog, Label, Ledger, Round, Score, Song
+from sssl.arrays import Floats
 from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
@@ -20,8 +20,6 @@ from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.removals import is_removed, taken_down
 from sssl.store.rounds import last_split, read_rounds, verdict_of
 from sssl.store.tensors import log_mels
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

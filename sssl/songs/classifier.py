@@ -8,30 +8,30 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from schemas.records import later
+from sssl.arrays import Floats, Indices
 from sssl.metrics import Bin, reliability
 from sssl.songs.kernel import Kernel, fit_kernel
 from sssl.songs.linear import Linear, fit_linear
 from sssl.songs.settings import SongConfig
-from sssl.songs.softmax import STATISTICS, Floats, Softmax, fit_softmax, statistics
+from sssl.songs.softmax import STATISTICS, Softmax, fit_softmax, statistics
 from sssl.songs.threshold import Threshold, bins_for, choose_threshold
 
 OPINIONS = ("network", "softmax", "kernel")
 """Whose log probabilities are pooled, in this order."""
 EMBEDDING = "embedding"
 """The opinion that comes after them where tracks have embeddings."""
+# Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some
+# tracks' worth, so that few labels cannot decide for one opinion alone.
 _TRUST = 4.0
-"""Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some
-tracks' worth, so that few labels cannot decide for one opinion alone."""
 _LARGEST_WEIGHT = 10.0
+# Of the familiarity that the strangest labelled track has to the others. On 419 clips that is 0.40;
+# clips with two standard deviations added to every statistic have 0.14 to 0.46, random ones 0.02
+# (LOG.md).
 _FARTHER = 0.75
-"""Of the familiarity that the strangest labelled track has to the others. On 419 clips that is
-0.40; clips with two standard deviations added to every statistic have 0.14 to 0.46, random ones
-0.02 (LOG.md)."""
 
 
 class LabelledTracks(NamedTuple):
@@ -40,11 +40,11 @@ class LabelledTracks(NamedTuple):
     front-end."""
 
     features: Floats
-    labels: NDArray[np.int64]
-    folds: NDArray[np.int64]
+    labels: Indices
+    folds: Indices
     embeddings: Floats | None = None
 
-    def take(self, rows: NDArray[np.int64]) -> LabelledTracks:
+    def take(self, rows: Indices) -> LabelledTracks:
         embeddings = None if self.embeddings is None else self.embeddings[rows]
         return LabelledTracks(self.features[rows], self.labels[rows], self.folds[rows], embeddings)
 
@@ -88,6 +88,7 @@ class SongClassifier:
         if self.linear is None:
             return known
         if embeddings is None:
+            # NaN is an opinion of nothing.
             embeddings = np.full((len(features), len(self.linear.mean)), np.nan)
         return np.concatenate([known, self.linear.log_probabilities(embeddings)[None]])
 
@@ -173,6 +174,7 @@ def fit_songs(
     correct = fitted.left_out.argmax(axis=1) == train.labels[: len(confidence)]
     threshold = choose_threshold(confidence, correct, config)
     bins = tuple(reliability(confidence, correct, bins_for(len(confidence))))
+    # New music may be labelled by what knows every label that there is.
     every = train.with_others(held_out)
     classifier = _fit_opinions(every, classes, config, fitted.classifier.weights)
     return SongModel(
@@ -201,6 +203,7 @@ class Fitted(NamedTuple):
 def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> Fitted:
     """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that
     they left out."""
+    # Of a single fold no track can be left out, so nothing is known of how good the fit is.
     if len(np.unique(tracks.folds)) < 2:
         return Fitted(_fit_opinions(tracks, classes, config), np.empty((0, classes)), (), None, {})
     unweighted = _fit_by_fold(tracks, classes, config)
@@ -287,24 +290,26 @@ def pooled(opinions: Floats, weights: Floats) -> Floats:
     return np.asarray(log_softmax(np.tensordot(weights, opinions, axes=1), axis=1))
 
 
-def fit_weights(opinions: Floats, labels: NDArray[np.int64]) -> Floats:
+def fit_weights(opinions: Floats, labels: Indices) -> Floats:
     """Return the weights [O] of opinions, log probabilities [O, N, C], under which the labels [N]
     of tracks are likeliest; none is negative."""
     alike = np.full(len(opinions), 1 / len(opinions))
-    of_truth = opinions[:, np.arange(len(labels)), labels]  # [O, N]
+    rows = np.arange(len(labels))
+    of_truth = opinions[:, rows, labels]  # [O, N]
 
     def penalised_loss(weights: Floats) -> tuple[float, Floats]:
-        log_p = log_softmax(np.tensordot(weights, opinions, axes=1), axis=1)
-        loss = (
-            -log_p[np.arange(len(labels)), labels].sum()
-            + _TRUST * ((weights - alike) ** 2).sum() / 2
-        )
+        log_p = pooled(opinions, weights)
+        away = weights - alike
+        loss = -log_p[rows, labels].sum() + _TRUST * (away**2).sum() / 2
+        # The derivative by a weight: what its opinion says of the truth, less what it says on
+        # average under the pool.
         expected = np.einsum("nc,onc->on", np.exp(log_p), opinions)
-        gradient = (expected - of_truth).sum(axis=1) + _TRUST * (weights - alike)
+        gradient = (expected - of_truth).sum(axis=1) + _TRUST * away
         return float(loss), gradient
 
     bounds = [(0.0, _LARGEST_WEIGHT)] * len(opinions)
-    return np.asarray(minimize(penalised_loss, alike, jac=True, method="L-BFGS-B", bounds=bounds).x)
+    fitted = minimize(penalised_loss, alike, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(fitted.x)
 
 
 def _fit_opinions(
@@ -316,11 +321,15 @@ def _fit_opinions(
     """Fit opinions to tracks; an embedding counts for nothing where no weight is given for it."""
     softmax = fit_softmax(tracks.features, tracks.labels, classes, config.regularization)
     sound = tracks.features[:, STATISTICS * classes :]
-    kernel = fit_kernel(sound, tracks.labels, classes) if len(sound) and sound.shape[1] else None
+    kernel = None
+    if sound.size:  # not for folders from before the sound was measured
+        kernel = fit_kernel(sound, tracks.labels, classes)
     if tracks.embeddings is None:
         return SongClassifier(softmax, kernel, weights)
     linear = fit_linear(tracks.embeddings, tracks.labels, tracks.folds, classes)
-    return SongClassifier(softmax, kernel, (*weights, 0.0)[: len(OPINIONS) + 1], linear)
+    # Without a weight the embedding counts for nothing.
+    of_all = (*weights, 0.0)[: len(OPINIONS) + 1]
+    return SongClassifier(softmax, kernel, of_all, linear)
 
 
 def _opinions(softmax: Softmax, kernel: Kernel | None, features: Floats) -> Floats:
@@ -335,9 +344,10 @@ def _opinions(softmax: Softmax, kernel: Kernel | None, features: Floats) -> Floa
     return np.stack([network, softmax.log_probabilities(features), by_sound])
 
 
-def _part(name: str, log_p: Floats, labels: NDArray[np.int64], weight: float | None) -> Part:
+def _part(name: str, log_p: Floats, labels: Indices, weight: float | None) -> Part:
     right = log_p.argmax(axis=1) == labels
-    loss = -log_p[np.arange(len(labels)), labels]
-    return Part(
-        name, float(right.mean()), float(loss.mean()), None if weight is None else float(weight)
-    )
+    rows = np.arange(len(labels))
+    loss = -log_p[rows, labels]
+    if weight is not None:
+        weight = float(weight)
+    return Part(name, float(right.mean()), float(loss.mean()), weight)

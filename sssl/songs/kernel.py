@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.kernel_approximation import Nystroem
 
+from sssl.arrays import Floats, Indices
 from sssl.songs.softmax import FARTHEST, minimise_cross_entropy
 
-Floats = NDArray[np.float64]
 _LANDMARKS = 128  # 300 were no better on 419 clips (LOG.md), and each is a row of the manifest
 _WIDTH = 0.5  # exponent of the kernel at a mean squared distance of 1 per statistic
 _STRENGTH = 10.0  # scikit-learn's C
@@ -36,16 +35,21 @@ class Kernel:
         1."""
         z = _standardised(sound, np.array(self.mean), np.array(self.scale))
         landmarks = np.array(self.landmarks)
-        squares = (z**2).sum(axis=1)[:, None] + (landmarks**2).sum(axis=1) - 2 * z @ landmarks.T
-        return np.asarray(np.exp(-_gamma(z.shape[1]) * np.maximum(squares, 0.0)))
+        # |z - l|^2 = |z|^2 + |l|^2 - 2 z l, without an array [N, M, K].
+        of_tracks = (z**2).sum(axis=1)[:, None]
+        of_landmarks = (landmarks**2).sum(axis=1)
+        squares = of_tracks + of_landmarks - 2 * z @ landmarks.T
+        squares = np.maximum(squares, 0.0)  # rounding can make them negative
+        return np.asarray(np.exp(-_gamma(z.shape[1]) * squares))
 
     def log_probabilities(self, sound: Floats) -> Floats:
         """Return log probabilities [N, C] of tracks with a sound [N, K]."""
-        logits = self.similarities(sound) @ np.array(self.coefficients).T + np.array(self.intercept)
+        weights = np.array(self.coefficients)
+        logits = self.similarities(sound) @ weights.T + np.array(self.intercept)
         return np.asarray(log_softmax(logits, axis=1))
 
 
-def fit_kernel(sound: Floats, labels: NDArray[np.int64], classes: int) -> Kernel:
+def fit_kernel(sound: Floats, labels: Indices, classes: int) -> Kernel:
     """Fit to tracks with a sound [N, K] and class indices [N] by the Nyström method (Williams and
     Seeger, "Using the Nyström method to speed up kernel machines", 2001): what is fitted stays
     small however many tracks there are."""
@@ -53,11 +57,12 @@ def fit_kernel(sound: Floats, labels: NDArray[np.int64], classes: int) -> Kernel
     std = sound.std(axis=0)
     scale = np.where(std > 0, std, 1.0)
     z = np.round(_standardised(sound, mean, scale), _DECIMALS)
-    approximation = Nystroem(
-        gamma=_gamma(z.shape[1]), n_components=min(_LANDMARKS, len(z)), random_state=0
-    )
+    tracks, statistics = z.shape
+    landmarks = min(_LANDMARKS, tracks)
+    approximation = Nystroem(gamma=_gamma(statistics), n_components=landmarks, random_state=0)
     x = approximation.fit_transform(z)
-    penalty = np.full(classes * (1 + x.shape[1]), 1 / _STRENGTH)
+    numbers = classes * (1 + x.shape[1])
+    penalty = np.full(numbers, 1 / _STRENGTH)
     penalty[:classes] = _SMALL
     _, bias, weights = minimise_cross_entropy(x, labels, classes, penalty)
     coefficients = weights @ approximation.normalization_
@@ -75,8 +80,9 @@ def _gamma(statistics: int) -> float:
 
 
 def _standardised(sound: Floats, mean: Floats, scale: Floats) -> Floats:
-    return np.asarray(np.clip((sound - mean) / scale, -FARTHEST, FARTHEST))
+    z = (sound - mean) / scale
+    return np.asarray(np.clip(z, -FARTHEST, FARTHEST))
 
 
 def _rows(matrix: Floats) -> tuple[tuple[float, ...], ...]:
-    return tuple(tuple(map(float, row)) for row in matrix)
+    return tuple(map(tuple, matrix.tolist()))

@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas import Catalog, Song, records
 from schemas.summaries import of_today
-from sssl.arrays import mean_of_models
+from sssl.arrays import Floats, mean_of_models
 from sssl.audio.cut import CutTrack, cut_track
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -28,7 +28,6 @@ from sssl.model.settings import ScoreConfig
 from sssl.runtime.machine import cores
 from sssl.songs.classifier import SongModel
 from sssl.songs.settings import SongConfig
-from sssl.songs.softmax import Floats
 from sssl.songs.song import SongMaker
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, loaded

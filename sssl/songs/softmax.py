@@ -6,22 +6,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-Floats = NDArray[np.float64]
+from sssl.arrays import Floats, Indices
+
 STATISTICS = 2
 """Numbers per class that the posteriors of a track are summed up in."""
 FARTHEST = 3.0
 """Standard deviations that a statistic of the sound may lie from the mean. Music unlike all train
 tracks, of another sample rate say, would get any label with certainty."""
 _FLOOR = 1e-4  # of a posterior: one segment must not decide a track
-_EXPONENTS = (0.0, 10.0)
+_EXPONENTS = (0.0, 10.0)  # from no opinion to a posterior taken for certain
 _FEW = 48  # statistics of the sound: of more each may weigh less, so that all together say no more
-_ENOUGH = (
-    100  # tracks: with fewer, weights fitted to the sound make probabilities too sure (LOG.md)
-)
+# Tracks: with fewer, weights fitted to the sound make probabilities too sure (LOG.md).
+_ENOUGH = 100
 
 
 def statistics(posterior: Floats, sound: Floats) -> Floats:
@@ -32,10 +31,10 @@ def statistics(posterior: Floats, sound: Floats) -> Floats:
     What is taken of the posteriors changes little when they become smoother, as the mean of several
     members is; maxima and shares above a threshold change much.
     """
-    log_mean = np.log(np.maximum(posterior.mean(axis=0), _FLOOR))
-    return np.concatenate(
-        [log_mean, np.log(np.maximum(posterior, _FLOOR)).mean(axis=0), sound.mean(axis=0)]
-    )
+    mean = posterior.mean(axis=0)
+    log_mean = np.log(np.maximum(mean, _FLOOR))
+    logs = np.log(np.maximum(posterior, _FLOOR))
+    return np.concatenate([log_mean, logs.mean(axis=0), sound.mean(axis=0)])
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,13 @@ class Softmax:
         known = features[:, : len(self.mean)]
         classes = len(self.intercept)
         x = _standardised(known, np.array(self.mean), np.array(self.scale), classes)
-        return np.asarray(
-            log_softmax(x @ np.array(self.coefficients).T + np.array(self.intercept), axis=1)
-        )
+        weights = np.array(self.coefficients)
+        bias = np.array(self.intercept)
+        logits = x @ weights.T + bias
+        return np.asarray(log_softmax(logits, axis=1))
 
 
-def fit_softmax(
-    features: Floats, labels: NDArray[np.int64], classes: int, regularization: float
-) -> Softmax:
+def fit_softmax(features: Floats, labels: Indices, classes: int, regularization: float) -> Softmax:
     """Fit p ~ (mean posterior)^exponent * exp(W z + b), where z are standardised statistics and W
     and b are kept small.
 
@@ -80,39 +78,52 @@ def fit_softmax(
         classes: number of classes C.
         regularization: inverse L2 strength, as scikit-learn's C.
     """
-    mean = np.zeros(features.shape[1])
-    scale = np.ones(features.shape[1])
-    if len(features):
+    tracks, numbers = features.shape
+    mean = np.zeros(numbers)
+    scale = np.ones(numbers)
+    if tracks:
         mean = features.mean(axis=0)
         std = features.std(axis=0)
-        scale = np.where(std > 0, std, 1.0)
+        scale = np.where(std > 0, std, 1.0)  # what is the same for all tracks stays 0
     z = _standardised(features, mean, scale, classes)
     log_mean = features[:, :classes]
-    strength = np.full(features.shape[1], regularization)
-    sound = features.shape[1] - STATISTICS * classes
-    strength[STATISTICS * classes :] *= min(1.0, max(len(features), 1) / _ENOUGH) * min(
-        1.0, _FEW / max(sound, 1)
-    )
-    penalty = 1 / np.concatenate([np.full(classes, regularization), np.tile(strength, classes)])
+    of_posteriors = STATISTICS * classes
+    of_sound = numbers - of_posteriors
+    # Both keep the sound from deciding alone what few tracks cannot tell.
+    for_few_tracks = min(1.0, max(tracks, 1) / _ENOUGH)
+    for_many_statistics = min(1.0, _FEW / max(of_sound, 1))
+    strength = np.full(numbers, regularization)
+    strength[of_posteriors:] *= for_few_tracks * for_many_statistics
+    of_biases = np.full(classes, regularization)
+    of_weights = np.tile(strength, classes)
+    penalty = 1 / np.concatenate([of_biases, of_weights])
 
     exponent, bias, weights = minimise_cross_entropy(z, labels, classes, penalty, log_mean)
     # One set of weights for all: the log of the mean comes first among the statistics.
     weights[:, :classes] += exponent * np.diag(scale[:classes])
     bias = bias + exponent * mean[:classes]
-    rows = tuple(tuple(map(float, row)) for row in weights)
-    return Softmax(tuple(mean.tolist()), tuple(scale.tolist()), rows, tuple(bias.tolist()))
+    rows = tuple(map(tuple, weights.tolist()))
+    return Softmax(
+        mean=tuple(mean.tolist()),
+        scale=tuple(scale.tolist()),
+        coefficients=rows,
+        intercept=tuple(bias.tolist()),
+    )
 
 
 def _standardised(features: Floats, mean: Floats, scale: Floats, classes: int) -> Floats:
     """Scale features [..., 2 C + K], the sound to a bounded range."""
-    z = np.asarray((features - mean) / scale)
-    z[..., STATISTICS * classes :] = np.clip(z[..., STATISTICS * classes :], -FARTHEST, FARTHEST)
+    centred = features - mean
+    z = np.asarray(centred / scale)
+    first = STATISTICS * classes
+    sound = z[..., first:]
+    z[..., first:] = np.clip(sound, -FARTHEST, FARTHEST)
     return z
 
 
 def minimise_cross_entropy(
     x: Floats,
-    labels: NDArray[np.int64],
+    labels: Indices,
     classes: int,
     penalty: Floats,
     offset: Floats | None = None,
@@ -125,29 +136,42 @@ def minimise_cross_entropy(
         penalty: of each bias, then of each weight by class [C + C * F].
         offset: logits [N, C] that the penalty pulls towards; without them e means nothing.
     """
-    truth = np.eye(classes)[labels]
-    towards = np.zeros((len(x), classes)) if offset is None else offset
+    one_hot = np.eye(classes)
+    truth = one_hot[labels]
+    shape = (len(x), classes)
+    towards = np.zeros(shape) if offset is None else offset
 
     def penalised_loss(parameters: Floats) -> tuple[float, Floats]:
         exponent, bias, weights = _unpack(parameters, classes)
-        log_p = log_softmax(exponent * towards + x @ weights.T + bias, axis=1)
-        error = np.exp(log_p) - truth
-        loss = -(log_p * truth).sum() + (penalty * parameters[1:] ** 2).sum() / 2
-        by_logit = np.concatenate([error.sum(axis=0), (error.T @ x).ravel()])
-        gradient = np.concatenate([[(error * towards).sum()], by_logit + penalty * parameters[1:]])
+        penalised = parameters[1:]  # all but the exponent
+        logits = exponent * towards + x @ weights.T + bias
+        log_p = log_softmax(logits, axis=1)
+        cross_entropy = -(log_p * truth).sum()
+        squares = penalty * penalised**2
+        loss = cross_entropy + squares.sum() / 2
+        error = np.exp(log_p) - truth  # the derivative of cross-entropy by logit
+        by_exponent = (error * towards).sum()
+        by_bias = error.sum(axis=0)
+        by_weight = (error.T @ x).ravel()
+        by_logit = np.concatenate([by_bias, by_weight])
+        by_logit += penalty * penalised
+        gradient = np.concatenate([[by_exponent], by_logit])
         return loss, gradient
 
-    start = np.zeros(1 + classes * (1 + x.shape[1]))
+    width = x.shape[1]
+    numbers = 1 + classes * (1 + width)
+    start = np.zeros(numbers)
     start[0] = 1.0  # the offset as it is
-    bounds = [_EXPONENTS] + [(None, None)] * (len(start) - 1)
+    unbounded = (None, None)
+    bounds = [_EXPONENTS] + [unbounded] * (numbers - 1)
     fitted = minimize(penalised_loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return _unpack(fitted.x, classes)
+    best: Floats = fitted.x
+    return _unpack(best, classes)
 
 
 def _unpack(parameters: Floats, classes: int) -> tuple[float, Floats, Floats]:
     """Return exponent, bias [C] and weights [C, F] of a vector of parameters."""
-    return (
-        parameters[0],
-        parameters[1 : 1 + classes],
-        parameters[1 + classes :].reshape(classes, -1).copy(),
-    )
+    exponent = parameters[0]
+    bias = parameters[1 : 1 + classes]
+    weights = parameters[1 + classes :]
+    return exponent, bias, weights.reshape(classes, -1).copy()

@@ -13,14 +13,15 @@ import pyarrow.compute as pc
 
 from schemas import Catalog, Song
 from schemas.summaries import SongsSummary, confusions_of
+from sssl.arrays import Floats
 from sssl.songs.classifier import SongModel
 from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
-from sssl.songs.softmax import Floats, statistics
+from sssl.songs.softmax import statistics
 
 _MODEL = "model"
+# Whose label a song has.
 _HUMAN = "human"
-"""Whose label a song has."""
 
 
 @dataclass(frozen=True)
@@ -54,25 +55,29 @@ class SongMaker:
         classifier = self.model.classifier_for(split, fold)
         features = statistics(posterior, sound)[None]
         own = None if embedding is None else mean_embedding(embedding)[None]
-        (probabilities,) = classifier.probabilities(features, own)
+        (probabilities,) = classifier.probabilities(features, own)  # one row
         peak = int(probabilities.argmax())
-        familiarity = classifier.familiarity(features)
+        confidence = float(probabilities[peak])
+        familiarity = None
+        similarity = classifier.familiarity(features)
+        if similarity is not None:
+            familiarity = float(similarity[0])
         unlike = self._is_unlike(familiarity)
-        entries = timeline(
-            posterior, start_s, self.segment_s, self.classes, self.settings.smooth_segments
-        )
+        smooth_segments = self.settings.smooth_segments
+        entries = timeline(posterior, start_s, self.segment_s, self.classes, smooth_segments)
         song = Song(
             track_id=track_id,
             label=self.classes[peak],
-            confidence=float(probabilities[peak]),
+            confidence=confidence,
             probabilities=probabilities.tolist(),
-            abstained=unlike or self.model.threshold.abstains(float(probabilities[peak])),
+            # Unlike anything labelled, a track's confidence has not been measured on anything.
+            abstained=unlike or self.model.threshold.abstains(confidence),
             segments=len(posterior),
             timeline=entries,
             round=self.round,
             model_id=self.model_id,
             timeline_label=longest_label(entries),
-            familiarity=None if familiarity is None else float(familiarity[0]),
+            familiarity=familiarity,
             unlike=unlike,
             label_source=_MODEL,
         )
@@ -82,16 +87,19 @@ class SongMaker:
             song, label=locked_label, confidence=1.0, abstained=False, label_source=_HUMAN
         )
 
-    def _is_unlike(self, familiarity: Floats | None) -> bool:
+    def _is_unlike(self, familiarity: float | None) -> bool:
         below = self.model.unlike_below
-        return familiarity is not None and below is not None and float(familiarity[0]) < below
+        if familiarity is None or below is None:
+            return False
+        return familiarity < below
 
 
 def summarize_songs(
     songs: pa.Table, tracks: Sequence[Catalog], classes: Sequence[str]
 ) -> SongsSummary:
     """Sum up the songs of a part, and how their labels compare with those of labelled tracks."""
-    guesses = dict(zip(songs["track_id"].to_pylist(), _guesses(songs, classes), strict=True))
+    track_ids = songs["track_id"].to_pylist()
+    guesses = dict(zip(track_ids, _guesses(songs, classes), strict=True))
     return SongsSummary(
         classes=tuple(classes),
         tracks=len(songs),
@@ -103,13 +111,16 @@ def summarize_songs(
 def _guesses(songs: pa.Table, classes: Sequence[str]) -> list[str]:
     """Return what models take each song for. Where its label is a human's, that says nothing of how
     good they are."""
+    labels: list[str] = songs["label"].to_pylist()
     if "label_source" not in songs.column_names:  # of an earlier schema version
-        return list(songs["label"].to_pylist())
-    columns = (songs[name].to_pylist() for name in ("label", "label_source", "probabilities"))
-    return [
-        classes[int(np.argmax(probabilities))] if source == _HUMAN else label
-        for label, source, probabilities in zip(*columns, strict=True)
-    ]
+        return labels
+    guesses = []
+    sources = songs["label_source"].to_pylist()
+    probabilities = songs["probabilities"].to_pylist()
+    for label, source, by_class in zip(labels, sources, probabilities, strict=True):
+        peak = int(np.argmax(by_class))
+        guesses.append(classes[peak] if source == _HUMAN else label)
+    return guesses
 
 
 def timeline(
@@ -128,21 +139,19 @@ def timeline(
     confidence is the average of those means, not calibrated.
     """
     smooth = _moving_average(posterior, smooth_segments)
+    peaks = smooth.argmax(axis=1).tolist()
     entries = []
-    for c, run in groupby(range(len(smooth)), key=lambda i: int(smooth[i].argmax())):
+    for peak, run in groupby(range(len(smooth)), key=peaks.__getitem__):
         rows = list(run)
-        follower = rows[-1] + 1
-        end_s = start_s[rows[-1]] + segment_s
-        if follower < len(start_s):
-            end_s = min(end_s, start_s[follower])
-        entries.append(
-            {
-                "start_s": float(start_s[rows[0]]),
-                "end_s": float(end_s),
-                "label": classes[c],
-                "confidence": float(smooth[rows, c].mean()),
-            }
-        )
+        last = rows[-1]
+        end_s = start_s[last] + segment_s
+        if last + 1 < len(start_s):
+            end_s = min(end_s, start_s[last + 1])
+        confidence = smooth[rows, peak].mean()
+        entry: dict[str, Any] = {"start_s": float(start_s[rows[0]]), "end_s": float(end_s)}
+        entry["label"] = classes[peak]
+        entry["confidence"] = float(confidence)
+        entries.append(entry)
     return entries
 
 
@@ -150,14 +159,17 @@ def longest_label(entries: Sequence[dict[str, Any]]) -> str:
     """Return the emotion that takes the most time in a timeline, the first to appear of several."""
     seconds: dict[str, float] = {}
     for entry in entries:
-        seconds[entry["label"]] = (
-            seconds.get(entry["label"], 0.0) + entry["end_s"] - entry["start_s"]
-        )
+        label = entry["label"]
+        before_s = seconds.get(label, 0.0)
+        seconds[label] = before_s + entry["end_s"] - entry["start_s"]
     return max(seconds, key=lambda label: seconds[label])
 
 
 def _moving_average(posterior: Floats, width: int) -> Floats:
     reach = width // 2
-    return np.stack(
-        [posterior[max(0, i - reach) : i + reach + 1].mean(axis=0) for i in range(len(posterior))]
-    )
+    means = []
+    for middle in range(len(posterior)):
+        first = max(0, middle - reach)  # fewer at the beginning; at the end a slice stops itself
+        around = posterior[first : middle + reach + 1]
+        means.append(around.mean(axis=0))
+    return np.stack(means)

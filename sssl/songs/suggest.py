@@ -8,6 +8,7 @@ often known already.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from schemas.summaries import CatalogSummary
@@ -26,11 +26,10 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 
+# Unlabelled tracks that are looked at; of larger catalogs a sample by the checksum of their ids.
 _MOST_CANDIDATES = 50_000
-"""Unlabelled tracks that are looked at; of larger catalogs a sample by the checksum of their
-ids."""
+# Standard deviations that a measure of the sound counts at most, as in the song classifier.
 _CLIP = 3.0
-"""Standard deviations that a measure of the sound counts at most, as in the song classifier."""
 
 
 class Candidate(NamedTuple):
@@ -66,16 +65,17 @@ def read_candidates(store: Store, snapshot: Snapshot, seed: int = 0) -> list[Can
     Raises:
         StoreError: there are no songs, or none of an unlabelled track.
     """
-    dealt = snapshot.get("catalog").about(CatalogSummary)
-    every = -(-(dealt.tracks - sum(dealt.labelled.values())) // _MOST_CANDIDATES)
-    found = [
-        candidate
-        for part, songs in store.iter_parts(
-            snapshot.get("songs"), ["track_id", "label", "probabilities"]
-        )
-        for candidate in _of_part(store, snapshot, part, songs, dealt.classes)
-        if zlib.crc32(f"{seed} {candidate.track_id}".encode()) % max(every, 1) == 0
-    ]
+    catalog = snapshot.get("catalog").about(CatalogSummary)
+    unlabelled = catalog.tracks - sum(catalog.labelled.values())
+    every = max(1, math.ceil(unlabelled / _MOST_CANDIDATES))
+    found = []
+    columns = ["track_id", "label", "probabilities"]
+    for part, songs in store.iter_parts(snapshot.get("songs"), columns):
+        for candidate in _of_part(store, snapshot, part, songs, catalog.classes):
+            # By a checksum the same tracks are in the sample whatever else there is.
+            checksum = zlib.crc32(f"{seed} {candidate.track_id}".encode())
+            if checksum % every == 0:
+                found.append(candidate)
     if not found:
         raise StoreError(
             f"{store.root}: all tracks with a song have a label: there is none to suggest"
@@ -106,6 +106,7 @@ def _of_part(
                 runner_up=classes[second],
                 confidence=float(by_class[first]),
                 margin=float(by_class[first] - by_class[second]),
+                # Where the sound was not measured, tracks are alike whose emotions are.
                 vector=vectors.get(track_id, np.log(by_class + 1e-6)),
             )
 
@@ -129,13 +130,16 @@ def suggest(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[
     """Return so many tracks to label next, no two of a group (artist, album) as long as there are
     other groups."""
     chosen = _Chosen(candidates, count)
+    # Half of them representative; the margin fills what groups or clusters leave over.
     for cluster in _clusters(candidates, count // 2, seed):
         chosen.add_first(cluster, f"stands for {len(cluster)} tracks that sound alike")
-    by_margin = np.argsort([candidate.margin for candidate in candidates], kind="stable").tolist()
+    margins = [candidate.margin for candidate in candidates]
+    by_margin = np.argsort(margins, kind="stable").tolist()
     for index in by_margin:
         one = candidates[index].guess
         other = candidates[index].runner_up
         chosen.add_first([index], f"between {one} and {other}")
+    # Only now a second track of a group.
     for index in by_margin:
         chosen.add(index, f"between {candidates[index].guess} and {candidates[index].runner_up}")
     return chosen.suggestions
@@ -178,19 +182,20 @@ def _clusters(candidates: Sequence[Candidate], count: int, seed: int) -> list[li
     """Return so many clusters of candidates, the largest first; each is sorted by the distance to
     its centre."""
     vectors = np.stack([candidate.vector for candidate in candidates])
-    deviations = (vectors - np.nanmedian(vectors, axis=0)) / np.maximum(
-        np.nanstd(vectors, axis=0), 1e-9
-    )
+    middle = np.nanmedian(vectors, axis=0)
+    spread = np.maximum(np.nanstd(vectors, axis=0), 1e-9)  # 1e-9: where all are alike
+    deviations = (vectors - middle) / spread
     standardized = np.nan_to_num(np.clip(deviations, -_CLIP, _CLIP))
-    distinct = len(np.unique(standardized, axis=0))
-    if min(count, distinct) < 1:
+    distinct = np.unique(standardized, axis=0)
+    clusters_there = min(count, len(distinct))
+    if clusters_there < 1:
         return []
-    fitted = KMeans(min(count, distinct), n_init=1, random_state=seed).fit(standardized)
-    distance: NDArray[np.float64] = np.linalg.norm(
-        standardized - fitted.cluster_centers_[fitted.labels_], axis=1
-    )
+    fitted = KMeans(clusters_there, n_init=1, random_state=seed).fit(standardized)
+    centres = fitted.cluster_centers_[fitted.labels_]
+    distance: Floats = np.linalg.norm(standardized - centres, axis=1)
     by_distance = np.argsort(distance, kind="stable")
     clusters: dict[int, list[int]] = {}
     for index in by_distance.tolist():
-        clusters.setdefault(int(fitted.labels_[index]), []).append(index)
+        label = int(fitted.labels_[index])
+        clusters.setdefault(label, []).append(index)
     return sorted(clusters.values(), key=lambda cluster: (-len(cluster), cluster[0]))

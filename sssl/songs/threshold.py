@@ -7,12 +7,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sssl.arrays import Flags, Floats
 from sssl.metrics import Z_95_ONE_SIDED, wilson
 from sssl.songs.settings import SongConfig
 
-Floats = NDArray[np.float64]
 _FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
 _MOST_BINS = 10
 
@@ -37,9 +36,7 @@ class Threshold:
         return self.abstain_below is None or confidence < self.abstain_below
 
 
-def choose_threshold(
-    confidence: Floats, correct: NDArray[np.bool_], config: SongConfig
-) -> Threshold:
+def choose_threshold(confidence: Floats, correct: Flags, config: SongConfig) -> Threshold:
     """Choose the confidence below which songs abstain, by the confidence [N] and correctness [N] of
     left-out tracks.
 
@@ -48,9 +45,11 @@ def choose_threshold(
     """
     if config.wanted_precision is None:
         return _threshold(confidence, correct, config.abstain_below, None)
+    # Negative, so that the surest come first; tracks of the same confidence pass or fail together.
     candidates, counts = np.unique(-confidence, return_counts=True)
     above = counts.cumsum()
-    right = correct[np.argsort(-confidence, kind="stable")].cumsum()[above - 1]
+    surest_first = np.argsort(-confidence, kind="stable")
+    right = correct[surest_first].cumsum()[above - 1]
     low, _ = wilson(right / above, above, Z_95_ONE_SIDED)
     passing = np.flatnonzero(low >= config.wanted_precision)
     lowest = _rounded_down(float(-candidates[passing[-1]])) if len(passing) else None
@@ -69,10 +68,11 @@ def _rounded_down(confidence: float) -> float:
 
 def _threshold(
     confidence: Floats,
-    correct: NDArray[np.bool_],
+    correct: Flags,
     abstain_below: float | None,
     wanted: float | None,
 ) -> Threshold:
+    # Without a threshold nothing is above it.
     above = confidence >= (np.inf if abstain_below is None else abstain_below)
     tracks = int(above.sum())
     right = int(correct[above].sum())
