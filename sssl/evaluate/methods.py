@@ -47,20 +47,19 @@ class Method:
         """Return the method with a seed and, where given, other epochs of the warm-up and at most
         so many rounds."""
         preset = _with_settings(self.preset, seed, warmup_epochs, rounds)
-        return Method(
-            preset, self.refit and _with_settings(self.refit, seed, warmup_epochs, rounds)
-        )
+        refit = self.refit
+        if refit is not None:
+            refit = _with_settings(refit, seed, warmup_epochs, rounds)
+        return Method(preset, refit)
 
 
 def _with_settings(
     preset: Preset, seed: int, warmup_epochs: int | None, rounds: int | None
 ) -> Preset:
     epochs = preset.train.warmup_epochs if warmup_epochs is None else warmup_epochs
-    return replace(
-        preset,
-        rounds=preset.rounds if rounds is None else min(preset.rounds, rounds),
-        train=replace(preset.train, seed=seed, warmup_epochs=epochs),
-    )
+    train = replace(preset.train, seed=seed, warmup_epochs=epochs)
+    most_rounds = preset.rounds if rounds is None else min(preset.rounds, rounds)
+    return replace(preset, rounds=most_rounds, train=train)
 
 
 def _warm_up(*, cross_fit: bool, mixup: bool = True, bag: int = 1) -> Preset:
@@ -110,6 +109,7 @@ METRICS = (
     Metric("calibration_error", "calibration error", "lower"),
     Metric("cpu_minutes", "CPU minutes", "lower"),
 )
+METRIC_NAMES = tuple(metric.name for metric in METRICS)
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,11 @@ def check_folds(rows: Sequence[Catalog], folds: int, classes: Sequence[str]) -> 
         CatalogError: a class has too few groups of usable tracks.
     """
     for name in classes:
-        groups = len({row.group_id for row in rows if row.label == name})
-        if groups < folds:
+        groups = {row.group_id for row in rows if row.label == name}
+        if len(groups) < folds:
             raise CatalogError(
-                f"class {name} has usable tracks of {groups} groups, expected at least --folds"
-                f" {folds}"
+                f"class {name} has usable tracks of {len(groups)} groups, expected at least"
+                f" --folds {folds}"
             )
 
 
@@ -160,28 +160,26 @@ def withhold(
     The other tracks are dealt anew, as a run of its own would: some held out to accept rounds by,
     all into cross-fitting folds.
     """
-    outer = deal_folds([row for row in rows if row.label is not None], folds, f"outer {seed} ")
-    withheld = {
-        row.track_id: row.label
-        for row in rows
-        if row.label is not None and outer[row.group_id] == number
-    }
-    known = [row for row in rows if row.label is not None and row.track_id not in withheld]
-    # Without what a listener said of them, which is a label, too.
-    other = [
-        replace(row, label=None, split=None, locked=False, corrections=None)
-        for row in rows
-        if row.label is None or row.track_id in withheld
-    ]
+    labelled = [row for row in rows if row.label is not None]
+    outer = deal_folds(labelled, folds, f"outer {seed} ")
+    withheld = {}
+    known = []
+    for row in labelled:
+        if row.label is not None and outer[row.group_id] == number:
+            withheld[row.track_id] = row.label
+        else:
+            known.append(row)
     salt = f"inner {seed} {number} "
     held_out = _held_out(known, config.test_share, salt)
-    sides = (
-        other,
-        [replace(row, split="train") for row in known if row.group_id not in held_out],
-        [replace(row, split="test") for row in known if row.group_id in held_out],
-    )
+    # Folds are dealt side by side: one that is even among all may be empty among held-out tracks.
+    known_ids = {row.track_id for row in known}
+    # Without what a listener said of them, which is a label, too.
+    unlabelled: dict[str, Any] = {"label": None, "split": None, "locked": False, "corrections": None}
+    new = [replace(row, **unlabelled) for row in rows if row.track_id not in known_ids]
+    train = [replace(row, split="train") for row in known if row.group_id not in held_out]
+    test = [replace(row, split="test") for row in known if row.group_id in held_out]
     dealt = []
-    for side in sides:
+    for side in (new, train, test):
         fold = deal_folds(side, config.folds, salt)
         dealt += [replace(row, fold=fold[row.group_id]) for row in side]
     return sorted(dealt, key=lambda row: (row.part, row.track_id)), withheld
@@ -201,32 +199,41 @@ def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: flo
     tracks."""
     classes = learned.catalog.classes
     used = in_use(store, learned)
-    songs = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"]).to_pandas()
+    table = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"])
+    songs = table.to_pandas()
     songs = songs[songs["track_id"].isin(fold.held_out)]
     songs["true_label"] = songs["track_id"].map(fold.held_out)
-    tables = [learned.get("scores", row.round) for row in used.rounds]
-    scores = [store.read_table(table, ["track_id", "probabilities"]) for table in tables]
-    p = mean_of_models([posteriors(table, len(classes)) for table in scores])
-    metrics = {
-        "held_out_tracks": len(songs),
-        **song_metrics(songs),
-        **opinion_metrics(learned.about("songs", SongModel)),
-        **posterior_metrics(scores[0]["track_id"].to_pandas(), p, fold, classes),
-        **label_metrics(train_labels(store, learned, fold)),
-        "cpu_minutes": cpu_s / 60,
-    }
-    correct = (songs["label"] == songs["true_label"]).to_numpy(bool)
+    scores = []
+    for row in used.rounds:
+        of_round = learned.get("scores", row.round)
+        scores.append(store.read_table(of_round, ["track_id", "probabilities"]))
+    posterior = mean_of_models([posteriors(table, len(classes)) for table in scores])
+    track_id = scores[0]["track_id"].to_pandas()
+    metrics: Metrics = {"held_out_tracks": len(songs)}
+    metrics |= song_metrics(songs)
+    metrics |= opinion_metrics(learned.about("songs", SongModel))
+    metrics |= posterior_metrics(track_id, posterior, fold, classes)
+    metrics |= label_metrics(train_labels(store, learned, fold))
+    metrics["cpu_minutes"] = cpu_s / 60
+    correct = songs["label"] == songs["true_label"]
     return Outcome(
-        method, fold.seed, fold.number, metrics, songs["confidence"].to_numpy(float), correct
+        method=method,
+        seed=fold.seed,
+        fold=fold.number,
+        metrics=metrics,
+        confidence=songs["confidence"].to_numpy(float),
+        correct=correct.to_numpy(bool),
     )
 
 
 def opinion_metrics(model: SongModel) -> Metrics:
     """Return what each opinion of the song classifier is worth by itself, on train tracks that its
     fit left out."""
-    return {
-        f"accuracy_by_{part.name}": part.accuracy for part in model.parts if part.weight is not None
-    }
+    metrics: Metrics = {}
+    for part in model.parts:
+        if part.weight is not None:  # the pool itself has none
+            metrics[f"accuracy_by_{part.name}"] = part.accuracy
+    return metrics
 
 
 def song_metrics(songs: pd.DataFrame) -> Metrics:
@@ -236,8 +243,9 @@ def song_metrics(songs: pd.DataFrame) -> Metrics:
         return {"song_accuracy": None, "song_macro_f1": None}
     true = songs["true_label"]
     found = songs["label"]
+    accuracy = accuracy_score(true, found)
     f1 = f1_score(true, found, labels=sorted(set(true)), average="macro", zero_division=0)
-    return {"song_accuracy": float(accuracy_score(true, found)), "song_macro_f1": float(f1)}
+    return {"song_accuracy": float(accuracy), "song_macro_f1": float(f1)}
 
 
 def posterior_metrics(
@@ -246,14 +254,17 @@ def posterior_metrics(
     """Return what the posteriors [N, C] say about withheld tracks by themselves, without the song
     classifier."""
     names = np.array(classes, dtype=object)
-    own = track_id.isin(fold.held_out).to_numpy() & np.isfinite(posterior).all(axis=1)
-    measured = own & pd.notna(fold.truth)
-    mean = pd.DataFrame(posterior[own]).groupby(track_id[own].to_numpy()).mean()
+    is_withheld = track_id.isin(fold.held_out).to_numpy()
+    own = is_withheld & np.isfinite(posterior).all(axis=1)
+    of_tracks = pd.DataFrame(posterior[own]).groupby(track_id[own].to_numpy())
+    mean = of_tracks.mean()
+    right: Any = ()
     if len(mean):
-        right = names[mean.to_numpy().argmax(axis=1)] == mean.index.map(fold.held_out)
-    else:
-        right = np.zeros(0)
-    hits = names[posterior[measured].argmax(axis=1)] == fold.truth[measured]
+        peaks = mean.to_numpy().argmax(axis=1)
+        right = names[peaks] == mean.index.map(fold.held_out)
+    measured = own & pd.notna(fold.truth)
+    peaks_of_segments = posterior[measured].argmax(axis=1)
+    hits = names[peaks_of_segments] == fold.truth[measured]
     return {"song_accuracy_mean_posterior": _mean(right), "segment_accuracy": _mean(hits)}
 
 
@@ -272,9 +283,11 @@ def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:
         table = store.read_table(learned.get("scores", 0))
     suspicion = suspicion_rank(table)
     catalog = store.read_table(learned.get("catalog"), ["track_id", "split"]).to_pandas()
-    is_train = labels["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
+    train_ids = catalog["track_id"][catalog["split"] == "train"]
     labels = labels.assign(suspicion=suspicion, true_label=fold.truth)
-    return labels[is_train & labels["true_label"].notna()].reset_index(drop=True)
+    is_train = labels["track_id"].isin(train_ids)
+    is_known = labels["true_label"].notna()
+    return labels[is_train & is_known].reset_index(drop=True)
 
 
 def suspicion_rank(table: pa.Table) -> pd.Series:
@@ -284,21 +297,16 @@ def suspicion_rank(table: pa.Table) -> pd.Series:
     Where a split found one component all labels are clean with certainty, and the loss alone tells
     them apart.
     """
-    signs = {
-        name: sign
-        for name, sign in (("clean_probability", -1), ("loss", 1))
-        if name in table.column_names
-    }
-    values = pd.DataFrame({name: sign * column(table, name) for name, sign in signs.items()})
+    values = pd.DataFrame(index=range(len(table)))
+    for name, sign in (("clean_probability", -1), ("loss", 1)):
+        if name in table.column_names:
+            values[name] = sign * column(table, name)
     values = values.dropna(axis=1, how="all")  # pruning knows no loss
     if not len(values.columns):
         return pd.Series(np.nan, index=values.index)
-    return (
-        values.groupby(list(values.columns))
-        .ngroup()
-        .where(values.notna().all(axis=1))
-        .astype(float)
-    )
+    by_value = values.groupby(list(values.columns))
+    is_known = values.notna().all(axis=1)
+    return by_value.ngroup().where(is_known).astype(float)
 
 
 def label_metrics(labels: pd.DataFrame) -> Metrics:
@@ -306,18 +314,19 @@ def label_metrics(labels: pd.DataFrame) -> Metrics:
     did."""
     wrong = labels["inherited_label"] != labels["true_label"]
     moved = labels["label"] != labels["inherited_label"]
-    ranked = labels["suspicion"].notna()
-    both = wrong[ranked].nunique() == 2
-    suspicion = labels["suspicion"][ranked]
-    return {
-        "wrong_share": _mean(wrong),
-        "wrong_segment_auc": float(roc_auc_score(wrong[ranked], suspicion)) if both else None,
-        "wrong_segment_ap": (
-            float(average_precision_score(wrong[ranked], suspicion)) if both else None
-        ),
-        "relabelled_wrongly": _mean(moved & ~wrong),
-        "relabelled_rightly": _mean(moved & wrong & (labels["label"] == labels["true_label"])),
-    }
+    right_now = labels["label"] == labels["true_label"]
+    metrics: Metrics = {"wrong_share": _mean(wrong)}
+    metrics["wrong_segment_auc"] = None
+    metrics["wrong_segment_ap"] = None
+    is_ranked = labels["suspicion"].notna()
+    suspicion = labels["suspicion"][is_ranked]
+    of_ranked = wrong[is_ranked]
+    if of_ranked.nunique() == 2:  # with wrong ones alone, or none, there is nothing to rank
+        metrics["wrong_segment_auc"] = float(roc_auc_score(of_ranked, suspicion))
+        metrics["wrong_segment_ap"] = float(average_precision_score(of_ranked, suspicion))
+    metrics["relabelled_wrongly"] = _mean(moved & ~wrong)
+    metrics["relabelled_rightly"] = _mean(moved & wrong & right_now)
+    return metrics
 
 
 def calibration_error(confidence: Floats, correct: Flags, bins: int = 10) -> float | None:
@@ -325,39 +334,41 @@ def calibration_error(confidence: Floats, correct: Flags, bins: int = 10) -> flo
     Calibration in Deep Learning", 2019): the mean distance of confidence and accuracy."""
     if not len(confidence):
         return None
-    found = reliability(confidence, correct, bins)
-    return sum(b.tracks * abs(b.confidence - b.accuracy) for b in found) / len(confidence)
+    distances = []
+    for one in reliability(confidence, correct, bins):
+        distance = abs(one.confidence - one.accuracy)
+        distances.append(one.tracks * distance)
+    return sum(distances) / len(confidence)
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Return a row an outcome, with the gain in song accuracy over the first method on the same
+    """Return one row per outcome, with the gain in song accuracy over the first method on the same
     fold."""
-    rows = pd.DataFrame(
-        [{"method": o.method, "seed": o.seed, "fold": o.fold, **o.metrics} for o in outcomes]
-    )
+    records = []
+    for outcome in outcomes:
+        of = {"method": outcome.method, "seed": outcome.seed, "fold": outcome.fold}
+        records.append(of | outcome.metrics)
+    rows = pd.DataFrame(records)
     rows = rows.astype(dict.fromkeys(outcomes[0].metrics, float))
-    gain = rows["song_accuracy"] - rows.groupby(["seed", "fold"])["song_accuracy"].transform(
-        "first"
-    )
-    rows["song_accuracy_gain"] = gain.where(rows["method"] != outcomes[0].method)
+    accuracy = rows.groupby(["seed", "fold"])["song_accuracy"]
+    gain = rows["song_accuracy"] - accuracy.transform("first")
+    is_other = rows["method"] != outcomes[0].method
+    rows["song_accuracy_gain"] = gain.where(is_other)
     return rows
 
 
 def calibration(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Return the calibration error a method and seed, over the songs of all folds: one fold has too
-    few for bins."""
+    """Return the calibration error per method and seed, over the songs of all folds: one fold has
+    too few for bins."""
+    of_both: dict[tuple[str, int], list[Outcome]] = {}
+    for outcome in outcomes:
+        of_both.setdefault((outcome.method, outcome.seed), []).append(outcome)
     rows = []
-    for method, seed in dict.fromkeys((o.method, o.seed) for o in outcomes):
-        own = [o for o in outcomes if (o.method, o.seed) == (method, seed)]
-        confidence = np.concatenate([o.confidence for o in own])
-        correct = np.concatenate([o.correct for o in own])
-        rows.append(
-            {
-                "method": method,
-                "seed": seed,
-                "calibration_error": calibration_error(confidence, correct),
-            }
-        )
+    for (method, seed), own in of_both.items():
+        confidence = np.concatenate([outcome.confidence for outcome in own])
+        correct = np.concatenate([outcome.correct for outcome in own])
+        error = calibration_error(confidence, correct)
+        rows.append({"method": method, "seed": seed, "calibration_error": error})
     return pd.DataFrame(rows).astype({"calibration_error": float})
 
 
@@ -366,20 +377,23 @@ def summarize(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Metrics]]:
     over seeds."""
     summary: dict[str, dict[str, Metrics]] = {}
     for rows in (tabulate(outcomes), calibration(outcomes)):
+        by_method = rows.groupby("method", sort=False)
         for metric in METRICS:
-            if metric.name in rows:
-                for method, values in rows.groupby("method", sort=False)[metric.name]:
-                    summary.setdefault(str(method), {})[metric.name] = _mean_and_error(values)
+            if metric.name not in rows:
+                continue
+            for method, values in by_method[metric.name]:
+                of_method = summary.setdefault(str(method), {})
+                of_method[metric.name] = _mean_and_error(values)
     return summary
 
 
 def to_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows for JSON, which has no NaN."""
-    records = rows.to_dict("records")
-    return [
-        {str(name): None if pd.isna(value) else value for name, value in row.items()}
-        for row in records
-    ]
+    records = []
+    for row in rows.to_dict("records"):
+        record = {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        records.append(record)
+    return records
 
 
 def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
@@ -391,7 +405,10 @@ def render(summary: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
 def measured_metrics(summary: Mapping[str, Any]) -> list[Metric]:
     """Return the metrics that were measured for every method: an embedding is there with a
     front-end only."""
-    return [metric for metric in METRICS if all(metric.name in of for of in summary.values())]
+    measured = set(METRIC_NAMES)
+    for of_method in summary.values():
+        measured &= set(of_method)
+    return [metric for metric in METRICS if metric.name in measured]
 
 
 def said(value: Mapping[str, float | None]) -> str:
@@ -413,8 +430,10 @@ def _mean(values: Any) -> float | None:
 
 def _mean_and_error(values: pd.Series) -> Metrics:
     known = values.dropna()
-    return {
-        "mean": float(known.mean()) if len(known) else None,
-        "standard_error": float(known.std() / len(known) ** 0.5) if len(known) > 1 else None,
-        "values": len(known),
-    }
+    count = len(known)
+    found: Metrics = {"mean": None, "standard_error": None, "values": count}
+    if count:
+        found["mean"] = float(known.mean())
+    if count > 1:
+        found["standard_error"] = float(known.std() / count**0.5)
+    return found

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
@@ -20,6 +23,7 @@ from sssl.plots.figure import LARGE, SIZE, SMALL, THEME, drawn, inches, short, t
 from sssl.plots.timeline import clock
 
 _BARS = 48  # of a histogram of losses
+_NAME_POINTS = 11  # size of names beside lines and blocks
 _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 
 
@@ -27,26 +31,35 @@ _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 def loss_histogram(counts: Indices, mixture: Mixture, large: bool = False) -> Figure:
     """Stack the losses [2, BINS] of confident and noisy segments, and draw the mixture that split
     them."""
-    figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", LARGE if large else SMALL)
+    size = LARGE if large else SMALL
+    figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", size)
     axes.use_sticky_edges = False  # a bar of confident segments alone would touch the upper edge
     x = centers(mixture.axis)
-    used = np.flatnonzero(counts.sum(axis=0))
-    first, last = (used[0], used[-1] + 1) if len(used) else (0, BINS)
-    width = -(-(last - first) // _BARS)
-    starts = np.arange(first, last, width)
-    confident, noisy = np.add.reduceat(counts[:, :last], starts, axis=1)
-    step = (x[1] - x[0]) * width
-    at = x[starts] - (x[1] - x[0]) / 2
-    axes.bar(at, confident, step, align="edge", color=THEME["accent"], alpha=0.35)
-    axes.bar(at, noisy, step, confident, align="edge", color=THEME["noisy"], alpha=0.5)
-    for component, color, style in (
-        (mixture.confident, "accent", "-"),
-        (mixture.noisy, "noisy", "--"),
-    ):
+    by_bin = counts.sum(axis=0)
+    used = np.flatnonzero(by_bin)
+    first = 0
+    last = BINS
+    if len(used):
+        first = used[0]
+        last = used[-1] + 1
+    bins_per_bar = math.ceil((last - first) / _BARS)
+    starts = np.arange(first, last, bins_per_bar)
+    in_range = counts[:, :last]
+    confident, noisy = np.add.reduceat(in_range, starts, axis=1)
+    bin_width = x[1] - x[0]
+    bar_width = bin_width * bins_per_bar
+    at = x[starts] - bin_width / 2
+    axes.bar(at, confident, bar_width, align="edge", color=THEME["accent"], alpha=0.35)
+    axes.bar(at, noisy, bar_width, confident, align="edge", color=THEME["noisy"], alpha=0.5)
+    shown = x[first:last]
+    segments = counts.sum()
+    lines = ((mixture.confident, "accent", "-"), (mixture.noisy, "noisy", "--"))
+    for component, color, style in lines:
         if component is not None:
-            expected = np.exp(component.log_density(x[first:last])) * counts.sum() * step
-            axes.plot(x[first:last], expected, style, color=THEME[color], linewidth=1.8)
-    axes.set_xlim(at[0], at[-1] + step)
+            density = np.exp(component.log_density(shown))
+            expected = density * segments * bar_width
+            axes.plot(shown, expected, style, color=THEME[color], linewidth=1.8)
+    axes.set_xlim(at[0], at[-1] + bar_width)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
@@ -62,94 +75,114 @@ def by_round(
     """Draw shares by round, a line each, side by side and named at its end; hollow where the model
     was not taken."""
     figure, axes = _plot("round")
-    known = {
-        name: np.array(values, float)
-        for name, values in series.items()
-        if any(v is not None for v in values)
-    }
-    ends = np.array([y[np.isfinite(y)][-1] for y in known.values()])
-    shifts = (np.arange(len(known)) - (len(known) - 1) / 2) * 0.25 / max(1, len(known))
+    known = {}
+    ends = []
+    for name, values in series.items():
+        y = np.array(values, float)
+        finite = y[np.isfinite(y)]
+        if len(finite):
+            known[name] = y
+            ends.append(finite[-1])
+    # Lines side by side, within a quarter of the distance of rounds: points hide no others.
+    lines = len(known)
+    middle = (lines - 1) / 2
+    from_middle = np.arange(lines) - middle
+    shifts = from_middle * 0.25 / max(1, lines)
     edge = max(rounds) + 0.35
-    drawn_as = zip(series, colors, cycle("os^Dv<>p"), strict=False)
-    style = {name: (THEME.get(color, color), marker) for name, color, marker in drawn_as}
-    for (name, y), shift, end, label_y in zip(
-        known.items(), shifts, ends, spread(ends, 0.085), strict=True
-    ):
+    markers = cycle("os^Dv<>p")
+    strokes = {name: THEME.get(color, color) for name, color in zip(series, colors, strict=False)}
+    style = {name: (stroke, next(markers)) for name, stroke in strokes.items()}
+    named_at = spread(np.array(ends), 0.085)
+    for (name, y), shift, end, label_y in zip(known.items(), shifts, ends, named_at, strict=True):
         stroke, marker = style[name]
-        axes.plot(rounds + shift, y, color=stroke, linewidth=1.6)
-        axes.plot(
-            [np.array(rounds)[np.isfinite(y)][-1] + shift, edge],
-            [end, label_y],
-            color=stroke,
-            linewidth=0.8,
-        )
-        axes.annotate(
-            short(name, 16),
-            (edge, label_y),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=11,
-        )
-        for x, value, taken in zip(rounds + shift, y, stands, strict=True):
+        x = rounds + shift
+        axes.plot(x, y, color=stroke, linewidth=1.6)
+        is_known = np.isfinite(y)
+        end_x = x[is_known][-1]
+        axes.plot([end_x, edge], [end, label_y], color=stroke, linewidth=0.8)
+        _name_line(axes, short(name, 16), edge, label_y)
+        for round_x, value, taken in zip(x, y, stands, strict=True):
             face = stroke if taken else THEME["surface"]
-            axes.plot([x], [value], marker, color=stroke, markerfacecolor=face, markersize=6)
-    axes.set_ylim(0, 1.04)
+            axes.plot([round_x], [value], marker, color=stroke, markerfacecolor=face, markersize=6)
+    axes.set_ylim(0, 1.04)  # a point at 100 % is whole
     axes.set_xlim(min(rounds) - 0.3, edge)
     axes.set_xticks(rounds)
-    axes.yaxis.set_major_locator(MultipleLocator(0.2))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _in_percent(axes.yaxis)
     return figure
+
+
+def _name_line(axes: Axes, name: str, x: float, y: float) -> None:
+    """Write a name beside the end of its line."""
+    of_text: dict[str, Any] = {"va": "center", "fontsize": _NAME_POINTS}
+    axes.annotate(name, (x, y), (4, 0), textcoords="offset points", **of_text)
+
+
+def _in_percent(axis: Axis) -> None:
+    """Mark every fifth of a share."""
+    axis.set_major_locator(MultipleLocator(0.2))
+    axis.set_major_formatter(PercentFormatter(1.0))
 
 
 def spread(values: Floats, gap: float, high: float = 1.0) -> Floats:
     """Move values [N] apart by at least a gap, in their order, none above a limit: where labels go
     beside lines."""
+    count = len(values)
     order = np.argsort(values, kind="stable")
-    steps = np.arange(len(values)) * min(gap, high / max(1, len(values)))
-    up = np.maximum.accumulate(
-        values[order] - steps
-    )  # the lowest place for each that leaves room for those below
+    step = min(gap, high / max(1, count))
+    steps = np.arange(count) * step
+    # The lowest place for each that leaves room for those below.
+    lowest = np.maximum.accumulate(values[order] - steps)
+    highest = high - steps[::-1]
     placed = np.empty_like(values)
-    placed[order] = np.minimum(up + steps, high - steps[::-1])
+    wanted = lowest + steps
+    placed[order] = np.minimum(wanted, highest)
     return placed
 
 
 @drawn
 def flow(steps: Sequence[Floats], stops: Sequence[str], classes: Sequence[str]) -> Figure:
     """Draw how labels moved from stop to stop, a matrix [C, C] a step; what stayed is pale."""
-    figure = Figure(figsize=inches(SIZE[0] + 140 * (len(steps) - 1), 300))
-    axes = figure.add_axes((0.22 / len(steps), 0.02, 1 - 0.44 / len(steps), 0.88))
+    count = len(steps)
+    width = SIZE[0] + 140 * (count - 1)
+    figure = Figure(figsize=inches(width, 300))
+    # Names stand to either side, beyond the axes.
+    margin = 0.22 / count
+    inner_width = 1 - 0.44 / count
+    axes = figure.add_axes((margin, 0.02, inner_width, 0.88))
     axes.axis("off")
-    columns = [steps[0].sum(axis=1), *(counts.sum(axis=0) for counts in steps)]
-    gap = 0.04 * max(totals.sum() for totals in columns)
+    first = steps[0].sum(axis=1)
+    columns = [first, *(counts.sum(axis=0) for counts in steps)]
+    tallest = max(totals.sum() for totals in columns)
+    gap = 0.04 * tallest
     for x, counts in enumerate(steps):
         _draw_step(axes, counts, x, gap)
     for x, (totals, title) in enumerate(zip(columns, stops, strict=True)):
-        axes.bar(
-            np.full(len(totals), x),
-            totals,
-            0.02,
-            _stack(totals, gap),
-            color=[color_of(c) for c in range(len(totals))],
-        )
+        _draw_stop(axes, totals, x, gap)
         axes.text(x, -gap, title, ha="center", color=THEME["muted"])
-    for x, totals, side, shift in (
-        (0, columns[0], "right", -0.03),
-        (len(steps), columns[-1], "left", 0.03),
-    ):
-        for name, total, y in zip(classes, totals, _stack(totals, gap), strict=True):
-            axes.text(
-                x + shift,
-                y + total / 2,
-                f"{short(name)}\n{total:,.0f}",
-                ha=side,
-                va="center",
-                fontsize=11,
-            )
-    axes.set_xlim(0, len(steps))
-    axes.set_ylim(max(totals.sum() for totals in columns) + gap * len(classes), 0)
+    _name_blocks(axes, columns[0], classes, -0.03, "right", gap)
+    _name_blocks(axes, columns[-1], classes, count + 0.03, "left", gap)
+    axes.set_xlim(0, count)
+    lowest = tallest + gap * len(classes)
+    axes.set_ylim(lowest, 0)  # downwards, as one reads
     return figure
+
+
+def _draw_stop(axes: Axes, totals: Floats, x: int, gap: float) -> None:
+    """Draw a column of blocks, one per class."""
+    places = np.full(len(totals), x)
+    colors = [color_of(number) for number in range(len(totals))]
+    axes.bar(places, totals, 0.02, _stack(totals, gap), color=colors)
+
+
+def _name_blocks(
+    axes: Axes, totals: Floats, classes: Sequence[str], x: float, side: str, gap: float
+) -> None:
+    """Write name and size beside each block of a column."""
+    tops = _stack(totals, gap)
+    for name, total, top in zip(classes, totals, tops, strict=True):
+        text = f"{short(name)}\n{total:,.0f}"
+        middle = top + total / 2
+        axes.text(x, middle, text, ha=side, va="center", fontsize=_NAME_POINTS)
 
 
 @drawn
@@ -158,13 +191,17 @@ def histogram(
 ) -> Figure:
     """Draw counts of tracks [B] between edges [B+1]; what lies below a threshold is muted."""
     figure, axes = _plot(x_label, "tracks")
-    muted = np.zeros(len(counts), bool) if below is None else edges[1:] <= below + 1e-9
-    colors = np.where(muted, THEME["muted"], THEME["accent"]).tolist()
-    axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=colors, alpha=0.6, linewidth=0)
+    colors = np.full(len(counts), THEME["accent"], dtype=object)
     if below is not None:
+        is_below = edges[1:] <= below + 1e-9  # an edge at the threshold is rounded
+        colors[is_below] = THEME["muted"]
         axes.axvline(below, color=THEME["ink"], linewidth=1)
+    left = edges[:-1]
+    widths = np.diff(edges)
+    axes.bar(left, counts, widths, align="edge", color=colors.tolist(), alpha=0.6, linewidth=0)
     if seconds:
-        axes.xaxis.set_major_locator(MultipleLocator(tick_step(edges[-1] - edges[0], 6)))
+        length_s = edges[-1] - edges[0]
+        axes.xaxis.set_major_locator(MultipleLocator(tick_step(length_s, 6)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
     axes.set_xlim(edges[0], edges[-1])
     return figure
@@ -175,26 +212,20 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on
     the diagonal a confidence keeps its word."""
     figure, axes = _plot("confidence", "share that is right")
-    confidence = np.array([b.confidence for b in bins])
-    accuracy = np.array([b.accuracy for b in bins])
-    low, high = wilson(accuracy, [b.tracks for b in bins])
+    confidence = np.array([one.confidence for one in bins])
+    accuracy = np.array([one.accuracy for one in bins])
+    tracks = [one.tracks for one in bins]
+    low, high = wilson(accuracy, tracks)
     axes.plot([0, 1], [0, 1], "--", color=THEME["muted"], linewidth=1)
-    reach = np.maximum([accuracy - low, high - accuracy], 0)
-    axes.errorbar(
-        confidence,
-        accuracy,
-        reach,
-        fmt="o-",
-        color=THEME["accent"],
-        linewidth=1.6,
-        elinewidth=1,
-        capsize=3,
-    )
+    below = accuracy - low
+    above = high - accuracy
+    reach = np.maximum([below, above], 0)  # rounding can make them negative
+    line: dict[str, Any] = {"fmt": "o-", "color": THEME["accent"], "linewidth": 1.6}
+    axes.errorbar(confidence, accuracy, reach, elinewidth=1, capsize=3, **line)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.04)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MultipleLocator(0.2))
-        axis.set_major_formatter(PercentFormatter(1.0))
+    _in_percent(axes.xaxis)
+    _in_percent(axes.yaxis)
     return figure
 
 
@@ -213,28 +244,38 @@ def _plot(
 
 def _stack(totals: Floats, gap: float) -> Floats:
     """Return where each of a column's blocks starts, with a gap between them."""
-    return np.asarray(np.concatenate([[0.0], np.cumsum(totals + gap)[:-1]]))
+    starts = np.zeros(len(totals))
+    ends = np.cumsum(totals + gap)
+    starts[1:] = ends[:-1]
+    return starts
 
 
 def _draw_step(axes: Axes, counts: Floats, x: int, gap: float) -> None:
+    """Draw a ribbon for each class that labels moved from and to."""
     out = _stack(counts.sum(axis=1), gap)
     into = _stack(counts.sum(axis=0), gap)
-    for i, j in np.ndindex(*counts.shape):
-        y0 = float(out[i])
-        y1 = float(into[j])
-        height = float(counts[i, j])
-        axes.add_patch(_ribbon(x, y0, y1, height, color_of(i), 0.3 if i == j else 0.85))
-        out[i] += counts[i, j]
-        into[j] += counts[i, j]
+    for before, after in np.ndindex(*counts.shape):
+        y0 = float(out[before])
+        y1 = float(into[after])
+        height = float(counts[before, after])
+        alpha = 0.3 if before == after else 0.85
+        ribbon = _ribbon(x, y0, y1, height, color_of(before), alpha)
+        axes.add_patch(ribbon)
+        out[before] += height
+        into[after] += height
 
 
 def _ribbon(x: int, y0: float, y1: float, height: float, color: str, alpha: float) -> PathPatch:
+    """Return a band between two columns of blocks, bent as a Bézier curve."""
     left = x + 0.01
     middle = x + 0.5
     right = x + 0.99
-    upper = [(left, y0), (middle, y0), (middle, y1), (right, y1)]
-    lower = [(at, y + height) for at, y in reversed(upper)]
+    heights = (y0, y0, y1, y1)
+    upper = list(zip((left, middle, middle, right), heights, strict=True))
+    back = reversed(upper)
+    lower = [(at, y + height) for at, y in back]
     corners = [*upper, *lower, (left, y0)]
     curve = [Path.CURVE4] * 3
-    path = Path(corners, [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY])
+    codes = [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
+    path = Path(corners, codes)
     return PathPatch(path, facecolor=color, alpha=alpha, linewidth=0)
