@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.columns import SCHEMA_VERSION, Column, columns, table_doc
 from schemas.tables import TABLES
-from schemas.views import ManifestRow
+from schemas.views import ClassRow, ManifestRow, ModelRow, SongLabel, SongProbability
 
 _INTRO = f"""-- Generated from schemas/tables.py by `make docs`; schema version {SCHEMA_VERSION}.
 -- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them
@@ -36,6 +36,24 @@ _TYPES = {
 
 
 _VIEWS = {
+    SongLabel.NAME: (
+        table_doc(SongLabel),
+        """SELECT track_id, c.group_id, c.split, c.label AS catalog_label, s.label AS song_label,
+  c.label = s.label AS agrees, s.confidence, s.abstained
+FROM {dataset}.songs AS s JOIN {dataset}.catalog AS c USING (track_id)""",
+    ),
+    SongProbability.NAME: (
+        table_doc(SongProbability),
+        """SELECT track_id, c.name AS class_name, probabilities[ORDINAL(c.position)] AS probability
+FROM {dataset}.songs CROSS JOIN {dataset}.classes AS c""",
+    ),
+    ModelRow.NAME: (
+        table_doc(ModelRow),
+        """SELECT m.model_id, m.round, m.generation,
+  JSON_VALUE(m.config, '$.model') AS architecture, r.verdict, m.bytes, m.created_at, m.code_version
+FROM {dataset}.manifests AS m LEFT JOIN {dataset}.rounds AS r ON r.round = m.round
+WHERE m.table_name = 'models'""",
+    ),
     "accepted_labels": (
         "labels of the last accepted round: what its model was trained on",
         (
@@ -80,14 +98,14 @@ def ddl(dataset: str = "sssl") -> str:
 
 
 def create_statements(dataset: str) -> list[str]:
-    """Return a CREATE statement for each table, that of manifests, and each view."""
-    tables = TABLES | {ManifestRow.NAME: ManifestRow}
-    views = [
-        f"CREATE OR REPLACE VIEW {dataset}.{name}\nOPTIONS (description = {_text(doc)})\n"
-        f"AS {sql.format(dataset=dataset)};\n"
-        for name, (doc, sql) in _VIEWS.items()
-    ]
-    return [*(_create(f"{dataset}.{name}", table) for name, table in tables.items()), *views]
+    """Return a CREATE statement for each table, those of manifests and classes, and each view."""
+    tables = TABLES | {ManifestRow.NAME: ManifestRow, ClassRow.NAME: ClassRow}
+    statements = [_create(f"{dataset}.{name}", table) for name, table in tables.items()]
+    for name, (doc, sql) in _VIEWS.items():
+        about = f"OPTIONS (description = {_text(doc)})"
+        query = sql.format(dataset=dataset)
+        statements.append(f"CREATE OR REPLACE VIEW {dataset}.{name}\n{about}\nAS {query};\n")
+    return statements
 
 
 def load_statement(name: str, table: type, uris: list[str]) -> str:

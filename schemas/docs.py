@@ -24,7 +24,8 @@ Each file says the same of itself: its schema version, its table and, for each c
 Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
 the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
 The path of a file names its generation; the generation's `_manifest.json` has the stage, round, configuration, code version and
-parents that made it. `suspects`, `song_changes`, `manifests` and `files`, at the end, exist in SQL only.
+parents that made it. What comes behind `songs` exists in SQL only, from `song_labels` on, and so does `segments.end_s`, where a
+segment ends.
 
 `features.log_mel` is one value per row, which any Parquet reader takes as bytes. NumPy reads all of a file, whose rows are those of the
 same part of `segments`, without copying them again (`about["mel"]` says how to make the same from a waveform):

@@ -12,6 +12,7 @@ import pyarrow as pa
 from schemas.columns import INT, REAL, TEXT, column
 
 _LARGE = pa.int64()
+_TRACK = "The track's id, as in the catalog."
 _TABLE = "Name of the table."
 _ROUND = "Round of self-learning; null for tables that have none."
 _GENERATION = "Name of the generation: a digest of what made it."
@@ -137,5 +138,171 @@ class SongChange:
     model_id: str = column(TEXT, "Model that labels it now.", example="0c1db53a0e4b")
 
 
-VIEWS: dict[str, type] = {view.NAME: view for view in (Suspect, SongChange, ManifestRow, FileRow)}
+@dataclass(frozen=True)
+class SongLabel:
+    """One row per song: its label beside the one that the catalog has, under names of their own."""
+
+    NAME: ClassVar[str] = "song_labels"
+
+    track_id: str = column(TEXT, _TRACK, key=True, example="track001")
+    group_id: str = column(TEXT, "The track's artist or album, as in the catalog.", example="a01")
+    split: str | None = column(
+        TEXT, "The track's split; null without a label.", nullable=True, example="test"
+    )
+    catalog_label: str | None = column(
+        TEXT, "Label in the catalog; null where it has none.", nullable=True, example="Q1"
+    )
+    song_label: str = column(TEXT, "Label of the song, as in `songs.label`.", example="Q3")
+    agrees: bool | None = column(
+        pa.bool_(), "Whether the two are the same; null without the former.", nullable=True,
+        example=False,
+    )  # fmt: skip
+    confidence: float = column(REAL, "How sure the song's label is.", example=0.75)
+    abstained: bool = column(
+        pa.bool_(), "Whether the confidence is too low for the label to be used.", example=False
+    )
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One row per class, in the order that all lists with a number per class have."""
+
+    NAME: ClassVar[str] = "classes"
+
+    position: int = column(
+        INT, "1-based place in `probabilities` and `target`, as SQL counts.", key=True, example=1
+    )
+    name: str = column(TEXT, "Name, as in labels.", example="Q1")
+    valence: float | None = column(
+        REAL,
+        "From unpleasant (-1) to pleasant (1), by Russell's plane: 1 for Q1, Q4 and positive. Null "
+        "for classes whose place in it is not known.",
+        nullable=True,
+        example=1.0,
+    )
+    arousal: float | None = column(
+        REAL,
+        "From calm (-1) to excited (1), likewise: 1 for Q1, Q2 and high.",
+        nullable=True,
+        example=1.0,
+    )
+
+
+PLACES: dict[str, tuple[float | None, float | None]] = {
+    "Q1": (1.0, 1.0),
+    "Q2": (-1.0, 1.0),
+    "Q3": (-1.0, -1.0),
+    "Q4": (1.0, -1.0),
+    "positive": (1.0, None),
+    "negative": (-1.0, None),
+    "high": (None, 1.0),
+    "low": (None, -1.0),
+}
+"""Valence and arousal of the classes whose place in Russell's plane is known."""
+
+
+@dataclass(frozen=True)
+class SongProbability:
+    """One row per song and class."""
+
+    NAME: ClassVar[str] = "song_probabilities"
+
+    track_id: str = column(TEXT, _TRACK, key=True, example="track001")
+    class_name: str = column(TEXT, "Name of the class.", key=True, example="Q1")
+    probability: float = column(REAL, "Of the song, calibrated.", example=0.75)
+
+
+@dataclass(frozen=True)
+class SegmentProbability:
+    """One row per scored segment and class, of the scores that songs are made from."""
+
+    NAME: ClassVar[str] = "segment_probabilities"
+
+    track_id: str = column(TEXT, _TRACK, key=True, example="track001")
+    segment_index: int = column(
+        INT, "0-based position of the segment in its track.", key=True, example=4
+    )
+    start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
+    end_s: float = column(REAL, "Where it ends.", unit="s", example=15.0)
+    class_name: str = column(TEXT, "Name of the class.", key=True, example="Q1")
+    probability: float = column(REAL, "Posterior of the model, or of both in use.", example=0.75)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One row per published model; `songs.model_id` of two models in use joins their ids with +."""
+
+    NAME: ClassVar[str] = "models"
+
+    model_id: str = column(TEXT, "Digest of the weights.", key=True, example="fb234640fd6d")
+    round: int = column(INT, "Round that trained it, or took it over.", key=True, example=1)
+    generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
+    architecture: str | None = column(
+        TEXT, "Network, as in `--model`.", nullable=True, example="cnn"
+    )
+    verdict: str | None = column(
+        TEXT, "What became of its round; null before it was judged.", nullable=True,
+        example="accepted",
+    )  # fmt: skip
+    bytes: int = column(_LARGE, "Size of the weights.", unit="bytes", example=1600000)
+    created_at: datetime = column(
+        pa.timestamp("us", "UTC"), "When it was made, in UTC.", example="2026-11-21T20:15:00+00:00"
+    )
+    code_version: str = column(TEXT, "Version of the program.", example="0.1.0")
+
+
+@dataclass(frozen=True)
+class PublicationRow:
+    """One row per generation of what is published and of what was published before it."""
+
+    NAME: ClassVar[str] = "publications"
+
+    publication: str = column(
+        TEXT, "`now`, or `before`: the last one with other songs.", key=True, example="now"
+    )
+    table_name: str = column(TEXT, _TABLE, key=True, example="songs")
+    generation: str = column(TEXT, _GENERATION, key=True, example="106ab09c1840")
+    round: int | None = column(INT, _ROUND, nullable=True, example=1)
+    rows: int = column(_LARGE, "Rows in all files.", example=57)
+    created_at: datetime = column(
+        pa.timestamp("us", "UTC"),
+        "When its rows were made, in UTC.",
+        example="2026-11-21T20:15:00+00:00",
+    )
+
+
+@dataclass(frozen=True)
+class TakedownRow:
+    """One row per track that was taken down and is left out since then."""
+
+    NAME: ClassVar[str] = "takedowns"
+
+    track_id_sha256: str = column(
+        TEXT,
+        "SHA-256 of the track's id, which is all that is kept: `sha256('track001')` in a query "
+        "tells whether a track is among them.",
+        key=True,
+        example="9ad914d41199c2bb",
+    )
+
+
+VIEWS: dict[str, type] = {
+    view.NAME: view
+    for view in (
+        SongLabel,
+        SongProbability,
+        SegmentProbability,
+        ClassRow,
+        Suspect,
+        SongChange,
+        ModelRow,
+        PublicationRow,
+        TakedownRow,
+        ManifestRow,
+        FileRow,
+    )
+}
 """By name."""
+
+SEGMENT_END = "Where the segment ends. [s]"
+"""What the view `segments` has beside the columns of its files: `end_s`."""

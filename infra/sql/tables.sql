@@ -183,6 +183,33 @@ CREATE TABLE IF NOT EXISTS sssl.manifests (
 )
 OPTIONS (description = "One row a published generation: what it consists of, what made it, from what. Read from its `_manifest.json`.");
 
+CREATE TABLE IF NOT EXISTS sssl.classes (
+  `position` INT64 NOT NULL OPTIONS (description = "1-based place in `probabilities` and `target`, as SQL counts."),
+  `name` STRING NOT NULL OPTIONS (description = "Name, as in labels."),
+  `valence` FLOAT64 OPTIONS (description = "From unpleasant (-1) to pleasant (1), by Russell's plane: 1 for Q1, Q4 and positive. Null for classes whose place in it is not known."),
+  `arousal` FLOAT64 OPTIONS (description = "From calm (-1) to excited (1), likewise: 1 for Q1, Q2 and high."),
+  PRIMARY KEY (`position`) NOT ENFORCED
+)
+OPTIONS (description = "One row per class, in the order that all lists with a number per class have.");
+
+CREATE OR REPLACE VIEW sssl.song_labels
+OPTIONS (description = "One row per song: its label beside the one that the catalog has, under names of their own.")
+AS SELECT track_id, c.group_id, c.split, c.label AS catalog_label, s.label AS song_label,
+  c.label = s.label AS agrees, s.confidence, s.abstained
+FROM sssl.songs AS s JOIN sssl.catalog AS c USING (track_id);
+
+CREATE OR REPLACE VIEW sssl.song_probabilities
+OPTIONS (description = "One row per song and class.")
+AS SELECT track_id, c.name AS class_name, probabilities[ORDINAL(c.position)] AS probability
+FROM sssl.songs CROSS JOIN sssl.classes AS c;
+
+CREATE OR REPLACE VIEW sssl.models
+OPTIONS (description = "One row per published model; `songs.model_id` of two models in use joins their ids with +.")
+AS SELECT m.model_id, m.round, m.generation,
+  JSON_VALUE(m.config, '$.model') AS architecture, r.verdict, m.bytes, m.created_at, m.code_version
+FROM sssl.manifests AS m LEFT JOIN sssl.rounds AS r ON r.round = m.round
+WHERE m.table_name = 'models';
+
 CREATE OR REPLACE VIEW sssl.accepted_labels
 OPTIONS (description = "labels of the last accepted round: what its model was trained on")
 AS SELECT * FROM sssl.labels WHERE round = (SELECT MAX(round) FROM sssl.rounds WHERE accepted);

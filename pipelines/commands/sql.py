@@ -30,8 +30,9 @@ _ROWS_AT_ONCE = 10_000
 
 @dataclass(frozen=True)
 class Config:
-    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs,
-    manifests; suspects, the segments that look wrong; and accepted_labels and accepted_scores,
+    """Query the published tables: catalog, ledger, segments, scores, labels, rounds, songs; the
+    views song_labels, song_probabilities, segment_probabilities, classes, suspects, song_changes,
+    models, publications, takedowns, manifests and files; and accepted_labels and accepted_scores,
     which hold the rounds in use."""
 
     query: Annotated[str, tyro.conf.Positional]

@@ -174,7 +174,8 @@ def withhold(
     # Folds are dealt side by side: one that is even among all may be empty among held-out tracks.
     known_ids = {row.track_id for row in known}
     # Without what a listener said of them, which is a label, too.
-    unlabelled: dict[str, Any] = {"label": None, "split": None, "locked": False, "corrections": None}
+    unlabelled: dict[str, Any] = {"label": None, "split": None}
+    unlabelled |= {"locked": False, "corrections": None}
     new = [replace(row, **unlabelled) for row in rows if row.track_id not in known_ids]
     train = [replace(row, split="train") for row in known if row.group_id not in held_out]
     test = [replace(row, split="test") for row in known if row.group_id in held_out]

@@ -3,16 +3,17 @@ one transaction."""
 
 from __future__ import annotations
 
-from schemas import TABLES
+from typing import Any
+
+from schemas import TABLES, columns, table_name
 from schemas.bigquery import columns_of, create_statements, literal, load_statement
-from schemas.views import ManifestRow
+from schemas.views import ClassRow, ManifestRow
 from sssl.store.folder import Store
-from sssl.store.manifest import Manifest, Snapshot
-from sssl.store.sql import manifest_row
+from sssl.store.manifest import Snapshot
+from sssl.store.sql import class_rows, manifest_row
 
 LOADED = ("catalog", "ledger", "scores", "labels", "rounds", "songs")
 """All but the large ones."""
-_NEXT = ",\n  "
 
 
 def script(store: Store, snapshot: Snapshot, dataset: str) -> str:
@@ -25,28 +26,28 @@ def script(store: Store, snapshot: Snapshot, dataset: str) -> str:
     loads = []
     swaps = []
     for name in LOADED:
+        swaps.append(_delete(f"{dataset}.{name}"))
         manifests = snapshot.of(name)
-        staging = f"new_{name}"
-        swaps.append(f"DELETE FROM {dataset}.{name} WHERE TRUE;\n")
-        uris = [
-            store.url(file.path) for m in manifests for _, file in sorted(m.for_readers.items())
-        ]
+        uris = []
+        for manifest in manifests:
+            files = sorted(manifest.for_readers.items())
+            uris += [store.url(file.path) for _, file in files]
         if uris:
+            staging = f"new_{name}"
             rows = sum(manifest.rows for manifest in manifests)
             loads.append(load_statement(staging, TABLES[name], uris))
             loads.append(_counted(name, staging, rows))
             own = columns_of(TABLES[name])
             swaps.append(f"INSERT INTO {dataset}.{name} ({own}) SELECT {own} FROM {staging};\n")
-    return "\n".join(
-        [
-            *create_statements(dataset),
-            *loads,
-            "BEGIN TRANSACTION;\n",
-            *swaps,
-            *_manifests(store, snapshot, dataset),
-            "COMMIT TRANSACTION;\n",
-        ]
-    )
+    manifest_rows = [manifest_row(store, manifest) for manifest in snapshot.manifests]
+    statements = create_statements(dataset)
+    statements += loads
+    statements.append("BEGIN TRANSACTION;\n")
+    statements += swaps
+    statements += _filled(dataset, ClassRow, class_rows(snapshot))
+    statements += _filled(dataset, ManifestRow, manifest_rows)
+    statements.append("COMMIT TRANSACTION;\n")
+    return "\n".join(statements)
 
 
 def _counted(name: str, staging: str, rows: int) -> str:
@@ -54,14 +55,19 @@ def _counted(name: str, staging: str, rows: int) -> str:
     return f"ASSERT (SELECT COUNT(*) FROM {staging}) = {rows} AS {said};\n"
 
 
-def _manifests(store: Store, snapshot: Snapshot, dataset: str) -> list[str]:
-    table = f"{dataset}.{ManifestRow.NAME}"
-    names = [name.strip("`") for name in columns_of(ManifestRow).split(", ")]
-    values = [_row(store, manifest, names) for manifest in snapshot.manifests]
-    insert = f"INSERT INTO {table} ({columns_of(ManifestRow)}) VALUES\n  {_NEXT.join(values)};\n"
-    return [f"DELETE FROM {table} WHERE TRUE;\n", *([insert] if values else [])]
+def _delete(table: str) -> str:
+    return f"DELETE FROM {table} WHERE TRUE;\n"
 
 
-def _row(store: Store, manifest: Manifest, names: list[str]) -> str:
-    row = manifest_row(store, manifest)
-    return f"({', '.join(literal(row[name]) for name in names)})"
+def _filled(dataset: str, view: type, rows: list[dict[str, Any]]) -> list[str]:
+    """Return statements that give a table of schemas/views.py its rows, which no file holds."""
+    table = f"{dataset}.{table_name(view)}"
+    statements = [_delete(table)]
+    values = []
+    for row in rows:
+        literals = [literal(row[column.name]) for column in columns(view)]
+        values.append(f"({', '.join(literals)})")
+    if values:
+        listed = ",\n  ".join(values)
+        statements.append(f"INSERT INTO {table} ({columns_of(view)}) VALUES\n  {listed};\n")
+    return statements

@@ -7,9 +7,10 @@ import numpy as np
 
 from schemas.records import dump
 from schemas.summaries import SongsSummary
+from sssl.arrays import Floats
 from sssl.metrics import quality, reliability
 from sssl.plots import charts
-from sssl.report.source import Context, Floats, Source
+from sssl.report.source import Context, Source
 from sssl.songs.threshold import bins_for
 from sssl.store.rounds import guesses_in_use
 

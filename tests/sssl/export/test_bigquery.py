@@ -12,7 +12,7 @@ from conftest import FAST, write_catalog
 
 from pipelines.cli import main
 from schemas import TABLES, arrow_schema
-from schemas.views import ManifestRow
+from schemas.views import ClassRow, ManifestRow
 from sssl.export.bigquery import LOADED, script
 from sssl.store.folder import Store
 from sssl.store.sql import connect
@@ -29,6 +29,7 @@ class BigQuery:
         for name, table in {
             **{name: TABLES[name] for name in LOADED},
             "manifests": ManifestRow,
+            "classes": ClassRow,
         }.items():
             empty = arrow_schema(table).empty_table()
             self.db.register("empty", empty)
