@@ -132,6 +132,7 @@ bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about
 bench-scale: $(STAMP)  ## measure how cost grows with the catalog, and whether sssl estimate is right
 	$(SCRIPT) tests/bench/growth.py
 	$(SCRIPT) tests/bench/estimate.py
+	$(SCRIPT) tests/bench/shards.py
 
 bench-machines: $(STAMP)  ## run the demo as on other machines, some minutes a run (MACHINES="--seeds 0 1")
 	$(SCRIPT) tests/bench/machines.py build/machines $(MACHINES)

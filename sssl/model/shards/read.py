@@ -8,11 +8,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from schemas.summaries import ExamplesSummary
@@ -132,24 +134,54 @@ class Shards:
     def _read(self, epoch: int, number: int) -> Examples:
         start = number * self.shuffled
         pieces = self._pieces(epoch)[start : start + self.shuffled]
-        loaded = list(self._readers.map(lambda piece: self._piece(*piece), pieces))
-        return Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
+        loaded = list(self._readers.map(lambda piece: self._load(*piece), pieces))
+        return _together(loaded)
 
     def _piece(self, shard: int, layer: int) -> Examples:
         """Read those rows of a layer of a shard that carry weight."""
+        return _together([self._load(shard, layer)])
+
+    def _load(self, shard: int, layer: int) -> _Piece:
         features = read_layer(self.store, self.shards.files[shard], layer, ["log_mel"])
         taught = read_layer(self.store, self.examples.files[shard], layer, _OF_EXAMPLES)
         used = np.flatnonzero(taught["weight"].to_numpy() > 0)
-        taught = taught.take(pa.array(used)).combine_chunks()
-        target = taught["target"].combine_chunks().flatten().to_numpy()
-        return Examples(
-            log_mel=torch.from_numpy(log_mels(features)[used]),
-            target=torch.from_numpy(target.reshape(len(used), len(self.classes)).copy()),
-            weight=torch.from_numpy(taught["weight"].to_numpy().copy()),
-            noisy=torch.tensor(taught["noisy"].to_pylist(), dtype=torch.bool),
-            fold=torch.from_numpy(taught["fold"].to_numpy().astype(np.int64)),
-            track=torch.from_numpy(taught["track"].to_numpy().copy()),
+        rows = taught.take(pa.array(used)).combine_chunks()
+        target = rows["target"].combine_chunks().flatten().to_numpy()
+        return _Piece(
+            log_mels(features),
+            used,
+            torch.from_numpy(target.reshape(len(used), len(self.classes)).copy()),
+            torch.from_numpy(rows["weight"].to_numpy().copy()),
+            torch.tensor(rows["noisy"].to_pylist(), dtype=torch.bool),
+            torch.from_numpy(rows["fold"].to_numpy().astype(np.int64)),
+            torch.from_numpy(rows["track"].to_numpy().copy()),
         )
+
+
+class _Piece(NamedTuple):
+    """A layer of a shard as it was read: log-mels of all of its rows, which of them are used [N],
+    and what is taught of these, as `Examples` have it."""
+
+    log_mel: NDArray[Any]
+    used: NDArray[np.int64]
+    target: Tensor
+    weight: Tensor
+    noisy: Tensor
+    fold: Tensor
+    track: Tensor
+
+
+def _together(pieces: Sequence[_Piece]) -> Examples:
+    """Put pieces together; their log-mels are copied once."""
+    count, shape = sum(len(piece.used) for piece in pieces), pieces[0].log_mel.shape[1:]
+    log_mel = np.empty((count, *shape), np.float16)
+    start = 0
+    for piece in pieces:
+        end = start + len(piece.used)
+        np.take(piece.log_mel, piece.used, axis=0, out=log_mel[start:end], mode="clip")
+        start = end
+    taught = (torch.cat(columns) for columns in zip(*(piece[2:] for piece in pieces), strict=True))
+    return Examples(torch.from_numpy(log_mel), *taught)
 
 
 def read_layer(store: Store, file: PartFile, layer: int, columns: Sequence[str]) -> pa.Table:
