@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from pipelines.terminal.extras import how_to_install
+from pipelines.terminal.logs import FORMATS, configure
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
     level = "INFO" if said.verbose else os.environ.get("SSSL_LOG", "WARNING")
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    configure(command, level, said.log_format)
     try:
         from pipelines.terminal.console import console  # here: Ctrl-C amid imports is quiet, too
 
@@ -136,6 +137,12 @@ def _talk() -> argparse.ArgumentParser:
     )
     either.add_argument(
         "--verbose", action="store_true", help="log what the program does, as SSSL_LOG=INFO would"
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default=os.environ.get("SSSL_LOG_FORMAT", "text"),
+        help="messages for people, or a line of JSON each for Cloud Logging (or SSSL_LOG_FORMAT)",
     )
     return parser
 

@@ -30,6 +30,10 @@ class Summary:
     cpu_s: float | None = None
     """CPU seconds of all processes of the stage; its tables share them. None where they were not
     measured."""
+    read_bytes: int | None = field(default=None, kw_only=True)
+    """Bytes of tables and audio that were read for parts. None where they were not counted."""
+    read_s: float | None = field(default=None, kw_only=True)
+    """Seconds that threads waited for these, all added up."""
 
     def __add__(self, other: Self) -> Self:
         return type(self)(

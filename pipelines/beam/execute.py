@@ -18,6 +18,7 @@ from pipelines.errors import HandedOver, JobFailed
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
+from sssl.runtime.reading import READING
 from sssl.store.in_flight import InFlight, in_flight, refusal
 from sssl.store.manifest import Manifest
 
@@ -55,6 +56,7 @@ def run_job(
         logging.ERROR if LOGGER.isEnabledFor(logging.INFO) else logging.CRITICAL
     )
     CLOCK.lap()  # what went before, in this process, is not the job's
+    READING.lap()
     with watch(job):
         pipeline = beam.Pipeline(options=beam_options(beam_args))
         build(pipeline)

@@ -22,6 +22,7 @@ from sssl.audio.sound import sound_db, sound_of
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
+from sssl.runtime.reading import READING
 from sssl.store.folder import Store
 from sssl.store.layout import PARTS, receipts_folder, tries_folder
 from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
@@ -180,10 +181,17 @@ class Job:
     def finish(self, part: int, files: dict[str, PartFile], summary: Summary) -> Receipt:
         """Write the receipt of a part whose files are there, maybe since an earlier generation.
 
-        Its `cpu_s` is what this process spent since the receipt before it: a part's work, and a
-            share of the rest.
+        Its `cpu_s` is what this process spent since the receipt before it, and so is what it read:
+        a part's work, and a share of the rest.
         """
-        receipt = Receipt(part, files, dump(replace(summary, cpu_s=CLOCK.lap(now_and_then=True))))
+        read = READING.lap()
+        spent = replace(
+            summary,
+            cpu_s=CLOCK.lap(now_and_then=True),
+            read_bytes=read.bytes,
+            read_s=round(read.seconds, 6),
+        )
+        receipt = Receipt(part, files, dump(spent))
         self.store.write_receipt(self.receipts, receipt)
         return receipt
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from pipelines.beam.counters import count_kept, count_part
 from pipelines.beam.job import Job, PartRef
 from sssl.store.manifest import Receipt
 
@@ -36,17 +37,25 @@ class SplitDone(beam.PTransform):
 
 @dataclass
 class CommitParts(beam.PTransform):
-    """Commit a job's tables when the receipts of all listed parts are there, if only of none;
-    `fitted` is one record to keep with them."""
+    """Commit a job's tables when the receipts of all listed parts are there, if only of none.
+
+    They come as those that were done before, and those that were made now. `fitted` is one record
+    to keep with the tables.
+    """
 
     job: Job
     fitted: beam.PCollection | None = None
 
-    def expand(self, receipts: tuple[beam.PCollection[Receipt], ...]) -> beam.PCollection:
-        nothing = receipts[0].pipeline | "Nothing" >> beam.Create(
-            [None]
-        )  # so that there is always a group
-        together = (*receipts, nothing) | beam.Flatten() | beam.WithKeys(None) | beam.GroupByKey()
+    def expand(
+        self, receipts: tuple[beam.PCollection[Receipt], beam.PCollection[Receipt]]
+    ) -> beam.PCollection:
+        done, made = receipts
+        kept = done | "CountKept" >> beam.Map(count_kept)
+        counted = made | "Count" >> beam.Map(count_part, self.job.stage)
+        # So that there is always a group.
+        nothing = made.pipeline | "Nothing" >> beam.Create([None])
+        every = (kept, counted, nothing) | beam.Flatten()
+        together = every | beam.WithKeys(None) | beam.GroupByKey()
         fitted = None if self.fitted is None else beam.pvalue.AsSingleton(self.fitted)
         return together | beam.Map(_commit, self.job, fitted)
 

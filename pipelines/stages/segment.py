@@ -22,7 +22,7 @@ import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
-from pipelines.beam.counters import count_part
+from pipelines.beam.counters import tell_failed
 from pipelines.beam.earlier import Earlier
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
@@ -196,7 +196,7 @@ class CutPart(beam.DoFn):
 
     def _finish(self, started: _Started) -> Receipt:
         with self._blameless(started.part):
-            return count_part(self._write(started))
+            return self._write(started)
 
     def _write(self, started: _Started) -> Receipt:
         part, tracks, before, todo, results = started
@@ -208,6 +208,9 @@ class CutPart(beam.DoFn):
             for track, result in zip(todo, results, strict=True)
         ]
         self._stop_if_all_fails(cuts)
+        for row in (cut.ledger for cut in cuts):
+            if row.status is Status.FAILED:
+                tell_failed("segment", part, row.track_id, str(row.reason), row.detail)
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 

@@ -258,7 +258,8 @@ def _train(
         f"{training.folder}/model.safetensors", data, rows=training.spec.members
     )
     cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
-    return Made({0: file}, records.dump(ModelsSummary(cpu_s, model_id(data))), knows_cpu_s=True)
+    summary = ModelsSummary(cpu_s=cpu_s, model_id=model_id(data))
+    return Made({0: file}, records.dump(summary), knows_cpu_s=True)
 
 
 def check_labels(tracks: pa.Table, deal: CatalogConfig, settings: TrainConfig) -> None:

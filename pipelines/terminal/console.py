@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
@@ -16,12 +17,30 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.segment import Segment
+from rich.style import Style
 
 _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
 
 
+_SEVERITIES = {"red": "ERROR", "yellow": "WARNING"}
+
+
 class _Terminal(Console):
     """A console on which names and messages of others cannot move the cursor or change colours."""
+
+    as_line: Callable[[str, str], str] | None = None
+    """Where machines read: what makes a line of a severity and a text."""
+
+    def print(self, *objects: Any, style: str | Style | None = None, **options: Any) -> None:
+        if self.as_line is None:
+            super().print(*objects, style=style, **options)
+            return
+        with self.capture() as said:
+            super().print(*objects, **(options | {"soft_wrap": True}))
+        if text := said.get().strip():
+            severity = _SEVERITIES.get(str(style), "INFO")
+            self.file.write(self.as_line(severity, text) + "\n")
+            self.file.flush()
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

@@ -28,6 +28,7 @@ from sssl.audio.containers.matroska import tagged_s
 from sssl.audio.containers.reading import Stream, peek
 from sssl.audio.info import AudioInfo
 from sssl.errors import AudioError
+from sssl.runtime.reading import READING
 
 Samples = NDArray[np.float32]  # [n], mono
 _Block = tuple[Samples, int]  # samples and their rate in Hz
@@ -201,7 +202,8 @@ class _Confined:
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._size - self.tell())
-        return self._file.read(left if size < 0 else min(size, left))
+        wanted = left if size < 0 else min(size, left)
+        return READING.of(self._file.read, wanted, size=len)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]

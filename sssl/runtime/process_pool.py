@@ -25,6 +25,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from sssl.runtime.reading import READING
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _BEAT_S = 0.5
@@ -161,9 +163,10 @@ class _Worker:
         try:
             if not self._pipe.poll(self._limits.timeout_s):
                 return self._out_of_time(task, pauses)
-            result, error = self._pipe.recv()
+            result, error, read = self._pipe.recv()
         except (EOFError, OSError):  # OSError: it died amid a message
             return _failure_of(self._replace())
+        READING.add(read)
         if isinstance(error, MemoryError):
             limit = self._limits.memory_mb
             needed = "more memory than there is" if limit is None else f"more than {limit} MiB"
@@ -265,7 +268,7 @@ def _nothing() -> None: ...
 
 def _serve(pipe: Connection, watched: Connection, memory_mb: int | None) -> None:
     """Work on what comes through the pipe: say that an item has been started on, then send what
-    came of it."""
+    came of it, and what was read for it."""
     _set_up(watched, memory_mb)
     while True:
         try:
@@ -275,10 +278,10 @@ def _serve(pipe: Connection, watched: Connection, memory_mb: int | None) -> None
         pipe.send(None)
         try:
             function, item = pickle.loads(asked)  # noqa: S301 (of our own parent)
-            pipe.send((function(item), None))
+            pipe.send((function(item), None, READING.lap()))
         except BaseException as error:  # noqa: BLE001 (whoever asked gets it)
             error.add_note(traceback.format_exc())
-            pipe.send((None, _as_it_arrives(error)))
+            pipe.send((None, _as_it_arrives(error), READING.lap()))
 
 
 def _as_it_arrives(error: BaseException) -> BaseException:

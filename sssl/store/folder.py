@@ -23,6 +23,7 @@ from schemas.records import RecordT, dump, load
 from schemas.summaries import SUMMARIES
 from sssl.errors import MissingManifest, StoreError
 from sssl.runtime.cpu_time import CLOCK
+from sssl.runtime.reading import READING
 from sssl.store import layout
 from sssl.store.layout import MARK, manifest_paths
 from sssl.store.manifest import (
@@ -131,7 +132,7 @@ class Store:
         self.medium.delete(path)
 
     def read_bytes(self, path: str) -> bytes:
-        return self.medium.read(path)
+        return READING.of(self.medium.read, path, size=len)
 
     def write_bytes(self, path: str, data: bytes) -> None:
         self.medium.put(path, data)
@@ -255,7 +256,7 @@ class Store:
 
     def open_file(self, path: str) -> BinaryIO:
         """Open a file to read pieces of it."""
-        return self.medium.open(path)
+        return READING.metered(self.medium.open(path))
 
     def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
         """Read a part as rows of today, whole or some columns of it; the checksums of its pages are
