@@ -25,6 +25,9 @@ class Reason:
     remedy: str
 
 
+PART_FAILED = "part-failed"
+"""Of tracks whose part ended its workers, whichever of its tracks it was."""
+
 _REASONS = [
     Reason(
         "missing",
@@ -175,13 +178,13 @@ _REASONS = [
         "Raise `memory_mb` with `--retry retryable`, or transcode the file.",
     ),
     Reason(
-        "part-failed",
+        PART_FAILED,
         Status.FAILED,
         True,
         "Three workers ended while they worked on the track's part, because of this track or of"
         " another one there.",
         "Look at the workers' logs for the part and at their memory; then `--retry"
-        " reason=part-failed`.",
+        " reason=part-failed`. Scores and embeddings are tried again with the next delivery.",
     ),
 ]
 

@@ -186,6 +186,8 @@ class ScoresSummary(Guesses):
     """Segments without a posterior."""
     losses: dict[str, float] = field(default_factory=dict)
     """Sums by split, over tracks, of -log of the mean posterior at the label, in nats."""
+    reasons: ByName = field(default_factory=dict)
+    """Tracks by reason, of those that lack a posterior for a segment."""
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ class Score:
     )
     reason: str | None = column(
         TEXT,
-        "`non-finite` where the model gave no usable posterior.",
+        "`non-finite` where the model gave no usable posterior, `part-failed` where three workers"
+        " ended while they scored the track's part.",
         nullable=True,
         example="non-finite",
     )

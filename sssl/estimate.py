@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from importlib.resources import files
 
@@ -37,6 +37,7 @@ _MISFIT = 0.02
 the trials exactly, and yet are a little larger or smaller with other ids and labels."""
 GIB = float(1 << 30)
 _HOUR_S = 3600.0
+_MILLION = 1e6
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Prices:
     vcpu_hour: float
     gpu_hour: float
     storage_gib_month: float
+    memory_gib_hour: float = 0.0
+    disk_gib_hour: float = 0.0
+    shuffle_gib: float = 0.0
+    million_writes: float = 0.0
+    million_reads: float = 0.0
 
 
 def read_prices(url: str | None) -> Prices:
@@ -66,21 +72,15 @@ def read_prices(url: str | None) -> Prices:
         raise ConfigError(
             f"--prices {url}: {error}; expected a TOML file like sssl/prices.toml"
         ) from error
-    expected = {field.name for field in fields(Prices)}
-    names = ", ".join(sorted(expected ^ set(given)))
-    require(
-        given.keys() == expected,
-        "prices",
-        url,
-        f"exactly {', '.join(sorted(expected))} (see {names})",
-    )
-    for name in sorted(expected - {"currency", "as_of"}):
-        require(
-            _is_price(given[name]),
-            "prices",
-            url,
-            f"{name} as a number, 0 or more, not {given[name]!r}",
-        )
+    optional = {field.name for field in fields(Prices) if field.default is not MISSING}
+    expected = {field.name for field in fields(Prices)} - optional
+    wrong = ", ".join(sorted((expected - set(given)) | (set(given) - expected - optional)))
+    may_be = ", ".join(sorted(optional))
+    wanted = f"exactly {', '.join(sorted(expected))}, and maybe {may_be} (see {wrong})"
+    require(not wrong, "prices", url, wanted)
+    for name in sorted(set(given) - {"currency", "as_of"}):
+        value = given[name]
+        require(_is_price(value), "prices", url, f"{name} as a number, 0 or more, not {value!r}")
     require(isinstance(given["currency"], str), "prices", url, "currency as text")
     require(isinstance(given["as_of"], date), "prices", url, "as_of as a date, like 2026-11-21")
     return Prices(**given)
@@ -172,6 +172,11 @@ class Outlook:
             for name, want in wanted.items()
         }
 
+    def units(self, wanted: Wanted) -> Draws:
+        """Return how many units that is in all."""
+        mean = self._means(np.random.default_rng(self.seed))[wanted.driver]
+        return self.tracks * mean * wanted.factor
+
     def _means(self, rng: np.random.Generator) -> dict[str, Draws]:
         count = len(next(iter(self.sample.values())))
         rows = rng.integers(count, size=(DRAWS, count))
@@ -221,30 +226,56 @@ class Interval:
 @dataclass(frozen=True)
 class StageTime:
     """What a stage takes: wall time, CPU time, on machines of so many `cores` and, if it uses them,
-    GPUs."""
+    GPUs. Each of its `workers` first takes `start_s`, all jobs of the stage together."""
 
     wall_s: Draws
     cpu_s: Draws
     cores: int
     gpus: int = 0
     workers: int = 1
+    start_s: float = 0.0
+    memory_gib: float = 0.0
+    disk_gib: float = 0.0
 
     @property
     def wall_h(self) -> Draws:
-        return self.wall_s / self.workers / _HOUR_S
+        return self.machine_h / self.workers
 
     @property
     def cpu_h(self) -> Draws:
         return self.cpu_s / _HOUR_S
 
     @property
+    def machine_h(self) -> Draws:
+        """Hours of machines, those in which they start included."""
+        return (self.wall_s + self.start_s * self.workers) / _HOUR_S
+
+    @property
     def vcpu_h(self) -> Draws:
         """vCPU-hours as they are billed, busy or not."""
-        return self.wall_s * self.cores / _HOUR_S
+        return self.machine_h * self.cores
 
     @property
     def gpu_h(self) -> Draws:
-        return self.wall_s * self.gpus / _HOUR_S
+        return self.machine_h * self.gpus
+
+    @property
+    def memory_gib_h(self) -> Draws:
+        return self.machine_h * self.memory_gib
+
+    @property
+    def disk_gib_h(self) -> Draws:
+        return self.machine_h * self.disk_gib
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What goes to and fro: requests to the storage that write and that read, and what jobs
+    shuffle."""
+
+    writes: Draws
+    reads: Draws
+    shuffle_bytes: Draws
 
 
 @dataclass(frozen=True)
@@ -253,18 +284,27 @@ class Estimate:
 
     stages: dict[str, StageTime]
     table_bytes: dict[str, Draws]
+    traffic: Traffic
 
     def total(self, name: str) -> Draws:
-        """Add up `wall_h`, `cpu_h`, `vcpu_h` or `gpu_h` over the stages."""
+        """Add up `wall_h`, `cpu_h`, `vcpu_h` or another property over the stages."""
         return np.sum([getattr(stage, name) for stage in self.stages.values()], axis=0)
 
     def stored_gib(self) -> Draws:
         return np.sum(list(self.table_bytes.values()), axis=0) / GIB
 
     def money(self, prices: Prices) -> dict[str, Draws]:
-        """Return what is to pay for vCPUs, GPUs and a month of storage."""
-        return {
+        """Return what is to pay, a month of storage included; what has no price is left out."""
+        of_machines = {
             "vCPUs": self.total("vcpu_h") * prices.vcpu_hour,
             "GPUs": self.total("gpu_h") * prices.gpu_hour,
             "storage a month": self.stored_gib() * prices.storage_gib_month,
         }
+        others = {
+            "memory": (self.total("memory_gib_h"), prices.memory_gib_hour),
+            "disks": (self.total("disk_gib_h"), prices.disk_gib_hour),
+            "shuffle": (self.traffic.shuffle_bytes / GIB, prices.shuffle_gib),
+            "writes": (self.traffic.writes / _MILLION, prices.million_writes),
+            "reads": (self.traffic.reads / _MILLION, prices.million_reads),
+        }
+        return of_machines | {name: much * price for name, (much, price) in others.items() if price}

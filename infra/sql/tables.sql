@@ -78,7 +78,7 @@ CREATE TABLE IF NOT EXISTS sssl.scores (
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
   `probabilities` ARRAY<FLOAT64> OPTIONS (description = "Posterior by class, from the member that did not train on the track; null where it is not finite."),
   `loss` FLOAT64 OPTIONS (description = "Negative log posterior of the track's label; null without label or posterior. [nat]"),
-  `reason` STRING OPTIONS (description = "`non-finite` where the model gave no usable posterior."),
+  `reason` STRING OPTIONS (description = "`non-finite` where the model gave no usable posterior, `part-failed` where three workers ended while they scored the track's part."),
   `model_id` STRING NOT NULL OPTIONS (description = "Digest of the model's weights."),
   PRIMARY KEY (`track_id`, `segment_index`, `round`) NOT ENFORCED
 )

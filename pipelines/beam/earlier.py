@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.reasons import PART_FAILED
 from schemas.summaries import CatalogSummary
 from sssl.catalog.read import PARTS_PER_FILE
 from sssl.store import seal
@@ -44,7 +45,7 @@ class Earlier:
 
     def standing(self, store: Store, inputs: Mapping[str, str]) -> dict[int, Receipt]:
         """Return the receipts of parts whose files are there, and whose tracks and input files are
-        as they were.
+        as they were. One that was given up is tried again.
 
         `inputs` are the refs of tables with a file a part, and that of the catalog.
         """
@@ -69,7 +70,7 @@ class Earlier:
         return {
             part: Receipt(part, files, counts[part])
             for part, files in stand.items()
-            if part in counts
+            if part in counts and PART_FAILED not in counts[part].get("reasons", {})
         }
 
 

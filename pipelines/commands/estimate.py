@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from pipelines.commands.machines import ON_ALL_MACHINES, Machines, on_machines
+from pipelines.commands.reported import beside, print_beside
 from pipelines.commands.trials import BY_TRACK, LABELLED_PER_CLASS, Method, Took, Trial, try_stages
 from pipelines.stages import segment
 from pipelines.stages.settings_file import IN_FILE, Source, parse_with_settings
@@ -46,22 +48,23 @@ from sssl.estimate import (
     Outlook,
     Prices,
     StageTime,
+    Traffic,
     Trials,
     Wanted,
     read_prices,
 )
 from sssl.presets import GUARDED, Preset
-from sssl.runtime.device import device
-from sssl.runtime.machine import cores
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 
-_ON_GPU = ("train", "score")
-_ON_ALL_MACHINES = ("segment", "relabel", "score", "songs")
 _SHARES = (4, 4, 4, 4, 2, 1)
 """A trial on each quarter of the sample, on a half and on the whole."""
 _PARTS_OF_WHOLE = 12
-_COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h")
+_NOT_AT_NIGHT = ("train",)
+"""Stages that a night of tracks without labels leaves out: what was learned stands."""
+_PIECE_BYTES = 5 << 20
+"""What clients of object stores ask for at a time."""
+_COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h", "memory_gib_h", "disk_gib_h")
 _COVERS = (
     f"Intervals ({LEVEL:.0%}) cover which tracks were drawn and how much the trials differed. They"
     " don't cover another machine or load, other prices, and tracks with labels that are longer"
@@ -90,8 +93,13 @@ class Config:
     """Price file; default: the example prices in sssl/prices.toml."""
     workers: int = 1
     """Machines like this one that the run will have; training stays on one."""
+    night: int | None = None
+    """New tracks, without a label, of a usual night: its cost is said beside that of the first."""
+    reported: str | None = None
+    """Output folder of a run of this catalog: what its jobs took is said beside the estimate."""
     json: str | None = None
     """Write all numbers to this file."""
+    machines: Machines = field(default_factory=Machines)
     sample_seed: int = 0
     """Seed of the sample."""
     source: Source = field(default_factory=Source)
@@ -103,6 +111,7 @@ class Config:
         least = max(_SHARES) * LABELLED_PER_CLASS * len(self.segment.deal.classes)
         require(self.tracks >= least, "tracks", self.tracks, f"{least} or more with these classes")
         require(self.workers > 0, "workers", self.workers, "1 or more")
+        require(self.night is None or self.night > 0, "night", self.night, "1 or more")
         if self.json is not None:
             path = Path(self.json)
             require(
@@ -142,14 +151,22 @@ def run(config: Config) -> Estimate:
     with _folder(config.output) as root:
         warm_up, *trials = _try_all(config, sample, root)
     is_train = np.array(tracks["split"].to_numpy() == "train")
-    estimate = predict(config, is_train, trials)
-    estimate.stages["start"] = StageTime(
+    start = StageTime(
         wall_s=_constant(start_wall_s + _slower(warm_up.wall_s, trials[0].wall_s)),
         cpu_s=_constant(start_cpu_s + _slower(warm_up.cpu_s, trials[0].cpu_s)),
-        cores=cores(),
+        cores=config.machines.vcpus,
+        memory_gib=config.machines.worker_memory_gib,
+        disk_gib=config.machines.worker_disk_gib,
     )
-    _tell(config, len(tracks), estimate, prices)
-    return estimate
+    estimates = {"first run": predict(config, is_train, trials)}
+    if config.night is not None:
+        estimates["usual night"] = predict(config, np.zeros(config.night, bool), trials)
+        for stage in _NOT_AT_NIGHT:
+            del estimates["usual night"].stages[stage]
+    for estimate in estimates.values():
+        estimate.stages["start"] = start
+    _tell(config, len(tracks), estimates, prices)
+    return estimates["first run"]
 
 
 def draw(tracks: pa.Table, count: int, seed: int) -> list[Catalog]:
@@ -180,33 +197,47 @@ def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]
         seed=config.sample_seed,
     )
     stages = _stages_wanted(config, is_train)
-    wall_s, cpu_s, table_bytes = (
-        outlook.predict(
-            {
-                title: Trials.of([getattr(trial, what)[title] for trial in trials])
-                for title in wanted
-            },
-            wanted,
+
+    def predicted(what: str, wanted: Mapping[str, Wanted]) -> dict[str, Draws]:
+        took = {t: Trials.of([getattr(trial, what)[t] for trial in trials]) for t in wanted}
+        return outlook.predict(took, wanted)
+
+    of_jobs = {title: want for title, want in stages.items() if _stage(title) in ON_ALL_MACHINES}
+    wall_s = _added_up(predicted("wall_s", stages))
+    cpu_s = _added_up(predicted("cpu_s", stages))
+    times = {}
+    for stage in wall_s:
+        runs = sum(want.runs for title, want in stages.items() if _stage(title) == stage)
+        units = [outlook.units(want) for title, want in stages.items() if _stage(title) == stage]
+        times[stage] = on_machines(
+            config.machines,
+            config.workers,
+            stage,
+            wall_s[stage],
+            cpu_s[stage],
+            runs,
+            np.sum(units, axis=0),
         )
-        for what, wanted in (
-            ("wall_s", stages),
-            ("cpu_s", stages),
-            ("table_bytes", _tables_wanted(config, trials[0])),
-        )
+    # A track's audio is asked for once for its length, then piece by piece.
+    audio_s = outlook.units(Wanted(1, "audio_s", 1))
+    audio_bytes = audio_s * largest.audio_bytes / largest.track_audio_s.sum()
+    of_audio = 2 * outlook.tracks + audio_bytes / _PIECE_BYTES
+    traffic = Traffic(
+        writes=_total(predicted("writes", stages)),
+        reads=_total(predicted("reads", stages)) + of_audio,
+        shuffle_bytes=_total(predicted("shuffle_bytes", of_jobs)),
     )
-    by_stage = _added_up(wall_s)
-    cpu_by_stage = _added_up(cpu_s)
-    times = {
-        stage: StageTime(
-            wall_s=by_stage[stage],
-            cpu_s=cpu_by_stage[stage],
-            cores=cores(),
-            gpus=int(device() == "cuda" and stage in _ON_GPU),
-            workers=config.workers if stage in _ON_ALL_MACHINES else 1,
-        )
-        for stage in by_stage
-    }
-    return Estimate(times, _added_up(table_bytes))
+    table_bytes = _added_up(predicted("table_bytes", _tables_wanted(config, trials[0])))
+    return Estimate(times, table_bytes, traffic)
+
+
+def _stage(title: str) -> str:
+    return title.split()[0]
+
+
+def _total(by_title: Mapping[str, Draws]) -> Draws:
+    total: Draws = np.sum(list(by_title.values()), axis=0)
+    return total
 
 
 def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial]:
@@ -279,26 +310,41 @@ def _folder(output: str | None) -> Iterator[str]:
             yield output
 
 
-def _tell(config: Config, tracks: int, estimate: Estimate, prices: Prices) -> None:
-    """Print the estimate, and write it down if asked to."""
+def _tell(config: Config, tracks: int, estimates: Mapping[str, Estimate], prices: Prices) -> None:
+    """Print the estimates, and write them down if asked to."""
     rounds = f"{config.method.rounds} round{'s' * (config.method.rounds != 1)}"
-    title = (
-        f"{tracks} tracks, {rounds}, on {config.workers} x {cores()} cores; from trials on"
-        f" {config.tracks} tracks"
-    )
+    machines = f"{config.workers} x {config.machines.vcpus} cores"
+    what = {"first run": f"{tracks} tracks, {rounds}", "usual night": f"{config.night} new tracks"}
+    for name, estimate in estimates.items():
+        title = f"{name}: {what[name]}, on {machines}; from trials on {config.tracks} tracks"
+        _tell_one(title, estimate, prices)
+    printed.print(_COVERS, soft_wrap=True)
+    numbers = _numbers(estimates["first run"], prices)
+    if "usual night" in estimates:
+        numbers["usual_night"] = _numbers(estimates["usual night"], prices)
+    if config.reported is not None:
+        numbers["reported"] = beside(estimates["first run"], Store.open(config.reported))
+        print_beside(numbers["reported"])
+    if config.json is not None:
+        Path(config.json).write_text(json.dumps(numbers, indent=1))
+
+
+def _tell_one(title: str, estimate: Estimate, prices: Prices) -> None:
     hours = {
-        name: [getattr(stage, column) for column in _COLUMNS]
+        name: [getattr(stage, column) for column in _COLUMNS[:4]]
         for name, stage in estimate.stages.items()
     }
     _print(title, ["hours", "wall", "CPU", "vCPU", "GPU"], hours)
-    _print(
-        "tables", ["", "GiB"], {name: [size / GIB] for name, size in estimate.table_bytes.items()}
+    sizes = {name: [size / GIB] for name, size in estimate.table_bytes.items()}
+    _print("tables", ["", "GiB"], sizes)
+    traffic = estimate.traffic
+    writes, reads = Interval.of(traffic.writes), Interval.of(traffic.reads)
+    printed.print(
+        f"requests to the storage: {writes.value:,.0f} that write, {reads.value:,.0f} that read; "
+        f"{Interval.of(traffic.shuffle_bytes / GIB).value:.2g} GiB shuffled"
     )
     money = {name: [price] for name, price in estimate.money(prices).items()}
     _print(f"prices as of {prices.as_of}", ["", prices.currency], money)
-    printed.print(_COVERS, soft_wrap=True)
-    if config.json is not None:
-        Path(config.json).write_text(json.dumps(_numbers(estimate, prices), indent=1))
 
 
 def _print(title: str, headings: list[str], rows: Mapping[str, list[Draws]]) -> None:
@@ -326,6 +372,9 @@ def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
         },
         "total": {column: interval(estimate.total(column)) for column in _COLUMNS},
         "table_bytes": {name: interval(size) for name, size in estimate.table_bytes.items()},
+        "traffic": {
+            each.name: interval(getattr(estimate.traffic, each.name)) for each in fields(Traffic)
+        },
         "money": {name: interval(price) for name, price in estimate.money(prices).items()},
         "currency": prices.currency,
         "prices_as_of": prices.as_of.isoformat(),

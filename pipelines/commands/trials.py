@@ -22,8 +22,10 @@ from sssl.errors import CatalogError
 from sssl.estimate import Floats, Work
 from sssl.presets import Preset
 from sssl.runtime.cpu_time import tree_cpu_s
+from sssl.runtime.reading import READING
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
+from sssl.store.layout import is_receipt
 from sssl.store.manifest import Snapshot
 from sssl.tracking.tracker import Untracked
 
@@ -32,6 +34,8 @@ BY_TRACK = ("catalog", "ledger")
 LABELLED_PER_CLASS = 3
 """Tracks of a class that a trial needs: one to hold out, two to train on in different folds."""
 _EPOCHS = 2
+_SHUFFLED = 2
+"""How often what a receipt says crosses a shuffle: as the part's reference, and as the receipt."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ class Trial:
     wall_s: Took
     cpu_s: Took
     table_bytes: Took
+    writes: Took
+    reads: Took
+    shuffle_bytes: Took
+    audio_bytes: float
     track_audio_s: Floats
     track_segments: Floats
 
@@ -85,7 +93,7 @@ def try_stages(
         CatalogError: too few of the tracks can be decoded.
     """
     store = Store.open(output, create=True)
-    meter = _Meter()
+    meter = _Meter(store)
     context = Context(store, Snapshot(), tracker=None if first else Untracked())
     dealing = replace(method.segment.deal, tracks_per_part=ceil(len(tracks) / parts))
     settings = replace(method.segment, deal=dealing, max_error_ratio=1.0)
@@ -97,6 +105,7 @@ def try_stages(
         context = segment.run_on(
             context, lambda before: deal(to_arrow(Catalog, bare), dealing, before), settings
         )
+    audio_bytes = context.snapshot.get("ledger").summary["read_bytes"]
     labelled = to_arrow(Catalog, with_any_label(bare, _segments_of(context), dealing.classes))
     context = segment.run_on(
         context, lambda before: deal(labelled, dealing, Dealt(before.tracks)), settings
@@ -125,7 +134,7 @@ def try_stages(
         context = songs.run(context, method.songs)
     with meter.of("report"):
         report.run(context, None)
-    return _trial(method, context, meter)
+    return _trial(method, context, meter, audio_bytes)
 
 
 def with_any_label(
@@ -150,19 +159,35 @@ def with_any_label(
 
 
 class _Meter:
-    """Wall and CPU seconds by stage."""
+    """What stages take and do: wall and CPU seconds, files that they write, requests that read
+    tables, and bytes of receipts, which are shuffled."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self.wall_s: dict[str, float] = {}
         self.cpu_s: dict[str, float] = {}
+        self.writes: dict[str, float] = {}
+        self.reads: dict[str, float] = {}
+        self.shuffle_bytes: dict[str, float] = {}
 
     @contextmanager
     def of(self, stage: str) -> Iterator[None]:
+        files, receipt_bytes = self._files()
+        requests = READING.requests
         wall_s = time.monotonic()
         cpu_s = tree_cpu_s()
         yield
         self.wall_s[stage] = time.monotonic() - wall_s
         self.cpu_s[stage] = tree_cpu_s() - cpu_s
+        self.reads[stage] = READING.requests - requests
+        files_now, receipt_bytes_now = self._files()
+        self.writes[stage] = files_now - files
+        self.shuffle_bytes[stage] = _SHUFFLED * (receipt_bytes_now - receipt_bytes)
+
+    def _files(self) -> tuple[int, int]:
+        """Count the files of the folder, and the bytes of its receipts."""
+        sizes = self._store.medium.sizes("")
+        return len(sizes), sum(size for path, size in sizes.items() if is_receipt(path))
 
 
 def _segments_of(context: Context) -> dict[str, int]:
@@ -170,7 +195,7 @@ def _segments_of(context: Context) -> dict[str, int]:
     return dict(zip(ledger["track_id"].to_pylist(), ledger["segments"].to_pylist(), strict=True))
 
 
-def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
+def _trial(method: Method, context: Context, meter: _Meter, audio_bytes: float) -> Trial:
     store = context.store
     snapshot = context.snapshot
     ledger = store.read_table(
@@ -196,10 +221,21 @@ def _trial(method: Method, context: Context, meter: _Meter) -> Trial:
         return Work(1, parts, float(units.get(title.split()[0], segments.sum()))), took
 
     sizes = {_title(m.table, m.round): m.bytes for m in snapshot.manifests}
-    wall_s = {title: with_work(title, took) for title, took in meter.wall_s.items()}
-    cpu_s = {title: with_work(title, took) for title, took in meter.cpu_s.items()}
-    table_bytes = {title: with_work(title, took) for title, took in sizes.items()}
-    return Trial(wall_s, cpu_s, table_bytes, audio_s, segments)
+
+    def with_works(by_title: Mapping[str, float]) -> Took:
+        return {title: with_work(title, took) for title, took in by_title.items()}
+
+    return Trial(
+        wall_s=with_works(meter.wall_s),
+        cpu_s=with_works(meter.cpu_s),
+        table_bytes=with_works(sizes),
+        writes=with_works(meter.writes),
+        reads=with_works(meter.reads),
+        shuffle_bytes=with_works(meter.shuffle_bytes),
+        audio_bytes=audio_bytes,
+        track_audio_s=audio_s,
+        track_segments=segments,
+    )
 
 
 def _title(name: str, round: int | None) -> str:

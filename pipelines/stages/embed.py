@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from tempfile import TemporaryDirectory
@@ -23,15 +24,19 @@ import pyarrow as pa
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 from numpy.typing import NDArray
 
+from pipelines.beam.counters import tell_failed
 from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
+from pipelines.beam.mass import MassFailure
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from schemas import REASONS, Catalog
+from schemas.reasons import PART_FAILED
 from schemas.summaries import EmbeddingsSummary
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
@@ -59,7 +64,7 @@ _OF_AUDIO = ("segment_index", "level_db", "band_level_db")
 
 @dataclass(frozen=True)
 class Placement:
-    """Where tracks are decoded and the network runs: no row depends on it."""
+    """Where tracks are decoded and the network runs, and how many parts may be given up."""
 
     processes: int | None = None
     """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
@@ -70,6 +75,9 @@ class Placement:
     """Accelerator, and machine, that the step with the network, and no other, asks Dataflow for;
     default: none. For example
     `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
+    max_error_ratio: float = 0.5
+    """Share of parts that may end their workers three times before the job stops. Their tracks have
+    no embeddings then, and the next delivery, or --retry, tries them again."""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -104,6 +112,8 @@ class Task(NamedTuple):
     before: Before | None
     retry: bool
     placement: Placement
+    tries: Tries | None = None
+    """How often parts were begun, where workers may die and an engine tries again."""
 
 
 class _Plan(NamedTuple):
@@ -145,6 +155,7 @@ class PartEmbedder:
         if on_gpu and task.front_end.reference.kind != "onnx":
             require_gpu(f"--accelerator {task.placement.accelerator}")
         self._embedder = Embedder(task.front_end, self._cut.segment_s, threads, on_gpu)
+        self._mass = MassFailure("embed", "once the cause is gone run it again with --retry")
         LOGGER.info("embedding on %s", describe())
 
     def embed(self, refs: Iterable[PartRef]) -> Iterator[Receipt]:
@@ -161,9 +172,19 @@ class PartEmbedder:
                     max_s=self._gate.max_s,
                     folder=folder,
                 )
-                yield from self._embed(refs, pool, decode)
+                for together in self._apart(refs):
+                    yield from self._embed(together, pool, decode)
         finally:
             pool.close()
+
+    def _apart(self, refs: Iterable[PartRef]) -> Iterator[list[PartRef]]:
+        """Say which parts are done together: those that were begun before are done alone."""
+        if self._task.tries is None:
+            yield list(refs)
+            return
+        by_tries = self._task.tries.sort(refs)
+        yield by_tries.fresh
+        yield from ([ref] for ref in (*by_tries.begun, *by_tries.lost))
 
     def _embed(self, refs: Iterable[PartRef], pool: IsolatedPool, decode: Any) -> Iterator[Receipt]:
         """Embed part after part while the tracks that follow are decoded, also those of the next
@@ -172,7 +193,9 @@ class PartEmbedder:
 
         def tracks() -> Iterator[Catalog]:
             for ref in refs:
-                plans.append(self._job.receipt(ref.part) or self._as_before(ref) or self._plan(ref))
+                plans.append(
+                    self._job.receipt(ref.part) or self._as_before(ref) or self._begun(ref)
+                )
                 if isinstance(plans[-1], _Plan):
                     yield from plans[-1].todo
 
@@ -186,20 +209,50 @@ class PartEmbedder:
                 made = {}
                 for track in plan.todo:
                     assert at_hand is not None  # a wave, or why there is none, comes for each track
-                    made[track.track_id] = self._of_track(plan.of_track[track.track_id], at_hand)
+                    made[track.track_id] = self._of_track(plan, track, at_hand)
                     at_hand = next(waves, None)
-                yield self._write(plan, made)
+                with self._blameless(plan.ref.part):
+                    receipt = self._write(plan, made)
+                yield receipt
             plans.popleft()
 
-    def _of_track(self, segments: pa.Table, wave: Wave | Failure) -> _Found:
-        """Embed the segments of a track, which is deleted then."""
+    def _blameless(self, part: int) -> AbstractContextManager[None]:
+        tries = self._task.tries
+        return nullcontext() if tries is None else tries.blameless(part)
+
+    def _of_track(self, plan: _Plan, track: Catalog, wave: Wave | Failure) -> _Found:
+        """Embed the segments of a track, whose samples are deleted then."""
         if wave.reason is not None:
-            nothing = np.full((len(segments), self._embedder.dimension), np.nan, np.float16)
-            return _Found(nothing, [wave.reason] * len(segments))
+            tell_failed("embed", plan.ref.part, track.track_id, wave.reason, wave.detail)
+            self._mass.add(1, [wave.reason])
+            return self._nothing(plan, track, wave.reason)
+        self._mass.add(1, [])
         assert isinstance(wave, Wave)
+        segments = plan.of_track[track.track_id]
         start_s = segments["segment_index"].to_numpy() * self._cut.start_distance_s
         with wave.samples() as samples:
             return _Found(*self._embedder.embed(samples, start_s))
+
+    def _begun(self, ref: PartRef) -> _Plan | Receipt:
+        """Begin a part; one that was begun too often is given up instead."""
+        tries = self._task.tries
+        if tries is None:
+            return self._plan(ref)
+        if tries.made(ref.part) < MOST_TRIES:
+            tries.begin(ref.part)
+            with tries.blameless(ref.part):
+                return self._plan(ref)
+        tries.give_up(ref.part)
+        plan = self._plan(ref)
+        return self._write(
+            plan, {t.track_id: self._nothing(plan, t, PART_FAILED) for t in plan.todo}
+        )
+
+    def _nothing(self, plan: _Plan, track: Catalog, reason: str) -> _Found:
+        """Say that no segment of a track has an embedding."""
+        rows = len(plan.of_track[track.track_id])
+        nothing = np.full((rows, self._embedder.dimension), np.nan, np.float16)
+        return _Found(nothing, [reason] * rows)
 
     def _plan(self, ref: PartRef) -> _Plan:
         segments = self._job.read(ref, "segments", ["track_id", *_OF_AUDIO])
@@ -213,7 +266,8 @@ class PartEmbedder:
         if file is None or segments is None or segments.sha256 != ref.files["segments"].sha256:
             return None
         rows = self._job.store.read_part(file, ["track_id", "reason"])
-        if self._task.retry and rows["reason"].null_count < len(rows):
+        reasons = set(rows["reason"].unique().to_pylist()) - {None}
+        if PART_FAILED in reasons or (self._task.retry and reasons):
             return None
         summary = summarize_embeddings(rows, self._job.tracks(ref))
         return self._job.finish(ref.part, {"embeddings": file}, summary)
@@ -230,6 +284,7 @@ class PartEmbedder:
             track_id: rows[track_id]
             for track_id, own in of_track.items()
             if track_id in before and track_id in rows and before[track_id].equals(own)
+            if not _was_given_up(rows[track_id])
             if not (self._task.retry and _may_succeed(rows[track_id]))
         }
 
@@ -287,6 +342,10 @@ def _by_track(rows: pa.Table) -> dict[str, pa.Table]:
 
 def _as_found(rows: pa.Table) -> _Found:
     return _Found(embeddings_of(rows).astype(np.float16), rows["reason"].to_pylist())
+
+
+def _was_given_up(rows: pa.Table) -> bool:
+    return PART_FAILED in rows["reason"].to_pylist()
 
 
 def _may_succeed(rows: pa.Table) -> bool:
@@ -370,8 +429,10 @@ def run(
     before = None if last is None else _before(last)
     if last is not None and not retry:
         job = replace(job, earlier=_earlier(store, last))
-    task = Task(job, front_end, before, retry, placement)
-    here = cores() if in_process(context.beam_args) else 1
+    is_here = in_process(context.beam_args)
+    tries = None if is_here else Tries.of(job, placement.max_error_ratio)
+    task = Task(job, front_end, before, retry, placement, tries)
+    here = cores() if is_here else 1
     threads = placement.threads or here
     processes = placement.processes or here
     (made,) = run_job(job, lambda root: build(root, task, threads, processes), context.beam_args)

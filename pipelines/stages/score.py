@@ -6,9 +6,10 @@ sssl score --output OUTPUT --round R [flags] [-- beam options]
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Annotated, Any, NamedTuple, TypeVar
@@ -21,7 +22,9 @@ from numpy.typing import NDArray
 
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
+from pipelines.beam.mass import MassFailure
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.stages.accelerator import require_accelerator
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
@@ -35,8 +38,10 @@ from pipelines.stages.score_part import (
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier
 from schemas import Catalog
+from schemas.reasons import PART_FAILED
 from schemas.records import dump
 from sssl.config import require
+from sssl.errors import StoreError
 from sssl.model.ensemble import load
 from sssl.model.score import posteriors
 from sssl.model.scores import folds_of
@@ -58,7 +63,7 @@ written."""
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the model runs, and how often it is loaded: no row depends on it."""
+    """Where the model runs, how often it is loaded, and how many parts may be given up."""
 
     threads: int | None = None
     """Threads a worker; default: one a core where Beam runs in this process, else one."""
@@ -70,6 +75,10 @@ class Placement:
     accelerator: str | None = None
     """Accelerator, and machine, that the scoring step, and no other, asks Dataflow for; default:
     none. For example `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""
+
+    max_error_ratio: float = 0.5
+    """Share of parts that may end their workers three times before the job stops. Their tracks have
+    no scores then, and the next delivery tries them again. A part with labels is never given up."""
 
     def __post_init__(self) -> None:
         copies = self.model_copies
@@ -107,10 +116,19 @@ class PartScorer:
     little."""
 
     def __init__(
-        self, job: Job, settings: ScoreConfig, accelerator: str | None, threads: int
+        self,
+        job: Job,
+        settings: ScoreConfig,
+        accelerator: str | None,
+        threads: int,
+        tries: Tries | None = None,
     ) -> None:
         if accelerator:
             require_gpu(f"--accelerator {accelerator}")
+        self._tries = tries
+        self._mass = MassFailure(
+            "score", "a model that gives no posteriors has to be trained again"
+        )
         self._job = job
         self._settings = settings
         self._threads = threads
@@ -129,8 +147,40 @@ class PartScorer:
         with self._turn:
             found = {ref.part: self._job.receipt(ref.part) for ref in refs}
             todo = [ref for ref in refs if found[ref.part] is None]
-            made = self._on_gpus(todo) if self._gpus else self._on_cpu(todo)
+            made = self._scored(todo) if self._tries is None else self._tried(todo, self._tries)
         return [receipt for receipt in found.values() if receipt is not None] + made
+
+    def _tried(self, refs: Sequence[PartRef], tries: Tries) -> list[Receipt]:
+        """Score parts where workers may die and an engine tries again."""
+        by_tries = tries.sort(refs)
+        made = self._scored(by_tries.fresh)
+        made += [receipt for ref in by_tries.begun for receipt in self._scored([ref])]
+        return made + [self._give_up(ref, tries) for ref in by_tries.lost]
+
+    def _scored(self, refs: Sequence[PartRef]) -> list[Receipt]:
+        return self._on_gpus(refs) if self._gpus else self._on_cpu(refs)
+
+    def _give_up(self, ref: PartRef, tries: Tries) -> Receipt:
+        """Write rows without scores, since they are aligned with those of the segments.
+
+        A part with labels is not given up: a verdict compares two rounds on the same tracks.
+
+        Raises:
+            StoreError: the part has labels, or too many parts are given up.
+        """
+        about = self._about(ref)
+        if any(track.label is not None for track in about.tracks):
+            raise StoreError(
+                f"score: part {ref.part}, which has labels, ended its workers {MOST_TRIES} times: "
+                "look at their logs and at their memory; the same command goes on from here"
+            )
+        tries.give_up(ref.part)
+        rows = len(without_known(about.segments, about.known))
+        nothing = np.full((rows, len(self._job.classes)), np.nan, np.float32)
+        scores = PartScores(
+            self._job, ref.part, about.segments, about.tracks, nothing, about.known, PART_FAILED
+        )
+        return write(scores)
 
     def _on_gpus(self, refs: Sequence[PartRef]) -> list[Receipt]:
         scorer = StreamScorer(
@@ -151,18 +201,32 @@ class PartScorer:
         return posteriors(self._model, part.log_mel, part.folds, self._settings, self._threads)
 
     def _read(self, ref: PartRef) -> Rows:
-        segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
-        tracks = self._job.tracks(ref)
-        known = known_scores(self._job, ref, segments, tracks)
+        if self._tries is not None:
+            self._tries.begin(ref.part)
+        with self._blameless(ref):
+            segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
+            tracks = self._job.tracks(ref)
+            known = known_scores(self._job, ref, segments, tracks)
         todo = without_known(segments, known)
         about = _About(segments.select(["track_id", "segment_index"]), tracks, known)
         return Rows(log_mels(todo), folds_of(todo, tracks, self._settings), about)
 
+    def _about(self, ref: PartRef) -> _About:
+        segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
+        tracks = self._job.tracks(ref)
+        known = known_scores(self._job, ref, segments, tracks)
+        return _About(segments.select(["track_id", "segment_index"]), tracks, known)
+
     def _write(self, ref: PartRef, about: _About, found: NDArray[np.float32]) -> Receipt:
         scores = PartScores(self._job, ref.part, about.segments, about.tracks, found, about.known)
-        if self._writers is None:
-            return write(scores)
-        return self._writers.write(scores)
+        with self._blameless(ref):
+            receipt = write(scores) if self._writers is None else self._writers.write(scores)
+        lacking: dict[str, int] = receipt.counts.get("reasons", {})
+        self._mass.add(len(about.tracks), Counter(lacking).elements())
+        return receipt
+
+    def _blameless(self, ref: PartRef) -> AbstractContextManager[None]:
+        return nullcontext() if self._tries is None else self._tries.blameless(ref.part)
 
 
 def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
@@ -181,7 +245,14 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
     """RunInference over parts: a worker loads the model once, and writes the scores of parts that
     it reads."""
 
-    def __init__(self, job: Job, settings: ScoreConfig, placement: Placement, threads: int) -> None:
+    def __init__(
+        self,
+        job: Job,
+        settings: ScoreConfig,
+        placement: Placement,
+        threads: int,
+        tries: Tries | None = None,
+    ) -> None:
         super().__init__(
             min_batch_size=_PARTS_AT_ONCE,
             max_batch_size=_PARTS_AT_ONCE,
@@ -192,9 +263,10 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
         self._settings = settings
         self._accelerator = placement.accelerator
         self._threads = threads
+        self._tries = tries
 
     def load_model(self) -> PartScorer:
-        return PartScorer(self._job, self._settings, self._accelerator, self._threads)
+        return PartScorer(self._job, self._settings, self._accelerator, self._threads, self._tries)
 
     def run_inference(
         self,
@@ -210,11 +282,16 @@ class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
 
 
 def build(
-    root: beam.Pipeline, job: Job, settings: ScoreConfig, placement: Placement, threads: int
+    root: beam.Pipeline,
+    job: Job,
+    settings: ScoreConfig,
+    placement: Placement,
+    threads: int,
+    tries: Tries | None = None,
 ) -> None:
-    """Wire the pipeline."""
+    """Wire the pipeline. Where workers may die and are tried again, `tries` says how often."""
     parts = root | ListParts(job) | SplitDone(job)
-    infer = RunInference(PartModelHandler(job, settings, placement, threads))
+    infer = RunInference(PartModelHandler(job, settings, placement, threads, tries))
     if placement.accelerator is not None:
         infer = infer.with_resource_hints(accelerator=placement.accelerator)
     (parts.done, parts.todo | infer) | CommitParts(job)
@@ -235,9 +312,11 @@ def run(
     }
     job = Job.of(context.store, "score", ("scores",), dump(settings), [], round, named)
     job = replace(job, earlier=find_earlier(context, job.planned[0], named))
-    threads = placement.threads or (cores() if in_process(context.beam_args) else 1)
+    is_here = in_process(context.beam_args)
+    threads = placement.threads or (cores() if is_here else 1)
+    tries = None if is_here else Tries.of(job, placement.max_error_ratio)
     scored = run_job(
-        job, lambda root: build(root, job, settings, placement, threads), context.beam_args
+        job, lambda root: build(root, job, settings, placement, threads, tries), context.beam_args
     )
     return context.add(*scored)
 

@@ -19,6 +19,7 @@ from pipelines.beam.earlier import read_manifest
 from pipelines.beam.job import Job, PartRef, seen_by_stages
 from pipelines.stages.standing import rows_of
 from schemas import Catalog
+from schemas.reasons import PART_FAILED
 from schemas.summaries import ModelsSummary, ScoresSummary
 from sssl.errors import StoreError
 from sssl.model.scores import scores_table, summarize_scores
@@ -43,6 +44,8 @@ class PartScores:
     tracks: list[Catalog]
     posteriors: NDArray[np.float32]
     known: pa.Table | None = None
+    why: str = "non-finite"
+    """Reason of those that are not finite."""
 
 
 def known_scores(
@@ -68,7 +71,9 @@ def known_scores(
     except StoreError:
         return None
     stand = [t for t in same if rows_of(old, t).equals(rows_of(features, t))]
-    return found.filter(pc.is_in(found["track_id"], pa.array(stand, pa.string())))
+    stands = pc.is_in(found["track_id"], pa.array(stand, pa.string()))
+    is_given_up = pc.fill_null(pc.equal(found["reason"], PART_FAILED), False)
+    return found.filter(pc.and_not(stands, is_given_up))
 
 
 def without_known(segments: pa.Table, known: pa.Table | None) -> pa.Table:
@@ -89,7 +94,9 @@ def write_files(scores: PartScores) -> tuple[dict[str, PartFile], ScoresSummary]
     assert job.round is not None
     model_id = job.input("models").about(ModelsSummary).model_id
     todo = without_known(scores.segments, scores.known)
-    table = scores_table(todo, scores.posteriors, scores.tracks, job.classes, job.round, model_id)
+    table = scores_table(
+        todo, scores.posteriors, scores.tracks, job.classes, job.round, model_id, scores.why
+    )
     if scores.known is not None:
         table = _in_order(scores.segments, scores.known, table)
     return job.write_files(scores.part, {"scores": table}), summarize_scores(

@@ -9,7 +9,7 @@ are reused.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +26,7 @@ from pipelines.beam.counters import tell_failed
 from pipelines.beam.earlier import Earlier
 from pipelines.beam.execute import in_process, run_job
 from pipelines.beam.job import Job, PartRef
+from pipelines.beam.mass import MassFailure
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.errors import HandedOver
@@ -38,13 +39,13 @@ from pipelines.stages.settings import Config as Config
 from pipelines.stages.settings import Settings as Settings
 from pipelines.terminal.console import console
 from schemas import Catalog, Ledger, Status, to_arrow
+from schemas.reasons import PART_FAILED
 from schemas.records import dump
 from sssl.audio.cut import CutTrack, cut_track, features_table, ledger_row, segments_table
 from sssl.catalog.assign import Dealt
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause
 from sssl.catalog.read import commit_catalog, read_catalog
-from sssl.errors import StoreError
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
 from sssl.store.manifest import Manifest, Receipt
@@ -52,10 +53,10 @@ from sssl.store.removals import taken_down
 from sssl.words import counted
 
 LOGGER = logging.getLogger(__name__)
-_MASS = 500
-_MASS_RATIO = 0.9
-"""So many tracks of a worker, of which such a share failed, say that the cause is not in the
-tracks."""
+_ADVICE = (
+    "once the cause is gone run it again with --retry retryable, or with --max-error-ratio 1 to see"
+    " the ledger of all"
+)
 
 
 def build(
@@ -104,8 +105,7 @@ class CutPart(beam.DoFn):
         self._settings = settings
         self._processes = processes
         self._tries = tries
-        self._decoded = 0
-        self._reasons = Counter[str]()
+        self._mass = MassFailure("segment", _ADVICE, settings.max_error_ratio)
 
     def setup(self) -> None:
         self._pool = IsolatedPool(self._processes, self._settings.limits, preload="sssl.audio.cut")
@@ -117,11 +117,14 @@ class CutPart(beam.DoFn):
         self._started: deque[_Started] = deque()
 
     def process(self, ref: PartRef) -> Iterator[Receipt]:
-        tries = 0 if self._tries is None else self._tries.made(ref.part)
-        if tries:
+        made = 0 if self._tries is None else self._tries.made(ref.part)
+        if made:
             while self._started:
                 yield self._finish(self._started.popleft())
-            yield self._give_up(ref) if tries >= MOST_TRIES else self._finish(self._start(ref))
+            if self._tries is not None and made >= MOST_TRIES:
+                yield self._give_up(ref, self._tries)
+            else:
+                yield self._finish(self._start(ref))
             return
         self._started.append(self._start(ref))
         if len(self._started) > 1:
@@ -163,36 +166,13 @@ class CutPart(beam.DoFn):
             return nullcontext()
         return self._tries.blameless(part)
 
-    def _give_up(self, ref: PartRef) -> Receipt:
+    def _give_up(self, ref: PartRef, tries: Tries) -> Receipt:
         """Write down that the tracks of a part could not be cut, whichever of them it is that kills
         workers."""
-        LOGGER.error("part %d is given up: it ended its worker %d times", ref.part, MOST_TRIES)
+        detail = tries.give_up(ref.part)
         tracks, before, todo = self._read(ref)
-        detail = f"{MOST_TRIES} workers ended amid part {ref.part}"
-        cuts = [CutTrack(ledger_row(track, Status.FAILED, "part-failed", detail)) for track in todo]
+        cuts = [CutTrack(ledger_row(track, Status.FAILED, PART_FAILED, detail)) for track in todo]
         return write_part(self._job, ref.part, tracks, *merge(tracks, cuts, before, self._settings))
-
-    def _stop_if_all_fails(self, cuts: list[CutTrack]) -> None:
-        """Stop where nearly all fails, for a right that is missing for one, before the rest is
-        decoded in vain.
-
-        Raises:
-            StoreError: nearly all tracks of this worker failed.
-        """
-        self._decoded += len(cuts)
-        self._reasons.update(
-            str(cut.ledger.reason) for cut in cuts if cut.ledger.status is Status.FAILED
-        )
-        most = max(self._settings.max_error_ratio, _MASS_RATIO) * self._decoded
-        if self._decoded >= _MASS and self._reasons.total() > most:
-            reasons = ", ".join(
-                f"{reason} {count}" for reason, count in sorted(self._reasons.items())
-            )
-            raise StoreError(
-                f"segment: stopped, since of {self._decoded} tracks nearly all failed: {reasons};"
-                " once the cause is gone run it again with --retry retryable, or with"
-                " --max-error-ratio 1 to see the ledger of all"
-            )
 
     def _finish(self, started: _Started) -> Receipt:
         with self._blameless(started.part):
@@ -207,10 +187,10 @@ class CutPart(beam.DoFn):
             _cut_or_failed(track, result.result())
             for track, result in zip(todo, results, strict=True)
         ]
-        self._stop_if_all_fails(cuts)
-        for row in (cut.ledger for cut in cuts):
-            if row.status is Status.FAILED:
-                tell_failed("segment", part, row.track_id, str(row.reason), row.detail)
+        failed = [cut.ledger for cut in cuts if cut.ledger.status is Status.FAILED]
+        for row in failed:
+            tell_failed("segment", part, row.track_id, str(row.reason), row.detail)
+        self._mass.add(len(cuts), [str(row.reason) for row in failed])
         return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
 
 
@@ -336,7 +316,8 @@ def _cut(
     job = replace(Job.of(context.store, "segment", TABLES, config, [catalog]), earlier=earlier)
     processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
     try:
-        tries = None if in_process(context.beam_args) else Tries.of(job)  # here nobody tries again
+        # In this process nobody tries again.
+        tries = None if in_process(context.beam_args) else Tries.of(job, settings.max_error_ratio)
         made = run_job(
             job,
             lambda root: build(root, job, previous, settings, processes, tries),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,10 +27,11 @@ def scores_table(
     classes: Sequence[str],
     round: int,
     model_id: str,
+    why: str = "non-finite",
 ) -> pa.Table:
     """Return the scores of a part, aligned with its segments.
 
-    A posterior that is not finite is a row with a reason.
+    A posterior that is not finite is a row with a reason: `why`.
     """
     rows = len(segments)
     inherited = inherited_indices(segments, tracks, classes)
@@ -45,7 +46,7 @@ def scores_table(
         "round": np.full(rows, round, np.int32),
         "probabilities": _lists(probabilities, bad),
         "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
-        "reason": pa.array(np.full(rows, "non-finite"), pa.string(), mask=~bad),
+        "reason": pa.array(np.full(rows, why), pa.string(), mask=~bad),
         "model_id": pa.repeat(pa.scalar(model_id), rows),
     }
     return pa.table(columns, schema=_SCHEMA)
@@ -85,7 +86,15 @@ def summarize_scores(
         non_finite=scores["probabilities"].null_count,
         confusions=confusions_of(tracks, guesses),
         losses=dict(losses),
+        reasons=tracks_by_reason(scores),
     )
+
+
+def tracks_by_reason(rows: pa.Table) -> dict[str, int]:
+    """Count the tracks that have a row with a reason, by reason."""
+    lacking = rows.filter(rows["reason"].is_valid()).select(["track_id", "reason"])
+    found = lacking.group_by(["track_id", "reason"]).aggregate([])
+    return dict(sorted(Counter(found["reason"].to_pylist()).items()))
 
 
 def by_track(scores: pa.Table) -> dict[str, Floats]:

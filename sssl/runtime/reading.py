@@ -23,6 +23,8 @@ class ReadMeter:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._read = Read()
+        self.requests = 0
+        """Pieces of tables that were read since this process began: of a bucket, a request each."""
 
     def add(self, read: Read) -> None:
         with self._lock:
@@ -42,7 +44,7 @@ class ReadMeter:
         return answer
 
     def metered(self, file: BinaryIO) -> BinaryIO:
-        """Return a file of which each piece that is read is added."""
+        """Return a file of which each piece that is read is added, and counts as a request."""
         return cast(BinaryIO, _Metered(file, self))
 
 
@@ -53,9 +55,11 @@ class _Metered:
         self._file, self._meter = file, meter
 
     def read(self, size: int = -1) -> bytes:
+        self._meter.requests += 1
         return self._meter.of(self._file.read, size, size=len)
 
     def readinto(self, buffer: Any) -> int:
+        self._meter.requests += 1
         return self._meter.of(self._file.readinto, buffer, size=int)  # type: ignore[attr-defined]
 
     def __enter__(self) -> _Metered:

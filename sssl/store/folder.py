@@ -132,6 +132,7 @@ class Store:
         self.medium.delete(path)
 
     def read_bytes(self, path: str) -> bytes:
+        READING.requests += 1
         return READING.of(self.medium.read, path, size=len)
 
     def write_bytes(self, path: str, data: bytes) -> None:

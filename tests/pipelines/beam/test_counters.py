@@ -42,7 +42,7 @@ def test_every_stage_that_is_a_job_knows_what_it_read_and_what_it_took(finished,
     audio_bytes = sum(path.stat().st_size for path in audio if path.exists())
     assert snapshot.get("ledger").summary["read_bytes"] > audio_bytes
     scores = snapshot.get("scores", 0)
-    assert scores.summary["read_bytes"] > snapshot.features.bytes
+    assert scores.summary["read_bytes"] > 0.9 * snapshot.features.bytes  # some columns of it
     for manifest in (*snapshot.of("labels"), scores, snapshot.get("songs")):
         assert manifest.summary["read_bytes"] > 0, manifest.ref
         assert manifest.summary["read_s"] > 0, manifest.ref

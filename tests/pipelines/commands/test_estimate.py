@@ -7,6 +7,7 @@ import soundfile
 from conftest import RATE_HZ, music
 
 from pipelines.cli import main
+from pipelines.commands.trials import _Meter
 from sssl.store.folder import Store
 
 CLASSES = ["--classes", "Q1", "Q2"]
@@ -17,6 +18,8 @@ as_of = 2026-01-31
 vcpu_hour = 3.0
 gpu_hour = 5.0
 storage_gib_month = 7.0
+memory_gib_hour = 0.5
+million_writes = 11.0
 """
 
 
@@ -57,14 +60,9 @@ def estimate(catalog, *flags):
 def numbers(catalog, tmp_path_factory):
     folder = tmp_path_factory.mktemp("estimate")
     (folder / "prices.toml").write_text(PRICES)
-    flags = [
-        "--prices",
-        folder / "prices.toml",
-        "--json",
-        folder / "estimate.json",
-        "--workers",
-        "4",
-    ]
+    flags = ["--prices", folder / "prices.toml", "--json", folder / "estimate.json"]
+    flags += ["--workers", "4", "--night", "12", "--worker-vcpus", "8", "--start-s", "180"]
+    flags += ["--worker-memory-gib", "32", "--worker-disk-gib", "50", "--gpu-scores-per-s", "500"]
     assert estimate(catalog, *flags) == 0
     return json.loads((folder / "estimate.json").read_text())
 
@@ -111,6 +109,56 @@ def test_workers_share_what_the_engine_runs_and_training_stays_on_one_machine(nu
         for name, stage in numbers["stages"].items()
     }
     assert shared["segment"] == pytest.approx(4 * shared["train"])
+
+
+def test_memory_disks_requests_and_shuffles_are_estimated_and_paid_for_where_they_have_a_price(
+    numbers,
+):
+    total, traffic, money = numbers["total"], numbers["traffic"], numbers["money"]
+    assert total["memory_gib_h"]["value"] == pytest.approx(total["vcpu_h"]["value"] * 32 / 8)
+    assert total["disk_gib_h"]["value"] == pytest.approx(total["vcpu_h"]["value"] * 50 / 8)
+    assert money["memory"]["value"] == pytest.approx(0.5 * total["memory_gib_h"]["value"])
+    assert money["writes"]["value"] == pytest.approx(11e-6 * traffic["writes"]["value"])
+    assert set(money) == {"vCPUs", "GPUs", "storage a month", "memory", "writes"}
+    assert traffic["reads"]["value"] > 2 * TRACKS
+    assert traffic["shuffle_bytes"]["value"] > 0
+
+
+def test_every_job_takes_its_time_to_start(numbers):
+    starts_h = {"segment": 180 / 3600, "relabel": 2 * 180 / 3600, "songs": 180 / 3600}
+    for stage, least_h in starts_h.items():
+        assert numbers["stages"][stage]["wall_h"]["value"] > least_h
+
+
+def test_a_gpu_is_estimated_on_a_machine_without_one_by_what_it_does_in_a_second(numbers):
+    score = numbers["stages"]["score"]
+    assert score["gpu_h"]["value"] == pytest.approx(score["vcpu_h"]["value"] / 8)
+    assert numbers["money"]["GPUs"]["value"] == pytest.approx(5 * score["gpu_h"]["value"])
+    assert numbers["stages"]["segment"]["gpu_h"]["value"] == 0
+
+
+def test_a_usual_night_costs_less_than_the_first_run_and_trains_nothing(numbers):
+    night = numbers["usual_night"]
+    assert set(night["stages"]) == set(numbers["stages"]) - {"train"}
+    assert night["total"]["cpu_h"]["value"] < numbers["total"]["cpu_h"]["value"]
+    segments = (each["stages"]["segment"]["cpu_h"]["value"] for each in (night, numbers))
+    assert next(segments) < next(segments) / 2
+
+
+def test_what_a_stage_writes_reads_and_shuffles_is_metered(catalog, tmp_path):
+    store = Store.open(str(tmp_path / "out"), create=True)
+    meter = _Meter(store)
+    segmented = ["segment", "--catalog", catalog, "--output", store.root, *CLASSES]
+    with meter.of("segment"):
+        assert main([*segmented, "--tracks-per-part", "12", "--max-error-ratio", "1"]) == 0
+    before = {"latest.json", "sssl.json"}
+    files = [path for path in store.find("") if path not in before]
+    assert meter.writes == {"segment": len(files)}
+    parts = store.latest().catalog.parts
+    assert meter.reads["segment"] >= parts  # each reads its rows of the catalog
+    receipts = [path for path in files if path.startswith("_receipts") and path.endswith(".json")]
+    assert len(receipts) == parts
+    assert meter.shuffle_bytes["segment"] == 2 * sum(map(len, map(store.read_bytes, receipts)))
 
 
 def test_a_sample_too_small_to_train_on_is_refused(catalog, capsys):

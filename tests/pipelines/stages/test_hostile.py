@@ -1,16 +1,15 @@
 """Engines may split, repeat, reorder and kill: the same tables, and one part that kills costs its
 own tracks only."""
 
-import itertools
 import multiprocessing
 import os
-import random
 import signal
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from apache_beam.utils.windowed_value import WindowedValue
+from hostile import digests, disturbed
 
+from pipelines.beam import mass
 from pipelines.beam.job import Job
 from pipelines.beam.transforms import _todo_or_done
 from pipelines.beam.tries import MOST_TRIES, Tries
@@ -66,50 +65,12 @@ def orderly(catalog, tmp_path_factory):
     return job.commit(run_bundle(job, list(job.list_parts()))), job
 
 
-class Dies(Exception):
-    """In the place of a machine that is gone between two writes."""
-
-
 def test_split_repeated_and_reordered_bundles_make_the_same_tables(
     orderly, catalog, tmp_path, monkeypatch
 ):
-    chance = random.Random(20)
     job = made_job(catalog, tmp_path / "out")
-    refs = list(job.list_parts())
-    chance.shuffle(refs)
-    cuts = sorted(chance.sample(range(1, len(refs)), 4))
-    bundles = [refs[first:last] for first, last in itertools.pairwise([0, *cuts, len(refs)])]
-    written, deaths = itertools.count(), set(chance.sample(range(6, 40), 5))
-    write_part = Store.write_part
-
-    def write_or_die(self, *args):
-        if next(written) in deaths:
-            raise Dies
-        return write_part(self, *args)
-
-    monkeypatch.setattr(Store, "write_part", write_or_die)
-
-    def attempt(bundle):
-        for _ in range(8):
-            try:
-                return run_bundle(job, bundle)
-            except Dies:
-                continue  # all of it once more, also what was done already
-        raise AssertionError("it never came to an end")
-
-    with ThreadPoolExecutor(2) as machines:  # each bundle twice, and both at once
-        made = list(machines.map(attempt, [bundle for bundle in bundles for _ in range(2)]))
-    receipts = [receipt for bundle in made for receipt in bundle] * 2
-    chance.shuffle(receipts)
-    assert next(written) > max(deaths)
+    receipts = disturbed(job.list_parts(), lambda refs: run_bundle(job, refs), monkeypatch)
     assert digests(job.commit(receipts)) == digests(orderly[0])
-
-
-def digests(manifests):
-    return {
-        m.table: (m.digest, {part: file.sha256 for part, file in m.files.items()})
-        for m in manifests
-    }
 
 
 def poisoned(job, refs, tries):
@@ -129,7 +90,7 @@ def test_a_part_that_kills_its_worker_costs_its_own_tracks_and_the_rest_goes_on(
     orderly, catalog, tmp_path
 ):
     job = made_job(catalog, tmp_path / "out")
-    refs, tries = list(job.list_parts())[:4], Tries.of(job)
+    refs, tries = list(job.list_parts())[:4], Tries.of(job, 0.5)
     exits = []
     while bundle := todo(job, refs):
         worker = multiprocessing.get_context("spawn").Process(
@@ -156,7 +117,7 @@ def test_a_part_that_kills_its_worker_costs_its_own_tracks_and_the_rest_goes_on(
 
 def test_what_the_storage_refuses_is_no_try_of_a_part(catalog, tmp_path, monkeypatch):
     job = made_job(catalog, tmp_path / "out")
-    tries, refs = Tries.of(job), list(job.list_parts())[:1]
+    tries, refs = Tries.of(job, 0.5), list(job.list_parts())[:1]
 
     def refuse(*_):
         raise OSError(28, "No space left on device", "x")
@@ -170,16 +131,16 @@ def test_what_the_storage_refuses_is_no_try_of_a_part(catalog, tmp_path, monkeyp
 
 def test_a_launch_does_not_count_the_tries_of_another_one(orderly):
     job = orderly[1]
-    first = Tries.of(job)
+    first = Tries.of(job, 0.5)
     first.begin(0)
-    assert (first.made(0), Tries.of(job).made(0)) == (1, 0)
+    assert (first.made(0), Tries.of(job, 0.5).made(0)) == (1, 0)
 
 
 def test_a_job_stops_where_nearly_everything_fails(tmp_path, monkeypatch):
     (tmp_path / "c.csv").write_text(
         "track_id,uri\n" + "".join(f"{n},{tmp_path}/{n}.wav\n" for n in range(20))
     )
-    monkeypatch.setattr(segment, "_MASS", 10)
+    monkeypatch.setattr(mass, "MASS", 10)
     job = made_job(str(tmp_path / "c.csv"), tmp_path / "out")
     with pytest.raises(
         StoreError, match="of 10 tracks nearly all failed: missing 10; once the cause is gone"
