@@ -99,6 +99,12 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+smoke-gcp: needs-project $(STAMP)  ## one small paid run on Google Cloud, about an hour, written to smoke-DATE.json (PROJECT=..., SMOKE="--region R")
+	PYTHONPATH=.:tests $(BIN)/python tests/smoke_gcp.py $(PROJECT) $(SMOKE)
+
+needs-project:
+	@test -n "$(PROJECT)" || { echo "say which project pays: make smoke-gcp PROJECT=..." >&2; exit 1; }
+
 docs: $(STAMP)  ## write the generated docs, the BigQuery DDL and the metadata of the Flex Templates
 	$(BIN)/python -m schemas.docs .
 	$(BIN)/python -m sssl.audio.sound .
@@ -146,4 +152,4 @@ image-locks: $(STAMP)  ## write which files the images install, with their hashe
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check image-locks
+.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check image-locks smoke-gcp needs-project
