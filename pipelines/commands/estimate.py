@@ -60,8 +60,6 @@ from sssl.store.folder import Store
 _SHARES = (4, 4, 4, 4, 2, 1)
 """A trial on each quarter of the sample, on a half and on the whole."""
 _PARTS_OF_WHOLE = 12
-_NOT_AT_NIGHT = ("train",)
-"""Stages that a night of tracks without labels leaves out: what was learned stands."""
 _PIECE_BYTES = 5 << 20
 """What clients of object stores ask for at a time."""
 _COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h", "memory_gib_h", "disk_gib_h")
@@ -161,8 +159,8 @@ def run(config: Config) -> Estimate:
     estimates = {"first run": predict(config, is_train, trials)}
     if config.night is not None:
         estimates["usual night"] = predict(config, np.zeros(config.night, bool), trials)
-        for stage in _NOT_AT_NIGHT:
-            del estimates["usual night"].stages[stage]
+        del estimates["usual night"].stages["train"]  # what was learned stands
+        del estimates["usual night"].table_bytes["models"]
     for estimate in estimates.values():
         estimate.stages["start"] = start
     _tell(config, len(tracks), estimates, prices)
@@ -341,7 +339,8 @@ def _tell_one(title: str, estimate: Estimate, prices: Prices) -> None:
     writes, reads = Interval.of(traffic.writes), Interval.of(traffic.reads)
     printed.print(
         f"requests to the storage: {writes.value:,.0f} that write, {reads.value:,.0f} that read; "
-        f"{Interval.of(traffic.shuffle_bytes / GIB).value:.2g} GiB shuffled"
+        f"{Interval.of(traffic.shuffle_bytes / GIB).value:.2g} GiB shuffled",
+        soft_wrap=True,
     )
     money = {name: [price] for name, price in estimate.money(prices).items()}
     _print(f"prices as of {prices.as_of}", ["", prices.currency], money)
