@@ -31,7 +31,7 @@ from schemas.records import dump, later
 from schemas.summaries import SongsSummary
 from sssl.config import require
 from sssl.embedding.settings import EmbedConfig
-from sssl.evaluate.sections import read_sections
+from sssl.evaluate.sections import WrongSegments, read_sections, wrong_segments
 from sssl.labels.findings import Findings
 from sssl.metrics import quality
 from sssl.model.ensemble import model_id
@@ -39,11 +39,13 @@ from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset
 from sssl.report.page import figures
 from sssl.songs.changes import SongChanges, song_changes
+from sssl.songs.classifier import SongModel
 from sssl.songs.labeller import Recipe
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
 from sssl.store.rounds import guesses_in_use, in_use, verdict_of
+from sssl.tracking.card import calibration_error, model_card
 from sssl.tracking.tracker import Tracker, server_of
 from sssl.urls import without_secrets
 
@@ -151,13 +153,16 @@ def run(context: Context, config: Config) -> Context:
         _check_churn(changes, config.max_churn)
         store.publish(context.snapshot)
         recipe = Recipe.of(store, context.snapshot)
-        tracker.model(recipe.weights, recipe.settings)
+        tracker.model(recipe.weights, recipe.settings, model_card(store, context.snapshot))
         tracker.files(
             {f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()}
         )
         report.run(context, config.truth)
         churn = {} if changes is None else {"song_labels_changed": changes.changed}
         tracker.log(_song_metrics(context.snapshot) | churn, step=round)
+        if config.truth:
+            found = wrong_segments(store, context.snapshot, config.truth)
+            tracker.log(_wrong_segment_metrics(found), step=round)
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
         tracker.tag("sssl.findings", str(Findings.of(store, context.snapshot)))
@@ -266,6 +271,18 @@ def _song_metrics(snapshot: Snapshot) -> dict[str, float | None]:
         "heldout_tracks": held_out.tracks,
         "tracks_labelled": songs.tracks,
         "tracks_abstained": songs.abstained,
+        "tracks_abstained_share": songs.abstained / songs.tracks if songs.tracks else None,
+        "calibration_error": calibration_error(snapshot.about("songs", SongModel)),
+    }
+
+
+def _wrong_segment_metrics(found: WrongSegments) -> dict[str, float | None]:
+    """Return what MLflow shows of the findings, where the true sections are known."""
+    return {
+        "wrong_segments": found.wrong,
+        "wrong_segments_precision": found.precision,
+        "wrong_segments_recall": found.recall,
+        "wrong_segments_auc": found.auc,
     }
 
 

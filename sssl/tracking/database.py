@@ -7,9 +7,20 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from urllib.parse import unquote
 
 _SCHEME = "sqlite:///"
+_ARTIFACTS = "mlflow"
+_TABLES = "select name from sqlite_master where type = 'table'"
+_PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+"""Where MLflow keeps the places of artifacts, by table and column."""
 
 
 def path_of(url: str) -> str | None:
@@ -45,16 +56,37 @@ def is_broken(path: str) -> bool:
     try:
         with closing(sqlite3.connect(path)) as database:
             ((said,),) = database.execute("pragma quick_check(1)").fetchall()
-            tables = {
-                name
-                for (name,) in database.execute(
-                    "select name from sqlite_master where type = 'table'"
-                )
-            }
+            tables = {name for (name,) in database.execute(_TABLES)}
     except sqlite3.DatabaseError as error:
         # A full disk, missing rights, or somebody who looks at it say nothing about what is in it.
         return error.sqlite_errorcode in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return said != "ok" or not tables.issuperset(("alembic_version", "experiments", "runs"))
+
+
+def artifacts_of(path: str) -> str:
+    """Return the URI of the folder beside a database that holds its artifacts."""
+    return Path(path).absolute().with_name(_ARTIFACTS).as_uri()
+
+
+def find_artifacts(path: str) -> None:
+    """Name artifacts where they are, for a database that was copied or moved together with them:
+    MLflow keeps the whole path of each, and would look, and write, where they were."""
+    now = artifacts_of(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        known = {name for (name,) in database.execute(_TABLES)}
+        if "experiments" not in known:
+            return
+        places = database.execute("select distinct artifact_location from experiments").fetchall()
+        for before in (place for (place,) in places if place and place != now):
+            if not before.endswith(f"/{_ARTIFACTS}"):
+                continue  # of somebody else's experiment
+            for table, column in _PLACES:
+                if table in known:
+                    database.execute(
+                        f"update {table} set {column} = ? || substr({column}, ?)"
+                        f" where {column} = ? or substr({column}, 1, ?) = ?",
+                        (now, len(before) + 1, before, len(before) + 1, f"{before}/"),
+                    )
 
 
 def set_aside(path: str) -> str:

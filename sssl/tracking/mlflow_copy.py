@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import schemas
 from sssl.store.folder import Store
-from sssl.tracking.database import path_of, without_empty_folders
+from sssl.tracking.database import artifacts_of, path_of, without_empty_folders
 from sssl.tracking.record import Dataset, LoggedModel, Record, RunRecord
 
 LOGGER = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class Copy:
         folder."""
         path = path_of(self._server)
         if path:
-            return Path(path).absolute().with_name("mlflow").as_uri()
+            return artifacts_of(path)
         return None
 
     def _send_run(self, name: str, run: RunRecord) -> None:
@@ -277,6 +277,8 @@ class Copy:
             tags = {tag: model.digest, "sssl.run": self._record.id}
             number = self._register(logged, tags | {"songs.model_id": model.settings["model_id"]})
             self.sent += 1
+        if model.card and (not known or known[0].description != model.card):
+            self._client.update_model_version(MODEL, number, model.card)
         self._client.set_registered_model_alias(MODEL, ALIAS, number)
         self._model = model.digest
 

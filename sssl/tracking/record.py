@@ -54,6 +54,8 @@ class LoggedModel:
     settings: dict[str, Any]
     digest: str
     other_weights: tuple[str, ...] = later((), neutral=())
+    card: str = later("", neutral="")
+    """What people should know of it, as Markdown."""
 
     @property
     def all_weights(self) -> tuple[str, ...]:
@@ -114,7 +116,8 @@ class Record:
         """Read the record of a run that goes on, or begin one, also where the record cannot be
         read."""
         known = store.read_record_if_whole(_path(key), cls)
-        return known or cls(key, uuid.uuid4().hex, {"": _begun(f"run {key}", tags)})
+        folder = store.root.rstrip("/").rpartition("/")[2]
+        return known or cls(key, uuid.uuid4().hex, {"": _begun(f"{folder} {key[:6]}", tags)})
 
     @property
     def whole(self) -> RunRecord:

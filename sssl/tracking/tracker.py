@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import UnsupportedOperation
@@ -22,6 +23,7 @@ from sssl.tracking import database
 from sssl.tracking.mlflow_copy import Copy, Untold
 from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_records
 from sssl.urls import without_secrets
+from sssl.version import __version__
 
 LOGGER = logging.getLogger(__name__)
 _GOES_ON = (
@@ -49,6 +51,7 @@ class Tracker:
         self._record = Record.open(
             store, key, {"sssl.key": key, "sssl.output": without_secrets(store.root)}
         )
+        self._record.whole.tags |= {"sssl.version": __version__, "mlflow.source.name": "sssl"}
         self._line = _Line(store, self._record, server)
         self._begin(self._record.whole, params)
 
@@ -81,11 +84,14 @@ class Tracker:
         """Set a tag of the whole run."""
         RoundLog(self._record.whole, self._line).tag(name, value)
 
-    def model(self, weights: Sequence[str], settings: Mapping[str, Any]) -> None:
-        """Log and register what labels: the paths of its weights in the store, and what goes with
-        them."""
+    def model(self, weights: Sequence[str], settings: Mapping[str, Any], card: str) -> None:
+        """Log and register what labels: the paths of its weights in the store, what goes with them,
+        and its card, which describes the run, too."""
         first, *others = weights
-        self._record.model = LoggedModel(first, dict(settings), digest_of(settings), tuple(others))
+        self._record.model = LoggedModel(
+            first, dict(settings), digest_of(settings), tuple(others), card
+        )
+        self._record.whole.tags["mlflow.note.content"] = card
         self._line.send()
 
     def files(self, contents: Mapping[str, bytes]) -> None:
@@ -232,6 +238,11 @@ def _own_database(store: Store) -> str:
     path = database.path_of(url)
     if path and database.is_broken(path):
         LOGGER.warning(_REMADE, path, database.set_aside(path), quote(store.root))
+    elif path and os.path.exists(path):
+        try:
+            database.find_artifacts(path)
+        except sqlite3.Error as error:  # somebody else writes it, or the disk is read-only
+            LOGGER.warning("%s: %s; artifacts are looked for where they were", path, error)
     return url
 
 

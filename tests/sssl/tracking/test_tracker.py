@@ -1,7 +1,9 @@
 import ast
+import shutil
 import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -12,8 +14,10 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect
+from sssl.tracking.card import model_card
 from sssl.tracking.mlflow_copy import _MODEL_NEEDS, Untold
-from sssl.tracking.tracker import Tracker, sync
+from sssl.tracking.tracker import Tracker, server_of, sync
+from sssl.version import __version__
 
 
 @pytest.fixture(scope="module")
@@ -228,3 +232,45 @@ def test_a_rejected_round_leaves_the_numbers_of_what_is_in_use(report_folder):
     (accepted,) = [row for row in read_rounds(store, snapshot) if row.round == 1]
     assert state["heldout_accuracy_mean_posterior"] == pytest.approx(accepted.heldout_accuracy)
     assert row.heldout_accuracy != accepted.heldout_accuracy
+
+
+def test_the_registered_version_and_the_run_have_the_card_of_the_model(runs, finished):
+    client, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    version = client.get_model_version_by_alias("sssl", "champion")
+    assert version.description == parent.data.tags["mlflow.note.content"]
+    assert version.description == model_card(finished, finished.latest())
+    said = ("learned from", "published label, held out", "calibration error", "Limits", "Licence")
+    assert all(text in version.description for text in said)
+    assert parent.data.tags["sssl.version"] == __version__
+    assert parent.info.run_name.startswith(Path(finished.root).name)
+
+
+def test_metrics_say_how_many_abstain_and_how_far_confidence_is_off(runs):
+    _, found = runs
+    (parent,) = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    metrics = parent.data.metrics
+    share = metrics["tracks_abstained"] / metrics["tracks_labelled"]
+    assert metrics["tracks_abstained_share"] == share
+    assert 0 <= metrics["calibration_error"] <= 1
+
+
+def test_artifacts_are_found_in_a_folder_that_was_copied(finished, tmp_path):
+    """And none is written into the folder that it was copied from."""
+    copied = Path(shutil.copytree(finished.root, tmp_path / "copy"))
+    store = Store.open(str(copied))
+    server = server_of(store, None)
+    client = mlflow.MlflowClient(server)
+    experiment = client.get_experiment_by_name("sssl")
+    runs = client.search_runs([experiment.experiment_id])
+    version = client.get_model_version_by_alias("sssl", "champion")
+    places = [
+        experiment.artifact_location,
+        version.source,
+        *(run.info.artifact_uri for run in runs),
+    ]
+    assert all(place.startswith((copied / "mlflow").as_uri()) for place in places)
+    assert mlflow.pyfunc.load_model(version.source, suppress_warnings=True)
+    sync(store, None)
+    shutil.rmtree(copied / "mlflow")
+    assert server_of(store, None) == server  # what is where it should be stays

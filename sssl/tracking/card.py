@@ -1,0 +1,71 @@
+"""The card of a model (Mitchell et al., "Model Cards for Model Reporting", 2019): what it is for,
+what it has learned from, how good it is, and where it is not to be trusted."""
+
+from __future__ import annotations
+
+from schemas.summaries import CatalogSummary, SongsSummary
+from sssl.embedding.settings import Origin
+from sssl.labels.findings import Findings
+from sssl.metrics import Bin, quality, wilson
+from sssl.songs.classifier import SongModel
+from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
+from sssl.version import __version__
+from sssl.words import counted
+
+_LIMITS = """\
+- It knows music like that of its catalog. What sounds unlike anything labelled there abstains, and
+  what abstains is not labelled.
+- It has learned what the catalog's labels mean, and whoever chose them. Another listener may hear
+  something else.
+- A confidence is the probability of the label. It was measured on tracks of this catalog."""
+
+
+def model_card(store: Store, snapshot: Snapshot) -> str:
+    """Return the card of the models in use, as Markdown."""
+    catalog = snapshot.get("catalog")
+    about = catalog.about(CatalogSummary)
+    guesses = snapshot.about("songs", SongsSummary)
+    labelled = ", ".join(f"{label} {tracks}" for label, tracks in about.labelled.items())
+    rows = {
+        "labels": f"a song or a passage with one of {', '.join(about.classes)}",
+        "learned from": f"{counted(about.tracks, 'track')}; with a label: {labelled}",
+        "catalog": f"{catalog.ref} sha256:{catalog.digest}",
+        "published label, held out": _held_out(guesses),
+        "calibration error": _share(calibration_error(snapshot.about("songs", SongModel))),
+        "abstains": f"{guesses.abstained} of {counted(guesses.tracks, 'track')}",
+        "wrong labels": str(Findings.of(store, snapshot)),
+        "made by": f"sssl {__version__}",
+    }
+    for embeddings in snapshot.of("embeddings"):
+        origin = embeddings.about(Origin)
+        rows["front-end"] = f"{origin.name}, licence: {origin.licence}"
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        f"| | |\n|---|---|\n{table}\n\n## Limits\n\n{_LIMITS}\n\n## Licence\n\nThe code is under"
+        " Apache 2.0. The weights were learned from the catalog's music: whoever may use that"
+        " music says who may use them.\n"
+    )
+
+
+def calibration_error(model: SongModel) -> float | None:
+    """Return the mean distance of confidence and accuracy over left-out train tracks; None without
+    any."""
+    bins: tuple[Bin, ...] = model.reliability
+    tracks = sum(one.tracks for one in bins)
+    if not tracks:
+        return None
+    return sum(one.tracks * abs(one.confidence - one.accuracy) for one in bins) / tracks
+
+
+def _held_out(guesses: SongsSummary) -> str:
+    found = quality(guesses.confusion("test"))
+    if found.accuracy is None:
+        return "no track was held out"
+    low, high = wilson(found.accuracy, found.tracks)
+    tracks = counted(found.tracks, "track")
+    return f"right for {found.accuracy:.3f} of {tracks} (95 % interval {low:.2f} to {high:.2f})"
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.3f}"
