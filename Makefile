@@ -132,6 +132,9 @@ bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(SCRIPT) tests/bench/scoring.py
 	$(SCRIPT) tests/bench/embed.py
 
+bench-page: $(STAMP)  ## measure how quick a report of 10,000 songs is in Chromium, from that of $(DEMO)
+	PYTHONPATH=.:tests $(BIN)/python tests/bench/page.py $(DEMO)/report.html
+
 bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
 	$(SCRIPT) tests/bench/gpu.py
 
@@ -152,4 +155,4 @@ image-locks: $(STAMP)  ## write which files the images install, with their hashe
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
 
-.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-gpu bench-machines infra-check image-locks smoke-gcp needs-project
+.PHONY: help install demo test test-fast test-kernels test-readers test-browser test-cloud tools check docs queries queries-check notebook fuzz attack bench constraints clean bench-scale bench-page bench-gpu bench-machines infra-check image-locks smoke-gcp needs-project

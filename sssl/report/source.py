@@ -15,6 +15,7 @@ from schemas import Round
 from sssl.arrays import Floats
 from sssl.plots.colors import color_of
 from sssl.plots.timeline import clock
+from sssl.report.cards import as_cards
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
@@ -112,6 +113,7 @@ def _code(text: str) -> Markup:
 _NUMBERS = {"count": _said("{:,.0f}"), "percent": _said("{:.1%}"), "real": _said("{:.3f}")}
 _TIMES = {"hours": _hours, "clock": _clock, "seconds": _seconds}
 FILTERS: dict[str, Callable[..., Any]] = {
+    "cards": as_cards,
     **_NUMBERS,
     **_TIMES,
     "code": _code,

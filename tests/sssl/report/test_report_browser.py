@@ -62,6 +62,23 @@ def test_nothing_runs_out_of_the_page(browser, report_path, size):
         assert found.page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
 
 
+def test_on_a_phone_only_spectrograms_and_wide_confusions_reach_beyond_the_screen(
+    browser, report_path
+):
+    with opened(browser, report_path, PHONE) as found:
+        found.page.evaluate(
+            "document.querySelectorAll('details').forEach(each => each.open = true)"
+        )
+        wide = found.page.evaluate(
+            "[...document.querySelectorAll('.scroll:not(:has(.heat, .plotted))')]"
+            ".filter(each => each.scrollWidth > each.clientWidth + 1)"
+            ".map(each => each.getAttribute('aria-label'))"
+        )
+        assert wide == []
+        label = found.page.locator("#labels .cards tbody td").first
+        assert label.evaluate("cell => getComputedStyle(cell, '::before').content") == '"Tracks"'
+
+
 def test_a_player_starts_at_its_passage(browser, report_path):
     with opened(browser, report_path) as found:
         player = found.page.locator("audio[src*='#t=']:not([src*='#t=0.0'])").first
