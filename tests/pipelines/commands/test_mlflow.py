@@ -98,7 +98,7 @@ def test_a_run_and_its_rounds_are_on_the_server(server, run):
     assert count == len(runs) == 3
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert [step for step, _, _ in histories["round 0", "member0_train_loss"]] == [0, 1]
-    (whole,) = [name for name in runs if name.startswith("run ")]
+    (whole,) = [name for name in runs if not name.startswith("round ")]
     assert [step for step, _, _ in histories[whole, "heldout_accuracy_mean_posterior"]] == [0, 1]
     assert runs[whole].data.params["method.train.batch_size"] == "8"
 
