@@ -122,7 +122,7 @@ def test_datasets_are_named_by_their_full_content_and_their_manifest(server, run
 def test_plots_that_show_no_single_track_are_artifacts(server, run):
     client = mlflow.MlflowClient(tracking_uri=server)
     runs, _, _ = runs_of(server, run.store)
-    (whole,) = [found for name, found in runs.items() if name.startswith("run ")]
+    (whole,) = [found for name, found in runs.items() if not name.startswith("round ")]
     listed = {file.path for file in client.list_artifacts(whole.info.run_id, "plots")}
     assert {
         "plots/accuracy_by_round.svg",
@@ -155,7 +155,7 @@ def test_the_registered_model_labels_a_path_as_the_output_does(server, run):
 
 def test_the_model_of_a_run_has_what_a_client_shows_of_it(server, run):
     runs, _, _ = runs_of(server, run.store)
-    (whole,) = [found for name, found in runs.items() if name.startswith("run ")]
+    (whole,) = [found for name, found in runs.items() if not name.startswith("round ")]
     client = mlflow.MlflowClient(tracking_uri=server)
     (version,) = client.search_model_versions("name = 'sssl'")
     assert client.get_model_version_by_alias("sssl", "champion").version == version.version
