@@ -3,7 +3,9 @@ as storage does."""
 
 import http.client
 import itertools
+import json
 import random
+import re
 import socket
 import subprocess
 import threading
@@ -12,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 import requests
 
@@ -58,6 +61,8 @@ class _Proxy(BaseHTTPRequestHandler):
     wbufsize = -1  # an answer goes in one packet: two would wait 40 ms for each other
     upstream_port: int
     faults = Faults()
+    refused: tuple[str, ...] = ()
+    """Names of objects, or what they begin with, that nobody may write or delete."""
 
     def setup(self):
         super().setup()
@@ -75,7 +80,9 @@ class _Proxy(BaseHTTPRequestHandler):
     def _forward(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = type(self).faults.draw()
-        if fault and fault.isdigit():
+        if self._written(body).startswith(type(self).refused or ("\0",)):
+            self._answer(403, {}, b'{"error": {"message": "Forbidden: no right to it"}}')
+        elif fault and fault.isdigit():
             self._answer(int(fault), {}, b'{"error": {"message": "injected"}}')
         elif fault == "cut-request":
             self._cut()
@@ -91,6 +98,15 @@ class _Proxy(BaseHTTPRequestHandler):
                     self._cut()
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _forward  # noqa: N815
+
+    def _written(self, body):
+        """Return the name of the object that a request would write or delete, or nothing."""
+        path = unquote(self.path)
+        if self.command == "DELETE":
+            return path.partition("?")[0].partition("/o/")[2]
+        if self.command == "POST" and "/upload/" in path:
+            return json.loads(re.search(rb"\{.*?\}", body)[0])["name"]
+        return ""
 
     def _ask(self, body):
         self._upstream.request(self.command, self.path, body, dict(self.headers))
@@ -135,6 +151,15 @@ class Storage:
             yield self._handler.faults.injected
         finally:
             self._handler.faults = Faults()
+
+    @contextmanager
+    def refusing(self, *names):
+        """Let nobody write or delete objects whose names begin like this, until the block ends."""
+        self._handler.refused = names
+        try:
+            yield
+        finally:
+            self._handler.refused = ()
 
 
 @contextmanager
