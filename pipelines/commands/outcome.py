@@ -19,7 +19,7 @@ from sssl.songs.threshold import Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import guesses_in_use, in_use, read_rounds
-from sssl.urls import without_secrets
+from sssl.urls import local_path, without_secrets
 from sssl.words import counted
 
 
@@ -127,10 +127,14 @@ def _held_out(store: Store, snapshot: Snapshot, guesses: SongsSummary) -> str:
 
 def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict[str, str]:
     steps = {"report": without_secrets(store.url("report.html"))}
+    if findings.suspects or guesses.abstained:
+        # Of a folder in a bucket, answers go to a file of whoever gives them.
+        elsewhere = "" if local_path(store.root) else " --corrections corrections.csv"
+        steps["correct by ear"] = f"sssl review --output {without_secrets(store.root)}{elsewhere}"
     if findings.suspects:
-        steps["listen to"] = _query(store, _SUSPECTS)
+        steps["wrong passages"] = _query(store, _SUSPECTS)
     if guesses.abstained:
-        steps["label by hand"] = _query(store, _UNCERTAIN)
+        steps["uncertain songs"] = _query(store, _UNCERTAIN)
     return steps
 
 
