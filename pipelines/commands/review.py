@@ -47,6 +47,8 @@ class Config:
     corrections: str | None = None
     """CSV on this machine that answers are appended to; default: corrections.csv in the output
     folder, where the next run looks for it."""
+    track_id: tuple[str, ...] = ()
+    """Ids of songs to list first, whatever is thought of them."""
     most: int = MOST_OPEN
     """Passages, and songs, to list without an answer; start it again for the next ones."""
     label_studio: str | None = None
@@ -68,7 +70,8 @@ def main(argv: Sequence[str]) -> int:
         if config.label_studio is not None:
             track_ids = store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"]
             return _take(config.label_studio, answers, set(track_ids.to_pylist()))
-        queue = make_queue(Source.of(store, snapshot), by_track(answers.standing()), config.most)
+        said = by_track(answers.standing())
+        queue = make_queue(Source.of(store, snapshot), said, config.most, config.track_id)
         check_uris([track.uri for track in queue.tracks.values()], store.root, config.allow_uri)
         if not queue.items:
             console.print(

@@ -9,8 +9,10 @@ from itertools import chain, zip_longest
 from typing import Any, Literal
 
 from sssl.catalog.corrections import Correction
+from sssl.errors import StoreError
 from sssl.report.browse.songs import coded_timeline
 from sssl.report.source import Context, Source
+from sssl.words import counted, some
 
 CLOSE = 0.2
 """A song is uncertain if its second emotion is less than this behind; the report calls it so,
@@ -32,18 +34,23 @@ select 'passage' as kind, track_id, min(start_s) as start_s, max(end_s) as end_s
 from numbered group by track_id, model_label, run
 order by sum(1 - clean_probability) desc, max(evidence) desc, track_id, start_s
 """
-# What a listener has locked is settled. A song plays from the longest passage of its own emotion.
-_SONGS = f"""
+# A song plays from the longest passage of its own emotion.
+_CANDIDATES = """
 with candidates as (
-  select s.*, c.label as catalog_label, list_reverse_sort(probabilities) as by_size,
+  select s.*, c.label as catalog_label, c.locked, list_reverse_sort(probabilities) as by_size,
     list_filter(timeline, lambda entry: entry.label = s.label) as own
-  from songs s join catalog c using (track_id) where not c.locked)
+  from songs s join catalog c using (track_id))
 select 'song' as kind, track_id, segments, label, confidence, catalog_label, abstained,
   list_reverse_sort(list_transform(own, lambda entry: struct_pack(
     length_s := entry.end_s - entry.start_s, start_s := entry.start_s)))[1].start_s as play_from_s
-from candidates where abstained or by_size[1] - by_size[2] < {CLOSE}
+from candidates
+"""
+# What a listener has locked is settled.
+_UNCERTAIN = f"""{_CANDIDATES}
+where not locked and (abstained or by_size[1] - by_size[2] < {CLOSE})
 order by by_size[1] - by_size[2], track_id
 """
+_ASKED_FOR = f"{_CANDIDATES} where list_contains($1, track_id) order by list_position($1, track_id)"
 _TRACKS = """
 select track_id, uri, group_id, s.label, probabilities, decoded_s,
   coalesce(timeline[1].start_s, 0) as start_s,
@@ -112,7 +119,10 @@ def passages(source: Source) -> list[Item]:
 
 
 def make_queue(
-    source: Source, said: Mapping[str, Sequence[Correction]], most_open: int | None = MOST_OPEN
+    source: Source,
+    said: Mapping[str, Sequence[Correction]],
+    most_open: int | None = MOST_OPEN,
+    asked_for: Sequence[str] = (),
 ) -> Queue:
     """Return what to listen to: passages and songs by turns, those that have an answer among them.
 
@@ -120,15 +130,23 @@ def make_queue(
         source: the published tables.
         said: corrections that count, by track.
         most_open: passages, and songs, without an answer; None: all.
+        asked_for: ids of songs that come first, whatever is thought of them.
+
+    Raises:
+        StoreError: one of them has no song.
     """
-    by_kind = [_first(_items(source, sql), said, most_open) for sql in (_PASSAGES, _SONGS)]
+    asked = list(_items(source, _ASKED_FOR, list(asked_for))) if asked_for else []
+    unknown = sorted({*asked_for} - {item.track_id for item in asked})
+    if unknown:
+        raise StoreError(f"{counted(len(unknown), 'track')} without a song: {some(unknown)}")
+    by_kind = [_first(_items(source, sql), said, most_open) for sql in (_PASSAGES, _UNCERTAIN)]
     by_turns = chain.from_iterable(zip_longest(*by_kind))
-    items = [item for item in by_turns if item is not None]
+    items = asked + [item for item in by_turns if item is not None and item not in asked]
     return Queue(items, _tracks(source, sorted({item.track_id for item in items})))
 
 
-def _items(source: Source, sql: str) -> Iterator[Item]:
-    for row in source.rows(sql):
+def _items(source: Source, sql: str, *values: Any) -> Iterator[Item]:
+    for row in source.rows(sql, *values):
         yield Item(**row)
 
 

@@ -4,6 +4,7 @@ import pytest
 from reports import CLASSES, query
 
 from sssl.catalog.corrections import Correction
+from sssl.errors import StoreError
 from sssl.report.source import Source
 from sssl.review.queue import Item, make_queue
 
@@ -83,6 +84,20 @@ def test_what_has_an_answer_makes_room_for_the_next(source, queue):
     said = {first[0].track_id: [said_of(first[0])]}
     answered = [item for item in passages if item.answer_in(said.get(item.track_id, ()))]
     assert listed(said) == passages[: 2 + len(answered)]
+
+
+def test_songs_that_are_asked_for_come_first_and_once(report_folder, source, queue):
+    uncertain = next(item for item in queue.items if item.kind == "song")
+    listed = {item.track_id for item in queue.items if item.kind == "song"}
+    rows = query(report_folder, "select track_id, label from songs order by track_id desc")
+    sure, label = next(row for row in rows if row[0] not in listed)
+    found = make_queue(source, {}, asked_for=[sure, uncertain.track_id])
+    assert [item.track_id for item in found.items[:2]] == [sure, uncertain.track_id]
+    assert (found.items[0].kind, found.items[0].label) == ("song", label)
+    assert found.items[1] == uncertain
+    assert len(found.items) == len(queue.items) + 1
+    with pytest.raises(StoreError, match="1 track without a song: nobody"):
+        make_queue(source, {}, asked_for=[sure, "nobody"])
 
 
 PASSAGE = Item("passage", "t", 2, "Q2", 0.9, "Q1", start_s=6.0, end_s=12.0)
