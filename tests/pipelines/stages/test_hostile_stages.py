@@ -18,17 +18,19 @@ from pipelines.beam.earlier import Earlier
 from pipelines.beam.job import Job
 from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.cli import main
-from pipelines.stages import embed, relabel, score, songs
+from pipelines.stages import embed, relabel, score, shards, songs
 from pipelines.stages.score import PartScorer
 from pipelines.stages.score_part import known_scores
+from schemas.records import dump
 from schemas.summaries import ScoresSummary
 from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
 from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import fit_track_model
 from sssl.labels.evidence import fit_evidence
+from sssl.model.shards.make import Sharding
 from sssl.store.folder import Store
-from sssl.store.manifest import Snapshot
+from sssl.store.manifest import Manifest, Snapshot
 
 
 def job_of(stage, command, monkeypatch):
@@ -146,6 +148,27 @@ def test_inherited_labels_are_the_same_whatever_an_engine_does(finished, unmade,
         refs_of(job), lambda refs: [relabel.inherit_part(ref, job) for ref in refs], monkeypatch
     )
     assert digests(job.commit(receipts)) == digests([made])
+
+
+def test_shards_are_the_same_whatever_an_engine_does(finished, tmp_path, monkeypatch):
+    snapshot, sharding = finished.latest(), Sharding(parts=2, layers=2, chunk=4)
+    inputs = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
+    planned = Manifest.plan("shards", "shards", dump(sharding), inputs.values(), None)
+    refs = {name: manifest.ref for name, manifest in inputs.items()}
+
+    def job_in(folder):
+        store = Store.open(str(shutil.copytree(finished.root, tmp_path / folder)))
+        about = sharding.shards(snapshot.catalog.parts), snapshot.catalog.classes
+        return shards.ShardJob(store, (planned,), refs, *about, sharding=sharding)
+
+    def done(job, refs):
+        return [shards.write_shard(ref, job) for ref in refs]
+
+    orderly, job = job_in("orderly"), job_in("disturbed")
+    made = orderly.commit(done(orderly, refs_of(orderly)))
+    assert made[0].rows > 0
+    receipts = disturbed(refs_of(job), lambda refs: done(job, refs), monkeypatch)
+    assert digests(job.commit(receipts)) == digests(made)
 
 
 @pytest.fixture(scope="module")
