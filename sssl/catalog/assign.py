@@ -38,7 +38,8 @@ class CatalogConfig:
     """The emotion classes, in the order that probabilities are written in (Russell quadrants by
     default)."""
     folds: int = 4
-    """Cross-fitting folds: a model has one member a fold, which never sees the tracks it scores."""
+    """Cross-fitting folds: a model has one member per fold, which never sees the tracks it
+    scores."""
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
     tracks_per_part: int | None = None
@@ -102,44 +103,45 @@ def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
     """
     groups = _groups(tracks)
     settled = before.groups(config)
-    known_split = _known_splits(groups, settled)
-    known_fold = _known(groups, settled, "fold")
     is_test = _equals(tracks["split"], "test")
-    if tracks["split"].null_count < len(tracks):
+    says_split = tracks["split"].null_count < len(tracks)
+    if says_split:
         held_out = np.zeros(len(groups.ids), bool)
         held_out[groups.of_track[is_test]] = True
     else:
+        known_split = _known_splits(groups, settled)
         held_out = _hold_out(groups, known_split, config.test_share)
         is_test = held_out[groups.of_track]
-    fold = known_fold.copy()
+    fold = _known(groups, settled, "fold").copy()
     for side in (~held_out, held_out):
         _deal_folds(groups, side, config.folds, fold)
-    split = pc.if_else(
-        tracks["label"].is_valid(), pc.if_else(pa.array(is_test), "test", "train"), None
-    )
+    sides = pc.if_else(pa.array(is_test), "test", "train")
     placed = {
-        "split": split,
+        "split": pc.if_else(tracks["label"].is_valid(), sides, None),
         "fold": fold[groups.of_track],
         "part": _deal_parts(tracks, before.tracks, config),
     }
     for name, values in placed.items():
-        at = tracks.schema.get_field_index(name)
-        tracks = tracks.set_column(
-            at, tracks.schema.field(at), pa.array(values).cast(tracks.schema.field(at).type)
-        )
+        place = tracks.schema.get_field_index(name)
+        declared = tracks.schema.field(place)
+        column = pa.array(values).cast(declared.type)
+        tracks = tracks.set_column(place, declared, column)
     return tracks.sort_by([("part", "ascending"), ("track_id", "ascending")])
 
 
 def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]:
     """Deal groups into folds, class by class; each `salt` gives another deal. Returns the fold by
     group id."""
-    given = [(row.group_id, row.label) for row in rows]
-    columns = ([group for group, _ in given], [label for _, label in given])
-    groups = _groups(
-        pa.table([pa.array(column, pa.string()) for column in columns], ["group_id", "label"]), salt
-    )
+    group_ids = []
+    labels = []
+    for row in rows:
+        group_ids.append(row.group_id)
+        labels.append(row.label)
+    columns = [pa.array(group_ids, pa.string()), pa.array(labels, pa.string())]
+    groups = _groups(pa.table(columns, ["group_id", "label"]), salt)
+    everybody = np.ones(len(groups.ids), bool)
     fold = np.full(len(groups.ids), _NONE)
-    _deal_folds(groups, np.ones(len(groups.ids), bool), folds, fold)
+    _deal_folds(groups, everybody, folds, fold)
     return dict(zip(groups.ids.to_pylist(), fold.tolist(), strict=True))
 
 
@@ -155,33 +157,32 @@ class _Groups(NamedTuple):
 
     def by_class(self, chosen: Mask) -> list[tuple[int, Ints]]:
         """List the classes, -1 first, with the chosen groups of each in the order of hashes."""
-        ordered = self.order[chosen[self.order]]
-        return [
-            (name, ordered[self.class_of[ordered] == name])
-            for name in np.unique(self.class_of[ordered]).tolist()
-        ]
+        is_chosen = chosen[self.order]
+        ordered = self.order[is_chosen]
+        classes = self.class_of[ordered]
+        names = np.unique(classes).tolist()
+        return [(name, ordered[classes == name]) for name in names]
 
 
 def _groups(tracks: pa.Table, salt: str = "") -> _Groups:
     encoded = whole(tracks["group_id"]).dictionary_encode()
+    ids = encoded.dictionary
     of_track = encoded.indices.to_numpy(zero_copy_only=False)
-    order = np.argsort(hashes(encoded.dictionary, salt), kind="stable")
-    return _Groups(
-        encoded.dictionary,
-        order,
-        _classes(tracks["label"], of_track, len(encoded.dictionary)),
-        of_track,
-    )
+    order = np.argsort(hashes(ids, salt), kind="stable")
+    class_of = _classes(tracks["label"], of_track, len(ids))
+    return _Groups(ids, order, class_of, of_track)
 
 
 def _classes(label: pa.ChunkedArray, of_track: Ints, groups: int) -> Ints:
     """Return the most common label of each group [G] as its place in the order of names, the first
     of several that are as common; -1 for a group without any."""
-    names = pa.array(sorted(label.drop_null().unique().to_pylist()), pa.string())
+    distinct = label.drop_null().unique()
+    names = pa.array(sorted(distinct.to_pylist()), pa.string())
     codes = pc.fill_null(pc.index_in(label, names), _NONE).to_numpy()
     labelled = codes >= 0
     # A pair of group and label as one number, since NumPy counts numbers.
-    pair_of_track = of_track[labelled] * np.int64(len(names)) + codes[labelled]
+    first_of_group = of_track[labelled] * np.int64(len(names))
+    pair_of_track = first_of_group + codes[labelled]
     pairs, counts = np.unique(pair_of_track, return_counts=True)
     group, code = np.divmod(pairs, max(1, len(names)))
     most_common_first = np.lexsort((code, -counts, group))
@@ -193,19 +194,26 @@ def _classes(label: pa.ChunkedArray, of_track: Ints, groups: int) -> Ints:
 
 def hashes(texts: pa.Array, salt: str = "") -> NDArray[np.uint64]:
     """Return the first eight bytes of the SHA-256 of each text, as a number."""
+    at_once = 1 << 16  # so that few texts at a time are Python objects
     found = bytearray()
-    for start in range(0, len(texts), 1 << 16):
-        for text in texts.slice(start, 1 << 16).to_pylist():
-            found += hashlib.sha256((salt + text).encode()).digest()[:8]
+    for start in range(0, len(texts), at_once):
+        for text in texts.slice(start, at_once).to_pylist():
+            digest = hashlib.sha256((salt + text).encode()).digest()
+            found += digest[:8]
     return np.frombuffer(found, ">u8").astype(np.uint64)
 
 
 def _known(groups: _Groups, settled: pa.Table, name: str) -> Ints:
     """Return what groups [G] have in a column of what was dealt before, -1 where nothing."""
-    at = pc.index_in(groups.ids, whole(settled["group_id"]))
-    return np.asarray(
-        pc.fill_null(whole(settled[name]).take(at), _NONE).to_numpy(zero_copy_only=False), np.int64
-    )
+    place = pc.index_in(groups.ids, whole(settled["group_id"]))
+    found = whole(settled[name]).take(place)
+    return _numbers(found)
+
+
+def _numbers(column: pa.Array) -> Ints:
+    """Return whole numbers [N], -1 for nulls."""
+    filled = pc.fill_null(column, _NONE)
+    return np.asarray(filled.to_numpy(zero_copy_only=False), np.int64)
 
 
 def _known_splits(groups: _Groups, settled: pa.Table) -> Ints:
@@ -213,34 +221,42 @@ def _known_splits(groups: _Groups, settled: pa.Table) -> Ints:
     others."""
     split = settled.filter(settled["split"].is_valid())
     is_test = pc.equal(split["split"], "test").cast(pa.int32())
-    return _known(groups, pa.table({"group_id": split["group_id"], "is_test": is_test}), "is_test")
+    known = pa.table({"group_id": split["group_id"], "is_test": is_test})
+    return _known(groups, known, "is_test")
 
 
 def _hold_out(groups: _Groups, known: Ints, share: float) -> Mask:
     """Hold out the share of each class's groups, those held out before first, leaving at least one
     to train on."""
+    everybody = np.ones(len(groups.ids), bool)
     held_out = known == 1
-    for name, own in groups.by_class(np.ones(len(groups.ids), bool)):
-        wanted = min(round(len(own) * share), len(own) - 1) if name != _NONE else 0
+    for name, own in groups.by_class(everybody):
+        wanted = 0
+        if name != _NONE:
+            wanted = min(round(len(own) * share), len(own) - 1)
         missing = wanted - int(held_out[own].sum())
-        held_out[own[known[own] == _NONE][: max(0, missing)]] = True
+        new = own[known[own] == _NONE]
+        held_out[new[: max(0, missing)]] = True
     return held_out
 
 
 def _deal_folds(groups: _Groups, chosen: Mask, folds: int, fold: Ints) -> None:
     """Set the fold of each chosen group that has none: the one with the fewest groups of its class,
     then of all."""
-    total = np.bincount(fold[chosen & (fold >= 0)], minlength=folds)
+    has_fold = chosen & (fold >= 0)
+    total = np.bincount(fold[has_fold], minlength=folds)
     for _, own in groups.by_class(chosen):
-        counts = np.bincount(fold[own][fold[own] >= 0], minlength=folds)
-        new = own[fold[own] < 0]
+        of_own = fold[own]
+        counts = np.bincount(of_own[of_own >= 0], minlength=folds)
+        new = own[of_own < 0]
         fold[new] = _least_first(len(new), counts, total)
         total += np.bincount(fold[new], minlength=folds)
 
 
 def _least_first(count: int, own: Ints, total: Ints) -> Ints:
     """Deal `count` cards, each to the one with the fewest of their own, then of all."""
-    heap = sorted(zip(own.tolist(), total.tolist(), range(len(own)), strict=True))
+    numbers = range(len(own))
+    heap = sorted(zip(own.tolist(), total.tolist(), numbers, strict=True))
     dealt = np.empty(count, np.int64)
     for card in range(count):
         mine, all, fold = heap[0]
@@ -253,19 +269,23 @@ def _deal_parts(tracks: pa.Table, before: pa.Table, config: CatalogConfig) -> In
     """Return the part of each track."""
     size = config.part_size(len(tracks))
     ids = whole(tracks["track_id"])
-    known = whole(before["part"]).take(pc.index_in(ids, whole(before["track_id"])))
-    part = np.asarray(pc.fill_null(known, _NONE).to_numpy(zero_copy_only=False), np.int64)
+    place = pc.index_in(ids, whole(before["track_id"]))
+    part = _numbers(whole(before["part"]).take(place))
     last = pc.max(before["part"]).as_py() or 0
-    room = max(0, size - int(np.count_nonzero(part == last)))
+    in_last = int(np.count_nonzero(part == last))
+    room = max(0, size - in_last)
     new = np.flatnonzero(part == _NONE)
-    new = new[np.argsort(hashes(ids.take(pa.array(new))), kind="stable")]
+    by_hash = np.argsort(hashes(ids.take(pa.array(new))), kind="stable")
+    new = new[by_hash]
     # The first `room` of them go into the last part, the others into new ones.
-    part[new] = last + np.maximum(0, np.arange(len(new)) - room + size) // size
+    beyond = np.arange(len(new)) - room
+    part[new] = last + np.maximum(0, beyond + size) // size
     return part
 
 
 def _equals(column: pa.ChunkedArray, value: str) -> Mask:
-    return np.asarray(pc.fill_null(pc.equal(column, value), False).to_numpy())
+    is_equal = pc.fill_null(pc.equal(column, value), False)
+    return np.asarray(is_equal.to_numpy())
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:

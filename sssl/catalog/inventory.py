@@ -56,12 +56,12 @@ def _listed(url: str) -> Iterator[dict[str, pa.Array]]:
     try:
         with opened(url) as file:
             is_parquet = file_name(url).lower().endswith(".parquet")
-            for batch in _parquet_batches(file) if is_parquet else pa.csv.open_csv(file):
+            batches = _parquet_batches(file) if is_parquet else pa.csv.open_csv(file)
+            for batch in batches:
                 yield _fingerprints(batch, shown)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise CatalogError(
-            f"--inventory {shown}: cannot be read: {why_unreadable(url, error)}"
-        ) from None
+        why = why_unreadable(url, error)
+        raise CatalogError(f"--inventory {shown}: cannot be read: {why}") from None
 
 
 def _parquet_batches(file: object) -> Iterator[pa.RecordBatch]:
@@ -77,9 +77,11 @@ def _fingerprints(batch: pa.RecordBatch, shown: str) -> dict[str, pa.Array]:
     fingerprint = pa.nulls(len(batch), pa.string())
     for name in _HASHES:
         if name in columns:
-            fingerprint = pc.coalesce(fingerprint, _hash(name, columns[name], uri))
+            of_hash = _hash(name, columns[name], uri)
+            fingerprint = pc.coalesce(fingerprint, of_hash)
     if {"size", "updated"} <= columns.keys():
-        size, updated = (columns[name].cast(pa.string()) for name in ("size", "updated"))
+        size = columns["size"].cast(pa.string())
+        updated = columns["updated"].cast(pa.string())
         dated = pc.binary_join_element_wise("size:", size, " mtime:", updated, "")
         fingerprint = pc.coalesce(fingerprint, dated)
     elif columns.keys().isdisjoint(_HASHES):
@@ -109,22 +111,31 @@ def _uris(columns: Mapping[str, pa.Array], shown: str) -> pa.Array:
     if "uri" in columns:
         return columns["uri"].cast(pa.string())
     # Amazon calls an object's place in its bucket a key, Google a name.
-    scheme, place = ("s3://", "key") if "key" in columns else ("gs://", "name")
+    scheme = "gs://"
+    place = "name"
+    if "key" in columns:
+        scheme = "s3://"
+        place = "key"
     if not {"bucket", place} <= columns.keys():
         expected = "a column uri, or bucket and name, or bucket and key"
         raise CatalogError(f"--inventory {shown}: expected {expected}")
-    bucket, name = (columns[column].cast(pa.string()) for column in ("bucket", place))
-    return pc.binary_join_element_wise(pc.binary_join_element_wise(scheme, bucket, ""), name, "/")
+    bucket = columns["bucket"].cast(pa.string())
+    name = columns[place].cast(pa.string())
+    root = pc.binary_join_element_wise(scheme, bucket, "")
+    return pc.binary_join_element_wise(root, name, "/")
 
 
 def _hash(name: str, column: pa.Array, uri: pa.Array) -> pa.Array:
     """Return fingerprints as a listing gives them: that of Amazon has ETags in quotation marks, its
     inventory has not."""
     text = column.cast(pa.string())
-    text = pc.if_else(pc.equal(pc.utf8_length(text), 0), None, text)
+    is_empty = pc.equal(pc.utf8_length(text), 0)
+    text = pc.if_else(is_empty, None, text)
     if name == "etag":
-        bare = pc.and_(pc.starts_with(uri, "s3"), pc.invert(pc.starts_with(text, '"')))
-        text = pc.if_else(bare, pc.binary_join_element_wise('"', text, '"', ""), text)
+        is_quoted = pc.starts_with(text, '"')
+        is_bare = pc.and_(pc.starts_with(uri, "s3"), pc.invert(is_quoted))
+        quoted = pc.binary_join_element_wise('"', text, '"', "")
+        text = pc.if_else(is_bare, quoted, text)
     return pc.binary_join_element_wise(f"{name}:", text, "")
 
 

@@ -19,17 +19,27 @@ SUMMED = ("track_id", "segments", "decoded_s", "status", "reason")
 
 def summarize_ledger(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> LedgerSummary:
     """Sum up the ledger of a part, given its tracks in the same order."""
+    segments = 0
+    decoded_s = 0.0
+    statuses: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
     trainable: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for track, entry in zip(tracks, ledger, strict=True):
+        segments += entry.segments
+        decoded_s += entry.decoded_s
+        statuses[str(entry.status)] += 1
+        if entry.reason:
+            reasons[entry.reason] += 1
         if entry.segments and track.label and track.split == "train":
             trainable[track.label][track.fold] += 1
+    by_label = {label: dict(by_fold) for label, by_fold in trainable.items()}
     return LedgerSummary(
         tracks=len(ledger),
-        segments=sum(entry.segments for entry in ledger),
-        decoded_s=sum(entry.decoded_s for entry in ledger),
-        statuses=Counter(str(entry.status) for entry in ledger),
-        reasons=Counter(entry.reason for entry in ledger if entry.reason),
-        trainable={label: dict(by_fold) for label, by_fold in trainable.items()},
+        segments=segments,
+        decoded_s=decoded_s,
+        statuses=statuses,
+        reasons=reasons,
+        trainable=by_label,
     )
 
 
@@ -38,17 +48,19 @@ def summarize_whole_ledger(tracks: pa.Table, ledger: pa.Table) -> LedgerSummary:
 
     The ledger may have other tracks, too.
     """
-    place = pc.index_in(whole(tracks["track_id"]), whole(ledger["track_id"]))
+    track_ids = whole(tracks["track_id"])
+    place = pc.index_in(track_ids, whole(ledger["track_id"]))
     rows = ledger.select(SUMMED).take(place)
     reason = rows["reason"]
     given_reason = pc.if_else(pc.equal(reason, ""), None, reason)
+    segments = rows["segments"]
     return LedgerSummary(
         tracks=len(rows),
-        segments=pc.sum(rows["segments"]).as_py() or 0,
+        segments=pc.sum(segments).as_py() or 0,
         decoded_s=_added_in_order(rows["decoded_s"]),
         statuses=_counts(rows["status"]),
         reasons=_counts(given_reason),
-        trainable=_trainable(tracks, rows["segments"]),
+        trainable=_trainable(tracks, segments),
     )
 
 
@@ -56,23 +68,29 @@ def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[in
     """Count by label and fold the labelled train tracks that have segments."""
     is_labelled = tracks["label"].is_valid()
     is_train = pc.fill_null(pc.equal(tracks["split"], "train"), False)
+    is_learned = pc.and_(is_labelled, is_train)
     has_segments = pc.greater(segments, 0)
-    learned = tracks.filter(pc.and_(pc.and_(is_labelled, is_train), has_segments))
-    by_label_and_fold = learned.group_by(["label", "fold"], use_threads=False)
+    learned = tracks.filter(pc.and_(is_learned, has_segments))
+    # Without threads the groups come in the order of the rows.
+    groups = learned.group_by(["label", "fold"], use_threads=False)
+    counted = groups.aggregate([([], "count_all")])
     trainable: defaultdict[str, dict[int, int]] = defaultdict(dict)
-    for found in by_label_and_fold.aggregate([([], "count_all")]).to_pylist():
-        trainable[found["label"]][found["fold"]] = found["count_all"]
+    for found in counted.to_pylist():
+        by_fold = trainable[found["label"]]
+        by_fold[found["fold"]] = found["count_all"]
     return dict(trainable)
 
 
 def _added_in_order(seconds: pa.ChunkedArray) -> float:
     """Add one after the other, as the sum over parts does: floats added in another order differ."""
-    sums = np.cumsum(seconds.to_numpy().astype(np.float64))
+    values = seconds.to_numpy().astype(np.float64)
+    sums = np.cumsum(values)
     if len(sums):
         return float(sums[-1])
     return 0.0
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:
-    found = pc.value_counts(values.drop_null()).to_pylist()
-    return {count["values"]: count["counts"] for count in found}
+    known = values.drop_null()
+    counts = pc.value_counts(known).to_pylist()
+    return {count["values"]: count["counts"] for count in counts}

@@ -28,6 +28,13 @@ _NEARLY = 0.75
 not."""
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TICKS_PER_S = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_NUMBER_TYPES = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_null,
+)
 _YES = ("true", "1", "yes")
 _NO = ("false", "0", "no")
 
@@ -54,8 +61,10 @@ def read_columns(
     shown = without_secrets(url)
     try:
         with opened(url) as file:
-            is_parquet = file_name(url).lower().endswith(".parquet")
-            names, table = _read_parquet(file, wanted) if is_parquet else _read_csv(file)
+            if file_name(url).lower().endswith(".parquet"):
+                names, table = _read_parquet(file, wanted)
+            else:
+                names, table = _read_csv(file)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise CatalogError(f"cannot read {shown}: {_why(error, url)}") from None
     # A third of the table's size is left from decoding it.
@@ -69,23 +78,29 @@ def read_columns(
     for name in TEXTS:
         if name in found:
             found[name] = _text(found[name], name, shown)
-    for name, typed in (("expected_s", _seconds), ("locked", _flags)):
-        if name in found:
-            found[name] = typed(found[name], found["track_id"], shown)
+    if "expected_s" in found:
+        found["expected_s"] = _seconds(found["expected_s"], found["track_id"], shown)
+    if "locked" in found:
+        found["locked"] = _flags(found["locked"], found["track_id"], shown)
     return pa.table(found)
 
 
 def _what_it_has(names: Sequence[str]) -> str:
-    if len(names) == 1 and any(sign in names[0] for sign in ";\t|"):
-        return f"it has a single one, {names[0]!r}: separate columns by commas"
-    return f"it has {', '.join(names) or 'no columns'}"
+    if len(names) == 1:
+        (only,) = names
+        if any(sign in only for sign in ";\t|"):
+            return f"it has a single one, {only!r}: separate columns by commas"
+    listed = ", ".join(names)
+    return f"it has {listed or 'no columns'}"
 
 
 def _misspelt(names: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Pair each wanted column that is not there with one whose name is nearly its own."""
     others = {name.strip().lower(): name for name in names if name not in COLUMNS}
     for meant in wanted:
-        close = get_close_matches(meant, others, n=1, cutoff=_NEARLY) if meant not in names else []
+        if meant in names:
+            continue
+        close = get_close_matches(meant, others, n=1, cutoff=_NEARLY)
         if close:
             yield meant, others[close[0]]
 
@@ -93,20 +108,22 @@ def _misspelt(names: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[str
 def _why(error: Exception, url: str) -> str:
     """Say why a table could not be read, without what may be secret in its address."""
     if isinstance(error, OSError) and local_path(url) is None:
-        cause = error.__cause__ or error
-        is_missing = isinstance(error, FileNotFoundError) and is_not_there(error)
-        if is_missing:
+        if isinstance(error, FileNotFoundError) and is_not_there(error):
             return "no such file"
+        cause = error.__cause__ or error
         return type(cause).__name__
-    hint = "; save it as UTF-8" if "utf" in str(error).lower() else ""
-    return str(error).replace(url, without_secrets(url)) + hint
+    said = str(error).replace(url, without_secrets(url))
+    if "utf" in said.lower():
+        said += "; save it as UTF-8"
+    return said
 
 
 def _read_parquet(file: Any, wanted: Sequence[str]) -> tuple[list[str], pa.Table]:
     """Return the names of all columns, and the wanted ones."""
     parquet = pq.ParquetFile(file)
     names = parquet.schema_arrow.names
-    return names, parquet.read(columns=[name for name in wanted if name in names])
+    there = [name for name in wanted if name in names]
+    return names, parquet.read(columns=there)
 
 
 def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
@@ -114,9 +131,8 @@ def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
         raise UnicodeError("it is UTF-16")
     file.seek(0)
     # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
-    convert = pa.csv.ConvertOptions(
-        column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=True, null_values=[""]
-    )
+    types = dict.fromkeys(COLUMNS, pa.string())
+    convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     parse = pa.csv.ParseOptions(newlines_in_values=True)
     table = pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
     return table.column_names, table
@@ -126,7 +142,8 @@ def _only_one(table: pa.Table, name: str, url: str) -> pa.ChunkedArray:
     places = [place for place, other in enumerate(table.column_names) if other == name]
     if len(places) > 1:
         raise CatalogError(f"{url}: column {name} appears more than once")
-    column = table[places[0]]
+    (place,) = places
+    column = table[place]
     if pa.types.is_dictionary(column.type):
         return column.cast(column.type.value_type)
     return column
@@ -149,17 +166,17 @@ def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> p
     """Return `expected_s` in seconds, in single precision as the table will give it back."""
     kind = column.type
     if pa.types.is_duration(kind):
-        ticks = column.cast(pa.int64()).cast(pa.float64(), safe=False)
-        numbers = pc.divide(ticks, float(_TICKS_PER_S[kind.unit]))
-    elif _is_any(kind, pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view):
+        ticks = column.cast(pa.int64())
+        per_s = float(_TICKS_PER_S[kind.unit])
+        numbers = pc.divide(ticks.cast(pa.float64(), safe=False), per_s)
+    elif _is_any(kind, *_TEXT_TYPES):
         numbers = _parsed(_text(column, "expected_s", url), track_ids, url)
-    elif _is_any(
-        kind, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null
-    ):
+    elif _is_any(kind, *_NUMBER_TYPES):
         numbers = column.cast(pa.float64(), safe=False)
     else:
         raise _wrong_type(column, "expected_s", "seconds as a number", url)
-    seconds = pc.if_else(pc.is_nan(numbers), None, numbers).cast(pa.float32(), safe=False)
+    known = pc.if_else(pc.is_nan(numbers), None, numbers)
+    seconds = known.cast(pa.float32(), safe=False)
     wrong = pc.or_(pc.less(seconds, 0), pc.is_inf(seconds))
     _check_none(wrong, column, track_ids, "expected_s", "seconds as a number, from 0", url)
     return seconds
@@ -175,9 +192,11 @@ def _parsed(text: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.C
         return pc.utf8_trim_whitespace(text).cast(pa.float64())
     except pa.ArrowInvalid:  # Arrow says no row; and Python reads a few more spellings
         values = text.to_pylist()
-        wrong = pa.chunked_array([list(map(_is_no_number, values))], pa.bool_())
+        is_wrong = [_is_no_number(value) for value in values]
+        wrong = pa.chunked_array([is_wrong], pa.bool_())
         _check_none(wrong, text, track_ids, "expected_s", "seconds as a number", url)
-        return pa.chunked_array([[value and float(value) for value in values]], pa.float64())
+        numbers = [value and float(value) for value in values]
+        return pa.chunked_array([numbers], pa.float64())
 
 
 def _is_no_number(value: str | None) -> bool:
@@ -189,11 +208,14 @@ def _is_no_number(value: str | None) -> bool:
 
 
 def _flags(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.ChunkedArray:
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(_text(column, "locked", url)))
+    text = _text(column, "locked", url)
+    trimmed = pc.utf8_trim_whitespace(text)
+    words = pc.utf8_lower(trimmed)
     known = pa.array([*_YES, *_NO, None], pa.string())
     wrong = pc.invert(pc.is_in(words, known))
     _check_none(wrong, column, track_ids, "locked", "true or false", url)
-    return pc.if_else(words.is_null(), None, pc.is_in(words, pa.array(_YES)))
+    is_yes = pc.is_in(words, pa.array(_YES))
+    return pc.if_else(words.is_null(), None, is_yes)
 
 
 def _check_none(

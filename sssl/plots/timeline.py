@@ -20,16 +20,22 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}:{rest:02d}"
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def in_words(timeline: Sequence[dict[str, Any]], most: int = 6) -> str:
     """Say a timeline's first entries."""
-    said = [
-        f"{entry['label']} {clock(entry['start_s'])} to {clock(entry['end_s'])}"
-        for entry in timeline[:most]
-    ]
-    return ", ".join(said) + (f" and {len(timeline) - most} more" if len(timeline) > most else "")
+    said = []
+    for entry in timeline[:most]:
+        start = clock(entry["start_s"])
+        end = clock(entry["end_s"])
+        said.append(f"{entry['label']} {start} to {end}")
+    words = ", ".join(said)
+    left = len(timeline) - most
+    if left > 0:
+        words += f" and {left} more"
+    return words
 
 
 def strip(timeline: Sequence[dict[str, Any]], classes: Sequence[str]) -> Markup:
@@ -37,14 +43,18 @@ def strip(timeline: Sequence[dict[str, Any]], classes: Sequence[str]) -> Markup:
     there are."""
     start_s = timeline[0]["start_s"]
     ends = np.array([entry["end_s"] for entry in timeline])
-    middle = start_s + (np.arange(_STRIP) + 0.5) / _STRIP * (ends[-1] - start_s)
-    shown = [
-        classes.index(timeline[i]["label"]) for i in np.searchsorted(ends, middle, side="right")
-    ]
-    runs = [
-        (c, [x for x, _ in run]) for c, run in groupby(enumerate(shown), key=lambda pixel: pixel[1])
-    ]
-    blocks = "".join(_block(classes[c], color_of(c), x[0], len(x)) for c, x in runs)
+    length_s = ends[-1] - start_s
+    share = (np.arange(_STRIP) + 0.5) / _STRIP
+    middle = start_s + share * length_s
+    places = np.searchsorted(ends, middle, side="right")
+    shown = [timeline[place]["label"] for place in places]
+    blocks = ""
+    first = 0
+    for name, run in groupby(shown):
+        width = len(list(run))
+        color = color_of(classes.index(name))
+        blocks += _block(name, color, first, width)
+        first += width
     words = escape(in_words(timeline))
     tag = f'<svg class="strip" role="img" aria-label="{words}" viewBox="0 0 {_STRIP} 14">'
     return Markup(f"{tag}<title>{words}</title>{blocks}</svg>")  # noqa: S704 -- escaped above
@@ -55,8 +65,8 @@ def _block(name: str, color: str, x: int, width: int) -> str:
     by colours."""
     path = f'<path fill="{color}" d="M{x} 0h{width}v14h-{width}z"/>'
     fits = width > 7 * len(name) + 4
-    return path + (
-        f'<text x="{x + width / 2}" y="11" fill="{ink_on(color)}">{escape(name)}</text>'
-        if fits
-        else ""
-    )
+    if not fits:
+        return path
+    middle = x + width / 2
+    ink = ink_on(color)
+    return path + f'<text x="{middle}" y="11" fill="{ink}">{escape(name)}</text>'

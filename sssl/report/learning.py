@@ -22,40 +22,41 @@ SHOWN_STOPS = 3  # rounds in a flow of labels
 def context(source: Source) -> Context:
     """What each round split, relabelled and gained."""
     rounds = source.rounds
-    labels = {m.round: m for m in source.snapshot.of("labels")}
-    counts = {
-        round: manifest.about(LabelsSummary, source.classes) for round, manifest in labels.items()
-    }
-    fitted = {round: manifest.about(SplitSummary) for round, manifest in labels.items()}
+    counts = {}
+    fitted = {}
+    for manifest in source.snapshot.of("labels"):
+        counts[manifest.round] = manifest.about(LabelsSummary, source.classes)
+        fitted[manifest.round] = manifest.about(SplitSummary)
     numbers = [row.round for row in rounds]
     stands = [verdict_of(row) != "kept" for row in rounds]
     accuracy = {
         "held-out tracks": [row.heldout_accuracy for row in rounds],
         "train tracks": [row.train_accuracy for row in rounds],
     }
-    confident = {
-        name: [counts[r].confident_share(name) for r in numbers] for name in source.classes
-    }
+    confident = {}
+    for name in source.classes:
+        confident[name] = [counts[number].confident_share(name) for number in numbers]
     alt = "Confident share by class and round"
     of_mean = "Accuracy of the mean posterior by round"
-    split_rounds = [row for row in rounds if fitted[row.round].common is not None]
+    colors = ("accent", "muted")
+    accuracy_plot = charts.by_round("accuracy", of_mean, numbers, accuracy, colors, stands)
+    confident_plot = charts.by_round("confident", alt, numbers, confident, source.colors, stands)
     last = source.split.round
+    splits = []
+    for row in rounds:
+        own = fitted[row.round]
+        if own.common is not None:
+            splits.append(_split_of(source, row, own, large=row.round == last))
     verdict = source.snapshot.of("rounds")[-1]
     settings = verdict.settings(JudgeConfig)
-    splits = [
-        _split_of(source, row, fitted[row.round], large=row.round == last) for row in split_rounds
-    ]
     return {
         "rounds": rounds,
-        "by_log_loss": (
-            verdict.config.get("judged_by") == "log loss"
-        ),  # earlier versions had a rule of their own
+        # Earlier versions had a rule of their own.
+        "by_log_loss": verdict.config.get("judged_by") == "log loss",
         "decisive_z": settings.decisive_z,
         "interval_level": settings.interval_level,
-        "accuracy": charts.by_round(
-            "accuracy", of_mean, numbers, accuracy, ("accent", "muted"), stands
-        ),
-        "confident": charts.by_round("confident", alt, numbers, confident, source.colors, stands),
+        "accuracy": accuracy_plot,
+        "confident": confident_plot,
         "splits": sorted(splits, key=lambda split: not split["by_class"]),
         "flow": _flow(source, counts) if last else None,
     }
@@ -68,33 +69,31 @@ def _flow(source: Source, counts: dict[int | None, LabelsSummary]) -> Context:
     assert last is not None  # labels always have a round
     before = [row.round for row in source.rounds if row.accepted and 0 < row.round < last]
     stops = [*before, last][-SHOWN_STOPS:]
-    first = counts[stops[0]].flow()
-    steps = [first, *(moved_between(source, *pair) for pair in pairwise(stops))]
+    steps = [counts[stops[0]].flow()]
+    for earlier, later in pairwise(stops):
+        steps.append(moved_between(source, earlier, later))
     whole = counts[last].flow()
-    changed = (
-        f"{whole.sum() - np.trace(whole):,.0f} of {whole.sum():,.0f} segments do not have the label"
-        " they inherited"
-    )
+    segments = whole.sum()
+    moved = segments - np.trace(whole)
+    changed = f"{moved:,.0f} of {segments:,.0f} segments do not have the label they inherited"
     names = ["inherited", *(f"round {stop}" for stop in stops)]
-    return {
-        "whole": whole,
-        "plot": charts.flow("flow", f"Flow of labels: {changed}", steps, names, source.classes),
-    }
+    plot = charts.flow("flow", f"Flow of labels: {changed}", steps, names, source.classes)
+    return {"whole": whole, "plot": plot}
 
 
 def moved_between(source: Source, earlier: int, later: int) -> Floats:
     """Count how many segments of train tracks moved from a label to a label [C, C] between two
     rounds."""
-    found = source.rows(
+    sql = (
         "select a.label as old, b.label as new, count(*) as n "
         "from labels a join labels b using (track_id, segment_index) join catalog using (track_id) "
         "where a.round = ? and b.round = ? and split = 'train' "
-        "and a.label is not null and b.label is not null group by all",
-        *(earlier, later),
+        "and a.label is not null and b.label is not null group by all"
     )
     moved: Pairs = {}
-    for row in found:
-        moved.setdefault(row["old"], {})[row["new"]] = row["n"]
+    for row in source.rows(sql, earlier, later):
+        from_old = moved.setdefault(row["old"], {})
+        from_old[row["new"]] = row["n"]
     return matrix(moved, source.classes)
 
 
@@ -106,38 +105,37 @@ def _split_of(source: Source, row: Round, fitted: SplitSummary, large: bool) -> 
     losses = loss_counts(source, row.round, common.axis)
     of = f"loss{row.round}"
     alt = f"Losses of round {row.round}, confident and noisy, with the fitted mixture"
+    by_class = []
+    for number, name in enumerate(source.classes):
+        own = losses[number]
+        if large and own.any():
+            mixture_of_class = fitted.mixtures.get(name, common)
+            plot = charts.loss_histogram(f"{of}-{number}", f"{alt}: {name}", own, mixture_of_class)
+            by_class.append((name, plot))
     return {
         "round": row,
         "mixture": common,
         "evidence": fitted.evidence,
         "components": fitted.components,
         "plot": charts.loss_histogram(of, alt, losses.sum(axis=0), common, large),
-        "by_class": [
-            (
-                name,
-                charts.loss_histogram(
-                    f"{of}-{c}", f"{alt}: {name}", losses[c], fitted.mixtures.get(name, common)
-                ),
-            )
-            for c, name in enumerate(source.classes)
-            if large and losses[c].any()
-        ],
+        "by_class": by_class,
     }
 
 
 def loss_counts(source: Source, round: int, axis: mixture.Axis) -> Indices:
     """Count the losses that a round was split on: [C, 2, BINS] by inherited label and partition
     (confident, noisy)."""
-    found = source.connection.sql(
+    sql = (
         "select list_position(?, l.inherited_label) - 1 as c, l.partition = 'noisy' as noisy,"
         " l.loss::double as loss from labels l join catalog using (track_id) where l.round = ? and"
-        " split = 'train' and l.partition in ('confident', 'noisy') and l.loss is not null",
-        params=[list(source.classes), round],
+        " split = 'train' and l.partition in ('confident', 'noisy') and l.loss is not null"
     )
-    counts = np.zeros((len(source.classes), 2, mixture.BINS), np.int64)
+    classes = list(source.classes)
+    found = source.connection.sql(sql, params=[classes, round])
+    counts = np.zeros((len(classes), 2, mixture.BINS), np.int64)
     for batch in found.to_arrow_reader(1 << 16):
-        c, noisy, loss = (column.to_numpy(zero_copy_only=False) for column in batch.columns)
-        np.add.at(
-            counts, (c, noisy.astype(int), mixture.bin_of(mixture.to_axis(loss, axis), axis)), 1
-        )
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        label, is_noisy, loss = columns
+        bins = mixture.bin_of(mixture.to_axis(loss, axis), axis)
+        np.add.at(counts, (label, is_noisy.astype(int), bins), 1)
     return counts

@@ -8,6 +8,8 @@ is as quick as one of 100. The same tables, and the same audio files in place, m
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from sssl.evaluate.sections import wrong_segments
 from sssl.html import template
 from sssl.plots.colors import ink_on
@@ -20,6 +22,17 @@ from sssl.store.manifest import Snapshot
 
 __all__ = ["Source", "figures", "render", "write_report"]
 
+_SECTIONS: dict[str, ModuleType] = {
+    "summary": summary,
+    "quality": quality,
+    "learning": learning,
+    "changes": changes,
+    "labels": labels,
+    "health": health,
+    "cost": cost,
+    "provenance": provenance,
+}
+
 
 def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
     """Write `report.html` into the output folder and return its path or URL; `truth` is a CSV of
@@ -28,7 +41,8 @@ def write_report(store: Store, snapshot: Snapshot, truth: str | None) -> str:
     Raises:
         StoreError: a stage up to `songs` has not run yet.
     """
-    store.write_bytes("report.html", render(Source.of(store, snapshot), truth).encode())
+    page = render(Source.of(store, snapshot), truth)
+    store.write_bytes("report.html", page.encode())
     return store.url("report.html")
 
 
@@ -38,38 +52,35 @@ def figures(store: Store, snapshot: Snapshot) -> dict[str, bytes]:
     source = Source.of(store, snapshot)
     learned = learning.context(source)
     good = quality.context(source)
-    flow = learned["flow"]
-    curve = good["reliability"]
-    found = {
+    plots = {
         "accuracy_by_round": learned["accuracy"],
         "confident_share_by_round": learned["confident"],
-        "label_flow": flow and flow["plot"],
         "song_confidence": good["confidence"],
-        "reliability": curve and curve["plot"],
-        **{f"losses_round_{split['round'].round}": split["plot"] for split in learned["splits"]},
     }
-    return {name: standalone(plot) for name, plot in found.items() if plot}
+    if learned["flow"]:
+        plots["label_flow"] = learned["flow"]["plot"]
+    if good["reliability"]:
+        plots["reliability"] = good["reliability"]["plot"]
+    for split in learned["splits"]:
+        number = split["round"].round
+        plots[f"losses_round_{number}"] = split["plot"]
+    return {name: standalone(plot) for name, plot in plots.items()}
 
 
 def render(source: Source, truth: str | None) -> str:
     """Return the report as HTML."""
-    return template("report/page.html.jinja", FILTERS, {"stopped": stopped}).render(
-        classes=[
-            (name, color, ink_on(color))
-            for name, color in zip(source.classes, source.colors, strict=True)
-        ],
-        summary=summary.context(source),
-        quality=quality.context(source),
-        learning=learning.context(source),
-        browse=_browse(source),
-        changes=changes.context(source),
-        truth=wrong_segments(source.store, source.snapshot, truth) if truth else None,
-        tracks=tracks.context(source, truth),
-        labels=labels.context(source),
-        health=health.context(source),
-        cost=cost.context(source),
-        provenance=provenance.context(source),
-    )
+    shown: Context = {"classes": []}
+    for name, color in zip(source.classes, source.colors, strict=True):
+        shown["classes"].append((name, color, ink_on(color)))
+    for name, section in _SECTIONS.items():
+        shown[name] = section.context(source)
+    shown["browse"] = _browse(source)
+    shown["tracks"] = tracks.context(source, truth)
+    shown["truth"] = None
+    if truth:
+        shown["truth"] = wrong_segments(source.store, source.snapshot, truth)
+    page = template("report/page.html.jinja", FILTERS, {"stopped": stopped})
+    return page.render(shown)
 
 
 def _browse(source: Source) -> Context:

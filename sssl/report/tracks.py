@@ -33,18 +33,29 @@ _EXAMPLES = {
     ),
 }
 
+_SONG = (
+    "select s.*, c.uri, c.label as inherited, c.split, c.part from songs s join catalog c using"
+    " (track_id) where track_id = ?"
+)
+_SEGMENTS = (
+    "select start_s, s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as"
+    " inherited, l.label as learned from accepted_scores s join (from labels where round = ?) l"
+    " using (track_id, segment_index) join segments using (track_id, segment_index) where"
+    " track_id = ? order by segment_index"
+)
+
 
 def chosen_tracks(source: Source) -> dict[str, str]:
     """Choose the tracks to show, with what each of them is an example of."""
-    examples = {
-        why: [row["track_id"] for row in source.rows(sql)] for why, sql in _EXAMPLES.items()
-    }
-    each = SHOWN_TRACKS // max(1, sum(map(bool, examples.values())))
+    examples = {}
+    for why, sql in _EXAMPLES.items():
+        examples[why] = [row["track_id"] for row in source.rows(sql)]
+    kinds = sum(map(bool, examples.values()))
+    each = SHOWN_TRACKS // max(1, kinds)
     chosen: dict[str, str] = {}
     for why, track_ids in examples.items():
-        chosen |= dict.fromkeys(
-            [track_id for track_id in track_ids if track_id not in chosen][:each], why
-        )
+        new = [track_id for track_id in track_ids if track_id not in chosen]
+        chosen |= dict.fromkeys(new[:each], why)
     return chosen
 
 
@@ -52,52 +63,52 @@ def context(source: Source, truth: str | None) -> list[Context]:
     """Draw a few tracks: spectrogram, posterior, timeline, noisy segments and, if known, true
     sections."""
     sections = read_sections(truth) if truth else None
-    return [
-        {"why": why, **_shown_track(source, track_id, f"track{number}", sections)}
-        for number, (track_id, why) in enumerate(chosen_tracks(source).items())
-    ]
+    shown = []
+    for number, (track_id, why) in enumerate(chosen_tracks(source).items()):
+        track = _shown_track(source, track_id, f"track{number}", sections)
+        shown.append({"why": why, **track})
+    return shown
 
 
 def _shown_track(
     source: Source, track_id: str, name: str, sections: pd.DataFrame | None
 ) -> Context:
-    (song,) = source.rows(
-        "select s.*, c.uri, c.label as inherited, c.split, c.part from songs s join catalog c using"
-        " (track_id) where track_id = ?",
-        track_id,
-    )
-    rows = source.rows(
-        "select start_s, s.probabilities, l.partition = 'noisy' as noisy, l.inherited_label as"
-        " inherited, l.label as learned from accepted_scores s join (from labels where round = ?) l"
-        " using (track_id, segment_index) join segments using (track_id, segment_index) where"
-        " track_id = ? order by segment_index",
-        source.split.round,
-        track_id,
-    )
+    (song,) = source.rows(_SONG, track_id)
+    rows = source.rows(_SEGMENTS, source.split.round, track_id)
     features = source.snapshot.features
-    unknown = [np.nan] * len(source.classes)
     cut = features.settings(MelConfig, "cut")
-    start_s = np.array([row["start_s"] for row in rows], dtype=np.float64)
     log_mel = _log_mels(source, features.files[song["part"]], track_id)
-    posterior = np.array([row["probabilities"] or unknown for row in rows], dtype=np.float64)
-    noisy_s = [float(start) for start, row in zip(start_s, rows, strict=True) if row["noisy"]]
+    unknown = [np.nan] * len(source.classes)
+    start_s = []
+    posterior = []
+    noisy_s = []
+    changes = []
+    for row in rows:
+        start = float(row["start_s"])
+        start_s.append(start)
+        posterior.append(row["probabilities"] or unknown)
+        changes.append((start, row["inherited"], row["learned"]))
+        if row["noisy"]:
+            noisy_s.append(start)
+    starts = np.array(start_s, dtype=np.float64)
     bands = _bands(song, noisy_s, cut.start_distance_s, sections)
-    view = TrackView(start_s, log_mel, posterior, bands, cut.segment_s, cut.rate_hz, cut.frame_hop)
+    view = TrackView(
+        start_s=starts,
+        log_mel=log_mel,
+        posterior=np.array(posterior, dtype=np.float64),
+        bands=bands,
+        segment_s=cut.segment_s,
+        rate_hz=cut.rate_hz,
+        frame_hop=cut.frame_hop,
+    )
     alt = f"Spectrogram, posterior and timeline: {in_words(song['timeline'])}"
-    changes = [
-        (float(start), row["inherited"], row["learned"])
-        for start, row in zip(start_s, rows, strict=True)
-    ]
+    axis = {"left": LEFT, "right": RIGHT, "start_s": starts[0]}
+    axis["end_s"] = starts[-1] + cut.segment_s
     return {
         "song": song,
         "noisy": len(noisy_s),
         "plot": draw_track(name, alt, view, source.classes),
-        "axis": {
-            "left": LEFT,
-            "right": RIGHT,
-            "start_s": start_s[0],
-            "end_s": start_s[-1] + cut.segment_s,
-        },
+        "axis": axis,
         "audio": audio.link(source.store.medium, song["uri"]),
         "passages": audio.passages(changes, cut.start_distance_s, SHOWN_PASSAGES),
     }
@@ -106,7 +117,8 @@ def _shown_track(
 def _bands(
     song: Context, noisy_s: list[float], distance_s: float, sections: pd.DataFrame | None
 ) -> Bands:
-    bands: Bands = {"timeline": [(e["start_s"], e["end_s"], e["label"]) for e in song["timeline"]]}
+    blocks = [(entry["start_s"], entry["end_s"], entry["label"]) for entry in song["timeline"]]
+    bands: Bands = {"timeline": blocks}
     if sections is not None:
         own = sections[sections["track_id"] == song["track_id"]]
         bands["truth"] = list(zip(own["start_s"], own["end_s"], own["true_label"], strict=True))
@@ -117,7 +129,7 @@ def _bands(
 
 def _log_mels(source: Source, file: PartFile, track_id: str) -> NDArray[np.float16]:
     """Read the spectrograms [N, mels, frames] of one track."""
+    of_track = [("track_id", "=", track_id)]
     with source.store.open_file(file.path) as opened:
-        return log_mels(
-            pq.read_table(opened, columns=["log_mel"], filters=[("track_id", "=", track_id)])
-        )
+        table = pq.read_table(opened, columns=["log_mel"], filters=of_track)
+    return log_mels(table)
