@@ -10,7 +10,7 @@ import functools
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -72,6 +72,13 @@ class Config:
     settings: Annotated[RelabelConfig, IN_FILE] = field(default_factory=RelabelConfig)
 
 
+class Read(NamedTuple):
+    """How the evidence of a round is read, and the split that follows."""
+
+    evidence: Evidence
+    split: Split
+
+
 def build(
     root: beam.Pipeline, job: Job, settings: RelabelConfig, kept: KeptSplit | None = None
 ) -> None:
@@ -86,7 +93,7 @@ def build(
     if kept is not None:
         evidence = kept.evidence()
         split = kept.split(settings)
-        relabelled = states.todo | beam.Map(relabel_part, job, settings, evidence, split)
+        relabelled = states.todo | beam.Map(relabel_part, job, settings, Read(evidence, split))
         summary = root | "Kept" >> beam.Create([SplitSummary.of(split, job.classes, evidence)])
         (states.done, relabelled) | CommitParts(job, summary)
         return
@@ -109,11 +116,11 @@ def build(
         | beam.Map(count_losses, job, settings, evidence)
         | "AddCounts" >> beam.CombineGlobally(_add)
     )
-    split = counts | beam.Map(_fit_split, job, settings, evidence)
-    relabelled = states.todo | beam.Map(
-        relabel_part, job, settings, evidence, beam.pvalue.AsSingleton(split)
+    read = counts | beam.Map(_read, job, settings, evidence)
+    relabelled = states.todo | beam.Map(relabel_part, job, settings, beam.pvalue.AsSingleton(read))
+    summary = read | "Summarize" >> beam.Map(
+        lambda found: SplitSummary.of(found.split, job.classes, found.evidence)
     )
-    summary = split | "Summarize" >> beam.Map(SplitSummary.of, job.classes, evidence)
     (states.done, relabelled) | CommitParts(job, summary)
 
 
@@ -162,15 +169,16 @@ def sum_spreads(
 def count_losses(
     ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence
 ) -> NDArray[np.int64]:
-    """Return the loss histograms [C, BINS] of a part."""
+    """Return the loss histograms [R, C, BINS] of a part, by how the evidence can be read: see
+    `_readings`."""
     segments = _segments(ref, job, evidence.tracks)
-    return loss_histograms(evidence.losses(segments)[0], segments, settings.axis)
+    losses = [reading.losses(segments)[0] for reading in _readings(evidence)]
+    return np.stack([loss_histograms(loss, segments, settings.axis) for loss in losses])
 
 
-def relabel_part(
-    ref: PartRef, job: Job, settings: RelabelConfig, evidence: Evidence, split: Split
-) -> Receipt:
+def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, read: Read) -> Receipt:
     """Write the labels of a part under a fitted split."""
+    evidence, split = read
     tracks = job.tracks(ref)
     round = job.round
     scores = job.read(ref, "scores")
@@ -248,11 +256,25 @@ def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
     return track_sound(segments, job.sound(ref, segments))
 
 
-def _fit_split(
+def _readings(evidence: Evidence) -> list[Evidence]:
+    """Return how evidence can be read. Labels that look wrong in parts of tracks may turn out not
+    to be, when the losses make one heap."""
+    if evidence.in_parts:
+        return [evidence, evidence.of_whole_tracks]
+    return [evidence]
+
+
+def _read(
     histograms: NDArray[np.int64], job: Job, settings: RelabelConfig, evidence: Evidence
-) -> Split:
-    job.store.write_record(fit_path(job.receipts), KeptSplit.of(histograms, evidence))
-    return fit_split(histograms, settings, evidence.in_parts)
+) -> Read:
+    """Fit the split to the loss histograms [R, C, BINS] of the first reading that makes two heaps,
+    else of the last, and keep both."""
+    for reading, counts in zip(_readings(evidence), histograms, strict=True):
+        read = Read(reading, fit_split(counts, settings, reading.in_parts))
+        if read.split.common.noisy is not None:
+            break
+    job.store.write_record(fit_path(job.receipts), KeptSplit.of(counts, read.evidence))
+    return read
 
 
 def _add(sums: Iterable[Any]) -> Any:

@@ -4,7 +4,7 @@ how little the segment sounds like its track; and what speaks against its neighb
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -42,10 +42,11 @@ class EvidenceConfig:
     neighbours: bool = True
     """Let the two segments to either side speak too, as far as neighbours tell anything about each
     other in this catalog: wrong stretches are often longer than a segment."""
-    min_agreement: float | None = 0.26
-    """Relabel nothing unless the model and the sound speak against the same segments of a track:
-    the correlation of loss and inconsistency. Where labels are right both are noise of different
-    origin. None: relabel if the mixture has two components that are far enough apart."""
+    min_agreement: float | None = 0.1
+    """Expect labels to be wrong in parts of tracks, and compare a segment with the rest of its
+    track, where the model and the sound speak against the same segments of a track: the correlation
+    of loss and inconsistency. Where labels are right both are noise of different origin. Nothing is
+    relabelled unless two heaps come of it, too. None: ask the mixture alone."""
 
     def __post_init__(self) -> None:
         require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
@@ -135,6 +136,12 @@ class Evidence:
     in_parts: bool | None = None
     """Whether labels are wrong in parts of tracks: there model and sound agree. None where that is
     not asked."""
+
+    @property
+    def of_whole_tracks(self) -> Evidence:
+        """The same where labels turned out not to be wrong in parts of tracks: a segment is not
+        compared with the rest of its track, which may be hard as a whole."""
+        return replace(self, between=0.0, in_parts=False)
 
     def losses(self, segments: Segments) -> tuple[Floats, Floats]:
         """Return the loss [N] to split by and the consistency [N], a log likelihood ratio; NaN
