@@ -82,7 +82,8 @@ def test_a_run_ends_with_what_came_out_and_what_to_do_next(finished):
     assert "not-audio 1" in rows["not clean"]
     assert re.fullmatch(r"\d+ of \d+ segments of train tracks look wrong", rows["look wrong"])
     assert rows["report"].endswith("report.html")
-    query = re.fullmatch(r'sssl sql --output (\S+) "(.*)"', rows["listen to"])[2]
+    assert rows["correct by ear"] == f"sssl review --output {finished.root}"
+    query = re.fullmatch(r'sssl sql --output (\S+) "(.*)"', rows["wrong passages"])[2]
     assert connect(finished, finished.latest()).sql(query).fetchall()
 
 
