@@ -5,7 +5,8 @@ sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl segment]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import pyarrow as pa
@@ -27,7 +28,8 @@ from sssl.errors import CatalogError, StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down
-from sssl.words import counted
+from sssl.urls import local_path
+from sssl.words import counted, some
 
 
 class Config(SegmentConfig):
@@ -59,6 +61,8 @@ def main(argv: Sequence[str]) -> int:
     for cause, count in causes.most_common():
         table.add_row(f"{count}", cause, _OUTCOME[cause])
     printed.print(table)
+    tell_missing(tracks, tell)
+    tell("`sssl estimate` says how long a run takes and what it needs, from trials on some tracks")
     counts = class_counts(tracks)
     by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
     printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
@@ -74,6 +78,23 @@ def main(argv: Sequence[str]) -> int:
             " tracks of a class"
         )
     return 0
+
+
+def tell_missing(tracks: pa.Table, tell: Callable[[str], None]) -> None:
+    """Say which local files are not there, of all or of `_MOST_LOOKED_FOR` evenly drawn ones; files
+    elsewhere are not asked for, which would take a request each."""
+    paths = [
+        (track_id, path)
+        for track_id, uri in zip(
+            tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True
+        )
+        if (path := local_path(uri)) is not None
+    ]
+    drawn = paths[:: -(-len(paths) // _MOST_LOOKED_FOR) or 1]
+    missing = [track_id for track_id, path in drawn if not os.path.exists(path)]
+    if missing:
+        looked_for = counted(len(drawn), "file")
+        tell(f"not found: {len(missing)} of {looked_for} looked for ({some(missing)})")
 
 
 def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
@@ -123,6 +144,7 @@ def tell(sentence: str) -> None:
     printed.print(sentence, markup=False, soft_wrap=True)
 
 
+_MOST_LOOKED_FOR = 1_000
 _OF_LABELLED = ("label", "uri", "source_fingerprint", "corrections")
 _DECODED = "decoded"
 _OUTCOME = dict.fromkeys(Cause, _DECODED) | {

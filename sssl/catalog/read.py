@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
@@ -475,6 +476,9 @@ def _check_values(
     if first >= 0:
         track_id = table["track_id"][first].as_py()
         value = table[name][first].as_py()
+        several = [part.strip() for part in re.split(r"[;,|/]", value)]
+        if len(several) > 1 and set(several) <= set(allowed):
+            hint = "a track has one, that of most of it; corrections have those of its passages"
         raise CatalogError(
             f"{url}: track {track_id!r} has {name} {value!r}, expected one of {', '.join(allowed)}:"
             f" {hint}"

@@ -35,6 +35,7 @@ _NUMBER_TYPES = (
     pa.types.is_decimal,
     pa.types.is_null,
 )
+_AXES = ("valence", "arousal")
 _YES = ("true", "1", "yes")
 _NO = ("false", "0", "no")
 
@@ -72,6 +73,12 @@ def read_columns(
     for name in needed:
         if name not in names:
             raise CatalogError(f"{shown}: column {name} is missing; {_what_it_has(names)}")
+    axes = [name for name in names if name.strip().lower() in _AXES]
+    if axes and "label" in wanted and "label" not in names:
+        tell(
+            f"{shown}: numbers such as {' and '.join(axes)} are not read: a column `label` has a"
+            " class, as `sssl import --task quadrant` makes of the data sets that it knows"
+        )
     for meant, found_name in _misspelt(names, wanted):
         tell(f"{shown}: column {found_name!r} is not read; is {meant} meant?")
     found = {name: _only_one(table, name, shown) for name in wanted if name in names}

@@ -293,3 +293,24 @@ def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp
         "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of a class" in said
     )
     assert "column 'group' is not read; is group_id meant?" in said
+    assert "not found: 3 of 3 files looked for (a, b, c)" in said
+    assert "`sssl estimate` says how long a run takes" in said
+
+
+def test_plan_names_files_that_are_not_there_and_numbers_that_nobody_reads(tmp_path, capsys):
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "c.csv").write_text(
+        f"track_id,uri,valence,Arousal\na,{tmp_path}/a.wav,0.1,0.2\nb,{tmp_path}/b.wav,0.1,0.2\n"
+        "c,gs://bucket/c.wav,0.1,0.2\n"
+    )
+    assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "not found: 1 of 2 files looked for (b)" in said
+    assert "numbers such as valence and Arousal are not read" in said
+    assert "sssl import --task quadrant" in said
+
+
+def test_two_labels_of_a_track_are_told_what_to_do(tmp_path, capsys):
+    (tmp_path / "c.csv").write_text("track_id,uri,label\na,a.wav,Q1; Q2\n")
+    assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 1
+    assert "a track has one, that of most of it" in " ".join(capsys.readouterr().err.split())
