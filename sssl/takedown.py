@@ -200,7 +200,14 @@ class _Rewriting:
         match old.table:
             case "segments" | "features" | "ledger":
                 # Anew: a retry in vain leaves the segments of an earlier ledger.
-                return dump(replace(self.in_ledger, cpu_s=old.cpu_s))
+                cost = old.about(LedgerSummary)
+                summary = replace(
+                    self.in_ledger,
+                    cpu_s=cost.cpu_s,
+                    read_bytes=cost.read_bytes,
+                    read_s=cost.read_s,
+                )
+                return dump(summary)
             case "embeddings":
                 gone = summarize_embeddings(pa.concat_tables(left_out), self.gone)
                 return self._without(old, gone)
