@@ -109,14 +109,16 @@ def delete(store: Store, old: Old) -> None:
 
 def _sizes(store: Store) -> dict[str, int]:
     folders = sorted({PARTS, RECEIPTS, *TABLES, *SUMMARIES})
-    return {path: size for folder in folders for path, size in store.medium.sizes(folder).items()}
+    sizes: dict[str, int] = {}
+    for folder in folders:
+        sizes |= store.medium.sizes(folder)
+    return sizes
 
 
 def _ref_of(path: str) -> str | None:
     """Return the generation that a file belongs to, None if it is in the folder of none."""
-    table, *rest = (
-        path.removeprefix(f"{PARTS}/").removeprefix(f"{RECEIPTS}/").removesuffix(COUNTS).split("/")
-    )
+    inner = path.removeprefix(f"{PARTS}/").removeprefix(f"{RECEIPTS}/")
+    table, *rest = inner.removesuffix(COUNTS).split("/")
     is_within = len(rest) > 1 or (rest and path.endswith(COUNTS))
     if is_within:
         return f"{table}/{rest[0]}"

@@ -53,9 +53,8 @@ class PartBefore:
 
     def holds(self, tracks: Sequence[Catalog]) -> bool:
         """Whether the files hold these tracks and no others, in the tables of today."""
-        return self.files.keys() == set(TABLES) and set(self.ledger) == {
-            track.track_id for track in tracks
-        }
+        track_ids = {track.track_id for track in tracks}
+        return self.files.keys() == set(TABLES) and set(self.ledger) == track_ids
 
     def segments(self) -> pa.Table:
         """Read the part's segments. Of those without a sound, as of schema version 1, the log-mels
@@ -63,7 +62,8 @@ class PartBefore:
         segments = self.store.read_part(self.files["segments"])
         if not segments["sound_db"].null_count:
             return segments
-        sound = pa.array(list(sound_db(log_mels(self._log_mels()))), pa.list_(pa.float32()))
+        described = sound_db(log_mels(self._log_mels()))
+        sound = pa.array(list(described), pa.list_(pa.float32()))
         at = segments.schema.get_field_index("sound_db")
         return segments.set_column(at, segments.schema.field(at), sound)
 
@@ -94,7 +94,8 @@ class Previous:
         }
         if not found.keys() >= _ALWAYS or not store.is_there(found["catalog"]):
             return cls(store, {}, False)
-        changed = any(found["ledger"].config.get(name) != value for name, value in config.items())
+        before = found["ledger"].config
+        changed = any(before.get(name) != value for name, value in config.items())
         return cls(store, {table: manifest.ref for table, manifest in found.items()}, changed)
 
     def part(self, part: int) -> PartBefore:

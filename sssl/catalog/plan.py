@@ -123,13 +123,14 @@ def _changed(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
     pieces = []
     for start in range(0, len(tracks), _AT_ONCE):  # in pieces, since what is taken is copied
         at = place.slice(start, _AT_ONCE)
-        pairs = [
-            (whole(tracks[n].slice(start, _AT_ONCE)), whole(known[n]).take(at)) for n in _SOURCE
-        ]
-        pieces.append(reduce(pc.or_, [differ(one, other) for one, other in pairs]))
-    return pa.chunked_array(
-        pieces, pa.bool_()
-    ).combine_chunks()  # a part that lost all its tracks has no piece
+        differences = []
+        for name in _SOURCE:
+            now = whole(tracks[name].slice(start, _AT_ONCE))
+            before = whole(known[name]).take(at)
+            differences.append(differ(now, before))
+        pieces.append(reduce(pc.or_, differences))
+    # A part that lost all its tracks has no piece.
+    return pa.chunked_array(pieces, pa.bool_()).combine_chunks()
 
 
 def _unknown(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
@@ -141,6 +142,6 @@ def _unknown(tracks: pa.Table, known: pa.Table, place: pa.Array) -> pa.Array:
 
 def differ(one: pa.Array, other: pa.Array) -> pa.Array:
     """Return where two columns have other values [N]; nulls are alike."""
-    return pc.or_(
-        pc.fill_null(pc.not_equal(one, other), False), pc.xor(one.is_null(), other.is_null())
-    )
+    is_other = pc.fill_null(pc.not_equal(one, other), False)
+    is_null_once = pc.xor(one.is_null(), other.is_null())
+    return pc.or_(is_other, is_null_once)

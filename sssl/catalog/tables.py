@@ -146,7 +146,8 @@ def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
 
 
 def _only_one(table: pa.Table, name: str, url: str) -> pa.ChunkedArray:
-    places = [place for place, other in enumerate(table.column_names) if other == name]
+    names = table.column_names
+    places = [place for place, other in enumerate(names) if other == name]
     if len(places) > 1:
         raise CatalogError(f"{url}: column {name} appears more than once")
     (place,) = places
@@ -165,7 +166,8 @@ def _text(column: pa.ChunkedArray, name: str, url: str) -> pa.ChunkedArray:
         text = column.cast(pa.string())
     except pa.ArrowException as error:
         raise _wrong_type(column, name, "text", url) from error
-    is_blank = pc.equal(pc.utf8_trim_whitespace(text), "")
+    trimmed = pc.utf8_trim_whitespace(text)
+    is_blank = pc.equal(trimmed, "")
     return pc.if_else(is_blank, None, text)
 
 

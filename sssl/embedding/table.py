@@ -33,26 +33,30 @@ def embeddings_table(
     more = tensor_metadata("embedding", _TENSOR, shape, front_end=dict(about))
     reason = pa.array(reasons, pa.string())
     column = tensor_column(np.nan_to_num(found, nan=0.0))
+    nothing = pa.scalar(None, column.type)
     columns = {
         "track_id": segments["track_id"],
         "segment_index": segments["segment_index"],
-        "embedding": pc.if_else(reason.is_valid(), pa.scalar(None, column.type), column),
+        "embedding": pc.if_else(reason.is_valid(), nothing, column),
         "reason": reason,
     }
-    return pa.table(columns, schema=schema.with_metadata({**schema.metadata, **more}))
+    schema = schema.with_metadata({**schema.metadata, **more})
+    return pa.table(columns, schema=schema)
 
 
 def embeddings_of(table: pa.Table) -> NDArray[np.float32]:
     """Return the embeddings [N, D] of a table's rows, NaN where there is none."""
     found = tensors(table, "embedding").astype(np.float32)
-    found[table["embedding"].is_null().to_numpy(zero_copy_only=False)] = np.nan
+    is_missing = table["embedding"].is_null()
+    found[is_missing.to_numpy(zero_copy_only=False)] = np.nan
     return found
 
 
 def summarize_embeddings(table: pa.Table, tracks: Sequence[Catalog]) -> EmbeddingsSummary:
     """Sum up the embeddings of a part."""
     with_segments = set(table["track_id"].unique().to_pylist())
-    lacking = table.filter(table["reason"].is_valid()).select(["track_id", "reason"])
+    has_reason = table["reason"].is_valid()
+    lacking = table.filter(has_reason).select(["track_id", "reason"])
     by_track = lacking.group_by(["track_id", "reason"]).aggregate([])
     reasons: dict[str, int] = {}
     for reason in by_track["reason"].to_pylist():

@@ -392,7 +392,9 @@ def to_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows for JSON, which has no NaN."""
     records = []
     for row in rows.to_dict("records"):
-        record = {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        record: dict[str, Any] = {}
+        for name, value in row.items():
+            record[str(name)] = None if pd.isna(value) else value
         records.append(record)
     return records
 

@@ -84,18 +84,14 @@ def read_sections(path: str) -> pd.DataFrame:
 def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) -> pd.Series:
     """Return the true label of each segment (`track_id`, `start_s`): of the section that covers its
     middle."""
-    middle = rows.assign(
-        middle_s=rows["start_s"].astype(float) + segment_s / 2, row=np.arange(len(rows))
-    )
-    joined = pd.merge_asof(
-        middle.sort_values("middle_s"),
-        sections.astype({"start_s": float})
-        .sort_values("start_s")
-        .rename(columns={"start_s": "section_s"}),
-        left_on="middle_s",
-        right_on="section_s",
-        by="track_id",
-    ).sort_values("row")
+    middle_s = rows["start_s"].astype(float) + segment_s / 2
+    middle = rows.assign(middle_s=middle_s, row=np.arange(len(rows)))
+    middle = middle.sort_values("middle_s")
+    starts = sections.astype({"start_s": float}).sort_values("start_s")
+    starts = starts.rename(columns={"start_s": "section_s"})
+    # The last section that starts before the middle, of the same track.
+    joined = pd.merge_asof(middle, starts, left_on="middle_s", right_on="section_s", by="track_id")
+    joined = joined.sort_values("row")
     covered = joined["middle_s"] < joined["end_s"].astype(float)
     return joined["true_label"].where(covered).set_axis(rows.index)
 
@@ -136,7 +132,9 @@ def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | N
     loss = loss[ranked]
     if wrong.nunique() < 2:
         return None, None
-    return float(roc_auc_score(wrong, loss)), float(average_precision_score(wrong, loss))
+    auc = roc_auc_score(wrong, loss)
+    average_precision = average_precision_score(wrong, loss)
+    return float(auc), float(average_precision)
 
 
 def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
@@ -153,8 +151,8 @@ def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.Da
     ranking = labels if split.round else store.read_table(snapshot.get("scores", 0), ["loss"])
     rows = rows.assign(start_s=start, loss=column(ranking, "loss"))
     catalog = store.read_table(snapshot.get("catalog"), ["track_id", "split"]).to_pandas()
-    rows = rows[
-        rows["track_id"].isin(catalog["track_id"][catalog["split"] == "train"])
-    ].reset_index(drop=True)
+    train_ids = catalog["track_id"][catalog["split"] == "train"]
+    is_train = rows["track_id"].isin(train_ids)
+    rows = rows[is_train].reset_index(drop=True)
     rows["true_label"] = true_labels(rows, sections, segment_s)
     return rows[rows["true_label"].notna()].reset_index(drop=True)

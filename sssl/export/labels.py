@@ -77,10 +77,10 @@ def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         timeline = row.pop("timeline", None)
         row |= {f"probability_{name}": share for name, share in probabilities.items()}
         row |= {name: cell(row[name]) for name in ("track_id", "uri", "detail")}
-        writer.writerow(
-            row
-            | {"timeline": "" if timeline is None else json.dumps(timeline, separators=(",", ":"))}
-        )
+        row["timeline"] = ""
+        if timeline is not None:
+            row["timeline"] = json.dumps(timeline, separators=(",", ":"))
+        writer.writerow(row)
 
 
 def write_json(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
@@ -96,7 +96,8 @@ def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
     entries: dict[str, list[Entry]] = {name: [] for name in classes}
     for one in labelled:
         if one.song is not None and not one.song.abstained:
-            entries[one.song.label].append(Entry.of(one.song, one.track.uri, _end_s(one.song)))
+            entry = Entry.of(one.song, one.track.uri, _end_s(one.song))
+            entries[one.song.label].append(entry)
     to.write("#EXTM3U\n")
     for name, own in entries.items():
         if own:
@@ -124,13 +125,17 @@ def _row(one: Labelled, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def _in_words(song: Song) -> str:
-    return ", ".join(
-        f"{e['label']} {_clock(e['start_s'])}-{_clock(e['end_s'])}" for e in song.timeline
-    )
+    said = []
+    for entry in song.timeline:
+        start = _clock(entry["start_s"])
+        end = _clock(entry["end_s"])
+        said.append(f"{entry['label']} {start}-{end}")
+    return ", ".join(said)
 
 
 def _clock(seconds: Any) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 def _end_s(song: Song) -> float:

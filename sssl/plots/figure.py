@@ -105,7 +105,10 @@ def tick_step(span_s: float, ticks: int) -> float:
     """Return the distance of ticks of a time axis in seconds: a round one, no more than so many
     ticks."""
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
-    return next((step for step in steps if span_s / step <= ticks), span_s / ticks)
+    for step in steps:
+        if span_s / step <= ticks:
+            return step
+    return span_s / ticks
 
 
 def _inline(svg: str, name: str, alt: str) -> str:
@@ -113,14 +116,15 @@ def _inline(svg: str, name: str, alt: str) -> str:
     view_box = re.search(r'viewBox="([^"]*)"', svg)
     assert view_box is not None
     width = view_box[1].split()[2]
-    body = svg[svg.index(">", svg.index("<svg")) + 1 :]
+    opening = svg.index("<svg")
+    inside = svg.index(">", opening) + 1
+    body = svg[inside:]
     body = re.sub(r"<(metadata|style).*?</\1>", "", body, flags=re.DOTALL)
     body = re.sub(r' xmlns(:\w+)?="[^"]*"', "", body)
     body = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", body)
     body = re.sub(r"font-family: [^;\"]*; ", "", body)
     for variable, placeholder in THEME.items():
         body = body.replace(placeholder, f"var(--{variable})")
-    return (
-        f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view_box[1]}" '
-        f'style="max-width: {float(width) * _STRETCH:.0f}px">{body}'
-    )
+    widest = float(width) * _STRETCH
+    tag = f'<svg class="plot" role="img" aria-label="{escape(alt)}" viewBox="{view_box[1]}" '
+    return f'{tag}style="max-width: {widest:.0f}px">{body}'

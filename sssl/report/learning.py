@@ -137,5 +137,6 @@ def loss_counts(source: Source, round: int, axis: mixture.Axis) -> Indices:
         columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
         label, is_noisy, loss = columns
         bins = mixture.bin_of(mixture.to_axis(loss, axis), axis)
-        np.add.at(counts, (label, is_noisy.astype(int), bins), 1)
+        partition = is_noisy.astype(int)
+        np.add.at(counts, (label, partition, bins), 1)
     return counts

@@ -29,11 +29,11 @@ def context(source: Source) -> Context:
     songs."""
     songs = source.snapshot.about("songs", SongsSummary)
     by_mean = guesses_in_use(source.snapshot, source.used)
-    matrices = [
-        {"what": what, "which": which, **_matrix(guesses.confusion(split))}
-        for what, guesses in (("Published label", songs), ("Mean posterior", by_mean))
-        for split, which in (("test", "held-out tracks"), ("train", "train tracks"))
-    ]
+    matrices = []
+    for what, guesses in (("Published label", songs), ("Mean posterior", by_mean)):
+        for split, which in (("test", "held-out tracks"), ("train", "train tracks")):
+            matrix = _matrix(guesses.confusion(split))
+            matrices.append({"what": what, "which": which, **matrix})
     edges, counts = source.histogram("confidence", "songs", 1.0, 20)
     threshold = source.song_model.threshold.abstain_below
     alt = "Histogram of the songs' confidence; songs below the threshold abstain"
@@ -86,7 +86,8 @@ def _matrix(confusion: Floats) -> Context:
     with np.errstate(invalid="ignore"):
         precision = hits / predicted
         recall = hits / true
-        f1 = np.where(true > 0, 2 * hits / (true + predicted), np.nan)
+        harmonic_mean = 2 * hits / (true + predicted)
+        f1 = np.where(true > 0, harmonic_mean, np.nan)
     return {
         "counts": confusion,
         "quality": quality(confusion),

@@ -57,9 +57,11 @@ class Softmax:
         it knows no more."""
         known = features[:, : len(self.mean)]
         classes = len(self.intercept)
-        x = _standardised(known, np.array(self.mean), np.array(self.scale), classes)
+        mean = np.array(self.mean)
+        scale = np.array(self.scale)
         weights = np.array(self.coefficients)
         bias = np.array(self.intercept)
+        x = _standardised(known, mean, scale, classes)
         logits = x @ weights.T + bias
         return np.asarray(log_softmax(logits, axis=1))
 

@@ -53,13 +53,15 @@ def deal(files: Mapping[int, PartFile]) -> list[dict[int, PartFile]]:
     more than 64 MB. So a catalog that grows a little keeps its groups, and those whose parts do not
     change keep their files.
     """
-    limit = _FILE_BYTES * len(files) / max(1, sum(file.bytes for file in files.values()))
+    all_bytes = sum(file.bytes for file in files.values())
+    limit = _FILE_BYTES * len(files) / max(1, all_bytes)  # parts in a file
     size = 1
     while 2 * size <= limit and size < len(files):
         size *= 2
     found: dict[int, dict[int, PartFile]] = {}
     for part, file in sorted(files.items()):
-        found.setdefault(part // size, {})[part] = file
+        group = found.setdefault(part // size, {})
+        group[part] = file
     return list(found.values())
 
 
@@ -68,7 +70,8 @@ def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
     one place."""
     schema = arrow_schema(TABLES[table])
     order = [(name, "ascending") for name in ("track_id", "segment_index") if name in schema.names]
-    rows = pa.concat_tables(part.cast(schema) for part in parts).combine_chunks().sort_by(order)
+    together = pa.concat_tables(part.cast(schema) for part in parts)
+    rows = together.combine_chunks().sort_by(order)
     buffer = io.BytesIO()
     tracks = max(1, pc.count_distinct(rows["track_id"]).as_py())
     _write(

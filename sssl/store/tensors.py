@@ -22,9 +22,8 @@ def tensors(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a tensor column as one array [N, ...]; without a copy where it lies in one piece."""
     type = table.schema.field(name).type
     chunks = table[name]
-    column = (
-        chunks.chunk(0) if chunks.num_chunks == 1 else chunks.combine_chunks()
-    )  # which would copy a single one
+    is_single = chunks.num_chunks == 1  # combining would copy it
+    column = chunks.chunk(0) if is_single else chunks.combine_chunks()
     if isinstance(type, pa.FixedShapeTensorType):
         shape = tuple(type.shape)
         if not len(column):
@@ -33,12 +32,14 @@ def tensors(table: pa.Table, name: str) -> NDArray[Any]:
     about = json.loads(table.schema.metadata[_key(name).encode()])
     if not len(column):
         return np.empty((0, *about["shape"]), about["dtype"])
-    rows = np.frombuffer(column.buffers()[1], about["dtype"]).reshape(-1, *about["shape"])
-    return rows[column.offset : column.offset + len(column)]
+    _, values = column.buffers()
+    rows = np.frombuffer(values, about["dtype"]).reshape(-1, *about["shape"])
+    end = column.offset + len(column)
+    return rows[column.offset : end]
 
 
 def tensor_type(dtype: str, shape: tuple[int, ...]) -> pa.DataType:
-    """Return the type of a column with one tensor a row, of a fixed number of bytes."""
+    """Return the type of a column with one tensor per row, of a fixed number of bytes."""
     return pa.binary(np.dtype(dtype).itemsize * int(np.prod(shape)))
 
 
@@ -51,9 +52,10 @@ def tensor_metadata(
 
 
 def tensor_column(values: NDArray[Any]) -> pa.Array:
-    """Return tensors [N, ...] as a column of one value a row; their memory is not copied."""
+    """Return tensors [N, ...] as a column of one value per row; their memory is not copied."""
     values = np.ascontiguousarray(values)
-    width = values.itemsize * int(np.prod(values.shape[1:]))
+    numbers = int(np.prod(values.shape[1:]))
+    width = values.itemsize * numbers
     return pa.Array.from_buffers(pa.binary(width), len(values), [None, pa.py_buffer(values)])
 
 

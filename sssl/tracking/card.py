@@ -40,7 +40,8 @@ def model_card(store: Store, snapshot: Snapshot) -> str:
     for embeddings in snapshot.of("embeddings"):
         origin = embeddings.about(Origin)
         rows["front-end"] = f"{origin.name}, licence: {origin.licence}"
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    table = "\n".join(lines)
     return (
         f"| | |\n|---|---|\n{table}\n\n## Limits\n\n{_LIMITS}\n\n## Licence\n\nThe code is under"
         " Apache 2.0. The weights were learned from the catalog's music: whoever may use that"
@@ -55,7 +56,11 @@ def calibration_error(model: SongModel) -> float | None:
     tracks = sum(one.tracks for one in bins)
     if not tracks:
         return None
-    return sum(one.tracks * abs(one.confidence - one.accuracy) for one in bins) / tracks
+    distances = []
+    for one in bins:
+        distance = abs(one.confidence - one.accuracy)
+        distances.append(one.tracks * distance)
+    return sum(distances) / tracks
 
 
 def _held_out(guesses: SongsSummary) -> str:
