@@ -169,13 +169,10 @@ class _Rewriting:
     def commit(self, old: Manifest) -> None:
         """Commit a table whose parents are made."""
         parents = [self.made[ref] for ref in old.parents]
-        planned = replace(
-            old,
-            generation=generation_name(
-                f"takedown {old.stage}", old.round, {"of": old.ref}, parents
-            ),
-            parents=tuple(sorted(parent.ref for parent in parents)),
-        )
+        stage = f"takedown {old.stage}"
+        generation = generation_name(stage, old.round, {"of": old.ref}, parents)
+        refs = sorted(parent.ref for parent in parents)
+        planned = replace(old, generation=generation, parents=tuple(refs))
         self.made[old.ref] = self.store.commit_once(planned, partial(self._make, old))
 
     def _make(self, old: Manifest, planned: Manifest) -> Made:
@@ -185,13 +182,11 @@ class _Rewriting:
         files: dict[int, PartFile] = dict(old.files)
         left_out = []
         for part in sorted(self.parts) if old.table in _BY_TRACK else ():
-            rows = self.store.read_as_written(
-                old.files[part]
-            )  # files of a table are of one schema version
+            # As written: files of a table are of one schema version.
+            rows = self.store.read_as_written(old.files[part])
             is_gone = pc.is_in(rows["track_id"], ids)
-            files[part] = self.store.write_part(
-                old.table, planned.generation, part, rows.filter(pc.invert(is_gone))
-            )
+            kept = rows.filter(pc.invert(is_gone))
+            files[part] = self.store.write_part(old.table, planned.generation, part, kept)
             left_out.append(rows.filter(is_gone))
         return Made(files, self._summary(old, left_out), knows_cpu_s=True)
 
@@ -231,9 +226,8 @@ class _Rewriting:
     def _labelled_by_both(self, verdict: Manifest) -> Summary:
         """Return what the two models that an undecided verdict joined make of the tracks that
         go."""
-        before, after = (
-            self.store.named(ref) for ref in verdict.parents if ref.partition("/")[0] == "scores"
-        )
+        scores = [ref for ref in verdict.parents if ref.startswith("scores/")]
+        before, after = map(self.store.named, scores)
         return summarize_both(self.store, (before, after), self.gone, self.classes)
 
     def _without(self, old: Manifest, gone: Summary) -> dict[str, Any]:

@@ -20,11 +20,11 @@ def beside(estimate: Estimate, store: Store) -> dict[str, dict[str, Any]]:
 
     They are what counters show: `cpu-msec` and `read-bytes` of a job come from the same receipts.
     """
-    jobs = {
-        (m.stage, m.round, m.generation): m
-        for m in store.latest().manifests
-        if m.table != "catalog"  # of the segment stage, whose job has a generation of its own
-    }
+    jobs = {}
+    for manifest in store.latest().manifests:
+        # The catalog is of the segment stage, whose job has a generation of its own.
+        if manifest.table != "catalog":
+            jobs[manifest.stage, manifest.round, manifest.generation] = manifest
     found: dict[str, dict[str, Any]] = {}
     for (stage, _, _), manifest in sorted(jobs.items(), key=str):
         if stage not in estimate.stages or manifest.cpu_s is None:
@@ -35,7 +35,8 @@ def beside(estimate: Estimate, store: Store) -> dict[str, dict[str, Any]]:
     for stage, one in found.items():
         said = Interval.of(estimate.stages[stage].cpu_h)
         one["estimated_cpu_h"] = said.value
-        one["is_within"] = said.low <= one["cpu_h"] <= said.high
+        reported_h = one["cpu_h"]
+        one["is_within"] = said.low <= reported_h <= said.high
     return found
 
 
@@ -46,7 +47,8 @@ def print_beside(found: Mapping[str, Mapping[str, Any]]) -> None:
     for heading in ("estimated", "reported", "reported / estimated", "GB read"):
         table.add_column(heading, justify="right")
     for stage, one in found.items():
-        ratio = one["cpu_h"] / max(one["estimated_cpu_h"], 1e-12)
+        estimated_h = max(one["estimated_cpu_h"], 1e-12)
+        ratio = one["cpu_h"] / estimated_h
         table.add_row(
             stage,
             f"{one['estimated_cpu_h']:.3g}",

@@ -60,7 +60,9 @@ class Method:
     def passes(self, is_train: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Return for each track by how many members its segments are trained on, and scored."""
         by_all = self.members if self.preset.score.average_members else 1
-        return np.where(is_train, max(1, self.members - 1), 0.0), np.where(is_train, 1.0, by_all)
+        trained = np.where(is_train, max(1, self.members - 1), 0.0)
+        scored = np.where(is_train, 1.0, by_all)
+        return trained, scored
 
 
 Took = dict[str, tuple[Work, float]]

@@ -67,7 +67,9 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
 
 def row_of(context: Context, round: int) -> Round:
     """Return the row of a judged round."""
-    return next(row for row in read_rounds(context.store, context.snapshot) if row.round == round)
+    rounds = read_rounds(context.store, context.snapshot)
+    (row,) = [row for row in rounds if row.round == round]
+    return row
 
 
 def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> dict[str, Manifest]:
@@ -89,13 +91,14 @@ def _inputs(snapshot: Snapshot, round: int, parent: Round | None) -> dict[str, M
 def _taken_over(store: Store, snapshot: Snapshot, earlier: Manifest, planned: Manifest) -> Made:
     """Return an earlier verdict, which stands, with the counts of the labels as they are now."""
     assert planned.round is not None
-    (row,) = (Round(**row) for row in store.read_table(earlier).to_pylist())
+    (found,) = store.read_table(earlier).to_pylist()
+    row = Round(**found)
     labels = snapshot.about("labels", LabelsSummary, planned.round)
     row = replace(row, locked=labels.locked, unlabelled=labels.unlabelled)
     file = store.write_part("rounds", planned.generation, 0, to_arrow(Round, [row]))
-    return Made(
-        {0: file}, {name: value for name, value in earlier.summary.items() if name != "cpu_s"}
-    )
+    summary = dict(earlier.summary)
+    summary.pop("cpu_s", None)
+    return Made({0: file}, summary)
 
 
 def _make(
@@ -120,17 +123,14 @@ def _judge(
         judging = None
     else:
         judging = _not_learned(tracks, snapshot, parent.round, round)
-    row = round_row(
-        round,
-        parent,
-        snapshot.about("models", ModelsSummary, round).model_id,
-        snapshot.about("scores", ScoresSummary, round),
-        labels,
-        split,
-        None if judging is None else compare(judging),
-        None if judging is None else compare_held_out(judging, settings.interval_level),
-        settings,
-    )
+    found = None
+    held_out = None
+    if judging is not None:
+        found = compare(judging)
+        held_out = compare_held_out(judging, settings.interval_level)
+    model = snapshot.about("models", ModelsSummary, round)
+    scores = snapshot.about("scores", ScoresSummary, round)
+    row = round_row(round, parent, model.model_id, scores, labels, split, found, held_out, settings)
     if tracks is None or verdict_of(row) != "undecided":
         return row, RoundsSummary(accepted=row.accepted)
     classes = snapshot.catalog.classes

@@ -266,7 +266,9 @@ def posterior_metrics(
     measured = own & pd.notna(fold.truth)
     peaks_of_segments = posterior[measured].argmax(axis=1)
     hits = names[peaks_of_segments] == fold.truth[measured]
-    return {"song_accuracy_mean_posterior": _mean(right), "segment_accuracy": _mean(hits)}
+    metrics: Metrics = {"song_accuracy_mean_posterior": _mean(right)}
+    metrics["segment_accuracy"] = _mean(hits)
+    return metrics
 
 
 def train_labels(store: Store, learned: Snapshot, fold: Fold) -> pd.DataFrame:

@@ -382,16 +382,15 @@ def _song_table(
     part: list[Labelled], schema: pa.Schema, names: Names, timeline: Callable[[Song], Any]
 ) -> pa.Table:
     shares = [name for name in schema.names if name.startswith("probability_")]
-    rows = [
-        {
-            **{name: getattr(song, name) for name in schema.names if hasattr(song, name)},
-            **dict(zip(shares, song.probabilities, strict=True)),
-            "uri": track.uri,
-            "catalog_label": None if track.label is None else names.get(track.label, track.label),
-            "timeline": timeline(song),
-        }
-        for song, track, _ in (_renamed(labelled, names) for labelled in part)
-    ]
+    rows = []
+    for labelled in part:
+        song, track, _ = _renamed(labelled, names)
+        row = {name: getattr(song, name) for name in schema.names if hasattr(song, name)}
+        row |= dict(zip(shares, song.probabilities, strict=True))
+        row["uri"] = track.uri
+        row["catalog_label"] = track.label and names.get(track.label, track.label)
+        row["timeline"] = timeline(song)
+        rows.append(row)
     return pa.Table.from_pylist(rows, schema=schema)
 
 

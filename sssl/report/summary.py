@@ -24,9 +24,11 @@ def context(source: Source) -> Context:
     songs = source.snapshot.get("songs")
     training = source.snapshot.get("models", source.used.last.round).settings(TrainConfig)
     preset, differences = nearest_preset(source)
-    return {
-        **_counts(source),
-        **_held_out_quality(source),
+    shown = _counts(source)
+    shown |= _held_out_quality(source)
+    # Whether a verdict was reached by tracks, which earlier versions did not count.
+    judged = [row for row in source.rounds if row.judged_tracks is not None]
+    return shown | {
         "segments": segments.rows,
         "segment_s": segments.settings(MelConfig, "cut").segment_s,
         "threshold": source.song_model.threshold,
@@ -34,7 +36,7 @@ def context(source: Source) -> Context:
         "used": source.used,
         "findings": Findings.of(source.store, source.snapshot),
         "relabelled": source.split.about(LabelsSummary).relabelled,
-        "selected": any(row.judged_tracks is not None for row in source.rounds),
+        "selected": bool(judged),
         "made_at": songs.created_at,
         "train": training,
         "cross_fitted": training.cross_fit and source.snapshot.catalog.folds > 1,
@@ -52,7 +54,10 @@ def _counts(source: Source) -> Context:
         "(select count(*) from ledger where status = 'partial') partial"
     )
     labelled = found["labelled"]
-    return found | {"abstained_share": found["abstained"] / labelled if labelled else None}
+    found["abstained_share"] = None
+    if labelled:
+        found["abstained_share"] = found["abstained"] / labelled
+    return found
 
 
 def _held_out_quality(source: Source) -> Context:
@@ -63,10 +68,12 @@ def _held_out_quality(source: Source) -> Context:
     interval = None
     if published.accuracy is not None:
         interval = wilson(published.accuracy, published.tracks)
+    right = np.trace(by_song)
+    gained = right - np.trace(by_mean)
     return {
         "song_quality": published,
         "mean_quality": quality(by_mean),
-        "gained": int(np.trace(by_song) - np.trace(by_mean)),
+        "gained": int(gained),
         "interval": interval,
     }
 

@@ -213,6 +213,7 @@ def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> 
     for fold, classifier in by_fold.items():
         rows = np.flatnonzero(tracks.folds == fold)
         left_out_pool[rows] = pooled(opinions[:, rows], np.array(classifier.weights))
+    # On left-out tracks: on its own an opinion that learns by heart would seem the best.
     weights = fit_weights(opinions, tracks.labels)
     parts = [
         _part(name, log_p, tracks.labels, weight)
@@ -307,6 +308,7 @@ def fit_weights(opinions: Floats, labels: Indices) -> Floats:
         gradient = (expected - of_truth).sum(axis=1) + _TRUST * away
         return float(loss), gradient
 
+    # No weight is negative: an opinion may say nothing, but not the opposite of what it says.
     bounds = [(0.0, _LARGEST_WEIGHT)] * len(opinions)
     fitted = minimize(penalised_loss, alike, jac=True, method="L-BFGS-B", bounds=bounds)
     return np.asarray(fitted.x)

@@ -65,6 +65,7 @@ def fit_kernel(sound: Floats, labels: Indices, classes: int) -> Kernel:
     penalty = np.full(numbers, 1 / _STRENGTH)
     penalty[:classes] = _SMALL
     _, bias, weights = minimise_cross_entropy(x, labels, classes, penalty)
+    # The map to landmarks and the weights on it are both linear: one matrix says both.
     coefficients = weights @ approximation.normalization_
     return Kernel(
         mean=tuple(mean.tolist()),

@@ -90,10 +90,12 @@ class Labeller:
         index = cut.segments.segment_index
         log_mel = cut.segments.log_mel
         sound = cut.segments.sound_db if cut.segments.sound is None else cut.segments.sound
+        # Without a fold no member has seen the track: all of them score it, or the first one.
         own = fold if fold is not None else -1 if self.score.average_members else 0
         folds = np.full(len(index), own)
         found = [posteriors(model, log_mel, folds, self.score, threads=1) for model in self.models]
         probabilities = mean_of_models([one.astype(np.float64) for one in found])
+        # As in the pipeline, a segment that a model gives no posterior is left out.
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
             raise Unlabelled(track_id, "non-finite", "the model gave no usable posterior")
@@ -116,6 +118,7 @@ class Labeller:
             return None
         assert isinstance(cut, CutWithWave)
         index = cut.segments.segment_index.astype(np.float64)
+        # NaN is an opinion of nothing, which the song's classifier can do without.
         if cut.wave is None or cut.wave.reason is not None:
             return np.full((len(index), self.embedder.dimension), np.nan)
         with cut.wave.samples() as samples:

@@ -76,6 +76,7 @@ def fit_linear(embeddings: Floats, labels: Indices, folds: Indices, classes: int
     x = pca.fit_transform(z)
     strength = _strength(x, labels, folds, classes)
     bias, weights = _fit(x, labels, classes, strength)
+    # Back to dimensions of the embedding, so that labelling a song needs no components.
     by_dimension = weights @ pca.components_
     return Linear(
         mean=_rounded(mean),

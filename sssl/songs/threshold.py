@@ -13,7 +13,7 @@ from sssl.metrics import Z_95_ONE_SIDED, wilson
 from sssl.songs.settings import SongConfig
 
 _FEWEST_IN_BIN = 10  # a share of fewer tracks says nothing
-_MOST_BINS = 10
+_MOST_BINS = 10  # a curve of more is not read more exactly
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def choose_threshold(confidence: Floats, correct: Flags, config: SongConfig) -> 
     surest_first = np.argsort(-confidence, kind="stable")
     right = correct[surest_first].cumsum()[above - 1]
     low, _ = wilson(right / above, above, Z_95_ONE_SIDED)
+    # Not the first that passes: a share may dip and rise again as less sure songs come in.
     passing = np.flatnonzero(low >= config.wanted_precision)
     lowest = _rounded_down(float(-candidates[passing[-1]])) if len(passing) else None
     return _threshold(confidence, correct, lowest, config.wanted_precision)

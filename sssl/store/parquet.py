@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -58,18 +59,19 @@ def deal(files: Mapping[int, PartFile]) -> list[dict[int, PartFile]]:
     size = 1
     while 2 * size <= limit and size < len(files):
         size *= 2
-    found: dict[int, dict[int, PartFile]] = {}
+    groups: defaultdict[int, dict[int, PartFile]] = defaultdict(dict)
     for part, file in sorted(files.items()):
-        group = found.setdefault(part // size, {})
+        group = groups[part // size]
         group[part] = file
-    return list(found.values())
+    return list(groups.values())
 
 
 def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
     """Return the rows of parts as one Parquet file, sorted by track, so that a track is found in
     one place."""
     schema = arrow_schema(TABLES[table])
-    order = [(name, "ascending") for name in ("track_id", "segment_index") if name in schema.names]
+    keys = [name for name in ("track_id", "segment_index") if name in schema.names]
+    order = [(name, "ascending") for name in keys]
     together = pa.concat_tables(part.cast(schema) for part in parts)
     rows = together.combine_chunks().sort_by(order)
     buffer = io.BytesIO()

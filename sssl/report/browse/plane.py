@@ -31,21 +31,22 @@ def context(source: Source) -> Context | None:
     found = cells(source)
     names = [(name, *QUADRANTS[name]) for name in source.classes]
     songs = sum(cell.songs for cell in found)
-    return {
-        "songs": songs,
-        "plot": draw_plane("plane", f"{songs:,} songs by valence and arousal", found, names),
-    }
+    alt = f"{songs:,} songs by valence and arousal"
+    plot = draw_plane("plane", alt, found, names)
+    return {"songs": songs, "plot": plot}
 
 
 def cells(source: Source) -> list[Cell]:
     """Count songs by cell: a song lies at the mean of its classes' places, weighed by their
     probabilities."""
-    values = {
-        "classes": list(source.classes),
-        "valence": [QUADRANTS[name][0] for name in source.classes],
-        "arousal": [QUADRANTS[name][1] for name in source.classes],
-        "cells": CELLS,
-    }
+    valences = []
+    arousals = []
+    for name in source.classes:
+        valence, arousal = QUADRANTS[name]
+        valences.append(valence)
+        arousals.append(arousal)
+    values = {"classes": list(source.classes), "valence": valences, "arousal": arousals}
+    values["cells"] = CELLS
     table = source.connection.sql(_PLACES, params=values).to_arrow_table()
     songs: dict[tuple[int, int], int] = {}
     commonest: dict[tuple[int, int], int] = {}
@@ -53,7 +54,11 @@ def cells(source: Source) -> list[Cell]:
         place = row["x"], row["y"]
         songs[place] = songs.get(place, 0) + row["songs"]
         commonest.setdefault(place, row["position"])  # the first is that of most songs
-    return [Cell(_middle(x), _middle(y), songs[x, y], commonest[x, y]) for x, y in songs]
+    found = []
+    for (x, y), count in songs.items():
+        cell = Cell(_middle(x), _middle(y), count, commonest[x, y])
+        found.append(cell)
+    return found
 
 
 def _middle(index: int) -> float:
