@@ -58,7 +58,7 @@ def fit_kernel(sound: Floats, labels: Indices, classes: int) -> Kernel:
     scale = np.where(std > 0, std, 1.0)
     z = np.round(_standardised(sound, mean, scale), _DECIMALS)
     tracks, statistics = z.shape
-    landmarks = min(_LANDMARKS, tracks)
+    landmarks = min(_LANDMARKS, tracks)  # each is one of the tracks
     approximation = Nystroem(gamma=_gamma(statistics), n_components=landmarks, random_state=0)
     x = approximation.fit_transform(z)
     numbers = classes * (1 + x.shape[1])

@@ -71,7 +71,7 @@ def fit_linear(embeddings: Floats, labels: Indices, folds: Indices, classes: int
     # Divided by the root of D, so that a penalty means the same however long embeddings are.
     root = np.sqrt(dimensions)
     z = _standardised(found, mean, scale) / root
-    components = min(_COMPONENTS, *z.shape)
+    components = min(_COMPONENTS, *z.shape)  # PCA has no more than tracks or dimensions
     pca = PCA(components, random_state=0)
     x = pca.fit_transform(z)
     strength = _strength(x, labels, folds, classes)
