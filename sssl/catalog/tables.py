@@ -81,7 +81,8 @@ def read_columns(
         )
     for meant, found_name in _misspelt(names, wanted):
         tell(f"{shown}: column {found_name!r} is not read; is {meant} meant?")
-    found = {name: _only_one(table, name, shown) for name in wanted if name in names}
+    there = [name for name in wanted if name in names]
+    found = {name: _only_one(table, name, shown) for name in there}
     for name in TEXTS:
         if name in found:
             found[name] = _text(found[name], name, shown)
@@ -176,8 +177,9 @@ def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> p
     kind = column.type
     if pa.types.is_duration(kind):
         ticks = column.cast(pa.int64())
+        exact = ticks.cast(pa.float64(), safe=False)
         per_s = float(_TICKS_PER_S[kind.unit])
-        numbers = pc.divide(ticks.cast(pa.float64(), safe=False), per_s)
+        numbers = pc.divide(exact, per_s)
     elif _is_any(kind, *_TEXT_TYPES):
         numbers = _parsed(_text(column, "expected_s", url), track_ids, url)
     elif _is_any(kind, *_NUMBER_TYPES):
@@ -186,7 +188,8 @@ def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> p
         raise _wrong_type(column, "expected_s", "seconds as a number", url)
     known = pc.if_else(pc.is_nan(numbers), None, numbers)
     seconds = known.cast(pa.float32(), safe=False)
-    wrong = pc.or_(pc.less(seconds, 0), pc.is_inf(seconds))
+    is_negative = pc.less(seconds, 0)
+    wrong = pc.or_(is_negative, pc.is_inf(seconds))
     _check_none(wrong, column, track_ids, "expected_s", "seconds as a number, from 0", url)
     return seconds
 
@@ -221,7 +224,8 @@ def _flags(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.
     trimmed = pc.utf8_trim_whitespace(text)
     words = pc.utf8_lower(trimmed)
     known = pa.array([*_YES, *_NO, None], pa.string())
-    wrong = pc.invert(pc.is_in(words, known))
+    is_known = pc.is_in(words, known)
+    wrong = pc.invert(is_known)
     _check_none(wrong, column, track_ids, "locked", "true or false", url)
     is_yes = pc.is_in(words, pa.array(_YES))
     return pc.if_else(words.is_null(), None, is_yes)
