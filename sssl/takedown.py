@@ -3,7 +3,7 @@ else."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -14,10 +14,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas import TABLES, Catalog, columns
+from schemas import TABLES, Catalog, columns, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
 from sssl.catalog.corrections import FILE_NAME, without_tracks
+from sssl.catalog.counts import read_counts, write_counts
 from sssl.catalog.ledger import SUMMED, summarize_whole_ledger
 from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.embedding.table import summarize_embeddings
@@ -28,8 +29,8 @@ from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
 from sssl.store.atomic import alone, is_leftover
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS, RECEIPTS, WORK
-from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name
+from sssl.store.layout import PARTS, RECEIPTS, WORK, counts_path
+from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name, loaded
 from sssl.store.pointer import LATEST
 from sssl.store.removals import spellings
 from sssl.urls import local_path
@@ -97,6 +98,7 @@ def delete_unpublished(store: Store) -> int:
     refuse_lost_pointer(store, published)
     needed = {file.path for manifest in published for file in manifest.all_files}
     needed |= {store.manifest_path(manifest.ref) for manifest in published}
+    needed |= {counts_path(manifest.ref) for manifest in published}
     tables = {*TABLES, *WORK, *(manifest.table for manifest in published)}
     folders = sorted({PARTS, RECEIPTS, *tables})
     unneeded = [path for folder in folders for path in store.find(folder) if path not in needed]
@@ -178,17 +180,55 @@ class _Rewriting:
     def _make(self, old: Manifest, planned: Manifest) -> Made:
         """Write the parts that had the tracks; what rows cost and when they were made stays as it
         was."""
+        parts = sorted(self.parts) if old.table in _BY_TRACK else []
+        # Many at once for the latency of a bucket.
+        with ThreadPoolExecutor(_DELETERS) as threads:
+            rewritten = threads.map(partial(self._rewrite, old, planned), parts)
+            by_part = dict(zip(parts, rewritten, strict=True))
+        files = dict(old.files) | {part: file for part, (file, _) in by_part.items()}
+        left_out = {part: rows for part, (_, rows) in by_part.items()}
+        self._write_counts(old, planned, left_out)
+        return Made(files, self._summary(old, list(left_out.values())), knows_cpu_s=True)
+
+    def _rewrite(self, old: Manifest, planned: Manifest, part: int) -> tuple[PartFile, pa.Table]:
+        """Write a part without the tracks; return its file, and the rows that go."""
+        # As they were written: files of a table are of one schema version.
+        rows = self.store.read_as_written(old.files[part])
         ids = pa.array([track.track_id for track in self.gone])
-        files: dict[int, PartFile] = dict(old.files)
-        left_out = []
-        for part in sorted(self.parts) if old.table in _BY_TRACK else ():
-            # As written: files of a table are of one schema version.
-            rows = self.store.read_as_written(old.files[part])
-            is_gone = pc.is_in(rows["track_id"], ids)
-            kept = rows.filter(pc.invert(is_gone))
-            files[part] = self.store.write_part(old.table, planned.generation, part, kept)
-            left_out.append(rows.filter(is_gone))
-        return Made(files, self._summary(old, left_out), knows_cpu_s=True)
+        is_gone = pc.is_in(rows["track_id"], ids)
+        stay = rows.filter(pc.invert(is_gone))
+        file = self.store.write_part(old.table, planned.generation, part, stay)
+        return file, rows.filter(is_gone)
+
+    def _write_counts(
+        self, old: Manifest, planned: Manifest, left_out: Mapping[int, pa.Table]
+    ) -> None:
+        """Write what is counted in each part from now on, where that was known; so nobody who comes
+        later misses the receipts, which go."""
+        counts = read_counts(self.store, old.ref)
+        if counts is None:
+            return
+        for part, rows in left_out.items():
+            gone = self._count(old.table, rows, [t for t in self.gone if t.part == part])
+            if gone is not None and part in counts:
+                before = loaded(type(gone), of_today(counts[part], self.classes), old.ref)
+                counts[part] = dump(before.less(gone))
+        write_counts(self.store, planned.ref, counts)
+
+    def _count(self, table: str, rows: pa.Table, tracks: Sequence[Catalog]) -> Summary | None:
+        """Sum up rows of a table as its stage does."""
+        match table:
+            case "ledger":
+                return summarize_whole_ledger(to_arrow(Catalog, tracks), rows)
+            case "embeddings":
+                return summarize_embeddings(rows, tracks)
+            case "labels":
+                return summarize_labels(rows, tracks, self.classes)
+            case "scores":
+                return summarize_scores(rows, tracks, self.classes)
+            case "songs":
+                return summarize_songs(rows, tracks, self.classes)
+        return None
 
     def _summary(self, old: Manifest, left_out: list[pa.Table]) -> dict[str, Any]:
         """Return a table's summary as if the rows that go had never been counted."""
@@ -203,21 +243,10 @@ class _Rewriting:
                     read_s=cost.read_s,
                 )
                 return dump(summary)
-            case "embeddings":
-                gone = summarize_embeddings(pa.concat_tables(left_out), self.gone)
+            case "embeddings" | "labels" | "scores" | "songs":
+                gone = self._count(old.table, pa.concat_tables(left_out), self.gone)
+                assert gone is not None
                 return self._without(old, gone)
-            case "labels":
-                return self._without(
-                    old, summarize_labels(pa.concat_tables(left_out), self.gone, self.classes)
-                )
-            case "scores":
-                return self._without(
-                    old, summarize_scores(pa.concat_tables(left_out), self.gone, self.classes)
-                )
-            case "songs":
-                return self._without(
-                    old, summarize_songs(pa.concat_tables(left_out), self.gone, self.classes)
-                )
             case "rounds" if old.summary.get("confusions"):
                 return self._without(old, self._labelled_by_both(old))
             case _:

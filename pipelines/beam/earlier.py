@@ -3,8 +3,6 @@ file of theirs is opened and no receipt of theirs is read or written."""
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.reasons import PART_FAILED
 from schemas.summaries import CatalogSummary
+from sssl.catalog.counts import read_counts
 from sssl.catalog.read import PARTS_PER_FILE
-from sssl.store import seal
 from sssl.store.folder import Store
-from sssl.store.layout import counts_path
 from sssl.store.manifest import Manifest, PartFile, Receipt
 
 SEEN_BY_STAGES = ("track_id", "label", "split", "fold", "locked", "corrections")
@@ -66,7 +62,7 @@ class Earlier:
                 _is_same(before.get(part), now.get(part)) for before, now in aligned
             ):
                 stand[part] = files
-        counts = read_counts(store, self.ref, stand)
+        counts = known_counts(store, self.ref, stand)
         return {
             part: Receipt(part, files, counts[part])
             for part, files in stand.items()
@@ -116,37 +112,15 @@ def _is_same(before: PartFile | None, now: PartFile | None) -> bool:
     return before is not None and now is not None and before.sha256 == now.sha256
 
 
-def write_counts(store: Store, ref: str, receipts: Mapping[int, Receipt]) -> None:
-    """Write what was counted in each part of a generation into one file, for those that take its
-    parts over."""
-    parts = sorted(receipts)
-    counts = [json.dumps(receipts[part].counts, sort_keys=True) for part in parts]
-    buffer = io.BytesIO()
-    pq.write_table(
-        pa.table({"part": pa.array(parts, pa.int32()), "counts": counts}),
-        buffer,
-        compression="zstd",
-    )
-    store.medium.put(counts_path(ref), seal.sealed(buffer.getvalue()), durable=False)
-
-
-def read_counts(store: Store, ref: str, parts: Mapping[int, object]) -> dict[int, dict[str, Any]]:
+def known_counts(store: Store, ref: str, parts: Mapping[int, object]) -> dict[int, dict[str, Any]]:
     """Return what was counted in some parts of a generation.
 
     Where that is in no file of its own, as in generations of an earlier version, the receipts tell
-    it; of one that a takedown left there are none.
+    it; of one that a takedown left without a file there are none.
     """
-    try:
-        content = seal.opened(store.read_bytes(counts_path(ref)))
-    except FileNotFoundError:
-        content = None
-    if content is not None:
-        rows = pq.read_table(io.BytesIO(content)).to_pydict()
-        return {
-            p: json.loads(c)
-            for p, c in zip(rows["part"], rows["counts"], strict=True)
-            if p in parts
-        }
+    counts = read_counts(store, ref)
+    if counts is not None:
+        return {part: counts[part] for part in parts if part in counts}
     with ThreadPoolExecutor(_READERS) as threads:
         receipts = threads.map(lambda part: store.receipt(ref, part), parts)
         return {receipt.part: receipt.counts for receipt in receipts if receipt is not None}

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines.beam.earlier import SEEN_BY_STAGES, Earlier, read_manifest, write_counts
+from pipelines.beam.earlier import SEEN_BY_STAGES, Earlier, read_manifest
 from schemas import Catalog
 from schemas.records import dump
 from schemas.summaries import SUMMARIES, CatalogSummary, Summary, of_today
 from sssl.audio.sound import sound_db, sound_of
+from sssl.catalog.counts import write_counts
 from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
@@ -231,7 +232,8 @@ class Job:
         ]
         total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
         summary = dump(total) | ({} if fitted is None else dump(fitted))
-        write_counts(self.store, self.receipts, by_part)
+        counts = {part: receipt.counts for part, receipt in by_part.items()}
+        write_counts(self.store, self.receipts, counts)
         committed = [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
         for path in self.store.find(tries_folder(self.receipts)):
             self.store.delete(path)

@@ -19,7 +19,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow.compute as pc
 
-from pipelines.beam.earlier import read_counts, read_manifest
+from pipelines.beam.earlier import known_counts, read_manifest
 from pipelines.beam.execute import run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
@@ -222,7 +222,7 @@ def _standing(
         for shard, file in shards.files.items()
         if shard not in changed and file.path not in lost
     }
-    counts = read_counts(store, before, stand)
+    counts = known_counts(store, before, stand)
     return {
         shard: Receipt(shard, {"shards": file}, counts[shard])
         for shard, file in stand.items()

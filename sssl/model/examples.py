@@ -16,6 +16,7 @@ from torch import Tensor
 
 from schemas.summaries import CatalogSummary
 from sssl.arrays import track_numbers
+from sssl.catalog.counts import Counts, read_counts
 from sssl.catalog.read import read_part
 from sssl.model.shards.make import OF_LABELS, corrected_to
 from sssl.store.folder import Store
@@ -60,7 +61,9 @@ class Corpus:
     def __post_init__(self) -> None:
         # A catalog of millions with some hundreds of labelled tracks must not be read whole for
         # them.
-        self.parts = [part for part in sorted(self.labels.files) if self._carries_weight(part)]
+        counts = read_counts(self.store, self.labels.ref) or {}
+        parts = [part for part in sorted(self.labels.files) if _may_carry(counts.get(part))]
+        self.parts = [part for part in parts if self._carries_weight(part)]
         self._cache: OrderedDict[int, Examples] = OrderedDict()
         self._cached_bytes = 0
 
@@ -171,6 +174,12 @@ class Corpus:
             track=torch.from_numpy(track_numbers(labels) + (corrected_to(labels, names) << 24))
             + (part << 32),
         )
+
+
+def _may_carry(counts: Counts | None) -> bool:
+    """Whether rows of a part may carry weight, by what was counted in it, if that is known."""
+    labelled = ("confident", "noisy", "locked")
+    return counts is None or any(counts.get(name, 1) for name in labelled)
 
 
 def batches_of(
