@@ -71,9 +71,7 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         gone=leaving,
         parts={track.part for track in leaving},
         classes=snapshot.catalog.classes,
-        in_ledger=summarize_whole_ledger(
-            tracks, store.read_table(snapshot.get("ledger"), list(SUMMED))
-        ),
+        in_ledger=summarize_whole_ledger(tracks, _read_ledger(store, snapshot.get("ledger"))),
         made={catalog.ref: commit_catalog(store, tracks, before.config, catalog)},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
@@ -84,6 +82,12 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
         waiting.remove(ready)
         rewriting.commit(ready)
     return Snapshot(tuple(rewriting.made[old.ref] for old in snapshot.manifests))
+
+
+def _read_ledger(store: Store, ledger: Manifest) -> pa.Table:
+    """Read what is summed up of a ledger, from its few files for readers if it has these."""
+    files = ledger.for_readers.values()
+    return pa.concat_tables(store.read_part(file, list(SUMMED)) for file in files)
 
 
 def delete_unpublished(store: Store) -> int:
