@@ -187,10 +187,12 @@ class _Rewriting:
         parts = sorted(self.parts) if old.table in _BY_TRACK else []
         # Many at once for the latency of a bucket.
         with ThreadPoolExecutor(_DELETERS) as threads:
-            rewritten = threads.map(partial(self._rewrite, old, planned), parts)
-            by_part = dict(zip(parts, rewritten, strict=True))
-        files = dict(old.files) | {part: file for part, (file, _) in by_part.items()}
-        left_out = {part: rows for part, (_, rows) in by_part.items()}
+            rewritten = list(threads.map(partial(self._rewrite, old, planned), parts))
+        files = dict(old.files)
+        left_out: dict[int, pa.Table] = {}
+        for part, (file, rows) in zip(parts, rewritten, strict=True):
+            files[part] = file
+            left_out[part] = rows
         self._write_counts(old, planned, left_out)
         return Made(files, self._summary(old, list(left_out.values())), knows_cpu_s=True)
 
@@ -213,10 +215,14 @@ class _Rewriting:
         if counts is None:
             return
         for part, rows in left_out.items():
-            gone = self._count(old.table, rows, [t for t in self.gone if t.part == part])
-            if gone is not None and part in counts:
-                before = loaded(type(gone), of_today(counts[part], self.classes), old.ref)
-                counts[part] = dump(before.less(gone))
+            tracks = [track for track in self.gone if track.part == part]
+            gone = self._count(old.table, rows, tracks)
+            if gone is None or part not in counts:
+                continue
+            known = of_today(counts[part], self.classes)
+            before = loaded(type(gone), known, old.ref)
+            left = before.less(gone)
+            counts[part] = dump(left)
         write_counts(self.store, planned.ref, counts)
 
     def _count(self, table: str, rows: pa.Table, tracks: Sequence[Catalog]) -> Summary | None:
@@ -248,7 +254,8 @@ class _Rewriting:
                 )
                 return dump(summary)
             case "embeddings" | "labels" | "scores" | "songs":
-                gone = self._count(old.table, pa.concat_tables(left_out), self.gone)
+                rows = pa.concat_tables(left_out)
+                gone = self._count(old.table, rows, self.gone)
                 assert gone is not None
                 return self._without(old, gone)
             case "rounds" if old.summary.get("confusions"):
