@@ -14,7 +14,7 @@ COPY --from=beam /opt/apache/beam /opt/apache/beam
 
 WORKDIR /opt/sssl
 # The packages are a layer of their own: it changes with the versions, not with the code. From PyPI torch brings 5 GB of CUDA
-# along, so torch alone comes from PyTorch's own index of wheels for CPUs, unless CPU_WHEELS is empty.
+# along, so torch alone comes from CPU_WHEELS, PyTorch's own index of wheels for CPUs, where that is given.
 ARG CPU_WHEELS=
 COPY infra/docker/locked/cpu-worker.txt locked.txt
 RUN if [ -z "$CPU_WHEELS" ]; then cp locked.txt others.txt; else \
