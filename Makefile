@@ -100,7 +100,7 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/mypy
 
 smoke-gcp: needs-project $(STAMP)  ## one small paid run on Google Cloud, about an hour, written to smoke-DATE.json (PROJECT=..., SMOKE="--region R")
-	PYTHONPATH=.:tests $(BIN)/python tests/smoke_gcp.py $(PROJECT) $(SMOKE)
+	$(SCRIPT) tests/smoke_gcp.py $(PROJECT) $(SMOKE)
 
 needs-project:
 	@test -n "$(PROJECT)" || { echo "say which project pays: make smoke-gcp PROJECT=..." >&2; exit 1; }

@@ -122,7 +122,8 @@ def read_rows(url: str) -> list[dict[str, str]]:
             text = file.read().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot read {shown}: {why_unreadable(url, error)}") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="")
+    # A quote that nobody closed would make all rows behind it a part of its own.
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="", restval="", strict=True)
     names = reader.fieldnames or []
     for name in _NEEDED:
         if name not in names:
@@ -146,7 +147,7 @@ def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
     """
     try:
         lines = list(io.StringIO(content.decode("utf-8"), newline=""))
-        reader = csv.reader(lines)
+        reader = csv.reader(lines, strict=True)  # as in `read_rows`
         names = next(reader, [])
         at = [name.strip("\ufeff ") for name in names].index("track_id")
         kept, start = lines[: reader.line_num], reader.line_num

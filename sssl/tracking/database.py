@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
+from sssl.urls import local_path
+
 _SCHEME = "sqlite:///"
 _ARTIFACTS = "mlflow"
 _TABLES = "select name from sqlite_master where type = 'table'"
@@ -78,8 +80,8 @@ def find_artifacts(path: str) -> None:
             return
         places = database.execute("select distinct artifact_location from experiments").fetchall()
         for before in (place for (place,) in places if place and place != now):
-            if not before.endswith(f"/{_ARTIFACTS}"):
-                continue  # of somebody else's experiment
+            if not _was_copied(before, now):
+                continue
             for table, column in _PLACES:
                 if table in known:
                     database.execute(
@@ -87,6 +89,22 @@ def find_artifacts(path: str) -> None:
                         f" where {column} = ? or substr({column}, 1, ?) = ?",
                         (now, len(before) + 1, before, len(before) + 1, f"{before}/"),
                     )
+
+
+def _was_copied(before: str, now: str) -> bool:
+    """Whether artifacts that were in a folder are in another now: the one is no longer there, the
+    other is."""
+    folder = local_path(before)
+    here = local_path(now)
+    assert here is not None
+    if folder is None or os.path.basename(folder) != _ARTIFACTS or not os.path.isdir(here):
+        return False  # of somebody else's experiment, or the database was copied alone
+    return not os.path.exists(folder) or _has_same(folder, here)
+
+
+def _has_same(folder: str, here: str) -> bool:
+    """Whether a folder has all that another has: it is a copy."""
+    return set(os.listdir(folder)) <= set(os.listdir(here))
 
 
 def set_aside(path: str) -> str:

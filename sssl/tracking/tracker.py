@@ -251,4 +251,13 @@ def _flatten(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", without_secrets(value) if isinstance(value, str) else value
+            yield f"{prefix}{name}", _harmless(value)
+
+
+def _harmless(value: Any) -> Any:
+    """Return a value without what may be secret in URLs, its own or those of a list."""
+    if isinstance(value, str):
+        return without_secrets(value)
+    if isinstance(value, list | tuple):
+        return [_harmless(one) for one in value]
+    return value

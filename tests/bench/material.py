@@ -67,7 +67,7 @@ def synthesize(track, length_s):
     """Play a track of the demo's catalog for longer and in stereo: [T, C]."""
     sections = ((0, length_s, track.label),)
     longer = dataclasses.replace(
-        track, duration_s=length_s, sections=sections, format=("wav", RATE_HZ, 2)
+        track, duration_s=length_s, sections=sections, format=demo.Format("wav", RATE_HZ, 2)
     )
     return longer.synthesize().T
 

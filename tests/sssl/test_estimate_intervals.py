@@ -10,6 +10,7 @@ from sssl.estimate import (
     Outlook,
     Prices,
     StageTime,
+    Traffic,
     Trials,
     Wanted,
     Work,
@@ -111,7 +112,8 @@ def hours(wall_h, **machine):
 def test_money_is_hours_times_price():
     prices = read_prices(None)
     stages = {"segment": hours(10, cores=2), "score": hours(3, cores=2, gpus=1)}
-    money = Estimate(stages, {"segments": np.full(3, 5.0 * (1 << 30))}).money(prices)
+    stored, none = {"segments": np.full(3, 5.0 * (1 << 30))}, np.zeros(3)
+    money = Estimate(stages, stored, Traffic(none, none, none)).money(prices)
     assert money["vCPUs"][0] == pytest.approx(26 * prices.vcpu_hour)
     assert money["GPUs"][0] == pytest.approx(3 * prices.gpu_hour)
     assert money["storage a month"][0] == pytest.approx(5 * prices.storage_gib_month)

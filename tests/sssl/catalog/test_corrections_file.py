@@ -198,3 +198,12 @@ def test_a_file_without_tracks_is_left_to_its_owner():
     for content in (b"", b"dear diary\n", b"\xff\xfe"):
         with pytest.raises(CatalogError, match="no file of corrections"):
             without_tracks(content, lambda _: True)
+
+
+def test_a_quote_that_nobody_closed_is_refused_instead_of_taking_the_rows_behind_it(written):
+    content = 'a,,,Q1,"Anna,\nb,,,Q2,ben,\n'
+    with pytest.raises(CatalogError, match="cannot read"):
+        read_corrections(written(content), CLASSES, print)
+    header = "track_id,start_s,end_s,label,who,when\n"
+    with pytest.raises(CatalogError, match="no file of corrections"):
+        without_tracks((header + content).encode(), {"a"}.__contains__)

@@ -14,6 +14,7 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect
+from sssl.tracking import database
 from sssl.tracking.card import model_card
 from sssl.tracking.mlflow_copy import _MODEL_NEEDS, Untold
 from sssl.tracking.tracker import Tracker, server_of, sync
@@ -274,3 +275,28 @@ def test_artifacts_are_found_in_a_folder_that_was_copied(finished, tmp_path):
     sync(store, None)
     shutil.rmtree(copied / "mlflow")
     assert server_of(store, None) == server  # what is where it should be stays
+
+
+def test_artifacts_that_somebody_keeps_elsewhere_are_looked_for_there(finished, tmp_path):
+    """As are all of a database that was copied without them."""
+    path = tmp_path / "mlflow.db"
+    shutil.copy(f"{finished.root}/mlflow.db", path)
+    (tmp_path / "mlflow").mkdir()
+    place = "select artifact_location from experiments where name = 'sssl'"
+    before = sqlite3.connect(path).execute(place).fetchall()
+    database.find_artifacts(str(path))
+    assert sqlite3.connect(path).execute(place).fetchall() == before
+    with sqlite3.connect(path) as changed:
+        changed.execute("update experiments set artifact_location = 'gs://team/mlflow'")
+    database.find_artifacts(str(path))
+    assert sqlite3.connect(path).execute(place).fetchall() == [("gs://team/mlflow",)]
+
+
+def test_no_secret_in_a_list_is_a_param(tmp_path):
+    store = Store.open(str(tmp_path / "o"), create=True)
+    given = {"allow_uri": ["https://user:pass@host/music?signature=s"], "n": (1, 2)}
+    Tracker(store, None, "key", given)
+    kept = (tmp_path / "o" / "tracking" / "key.json").read_text()
+    assert "host/music" in kept
+    assert "pass" not in kept
+    assert "signature=s" not in kept
