@@ -133,7 +133,7 @@ bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(SCRIPT) tests/bench/embed.py
 
 bench-page: $(STAMP)  ## measure how quick a report of 10,000 songs is in Chromium, from that of $(DEMO)
-	PYTHONPATH=.:tests $(BIN)/python tests/bench/page.py $(DEMO)/report.html
+	$(SCRIPT) tests/bench/page.py $(DEMO)/report.html
 
 bench-gpu: $(STAMP)  ## measure scoring, training and full cards on a GPU (about 5 minutes; needs nvidia-ml-py, 16 GB of /dev/shm)
 	$(SCRIPT) tests/bench/gpu.py
@@ -150,7 +150,7 @@ constraints: $(STAMP)  ## pin what is installed now
 	$(BIN)/pip freeze --all --exclude-editable | grep -E '^[A-Za-z0-9_.-]+==' | grep -v '^pip==' > constraints.txt
 
 image-locks: $(STAMP)  ## write which files the images install, with their hashes (some minutes)
-	$(BIN)/python tests/locks.py
+	$(SCRIPT) tests/locks.py
 
 clean:  ## remove the virtual environment, the demo and the tools
 	rm -rf $(VENV) $(DEMO) .tools
