@@ -83,17 +83,15 @@ def main(argv: Sequence[str]) -> int:
 def tell_missing(tracks: pa.Table, tell: Callable[[str], None]) -> None:
     """Say which local files are not there, of all or of `_MOST_LOOKED_FOR` evenly drawn ones; files
     elsewhere are not asked for, which would take a request each."""
-    paths = [
-        (track_id, path)
-        for track_id, uri in zip(
-            tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True
-        )
-        if (path := local_path(uri)) is not None
-    ]
-    drawn = paths[:: -(-len(paths) // _MOST_LOOKED_FOR) or 1]
-    missing = [track_id for track_id, path in drawn if not os.path.exists(path)]
+    step = max(1, -(-len(tracks) // _MOST_LOOKED_FOR))
+    drawn = tracks.select(["track_id", "uri"]).take(pa.array(range(0, len(tracks), step)))
+    paths = zip(
+        drawn["track_id"].to_pylist(), map(local_path, drawn["uri"].to_pylist()), strict=True
+    )
+    local = [(track_id, path) for track_id, path in paths if path is not None]
+    missing = [track_id for track_id, path in local if not os.path.exists(path)]
     if missing:
-        looked_for = counted(len(drawn), "file")
+        looked_for = counted(len(local), "file")
         tell(f"not found: {len(missing)} of {looked_for} looked for ({some(missing)})")
 
 

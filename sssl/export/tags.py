@@ -43,6 +43,8 @@ def tag(
     if isinstance(audio.tags, ID3):
         # As it is: translated to another version, frames would be lost.
         audio = type(audio)(path, translate=False)
+        if audio.tags is not None and audio.tags.version < (2, 3, 0):
+            audio.tags.update_to_v23()  # nobody writes 2.2 any more, and its covers have other types
     if audio.tags is None:
         audio.add_tags()
     place = _place_of(audio.tags)

@@ -26,6 +26,7 @@ from sssl.review.listening import Listening, Sound
 from sssl.review.session import Session
 
 HOST = "127.0.0.1"
+_HTTP = 80
 _TOKEN_BYTES = 24
 _PIECE_BYTES = 1 << 16
 _MOST_BYTES = 10_000
@@ -61,7 +62,9 @@ class Application:
     def __init__(self, session: Session, listening: Listening, port: int) -> None:
         self._session, self._listening = session, listening
         self._token = secrets.token_urlsafe(_TOKEN_BYTES)
-        self._hosts = [f"{name}:{port}" for name in (HOST, "localhost")]
+        names = (HOST, "localhost")
+        # Browsers leave out the port of HTTP.
+        self._hosts = list(names) if port == _HTTP else [f"{name}:{port}" for name in names]
         self._origins = [f"http://{host}" for host in self._hosts]
         self._answers: dict[str, Callable[..., Response]] = {
             "page": self._page,
