@@ -44,7 +44,7 @@ def tag(
         # As it is: translated to another version, frames would be lost.
         audio = type(audio)(path, translate=False)
         if audio.tags is not None and audio.tags.version < (2, 3, 0):
-            audio.tags.update_to_v23()  # nobody writes 2.2 any more, and its covers have other types
+            audio.tags.update_to_v23()  # as which it is saved, with types of covers that it knows
     if audio.tags is None:
         audio.add_tags()
     place = _place_of(audio.tags)

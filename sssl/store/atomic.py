@@ -27,6 +27,7 @@ def replacing(path: Path, *, durable: bool = True, keep_suffix: bool = True) -> 
     failure. Its suffix tells a writer which format to write; without it no pattern for files of
     that format finds what a kill leaves.
     """
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden, so that nobody takes what a kill leaves behind for music.
     temporary = path.with_name(
@@ -54,6 +55,7 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         OSError: somebody else does not let go of it.
     """
+    path = path.resolve()  # one lock for all links to a file
     # An object of its own, which holds off the other threads of this process, too.
     with FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_S):
         yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
@@ -78,9 +78,12 @@ def find_artifacts(path: str) -> None:
         known = {name for (name,) in database.execute(_TABLES)}
         if "experiments" not in known:
             return
-        places = database.execute("select distinct artifact_location from experiments").fetchall()
-        for before in (place for (place,) in places if place and place != now):
-            if not _was_copied(before, now):
+        experiments = database.execute(
+            "select artifact_location, group_concat(run_uuid) from experiments"
+            " join runs using (experiment_id) group by artifact_location"
+        ).fetchall()
+        for before, runs in experiments:
+            if before in (None, now) or not _were_copied(before, now, runs.split(",")):
                 continue
             for table, column in _PLACES:
                 if table in known:
@@ -91,20 +94,16 @@ def find_artifacts(path: str) -> None:
                     )
 
 
-def _was_copied(before: str, now: str) -> bool:
-    """Whether artifacts that were in a folder are in another now: the one is no longer there, the
-    other is."""
-    folder = local_path(before)
-    here = local_path(now)
-    assert here is not None
-    if folder is None or os.path.basename(folder) != _ARTIFACTS or not os.path.isdir(here):
-        return False  # of somebody else's experiment, or the database was copied alone
-    return not os.path.exists(folder) or _has_same(folder, here)
-
-
-def _has_same(folder: str, here: str) -> bool:
-    """Whether a folder has all that another has: it is a copy."""
-    return set(os.listdir(folder)) <= set(os.listdir(here))
+def _were_copied(before: str, now: str, runs: Sequence[str]) -> bool:
+    """Whether the artifacts of runs were copied or moved from a folder to another: some are there,
+    and none is in the first alone. Else they are somebody's who keeps them elsewhere, perhaps on a
+    disk that is not mounted."""
+    folder, here = local_path(before), local_path(now)
+    if folder is None or here is None or os.path.basename(folder) != _ARTIFACTS:
+        return False
+    found = {run for run in runs if os.path.exists(os.path.join(here, run))}
+    left = {run for run in runs if os.path.exists(os.path.join(folder, run))}
+    return bool(found) and left <= found
 
 
 def set_aside(path: str) -> str:

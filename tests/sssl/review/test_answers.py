@@ -47,6 +47,15 @@ def test_what_is_in_the_file_stays_as_it_is_and_its_columns_keep_their_order(ans
     assert [one.key for one in answers.standing()] == [("é", None, None), ("b, c", 0.0, 3.0)]
 
 
+def test_a_link_stays_one_and_its_file_has_the_answers(answers, tmp_path):
+    shared = tmp_path / "shared" / "corrections.csv"
+    Answers(shared, CLASSES).append([of_track("a")])
+    answers.path.symlink_to(shared)
+    answers.append([of_track("b")])
+    assert answers.path.is_symlink()
+    assert [one.track_id for one in Answers(shared, CLASSES).standing()] == ["a", "b"]
+
+
 def test_a_file_of_something_else_is_refused_and_stays_as_it_is(answers):
     answers.path.write_text("dear diary\n")
     with pytest.raises(CatalogError, match="column track_id is missing"):

@@ -286,6 +286,10 @@ def test_artifacts_that_somebody_keeps_elsewhere_are_looked_for_there(finished, 
     before = sqlite3.connect(path).execute(place).fetchall()
     database.find_artifacts(str(path))
     assert sqlite3.connect(path).execute(place).fetchall() == before
+    with sqlite3.connect(path) as changed:  # a disk that is not mounted now
+        changed.execute("update experiments set artifact_location = 'file:///nas/mlflow'")
+    database.find_artifacts(str(path))
+    assert set(sqlite3.connect(path).execute(place).fetchall()) == {("file:///nas/mlflow",)}
     with sqlite3.connect(path) as changed:
         changed.execute("update experiments set artifact_location = 'gs://team/mlflow'")
     database.find_artifacts(str(path))
