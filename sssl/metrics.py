@@ -5,6 +5,7 @@ Confusion counts [C, C] have the true class in rows; they add up over parts and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,3 +76,14 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int) -> li
         Bin(len(rows), float(confidence[rows].mean()), float(correct[rows].mean()))
         for rows in parts
     ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float | None:
+    """Return the expected calibration error over bins of equal mass (Nixon et al., "Measuring
+    Calibration in Deep Learning", 2019): the mean distance of confidence and accuracy. None without
+    songs."""
+    songs = sum(one.tracks for one in bins)
+    if not songs:
+        return None
+    distances = [one.tracks * abs(one.confidence - one.accuracy) for one in bins]
+    return sum(distances) / songs

@@ -62,7 +62,6 @@ def main(argv: Sequence[str]) -> int:
         table.add_row(f"{count}", cause, _OUTCOME[cause])
     printed.print(table)
     tell_missing(tracks, tell)
-    tell("`sssl estimate` says how long a run takes and what it needs, from trials on some tracks")
     counts = class_counts(tracks)
     by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
     printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
@@ -72,6 +71,8 @@ def main(argv: Sequence[str]) -> int:
         tell(learning(changed))
     decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
     tell(scoring(len(tracks), decoded, changed, has_model))
+    if decoded:
+        tell("`sssl estimate` says how long that takes and what it needs, by trials on some tracks")
     if few := [name for name in settings.deal.classes if counts[name] < FEWEST_OF_CLASS]:
         tell(
             f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled"

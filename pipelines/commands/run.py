@@ -33,7 +33,7 @@ from sssl.config import require
 from sssl.embedding.settings import EmbedConfig
 from sssl.evaluate.sections import WrongSegments, read_sections, wrong_segments
 from sssl.labels.findings import Findings
-from sssl.metrics import quality
+from sssl.metrics import calibration_error, quality
 from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset
@@ -45,7 +45,7 @@ from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
 from sssl.store.rounds import guesses_in_use, in_use, verdict_of
-from sssl.tracking.card import calibration_error, model_card
+from sssl.tracking.card import model_card
 from sssl.tracking.tracker import Tracker, server_of
 from sssl.urls import without_secrets
 
@@ -272,7 +272,7 @@ def _song_metrics(snapshot: Snapshot) -> dict[str, float | None]:
         "tracks_labelled": songs.tracks,
         "tracks_abstained": songs.abstained,
         "tracks_abstained_share": songs.abstained / songs.tracks if songs.tracks else None,
-        "calibration_error": calibration_error(snapshot.about("songs", SongModel)),
+        "calibration_error": calibration_error(snapshot.about("songs", SongModel).reliability),
     }
 
 

@@ -72,7 +72,7 @@ class Config:
     settings: Annotated[RelabelConfig, IN_FILE] = field(default_factory=RelabelConfig)
 
 
-class Read(NamedTuple):
+class Reading(NamedTuple):
     """How the evidence of a round is read, and the split that follows."""
 
     evidence: Evidence
@@ -93,8 +93,8 @@ def build(
     if kept is not None:
         evidence = kept.evidence()
         split = kept.split(settings)
-        relabelled = states.todo | beam.Map(relabel_part, job, settings, Read(evidence, split))
-        summary = root | "Kept" >> beam.Create([SplitSummary.of(split, job.classes, evidence)])
+        relabelled = states.todo | beam.Map(relabel_part, job, settings, Reading(evidence, split))
+        summary = root | "Kept" >> beam.Create([_summary(Reading(evidence, split), job)])
         (states.done, relabelled) | CommitParts(job, summary)
         return
     losses = (
@@ -116,11 +116,11 @@ def build(
         | beam.Map(count_losses, job, settings, evidence)
         | "AddCounts" >> beam.CombineGlobally(_add)
     )
-    read = counts | beam.Map(_read, job, settings, evidence)
-    relabelled = states.todo | beam.Map(relabel_part, job, settings, beam.pvalue.AsSingleton(read))
-    summary = read | "Summarize" >> beam.Map(
-        lambda found: SplitSummary.of(found.split, job.classes, found.evidence)
+    reading = counts | beam.Map(read_evidence, job, settings, evidence)
+    relabelled = states.todo | beam.Map(
+        relabel_part, job, settings, beam.pvalue.AsSingleton(reading)
     )
+    summary = reading | "Summarize" >> beam.Map(_summary, job)
     (states.done, relabelled) | CommitParts(job, summary)
 
 
@@ -176,9 +176,9 @@ def count_losses(
     return np.stack([loss_histograms(loss, segments, settings.axis) for loss in losses])
 
 
-def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, read: Read) -> Receipt:
+def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, reading: Reading) -> Receipt:
     """Write the labels of a part under a fitted split."""
-    evidence, split = read
+    evidence, split = reading
     tracks = job.tracks(ref)
     round = job.round
     scores = job.read(ref, "scores")
@@ -264,17 +264,23 @@ def _readings(evidence: Evidence) -> list[Evidence]:
     return [evidence]
 
 
-def _read(
+def read_evidence(
     histograms: NDArray[np.int64], job: Job, settings: RelabelConfig, evidence: Evidence
-) -> Read:
+) -> Reading:
     """Fit the split to the loss histograms [R, C, BINS] of the first reading that makes two heaps,
     else of the last, and keep both."""
-    for reading, counts in zip(_readings(evidence), histograms, strict=True):
-        read = Read(reading, fit_split(counts, settings, reading.in_parts))
-        if read.split.common.noisy is not None:
+    for candidate, counts in zip(_readings(evidence), histograms, strict=True):
+        split = fit_split(counts, settings, candidate.in_parts)
+        kept = KeptSplit.of(counts, candidate)
+        reading = Reading(candidate, split)
+        if split.common.noisy is not None:
             break
-    job.store.write_record(fit_path(job.receipts), KeptSplit.of(counts, read.evidence))
-    return read
+    job.store.write_record(fit_path(job.receipts), kept)
+    return reading
+
+
+def _summary(reading: Reading, job: Job) -> SplitSummary:
+    return SplitSummary.of(reading.split, job.classes, reading.evidence)
 
 
 def _add(sums: Iterable[Any]) -> Any:

@@ -23,7 +23,7 @@ from sssl.arrays import Flags, Floats, column, mean_of_models, posteriors
 from sssl.catalog.assign import CatalogConfig, deal_folds
 from sssl.errors import CatalogError
 from sssl.html import template
-from sssl.metrics import reliability
+from sssl.metrics import calibration_error, reliability
 from sssl.presets import GUARDED, PAPER, Preset
 from sssl.songs.classifier import EMBEDDING, OPINIONS, SongModel
 from sssl.store.folder import Store
@@ -32,6 +32,9 @@ from sssl.store.rounds import in_use, last_split
 
 Metrics = dict[str, float | None]
 MethodName = Literal["ce", "mixup", "paper", "guarded", "prune"]
+
+_CALIBRATION_BINS = 10
+"""Of the songs of all folds, of equal mass."""
 
 
 @dataclass(frozen=True)
@@ -332,18 +335,6 @@ def label_metrics(labels: pd.DataFrame) -> Metrics:
     return metrics
 
 
-def calibration_error(confidence: Floats, correct: Flags, bins: int = 10) -> float | None:
-    """Return the expected calibration error with bins of equal mass (Nixon et al., "Measuring
-    Calibration in Deep Learning", 2019): the mean distance of confidence and accuracy."""
-    if not len(confidence):
-        return None
-    distances = []
-    for one in reliability(confidence, correct, bins):
-        distance = abs(one.confidence - one.accuracy)
-        distances.append(one.tracks * distance)
-    return sum(distances) / len(confidence)
-
-
 def tabulate(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     """Return one row per outcome, with the gain in song accuracy over the first method on the same
     fold."""
@@ -370,7 +361,7 @@ def calibration(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     for (method, seed), own in of_both.items():
         confidence = np.concatenate([outcome.confidence for outcome in own])
         correct = np.concatenate([outcome.correct for outcome in own])
-        error = calibration_error(confidence, correct)
+        error = calibration_error(reliability(confidence, correct, _CALIBRATION_BINS))
         rows.append({"method": method, "seed": seed, "calibration_error": error})
     return pd.DataFrame(rows).astype({"calibration_error": float})
 

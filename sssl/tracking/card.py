@@ -6,10 +6,11 @@ from __future__ import annotations
 from schemas.summaries import CatalogSummary, SongsSummary
 from sssl.embedding.settings import Origin
 from sssl.labels.findings import Findings
-from sssl.metrics import Bin, quality, wilson
+from sssl.metrics import calibration_error, quality, wilson
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
+from sssl.urls import without_secrets
 from sssl.version import __version__
 from sssl.words import counted
 
@@ -32,14 +33,16 @@ def model_card(store: Store, snapshot: Snapshot) -> str:
         "learned from": f"{counted(about.tracks, 'track')}; with a label: {labelled}",
         "catalog": f"{catalog.ref} sha256:{catalog.digest}",
         "published label, held out": _held_out(guesses),
-        "calibration error": _share(calibration_error(snapshot.about("songs", SongModel))),
+        "calibration error": _share(
+            calibration_error(snapshot.about("songs", SongModel).reliability)
+        ),
         "abstains": f"{guesses.abstained} of {counted(guesses.tracks, 'track')}",
         "wrong labels": str(Findings.of(store, snapshot)),
         "made by": f"sssl {__version__}",
     }
     for embeddings in snapshot.of("embeddings"):
         origin = embeddings.about(Origin)
-        rows["front-end"] = f"{origin.name}, licence: {origin.licence}"
+        rows["front-end"] = f"{without_secrets(origin.name)}, licence: {origin.licence}"
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     table = "\n".join(lines)
     return (
@@ -47,20 +50,6 @@ def model_card(store: Store, snapshot: Snapshot) -> str:
         " Apache 2.0. The weights were learned from the catalog's music: whoever may use that"
         " music says who may use them.\n"
     )
-
-
-def calibration_error(model: SongModel) -> float | None:
-    """Return the mean distance of confidence and accuracy over left-out train tracks; None without
-    any."""
-    bins: tuple[Bin, ...] = model.reliability
-    tracks = sum(one.tracks for one in bins)
-    if not tracks:
-        return None
-    distances = []
-    for one in bins:
-        distance = abs(one.confidence - one.accuracy)
-        distances.append(one.tracks * distance)
-    return sum(distances) / tracks
 
 
 def _held_out(guesses: SongsSummary) -> str:

@@ -294,7 +294,7 @@ def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp
     )
     assert "column 'group' is not read; is group_id meant?" in said
     assert "not found: 3 of 3 files looked for (a, b, c)" in said
-    assert "`sssl estimate` says how long a run takes" in said
+    assert "`sssl estimate` says how long that takes" in said
 
 
 def test_plan_names_files_that_are_not_there_and_numbers_that_nobody_reads(tmp_path, capsys):

@@ -129,10 +129,10 @@ def test_labels_are_the_same_in_whatever_order_an_engine_adds_up(
     spread = over_parts(lambda r: relabel.sum_spreads(r, job, settings, temperature, model))
     evidence = fit_evidence(spread, temperature, model, settings.evidence)
     counts = over_parts(lambda r: relabel.count_losses(r, job, settings, evidence))
-    read = relabel._read(counts, job, settings, evidence)
+    reading = relabel.read_evidence(counts, job, settings, evidence)
 
     def bundle(refs):
-        return [relabel.relabel_part(ref, job, settings, read) for ref in refs]
+        return [relabel.relabel_part(ref, job, settings, reading) for ref in refs]
 
     receipts = disturbed(refs, bundle, monkeypatch, seed)
     assert digests(job.commit(receipts)) == digests([made])

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipelines.stages.relabel import _read, _readings
+from pipelines.stages.relabel import _readings, read_evidence
 from sssl.labels.evidence import Evidence
-from sssl.labels.mixture import BINS, histogram
+from sssl.labels.mixture import histogram
 from sssl.labels.relabel import RelabelConfig
 
 SETTINGS = RelabelConfig()
@@ -30,14 +30,14 @@ def job():
 
 
 def test_two_heaps_of_segments_compared_with_their_track_are_split(job):
-    read = _read(np.stack([heaps(-3, 3), heaps(-3)]), job, SETTINGS, IN_PARTS)
+    read = read_evidence(np.stack([heaps(-3, 3), heaps(-3)]), job, SETTINGS, IN_PARTS)
     assert read.evidence == IN_PARTS
     assert read.split.common.noisy is not None
 
 
 def test_where_they_make_one_heap_tracks_are_hard_as_a_whole_and_nothing_is_split(job):
     whole = heaps(-3, 3)  # however many heaps there are then: hard tracks make one, too
-    read = _read(np.stack([heaps(-3), whole]), job, SETTINGS, IN_PARTS)
+    read = read_evidence(np.stack([heaps(-3), whole]), job, SETTINGS, IN_PARTS)
     assert (read.evidence.between, read.evidence.in_parts) == (0.0, False)
     assert read.evidence.agreement == IN_PARTS.agreement
     assert read.split.common.noisy is None
@@ -50,6 +50,5 @@ def test_where_they_make_one_heap_tracks_are_hard_as_a_whole_and_nothing_is_spli
 def test_without_agreement_there_is_one_reading(job):
     for evidence in (IN_PARTS.of_whole_tracks, Evidence()):
         assert _readings(evidence) == [evidence]
-    read = _read(heaps(-3, 3)[None], job, SETTINGS, IN_PARTS.of_whole_tracks)
+    read = read_evidence(heaps(-3, 3)[None], job, SETTINGS, IN_PARTS.of_whole_tracks)
     assert read.split.common.noisy is None
-    assert heaps(-3).shape == (1, BINS)

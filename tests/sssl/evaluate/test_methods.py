@@ -13,7 +13,6 @@ from sssl.evaluate.methods import (
     METRICS,
     Fold,
     Outcome,
-    calibration_error,
     check_folds,
     label_metrics,
     posterior_metrics,
@@ -27,6 +26,7 @@ from sssl.evaluate.methods import (
     withhold,
 )
 from sssl.labels.confident_learning import find_issues
+from sssl.metrics import calibration_error, reliability
 from sssl.store.manifest import Snapshot
 
 CLASSES = ("Q1", "Q2")
@@ -191,15 +191,15 @@ def test_relabelling_counts_as_wrong_where_the_label_was_right():
 
 def test_calibrated_confidence_has_no_error_and_overconfidence_its_excess():
     correct = np.tile([True, True, True, False], 25)
-    assert calibration_error(np.full(100, 0.75), correct, bins=1) == pytest.approx(0.0)
-    assert calibration_error(np.full(100, 0.95), correct, bins=1) == pytest.approx(0.2)
-    assert calibration_error(np.array([]), np.array([], bool)) is None
+    assert calibration_error(reliability(np.full(100, 0.75), correct, 1)) == pytest.approx(0.0)
+    assert calibration_error(reliability(np.full(100, 0.95), correct, 1)) == pytest.approx(0.2)
+    assert calibration_error(reliability(np.array([]), np.array([], bool), 10)) is None
 
 
 def test_bins_of_the_calibration_error_have_equal_mass():
     confidence = np.concatenate([np.full(10, 0.5), np.full(10, 1.0)])
     correct = np.concatenate([np.zeros(10, bool), np.ones(10, bool)])
-    assert calibration_error(confidence, correct, bins=2) == pytest.approx(0.25)
+    assert calibration_error(reliability(confidence, correct, 2)) == pytest.approx(0.25)
 
 
 def outcome(method, seed, fold, accuracy, correct=(True, False)):
