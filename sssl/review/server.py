@@ -7,10 +7,11 @@ writes has to come from our own page.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import msgspec
 from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, InternalServerError, NotFound
@@ -25,6 +26,7 @@ from sssl.report.source import FILTERS
 from sssl.review.listening import Listening, Sound
 from sssl.review.session import Session
 
+LOGGER = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 _HTTP = 80
 _TOKEN_BYTES = 24
@@ -162,11 +164,14 @@ class Application:
             raise NotFound
         try:
             sound = open_sound(self._session.tracks[place].uri)
-        except (AudioError, ImportError, OSError, ValueError) as error:
-            # Without the error's own text, which may repeat a URL with what is secret in it.
-            why = str(error) if isinstance(error, AudioError) else type(error).__name__
-            raise NotFound(f"this track cannot be played: {why}") from None
-        body = wrap_file(request.environ, sound.file, _PIECE_BYTES)
+        except AudioError as error:
+            raise NotFound(f"this track cannot be played: {error}") from None
+        except Exception as error:  # noqa: BLE001
+            # What storages raise has no end. Without its text, which may repeat a URL with what is
+            # secret in it.
+            name = type(error).__name__
+            raise NotFound(f"this track cannot be played: {name}") from None
+        body = wrap_file(request.environ, cast(BinaryIO, _Sending(sound.file)), _PIECE_BYTES)
         response = Response(body, mimetype=sound.type, direct_passthrough=True)
         response.content_length = sound.bytes
         response.headers["Cache-Control"] = "private, max-age=3600"
@@ -177,6 +182,25 @@ class Application:
         except HTTPException:
             sound.file.close()
             raise
+
+
+class _Sending:
+    """A file that ends where its storage fails: what it says may repeat a URL with what is secret
+    in it, and would be logged."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, none where they cannot be had."""
+        try:
+            return self._file.read(size)
+        except Exception as error:  # noqa: BLE001 (as where it is opened)
+            LOGGER.warning("a track could not be sent to its end: %s", type(error).__name__)
+            return b""
 
 
 class _Quiet(WSGIRequestHandler):

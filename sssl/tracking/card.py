@@ -10,16 +10,25 @@ from sssl.metrics import calibration_error, quality, wilson
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
+from sssl.tracking.record import CARD_TITLE
 from sssl.urls import without_secrets
 from sssl.version import __version__
 from sssl.words import counted
 
-_LIMITS = """\
+_REST = """\
+## Limits
+
 - It knows music like that of its catalog. What sounds unlike anything labelled there abstains, and
   what abstains is not labelled.
 - It has learned what the catalog's labels mean, and whoever chose them. Another listener may hear
   something else.
-- A confidence is the probability of the label. It was measured on tracks of this catalog."""
+- A confidence is the probability of the label. It was measured on tracks of this catalog.
+
+## Licence
+
+The code is under Apache 2.0. The weights were learned from the catalog's music: whoever may use
+that music says who may use them.
+"""
 
 
 def model_card(store: Store, snapshot: Snapshot) -> str:
@@ -45,11 +54,7 @@ def model_card(store: Store, snapshot: Snapshot) -> str:
         rows["front-end"] = f"{without_secrets(origin.name)}, licence: {origin.licence}"
     lines = [f"| {name} | {value} |" for name, value in rows.items()]
     table = "\n".join(lines)
-    return (
-        f"| | |\n|---|---|\n{table}\n\n## Limits\n\n{_LIMITS}\n\n## Licence\n\nThe code is under"
-        " Apache 2.0. The weights were learned from the catalog's music: whoever may use that"
-        " music says who may use them.\n"
-    )
+    return f"{CARD_TITLE}\n\n| | |\n|---|---|\n{table}\n\n{_REST}"
 
 
 def _held_out(guesses: SongsSummary) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import schemas
 from sssl.store.folder import Store
 from sssl.tracking.database import artifacts_of, path_of, without_empty_folders
-from sssl.tracking.record import Dataset, LoggedModel, Record, RunRecord
+from sssl.tracking.record import CARD_TITLE, NOTE, Dataset, LoggedModel, Record, RunRecord
 
 LOGGER = logging.getLogger(__name__)
 EXPERIMENT = "sssl"
@@ -78,7 +78,8 @@ class _Known:
     status: str
     tags: dict[str, str]
     params: set[str] = field(default_factory=set)
-    metrics: set[tuple[str, int]] = field(default_factory=set)
+    metrics: dict[tuple[str, int], float] = field(default_factory=dict)
+    """The newest value by name and step."""
     datasets: set[tuple[str, str]] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
 
@@ -188,7 +189,7 @@ class Copy:
                 found.info.status,
                 dict(data.tags),
                 set(data.params),
-                {(m.key, m.step) for history in measured for m in history},
+                {(m.key, m.step): m.value for history in measured for m in _by_time(history)},
                 {(given.dataset.name, _full_digest(given.dataset)) for given in inputs},
                 set(listed),
             )
@@ -207,7 +208,10 @@ class Copy:
             Param(name, value) for name, value in run.params.items() if name not in known.params
         ]
         tags = [
-            RunTag(name, value) for name, value in run.tags.items() if known.tags.get(name) != value
+            RunTag(name, value)
+            for name, value in run.tags.items()
+            if known.tags.get(name) != value
+            and not (name == NOTE and _is_own(known.tags.get(name)))
         ]
         for values in _batches(params, _MOST_NAMES):
             self._client.log_batch(known.run_id, params=values)
@@ -220,11 +224,11 @@ class Copy:
     def _send_metrics(self, known: _Known, run: RunRecord) -> None:
         from mlflow.entities import Metric
 
-        new = [found for found in run.metrics if (found.name, found.step) not in known.metrics]
+        new = [m for m in run.metrics if known.metrics.get((m.name, m.step)) != m.value]
         for some in _batches(new, _MOST_METRICS):
             metrics = [Metric(found.name, found.value, found.at_ms, found.step) for found in some]
             self._client.log_batch(known.run_id, metrics=metrics)
-            known.metrics.update((found.name, found.step) for found in some)
+            known.metrics |= {(found.name, found.step): found.value for found in some}
             self.sent += len(some)
 
     def _send_datasets(self, known: _Known, datasets: Sequence[Dataset]) -> None:
@@ -277,7 +281,8 @@ class Copy:
             tags = {tag: model.digest, "sssl.run": self._record.id}
             number = self._register(logged, tags | {"songs.model_id": model.settings["model_id"]})
             self.sent += 1
-        if model.card and (not known or known[0].description != model.card):
+        described = known[0].description if known else None
+        if model.card and described != model.card and not _is_own(described):
             self._client.update_model_version(MODEL, number, model.card)
         self._client.set_registered_model_alias(MODEL, ALIAS, number)
         self._model = model.digest
@@ -323,6 +328,15 @@ def _why(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return type(error).__name__
+
+
+def _is_own(description: str | None) -> bool:
+    """Whether somebody described a run or a model in their own words: these stay."""
+    return bool(description) and not str(description).startswith(CARD_TITLE)
+
+
+def _by_time(history: Sequence[Any]) -> list[Any]:
+    return sorted(history, key=lambda metric: metric.timestamp)
 
 
 def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

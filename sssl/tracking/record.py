@@ -20,6 +20,10 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 
 FOLDER = "tracking"
+NOTE = "mlflow.note.content"
+"""Tag with what MLflow shows as the description of a run."""
+CARD_TITLE = "# Emotion labels of songs"
+"""First line of a model card: what begins otherwise, somebody else has written."""
 LOGGER = logging.getLogger(__name__)
 
 

@@ -21,7 +21,7 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, digest_of
 from sssl.tracking import database
 from sssl.tracking.mlflow_copy import Copy, Untold
-from sssl.tracking.record import FOLDER, LoggedModel, Record, RunRecord, read_records
+from sssl.tracking.record import FOLDER, NOTE, LoggedModel, Record, RunRecord, read_records
 from sssl.urls import without_secrets
 from sssl.version import __version__
 
@@ -91,7 +91,7 @@ class Tracker:
         self._record.model = LoggedModel(
             first, dict(settings), digest_of(settings), tuple(others), card
         )
-        self._record.whole.tags["mlflow.note.content"] = card
+        self._record.whole.tags[NOTE] = card
         self._line.send()
 
     def files(self, contents: Mapping[str, bytes]) -> None:

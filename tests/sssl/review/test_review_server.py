@@ -13,7 +13,7 @@ from werkzeug.test import Client
 
 from sssl.report.source import Source
 from sssl.review.answers import Answers
-from sssl.review.listening import Listening
+from sssl.review.listening import Listening, Sound
 from sssl.review.queue import make_queue
 from sssl.review.server import Application
 from sssl.review.session import Session
@@ -42,14 +42,15 @@ def site(folder, tmp_path):
     queue = make_queue(Source.of(store, snapshot), {})
     listening = Listening()
     application = Application(Session(queue, answers, "ann"), listening, PORT)
-    yield Site(application, answers, queue)
+    yield Site(application, answers, queue, listening)
     listening.close()
 
 
 class Site:
     """The application as a browser asks it."""
 
-    def __init__(self, application, answers, queue):
+    def __init__(self, application, answers, queue, listening):
+        self.listening = listening
         self.client, self.answers, self.queue = Client(application), answers, queue
         self.home = application.url.removeprefix(ORIGIN)
 
@@ -202,3 +203,27 @@ def test_a_file_that_is_gone_and_one_that_is_not_in_the_list_are_not_found(site,
     assert site.get(f"{kind}/{playable(site, wanted=False)}").status_code == 404
     assert site.get(f"{kind}/{len(site.queue.tracks)}").status_code == 404
     assert site.get(f"{kind}/..%2f..%2fetc%2fpasswd").status_code == 404
+
+
+def test_a_storage_that_fails_while_a_track_plays_says_nothing_of_its_address(site, caplog):
+    class Failing(io.BytesIO):
+        def read(self, size=-1):
+            raise RuntimeError("403 for https://host/a.mp3?signature=secret")
+
+    site.listening.original = lambda _uri: Sound(Failing(), 100, "audio/mpeg")
+    assert site.get("original/0").data == b""
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_at_the_port_of_http_browsers_name_no_port(folder, tmp_path):
+    _, (store, snapshot) = folder
+    session = Session(
+        make_queue(Source.of(store, snapshot), {}), Answers(tmp_path / "c.csv", CLASSES), "ann"
+    )
+    listening = Listening()
+    application = Application(session, listening, 80)
+    assert application.url.startswith("http://127.0.0.1/")
+    path = application.url.removeprefix("http://127.0.0.1")
+    assert Client(application).get(path, headers={"Host": "127.0.0.1"}).status_code == 200
+    listening.close()

@@ -304,3 +304,25 @@ def test_no_secret_in_a_list_is_a_param(tmp_path):
     assert "host/music" in kept
     assert "pass" not in kept
     assert "signature=s" not in kept
+
+
+def test_what_somebody_wrote_of_a_run_and_a_model_stays(finished, tmp_path):
+    copied = Path(shutil.copytree(finished.root, tmp_path / "copy"))
+    store = Store.open(str(copied))
+    client = mlflow.MlflowClient(server_of(store, None))
+    version = client.get_model_version_by_alias("sssl", "champion")
+    client.update_model_version("sssl", version.version, "approved, ticket 12")
+    client.set_tag(version.run_id, "mlflow.note.content", "a note")
+    sync(store, None)
+    assert client.get_model_version("sssl", version.version).description == "approved, ticket 12"
+    assert client.get_run(version.run_id).data.tags["mlflow.note.content"] == "a note"
+
+
+def test_a_metric_that_is_measured_otherwise_later_is_sent_again(tmp_path):
+    store = Store.open(str(tmp_path / "o"), create=True)
+    for value in (0.5, 0.75, 0.75):
+        Tracker(store, None, "key", {}).log({"precision": value})
+    client = mlflow.MlflowClient(server_of(store, None))
+    (run,) = client.search_runs([client.get_experiment_by_name("sssl").experiment_id])
+    assert run.data.metrics["precision"] == 0.75
+    assert len(client.get_metric_history(run.info.run_id, "precision")) == 2
