@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipelines.stages.error_ratio import reasons_of
 from schemas.summaries import SongsSummary
-from sssl.evaluate.sections import wrong_segments
+from sssl.evaluate.sections import WrongSegments
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
 from sssl.songs.changes import SongChanges
@@ -26,11 +26,12 @@ from sssl.words import counted
 def outcome(
     store: Store,
     snapshot: Snapshot,
-    truth: str | None,
+    against_truth: WrongSegments | None,
     remarks: Sequence[str] = (),
     changes: SongChanges | None = None,
 ) -> str:
-    """Say in a few lines what came out; with the true sections, what the findings are worth, too.
+    """Say in a few lines what came out; where findings were held against the true sections, what
+    they are worth, too.
 
     `remarks` are what was said of the catalog when it was read, such as what a folder has besides
     tracks; `changes` are those of song labels against what was published before.
@@ -50,8 +51,8 @@ def outcome(
         rows["catalog"] = "; ".join(remarks)
     if changes is not None:
         rows["labels changed"] = str(changes)
-    if truth is not None:
-        rows |= _against_truth(store, snapshot, truth, findings)
+    if against_truth is not None:
+        rows |= _worth_of(findings, against_truth)
     rows["model"] = findings.outcome
     rows["held-out tracks"] = _held_out(store, snapshot, guesses)
     rows |= _next_steps(store, findings, guesses)
@@ -95,10 +96,7 @@ def held_out_quality(confusion: NDArray[np.float64], usual: int, classes: Sequen
     return f"{said}, which does not show that the labels are better than that"
 
 
-def _against_truth(
-    store: Store, snapshot: Snapshot, truth: str, findings: Findings
-) -> dict[str, str]:
-    found = wrong_segments(store, snapshot, truth)
+def _worth_of(findings: Findings, found: WrongSegments) -> dict[str, str]:
     return {
         "look wrong": (
             f"{findings.found}: precision {_share(found.precision)}, recall {_share(found.recall)},"

@@ -160,13 +160,14 @@ def run(context: Context, config: Config) -> Context:
         report.run(context, config.truth)
         churn = {} if changes is None else {"song_labels_changed": changes.changed}
         tracker.log(_song_metrics(context.snapshot) | churn, step=round)
+        found = None
         if config.truth:
             found = wrong_segments(store, context.snapshot, config.truth)
             tracker.log(_wrong_segment_metrics(found), step=round)
         # Named, not copied: a takedown could not reach into a tracking server.
         tracker.tag("sssl.report", without_secrets(store.url("report.html")))
         tracker.tag("sssl.findings", str(Findings.of(store, context.snapshot)))
-    sys.stdout.write(outcome(store, context.snapshot, config.truth, remarks, changes))
+    sys.stdout.write(outcome(store, context.snapshot, found, remarks, changes))
     return context
 
 

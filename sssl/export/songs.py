@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -211,27 +213,41 @@ def tag_changes(
     moods = _moods(snapshot, names)
     exported = Exported()
     changes: dict[str, Changes] = {}
-    with TemporaryDirectory() as folder:
-        for part in labelled_parts(store, snapshot, exported):
-            for labelled in part:
-                song = _renamed(labelled, names).song
-                if song.abstained and not abstained:
-                    exported.left_out[song.track_id] = "abstained"
-                    continue
-                uri = labelled.track.uri
-                path = local_path(uri)
-                try:
-                    if path is None:
-                        path = str(Path(folder, "song" + suffix_of(uri)))
-                        _fetch(uri, Path(path))
-                    Path(path).stat()  # what is missing is no damaged tag
-                    found = tag(Path(path), song.label, _fields(song), moods, save=False)
-                except Exception as error:  # noqa: BLE001 (as in `_write_files`)
-                    exported.left_out[song.track_id] = _why(error)
-                    continue
-                exported.songs += 1
-                changes[song.track_id] = found
+
+    def changes_of(labelled: Labelled) -> Changes:
+        song = _renamed(labelled, names).song
+        with _at_hand(labelled.track.uri) as path:
+            return tag(path, song.label, _fields(song), moods, save=False)
+
+    for labelled in chain.from_iterable(labelled_parts(store, snapshot, exported)):
+        track_id = labelled.track.track_id
+        if labelled.song.abstained and not abstained:
+            exported.left_out[track_id] = "abstained"
+            continue
+        try:
+            changes[track_id] = changes_of(labelled)
+        except Exception as error:  # noqa: BLE001 (as in `_write_files`)
+            exported.left_out[track_id] = _why(error)
+    exported.songs = len(changes)
     return exported, changes
+
+
+@contextmanager
+def _at_hand(uri: str) -> Iterator[Path]:
+    """Give the path of a file, of a copy if it is not on this machine.
+
+    Raises:
+        OSError: it is missing, or cannot be fetched.
+    """
+    path = local_path(uri)
+    if path is not None:
+        Path(path).stat()
+        yield Path(path)
+        return
+    with TemporaryDirectory() as folder:
+        copy = Path(folder, f"song{suffix_of(uri)}")
+        _fetch(uri, copy)
+        yield copy
 
 
 def _tagger() -> Callable[..., Changes]:

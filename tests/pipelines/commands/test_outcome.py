@@ -73,7 +73,10 @@ def test_without_held_out_tracks_nothing_is_claimed():
 
 def test_a_run_ends_with_what_came_out_and_what_to_do_next(finished):
     said = outcome(
-        finished, finished.latest(), truth=None, remarks=["left out of music: hidden: 1 (.a)"]
+        finished,
+        finished.latest(),
+        against_truth=None,
+        remarks=["left out of music: hidden: 1 (.a)"],
     )
     assert "catalog           left out of music: hidden: 1 (.a)\n" in said
     rows = dict(re.split(r" {2,}", line, maxsplit=1) for line in said.splitlines() if line)
