@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 from schemas import TABLES, Catalog, columns, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
+from sssl.catalog.committed import commit_catalog, read_dealt, rows_of
 from sssl.catalog.corrections import FILE_NAME, without_tracks
 from sssl.catalog.counts import read_counts, write_counts
 from sssl.catalog.ledger import SUMMED, summarize_whole_ledger
-from sssl.catalog.read import commit_catalog, read_dealt, rows_of
 from sssl.embedding.table import summarize_embeddings
 from sssl.errors import StoreError
 from sssl.labels.comparison import summarize_both

@@ -19,7 +19,7 @@ from sssl.audio.cut import CutTrack, _Cut, ledger_row
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.read import commit_catalog
+from sssl.catalog.committed import commit_catalog
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.evidence import EvidenceConfig
 from sssl.labels.relabel import RelabelConfig

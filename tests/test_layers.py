@@ -73,7 +73,7 @@ ROOMS = (
 )
 """From the bottom up: a module imports from its own room and from those before it in this list."""
 
-MOST_MODULES, MOST_LINES = 14, 540
+MOST_MODULES, MOST_LINES = 14, 500
 
 LOOKING = (
     "plan", "tables", "sql", "report", "rollback", "publish", "takedown", "mlflow-sync",

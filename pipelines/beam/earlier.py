@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from schemas.reasons import PART_FAILED
 from schemas.summaries import CatalogSummary
+from sssl.catalog.committed import PARTS_PER_FILE
 from sssl.catalog.counts import read_counts
-from sssl.catalog.read import PARTS_PER_FILE
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile, Receipt
 

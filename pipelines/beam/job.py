@@ -19,8 +19,8 @@ from schemas import Catalog
 from schemas.records import dump
 from schemas.summaries import SUMMARIES, CatalogSummary, Summary, of_today
 from sssl.audio.sound import sound_db, sound_of
+from sssl.catalog.committed import read_part
 from sssl.catalog.counts import write_counts
-from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.runtime.reading import READING

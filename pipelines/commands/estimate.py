@@ -34,8 +34,9 @@ from pipelines.terminal.flags import complain
 from schemas import Catalog
 from schemas.records import dump
 from sssl.catalog.assign import Dealt, deal
+from sssl.catalog.committed import rows_of
 from sssl.catalog.fingerprints import with_fingerprints
-from sssl.catalog.read import read_tracks, rows_of
+from sssl.catalog.read import read_tracks
 from sssl.config import require
 from sssl.errors import CatalogError, ConfigError, StoreError, TrainError
 from sssl.estimate import (

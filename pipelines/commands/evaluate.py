@@ -33,8 +33,9 @@ from schemas import Catalog, to_arrow
 from schemas.records import dump, later
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
+from sssl.catalog.committed import read_dealt, rows_of
 from sssl.catalog.corrections import corrected_classes
-from sssl.catalog.read import read_catalog, read_dealt, rows_of
+from sssl.catalog.read import read_catalog
 from sssl.config import require
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.settings import EmbedConfig

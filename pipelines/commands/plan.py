@@ -21,9 +21,10 @@ from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain
 from sssl.catalog.assign import FEWEST_OF_CLASS, whole
+from sssl.catalog.committed import class_counts
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.plan import KNOWN, Cause, differ
-from sssl.catalog.read import class_counts, read_tracks, tell_respelt
+from sssl.catalog.read import read_tracks, tell_respelt
 from sssl.errors import CatalogError, StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig
+from sssl.catalog.committed import read_part
 from sssl.catalog.corrections import FILE_NAME, corrected_classes
-from sssl.catalog.read import read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.words import counted, some

@@ -17,6 +17,7 @@ from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import Dealt
+from sssl.catalog.committed import read_dealt, read_part
 from sssl.catalog.plan import (
     KNOWN,
     OF_LEDGER,
@@ -26,7 +27,6 @@ from sssl.catalog.plan import (
     count_causes,
     known_tracks,
 )
-from sssl.catalog.read import read_dealt, read_part
 from sssl.store.folder import Store
 from sssl.store.manifest import PartFile, Snapshot
 from sssl.store.tensors import log_mels

@@ -43,9 +43,10 @@ from schemas.reasons import PART_FAILED
 from schemas.records import dump
 from sssl.audio.cut import CutTrack, cut_track, features_table, ledger_row, segments_table
 from sssl.catalog.assign import Dealt
+from sssl.catalog.committed import commit_catalog
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause
-from sssl.catalog.read import commit_catalog, read_catalog
+from sssl.catalog.read import read_catalog
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
 from sssl.store.manifest import Manifest, Receipt

@@ -30,7 +30,7 @@ from pipelines.terminal.console import console
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, ShardsSummary
 from sssl.audio.mel import MelConfig
-from sssl.catalog.read import read_labelled, read_part
+from sssl.catalog.committed import read_labelled, read_part
 from sssl.errors import StoreError
 from sssl.model.settings import TrainConfig
 from sssl.model.shards.make import (

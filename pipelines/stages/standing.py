@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.stages.context import Context
-from sssl.catalog.read import read_labelled
+from sssl.catalog.committed import read_labelled
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import KEPT_FROM, Manifest, PartFile

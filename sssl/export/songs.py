@@ -17,8 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas import Catalog, Ledger, Song, arrow_schema
+from sssl.catalog.committed import read_part
 from sssl.catalog.fingerprints import fingerprint
-from sssl.catalog.read import read_part
 from sssl.errors import StoreError
 from sssl.export.cells import cell
 from sssl.store.atomic import remove_leftovers, replacing

@@ -23,7 +23,7 @@ from scipy.stats import norm, t
 from schemas import Catalog
 from schemas.summaries import CatalogSummary, Pairs, RoundsSummary, confusions_of, count
 from sssl.arrays import Flags, Floats, Indices, class_indices, posteriors, track_numbers
-from sssl.catalog.read import read_labelled
+from sssl.catalog.committed import read_labelled
 from sssl.labels.calibration import fit_temperature, losses_by_temperature, sharpen
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile

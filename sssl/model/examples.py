@@ -16,8 +16,8 @@ from torch import Tensor
 
 from schemas.summaries import CatalogSummary
 from sssl.arrays import track_numbers
+from sssl.catalog.committed import read_part
 from sssl.catalog.counts import Counts, read_counts
-from sssl.catalog.read import read_part
 from sssl.model.shards.make import OF_LABELS, corrected_to
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest

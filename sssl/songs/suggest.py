@@ -21,7 +21,7 @@ from sklearn.cluster import KMeans
 from schemas.summaries import CatalogSummary
 from sssl.arrays import Floats, real_lists, track_numbers
 from sssl.audio.sound import sound_features
-from sssl.catalog.read import read_part
+from sssl.catalog.committed import read_part
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot

@@ -38,7 +38,7 @@ from pipelines.terminal.console import silenced
 from schemas import SCHEMA_VERSION, Catalog, to_arrow
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
-from sssl.catalog.read import commit_catalog, read_part
+from sssl.catalog.committed import commit_catalog, read_part
 from sssl.model import together
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
 from sssl.model.folded import folded

@@ -30,7 +30,7 @@ from schemas import Catalog, Status, to_arrow
 from sssl.audio.cut import CutTrack, _Cut, ledger_row
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
-from sssl.catalog.read import commit_catalog
+from sssl.catalog.committed import commit_catalog
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
 from sssl.model.settings import ScoreConfig
 from sssl.runtime.device import device

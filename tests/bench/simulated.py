@@ -61,7 +61,8 @@ def write_output(catalog, output):
     at them: their manifests, and the files of the catalog itself."""
     from pipelines.stages.settings import Settings
     from sssl.catalog.assign import Dealt, deal
-    from sssl.catalog.read import commit_catalog, read_tracks
+    from sssl.catalog.committed import commit_catalog
+    from sssl.catalog.read import read_tracks
     from sssl.store.folder import Store
     from sssl.store.manifest import Manifest, PartFile, Snapshot
 

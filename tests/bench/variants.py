@@ -74,7 +74,8 @@ def plain(catalog, output):
     from sssl.audio.integrity import GateConfig
     from sssl.audio.mel import MelConfig
     from sssl.catalog.assign import CatalogConfig
-    from sssl.catalog.read import read_catalog, rows_of
+    from sssl.catalog.committed import rows_of
+    from sssl.catalog.read import read_catalog
     from sssl.store.folder import Store
 
     store, mel, gate = Store.open(output, create=True), MelConfig(), GateConfig()

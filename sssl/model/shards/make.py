@@ -37,6 +37,10 @@ _TAUGHT = pa.schema(
         ("track", pa.int64()),
     ]
 )
+_TRACK_BITS = 24
+"""Bits for the number of a track within its part, which has far fewer than 16 million."""
+_PART_BITS = _TRACK_BITS + 8
+"""Bits below the number of the part: those, and up to 255 classes."""
 PIECE_BYTES = 16 << 20
 """Size of a layer of a shard, about: it is read at once, and shuffled with some others."""
 
@@ -160,7 +164,10 @@ def examples_table(
 def _taught(
     rows: pa.Table, part: int, folds: Mapping[str, int], classes: Sequence[str]
 ) -> pa.Table:
-    track = track_numbers(rows) + (corrected_to(rows, classes) << 24) + (part << 32)
+    # One number per track of the catalog, and others for what a listener took from it.
+    own = track_numbers(rows)
+    another = corrected_to(rows, classes) << _TRACK_BITS
+    track = own + another + (part << _PART_BITS)
     columns = {
         "target": rows["target"].cast(pa.list_(pa.float32())),
         "weight": rows["weight"].cast(pa.float32()),

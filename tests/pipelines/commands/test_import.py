@@ -11,7 +11,8 @@ from pipelines.cli import main
 from pipelines.commands import run
 from pipelines.terminal.flags import parse
 from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.read import read_catalog, rows_of
+from sssl.catalog.committed import rows_of
+from sssl.catalog.read import read_catalog
 from sssl.evaluate.sections import true_labels
 from sssl.store.folder import Store
 

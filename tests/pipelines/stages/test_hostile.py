@@ -18,7 +18,8 @@ from pipelines.stages.previous import TABLES, Previous
 from pipelines.stages.segment import CutPart, Settings
 from schemas.records import dump
 from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.read import commit_catalog, read_catalog
+from sssl.catalog.committed import commit_catalog
+from sssl.catalog.read import read_catalog
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 

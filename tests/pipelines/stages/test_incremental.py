@@ -17,8 +17,8 @@ from pipelines.cli import main
 from schemas import Ledger
 from schemas.records import dump
 from sssl.catalog import fingerprints
+from sssl.catalog.committed import read_dealt, rows_of
 from sssl.catalog.ledger import summarize_ledger
-from sssl.catalog.read import read_dealt, rows_of
 from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
 from sssl.report import cost

@@ -17,7 +17,8 @@ from pipelines.cli import main
 from pipelines.stages.score import PartScorer
 from schemas import Catalog, Song, arrow_schema, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
-from sssl.catalog.read import commit_catalog, new_track
+from sssl.catalog.committed import commit_catalog
+from sssl.catalog.read import new_track
 from sssl.songs.changes import SongChanges, song_changes
 from sssl.store.folder import Store
 from sssl.store.publications import published_before

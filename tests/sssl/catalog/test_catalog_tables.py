@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sssl.catalog.assign import CatalogConfig, Dealt
-from sssl.catalog.read import read_catalog, rows_of
+from sssl.catalog.committed import rows_of
+from sssl.catalog.read import read_catalog
 from sssl.catalog.tables import is_table, read_columns
 from sssl.errors import CatalogError
 from sssl.store.removals import hash_id

@@ -4,8 +4,9 @@ import pytest
 from rows import a_track
 
 from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.committed import commit_catalog, rows_of
 from sssl.catalog.corrections import corrected_classes, read_corrections, without_tracks
-from sssl.catalog.read import commit_catalog, read_catalog, rows_of
+from sssl.catalog.read import read_catalog
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 

@@ -7,8 +7,8 @@ from rows import a_track
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt
+from sssl.catalog.committed import commit_catalog, read_part, rows_of
 from sssl.catalog.fingerprints import MISSING, fingerprint, with_fingerprints
-from sssl.catalog.read import commit_catalog, read_part, rows_of
 from sssl.catalog.read import read_catalog as read_table
 from sssl.errors import CatalogError
 from sssl.store.folder import Store

@@ -4,7 +4,7 @@ import pytest
 
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig
-from sssl.catalog.read import commit_catalog, read_labelled
+from sssl.catalog.committed import commit_catalog, read_labelled
 from sssl.labels.calibration import sharpen
 from sssl.labels.comparison import (
     JudgedTracks,

@@ -21,7 +21,7 @@ from schemas import (
     arrow_schema,
     columns,
 )
-from sssl.catalog.read import read_labelled, read_part, rows_of
+from sssl.catalog.committed import read_labelled, read_part, rows_of
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.seal import json_bytes, opened_json

@@ -1,0 +1,177 @@
+"""A catalog as it was committed: written in parts, and read back by them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas import Catalog, arrow_schema, conform, version_of
+from schemas.records import dump
+from schemas.summaries import CatalogSummary
+from sssl.catalog.assign import CatalogConfig, Dealt
+from sssl.catalog.corrections import count_corrections
+from sssl.store.folder import Store
+from sssl.store.manifest import Made, Manifest, PartFile, check_version
+
+PARTS_PER_FILE = 1024
+_ROWS_AT_ONCE = 1 << 16
+"""Rows that are Python objects at a time: all of them would not fit into memory."""
+
+
+def commit_catalog(
+    store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None
+) -> Manifest:
+    """Commit a dealt catalog; one that is what is left `of` another has its date and its cost."""
+    # Whom we trust, and who tells us of files, decides no row.
+    config = replace(config, allow_uri=(), inventory=())
+    planned = Manifest(
+        table="catalog",
+        generation=_digest(tracks, config)[:12],
+        stage="segment",
+        round=None,
+        config=dump(config),
+        parents=(),
+        files={},
+        summary={},
+        created_at="" if of is None else of.created_at,
+    )
+
+    def make(planned: Manifest) -> Made:
+        summary = _summary(tracks, config, None if of is None else of.cpu_s)
+        return Made(
+            _write_files(store, planned.generation, tracks),
+            dump(summary),
+            knows_cpu_s=of is not None,
+        )
+
+    return store.commit_once(planned, make)
+
+
+def _write_files(store: Store, generation: str, tracks: pa.Table) -> dict[int, PartFile]:
+    """Write a catalog: a row group a part, so that a worker reads just its own."""
+    parts = _parts(tracks)
+    starts = np.searchsorted(tracks["part"].to_numpy(), np.arange(parts + 1))
+    return {
+        first // PARTS_PER_FILE: _write_file(
+            store, generation, first, tracks, starts[first:][: PARTS_PER_FILE + 1]
+        )
+        for first in range(0, parts, PARTS_PER_FILE)
+    }
+
+
+def _summary(tracks: pa.Table, config: CatalogConfig, cpu_s: float | None) -> CatalogSummary:
+    corrected_tracks, corrected_passages = count_corrections(tracks)
+    return CatalogSummary(
+        cpu_s=cpu_s,
+        parts=_parts(tracks),
+        tracks=len(tracks),
+        classes=config.classes,
+        folds=config.folds,
+        labelled=class_counts(tracks),
+        corrected_tracks=corrected_tracks,
+        corrected_passages=corrected_passages,
+    )
+
+
+def _parts(tracks: pa.Table) -> int:
+    """Count the parts of a catalog sorted by them; one whose tracks are all gone stays, as an empty
+    row group."""
+    return int(tracks["part"][-1].as_py()) + 1
+
+
+def rows_of(tracks: pa.Table) -> list[Catalog]:
+    """Return a catalog, or a piece of one, as rows."""
+    return [Catalog(**record) for record in tracks.to_pylist()]
+
+
+def read_part(store: Store, catalog: Manifest, part: int) -> list[Catalog]:
+    """Read the catalog rows of one part."""
+    file = catalog.files[part // PARTS_PER_FILE]
+    with store.open_file(file.path) as source:
+        size = source.seek(0, io.SEEK_END)
+        parquet = pq.ParquetFile(source, metadata=_footer(store, file.path, size))
+        check_version(version_of(parquet.schema_arrow), file.path)
+        group = conform(parquet.read_row_group(part % PARTS_PER_FILE))
+    return rows_of(group)
+
+
+@lru_cache(maxsize=64)
+def _footer(store: Store, path: str, size: int) -> pq.FileMetaData:
+    """Read the footer of a catalog's file once, or once more where another file of another size, in
+    bytes, has taken its place: it lists all parts, and reading it takes longer than reading one."""
+    del size  # part of what the footer is kept under
+    with store.open_file(path) as source:
+        return pq.read_metadata(source)
+
+
+def read_labelled(store: Store, catalog: Manifest) -> pa.Table:
+    """Read the labelled tracks; of row groups (parts) that have none only the statistics are
+    read."""
+    tables = []
+    for _, file in sorted(catalog.files.items()):
+        with store.open_file(file.path) as source:
+            rows = pq.read_table(source, filters=pc.field("split").is_valid())
+        check_version(version_of(rows.schema), file.path)
+        tables.append(conform(rows))
+    return pa.concat_tables(tables)
+
+
+def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None) -> Dealt:
+    """Read a committed catalog, or some columns of it, with the config it was dealt by."""
+    return Dealt(store.read_table(catalog, columns), catalog.settings(CatalogConfig))
+
+
+def class_counts(tracks: pa.Table) -> Counter[str]:
+    """Count the labelled tracks of each class."""
+    counts = pc.value_counts(tracks["label"].drop_null()).to_pylist()
+    return Counter({count["values"]: count["counts"] for count in counts})
+
+
+def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
+    """SHA-256 of the rows and the config as JSON, row by row: all of it would not fit into
+    memory."""
+    found = hashlib.sha256(b"[[")
+    for number, record in enumerate(_records(tracks)):
+        found.update(b"," * (number > 0) + _json(record))
+    found.update(b"]," + _json(dump(config)) + b"]")
+    return found.hexdigest()
+
+
+def _records(tracks: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        for record in batch.to_pylist():
+            if record["corrections"] is None:
+                # So that a catalog without any has the name that it always had.
+                del record["corrections"]
+            yield record
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _write_file(
+    store: Store, generation: str, first: int, tracks: pa.Table, starts: Any
+) -> PartFile:
+    """Write the parts from `first` on as row groups; part n has the rows from starts[n] to below
+    starts[n + 1]."""
+    buffer = io.BytesIO()
+    schema = arrow_schema(Catalog)
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for start, end in pairwise(starts.tolist()):
+            group = tracks.slice(start, end - start).cast(schema).combine_chunks()
+            writer.write_table(group, row_group_size=max(1, len(group)))
+    path = f"catalog/{generation}/part-{first // PARTS_PER_FILE:05d}.parquet"
+    return store.write_file(path, buffer.getvalue(), int(starts[-1] - starts[0]))
