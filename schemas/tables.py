@@ -434,8 +434,10 @@ class Song:
         "The track's emotions in time order: runs of segments whose smoothed posterior peaks at the"
         " same class. It is smoothed by the mean over a segment and its neighbours,"
         " `--smooth-segments` in all (3 by default), fewer at the track's ends. An entry lasts"
-        " until the next segment starts. Its confidence is the smoothed posterior of the class,"
-        " averaged over the run; unlike the song's it is not calibrated.",
+        " until the next segment starts, the last one until the track ends (without"
+        " `config.timeline_to_end` in the manifest: until its last segment does). Its confidence is"
+        " the smoothed posterior of the class, averaged over the run; unlike the song's it is not"
+        " calibrated.",
         example=[{"start_s": 0.0, "end_s": 30.0, "label": "Q1", "confidence": 0.875}],
     )
     round: int = column(

@@ -31,9 +31,9 @@ from sssl.store.removals import is_removed, taken_down
 from sssl.store.tensors import log_mels
 from sssl.words import some
 
-_ALIGNED = ("segments", "features", "embeddings", "scores")
-"""Input tables with a file a part, whose rows are aligned. The catalog has a row group a part, a
-model has no parts."""
+_BY_PART = ("ledger", "segments", "features", "embeddings", "scores")
+"""Input tables with one file per part. The catalog has one row group per part, a model has no
+parts."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Job:
     def list_parts(self) -> Iterator[PartRef]:
         """List all parts but those that are taken over, in the pipeline, so that no job request
         carries them."""
-        files = {name: self.input(name).files for name in self._aligned()}
+        files = {name: self.input(name).files for name in self._by_part()}
         standing = self.standing()
         for part in range(self.parts):
             if part not in standing:
@@ -130,7 +130,7 @@ class Job:
         if self.earlier is None:
             return {}
         inputs = {
-            name: ref for name, ref in self.inputs.items() if name in {"catalog", *self._aligned()}
+            name: ref for name, ref in self.inputs.items() if name in {"catalog", *self._by_part()}
         }
         return self.earlier.standing(self.store, inputs)
 
@@ -138,8 +138,8 @@ class Job:
         """Count the parts that it does not take over, of each of which it writes a receipt."""
         return self.parts - len(self.standing())
 
-    def _aligned(self) -> list[str]:
-        return [name for name, ref in self.inputs.items() if ref.partition("/")[0] in _ALIGNED]
+    def _by_part(self) -> list[str]:
+        return [name for name, ref in self.inputs.items() if ref.partition("/")[0] in _BY_PART]
 
     def tracks(self, ref: PartRef) -> list[Catalog]:
         """Read the catalog rows of a part."""

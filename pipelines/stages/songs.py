@@ -146,6 +146,8 @@ def write_songs(
     tracks = job.tracks(ref)
     by_id = {track.track_id: track for track in tracks}
     scored = scored_tracks(ref, job, settings)
+    ledger = job.read(ref, "ledger", ["track_id", "decoded_s"]).to_pydict()
+    decoded_s = dict(zip(ledger["track_id"], ledger["decoded_s"], strict=True))
     songs = [
         maker.song(
             track_id,
@@ -156,6 +158,7 @@ def write_songs(
             by_id[track_id].fold,
             own.embedding,
             by_id[track_id].label if by_id[track_id].locked else None,
+            decoded_s[track_id],
         )
         for track_id, own in scored.items()
     ]
@@ -169,24 +172,26 @@ def run(context: Context, settings: SongConfig) -> Context:
     used = in_use(context.store, snapshot)
     segments = snapshot.get("segments")
     embeddings = snapshot.of("embeddings")
-    named = {
+    learned_from = {
         manifest.table: manifest for manifest in (snapshot.get("catalog"), segments, *embeddings)
     }
-    named |= {
+    learned_from |= {
         name: snapshot.get("scores", row.round)
         for name, row in zip(SCORES, used.rounds, strict=False)
     }
+    named = learned_from | {"ledger": snapshot.get("ledger")}
     config = dump(settings) | {
         "scores_round": used.last.round,
         "fitted_to": ["train", "test"],
         "says": ["timeline_label"],
         "pools": [*OPINIONS, *([EMBEDDING] if embeddings else [])],
         "left_out": "fold",
+        "timeline_to_end": True,
     }
     job = Job.of(context.store, "songs", ("songs",), config, [], named=named)
     kept = None
     earlier = find_earlier(context, job.planned[0], named)
-    if earlier is not None and learned_stands(context, earlier, named):
+    if earlier is not None and learned_stands(context, earlier, learned_from):
         kept = context.store.named(earlier.ref).about(SongModel)
         job = replace(job, earlier=earlier)
     segment_s = segments.settings(MelConfig, "cut").segment_s

@@ -43,6 +43,17 @@ class TrackView:
     rate_hz: int
     frame_hop: int
 
+    @property
+    def heard_to_s(self) -> float:
+        """Where the last segment ends."""
+        return float(self.start_s[-1] + self.segment_s)
+
+    @property
+    def end_s(self) -> float:
+        """Where the time axis ends: with the timeline, which may last longer than segments do."""
+        timeline_end_s = max((end for _, end, _ in self.bands.get("timeline", ())), default=0.0)
+        return max(self.heard_to_s, timeline_end_s)
+
 
 @drawn
 def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
@@ -54,13 +65,14 @@ def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
     grid = figure.add_gridspec(3, 1, height_ratios=(150, 90, bands_px), hspace=0.09)
     grid.update(left=LEFT, right=RIGHT, top=1 - 6 / height, bottom=24 / height)
     spectrogram, posterior, bands = (figure.add_subplot(grid[row]) for row in range(3))
-    end_s = float(view.start_s[-1] + view.segment_s)
-    _draw_spectrogram(spectrogram, view, end_s)
+    start_s = float(view.start_s[0])
+    end_s = view.end_s
+    _draw_spectrogram(spectrogram, view)
     _draw_posterior(posterior, view)
     _draw_bands(bands, view, classes, end_s)
     for axes in (spectrogram, posterior, bands):
-        axes.set_xlim(float(view.start_s[0]), end_s)
-        axes.xaxis.set_major_locator(MultipleLocator(tick_step(end_s - float(view.start_s[0]), 12)))
+        axes.set_xlim(start_s, end_s)
+        axes.xaxis.set_major_locator(MultipleLocator(tick_step(end_s - start_s, 12)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
         axes.tick_params(labelbottom=axes is bands, length=0)
     return figure
@@ -75,12 +87,12 @@ def track_png(view: TrackView, classes: Sequence[str]) -> bytes:
     return buffer.getvalue()
 
 
-def _columns(view: TrackView, end_s: float) -> tuple[Floats, Floats]:
+def _columns(view: TrackView) -> tuple[Floats, Floats]:
     """Return the times [T+1] of columns' edges and the columns' mean spectrum [mels, T] in dB, NaN
     in gaps."""
     segments, mels, frames = view.log_mel.shape
     count = max(1, min(_MAX_COLUMNS, segments * frames // 2))
-    edges = np.linspace(float(view.start_s[0]), end_s, count + 1)
+    edges = np.linspace(float(view.start_s[0]), view.heard_to_s, count + 1)
     total = np.zeros((count, mels))
     weight = np.zeros(count)
     inside_s = np.arange(frames) * view.frame_hop / view.rate_hz
@@ -92,8 +104,8 @@ def _columns(view: TrackView, end_s: float) -> tuple[Floats, Floats]:
         return edges, (total / weight[:, None]).T
 
 
-def _draw_spectrogram(axes: Axes, view: TrackView, end_s: float) -> None:
-    edges, columns = _columns(view, end_s)
+def _draw_spectrogram(axes: Axes, view: TrackView) -> None:
+    edges, columns = _columns(view)
     top_db = float(np.nanmax(columns))
     mesh = librosa.display.specshow(
         columns,
@@ -117,7 +129,7 @@ def _draw_posterior(axes: Axes, view: TrackView) -> None:
     several."""
     firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
     counts = np.diff(np.append(firsts, len(view.start_s)))
-    times = np.append(view.start_s[firsts], view.start_s[-1] + view.segment_s)
+    times = np.append(view.start_s[firsts], view.heard_to_s)
     top = np.cumsum(np.add.reduceat(view.posterior, firsts) / counts[:, None], axis=1)
     floor = np.zeros(len(times))
     for c in range(view.posterior.shape[1]):

@@ -102,8 +102,7 @@ def _shown_track(
         frame_hop=cut.frame_hop,
     )
     alt = f"Spectrogram, posterior and timeline: {in_words(song['timeline'])}"
-    axis = {"left": LEFT, "right": RIGHT, "start_s": starts[0]}
-    axis["end_s"] = starts[-1] + cut.segment_s
+    axis = {"left": LEFT, "right": RIGHT, "start_s": starts[0], "end_s": view.end_s}
     return {
         "song": song,
         "noisy": len(noisy_s),

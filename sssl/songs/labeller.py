@@ -27,7 +27,7 @@ from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
 from sssl.runtime.machine import cores
 from sssl.songs.classifier import SongModel
-from sssl.songs.settings import SongConfig
+from sssl.songs.settings import SongsMade
 from sssl.songs.song import SongMaker
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, loaded
@@ -47,6 +47,8 @@ class Labeller:
     """Of the measures that the songs go by; None where they go by the levels of bands."""
     embedder: Embedder | None = None
     """Of the front-end that the songs go by, if they go by one."""
+    timeline_to_end: bool = False
+    """Whether timelines last until their tracks end, as in the catalog's songs."""
     waves: TemporaryDirectory[str] | None = None
     """Where samples for it lie until they are embedded."""
 
@@ -109,6 +111,7 @@ class Labeller:
             of,
             fold,
             None if embedding is None else embedding[finite],
+            decoded_s=cut.ledger.decoded_s if self.timeline_to_end else None,
         )
 
     def _embedding(self, cut: CutTrack) -> Floats | None:
@@ -181,7 +184,7 @@ class _Settings:
     cut: MelConfig
     gate: GateConfig
     score: ScoreConfig
-    songs: SongConfig
+    songs: SongsMade
     song_model: SongModel
     classes: tuple[str, ...]
     round: int
@@ -213,7 +216,13 @@ def make_labeller(
         model_id=found.model_id,
     )
     labeller = Labeller(
-        tuple(map(load, weights)), found.cut, found.gate, found.score, maker, found.sound_version
+        tuple(map(load, weights)),
+        found.cut,
+        found.gate,
+        found.score,
+        maker,
+        found.sound_version,
+        timeline_to_end=found.songs.timeline_to_end,
     )
     if found.front_end is None:
         return labeller

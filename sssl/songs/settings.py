@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.records import later
 from sssl.config import require
 
 
@@ -35,3 +36,11 @@ class SongConfig:
         require(
             self.smooth_segments % 2 == 1, "smooth_segments", self.smooth_segments, "an odd number"
         )
+
+
+@dataclass(frozen=True)
+class SongsMade(SongConfig):
+    """The settings that songs were made with, and what versions of the program did differently."""
+
+    timeline_to_end: bool = later(False, neutral=False)
+    """Whether timelines last until their tracks end, rather than until their last segments do."""

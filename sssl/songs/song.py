@@ -45,9 +45,11 @@ class SongMaker:
         fold: int | None = None,
         embedding: Floats | None = None,
         locked_label: str | None = None,
+        decoded_s: float | None = None,
     ) -> Song:
         """Make the row of a track from its finite posteriors [N, C], their segments' sound [N, K],
-        starts [N] and, where there is a front-end, embeddings [N, D].
+        starts [N] and, where there is a front-end, embeddings [N, D]. Its timeline lasts for the
+        `decoded_s` of the track, or else until its last segment ends.
 
         Its split and fold say which classifier may label it; new music has none. A label that a
         human locked is the song's, whatever the models think.
@@ -64,7 +66,9 @@ class SongMaker:
             familiarity = float(similarity[0])
         unlike = self._is_unlike(familiarity)
         smooth_segments = self.settings.smooth_segments
-        entries = timeline(posterior, start_s, self.segment_s, self.classes, smooth_segments)
+        entries = timeline(
+            posterior, start_s, self.segment_s, self.classes, smooth_segments, decoded_s
+        )
         song = Song(
             track_id=track_id,
             label=self.classes[peak],
@@ -129,14 +133,16 @@ def timeline(
     segment_s: float,
     classes: Sequence[str],
     smooth_segments: int,
+    decoded_s: float | None = None,
 ) -> list[dict[str, Any]]:
     """Return the emotions of a track in time order, from its segment posteriors [N, C] and starts
     [N].
 
     A segment's posterior is replaced by the mean over the `smooth_segments` segments around it,
     fewer at the ends of the track; a gap in time counts as none. Neighbours whose mean peaks at the
-    same class become one entry, which lasts until the next segment starts, or for a segment; its
-    confidence is the average of those means, not calibrated.
+    same class become one entry, which lasts until the next segment starts, or for a segment; the
+    last one lasts until `decoded_s`, where the track ends, if that is known. Its confidence is the
+    average of those means, not calibrated.
     """
     smooth = _moving_average(posterior, smooth_segments)
     peaks = smooth.argmax(axis=1).tolist()
@@ -152,6 +158,10 @@ def timeline(
         entry["label"] = classes[peak]
         entry["confidence"] = float(confidence)
         entries.append(entry)
+    if decoded_s is not None:
+        # The table of tracks has 32-bit reals, and whoever labels a single file has 64 bits.
+        track_s = float(np.float32(decoded_s))
+        entries[-1]["end_s"] = max(entries[-1]["end_s"], track_s)
     return entries
 
 

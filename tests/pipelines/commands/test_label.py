@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import soundfile
+from conftest import RATE_HZ
+from conftest import music as music_of
 from mlflow.tracking import MlflowClient
 
 from pipelines.cli import main
+from sssl.songs.labeller import Recipe, make_labeller
 
 
 def label(capsys, *args):
@@ -46,6 +50,36 @@ def test_a_file_gets_the_label_that_the_pipeline_gave_it(finished, music, publis
     (entry,), (expected,) = found["timeline"], published["timeline"]
     assert entry == expected | {"confidence": pytest.approx(expected["confidence"], abs=1e-6)}
     assert sum(found["probabilities"].values()) == pytest.approx(1)
+
+
+@pytest.fixture
+def fourteen_s(tmp_path):
+    """A file that ends within its last segment: these are 3 s long."""
+    path = tmp_path / "fourteen.wav"
+    soundfile.write(path, music_of("Q2", 14.0, seed=7), RATE_HZ)
+    return path
+
+
+def test_a_timeline_ends_where_its_track_does(finished, fourteen_s, capsys):
+    published = finished.latest()
+    ledger = finished.read_table(published.get("ledger"), ["track_id", "decoded_s"])
+    decoded_s = dict(zip(*ledger.to_pydict().values(), strict=True))
+    songs = finished.read_table(published.get("songs"), ["track_id", "timeline"]).to_pylist()
+    ends_s = {song["track_id"]: song["timeline"][-1]["end_s"] for song in songs}
+    assert ends_s == {track_id: decoded_s[track_id] for track_id in ends_s}
+    _, out, _ = label(capsys, "--model", finished.root, fourteen_s, "--format", "json")
+    assert json.loads(out)["timeline"][-1]["end_s"] == 14
+
+
+def test_a_model_from_before_timelines_reached_the_end_labels_as_its_songs_were(
+    finished, fourteen_s
+):
+    recipe = Recipe.of(finished, finished.latest())
+    songs = dict(recipe.settings["songs"])
+    assert songs.pop("timeline_to_end") is True
+    weights = [Path(finished.root, path).read_bytes() for path in recipe.weights]
+    labeller = make_labeller(weights, recipe.settings | {"songs": songs})
+    assert labeller.label(str(fourteen_s)).timeline[-1]["end_s"] == 12
 
 
 def test_a_folder_is_labelled_and_what_cannot_be_has_a_reason(finished, music, capsys):

@@ -81,11 +81,14 @@ def test_where_one_model_gives_no_posterior_the_other_s_counts():
 
 def test_songs_and_their_timelines_are_made_from_the_means(folder):
     songs = query(
-        folder, "select track_id, round, model_id, segments, timeline, timeline_label from songs"
+        folder,
+        "select track_id, round, model_id, songs.segments, timeline, timeline_label, decoded_s"
+        " from songs join ledger using (track_id)",
     )
     assert songs
-    for track_id, round, model_id, segments, entries, longest in songs:
+    for track_id, round, model_id, segments, entries, longest, decoded_s in songs:
         assert (round, model_id) == (1, "m0+m1")
+        assert entries[-1]["end_s"] == decoded_s
         rows = query(
             folder,
             "select probabilities, start_s from accepted_scores join segments using (track_id,"

@@ -27,13 +27,22 @@ def test_a_track_of_one_segment_and_one_with_a_gap_can_be_drawn():
         assert track.draw_track("name", "alt", view, CLASSES).startswith(
             '<svg class="plot" role="img" aria-label="alt"'
         )
-        edges, columns = track._columns(view, start_s[-1] + 3.0)
+        edges, columns = track._columns(view)
         middle = (edges[:-1] + edges[1:]) / 2
         gap = (middle > 3.1) & (middle < 8.9)
         assert np.isnan(columns[:, gap]).all()
         assert np.isfinite(
             columns[:, ~gap & (np.abs(middle - 3) > 0.1) & (np.abs(middle - 9) > 0.1)]
         ).all()
+
+
+def test_the_time_axis_of_a_track_reaches_the_end_of_its_timeline():
+    one = np.zeros((1, 8, 94), np.float16)
+    for timeline, end_s in (([(0, 4.5, CLASSES[0])], 4.5), ([], 3.0)):
+        view = track.TrackView(
+            np.zeros(1), one, np.full((1, 3), 1 / 3), {"timeline": timeline}, 3.0, 16000, 512
+        )
+        assert (view.heard_to_s, view.end_s) == (3.0, end_s)
 
 
 def test_a_strip_shows_each_emotion_for_its_share_of_the_time():

@@ -488,6 +488,21 @@ def test_a_gap_in_the_segments_is_a_gap_in_the_timeline():
     assert [(e["start_s"], e["end_s"]) for e in entries] == [(0, 3), (9, 12)]
 
 
+def test_a_timeline_lasts_until_its_track_ends():
+    rows, start_s = posterior([0, 0, 1]), np.arange(3) * 3.0
+    to_end = timeline(rows, start_s, 3.0, CLASSES, smooth_segments=1, decoded_s=11.5)
+    assert [(e["start_s"], e["end_s"]) for e in to_end] == [(0, 6), (6, 11.5)]
+    # A decoder's rounding does not make a segment shorter.
+    short = timeline(rows, start_s, 3.0, CLASSES, smooth_segments=1, decoded_s=8.9999)
+    assert short[-1]["end_s"] == 9
+
+
+def test_a_timeline_ends_where_the_table_of_tracks_says_to_the_last_bit():
+    rows, start_s = posterior([0]), np.zeros(1)
+    (entry,) = timeline(rows, start_s, 3.0, CLASSES, smooth_segments=1, decoded_s=5.1)
+    assert entry["end_s"] == float(np.float32(5.1))
+
+
 # What is unlike anything labelled
 
 
