@@ -20,6 +20,20 @@ resource "google_logging_metric" "error_ratio" {
   depends_on = [google_project_service.api]
 }
 
+# What `sssl publish` says before it ends with exit code 4.
+resource "google_logging_metric" "churn" {
+  name        = "sssl/too-many-labels-would-change"
+  description = "Publications of songs that were stopped because more labels would change than --max-churn allows."
+  filter      = "resource.type=\"cloud_run_job\" AND (jsonPayload.message:\"--max-churn allows\" OR textPayload:\"--max-churn allows\")"
+
+  metric_descriptor {
+    metric_kind = "DELTA"
+    value_type  = "INT64"
+  }
+
+  depends_on = [google_project_service.api]
+}
+
 locals {
   # The number at the end of a machine's name is that of its vCPUs. A scoring job has workers of both kinds.
   cpu_vcpus     = tonumber(regex("[0-9]+$", var.worker_machine))
@@ -33,6 +47,13 @@ locals {
       aligner   = "ALIGN_SUM"
       threshold = 0
       help      = "More tracks failed than the run allows, so what was published stands. `sssl sql --output ${local.output} \"select reason, count(*) from ledger group by 1\"` says why (docs/reasons.md)."
+    }
+    churn = {
+      name      = "Too many song labels would change"
+      filter    = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.churn.name}\" AND resource.type=\"cloud_run_job\""
+      aligner   = "ALIGN_SUM"
+      threshold = 0
+      help      = "The new songs are there and not published; BigQuery and the report show the last ones. The message says how many labels would change and which models made them. `sssl publish --output ${local.output} --max-churn 1` publishes them; then start the workflow again for BigQuery and the report."
     }
     failed = {
       name      = "The nightly run failed"

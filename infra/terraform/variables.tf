@@ -37,6 +37,17 @@ variable "flags" {
   }
 }
 
+variable "max_churn" {
+  description = "Largest share of the published song labels that a night may change without a person's consent: 0.2. Null: whatever changes is published."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.max_churn == null ? true : var.max_churn >= 0 && var.max_churn <= 1
+    error_message = "A share from 0 to 1."
+  }
+}
+
 variable "rounds" {
   description = "Rounds of self-learning after the warm-up."
   type        = number

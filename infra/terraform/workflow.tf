@@ -126,7 +126,11 @@ locals {
       [lookup(var.flags, "score", {})],
     )...)
     judge = merge({ output = local.output }, lookup(var.flags, "judge", {}))
-    songs = merge({ output = local.output }, lookup(var.flags, "songs", {}))
+    songs = merge(concat(
+      [{ output = local.output }],
+      [for share in var.max_churn[*] : { max_churn = tostring(share) }],
+      [lookup(var.flags, "songs", {})],
+    )...)
   }
 }
 

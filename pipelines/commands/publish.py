@@ -1,6 +1,6 @@
 """Publish the tables of a job that was launched, once it has run.
 
-sssl publish --output OUTPUT [--abandon]
+sssl publish --output OUTPUT [--max-churn SHARE] [--abandon]
 
 It decodes and scores nothing, and looks at no catalog: the launch has noted which tables the job
     writes.
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.terminal.console import console
 from sssl.errors import StoreError
+from sssl.songs.changes import song_changes
 from sssl.store.in_flight import InFlight, give_up, noted, progress
 from sssl.store.manifest import Manifest
+from sssl.store.publications import last_with_songs
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,12 @@ class Config:
     abandon: bool = False
     """Give the job up instead, as it failed or was cancelled; parts that it finished stay
     finished."""
+    max_churn: float | None = None
+    """Publish nothing, and end with 4, if a larger share of the published song labels would change;
+    default: what the job was launched with."""
+
+    def __post_init__(self) -> None:
+        require_share(self.max_churn)
 
 
 def run(context: Context, config: Config) -> Context | None:
@@ -44,6 +53,8 @@ def run(context: Context, config: Config) -> Context | None:
         return None
     context = context.adopt(*_made(context, job))
     check_error_ratio(context.snapshot, job.max_error_ratio)
+    allowed = job.max_churn if config.max_churn is None else config.max_churn
+    check_churn(song_changes(store, last_with_songs(store), context.snapshot), allowed)
     return context
 
 

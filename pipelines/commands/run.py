@@ -18,8 +18,8 @@ import pyarrow as pa
 
 from pipelines.commands import report
 from pipelines.commands.outcome import outcome
-from pipelines.errors import ChurnExceeded
 from pipelines.stages import embed, judge, relabel, score, segment, songs, train
+from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.learning import LearnConfig, decide, published_method
@@ -29,7 +29,6 @@ from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump, later
 from schemas.summaries import SongsSummary
-from sssl.config import require
 from sssl.embedding.settings import EmbedConfig
 from sssl.evaluate.sections import WrongSegments, read_sections, wrong_segments
 from sssl.labels.findings import Findings
@@ -38,12 +37,13 @@ from sssl.model.ensemble import model_id
 from sssl.model.train import check_size
 from sssl.presets import GUARDED, Preset
 from sssl.report.page import figures
-from sssl.songs.changes import SongChanges, song_changes
+from sssl.songs.changes import song_changes
 from sssl.songs.classifier import SongModel
 from sssl.songs.labeller import Recipe
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
+from sssl.store.publications import last_with_songs
 from sssl.store.rounds import guesses_in_use, in_use, verdict_of
 from sssl.tracking.card import model_card
 from sssl.tracking.tracker import Tracker, server_of
@@ -82,8 +82,7 @@ class Config:
 
     def __post_init__(self) -> None:
         check_size(self.method.train.model, self.segment.cut)
-        share = self.max_churn
-        require(share is None or 0 <= share <= 1, "max_churn", share, "a share from 0 to 1")
+        require_share(self.max_churn)
 
 
 def run(context: Context, config: Config) -> Context:
@@ -92,6 +91,7 @@ def run(context: Context, config: Config) -> Context:
     store = context.store
     published = context.snapshot
     known = context.published
+    had_songs = last_with_songs(store)
     if config.truth:
         read_sections(config.truth)  # refused now rather than by the report, hours later
     server_of(store, config.mlflow_uri)  # likewise
@@ -149,8 +149,8 @@ def run(context: Context, config: Config) -> Context:
             _log_round(tracker, context, round)
             _publish(context, published)
         context = songs.run(context, config.songs)
-        changes = song_changes(store, known, context.snapshot)
-        _check_churn(changes, config.max_churn)
+        changes = song_changes(store, had_songs, context.snapshot)
+        check_churn(changes, config.max_churn)
         store.publish(context.snapshot)
         recipe = Recipe.of(store, context.snapshot)
         tracker.model(recipe.weights, recipe.settings, model_card(store, context.snapshot))
@@ -187,19 +187,6 @@ def learn(context: Context, round: int, method: Preset) -> Context:
     context = train.run(context, round, method.train)
     context = score.run(context, round, method.score)
     return judge.run(context, round, method.judge)
-
-
-def _check_churn(changes: SongChanges | None, most: float | None) -> None:
-    """Refuse a publication that changes more labels than expected.
-
-    Raises:
-        ChurnExceeded: it does.
-    """
-    if changes is not None and most is not None and changes.share > most:
-        raise ChurnExceeded(
-            f"{changes} would change, --max-churn allows {most:.1%}: what is published stays. The"
-            " new tables are kept, too; the same command with a larger --max-churn publishes them"
-        )
 
 
 def _publish(context: Context, published: Snapshot) -> None:

@@ -15,6 +15,8 @@ import pyarrow as pa
 from pipelines.beam.execute import run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
+from pipelines.errors import HandedOver
+from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.standing import find_earlier, learned_stands
@@ -25,12 +27,14 @@ from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_features
 from sssl.embedding.table import embeddings_of
 from sssl.errors import StoreError
+from sssl.songs.changes import song_changes
 from sssl.songs.classifier import EMBEDDING, OPINIONS, LabelledTracks, SongModel, fit_songs
 from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, statistics
 from sssl.songs.song import SongMaker, summarize_songs
 from sssl.store.manifest import Receipt
+from sssl.store.publications import last_with_songs
 from sssl.store.rounds import in_use
 
 SCORES = ("scores", "undecided_scores")
@@ -44,6 +48,12 @@ class Config:
     output: str
     """Output folder of the score stage."""
     settings: SongConfig = field(default_factory=SongConfig)
+    max_churn: float | None = None
+    """Publish nothing, and end with 4, if a larger share of the published song labels would change;
+    none: publish whatever changes."""
+
+    def __post_init__(self) -> None:
+        require_share(self.max_churn)
 
 
 class LabelledTrack(NamedTuple):
@@ -250,4 +260,16 @@ def _of_split(
     )
 
 
-main = StageCommand("songs", Config, lambda context, config: run(context, config.settings)).main
+def run_alone(context: Context, config: Config) -> Context:
+    """Run the stage as a command, which looks at how many labels change."""
+    had_songs = last_with_songs(context.store)
+    try:
+        context = run(context, config.settings)
+    except HandedOver as handed:
+        job_in_flight = handed.job and replace(handed.job, max_churn=config.max_churn)
+        raise HandedOver(str(handed), job_in_flight) from None
+    check_churn(song_changes(context.store, had_songs, context.snapshot), config.max_churn)
+    return context
+
+
+main = StageCommand("songs", Config, run_alone).main

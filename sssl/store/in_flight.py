@@ -32,6 +32,8 @@ class InFlight:
     launched_at: str
     max_error_ratio: float = 1.0
     """Share of failed tracks above which its tables are not published."""
+    max_churn: float | None = None
+    """Share of changed song labels above which they are not published; None: whatever changes."""
 
 
 def in_flight(store: Store) -> InFlight | None:

@@ -16,6 +16,15 @@ def published_before(store: Store) -> Snapshot:
     return Snapshot(known if len(known) == len(refs) else ())
 
 
+def last_with_songs(store: Store) -> Snapshot:
+    """Return what a folder published when it last published songs: that of now, or, where newer
+    segments have withdrawn them, the one before; empty if there is none."""
+    latest = store.latest()
+    if latest.of("songs"):
+        return latest
+    return published_before(store)
+
+
 def last_known(store: Store) -> Snapshot:
     """Return what a folder publishes, and the tables before it that it lacks, as between two stages
     that run by themselves."""

@@ -146,6 +146,35 @@ run "what_is_watched" {
   }
 }
 
+run "with_a_limit_to_what_a_night_changes" {
+  command = apply
+
+  variables {
+    images    = "abc1234"
+    max_churn = 0.2
+  }
+
+  assert {
+    condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).songs == { output = "gs://project-1-sssl/out", max_churn = "0.2" }
+    error_message = "The limit reaches the job of the songs."
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["churn"].conditions[0].condition_threshold[0].filter, google_logging_metric.churn.name)
+    error_message = "Whoever can publish nevertheless is told."
+  }
+}
+
+run "a_limit_that_is_no_share" {
+  command = plan
+
+  variables {
+    max_churn = 20
+  }
+
+  expect_failures = [var.max_churn]
+}
+
 run "without_gpus" {
   command = apply
 

@@ -1,0 +1,31 @@
+"""How many song labels a publication may change."""
+
+from __future__ import annotations
+
+from pipelines.errors import ChurnExceeded
+from sssl.config import require
+from sssl.songs.changes import SongChanges
+
+
+def require_share(allowed: float | None) -> None:
+    """Check what `--max-churn` was given.
+
+    Raises:
+        ConfigError: it is no share.
+    """
+    valid = allowed is None or 0 <= allowed <= 1
+    require(valid, "max_churn", allowed, "a share from 0 to 1")
+
+
+def check_churn(changes: SongChanges | None, allowed: float | None) -> None:
+    """Refuse a publication that changes more labels than expected.
+
+    Raises:
+        ChurnExceeded: it does.
+    """
+    if changes is not None and allowed is not None and changes.share > allowed:
+        raise ChurnExceeded(
+            f"{changes} would change, --max-churn allows {allowed:.1%}: what is published stays."
+            " The new tables are kept, too; the same command with a larger --max-churn publishes"
+            " them"
+        )
