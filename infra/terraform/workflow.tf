@@ -115,6 +115,11 @@ locals {
 
     segment = merge({ catalog = var.catalog, output = local.output }, lookup(var.flags, "segment", {}))
     relabel = merge({ output = local.output }, lookup(var.flags, "relabel", {}))
+    # In as many processes as the command has vCPUs. It goes by the same settings as training.
+    shards = merge(
+      { output = local.output, direct_running_mode = "multi_processing", direct_num_workers = "4" },
+      { for name, value in lookup(var.flags, "train", {}) : name => value if contains(["preset", "settings"], name) },
+    )
     train = merge(concat(
       [{ output = local.output }],
       [for gpu in var.gpu[*] : { accelerator = "gpu" }],

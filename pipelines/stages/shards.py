@@ -9,9 +9,9 @@ with a GPU begins.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Annotated
 
@@ -26,6 +26,7 @@ from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
+from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import console
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, ShardsSummary
@@ -45,6 +46,7 @@ from sssl.model.shards.make import (
 from sssl.store.folder import Store
 from sssl.store.layout import ref_of_manifest
 from sssl.store.manifest import Manifest, PartFile, Receipt, Snapshot
+from sssl.store.rounds import has_nothing_to_split, last_accepted
 
 _CHUNK = 8
 """Segments of a track in a layer where an epoch takes all layers: two bags of four."""
@@ -146,6 +148,43 @@ def settle(settings: TrainConfig, snapshot: Snapshot) -> TrainConfig:
     return settings.settled(ledger.labelled_train_tracks, size)
 
 
+def trained_on(context: Context, round: int) -> dict[str, Manifest]:
+    """Return the tables that the model of a round is trained on."""
+    snapshot = context.snapshot
+    inputs = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
+    inputs["labels"] = snapshot.get("labels", round)
+    if round:
+        parent = last_accepted(context.store, snapshot, before=round)
+        inputs["models"] = snapshot.get("models", parent.round)
+    return inputs
+
+
+def settle_for_round(
+    context: Context, asked: TrainConfig, inputs: Mapping[str, Manifest], round: int
+) -> TrainConfig:
+    """Return the settings as they are for the labelled tracks that there are.
+
+    What `auto` chooses unmakes nothing: a published model that stands, or a training that was
+    begun, keeps to the way in which it reads its rows.
+    """
+    store = context.store
+    settled = settle(asked, context.snapshot)
+    if asked.shards != "auto":
+        return settled
+    others = [settled.on_parts()]
+    for published in context.published.of("models"):
+        made_with = published.settings(TrainConfig)
+        shards, segments = made_with.shards, made_with.track_segments
+        others.append(replace(settled, shards=shards, track_segments=segments))
+    for other in others:
+        planned = Manifest.plan("models", "train", dump(other), inputs.values(), round)
+        earlier = find_earlier(context, planned, inputs)
+        stands = earlier is not None and learned_stands(context, earlier, inputs)
+        if other != settled and (stands or store.names(planned.ref)):
+            return other
+    return settled
+
+
 def make_shards(context: Context, round: int, settings: TrainConfig) -> tuple[Manifest, Manifest]:
     """Copy labelled features to shards, unless they are there, and write what a round teaches of
     them; return the manifests of both."""
@@ -231,12 +270,33 @@ def _standing(
 
 
 def run(context: Context, round: int, settings: TrainConfig) -> None:
-    """Run the stage; nothing of it is for readers."""
-    settled = settle(settings, context.snapshot)
+    """Run the stage, if the training of the round will read shards; nothing of it is for
+    readers."""
+    why_not = _why_none(context, round, settings)
+    if why_not is None:
+        make_shards(context, round, settle(settings, context.snapshot))
+    else:
+        console.print(f"{why_not}: no shards")
+
+
+def _why_none(context: Context, round: int, settings: TrainConfig) -> str | None:
+    """Say why a round needs no shards; None if it does."""
+    if has_nothing_to_split(context.snapshot, round):
+        return "nothing to split"
+    inputs = trained_on(context, round)
+    # With `init` the model has the name of its weights, which are not read here: a model that is
+    # there is not found then, and shards are made in vain.
+    settled = settle_for_round(context, settings, inputs, round)
+    if settle(settings, context.snapshot).shards == "never":
+        return "labelled features fit into memory (memory_gb)"
     if settled.shards == "never":
-        console.print("labelled features fit into memory (memory_gb): no shards")
-        return
-    make_shards(context, round, settled)
+        return "the model that is there, or was begun, reads the tables of parts"
+    planned = Manifest.plan("models", "train", dump(settled), inputs.values(), round)
+    earlier = find_earlier(context, planned, inputs)
+    stands = earlier is not None and learned_stands(context, earlier, inputs)
+    if stands or context.store.committed(planned) is not None:
+        return "the model of the round is there"
+    return None
 
 
 main = StageCommand(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
-from pipelines.stages.shards import make_shards, settle
+from pipelines.stages.shards import make_shards, settle_for_round, trained_on
 from pipelines.stages.standing import (
     find_earlier,
     learned_stands,
@@ -45,7 +45,7 @@ from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.manifest import KEPT_FROM, Made, Manifest, Snapshot, digest_of
-from sssl.store.rounds import has_nothing_to_split, last_accepted
+from sssl.store.rounds import has_nothing_to_split
 from sssl.tracking.tracker import Tracker, Untracked
 from sssl.urls import opened, without_secrets
 from sssl.words import counted
@@ -95,14 +95,9 @@ def run(
     # Named by its content: a path says neither what is in the file nor, with a signature in it, is
     # it for every eye.
     settings = replace(settings, init=None if init is None else model_id(init))
-    inputs = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
-    inputs["labels"] = snapshot.get("labels", round)
-    if round:
-        inputs["models"] = snapshot.get(
-            "models", last_accepted(store, snapshot, before=round).round
-        )
+    inputs = trained_on(context, round)
     asked, tracks = settings, snapshot.about("segments", LedgerSummary).labelled_train_tracks
-    settings = _settled(context, asked, inputs, round)
+    settings = settle_for_round(context, asked, inputs, round)
     planned = Manifest.plan("models", "train", records.dump(settings), inputs.values(), round)
     earlier = find_earlier(context, planned, inputs)
     if (
@@ -157,48 +152,12 @@ def run(
     return context.add(store.commit_once(planned, make))
 
 
-def _settled(
-    context: Context, asked: TrainConfig, inputs: Mapping[str, Manifest], round: int
-) -> TrainConfig:
-    """Return the settings as they are for the labelled tracks that there are.
-
-    What `auto` chooses unmakes nothing: a published model that stands, or a training that was
-    begun, keeps to the way in which it reads its rows.
-    """
-    store, settled = context.store, settle(asked, context.snapshot)
-    if asked.shards != "auto":
-        return settled
-    others = [settled.on_parts()]
-    for published in context.published.of("models"):
-        made_with = published.settings(TrainConfig)
-        shards, segments = made_with.shards, made_with.track_segments
-        others.append(replace(settled, shards=shards, track_segments=segments))
-    for other in others:
-        planned = Manifest.plan("models", "train", records.dump(other), inputs.values(), round)
-        earlier = find_earlier(context, planned, inputs)
-        stands = earlier is not None and learned_stands(context, earlier, inputs)
-        if other != settled and (stands or store.names(planned.ref)):
-            return other
-    return settled
-
-
 def _keep(context: Context, round: int) -> Context:
     """Take the published model of a round over, whatever became of the labelled tracks that it
     learned from."""
-    store, snapshot, published = (
-        context.store,
-        context.snapshot,
-        context.published.get("models", round),
-    )
-    inputs = {
-        "catalog": snapshot.get("catalog"),
-        "features": snapshot.features,
-        "labels": snapshot.get("labels", round),
-    }
-    if round:
-        inputs["models"] = snapshot.get(
-            "models", last_accepted(store, snapshot, before=round).round
-        )
+    store = context.store
+    published = context.published.get("models", round)
+    inputs = trained_on(context, round)
     origin = origin_of(store, published)
     # Named otherwise than the model that training would make, unless that is the same.
     kept = {} if origin_stands(context, origin, inputs) else {KEPT_FROM: origin.ref}

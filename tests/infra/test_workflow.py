@@ -41,7 +41,10 @@ SETTINGS = {
     "acceleratorCount": 1},
     "mlflow_uri": "sm://projects/1/secrets/mlflow/versions/latest",
     "segment": {"catalog": "gs://bucket/catalog.csv", "output": OUTPUT, "max_error_ratio": "0.2"},
-    "relabel": {"output": OUTPUT}, "train": {"output": OUTPUT, "processes": "4"},
+    "relabel": {"output": OUTPUT},
+    "shards": {"output": OUTPUT, "direct_running_mode": "multi_processing",
+    "direct_num_workers": "4"},
+    "train": {"output": OUTPUT, "processes": "4"},
     "judge": {"output": OUTPUT},
     "score": {"output": OUTPUT, "accelerator": "type:nvidia-l4;count:1;install-nvidia-driver:5xx"},
     "songs": {"output": OUTPUT},
@@ -218,7 +221,7 @@ def test_stages_run_in_the_order_of_sssl_run_until_a_round_is_rejected(output):
     accepted = [m.summary["accepted"] for m in output.latest().of("rounds")]
     assert accepted == [True, True, False]
     assert execute(cloud, rounds=7) == "labelled"
-    one_round = ["relabel", "train", "score", "judge"]
+    one_round = ["relabel", "shards", "train", "score", "judge"]
     assert stages(cloud) == ["segment", *one_round * 3, "songs", "report", "bigquery"]
     assert rounds_of(cloud) == ["0", "1", "2"]
 
@@ -257,6 +260,15 @@ def test_only_scoring_and_training_have_gpus(output):
     (train,) = (event for event in cloud.events if event[0] == "train")
     command = "train --output=gs://bucket/out --processes=4 --round=0"
     assert train == ("train", command, "NVIDIA_L4", SETTINGS["mlflow_uri"])
+
+
+def test_what_does_not_fit_into_memory_is_copied_before_a_gpu_waits_for_it(output):
+    cloud = Cloud(output)
+    execute(cloud, rounds=0)
+    place = next(n for n, event in enumerate(cloud.events) if event[0] == "train")
+    beam = "-- --direct_running_mode=multi_processing --direct_num_workers=4"
+    expected = ("command", f"shards --output={OUTPUT} --round=0 {beam}")
+    assert cloud.events[place - 1] == expected
 
 
 def test_training_is_encrypted_with_the_key_that_there_is(output):

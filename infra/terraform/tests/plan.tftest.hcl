@@ -41,7 +41,12 @@ run "with_images" {
 
   variables {
     images = "abc1234"
-    flags  = { segment = { max_error_ratio = "0.2" } }
+    flags  = { segment = { max_error_ratio = "0.2" }, train = { settings = "gs://bucket/method.toml", processes = "4" } }
+  }
+
+  assert {
+    condition     = jsondecode(google_workflows_workflow.nightly[0].user_env_vars["SETTINGS"]).shards == { output = "gs://project-1-sssl/out", direct_running_mode = "multi_processing", direct_num_workers = "4", settings = "gs://bucket/method.toml" }
+    error_message = "Shards are made by the settings of training."
   }
 
   assert {

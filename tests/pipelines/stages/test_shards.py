@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from strikes import Strike, run
 
-from pipelines.stages import train
+from pipelines.stages import shards, train
 from pipelines.stages.context import Context
 from pipelines.stages.learning import LearnConfig, decide, published_method
 from pipelines.stages.shards import labelled_by_part, make_shards
@@ -79,12 +79,26 @@ def test_a_published_model_stands_whichever_way_its_rows_were_read(context):
     }
     method = published_method(context.snapshot)
     asked = replace(method.train, **AUTO)
-    assert train.settle(asked, context.snapshot).shards == "always"
-    assert train._settled(context, asked, inputs, 0) == method.train.settled(0)
+    assert shards.settle(asked, context.snapshot).shards == "always"
+    assert shards.settle_for_round(context, asked, inputs, 0) == method.train.settled(0)
     decision = decide(context, replace(method, train=asked), LearnConfig())
     assert not decision.learns, decision.reason
     always = replace(method, train=replace(asked, shards="always"))
     assert decide(context, always, LearnConfig()).reason == "shards (train) changed"
+
+
+def test_no_shards_are_made_that_training_would_not_read(context, capfd):
+    asked = published_method(context.snapshot).train
+    for settings, why in (
+        (replace(asked, shards="auto", memory_gb=4.0), "labelled features fit into memory"),
+        (
+            replace(asked, **AUTO),
+            "the model that is there, or was begun, reads the tables of parts",
+        ),
+    ):
+        shards.run(context, 0, settings)
+        assert why in " ".join(capfd.readouterr().err.split())
+    assert not work(context.store.root)
 
 
 def test_a_stage_that_trains_on_shards_makes_them(context):
