@@ -12,6 +12,7 @@ from __future__ import annotations
 import getpass
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipelines.terminal.console import console, printed
@@ -28,6 +29,7 @@ from sssl.review.queue import MOST_OPEN, make_queue
 from sssl.review.server import Application, listen, server_of
 from sssl.review.session import Session
 from sssl.store.folder import Store
+from sssl.store.removals import taken_down
 from sssl.urls import local_path
 from sssl.words import counted
 
@@ -78,7 +80,8 @@ def main(argv: Sequence[str]) -> int:
                 "no passage looks wrong, and no song is uncertain: there is nothing to review"
             )
             return 0
-        session = Session(queue, answers, _name() if config.who is None else config.who)
+        who = _name() if config.who is None else config.who
+        session = Session(queue, answers, who, partial(taken_down, store))
         return _serve(session, config.port)
     except (CatalogError, StoreError, OSError) as error:
         complain(error)

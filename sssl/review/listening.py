@@ -43,6 +43,7 @@ class Listening:
         self._lock = threading.Lock()
         self._pool: IsolatedPool | None = None
         self._decoded: dict[str, Future[Path | Failure]] = {}
+        self._made = 0
 
     def original(self, uri: str) -> Sound:
         """Open a track's own file.
@@ -74,6 +75,14 @@ class Listening:
             raise AudioError(made.reason, made.detail)
         return Sound(made.open("rb"), made.stat().st_size, "audio/wav")
 
+    def forget(self, uri: str) -> None:
+        """Delete what was decoded of a track."""
+        with self._lock:
+            decoding = self._decoded.pop(uri, None)
+        made = None if decoding is None else decoding.result()
+        if isinstance(made, Path):
+            made.unlink(missing_ok=True)
+
     def close(self) -> None:
         """End the decoder and delete what it made."""
         if self._pool is not None:
@@ -86,7 +95,8 @@ class Listening:
             if uri not in self._decoded:
                 if self._pool is None:
                     self._pool = IsolatedPool(1, Limits(), preload="sssl.audio.cut")
-                path = Path(self._folder.name, f"{len(self._decoded)}.wav")
+                self._made += 1
+                path = Path(self._folder.name, f"{self._made}.wav")
                 self._decoded[uri] = self._pool.submit(partial(_decode, path=path), uri)
             return self._decoded[uri]
 

@@ -38,8 +38,16 @@
     return button;
   });
 
+  const isGone = (place) => state.gone[items[place].track];
+  const GONE = "This track was taken down. It is not played, and no answer to it is kept.";
+
   function drawButton(place) {
     const item = items[place];
+    buttons[place].disabled = isGone(place);
+    if (isGone(place)) {
+      buttons[place].replaceChildren(make("span", { class: "name" }, "Taken down"));
+      return;
+    }
     const answer = state.answers[place];
     const what = item.kind === "song" ? "song" : times(item.start_s, item.end_s);
     const said = answer === null ? [labelChip(item.label)] : ["✓ ", labelChip(answer)];
@@ -64,14 +72,15 @@
       if (place === current) buttons[place].setAttribute("aria-current", "true");
       else buttons[place].removeAttribute("aria-current");
     });
-    const answered = state.answers.filter((answer) => answer !== null).length;
-    document.querySelector(".progress").textContent = `${count(answered)} of ${count(items.length)} have an answer`;
+    const there = items.map((_, place) => place).filter((place) => !isGone(place));
+    const answered = there.filter((place) => !isOpen(place)).length;
+    document.querySelector(".progress").textContent = `${count(answered)} of ${count(there.length)} have an answer`;
   }
 
   /* The nearest item in a direction that is shown, and fits; -1 if there is none. */
   function near(from, step, fits = () => true) {
     for (let place = from + step; place >= 0 && place < items.length; place += step) {
-      if (isShown(place) && fits(place)) return place;
+      if (isShown(place) && !isGone(place) && fits(place)) return place;
     }
     return -1;
   }
@@ -83,6 +92,10 @@
   function open(place, plays) {
     const isSameTrack = current >= 0 && items[current].track === items[place].track && audio.src;
     current = place;
+    if (drawGone()) {
+      drawList();
+      return;
+    }
     const [item, track] = [items[place], trackOf(items[place])];
     card.querySelector("h2").textContent = track.track_id;
     const file = track.file === track.track_id || track.file.replace(/\.[^.]*$/, "") === track.track_id ? [] : [track.file];
@@ -96,6 +109,28 @@
     else load(plays);
     card.querySelector("h2").focus({ preventScroll: plays });
     buttons[place].scrollIntoView({ block: "nearest" });
+  }
+
+  /* Of a track that was taken down nothing is shown or heard any more; returns whether the current one was. */
+  function drawGone() {
+    const gone = current >= 0 && isGone(current);
+    card.classList.toggle("gone", gone);
+    if (!gone) return false;
+    audio.pause();
+    audio.removeAttribute("src");
+    audio.load();
+    card.querySelector("h2").textContent = "Taken down";
+    card.querySelector(".about").textContent = "";
+    card.querySelector(".asked").textContent = GONE;
+    card.querySelector(".said").hidden = true;
+    return true;
+  }
+
+  /* Take over what the server knows by now. */
+  function update(found) {
+    state = { answers: found.answers, said: found.said, gone: found.gone };
+    if (!drawGone()) drawSaid();
+    drawList();
   }
 
   function question(item, track) {
@@ -216,12 +251,17 @@
     if (playsPassage && !audio.paused && end_s && audio.currentTime >= end_s) audio.pause();
   });
   audio.addEventListener("error", () => {
+    if (isGone(current)) return;
     if (audio.src.includes("/original/")) {
       const plays = !audio.paused;
       audio.src = audio.src.replace("/original/", "/decoded/");  // a codec that this browser does not know
       start(plays);
     } else {
       complain("This song cannot be played: its file is gone, or damaged.");
+      act(async () => {
+        update(await ask({}));  // it may have been taken down
+        if (isGone(current)) complain("");
+      });
     }
   });
   seek.addEventListener("click", (event) => {
@@ -246,7 +286,10 @@
   }
 
   function act(step) {
-    done = done.then(step).catch((error) => complain(`Not written: ${error.message}`));
+    done = done.then(step).catch((error) => {
+      complain(`Not written: ${error.message}`);
+      return ask({}).then(update, () => {});  // the track may have been taken down
+    });
   }
 
   async function ask(request) {
@@ -268,9 +311,7 @@
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ track, start_s, end_s, label }),
     });
-    state = { answers: found.answers, said: found.said };
-    drawSaid();
-    drawList();
+    update(found);
     const what = label === null ? "is taken back" : `is ${label}`;
     tell(`${tracks[track].track_id}, ${times(start_s, end_s)}, ${what}. Written down.`);
     return found.before;
@@ -278,6 +319,7 @@
 
   function answer(labelOf) {
     act(async () => {
+      if (isGone(current)) throw new Error("this track was taken down.");
       const found = scope();
       if (found === null) throw new Error("a passage has a start, and an end after it.");
       const place = current;
@@ -367,17 +409,15 @@
   window.addEventListener("focus", () => {
     act(async () => {
       try {
-        state = await ask({});
+        update(await ask({}));
       } catch {
         return;  // the next answer says so
       }
-      drawSaid();
-      drawList();
     });
   });
 
   // ---- start ---------------------------------------------------------------------------------------------------------
 
-  const first = items.findIndex((_, place) => isOpen(place));
+  const first = items.findIndex((_, place) => isOpen(place) && !isGone(place));
   if (items.length) open(Math.max(0, first), false);
 })();

@@ -14,13 +14,20 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, cast
 
 import msgspec
-from werkzeug.exceptions import BadRequest, Forbidden, HTTPException, InternalServerError, NotFound
+from werkzeug.exceptions import (
+    BadRequest,
+    Forbidden,
+    Gone,
+    HTTPException,
+    InternalServerError,
+    NotFound,
+)
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import wrap_file
 
-from sssl.errors import AudioError, CatalogError
+from sssl.errors import AudioError, CatalogError, StoreError
 from sssl.html import embedded, template
 from sssl.report.source import FILTERS
 from sssl.review.listening import Listening, Sound
@@ -113,7 +120,7 @@ class Application:
             raise NotFound("no such page: open the address that `sssl review` printed last")
         try:
             return self._answers[endpoint](request, **values)
-        except CatalogError as error:
+        except (CatalogError, StoreError) as error:
             raise BadRequest(str(error)) from None
 
     def _page(self, _request: Request) -> Response:
@@ -162,8 +169,12 @@ class Application:
     def _send(self, request: Request, place: int, open_sound: Callable[[str], Sound]) -> Response:
         if place >= len(self._session.tracks):
             raise NotFound
+        uri = self._session.tracks[place].uri
+        if self._session.is_gone(place):
+            self._listening.forget(uri)
+            raise Gone("this track was taken down")
         try:
-            sound = open_sound(self._session.tracks[place].uri)
+            sound = open_sound(uri)
         except AudioError as error:
             raise NotFound(f"this track cannot be played: {error}") from None
         except Exception as error:  # noqa: BLE001
@@ -174,7 +185,6 @@ class Application:
         body = wrap_file(request.environ, cast(BinaryIO, _Sending(sound.file)), _PIECE_BYTES)
         response = Response(body, mimetype=sound.type, direct_passthrough=True)
         response.content_length = sound.bytes
-        response.headers["Cache-Control"] = "private, max-age=3600"
         try:
             return response.make_conditional(
                 request, accept_ranges=True, complete_length=sound.bytes

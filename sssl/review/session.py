@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -17,6 +17,7 @@ from sssl.report.audio import TYPES
 from sssl.report.browse.songs import STRIP_PARTS
 from sssl.review.answers import Answers, by_track, label_of, now
 from sssl.review.queue import Item, Queue, Track
+from sssl.store.removals import is_removed
 from sssl.urls import file_name, suffix_of
 
 Json = dict[str, Any]
@@ -29,6 +30,8 @@ class Session:
     queue: Queue
     answers: Answers
     who: str
+    taken_down: Callable[[], Container[str]] = frozenset
+    """Looks up the hashes of the ids that were taken down, maybe since the page was opened."""
     given: int = 0
     """Answers that were written since the start."""
     _lock: Lock = field(default_factory=Lock)
@@ -52,23 +55,30 @@ class Session:
             "inks": [ink_on(color) for color in colors],
             "strip_parts": STRIP_PARTS,
             "items": [self._shown_item(item) for item in self.queue.items],
-            "tracks": [_shown_track(track) for track in self._tracks],
+            "tracks": [self._shown_track(place) for place in range(len(self._tracks))],
         }
 
     def state(self) -> Json:
-        """Return the label that each item was given, or null, and what was said of each track.
+        """Return which tracks were taken down, the label that each item was given, or null, and
+        what was said of each track.
 
         Raises:
             CatalogError: the file of corrections cannot be read.
         """
         said = by_track(self.answers.standing())
+        removed = self.taken_down()
         return {
+            "gone": [is_removed(track.track_id, removed) for track in self._tracks],
             "answers": [item.answer_in(said.get(item.track_id, ())) for item in self.queue.items],
             "said": [
                 [_shown_answer(one) for one in said.get(track.track_id, ())]
                 for track in self._tracks
             ],
         }
+
+    def is_gone(self, place: int) -> bool:
+        """Whether a track was taken down, maybe since the page was opened."""
+        return is_removed(self._tracks[place].track_id, self.taken_down())
 
     def say(
         self, place: int, start_s: float | None, end_s: float | None, label: str | None
@@ -77,7 +87,8 @@ class Session:
         was said does not count. Returns the label that stood before.
 
         Raises:
-            CatalogError: there is no such track, passage or class, or the file cannot be read.
+            CatalogError: there is no such track, passage or class, the track was taken down, or the
+                file cannot be read.
             OSError: it could not be written.
         """
         said = self._checked(place, start_s, end_s, label)
@@ -97,6 +108,8 @@ class Session:
     ) -> Correction:
         if not 0 <= place < len(self._tracks):
             raise CatalogError(f"there is no track {place}")
+        if self.is_gone(place):
+            raise CatalogError("this track was taken down: nothing is written of it")
         if label is not None and label not in self.answers.classes:
             raise CatalogError(f"{label} is no class of {', '.join(self.answers.classes)}")
         if (start_s is None) != (end_s is None):
@@ -106,6 +119,22 @@ class Session:
         return Correction(
             self._tracks[place].track_id, _single(start_s), _single(end_s), label, self.who, now()
         )
+
+    def _shown_track(self, place: int) -> Json:
+        """Return what the page shows of a track; of one that was taken down, neither its id nor its
+        file."""
+        track = self._tracks[place]
+        is_gone = self.is_gone(place)
+        return {
+            "track_id": "" if is_gone else track.track_id,
+            "file": "" if is_gone else file_name(track.uri),
+            "group": None if is_gone else track.group,
+            "label": track.label,
+            "probabilities": [round(share, 3) for share in track.probabilities],
+            "length_s": round(track.length_s, 1),
+            "timeline": track.timeline,
+            "playable": suffix_of(track.uri).lower() in TYPES,
+        }
 
     def _shown_item(self, item: Item) -> Json:
         return {
@@ -120,19 +149,6 @@ class Session:
             "abstained": item.abstained,
             "play_from_s": item.play_from_s,
         }
-
-
-def _shown_track(track: Track) -> Json:
-    return {
-        "track_id": track.track_id,
-        "file": file_name(track.uri),
-        "group": track.group,
-        "label": track.label,
-        "probabilities": [round(share, 3) for share in track.probabilities],
-        "length_s": round(track.length_s, 1),
-        "timeline": track.timeline,
-        "playable": suffix_of(track.uri).lower() in TYPES,
-    }
 
 
 def _shown_answer(said: Correction) -> Json:

@@ -20,6 +20,7 @@ from sssl.review.queue import make_queue
 from sssl.review.server import Application, listen, server_of
 from sssl.review.session import Session
 from sssl.songs.settings import SongConfig
+from sssl.store.removals import hash_id
 
 RATE_HZ = 8000
 
@@ -45,15 +46,18 @@ def served(source, path):
     answers = Answers(path, CLASSES)
     queue = make_queue(source, by_track(answers.standing()))
     listening = Listening()
+    removed = set()
     with listen(0) as opened:
         application = Application(
-            Session(queue, answers, "ann"), listening, opened.getsockname()[1]
+            Session(queue, answers, "ann", lambda: removed), listening, opened.getsockname()[1]
         )
         server = server_of(application, opened)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
-            yield SimpleNamespace(url=application.url, queue=queue, answers=answers)
+            yield SimpleNamespace(
+                url=application.url, queue=queue, answers=answers, removed=removed
+            )
         finally:
             server.shutdown()
             thread.join()
@@ -107,6 +111,28 @@ def other_class(label):
 
 def seconds(value):
     return np.format_float_positional(np.float32(value), trim="-")
+
+
+def test_a_track_that_is_taken_down_while_the_page_is_open_is_said_to_be(browser, review):
+    track_id = review.queue.items[0].track_id
+    with opened(browser, review.url) as window:
+        page = window.page
+        assert shown(page) == track_id
+        review.removed.add(hash_id(track_id))
+        page.keyboard.press("a")
+        page.wait_for_function("document.querySelector('h2').textContent === 'Taken down'")
+        assert "this track was taken down" in page.locator(".failed").inner_text()
+        assert not page.locator("audio").is_visible()
+        assert not page.locator("[name=accept]").is_visible()
+        assert not page.locator("audio").get_attribute("src")
+        gone = [item for item in review.queue.items if item.track_id == track_id]
+        assert page.locator(".queue li button:disabled").count() == len(gone)
+        page.keyboard.press("s")
+        page.wait_for_function("document.querySelector('h2').textContent !== 'Taken down'")
+        assert shown(page) != track_id
+        assert page.locator("audio").is_visible()
+        assert all("400" in complaint for complaint in window.complaints)  # the answer was refused
+    assert rows(review) == []
 
 
 def test_the_keyboard_alone_accepts_corrects_and_takes_back(browser, review):

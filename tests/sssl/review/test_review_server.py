@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from sssl.review.listening import Listening, Sound
 from sssl.review.queue import make_queue
 from sssl.review.server import Application
 from sssl.review.session import Session
+from sssl.store.removals import hash_id
 
 PORT = 8123
 ORIGIN = f"http://127.0.0.1:{PORT}"
@@ -41,16 +43,18 @@ def site(folder, tmp_path):
     answers = Answers(tmp_path / "corrections.csv", CLASSES)
     queue = make_queue(Source.of(store, snapshot), {})
     listening = Listening()
-    application = Application(Session(queue, answers, "ann"), listening, PORT)
-    yield Site(application, answers, queue, listening)
+    removed = set()
+    session = Session(queue, answers, "ann", lambda: removed)
+    application = Application(session, listening, PORT)
+    yield Site(application, answers, queue, listening, removed)
     listening.close()
 
 
 class Site:
     """The application as a browser asks it."""
 
-    def __init__(self, application, answers, queue, listening):
-        self.listening = listening
+    def __init__(self, application, answers, queue, listening, removed):
+        self.listening, self.removed = listening, removed
         self.client, self.answers, self.queue = Client(application), answers, queue
         self.home = application.url.removeprefix(ORIGIN)
 
@@ -203,6 +207,34 @@ def test_a_file_that_is_gone_and_one_that_is_not_in_the_list_are_not_found(site,
     assert site.get(f"{kind}/{playable(site, wanted=False)}").status_code == 404
     assert site.get(f"{kind}/{len(site.queue.tracks)}").status_code == 404
     assert site.get(f"{kind}/..%2f..%2fetc%2fpasswd").status_code == 404
+
+
+def test_a_track_that_was_taken_down_meanwhile_is_neither_played_nor_answered_nor_named(site):
+    place = playable(site)
+    track = list(site.queue.tracks.values())[place]
+    assert site.get(f"original/{place}").status_code == 200
+    decoded = site.get(f"decoded/{place}")
+    assert decoded.status_code == 200
+    decoded.close()
+    (kept,) = Path(site.listening._folder.name).iterdir()
+    assert track.track_id in site.get().text
+    site.removed.add(hash_id(track.track_id))
+    for kind in ("original", "decoded"):
+        found = site.get(f"{kind}/{place}")
+        assert (found.status_code, found.text) == (410, "this track was taken down")
+    assert not kept.exists()
+    found = site.post(ANSWER | {"track": place})
+    assert (found.status_code, "was taken down" in found.text) == (400, True)
+    assert rows(site.answers) == []
+    gone = site.get("answers").json["gone"]
+    assert [n for n, is_gone in enumerate(gone) if is_gone] == [place]
+    assert f'"{track.track_id}"' not in site.get().text
+
+
+def test_what_was_sent_is_asked_for_anew(site):
+    """Else a browser would play a track that was taken down from what it keeps."""
+    with site.get(f"original/{playable(site)}") as found:
+        assert found.headers["Cache-Control"] == "no-store"
 
 
 def test_a_storage_that_fails_while_a_track_plays_says_nothing_of_its_address(site, caplog):
