@@ -137,7 +137,14 @@ def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
     """Show the segments, by default those that are noisy, relabelled or scored as something else
     than the label."""
     table = Table(
-        "start", "label", "partition", "why", "loss", "P(label right)", "posterior", box=None
+        "start",
+        "learned label",
+        "partition",
+        "why",
+        "loss",
+        "P(catalog's label right)",
+        "posterior",
+        box=None,
     )
     shown = 0
     for start_s, label, score in zip(story.start_s, story.split, used.scores, strict=True):

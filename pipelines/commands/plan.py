@@ -5,10 +5,12 @@ sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl segment]
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
@@ -20,12 +22,13 @@ from pipelines.stages.settings import Settings
 from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain
+from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import FEWEST_OF_CLASS, whole
-from sssl.catalog.committed import class_counts
 from sssl.catalog.fingerprints import with_fingerprints
-from sssl.catalog.plan import KNOWN, Cause, differ
+from sssl.catalog.plan import KNOWN, Cause, differ, nothing_in_common
 from sssl.catalog.read import read_tracks, tell_respelt
 from sssl.errors import CatalogError, StoreError
+from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import taken_down
@@ -62,24 +65,81 @@ def main(argv: Sequence[str]) -> int:
     for cause, count in causes.most_common():
         table.add_row(f"{count}", cause, _OUTCOME[cause])
     printed.print(table)
+    if other := nothing_in_common(causes):
+        tell(other)
     tell_missing(tracks, tell)
-    counts = class_counts(tracks)
-    by_class = ", ".join(f"{name} {counts[name]}" for name in settings.deal.classes)
-    printed.print(f"{counts.total()} of {len(tracks)} have a label: {by_class}")
-    changed, has_model = 0, bool(published.of("models"))
+    for sentence in labels_of(tracks, settings.deal.classes):
+        tell(sentence)
+    changed = 0
+    has_model = bool(published.of("models"))
     if has_model:
         changed = changed_labelled(tracks, dealt.tracks)
         tell(learning(changed))
     decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
     tell(scoring(len(tracks), decoded, changed, has_model))
     if decoded:
-        tell("`sssl estimate` says how long that takes and what it needs, by trials on some tracks")
-    if few := [name for name in settings.deal.classes if counts[name] < FEWEST_OF_CLASS]:
-        tell(
-            f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled"
-            " tracks of a class"
-        )
+        processes = settings.processes or cores()
+        tell(decoding(decoded, tracks["expected_s"], settings.cut, processes))
     return 0
+
+
+def labels_of(tracks: pa.Table, classes: Sequence[str]) -> Iterator[str]:
+    """Say how many tracks have a label of which class, in how many groups, and which classes cannot
+    be learned."""
+    labelled = tracks.select(["label", "group_id", "track_id"]).filter(tracks["label"].is_valid())
+    counted_groups = labelled.group_by("label").aggregate(
+        [("track_id", "count"), ("group_id", "count_distinct")]
+    )
+    rows = counted_groups.to_pylist()
+    counts = {row["label"]: row["track_id_count"] for row in rows}
+    groups = {row["label"]: row["group_id_count_distinct"] for row in rows}
+    has_groups = groups != counts
+    by_class = []
+    for name in classes:
+        in_groups = f" ({counted(groups.get(name, 0), 'group')})" if has_groups else ""
+        by_class.append(f"{name} {counts.get(name, 0)}{in_groups}")
+    yield f"{len(labelled)} of {len(tracks)} have a label: {', '.join(by_class)}"
+    if len(labelled) and not has_groups:
+        yield (
+            "each labelled track is a group of its own: give `group_id` (artist or album) where the"
+            " catalog has several tracks of one, or accuracy is measured on what was learned"
+        )
+    few = [name for name in classes if counts.get(name, 0) < FEWEST_OF_CLASS]
+    if few:
+        yield (
+            f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled"
+            " tracks of each class"
+        )
+    in_one = [name for name in classes if groups.get(name) == 1 and name not in few]
+    if in_one:
+        yield (
+            f"all labelled tracks in one group: {', '.join(in_one)}; `sssl run` needs two groups of"
+            " each class, one to learn from and one to score"
+        )
+
+
+def decoding(decoded: int, expected_s: pa.ChunkedArray, cut: MelConfig, processes: int) -> str:
+    """Say about how long decoding takes on this machine, and what its tables take on the disk."""
+    mean_s = pc.mean(expected_s).as_py()
+    assumed = "" if mean_s is not None else f", taken as {_USUAL_TRACK_S / 60:.0f} minutes each"
+    hours = decoded * (_USUAL_TRACK_S if mean_s is None else mean_s) / 3600
+    minutes = hours * _CPU_S_PER_HOUR / processes / 60
+    mels, frames = cut.shape
+    segments = hours * 3600 / cut.start_distance_s
+    gigabytes = segments * mels * frames * np.dtype(np.float16).itemsize / 1e9
+    return (
+        f"decoding takes about {_rounded(minutes)} min on {counted(processes, 'core')} and"
+        f" {_rounded(gigabytes)} GB of disk ({hours:,.1f} h of audio{assumed}); training and"
+        " scoring come on top: `sssl estimate` measures all of it on some tracks"
+    )
+
+
+def _rounded(value: float) -> str:
+    """Write a rough number: two digits, and nothing below a tenth."""
+    if value < 0.1:
+        return "less than 0.1"
+    digits = 1 - math.floor(math.log10(value))
+    return f"{round(value, digits):,.{max(0, min(digits, 1))}f}"
 
 
 def tell_missing(tracks: pa.Table, tell: Callable[[str], None]) -> None:
@@ -125,19 +185,26 @@ def _labelled(table: pa.Table) -> dict[str, pa.Array]:
 def learning(changed: int) -> str:
     """Say whether `sssl run` with the settings of before would train, and why."""
     if not changed:
-        return "no labelled track changed: `sssl run` trains only if its settings did"
+        return "no labelled track changed: `sssl run` trains only if its settings changed"
     tracks = counted(changed, "labelled track")
-    return f"{tracks} new, gone or changed: `sssl run` trains again (see --learn and --learn-after)"
+    return (
+        f"{tracks} new, gone or changed: `sssl run` trains again, unless --learn or --learn-after"
+        " says otherwise"
+    )
 
 
 def scoring(tracks: int, decoded: int, changed: int, has_model: bool) -> str:
     """Say which tracks `sssl run` would score, and why."""
     if not has_model:
-        return f"scored: all {counted(tracks, 'track')}, as no model is published yet"
+        return f"no model is published yet: a new one scores all {counted(tracks, 'track')}"
     if changed:
-        by_new = f"all {counted(tracks, 'track')} by a new model if it trains"
-        return f"scored: {by_new}, else the {decoded} decoded by the published one"
-    return f"scored: the {decoded} decoded, by the published model; the others keep their scores"
+        return (
+            f"if `sssl run` trains a new model, that scores all {counted(tracks, 'track')}; if not,"
+            f" the published model scores the {decoded} that are decoded"
+        )
+    return (
+        f"the published model scores the {decoded} that are decoded; all others keep their scores"
+    )
 
 
 def tell(sentence: str) -> None:
@@ -145,6 +212,11 @@ def tell(sentence: str) -> None:
 
 
 _MOST_LOOKED_FOR = 1_000
+_USUAL_TRACK_S = 240.0
+"""Length of a track whose catalog says nothing of it."""
+_CPU_S_PER_HOUR = 8.5
+"""CPU seconds to decode and cut an hour of mp3 on the machine of docs/limits.md, 6, and to measure
+its sound, 2.5."""
 _OF_LABELLED = ("label", "uri", "source_fingerprint", "corrections")
 _DECODED = "decoded"
 _OUTCOME = dict.fromkeys(Cause, _DECODED) | {

@@ -57,6 +57,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         store = Store.open(config.output)
         candidates = read_candidates(store, store.latest(), config.seed)
+        if not candidates:
+            console.print(
+                "every track with a song has a label: there is none to suggest; `sssl review` shows"
+                " which labels look wrong",
+                soft_wrap=True,
+            )
+            return 0
         suggestions = suggest(candidates, config.tracks, config.seed)
         if config.to is not None:
             with replacing(Path(config.to)) as path:

@@ -45,7 +45,7 @@ from sssl.audio.cut import CutTrack, cut_track, features_table, ledger_row, segm
 from sssl.catalog.assign import Dealt
 from sssl.catalog.committed import commit_catalog
 from sssl.catalog.ledger import summarize_ledger
-from sssl.catalog.plan import Cause
+from sssl.catalog.plan import Cause, nothing_in_common
 from sssl.catalog.read import read_catalog
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool
@@ -293,6 +293,8 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     console.print(
         f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
     )
+    if other := nothing_in_common(causes):
+        console.print(other, soft_wrap=True)
     catalog = commit_catalog(context.store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
         context = _cut(

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from schemas import Catalog, arrow_schema
 from sssl.arrays import Floats, column
 from sssl.catalog.assign import whole
+from sssl.catalog.tables import what_it_has
 from sssl.errors import CatalogError
 from sssl.urls import opened, why_unreadable, without_secrets
 from sssl.words import counted, some
@@ -127,9 +128,7 @@ def read_rows(url: str) -> list[dict[str, str]]:
     names = reader.fieldnames or []
     for name in _NEEDED:
         if name not in names:
-            raise CatalogError(
-                f"{shown}: column {name} is missing; it has {', '.join(names) or 'no columns'}"
-            )
+            raise CatalogError(f"{shown}: column {name} is missing; {what_it_has(names)}")
     try:
         return [
             {name: _GUARDED.sub("", (row.get(name) or "").strip()) for name in COLUMNS}

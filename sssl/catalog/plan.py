@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from schemas import REASONS
 from sssl.catalog.assign import whole
 from sssl.config import require
+from sssl.words import counted
 
 
 class Cause(StrEnum):
@@ -112,6 +113,18 @@ def count_causes(
     counts = pc.value_counts(causes_of(tracks, known, config_changed, again)).to_pylist()
     causes = Counter({Cause(count["values"]): count["counts"] for count in counts})
     return causes + Counter({Cause.GONE: len(known) - (len(tracks) - causes[Cause.NEW])})
+
+
+def nothing_in_common(causes: Counter[Cause]) -> str | None:
+    """Say that a catalog has none of the tracks of an output folder; None if it has any, or the
+    folder is empty."""
+    if not causes[Cause.GONE] or set(causes) != {Cause.GONE, Cause.NEW}:
+        return None
+    gone = counted(causes[Cause.GONE], "track")
+    return (
+        f"no track of this catalog is in the output folder, whose {gone} a run takes out of the"
+        " tables: is it the folder of another catalog?"
+    )
 
 
 def _code(cause: Cause) -> pa.Scalar:

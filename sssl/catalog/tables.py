@@ -23,6 +23,7 @@ from sssl.urls import file_name, is_not_there, local_path, opened, without_secre
 TEXTS = ("track_id", "uri", "label", "split", "group_id")
 COLUMNS = (*TEXTS, "expected_s", "locked")
 _ENDS = (".csv", ".parquet")
+_LONGEST_HEADER = 1 << 16
 _NEARLY = 0.75
 """Share of letters in common: `lable`, `Labels` and `group` are near, `locked` and `looped` are
 not."""
@@ -36,6 +37,7 @@ _NUMBER_TYPES = (
     pa.types.is_null,
 )
 _AXES = ("valence", "arousal")
+_OTHER_SEPARATORS = ";\t|"
 _YES = ("true", "1", "yes")
 _NO = ("false", "0", "no")
 
@@ -72,7 +74,7 @@ def read_columns(
     pa.default_memory_pool().release_unused()
     for name in needed:
         if name not in names:
-            raise CatalogError(f"{shown}: column {name} is missing; {_what_it_has(names)}")
+            raise CatalogError(f"{shown}: column {name} is missing; {what_it_has(names)}")
     axes = [name for name in names if name.strip().lower() in _AXES]
     if axes and "label" in wanted and "label" not in names:
         tell(
@@ -93,13 +95,17 @@ def read_columns(
     return pa.table(found)
 
 
-def _what_it_has(names: Sequence[str]) -> str:
-    if len(names) == 1:
-        (only,) = names
-        if any(sign in only for sign in ";\t|"):
-            return f"it has a single one, {only!r}: separate columns by commas"
+def what_it_has(names: Sequence[str]) -> str:
+    """Say which columns a table has, and what to do if something else than commas separates
+    them."""
+    if len(names) == 1 and _is_separated_otherwise(names[0]):
+        return f"it has a single one, {names[0]!r}: separate columns by commas"
     listed = ", ".join(names)
     return f"it has {listed or 'no columns'}"
+
+
+def _is_separated_otherwise(header: str) -> bool:
+    return "," not in header and any(sign in header for sign in _OTHER_SEPARATORS)
 
 
 def _misspelt(names: Sequence[str], wanted: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -137,6 +143,10 @@ def _read_parquet(file: Any, wanted: Sequence[str]) -> tuple[list[str], pa.Table
 def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
     if file.read(2) in _UTF_16:
         raise UnicodeError("it is UTF-16")
+    file.seek(0)
+    header = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
+    if _is_separated_otherwise(header):
+        return [header], pa.table({})  # commas within its rows would be columns that it has not
     file.seek(0)
     # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
     types = dict.fromkeys(COLUMNS, pa.string())

@@ -69,9 +69,14 @@ class Story:
 
     @property
     def end_s(self) -> float:
-        if self.start_s:
-            return self.start_s[-1] + self.cut.segment_s
-        return 0.0
+        """Where its last segment or its timeline ends, whichever is later; 0 without segments."""
+        if not self.start_s:
+            return 0.0
+        heard_to_s = self.start_s[-1] + self.cut.segment_s
+        if self.song is None or not self.song.timeline:
+            return heard_to_s
+        last: Any = self.song.timeline[-1]["end_s"]
+        return max(heard_to_s, float(last))
 
     @property
     def suspects(self) -> int:

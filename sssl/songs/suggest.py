@@ -22,7 +22,6 @@ from schemas.summaries import CatalogSummary
 from sssl.arrays import Floats, real_lists, track_numbers
 from sssl.audio.sound import sound_features
 from sssl.catalog.committed import read_part
-from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 
@@ -63,7 +62,7 @@ def read_candidates(store: Store, snapshot: Snapshot, seed: int = 0) -> list[Can
     """Read the unlabelled tracks that have a song.
 
     Raises:
-        StoreError: there are no songs, or none of an unlabelled track.
+        StoreError: there are no songs.
     """
     catalog = snapshot.get("catalog").about(CatalogSummary)
     unlabelled = catalog.tracks - sum(catalog.labelled.values())
@@ -76,10 +75,6 @@ def read_candidates(store: Store, snapshot: Snapshot, seed: int = 0) -> list[Can
             checksum = zlib.crc32(f"{seed} {candidate.track_id}".encode())
             if checksum % every == 0:
                 found.append(candidate)
-    if not found:
-        raise StoreError(
-            f"{store.root}: all tracks with a song have a label: there is none to suggest"
-        )
     return found
 
 

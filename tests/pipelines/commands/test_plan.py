@@ -1,9 +1,14 @@
+import re
+from collections import Counter
+
 import pyarrow as pa
 import pytest
 from rows import a_track
 
-from pipelines.commands.plan import changed_labelled, scoring
+from pipelines.commands.plan import changed_labelled, decoding, labels_of, scoring
 from schemas import Catalog, to_arrow
+from sssl.audio.mel import MelConfig
+from sssl.catalog.plan import Cause, nothing_in_common
 
 
 def catalog(**labels):
@@ -40,6 +45,55 @@ def test_a_correction_changes_a_labelled_track():
 
 
 def test_a_plan_says_what_is_scored_and_why():
-    assert scoring(10, 10, 0, False) == "scored: all 10 tracks, as no model is published yet"
-    assert scoring(10, 2, 0, True).startswith("scored: the 2 decoded, by the published model")
-    assert scoring(10, 2, 1, True).startswith("scored: all 10 tracks by a new model if it trains")
+    assert scoring(10, 10, 0, False) == "no model is published yet: a new one scores all 10 tracks"
+    assert scoring(10, 2, 0, True).startswith("the published model scores the 2 that are decoded")
+    assert scoring(10, 2, 1, True) == (
+        "if `sssl run` trains a new model, that scores all 10 tracks; if not, the published model"
+        " scores the 2 that are decoded"
+    )
+
+
+def test_a_plan_says_of_which_class_there_are_too_few_labels_or_groups():
+    tracks = to_arrow(
+        Catalog,
+        [
+            a_track("a", label="Q1", group_id="x"),
+            a_track("b", label="Q1", group_id="x"),
+            a_track("c", label="Q2", group_id="x"),
+            a_track("d", label="Q2", group_id="y"),
+            a_track("e", label="Q3", group_id="y"),
+            a_track("f", label=None, group_id="z"),
+        ],
+    )
+    by_class, few, in_one = labels_of(tracks, ("Q1", "Q2", "Q3", "Q4"))
+    assert by_class == (
+        "5 of 6 have a label: Q1 2 (1 group), Q2 2 (2 groups), Q3 1 (1 group), Q4 0 (0 groups)"
+    )
+    assert few.startswith("too few to learn from: Q3, Q4;")
+    assert in_one.startswith("all labelled tracks in one group: Q1;")
+
+
+def test_a_plan_says_that_tracks_without_groups_are_groups_of_their_own():
+    tracks = [a_track(name, label="Q1", group_id=name) for name in "abc"]
+    by_class, no_groups = labels_of(to_arrow(Catalog, tracks), ("Q1",))
+    assert by_class == "3 of 3 have a label: Q1 3"
+    assert "give `group_id`" in no_groups
+
+
+def test_a_plan_says_about_how_long_decoding_takes_and_what_it_needs():
+    known = pa.chunked_array([pa.array([1800.0, None, 5400.0], pa.float32())])
+    said = decoding(120, known, MelConfig(), processes=2)
+    minutes, gigabytes = map(float, re.findall(r"about (.*) min .* and (.*) GB", said)[0])
+    assert minutes == pytest.approx(120 * 8.5 / 2 / 60, rel=0.1)
+    mels, frames = MelConfig().shape
+    segments = 120 * 3600 / MelConfig().start_distance_s
+    assert gigabytes == pytest.approx(segments * mels * frames * 2 / 1e9, rel=0.1)
+    assert "(120.0 h of audio)" in said
+    unknown = decoding(15, pa.chunked_array([pa.nulls(3, pa.float32())]), MelConfig(), processes=1)
+    assert "(1.0 h of audio, taken as 4 minutes each)" in unknown
+
+
+def test_a_catalog_that_shares_no_track_with_the_folder_is_named():
+    assert "3 tracks" in nothing_in_common(Counter({Cause.NEW: 2, Cause.GONE: 3}))
+    assert nothing_in_common(Counter({Cause.NEW: 2})) is None
+    assert nothing_in_common(Counter({Cause.GONE: 3, Cause.UNCHANGED: 1})) is None

@@ -164,7 +164,7 @@ def test_plan_says_whether_a_run_will_train(night, capfd):
     plan = ["plan", *night.command()[1:5], *FAST[:4]]
     assert main(plan) == 0
     assert (
-        "no labelled track changed: `sssl run` trains only if its settings did"
+        "no labelled track changed: `sssl run` trains only if its settings changed"
         in capfd.readouterr().out
     )
     night.rows = [[t, uri, "Q4" if t == "Q2_3" else label] for t, uri, label in night.rows]

@@ -241,9 +241,12 @@ def test_columns_that_look_misspelt_are_named(header, told, tmp_path):
     assert [sentence.partition(": column ")[2] for sentence in said] == told
 
 
+@pytest.mark.parametrize(
+    "row", ["a{}/a.wav", 'a{}"/music/one, two.wav"', "a{}/one, two, three.wav"]
+)
 @pytest.mark.parametrize("sign", [";", "\t"])
-def test_a_table_with_other_separators_says_which_are_expected(sign, tmp_path):
-    (tmp_path / "c.csv").write_text(f"track_id{sign}uri\na{sign}/a.wav\n")
+def test_a_table_with_other_separators_says_which_are_expected(sign, row, tmp_path):
+    (tmp_path / "c.csv").write_text(f"track_id{sign}uri\n{row.format(sign)}\n")
     with pytest.raises(
         CatalogError,
         match=r"column track_id is missing; it has a single one, .*: separate columns by commas",

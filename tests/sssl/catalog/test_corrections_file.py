@@ -96,6 +96,8 @@ def test_a_file_that_is_no_corrections_is_refused_in_a_sentence(written, tmp_pat
         CatalogError, match="column end_s is missing; it has track_id, start_s, label"
     ):
         read(written("a,0,Q1\n", header="track_id,start_s,label\n"))
+    with pytest.raises(CatalogError, match=r"column track_id is missing.*columns by commas"):
+        read(written('a;0;3;Q1;"Ann, Bob";\n', header="track_id;start_s;end_s;label;who;when\n"))
     with pytest.raises(CatalogError, match=r"cannot read .*none\.csv"):
         read(str(tmp_path / "none.csv"))
     (tmp_path / "latin.csv").write_bytes(b"track_id,start_s,end_s,label\nBj\xf6rk,,,Q1\n")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from reports import make_folder
 
 from pipelines.commands.suggest import as_csv, main
 from sssl.songs.suggest import Candidate, Suggestion, read_candidates, suggest
@@ -77,6 +78,13 @@ def test_unlabelled_tracks_of_a_run_are_suggested_and_labelled_ones_never(finish
     to = tmp_path / "new" / "to-label.csv"
     assert main(["--output", finished.root, "--tracks", "2", "--to", str(to)]) == 0
     assert len(to.read_text().splitlines()) == 1 + min(2, len(unlabelled))
+
+
+def test_where_all_tracks_have_a_label_that_is_said_and_is_no_failure(tmp_path, capsys):
+    store, snapshot = make_folder(tmp_path / "out", (0.9,))
+    store.publish(snapshot)
+    assert main(["--output", store.root]) == 0
+    assert "every track with a song has a label" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("arguments", [["--tracks", "0"], ["--to", "gs://bucket/x.csv"]])
