@@ -167,6 +167,19 @@ def test_a_takedown_takes_what_was_said_of_its_tracks_out_of_the_file(tmp_path, 
     assert corrections.read_text() == "dear diary\n"
 
 
+def test_a_takedown_reaches_a_page_that_is_open(tmp_path):
+    store, snapshot = make_folder(tmp_path / "out", (0.6,))
+    store.publish(snapshot)
+    with serving(store.root) as said:
+        page = content(said["url"])
+        place = page["items"][0]["track"]
+        track_id = page["tracks"][place]["track_id"]
+        assert main(["takedown", "--output", store.root, "--track-id", track_id]) == 0
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            say(said["url"], place, None, None, page["items"][0]["label"])
+    assert "0 answers written" in said["err"]
+
+
 def test_a_folder_without_songs_is_a_sentence(tmp_path, capsys):
     Store.open(str(tmp_path / "out"), create=True)
     assert main(["review", "--output", str(tmp_path / "out")]) == 1
