@@ -35,6 +35,7 @@ COMMANDS = {
     "sql": "query the tables with DuckDB",
     "tables": "list the tables with rows and files",
     "bigquery": "show what is published in BigQuery",
+    "iceberg": "register what is published in an Iceberg catalog",
     "export": "write song labels as CSV, Parquet, JAMS, tags or playlists",
     "explain": "tell the story of one track, from its file to its label",
     "review": "listen to what looks wrong and correct it, on a page of this machine",

@@ -40,6 +40,11 @@ ELSEWHERE = {
     "sssl evaluate": (
         "tests/pipelines/commands/test_evaluate.py::test_every_metric_is_measured_and_summed_up"
     ),
+    "export PYICEBERG": "tests/sssl/export/test_iceberg.py::music",
+    "sssl iceberg": (
+        "tests/sssl/export/test_iceberg.py"
+        "::test_iceberg_has_the_rows_of_the_manifests_after_a_takedown_and_a_delivery"
+    ),
     "sssl import": (
         "tests/pipelines/commands/test_import.py::test_the_printed_command_is_one_that_runs"
     ),

@@ -19,6 +19,7 @@ PACKAGES = {
     "export": ("jams", "mutagen"),
     "evaluate": ("cleanlab",),
     "onnx": ("onnxruntime",),
+    "iceberg": ("pyiceberg",),
     "report": _OF_REPORT,
     "run": (*_OF_WORK, *_OF_REPORT),
 }

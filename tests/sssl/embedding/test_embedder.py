@@ -174,9 +174,10 @@ def test_what_is_no_graph_and_no_module_is_refused(tmp_path):
 )
 def test_a_function_that_does_not_embed_is_refused(tmp_path, monkeypatch, function, said):
     monkeypatch.syspath_prepend(tmp_path)
-    write_module(tmp_path, "nets_that_fail")
+    module = f"net_that_fails_{function}"  # of its own: an imported one outlives its folder
+    write_module(tmp_path, module)
     with pytest.raises(FrontEndError, match=said):
-        embed(f"module:nets_that_fail.{function}")
+        embed(f"module:{module}.{function}")
 
 
 def test_a_table_of_embeddings_reads_back_as_it_was_written():
