@@ -1,4 +1,4 @@
-"""`sssl`: one command a stage, and `run` for all of them."""
+"""`sssl`: one command per stage, and `run` for all of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COMMANDS = {
     "train": "train a round's model on its labels",
     "score": "score every segment with a round's model",
     "judge": "accept or reject a round by its held-out tracks",
-    "songs": "aggregate segments to an emotion and a timeline a track",
+    "songs": "aggregate segments to an emotion and a timeline for each track",
     "report": "write the HTML report",
     "evaluate": "compare methods by cross-validation: inherited labels, paper, guarded, pruning",
     "sql": "query the tables with DuckDB",

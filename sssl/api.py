@@ -26,7 +26,7 @@ class Output:
     snapshot: Snapshot
 
     def songs(self) -> pa.Table:
-        """Read the songs: a row a track with its label, confidence and timeline."""
+        """Read the songs: one row per track with its label, confidence and timeline."""
         return self.table("songs")
 
     def table(

@@ -43,7 +43,7 @@ class Earlier:
         """Return the receipts of parts whose files are there, and whose tracks and input files are
         as they were. One that was given up is tried again.
 
-        `inputs` are the refs of tables with a file a part, and that of the catalog.
+        `inputs` are the refs of tables with one file per part, and that of the catalog.
         """
         tables = {table: read_manifest(store, ref) for table, ref in self.tables.items()}
         lost = set().union(*map(store.lost, tables.values()))

@@ -33,8 +33,8 @@ class Config:
     """Give the job up instead, as it failed or was cancelled; parts that it finished stay
     finished."""
     max_churn: float | None = None
-    """Publish nothing, and end with 4, if a larger share of the published song labels would change;
-    default: what the job was launched with."""
+    """Publish nothing, and end with exit code 4, if a larger share of the published song labels
+    would change; default: what the job was launched with."""
 
     def __post_init__(self) -> None:
         require_share(self.max_churn)

@@ -62,7 +62,7 @@ class Config:
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     corrections: str | None = later(None, neutral=None)
-    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than
+    """CSV of what listeners said of tracks and passages (docs/review.md); it takes precedence over
     `labels`. Default: corrections.csv in the output folder, if there is one."""
     source: Source = later(Source(), neutral=Source())
     segment: segment.Settings = field(default_factory=segment.Settings)
@@ -71,11 +71,11 @@ class Config:
     policy: LearnConfig = later(LearnConfig(), neutral=LearnConfig())
     songs: SongConfig = field(default_factory=SongConfig)
     max_churn: float | None = later(None, neutral=None)
-    """Publish nothing, and end with 4, if a larger share of the published song labels would change;
-    none: publish whatever changes."""
+    """Publish nothing, and end with exit code 4, if a larger share of the published song labels
+    would change; none: publish however many change."""
     truth: str | None = None
-    """CSV with `track_id`, `start_s`, `end_s`, `true_label`: measured against in the report, never
-    trained on."""
+    """CSV with `track_id`, `start_s`, `end_s`, `true_label`: the report measures against it, and
+    nothing is trained on it."""
     mlflow_uri: str | None = None
     """MLflow tracking server; default: MLFLOW_TRACKING_URI, else SQLite in a local output
     folder."""

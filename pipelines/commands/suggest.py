@@ -3,8 +3,7 @@
 sssl suggest --output OUTPUT --tracks 50 --to to-label.csv
 
 Fill in the column `label`, and give the file to the next run: sssl run --labels to-label.csv ... A
-    run takes one file
-of labels: where you have one, append the rows to it.
+run takes one file of labels: if you have one, append the rows to it.
 """
 
 from __future__ import annotations
@@ -33,17 +32,17 @@ COLUMNS = ("track_id", "label", "guess", "confidence", "because", "uri")
 
 @dataclass(frozen=True)
 class Config:
-    """Say which unlabelled tracks to label next: half of them stand for many that sound alike, half
-    lie between two emotions, and no two are of one artist or album as long as there are others."""
+    """Say which unlabelled tracks to label next: half of them are typical of many that sound alike,
+    half lie between two emotions, and no two share an artist or album as long as there are
+    others."""
 
     output: str
     """Output folder of a finished run."""
     tracks: int = 20
     """How many to suggest."""
     to: str | None = None
-    """CSV to write, with an empty column `label` to fill in: `--labels` of the next run takes it,
-    or the labels file
-    that you have, with these rows appended. Default: a table on the screen."""
+    """CSV to write, with an empty column `label` to fill in. Give it to the next run as `--labels`,
+    or append its rows to the labels file that you have. Default: a table on the screen."""
     seed: int = 0
     """Another one suggests other tracks of those that sound alike."""
 

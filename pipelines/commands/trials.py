@@ -30,7 +30,7 @@ from sssl.store.manifest import Snapshot
 from sssl.tracking.tracker import Untracked
 
 BY_TRACK = ("catalog", "ledger")
-"""Tables with a row a track; the others grow with the segments."""
+"""Tables with one row per track; the others grow with the segments."""
 LABELLED_PER_CLASS = 3
 """Tracks of a class that a trial needs: one to hold out, two to train on in different folds."""
 _EPOCHS = 2

@@ -67,9 +67,10 @@ class Placement:
     """Where tracks are decoded and the network runs, and how many parts may be given up."""
 
     processes: int | None = None
-    """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
+    """Decoder processes per worker; default: one per core if Beam runs in this process, else
+    one."""
     threads: int | None = None
-    """Threads of the network a worker; default: one a core where Beam runs in this process, else
+    """Threads of the network per worker; default: one per core if Beam runs in this process, else
     one."""
     accelerator: str | None = None
     """Accelerator, and machine, that the step with the network, and no other, asks Dataflow for;

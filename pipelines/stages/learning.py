@@ -27,11 +27,11 @@ class LearnConfig:
     """When a run trains."""
 
     learn: Literal["auto", "never", "always"] = "auto"
-    """Train where settings or labelled tracks changed (`auto`), label what is new with the
-    published model as it is (`never`), or take no published model over (`always`)."""
+    """`auto`: train if settings or labelled tracks changed. `never`: label what is new with the
+    published model as it is. `always`: train everything anew."""
     learn_after: int = 1
-    """With `--learn auto`: train once so many labelled tracks are new, gone or changed since the
-    published model learned; until then it labels."""
+    """With `--learn auto`: train once this many labelled tracks are new, gone or changed since the
+    published model was trained; until then that model labels."""
 
     def __post_init__(self) -> None:
         require(self.learn_after > 0, "learn_after", self.learn_after, "1 or more")

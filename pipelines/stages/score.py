@@ -66,7 +66,7 @@ class Placement:
     """Where the model runs, how often it is loaded, and how many parts may be given up."""
 
     threads: int | None = None
-    """Threads a worker; default: one a core where Beam runs in this process, else one."""
+    """Threads per worker; default: one per core if Beam runs in this process, else one."""
     large_model: bool = False
     """Load the model once a machine instead of once a worker process, of which Dataflow starts one
     a vCPU."""

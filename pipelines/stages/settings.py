@@ -35,10 +35,11 @@ class Settings:
     again: AgainConfig = field(default_factory=AgainConfig)
     limits: Annotated[Limits, IN_FILE] = field(default_factory=Limits)
     sound_version: int | None = None
-    """Version of the column `sound` (docs/sound.md), 0 for none; default: what the output folder
-    has, and the latest in a new one. Another one than the folder has decodes everything again."""
+    """Version of the column `sound` (docs/sound.md), 0 for none; default: that of the output
+    folder, or the latest in a new folder. With another version everything is decoded again."""
     processes: int | None = None
-    """Decoder processes a worker; default: one a core where Beam runs in this process, else one."""
+    """Decoder processes per worker; default: one per core if Beam runs in this process, else
+    one."""
     max_error_ratio: float = 0.5
     """Fail the run, after the ledger is committed, if a larger share of the tracks failed."""
     reject: tuple[Defect, ...] = later((), neutral=())
@@ -95,7 +96,7 @@ class Config:
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
     corrections: str | None = None
-    """CSV of what listeners said of tracks and passages (docs/review.md); it counts more than
+    """CSV of what listeners said of tracks and passages (docs/review.md); it takes precedence over
     `labels`. Default: corrections.csv in the output folder, if there is one."""
     source: Source = field(default_factory=Source)
     settings: Settings = field(default_factory=Settings)

@@ -46,13 +46,14 @@ _LINE = 110
 
 @dataclass(frozen=True)
 class Source:
-    """Where settings come from that are no flags."""
+    """Where settings that are not flags come from."""
 
     preset: PresetName = "guarded"
-    """Settings that no file names: `guarded`, or `paper` for the method as published."""
+    """Values of the settings that the file does not name: `guarded`, or `paper` for the method as
+    published."""
     settings: str | None = None
     """TOML file with settings of the method, and of how audio is cut and checked; a local path or
-    any fsspec URL. `--print-settings` prints one that has them all."""
+    any fsspec URL. `--print-settings` prints a file with all of them."""
 
 
 @dataclass(frozen=True)

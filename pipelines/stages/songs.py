@@ -1,4 +1,4 @@
-"""Aggregate the segment posteriors in use, and the sound, to an emotion and a timeline a track.
+"""Aggregate the segment posteriors in use, and the sound, to an emotion and a timeline per track.
 
 sssl songs --output OUTPUT [flags] [-- beam options]
 """
@@ -43,14 +43,14 @@ SCORES = ("scores", "undecided_scores")
 
 @dataclass(frozen=True)
 class Config:
-    """Aggregate segment posteriors, and the sound, to an emotion and a timeline a track."""
+    """Aggregate segment posteriors, and the sound, to an emotion and a timeline for each track."""
 
     output: str
     """Output folder of the score stage."""
     settings: SongConfig = field(default_factory=SongConfig)
     max_churn: float | None = None
-    """Publish nothing, and end with 4, if a larger share of the published song labels would change;
-    none: publish whatever changes."""
+    """Publish nothing, and end with exit code 4, if a larger share of the published song labels
+    would change; none: publish however many change."""
 
     def __post_init__(self) -> None:
         require_share(self.max_churn)

@@ -33,7 +33,7 @@ from sssl.store.manifest import KEPT_FROM, Manifest, PartFile
 _LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part", "corrections")
 """What of a labelled track's row in the catalog anything that is learned depends on."""
 _WHOLE = ("catalog", "models", "rounds")
-"""Tables without a file a part."""
+"""Tables without one file per part."""
 
 
 def find_earlier(

@@ -62,7 +62,7 @@ class Config:
     source: Source = field(default_factory=Source)
     settings: Annotated[TrainConfig, IN_FILE] = field(default_factory=TrainConfig)
     processes: int | None = None
-    """Members that train at the same time on a CPU; default: one a core. On a GPU they train side
+    """Members that train at the same time on a CPU; default: one per core. On a GPU they train side
     by side."""
     accelerator: Literal["gpu", "cpu"] | None = None
     """`gpu`: refuse to train where there is no GPU, rather than pay for one and train on a CPU.

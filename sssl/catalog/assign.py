@@ -32,7 +32,7 @@ class."""
 
 @dataclass(frozen=True)
 class CatalogConfig:
-    """How the catalog is read and dealt."""
+    """How the catalog is read, and divided into parts, splits and folds."""
 
     classes: tuple[str, ...] = ("Q1", "Q2", "Q3", "Q4")
     """The emotion classes, in the order that probabilities are written in (Russell quadrants by
@@ -43,10 +43,10 @@ class CatalogConfig:
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
     tracks_per_part: int | None = None
-    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Parts that are there keep
-    their size."""
+    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Existing parts keep their
+    size."""
     allow_uri: tuple[str, ...] = later((), neutral=())
-    """Folders and URLs that all files must lie below; none: anywhere that is safe
+    """Folders and URLs below which all files must be; none: anywhere that is safe
     (docs/catalog.md)."""
     inventory: tuple[str, ...] = later((), neutral=())
     """Inventories of buckets (docs/operate.md), CSV or Parquet: files that they list are not looked

@@ -15,12 +15,12 @@ class EmbedConfig:
     """Which pretrained network is the front-end."""
 
     front_end: str | None = later(None, neutral=None)
-    """Pretrained network whose embeddings tell emotions, too: `onnx:PATH`, `onnx:PATH#OUTPUT`,
+    """Pretrained network whose embeddings the labels use, too: `onnx:PATH`, `onnx:PATH#OUTPUT`,
     `torchscript:PATH` or `module:PACKAGE.FUNCTION`, a path or any fsspec URL, with a contract in
     `PATH.json` (docs/embeddings.md). Default: none."""
     accept_licence: bool = later(False, neutral=False)
-    """Use weights that are marked non-commercial: what is labelled with them is for no commercial
-    use either."""
+    """Use weights that are marked non-commercial: labels made with them are not for commercial use
+    either."""
 
     def admitted(self) -> FrontEnd:
         """Read the front-end, and check that its licence is accepted where that is needed.

@@ -272,7 +272,7 @@ def _write_files(
     write: Callable[[Labelled, Path], None],
     abstained: bool,
 ) -> Exported:
-    """Write a file a song, named after the track, and `left_out.csv`; without a folder, in the
+    """Write one file per song, named after the track, and `left_out.csv`; without a folder, in the
     place of the music.
 
     Raises:

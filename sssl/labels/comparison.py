@@ -235,7 +235,7 @@ def interval_of_means(
 
 def read_judged(store: Store, catalog: Manifest, before: Manifest, after: Manifest) -> JudgedTracks:
     """Read what two tables of scores say of labelled tracks: the parts without any are not read,
-    and a row a track is all that is kept.
+    and one row per track is all that is kept.
 
     A track that one of the models gives no posterior counts as one that it knows nothing of.
     """

@@ -33,35 +33,35 @@ class TrainConfig:
     """Front-end of the members."""
     init: str | None = None
     """Start round 0 from the weights in this `model.safetensors` (a path or any fsspec URL) instead
-    of random ones; the head only where the classes are the same. Weights that have seen this
-    catalog's labels spoil its cross-fitting."""
+    of random ones; the head only if the classes are the same. Weights that have seen this
+    catalog's labels make its cross-fitting invalid."""
     cross_fit: bool = True
-    """Train one member a fold, each without that fold; otherwise one member on everything."""
+    """Train one member per fold, each without that fold; otherwise one member on everything."""
     warmup_epochs: int = 12
     """Epochs of round 0, on inherited labels."""
     epochs: int = 4
     """Epochs of each later round, starting from the last accepted model."""
     patience: int | None = None
-    """Stop a member after so many epochs without a lower loss on the fold it leaves out, and keep
-    its best epoch; needs cross-fitting, and lets the left-out labels choose the epoch. None: all
-    epochs, as the schedule is made for."""
+    """Stop a member after this many epochs without a lower loss on the fold that it leaves out, and
+    keep its best epoch; needs cross-fitting, and lets the left-out labels choose the epoch. None:
+    all epochs, for which the schedule is made."""
     plain_from: int | None = later(200, neutral=None)
-    """Train on single segments and without mixup where so many train tracks or more have a label:
-    there both cost more than they bring (docs/method.md); none: never."""
+    """Train on single segments and without mixup if this many train tracks or more have a label:
+    then bags and mixup do more harm than good (docs/method.md); none: never."""
     bag: int = 4
-    """Compare the label with the mean posterior of so many segments of a track: it is the track
-    that has it; 1: with the posterior of each segment."""
+    """Compare the label with the mean posterior of this many segments of a track, since the label
+    belongs to the track; 1: with the posterior of each segment."""
     batch_size: int = 32
-    """Segments a step."""
+    """Segments per step."""
     shards: Literal["auto", "never", "always"] = later("auto", neutral="never")
-    """Copy labelled features into shuffled shards first and learn from these: `auto` where they
-    take more than `memory_gb`. A published model stands, whichever way it was trained."""
+    """Copy labelled features into shuffled shards first and learn from these; `auto`: if they take
+    more than `memory_gb`. A published model stays, whichever way it was trained."""
     memory_gb: float | None = later(4.0, neutral=None)
-    """What labelled features may take in memory, in GB, before they are copied to shards; none: any
+    """Memory that labelled features may take, in GB, before they are copied to shards; none: any
     amount."""
     track_segments: int | None = later(8, neutral=None)
-    """With shards and `thin_from` labelled train tracks or more, an epoch takes about so many
-    segments of a track, the next epoch others; none: all of them."""
+    """With shards and `thin_from` labelled train tracks or more, an epoch uses about this many
+    segments of each track, and the next epoch others; none: all of them."""
     thin_from: int | None = later(100_000, neutral=None)
     """See `track_segments`; none: any number of tracks is enough."""
     learning_rate: float = 2e-3
@@ -69,7 +69,7 @@ class TrainConfig:
     weight_decay: float = 1e-3
     """Decoupled weight decay (AdamW)."""
     ema: float = 0.99
-    """Decay a step of the averaged weights that become the model; 0 takes the last ones."""
+    """Decay per step of the averaged weights that become the model; 0: the last weights."""
     mixup_alpha: float = 0.5
     """Beta parameter of mixup; 0 turns it off."""
     warmup_mixup: bool = True
@@ -77,8 +77,8 @@ class TrainConfig:
     label_smoothing: float = 0.0
     """Share of each soft label that is spread evenly over the classes."""
     class_balance: float = 0.0
-    """Weight classes by their frequency to the power of minus this: 1 counts all classes alike, 0
-    all segments."""
+    """Weight classes by their frequency to the power of minus this: with 1 all classes count the
+    same, with 0 all segments."""
     lambda_noisy: float = 1.0
     """Weight of the loss of noisy segments, ramped up linearly over a round."""
     lambda_consistency: float = 0.0
@@ -87,7 +87,7 @@ class TrainConfig:
     lambda_prior: float = 0.1
     """Weight of the KL divergence between class shares and the mean posterior."""
     seed: int = 0
-    """Every random number of training follows from it."""
+    """Seed of all random numbers in training."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     def __post_init__(self) -> None:

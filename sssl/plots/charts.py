@@ -209,8 +209,8 @@ def histogram(
 
 @drawn
 def reliability(bins: Sequence[Bin]) -> Figure:
-    """Draw the share of right labels over the confidence, a point a bin with its 95 % interval; on
-    the diagonal a confidence keeps its word."""
+    """Draw the share of right labels over the confidence, one point per bin with its 95 % interval;
+    on the diagonal confidence equals accuracy."""
     figure, axes = _plot("confidence", "share that is right")
     confidence = np.array([one.confidence for one in bins])
     accuracy = np.array([one.accuracy for one in bins])

@@ -125,7 +125,7 @@ def _draw_spectrogram(axes: Axes, view: TrackView) -> None:
 
 
 def _draw_posterior(axes: Axes, view: TrackView) -> None:
-    """Stack the classes' probabilities, a step a segment; in long tracks a step shows the mean of
+    """Stack the classes' probabilities, one step per segment; in long tracks a step is the mean of
     several."""
     firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
     counts = np.diff(np.append(firsts, len(view.start_s)))

@@ -1,5 +1,5 @@
-"""Confusion matrices of the song classifier and of the scores in use, and whether a confidence
-keeps its word."""
+"""Confusion matrices of the song classifier and of the scores in use, and confidence against
+accuracy."""
 
 from __future__ import annotations
 

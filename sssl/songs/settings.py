@@ -17,16 +17,16 @@ class SongConfig:
     """Abstain below this confidence."""
     wanted_precision: float | None = None
     """Abstain instead below the lowest confidence above which at least this share of labels is
-    right. Train tracks that were left out of the fit have to show it, by the lower end of a 95 %
-    interval; where none show it, all songs abstain."""
+    right. That must be shown on train tracks that were left out of the fit, by the lower end of a
+    95 % interval; if it cannot be shown, all songs abstain."""
     smooth_segments: int = 3
-    """Timeline: centred moving average of the posterior over so many segments, an odd number; 1
+    """Timeline: centred moving average of the posterior over this many segments, an odd number; 1
     turns it off."""
     regularization: float = 0.1
     """How far the song classifier may go beyond the mean posterior: inverse L2 strength
     (scikit-learn's C)."""
     sound: bool = True
-    """Let the sound of a track tell its emotion too, beside the posteriors of its segments."""
+    """Use the sound of a track for its label, beside the posteriors of its segments."""
 
     def __post_init__(self) -> None:
         wanted = self.wanted_precision

@@ -1,4 +1,4 @@
-"""Tensors in tables: one value a row, as every Parquet reader takes it, or lists, as up to schema
+"""Tensors in tables: one value per row, as every Parquet reader takes it, or lists, as up to schema
 version 4."""
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ class SongLabels(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Return a row a path; a file that cannot be labelled has nothing but a `reason`
+        """Return one row per path; a file that cannot be labelled has only a `reason`
         (docs/reasons.md)."""
         del context, params  # part of MLflow's interface
         paths = model_input["path"].explode()  # MLflow makes one row of {"path": [...]}

@@ -290,7 +290,7 @@ def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of a class" in said
+        "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of each class" in said
     )
     assert "column 'group' is not read; is group_id meant?" in said
     assert "not found: 3 of 3 files looked for (a, b, c)" in said

@@ -58,7 +58,7 @@ def test_a_round_with_nothing_to_split_is_stopped_and_not_rejected(in_memory):
         "Self-learning found nothing to split: no segment of a train track looks wrong"
         in text_of(html)
     )
-    assert "The warm-up’s model labels" in text_of(html)
+    assert "The songs are labelled by the model of the warm-up" in text_of(html)
 
 
 def test_cross_fitting_is_promised_in_full_for_the_warm_up_only(report_html, in_memory):
@@ -115,7 +115,7 @@ def test_a_run_whose_rounds_were_all_rejected(in_memory):
     text = text_of(html)
     assert "22 of 60 segments of train tracks (36.7%) do not fit their track’s label" in text
     assert "The model trained without them was not taken, because" in text
-    assert "The warm-up’s model labels" in text
+    assert "The songs are labelled by the model of the warm-up" in text
     assert 'id="loss1-figure' in html
     assert 'id="flow-' in html
 

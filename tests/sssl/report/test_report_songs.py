@@ -35,7 +35,7 @@ def test_confidence_is_called_calibrated_only_where_members_left_tracks_out(in_m
 
 def test_the_interval_says_what_it_leaves_out(report_html, in_memory):
     warm_up = text_of(read(make_folder(in_memory, (0.8,))))
-    optimistic = "These tracks had a say in the verdict on a round, so this is slightly optimistic"
+    optimistic = "These tracks were used for the verdict on a round, so this is slightly optimistic"
     assert optimistic in text_of(report_html)
     assert optimistic not in warm_up
     for text in (text_of(report_html), warm_up):

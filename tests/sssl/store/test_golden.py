@@ -268,6 +268,7 @@ def test_sql_leads_from_a_table_to_its_files_config_and_parents(finished):
     ((used,),) = connection.sql("select distinct round from songs").fetchall()
     assert connection.sql(query).fetchall() == [
         ("catalog", None),
+        ("ledger", None),
         ("scores", used),
         ("segments", None),
     ]
