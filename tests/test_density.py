@@ -30,7 +30,6 @@ STILL_DENSE = {
     "pipelines/stages/shards.py",
     "pipelines/stages/songs.py",
     "pipelines/stages/standing.py",
-    "pipelines/stages/train.py",
     "sssl/catalog/corrections.py",
     "sssl/catalog/read.py",
     "sssl/embedding/embedder.py",

@@ -289,12 +289,11 @@ def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp
     )
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert (
-        "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of each class" in said
-    )
+    assert "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of each" in said
     assert "column 'group' is not read; is group_id meant?" in said
     assert "not found: 3 of 3 files looked for (a, b, c)" in said
-    assert "`sssl estimate` says how long that takes" in said
+    assert "decoding takes about" in said
+    assert "`sssl estimate` measures all of it" in said
 
 
 def test_plan_names_files_that_are_not_there_and_numbers_that_nobody_reads(tmp_path, capsys):
