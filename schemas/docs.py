@@ -50,7 +50,8 @@ log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).
 
 ## Tables in other programs
 
-The folder of a generation has Parquet files and `_manifest.json`, which programs that take a folder pass over; `scores`,
+The folder of a generation has Parquet files and `_manifest.json`, which programs that take a folder pass over (beside it, where a table has
+more than 4096 parts, the list of their files, `_manifest-<sha256>.files`, in Parquet and named in the manifest); `scores`,
 `labels` and `rounds` have one a round. `sssl sql --output O "select table_name, round, folder from manifests"` says which.
 
 | program | how it opens `FOLDER` |

@@ -102,6 +102,7 @@ def delete_unpublished(store: Store) -> int:
     refuse_lost_pointer(store, published)
     needed = {file.path for manifest in published for file in manifest.all_files}
     needed |= {store.manifest_path(manifest.ref) for manifest in published}
+    needed |= {manifest.listed.path for manifest in published if manifest.listed is not None}
     needed |= {counts_path(manifest.ref) for manifest in published}
     tables = {*TABLES, *WORK, *(manifest.table for manifest in published)}
     folders = sorted({PARTS, RECEIPTS, *tables})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import reduce
 
@@ -16,16 +17,17 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from pipelines.stages.corrections import find_corrections
-from pipelines.stages.previous import Previous
+from pipelines.stages.previous import COMPARED, Previous
 from pipelines.stages.settings import Config as SegmentConfig
 from pipelines.stages.settings import Settings
 from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain
 from sssl.audio.mel import MelConfig
-from sssl.catalog.assign import FEWEST_OF_CLASS, whole
-from sssl.catalog.fingerprints import with_fingerprints
-from sssl.catalog.plan import KNOWN, Cause, differ, nothing_in_common
+from sssl.catalog.assign import FEWEST_OF_CLASS, Dealt, whole
+from sssl.catalog.fingerprints import look_up, with_answers
+from sssl.catalog.lookup import in_one_piece
+from sssl.catalog.plan import Cause, differ, nothing_in_common
 from sssl.catalog.read import read_tracks, tell_respelt
 from sssl.errors import CatalogError, StoreError
 from sssl.runtime.machine import cores
@@ -48,19 +50,23 @@ def main(argv: Sequence[str]) -> int:
         store, published = _published(config.output)
         settings = config.settings.in_folder(published)
         previous = Previous.of(store, published, settings.of_rows())
-        dealt = previous.dealt([*KNOWN, "label", "corrections"])
         said = find_corrections(store, config.corrections)
         tracks = read_tracks(
             config.catalog, config.labels, settings.deal, taken_down(store), tell, said
         )
+        of_labels = list(labels_of(tracks, settings.deal.classes))
+        tracks = tracks.select(COMPARED)  # of millions, the other columns take a third
         if previous.refs:  # a first run decodes all there is
-            tell_respelt(tracks, dealt.tracks, tell)
-            inventories = settings.deal.inventory
-            tracks = with_fingerprints(tracks, dealt.tracks, tell, inventories)
+            tracks = look_up(in_one_piece(tracks), tell, settings.deal.inventory)
+        differing = previous.differing(tracks, settings.again)
     except (CatalogError, StoreError) as error:
         complain(error)
         return 1
-    causes = previous.causes(tracks, dealt, settings.again)
+    before = differing.before
+    tell_respelt(differing.now, before, tell)
+    now = with_answers(differing.now, before, tell)
+    causes = previous.causes(now, Dealt(before), settings.again)
+    causes += Counter({previous.cause_of_alike(settings.again): differing.alike})
     table = Table("tracks", "cause", "what happens")
     for cause, count in causes.most_common():
         table.add_row(f"{count}", cause, _OUTCOME[cause])
@@ -68,12 +74,12 @@ def main(argv: Sequence[str]) -> int:
     if other := nothing_in_common(causes):
         tell(other)
     tell_missing(tracks, tell)
-    for sentence in labels_of(tracks, settings.deal.classes):
+    for sentence in of_labels:
         tell(sentence)
     changed = 0
     has_model = bool(published.of("models"))
     if has_model:
-        changed = changed_labelled(tracks, dealt.tracks)
+        changed = changed_labelled(now, before)
         tell(learning(changed))
     decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
     tell(scoring(len(tracks), decoded, changed, has_model))

@@ -17,7 +17,8 @@ from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import Dealt
-from sssl.catalog.committed import read_dealt, read_part
+from sssl.catalog.committed import iter_dealt, read_dealt, read_part
+from sssl.catalog.lookup import Differing, without_alike
 from sssl.catalog.plan import (
     KNOWN,
     OF_LEDGER,
@@ -32,6 +33,8 @@ from sssl.store.manifest import PartFile, Snapshot
 from sssl.store.tensors import log_mels
 
 TABLES = ("segments", "features", "ledger")
+COMPARED = (*KNOWN, "label", "corrections")
+"""Columns of the catalog that a plan compares with what was published."""
 _ALWAYS = {"catalog", "segments", "ledger"}
 """Those that every schema version has: up to version 4 segments had the log-mels in them."""
 
@@ -127,11 +130,29 @@ class Previous:
             self.refs["ledger"], inputs, tables, tuple(dict.fromkeys((*KNOWN, *SEEN_BY_STAGES)))
         )
 
-    def dealt(self, columns: list[str] | None = None) -> Dealt:
-        """Read the whole catalog, or some columns of it, as it was dealt."""
+    def dealt(self) -> Dealt:
+        """Read the whole catalog as it was dealt."""
         if self.refs:
-            return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]), columns)
+            return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]))
         return Dealt()
+
+    def differing(self, tracks: pa.Table, again: AgainConfig) -> Differing:
+        """Return what of a catalog with its fingerprints, and of that of before, is not alike in
+        `COMPARED`; all of both where it matters what became of a track."""
+        if not self.refs:
+            nothing = arrow_schema(Catalog).empty_table().select(COMPARED)
+            return Differing(tracks, nothing, 0)
+        catalog = read_manifest(self.store, self.refs["catalog"])
+        before = iter_dealt(self.store, catalog, COMPARED)
+        if again.asks_ledger:
+            return Differing(tracks, pa.concat_tables(before), 0)
+        return without_alike(tracks, before, COMPARED)
+
+    def cause_of_alike(self, again: AgainConfig) -> Cause:
+        """Return why a known track whose source did not change is decoded, if it is."""
+        if self.config_changed:
+            return Cause.CONFIG
+        return Cause.FORCED if again.force else Cause.UNCHANGED
 
     def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
         """Count the tracks of a catalog by why they will be decoded."""

@@ -89,7 +89,7 @@ class ShardJob(Job):
                 own = {"shard": made[shard]} if made else {}
                 yield PartRef(shard, of_shard[shard] | own)
 
-    def shards_made(self) -> dict[int, PartFile]:
+    def shards_made(self) -> Mapping[int, PartFile]:
         """Return the files of shards that are an input."""
         return self.input("shards").files if "shards" in self.inputs else {}
 

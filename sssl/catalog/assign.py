@@ -289,7 +289,10 @@ def _equals(column: pa.ChunkedArray, value: str) -> Mask:
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array, which takes and look-ups are quickest on."""
+    """Return a column as one array, which takes and look-ups are quickest on; that of a single
+    chunk is not copied."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
     if column.num_chunks:
         return pa.concat_arrays(column.chunks)
     return pa.array([], column.type)

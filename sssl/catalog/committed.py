@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
@@ -133,6 +133,20 @@ def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None
     return Dealt(store.read_table(catalog, columns), catalog.settings(CatalogConfig))
 
 
+def iter_dealt(store: Store, catalog: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read some columns of a committed catalog, one file with many parts after the other.
+
+    Of a catalog without any, corrections are not read: they are half of what reading takes.
+    """
+    has_corrections = bool(catalog.about(CatalogSummary).corrected_tracks)
+    read = [name for name in columns if has_corrections or name != "corrections"]
+    for _, rows in store.iter_parts(catalog, read):
+        if len(read) < len(columns):
+            nothing = pa.nulls(len(rows), arrow_schema(Catalog).field("corrections").type)
+            rows = rows.append_column("corrections", nothing)
+        yield rows.select(columns)
+
+
 def class_counts(tracks: pa.Table) -> Counter[str]:
     """Count the labelled tracks of each class."""
     counts = pc.value_counts(tracks["label"].drop_null()).to_pylist()
@@ -140,22 +154,28 @@ def class_counts(tracks: pa.Table) -> Counter[str]:
 
 
 def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
-    """SHA-256 of the rows and the config as JSON, row by row: all of it would not fit into
+    """SHA-256 of the rows and the config as JSON, many rows at a time: all of it would not fit into
     memory."""
     found = hashlib.sha256(b"[[")
-    for number, record in enumerate(_records(tracks)):
-        found.update(b"," * (number > 0) + _json(record))
+    comma = b""
+    for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        if len(batch):
+            found.update(comma + _json(_records(batch))[1:-1])
+            comma = b","
     found.update(b"]," + _json(dump(config)) + b"]")
     return found.hexdigest()
 
 
-def _records(tracks: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        for record in batch.to_pylist():
-            if record["corrections"] is None:
-                # So that a catalog without any has the name that it always had.
-                del record["corrections"]
-            yield record
+def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return rows as records; without corrections where there are none, so that a catalog without
+    any has the name that it always had."""
+    if batch["corrections"].null_count == len(batch):
+        return list(batch.drop_columns("corrections").to_pylist())
+    records = batch.to_pylist()
+    for record in records:
+        if record["corrections"] is None:
+            del record["corrections"]
+    return list(records)
 
 
 def _json(value: Any) -> bytes:

@@ -28,7 +28,7 @@ MISSING = "missing"
 _UNSUPPORTED = "unsupported-uri"
 """Stands for it where no file system reads the URI."""
 _NO_ANSWER = "no answer"
-"""What a look-up gives that failed; it never gets into a table."""
+"""What a look-up gives that failed; it never gets into a committed table."""
 
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -71,17 +71,36 @@ def with_fingerprints(
     Where the storage does not answer, a file keeps the fingerprint that it had `before` at the same
     URI: an outage changes no file. How many did so is told.
     """
+    return with_answers(look_up(tracks, tell, inventories), before, tell)
+
+
+def look_up(
+    tracks: pa.Table, tell: Callable[[str], None] | None = None, inventories: Sequence[str] = ()
+) -> pa.Table:
+    """Look up fingerprints likewise; where the storage does not answer stands a word that
+    `with_answers` takes out again, and that no catalog may keep."""
     uris = whole(tracks["uri"])
     listed = listed_fingerprints(uris, inventories)
     if inventories and tell is not None:
         files = counted(listed.null_count, "file")
         tell(f"{files} of {len(uris)} in no inventory: looked up")
-    found = _ask(uris, listed)
+    return _set_fingerprints(tracks, _ask(uris, listed))
+
+
+def with_answers(
+    tracks: pa.Table, before: pa.Table | None, tell: Callable[[str], None] | None = None
+) -> pa.Table:
+    """Put in the place of failed look-ups what was known `before`, and tell of how many files."""
+    found = whole(tracks["source_fingerprint"])
     failed = pc.fill_null(pc.equal(found, _NO_ANSWER), False)
-    if pc.any(failed).as_py():
-        known = pa.nulls(len(tracks), pa.string()) if before is None else _known(tracks, before)
-        found = pc.if_else(failed, known, found)
-        _tell_failed(tracks["track_id"].filter(failed), known.filter(failed), tell)
+    if not pc.any(failed).as_py():
+        return tracks
+    known = pa.nulls(len(tracks), pa.string()) if before is None else _known(tracks, before)
+    _tell_failed(tracks["track_id"].filter(failed), known.filter(failed), tell)
+    return _set_fingerprints(tracks, pc.if_else(failed, known, found))
+
+
+def _set_fingerprints(tracks: pa.Table, found: pa.Array) -> pa.Table:
     at = tracks.schema.get_field_index("source_fingerprint")
     return tracks.set_column(at, tracks.schema.field(at), found)
 

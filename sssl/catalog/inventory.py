@@ -8,16 +8,20 @@ CSV with a header), and any table with a column `uri` and a column that tells of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from sssl.catalog.lookup import TextIndex
 from sssl.errors import CatalogError
 from sssl.urls import file_name, opened, why_unreadable, without_secrets
 
-_ROWS_AT_ONCE = 1 << 20
+_ROWS_AT_ONCE = 1 << 18
+_NOT_LISTED = -1
 _NAMES = {
     "uri": ("uri", "url"),
     "bucket": ("bucket",),
@@ -42,12 +46,26 @@ def listed_fingerprints(uris: pa.Array, inventories: Sequence[str]) -> pa.Array:
     Raises:
         CatalogError: an inventory cannot be read, or names no files, or nothing of their content.
     """
-    found = pa.nulls(len(uris), pa.string())
-    for url in inventories:
-        for listed in _listed(url):
-            place = pc.index_in(uris, value_set=listed["uri"])
-            found = pc.coalesce(listed["fingerprint"].take(place), found)
-    return found
+    if not inventories:
+        return pa.nulls(len(uris), pa.string())
+    index = TextIndex(uris)
+    source = np.full(len(uris), _NOT_LISTED, np.int32)  # where in the pieces together it is listed
+    pieces = [pa.array([], pa.string())]
+    known = 0
+    for listed in chain.from_iterable(map(_listed, inventories)):
+        has_fingerprint = listed["fingerprint"].is_valid()
+        listed_uris = listed["uri"].filter(has_fingerprint)
+        fingerprints = listed["fingerprint"].filter(has_fingerprint)
+        row, place = index.find(listed_uris)
+        # The first of a piece counts, and it is written last.
+        first_last = np.argsort(-place, kind="stable")
+        source[row[first_last]] = known + np.arange(len(row))[first_last]
+        pieces.append(fingerprints.take(pa.array(place)))
+        known += len(row)
+    del index
+    together = pa.concat_arrays(pieces)
+    pieces.clear()  # the same again, of millions
+    return together.take(pa.array(source, mask=source == _NOT_LISTED))
 
 
 def _listed(url: str) -> Iterator[dict[str, pa.Array]]:

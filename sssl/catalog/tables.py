@@ -36,6 +36,8 @@ _NUMBER_TYPES = (
     pa.types.is_decimal,
     pa.types.is_null,
 )
+_ROWS_AT_ONCE = 1 << 20
+"""Of a column that is gone through in pieces, lest a copy of all of it takes the memory."""
 _AXES = ("valence", "arousal")
 _OTHER_SEPARATORS = ";\t|"
 _YES = ("true", "1", "yes")
@@ -177,9 +179,20 @@ def _text(column: pa.ChunkedArray, name: str, url: str) -> pa.ChunkedArray:
         text = column.cast(pa.string())
     except pa.ArrowException as error:
         raise _wrong_type(column, name, "text", url) from error
-    trimmed = pc.utf8_trim_whitespace(text)
-    is_blank = pc.equal(trimmed, "")
+    is_blank = pa.chunked_array(map(_is_blank, _pieces(text)), pa.bool_())
+    if not pc.any(is_blank).as_py():
+        return text  # as it is: of millions a copy would take as much memory again
     return pc.if_else(is_blank, None, text)
+
+
+def _pieces(column: pa.ChunkedArray) -> Iterator[pa.Array]:
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), _ROWS_AT_ONCE):
+            yield chunk.slice(start, _ROWS_AT_ONCE)
+
+
+def _is_blank(text: pa.Array) -> pa.Array:
+    return pc.equal(pc.utf8_trim_whitespace(text), "")
 
 
 def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.ChunkedArray:

@@ -18,7 +18,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 from schemas import Catalog
 from schemas.summaries import CatalogSummary, Pairs, RoundsSummary, confusions_of, count
@@ -227,8 +227,8 @@ def interval_of_means(
     # a bootstrap of G groups is too narrow.
     further = np.sqrt(groups / (groups - 1))
     half = (1 - level) / 2
-    student = t.ppf(half, groups - 1)
-    tail = norm.cdf(further * student)
+    student = stdtrit(groups - 1, half)
+    tail = ndtr(further * student)
     low, high = np.quantile(means, [tail, 1 - tail], axis=0)
     return low.tolist(), high.tolist()
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import SCHEMA_VERSION, TABLES, conform, version_of
-from schemas.records import RecordT, dump, load
+from schemas.records import RecordT, dump
 from schemas.summaries import SUMMARIES
 from sssl.errors import MissingManifest, StoreError
 from sssl.runtime.cpu_time import CLOCK
@@ -233,9 +233,8 @@ class Store:
         if known is not None:
             with suppress(StoreError):
                 return self.read_file(known)
-        with ThreadPoolExecutor(
-            _READERS
-        ) as threads:  # for their latency, where they lie in a bucket
+        # Many at once for the latency of a bucket.
+        with ThreadPoolExecutor(_READERS) as threads:
             return compacted_bytes(table, threads.map(self.read_part, parts.values()))
 
     def _where_readers_look(self, manifest: Manifest) -> Iterator[tuple[int, PartFile]]:
@@ -243,10 +242,9 @@ class Store:
         for part, file in manifest.files.items():
             is_hidden = file.path == layout.part_path(manifest.table, manifest.generation, part)
             path = f"{manifest.ref}/part-{part:05d}.parquet"
-            yield (
-                part,
-                self.write_file(path, self.read_file(file), file.rows) if is_hidden else file,
-            )
+            if is_hidden:
+                file = self.write_file(path, self.read_file(file), file.rows)
+            yield part, file
 
     def write_file(self, path: str, data: bytes, rows: int) -> PartFile:
         """Write a large file. To wait for the disk at each of them takes longer than some stages
@@ -367,7 +365,7 @@ class Store:
         """Return the manifest of a committed generation, None if it is not committed."""
         for path in manifest_paths(f"{table}/{generation}"):
             with suppress(FileNotFoundError):
-                return manifest_in(self.read_bytes(path), path, self.url(path))
+                return manifest_in(self.read_bytes(path), path, self.medium)
         return None
 
     def named(self, ref: str) -> Manifest:
@@ -386,11 +384,14 @@ class Store:
         return manifest
 
     def manifest_if_whole(self, ref: str) -> Manifest | None:
-        """Return the manifest of a generation, None if there is none, or none that can be read."""
-        try:
-            return self.manifest(*ref.split("/"))
-        except StoreError:
-            return None
+        """Return the manifest of a generation, None if there is none, or none that can be read with
+        its list of files."""
+        with suppress(StoreError):
+            manifest = self.manifest(*ref.split("/"))
+            if manifest is not None and manifest.listed is not None:
+                next(iter(manifest.files))
+            return manifest
+        return None
 
     def committed_refs(self) -> list[str]:
         """List all committed generations, published or not."""
@@ -432,10 +433,9 @@ class Store:
     def lost(self, manifest: Manifest) -> set[str]:
         """Return the paths of a table's files that are not there in their size; `sssl verify` looks
         into them."""
-        folders = {file.path.rsplit("/", 1)[0] for file in manifest.all_files}
-        sizes = {
-            path: size for folder in folders for path, size in self.medium.sizes(folder).items()
-        }
+        sizes: dict[str, int] = {}
+        for folder in {file.path.rsplit("/", 1)[0] for file in manifest.all_files}:
+            sizes |= self.medium.sizes(folder)
         return {file.path for file in manifest.all_files if sizes.get(file.path) != file.bytes}
 
     def commit(self, manifest: Manifest) -> Manifest:
@@ -448,21 +448,21 @@ class Store:
         if committed is not None and committed.digest == manifest.digest:
             return committed
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        stamped = dump(replace(manifest, created_at=manifest.created_at or now))
+        dated = replace(manifest, created_at=manifest.created_at or now)
+        stamped = json_bytes(dated.with_list(self.medium).as_json())
         mark = self.read_record_if_whole(MARK, FolderMark)
         if mark is not None and (mark.schema_version or 0) < SCHEMA_VERSION:
             # So that an earlier program, which finds no manifests of today, refuses the folder.
             self.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
         path = self.manifest_path(manifest.ref)
         self.medium.settle()
-        if not self.medium.create_if_absent(path, json_bytes(stamped)):
-            known = self.read_record_if_whole(path, Manifest)
+        if not self.medium.create_if_absent(path, stamped):
+            known = self.manifest_if_whole(manifest.ref)
             if known is not None and known.has_files_of(manifest) and self.is_there(known):
                 return known  # of another worker, which made the same
-            self.write_json(
-                path, stamped
-            )  # files that the one there names were lost, and are made again
-        return load(Manifest, stamped)
+            # Files that the one there names were lost, and are made again.
+            self.write_bytes(path, stamped)
+        return manifest_in(stamped, path, self.medium)
 
     def latest(self) -> Snapshot:
         """Return the published snapshot, empty before the first one.

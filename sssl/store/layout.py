@@ -11,6 +11,7 @@ O/_receipts/<table>/<generation>.counts      what was counted in each part, for 
 O/_tries/<table>/<generation>/...            how often workers began a part, until the table is
                                              committed
 O/<table>/<generation>/_manifest.json        written last: the table is committed
+O/<table>/<generation>/_manifest-<sha>.files the files of its parts, as Parquet, where they are many
 O/tracking/, O/mlflow.db, O/mlflow/          what MLflow is told: see sssl.tracking.record
 O/latest.json                                the generations that belong together, flipped
                                              atomically
@@ -51,6 +52,11 @@ def compacted_path(ref: str, number: int) -> str:
 def manifest_paths(ref: str) -> list[str]:
     """Return the paths that the manifest of a generation may have, that of today first."""
     return [f"{ref}/{name}" for name in _MANIFESTS]
+
+
+def file_list_path(ref: str, sha256: str) -> str:
+    """Return the path of the list that a manifest of many parts names by its digest."""
+    return f"{ref}/_manifest-{sha256[:16]}.files"
 
 
 def ref_of_manifest(path: str) -> str | None:

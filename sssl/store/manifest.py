@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION
-from schemas.records import RecordError, RecordT, load
+from schemas.records import RecordError, RecordT, dump, load
 from schemas.summaries import CatalogSummary, of_today
 from sssl.errors import StoreError
+from sssl.store.layout import file_list_path
+from sssl.store.media.medium import Medium
+from sssl.store.parquet import Compacted as Compacted
+from sssl.store.parquet import FileList, ListedFiles, list_bytes
+from sssl.store.parquet import PartFile as PartFile
 from sssl.store.seal import opened_json
 from sssl.version import __version__
 
@@ -25,6 +31,11 @@ _NAMES = 2
 """Part of each generation's name: the schema version of when names began to outlive it. It stays as
 it is, so that a release renames nothing."""
 
+
+MOST_IN_JSON = 4096
+"""Parts whose files a manifest has in itself, 700 kB of JSON; those of more are a list in
+Parquet, of 40 bytes a part."""
+_LISTED = "listed"
 
 KEPT_FROM = "kept_from"
 """In the config of a model that labels although labelled tracks changed: the generation that was
@@ -43,25 +54,6 @@ class FolderMark(Written):
     """`sssl.json`, which makes a folder an output folder."""
 
     made_by: str = ""
-
-
-@dataclass(frozen=True)
-class PartFile:
-    """One committed file of a table; `path` is relative to the output folder."""
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Compacted(PartFile):
-    """A file that holds the rows of neighbouring parts, sorted; `of` is a digest of theirs."""
-
-    first_part: int
-    last_part: int
-    of: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +78,7 @@ class Manifest:
     round: int | None
     config: dict[str, Any]
     parents: tuple[str, ...]
-    files: dict[int, PartFile]
+    files: Mapping[int, PartFile]
     """By part: what stages read and write."""
     summary: dict[str, Any]
     schema_version: int = SCHEMA_VERSION
@@ -124,15 +116,20 @@ class Manifest:
         return f"{self.table}/{self.generation}"
 
     @property
-    def for_readers(self) -> dict[int, PartFile]:
+    def for_readers(self) -> Mapping[int, PartFile]:
         """The files that other programs read, by their first parts: the compacted ones, if there
         are any."""
         return {file.first_part: file for file in self.compacted} or self.files
 
     @property
-    def all_files(self) -> list[PartFile]:
+    def all_files(self) -> Iterator[PartFile]:
         """The files of parts and those made for readers."""
-        return [*self.files.values(), *self.compacted]
+        return chain(self.files.values(), self.compacted)
+
+    @property
+    def listed(self) -> FileList | None:
+        """The list that its files are read from, None where the manifest has them in itself."""
+        return self.files.file_list if isinstance(self.files, ListedFiles) else None
 
     def has_files_of(self, other: Manifest) -> bool:
         """Whether both consist of the same files."""
@@ -174,7 +171,25 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 over the full content of all parts, in their order."""
-        return parts_digest(self.files)
+        return parts_digest(self.files) if self.listed is None else self.listed.of
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the manifest as its file has it; a list of files stands in the place of these,
+        where no earlier program takes it for one."""
+        if self.listed is None:
+            return dump(self)
+        return dump(replace(self, files={})) | {"files": {_LISTED: dump(self.listed)}}
+
+    def with_list(self, medium: Medium) -> Manifest:
+        """Write the files of many parts as a list, under a name that no other list has."""
+        if len(self.files) <= MOST_IN_JSON:
+            return self
+        data = list_bytes(self.files)
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = file_list_path(self.ref, sha256)
+        medium.put(path, data)
+        file_list = FileList(path, len(self.files), len(data), sha256, self.digest)
+        return replace(self, files=ListedFiles(file_list, medium))
 
 
 class Made(NamedTuple):
@@ -212,15 +227,21 @@ def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:
 
 
 @lru_cache(maxsize=32)
-def manifest_in(data: bytes, path: str, place: str) -> Manifest:
-    """Read the manifest that a file has; once a process, as long as its content is the same.
+def manifest_in(data: bytes, path: str, medium: Medium) -> Manifest:
+    """Read the manifest that a file has; once a process, as long as its content is the same. Files
+    that it lists apart are read when they are asked for.
 
     Raises:
         StoreError: it is damaged, or of a schema version that we do not read.
     """
-    values = opened_json(data, place)
+    values = opened_json(data, f"{medium.root}/{path}")
     # First: the fields of a newer version may mean something else.
     check_version(loaded(Written, values, path).schema_version, path)
+    files = values.get("files")
+    if isinstance(files, dict) and _LISTED in files:
+        listed = loaded(FileList, files[_LISTED], path)
+        manifest = loaded(Manifest, {**values, "files": {}}, path)
+        return replace(manifest, files=ListedFiles(listed, medium))
     return loaded(Manifest, values, path)
 
 

@@ -1,24 +1,135 @@
-"""Tables as Parquet files: parts for stages, compacted ones for readers."""
+"""Tables as Parquet files: parts for stages, compacted ones for readers, and lists of files where
+parts are many."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas import TABLES, arrow_schema
-from sssl.store.manifest import PartFile
+from sssl.errors import StoreError
+from sssl.store.media.medium import Medium
 
 _FILE_BYTES = 64 << 20
 _ROW_GROUP = 1 << 19  # rows: 16 MB of scores
 _BLOOM_MISSES = 0.01  # share of tracks that a filter takes for its own
 _TENSOR_PAGE_BYTES = 128 << 10
 """Small enough for a page to stay in the cache between its reading and its decoding."""
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_FILES_AT_ONCE = 1 << 16  # of a list, as Python objects
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One committed file of a table; `path` is relative to the output folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted(PartFile):
+    """A file that holds the rows of neighbouring parts, sorted; `of` is a digest of theirs."""
+
+    first_part: int
+    last_part: int
+    of: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileList(PartFile):
+    """A file that lists those of many parts, one a row; `of` is a digest of theirs."""
+
+    of: str
+
+
+class ListedFiles(Mapping[int, PartFile]):
+    """The files of many parts, as columns of their list. It is read when the first of them is asked
+    for: a manifest of which only the settings matter costs as little as a small one.
+
+    Raises:
+        StoreError: when it is read: the list is not there, or not as it was written.
+    """
+
+    def __init__(self, file_list: FileList, medium: Medium) -> None:
+        self.file_list = file_list
+        self._medium = medium
+
+    @cached_property
+    def _batch(self) -> pa.RecordBatch:
+        place = f"{self._medium.root}/{self.file_list.path}"
+        try:
+            data = self._medium.read(self.file_list.path)
+        except FileNotFoundError:
+            raise StoreError(f"{place} is not there, though its manifest names it") from None
+        if hashlib.sha256(data).hexdigest() != self.file_list.sha256:
+            raise StoreError(f"{place} is damaged: its SHA-256 is not that of its manifest")
+        table = pq.read_table(io.BytesIO(data), use_threads=False).combine_chunks()
+        return table.to_batches()[0]
+
+    @cached_property
+    def _parts(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        return np.asarray(self._batch["part"].to_numpy())
+
+    @cached_property
+    def _of_file(self) -> list[pa.Array]:
+        return list(self._batch.columns[1:])
+
+    def __getitem__(self, part: int) -> PartFile:
+        row = int(np.searchsorted(self._parts, np.int32(part)))  # another type would cast them all
+        if row == len(self._parts) or self._parts[row] != part:
+            raise KeyError(part)
+        path, rows, size, digest = (column[row].as_py() for column in self._of_file)
+        return PartFile(path, rows, size, digest.hex())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._parts.tolist())
+
+    def __len__(self) -> int:
+        return self.file_list.rows
+
+    def items(self) -> ItemsView[int, PartFile]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[PartFile]:
+        return _Values(self)
+
+    def pairs(self) -> Iterator[tuple[int, PartFile]]:
+        """Yield parts and their files, in their order."""
+        for start in range(0, len(self), _FILES_AT_ONCE):
+            yield from _rows_of(self._batch.slice(start, _FILES_AT_ONCE))
+
+
+class _Items(ItemsView[int, PartFile]):
+    _mapping: ListedFiles
+
+    def __iter__(self) -> Iterator[tuple[int, PartFile]]:
+        return self._mapping.pairs()
+
+
+class _Values(ValuesView[PartFile]):
+    _mapping: ListedFiles
+
+    def __iter__(self) -> Iterator[PartFile]:
+        return (file for _, file in self._mapping.pairs())
+
+
+def _rows_of(columns: pa.RecordBatch) -> Iterator[tuple[int, PartFile]]:
+    parts, *values, digests = (column.to_pylist() for column in columns)
+    for part, path, rows, size, digest in zip(parts, *values, digests, strict=True):
+        yield part, PartFile(path, rows, size, digest.hex())
 
 
 def part_bytes(content: pa.Table) -> bytes:
@@ -85,6 +196,34 @@ def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
         sorting_columns=pq.SortingColumn.from_ordering(schema, order),
         write_page_index=True,
         bloom_filter_options={"track_id": {"ndv": tracks, "fpp": _BLOOM_MISSES}},
+    )
+    return buffer.getvalue()
+
+
+def list_bytes(files: Mapping[int, PartFile]) -> bytes:
+    """Return the list of the files of parts as Parquet."""
+    parts = sorted(files)
+    listed = [files[part] for part in parts]
+    paths = [file.path for file in listed]
+    rows = [file.rows for file in listed]
+    sizes = [file.bytes for file in listed]
+    digests = [bytes.fromhex(file.sha256) for file in listed]
+    columns = {
+        "part": pa.array(parts, pa.int32()),
+        "path": pa.array(paths, pa.string()),
+        "rows": pa.array(rows, pa.int64()),
+        "bytes": pa.array(sizes, pa.int64()),
+        "sha256": pa.array(digests, pa.binary(_DIGEST_BYTES)),
+    }
+    # Paths differ in their last letters only, digests in all.
+    encodings = {"part": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY"}
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table(columns),
+        buffer,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=encodings,
     )
     return buffer.getvalue()
 

@@ -17,6 +17,9 @@ class Medium(Protocol):
     of a cache. What is not there raises FileNotFoundError, whatever else goes wrong some OSError.
     """
 
+    def __hash__(self) -> int:
+        """A hash of the place."""
+
     @property
     def root(self) -> str:
         """The folder as its user knows it, a path or a URL; `root/path` is what other programs read

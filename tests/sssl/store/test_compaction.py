@@ -1,7 +1,7 @@
 """Files made for readers: what is in them, how many there are, and which stay as they are."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -151,7 +151,7 @@ def test_a_damaged_file_of_the_published_table_is_not_copied(store):
 def test_a_generation_that_an_earlier_version_began_is_finished_where_that_one_puts_parts(store):
     old = store.write_file("songs/g/part-00000.parquet", part_bytes(PARTS[0]), 2)
     store.write_json(
-        "songs/g/receipts/00000.json", {"part": 0, "files": {"songs": old.__dict__}, "counts": {}}
+        "songs/g/receipts/00000.json", {"part": 0, "files": {"songs": asdict(old)}, "counts": {}}
     )
     assert store.receipt("songs/g", 0).files == {"songs": old}
     manifest = committed(store, "g", {1: PARTS[1]}, files={0: old})
