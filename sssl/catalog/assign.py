@@ -25,6 +25,13 @@ from sssl.config import require
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _NONE = -1
+# Each table has a file and a receipt a part, and each job looks through them: 50,000 are listed in
+# 50 requests. A part of 128 tracks of four minutes is 128 MB of features, of which a worker holds
+# several; more does not fit beside a network. So ten million tracks are 78,125 parts.
+_FEWEST_PARTS = 16
+_USUAL_TRACKS = 32
+_MOST_PARTS = 50_000
+_MOST_TRACKS = 128
 FEWEST_OF_CLASS = 2
 """Labelled tracks that a class needs to be learned: with one, whatever scores it has never seen the
 class."""
@@ -72,8 +79,10 @@ class CatalogConfig:
         require(per_part is None or per_part > 0, "tracks_per_part", per_part, "1 or more")
 
     def part_size(self, tracks: int) -> int:
-        """Return how many tracks of a catalog go into a part."""
-        return self.tracks_per_part or min(32, max(1, ceil(tracks / 16)))
+        """Return how many tracks of a catalog go into a part of a new folder."""
+        usual = min(_USUAL_TRACKS, max(1, ceil(tracks / _FEWEST_PARTS)))
+        of_many = min(_MOST_TRACKS, ceil(tracks / _MOST_PARTS))
+        return self.tracks_per_part or max(usual, of_many)
 
 
 @dataclass(frozen=True)
@@ -267,7 +276,7 @@ def _least_first(count: int, own: Ints, total: Ints) -> Ints:
 
 def _deal_parts(tracks: pa.Table, before: pa.Table, config: CatalogConfig) -> Ints:
     """Return the part of each track."""
-    size = config.part_size(len(tracks))
+    size = _part_size(len(tracks), before, config)
     ids = whole(tracks["track_id"])
     place = pc.index_in(ids, whole(before["track_id"]))
     part = _numbers(whole(before["part"]).take(place))
@@ -281,6 +290,18 @@ def _deal_parts(tracks: pa.Table, before: pa.Table, config: CatalogConfig) -> In
     beyond = np.arange(len(new)) - room
     part[new] = last + np.maximum(0, beyond + size) // size
     return part
+
+
+def _part_size(tracks: int, before: pa.Table, config: CatalogConfig) -> int:
+    """Return how many tracks go into a part: in a folder with parts no more than before, so that it
+    has parts of one size as it grows."""
+    size = config.part_size(tracks)
+    if config.tracks_per_part is not None or not len(before):
+        return size
+    largest = int(np.bincount(before["part"].to_numpy()).max())
+    if largest > _USUAL_TRACKS:
+        return largest
+    return min(size, _USUAL_TRACKS)
 
 
 def _equals(column: pa.ChunkedArray, value: str) -> Mask:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rows import a_track
 
+import sssl.catalog.assign as module
 from schemas import Catalog, to_arrow
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 
@@ -68,3 +69,32 @@ def test_tracks_that_were_dealt_stay_where_they_are_when_others_come(tracks, dat
         assert now["fold"] == row["fold"]
         if row["split"] == "test":
             assert now["split"] == "test"
+
+
+def test_parts_grow_with_the_catalog_to_a_size_that_a_worker_holds():
+    sizes = {tracks: CONFIG.part_size(tracks) for tracks in (1, 16, 100, 513, 1_600_000)}
+    assert sizes == {1: 1, 16: 1, 100: 7, 513: 32, 1_600_000: 32}
+    assert CONFIG.part_size(1_600_001) == 33
+    for tracks in (2_000_000, 5_000_000, 6_400_000):
+        assert -(-tracks // CONFIG.part_size(tracks)) <= 50_000
+    assert CONFIG.part_size(10_000_000) == CONFIG.part_size(100_000_000) == 128
+
+
+def largest_part(tracks, config, dealt):
+    parts = deal(tracks, config, dealt)["part"]
+    return max(count["counts"] for count in parts.value_counts().to_pylist())
+
+
+def test_a_folder_keeps_the_size_of_its_parts_as_it_grows(monkeypatch):
+    monkeypatch.setattr(module, "_MOST_PARTS", 10)
+    rows = [a_track(f"t{i:04d}", group_id=f"g{i}", split=None) for i in range(900)]
+    tracks = to_arrow(Catalog, rows)
+    night = tracks.slice(0, 320)
+    assert largest_part(tracks, CONFIG, Dealt()) == 90
+    small = Dealt(deal(night, CONFIG, Dealt()), CONFIG)
+    assert largest_part(tracks, CONFIG, small) == 32
+    large = Dealt(deal(tracks.slice(0, 800), CONFIG, Dealt()), CONFIG)
+    assert largest_part(tracks, CONFIG, large) == 80
+    assert largest_part(night, CONFIG, Dealt(large.tracks.slice(0, 200))) == 80
+    asked = CatalogConfig(folds=3, tracks_per_part=40)
+    assert largest_part(tracks, asked, small) == 40
