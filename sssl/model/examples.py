@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from schemas.summaries import CatalogSummary
-from sssl.arrays import track_numbers
 from sssl.catalog.committed import read_part
 from sssl.catalog.counts import Counts, read_counts
-from sssl.model.shards.make import OF_LABELS, corrected_to
+from sssl.model.shards.make import OF_LABELS, catalog_numbers
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest
 from sssl.store.tensors import log_mels
+
+_LEAST_MASS = 1e-8  # of weighted labels, for quotients where there is none
 
 
 class Examples(NamedTuple):
@@ -36,10 +37,15 @@ class Examples(NamedTuple):
     track: Tensor
 
     def take(self, rows: Tensor) -> Examples:
-        return Examples(*(column[rows] for column in self))
+        """Return some rows [M], in their order."""
+        columns = [column[rows] for column in self]
+        return Examples(*columns)
 
     def to(self, device: str) -> Examples:
-        return Examples(*(column.to(device, non_blocking=True) for column in self))
+        """Return the rows on a device."""
+        # Pinned memory is copied while the host goes on.
+        columns = [column.to(device, non_blocking=True) for column in self]
+        return Examples(*columns)
 
 
 @dataclass
@@ -73,15 +79,14 @@ class Corpus:
 
         A last batch of a single row is dropped: batch normalisation cannot train on it.
         """
+        # A generator of its own: what else is random must not change the order.
         generator = torch.Generator().manual_seed(seed)
-        order = [self.parts[i] for i in torch.randperm(len(self.parts), generator=generator)]
+        shuffled = torch.randperm(len(self.parts), generator=generator)
+        order = [self.parts[number] for number in shuffled]
         for start in range(0, len(order), self.shuffle_parts):
-            loaded = [
-                without_fold(self.load(part), member)
-                for part in order[start : start + self.shuffle_parts]
-            ]
-            rows = Examples(*(torch.cat(columns) for columns in zip(*loaded, strict=True)))
-            yield from batches_of(rows, batch_size, bag, generator)
+            together = order[start : start + self.shuffle_parts]
+            loaded = [without_fold(self.load(part), member) for part in together]
+            yield from batches_of(_concatenated(loaded), batch_size, bag, generator)
 
     @property
     def groups(self) -> int:
@@ -102,20 +107,30 @@ class Corpus:
         """Yield the rows of fold `member` in batches, in the order of parts."""
         for part in self.parts:
             examples = self.load(part)
-            for rows in torch.nonzero(examples.fold == member).squeeze(1).split(batch_size):
+            own = torch.nonzero(examples.fold == member).squeeze(1)
+            for rows in own.split(batch_size):
                 yield examples.take(rows)
 
     def bags(self, member: int | None, bag: int) -> int:
         """Count the bags of an epoch; with one segment a bag its rows."""
-        loaded = (without_fold(self.load(part), member) for part in self.parts)
-        return sum(int((-(-segments_a_track(_alike(rows)) // bag)).sum()) for rows in loaded)
+        bags = 0
+        for part in self.parts:
+            rows = without_fold(self.load(part), member)
+            segments = segments_a_track(_alike(rows))
+            of_tracks = torch.ceil(segments / bag)
+            bags += int(of_tracks.sum())
+        return bags
 
     def prior(self) -> Tensor:
         """Return the share of each class [C] among the weighted soft labels."""
-        mass = torch.stack(
-            [(e.target * e.weight[:, None]).sum(dim=0) for e in map(self.load, self.parts)]
-        ).sum(dim=0)
-        return mass / mass.sum().clamp(min=1e-8)
+        masses = []
+        for part in self.parts:
+            rows = self.load(part)
+            weighted = rows.target * rows.weight[:, None]
+            masses.append(weighted.sum(dim=0))
+        mass = torch.stack(masses).sum(dim=0)
+        # Not by zero where nothing carries weight: whoever trains then refuses for that reason.
+        return mass / mass.sum().clamp(min=_LEAST_MASS)
 
     def load(self, part: int) -> Examples:
         """Read the rows of a part that carry weight."""
@@ -131,21 +146,21 @@ class Corpus:
     def numbered(self) -> tuple[Examples, Corpus]:
         """Return all rows, and a corpus that has their numbers in the place of their log-mels: for
         whoever keeps the rows on a device and only wants to know which of them make a batch."""
-        parts = {part: self.load(part) for part in self.parts}
-        rows = Examples(*(torch.cat(columns) for columns in zip(*parts.values(), strict=True)))
-        numbers = torch.arange(len(rows.weight)).split(
-            [len(examples.weight) for examples in parts.values()]
-        )
+        loaded = [self.load(part) for part in self.parts]
+        rows = _concatenated(loaded)
+        lengths = [len(examples.weight) for examples in loaded]
+        numbers = torch.arange(len(rows.weight)).split(lengths)
         numbered = copy.copy(self)
-        numbered._cache = OrderedDict(
-            (part, examples._replace(log_mel=own))
-            for (part, examples), own in zip(parts.items(), numbers, strict=True)
-        )
+        # All parts are in its cache, so it never reads.
+        numbered._cache = OrderedDict()
+        for part, examples, own in zip(self.parts, loaded, numbers, strict=True):
+            numbered._cache[part] = examples._replace(log_mel=own)
         return rows, numbered
 
     def _carries_weight(self, part: int) -> bool:
-        weight = self.store.read_part(self.labels.files[part], ["weight"])["weight"]
-        return bool((weight.to_numpy() > 0).any())
+        labels = self.store.read_part(self.labels.files[part], ["weight"])
+        weight = labels["weight"].to_numpy()
+        return bool((weight > 0).any())
 
     def _read(self, part: int) -> Examples:
         labels = self.store.read_part(self.labels.files[part], list(OF_LABELS))
@@ -154,41 +169,43 @@ class Corpus:
             raise ValueError(
                 f"part {part}: rows of {self.labels.ref} are not aligned with {self.features.ref}"
             )
-        folds = {track.track_id: track.fold for track in read_part(self.store, self.catalog, part)}
+        fold_of = {}
+        for track in read_part(self.store, self.catalog, part):
+            fold_of[track.track_id] = track.fold
         weight = labels["weight"].to_numpy()
         used = np.flatnonzero(weight > 0)
         labels = labels.take(used)
         names = self.catalog.about(CatalogSummary).classes
+        target = torch.tensor(labels["target"].to_pylist(), dtype=torch.float32)
+        noisy = [name == "noisy" for name in labels["partition"].to_pylist()]
+        fold = [fold_of[track_id] for track_id in labels["track_id"].to_pylist()]
         return Examples(
             log_mel=torch.from_numpy(log_mels(features)[used]),
-            target=torch.tensor(labels["target"].to_pylist(), dtype=torch.float32).reshape(
-                -1, len(names)
-            ),
+            target=target.reshape(-1, len(names)),  # two dimensions without a row, too
             weight=torch.from_numpy(weight[used].copy()),
-            noisy=torch.tensor(
-                [name == "noisy" for name in labels["partition"].to_pylist()], dtype=torch.bool
-            ),
-            fold=torch.tensor(
-                [folds[track_id] for track_id in labels["track_id"].to_pylist()], dtype=torch.int64
-            ),
-            track=torch.from_numpy(track_numbers(labels) + (corrected_to(labels, names) << 24))
-            + (part << 32),
+            noisy=torch.tensor(noisy, dtype=torch.bool),
+            fold=torch.tensor(fold, dtype=torch.int64),
+            track=torch.from_numpy(catalog_numbers(labels, part, names)),
         )
 
 
 def _may_carry(counts: Counts | None) -> bool:
     """Whether rows of a part may carry weight, by what was counted in it, if that is known."""
+    if counts is None:
+        return True
     labelled = ("confident", "noisy", "locked")
-    return counts is None or any(counts.get(name, 1) for name in labelled)
+    return any(counts.get(name, 1) for name in labelled)
 
 
 def batches_of(
     rows: Examples, batch_size: int, bag: int, generator: torch.Generator
 ) -> Iterator[Examples]:
     """Deal rows into bags and yield them in batches; a last one of a single row is dropped."""
-    for bags in deal_bags(_alike(rows), bag, generator).split(batch_size // bag):
-        if bags.numel() > 1:
-            yield rows.take(bags.flatten())
+    bags = deal_bags(_alike(rows), bag, generator)
+    for own in bags.split(batch_size // bag):
+        # Batch normalisation cannot train on a single row.
+        if own.numel() > 1:
+            yield rows.take(own.flatten())
 
 
 def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -199,20 +216,29 @@ def deal_bags(track: Tensor, size: int, generator: torch.Generator) -> Tensor:
     rows = torch.randperm(len(track), generator=generator)
     if size == 1 or not len(track):
         return rows.view(len(track), size)
-    rows = rows[torch.argsort(track[rows], stable=True)]
-    of_tracks = rows.split(segments_a_track(track).tolist())
-    bags = torch.cat(
-        [
-            own[torch.arange(-(-len(own) // size) * size) % len(own)].view(-1, size)
-            for own in of_tracks
-        ]
-    )
-    return bags[torch.randperm(len(bags), generator=generator)]
+    # Stable, so that the rows of a track stay in random order.
+    by_track = torch.argsort(track[rows], stable=True)
+    of_tracks = rows[by_track].split(segments_a_track(track).tolist())
+    filled = []
+    for own in of_tracks:
+        wanted = math.ceil(len(own) / size) * size
+        round_and_round = torch.arange(wanted) % len(own)
+        filled.append(own[round_and_round].view(-1, size))
+    bags = torch.cat(filled)
+    order = torch.randperm(len(bags), generator=generator)
+    return bags[order]
 
 
 def segments_a_track(track: Tensor) -> Tensor:
     """Count the rows [T] of each track, in the order of their numbers [N]."""
-    return torch.unique(track, return_counts=True)[1]
+    _, counts = torch.unique(track, return_counts=True)
+    return counts
+
+
+def _concatenated(parts: Sequence[Examples]) -> Examples:
+    """Return the rows of parts one after the other."""
+    columns = [torch.cat(of_parts) for of_parts in zip(*parts, strict=True)]
+    return Examples(*columns)
 
 
 def _alike(rows: Examples) -> Tensor:
@@ -223,8 +249,7 @@ def _alike(rows: Examples) -> Tensor:
 
 def without_fold(examples: Examples, member: int | None) -> Examples:
     """Leave out the rows of fold `member`; None leaves out nothing."""
-    return (
-        examples
-        if member is None
-        else examples.take(torch.nonzero(examples.fold != member).squeeze(1))
-    )
+    if member is None:
+        return examples
+    others = torch.nonzero(examples.fold != member).squeeze(1)
+    return examples.take(others)

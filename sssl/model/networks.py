@@ -20,10 +20,12 @@ class Classifier(nn.Module):
     def __init__(self, front_end: nn.Module, classes: int, dropout: float = 0.3) -> None:
         super().__init__()
         self.front_end = front_end
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(int(front_end.width), classes))  # type: ignore[arg-type]
+        width = int(front_end.width)  # type: ignore[arg-type]
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, classes))
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.front_end(log_mel))
+        embedding = self.front_end(log_mel)
+        logits: Tensor = self.head(embedding)
         return logits
 
 
@@ -47,11 +49,12 @@ class ShortChunkCNN(nn.Module):
     def __init__(self, mels: int, channels: tuple[int, ...] = (16, 32, 64, 128)) -> None:
         super().__init__()
         self.norm = MelNorm(mels)
-        self.blocks = nn.Sequential(*(_block(a, b) for a, b in pairwise((1, *channels))))
+        self.blocks = _chain(_block, channels)
         self.width = 2 * channels[-1]
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        return _mean_and_maximum(self.blocks(self.norm(log_mel)))
+        maps = self.blocks(self.norm(log_mel))
+        return _mean_and_maximum(maps)
 
 
 class ShortChunkResNet(nn.Module):
@@ -61,11 +64,12 @@ class ShortChunkResNet(nn.Module):
     def __init__(self, mels: int, channels: tuple[int, ...] = (16, 32, 64, 96, 128)) -> None:
         super().__init__()
         self.norm = MelNorm(mels)
-        self.blocks = nn.Sequential(*(_Residual(a, b) for a, b in pairwise((1, *channels))))
+        self.blocks = _chain(_Residual, channels)
         self.width = 2 * channels[-1]
 
     def forward(self, log_mel: Tensor) -> Tensor:
-        return _mean_and_maximum(self.blocks(self.norm(log_mel)))
+        maps = self.blocks(self.norm(log_mel))
+        return _mean_and_maximum(maps)
 
 
 class AttentionCNN(nn.Module):
@@ -81,18 +85,23 @@ class AttentionCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = MelNorm(mels)
-        self.blocks = nn.Sequential(*(_block(a, b) for a, b in pairwise((1, *channels))))
-        bands = mels // 2 ** len(channels)
-        self.moment = nn.Sequential(nn.Linear(channels[-1] * bands, width), nn.ReLU(inplace=True))
-        self.attention, self.value = nn.Linear(width, heads), nn.Linear(width, width)
-        self.width, self._heads = width, heads
+        self.blocks = _chain(_block, channels)
+        bands = mels // 2 ** len(channels)  # each block halves them
+        maps = channels[-1] * bands
+        self.moment = nn.Sequential(nn.Linear(maps, width), nn.ReLU(inplace=True))
+        self.attention = nn.Linear(width, heads)
+        self.value = nn.Linear(width, width)
+        self.width = width
+        self._heads = heads
 
     def forward(self, log_mel: Tensor) -> Tensor:
         maps = self.blocks(self.norm(log_mel))  # [B, C, mels / 16, frames / 16]
-        moments = self.moment(maps.flatten(1, 2).transpose(1, 2))
+        by_moment = maps.flatten(1, 2).transpose(1, 2)
+        moments = self.moment(by_moment)  # [B, frames / 16, width]
         share = self.attention(moments).softmax(dim=1).unsqueeze(-1)
         values = self.value(moments).unflatten(2, (self._heads, -1))
-        return (share * values).sum(dim=1).flatten(1)
+        attended = (share * values).sum(dim=1)  # [B, heads, width / heads]
+        return attended.flatten(1)
 
 
 FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
@@ -101,33 +110,41 @@ FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
     "attention": AttentionCNN,
 }
 """Front-ends by the name that `model` takes; each is called with the number of mel bands."""
-_HALVED = {
-    "cnn": 4,
-    "attention": 4,
-}  # how often its pooling halves a spectrogram; a strided convolution leaves one
+# How often its pooling halves a spectrogram. A strided convolution takes any size.
+_HALVED = {"cnn": 4, "attention": 4}
 
 
 def smallest_side(model: str) -> int:
     """Return how many mel bands, and frames, a front-end needs at least."""
-    return int(2 ** _HALVED.get(model, 0))
+    halved = _HALVED.get(model, 0)
+    return int(2**halved)
 
 
 class _Residual(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.first, self.second = _conv(inputs, outputs, stride=2), _conv(outputs, outputs)
-        self.shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
-        )
+        self.first = _conv(inputs, outputs, stride=2)
+        self.second = _conv(outputs, outputs)
+        # No bias before batch normalisation, which takes any away.
+        narrow = nn.Conv2d(inputs, outputs, 1, stride=2, bias=False)
+        self.shortcut = nn.Sequential(narrow, nn.BatchNorm2d(outputs))
 
     def forward(self, maps: Tensor) -> Tensor:
-        return torch.relu(self.second(torch.relu(self.first(maps))) + self.shortcut(maps))
+        first = torch.relu(self.first(maps))
+        residual = self.second(first)
+        return torch.relu(residual + self.shortcut(maps))
+
+
+def _chain(block: Callable[[int, int], nn.Module], channels: tuple[int, ...]) -> nn.Sequential:
+    """Return a block for each step of channels, the first of which takes the one spectrogram."""
+    steps = pairwise((1, *channels))
+    blocks = [block(inputs, outputs) for inputs, outputs in steps]
+    return nn.Sequential(*blocks)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
-    )
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs))
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
@@ -136,4 +153,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 def _mean_and_maximum(maps: Tensor) -> Tensor:
     """Pool maps [B, C, mels, frames] to [B, 2 C]."""
-    return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
+    sides = (2, 3)
+    mean = maps.mean(dim=sides)
+    maximum = maps.amax(dim=sides)
+    return torch.cat([mean, maximum], dim=1)

@@ -30,18 +30,23 @@ def posteriors(
     how many there are, as they would if torch split a sum. A segment that the model fails on is a
     row of NaN; a batch without any other is the model's failure, and raises.
     """
-    found = np.full((len(log_mel), len(model.spec.classes)), np.nan, np.float32)
-    batches = list(
-        _batches(np.where(folds < 0, -1, folds % model.spec.members), config.score_batch)
-    )
+    classes = len(model.spec.classes)
+    found = np.full((len(log_mel), classes), np.nan, np.float32)
+    of_fold = folds % model.spec.members  # a model of one member scores all folds
+    member_of = np.where(folds < 0, -1, of_fold)
+    batches = list(_batches(member_of, config.score_batch))
 
     def forward(members: Sequence[torch.nn.Module], rows: NDArray[np.int64]) -> None:
-        x = torch.from_numpy(log_mel[rows]).float()
-        found[rows] = np.mean([_forward(member, x, config.views) for member in members], axis=0)
+        half = torch.from_numpy(log_mel[rows])
+        x = half.float()
+        by_member = [_forward(member, x, config.views) for member in members]
+        found[rows] = np.mean(by_member, axis=0)
 
     def run(batch: tuple[int, NDArray[np.int64]]) -> None:
         member, rows = batch
-        members = model.members if member < 0 else [model.members[member]]
+        members: Sequence[torch.nn.Module] = model.members
+        if member >= 0:
+            members = [model.members[member]]
         failures = _in_pieces(partial(forward, members), rows)
         if len(failures) == len(rows):
             raise failures[0]
@@ -56,7 +61,8 @@ def _batches(members: NDArray[np.int64], size: int) -> Iterator[tuple[int, NDArr
     for member in np.unique(members):
         rows = np.flatnonzero(members == member)
         for start in range(0, len(rows), size):
-            yield int(member), rows[start : start + size]
+            own = rows[start : start + size]
+            yield int(member), own
 
 
 def _in_pieces(
@@ -72,11 +78,15 @@ def _in_pieces(
             return [error]
     else:
         return []
-    return [failure for half in np.array_split(rows, 2) for failure in _in_pieces(forward, half)]
+    first, second = np.array_split(rows, 2)
+    return _in_pieces(forward, first) + _in_pieces(forward, second)
 
 
 @torch.inference_mode()
 def _forward(member: torch.nn.Module, x: torch.Tensor, views: int) -> NDArray[np.float32]:
-    logits = [member(rolled(x, v, views)) for v in range(views)]
-    mean = torch.stack([view.softmax(dim=1) for view in logits]).mean(dim=0)
+    of_views = []
+    for number in range(views):
+        logits = member(rolled(x, number, views))
+        of_views.append(logits.softmax(dim=1))
+    mean = torch.stack(of_views).mean(dim=0)
     return np.asarray(mean.numpy())

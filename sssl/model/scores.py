@@ -35,20 +35,24 @@ def scores_table(
     """
     rows = len(segments)
     inherited = inherited_indices(segments, tracks, classes)
-    bad = np.logical_not(np.isfinite(probabilities).all(axis=1))
+    is_finite = np.asarray(np.isfinite(probabilities).all(axis=1))
+    has_label = inherited >= 0
     # Of any class where there is no label: such a loss is masked below.
     of_inherited = probabilities[np.arange(rows), inherited]
     with np.errstate(divide="ignore", invalid="ignore"):
-        loss = -np.log(np.clip(of_inherited, _LEAST, 1.0))
-    columns = {
-        "track_id": segments["track_id"],
-        "segment_index": segments["segment_index"],
-        "round": np.full(rows, round, np.int32),
-        "probabilities": _lists(probabilities, bad),
-        "loss": pa.array(loss, pa.float32(), mask=bad | (inherited < 0)),
-        "reason": pa.array(np.full(rows, why), pa.string(), mask=~bad),
-        "model_id": pa.repeat(pa.scalar(model_id), rows),
-    }
+        at_least = np.clip(of_inherited, _LEAST, 1.0)
+        loss = -np.log(at_least)
+    has_no_loss = ~(is_finite & has_label)
+    reason = np.full(rows, why)
+    rounds = np.full(rows, round, np.int32)
+    columns = {}
+    columns["track_id"] = segments["track_id"]
+    columns["segment_index"] = segments["segment_index"]
+    columns["round"] = pa.array(rounds)
+    columns["probabilities"] = _lists(probabilities, ~is_finite)
+    columns["loss"] = pa.array(loss, pa.float32(), mask=has_no_loss)
+    columns["reason"] = pa.array(reason, pa.string(), mask=is_finite)
+    columns["model_id"] = pa.repeat(pa.scalar(model_id), rows)
     return pa.table(columns, schema=_SCHEMA)
 
 
@@ -71,15 +75,20 @@ def summarize_scores(
 ) -> ScoresSummary:
     """Sum up the scores of a part: the class that each labelled track's mean posterior peaks at,
     and its loss."""
-    posterior = {track_id: np.mean(rows, axis=0) for track_id, rows in by_track(scores).items()}
-    guesses = {track_id: classes[int(mean.argmax())] for track_id, mean in posterior.items()}
+    posterior = {}
+    guesses = {}
+    for track_id, rows in by_track(scores).items():
+        mean = np.mean(rows, axis=0)
+        posterior[track_id] = mean
+        guesses[track_id] = classes[int(mean.argmax())]
     losses: defaultdict[str, float] = defaultdict(float)
     for track in tracks:
-        mean = posterior.get(track.track_id)
-        if mean is None or track.label is None or track.split is None:
+        found = posterior.get(track.track_id)
+        if found is None or track.label is None or track.split is None:
             continue
-        at_label = mean[classes.index(track.label)]
-        losses[track.split] += float(-np.log(max(at_label, _LEAST)))
+        label = classes.index(track.label)
+        at_label = max(found[label], _LEAST)
+        losses[track.split] += float(-np.log(at_label))
     return ScoresSummary(
         classes=tuple(classes),
         segments=len(scores),
@@ -92,27 +101,38 @@ def summarize_scores(
 
 def tracks_by_reason(rows: pa.Table) -> dict[str, int]:
     """Count the tracks that have a row with a reason, by reason."""
-    lacking = rows.filter(rows["reason"].is_valid()).select(["track_id", "reason"])
+    has_reason = rows["reason"].is_valid()
+    lacking = rows.filter(has_reason)
     found = lacking.group_by(["track_id", "reason"]).aggregate([])
-    return dict(sorted(Counter(found["reason"].to_pylist()).items()))
+    counts = Counter(found["reason"].to_pylist())
+    return dict(sorted(counts.items()))
 
 
 def by_track(scores: pa.Table) -> dict[str, Floats]:
     """Group the finite posteriors of a scores table by track: [N, C] each, in the order of
     segments."""
-    finite = scores.filter(scores["probabilities"].is_valid())
+    is_finite = scores["probabilities"].is_valid()
+    finite = scores.filter(is_finite)
     if not len(finite):
         return {}
     rows = real_lists(finite, "probabilities")
     track = track_numbers(finite)
     by_number = np.argsort(track, kind="stable")
-    ends = np.cumsum(np.bincount(track))
+    counts = np.bincount(track)
+    ends = np.cumsum(counts)
     grouped = np.split(rows[by_number], ends[:-1])
-    return dict(zip(finite["track_id"].unique().to_pylist(), grouped, strict=True))
+    # Numbers are given in the order in which ids come first.
+    track_ids = finite["track_id"].unique()
+    named = zip(track_ids.to_pylist(), grouped, strict=True)
+    return dict(named)
 
 
 def _lists(probabilities: NDArray[np.float32], null: NDArray[np.bool_]) -> pa.Array:
     """Return rows [N, C] as a column of lists, some of them null."""
-    lengths = np.where(null, 0, probabilities.shape[1])
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(offsets, probabilities[~null].ravel(), mask=pa.array(null))
+    classes = probabilities.shape[1]
+    lengths = np.where(null, 0, classes)
+    offsets = np.zeros(len(null) + 1, np.int32)
+    offsets[1:] = np.cumsum(lengths)
+    values = probabilities[~null].ravel()
+    mask = pa.array(null)
+    return pa.ListArray.from_arrays(offsets, values, mask=mask)

@@ -3,7 +3,7 @@ losses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -87,13 +87,13 @@ class Trainer:
     """One member's training: network, averaged weights, optimizer and schedule."""
 
     def __init__(self, training: Training, member: int, corpus: Corpus | Shards) -> None:
-        self.config, self.round, self.member, self.device = (
-            training.config,
-            training.round,
-            member,
-            training.device,
-        )
-        self.epochs, self.corpus, config = training.epochs, corpus, training.config
+        config = training.config
+        self.config = config
+        self.round = training.round
+        self.epochs = training.epochs
+        self.device = training.device
+        self.member = member
+        self.corpus = corpus
         self.left_out = member if training.spec.members > 1 else None
         self.bags = corpus.bags(self.left_out, config.bag)
         if self.bags * config.bag < 2:
@@ -135,10 +135,12 @@ class Trainer:
         window = self.corpus.window(epoch, done.windows)
         torch.manual_seed(seed)
         self.network.train()
-        step_losses, sizes = [], []
+        step_losses = []
+        sizes = []
         seen = done.segments
+        of_epoch = self.bags * self.config.bag
         for batch in window.epoch(self.left_out, self.config.batch_size, self.config.bag, seed):
-            ramp = (epoch + seen / (self.bags * self.config.bag)) / self.epochs
+            ramp = (epoch + seen / of_epoch) / self.epochs
             loss = self.loss(batch.to(self.device), ramp)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -146,45 +148,56 @@ class Trainer:
             self.optimizer.step()
             self.schedule.step()
             self.averaged.update_parameters(self.network)
-            step_losses.append(
-                loss.detach()
-            )  # read at the end: a GPU would be waited for each time
+            # Read at the end: a GPU would be waited for each time.
+            step_losses.append(loss.detach())
             sizes.append(len(batch.weight))
             seen += len(batch.weight)
-        total = sum(float(loss) * size for loss, size in zip(step_losses, sizes, strict=True))
+        total = 0.0
+        for loss, size in zip(step_losses, sizes, strict=True):
+            total += float(loss) * size
         return Progress(done.windows + 1, done.loss + total, seen)
 
     def window_seed(self, epoch: int, number: int) -> int:
         """Return the seed of a window of an epoch; that of the first one is the epoch's."""
-        return self.seed(f"{epoch}/{number}" if number else epoch)
+        if number == 0:
+            return self.seed(epoch)
+        return self.seed(f"{epoch}/{number}")
 
     @torch.inference_mode()
     def left_out_loss(self) -> float:
         """Return the mean cross-entropy of the member-to-be on the fold that it leaves out; NaN if
         that has no row."""
         network = self._member().eval()
-        total, seen = 0.0, 0
+        total = 0.0
+        seen = 0
         for batch in self.corpus.fold(self.member, self.config.batch_size):
-            logits = network(batch.to(self.device).log_mel.float())
-            total += float(losses.soft_cross_entropy(logits, batch.target.to(self.device)).sum())
+            rows = batch.to(self.device)
+            logits = network(rows.log_mel.float())
+            loss = losses.soft_cross_entropy(logits, rows.target)
+            total += float(loss.sum())
             seen += len(batch.weight)
-        return total / seen if seen else float("nan")
+        if seen:
+            return total / seen
+        return float("nan")
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights that become the member."""
-        return {
-            name: tensor.detach().cpu().clone()
-            for name, tensor in self._member().state_dict().items()
-        }
+        weights = {}
+        for name, tensor in self._member().state_dict().items():
+            weights[name] = tensor.detach().cpu().clone()
+        return weights
 
     def _member(self) -> nn.Module:
-        return self.averaged.module if self.config.ema else self.network
+        if self.config.ema:
+            return self.averaged.module
+        return self.network
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name).state_dict()
-            for name in ("network", "averaged", "optimizer", "schedule")
-        }
+        """Return all that a resumed training goes on from."""
+        state = {}
+        for name in ("network", "averaged", "optimizer", "schedule"):
+            state[name] = getattr(self, name).state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for name, value in state.items():
@@ -193,7 +206,9 @@ class Trainer:
     @property
     def mixup_alpha(self) -> float:
         """Beta parameter of mixup in this round; 0: none."""
-        return self.config.mixup_alpha if self.round or self.config.warmup_mixup else 0.0
+        if self.round or self.config.warmup_mixup:
+            return self.config.mixup_alpha
+        return 0.0
 
     def loss(self, batch: Examples, ramp: float | Tensor, drawn: Draws | None = None) -> Tensor:
         """Return L_confident + lambda_u L_noisy + lambda_kl KL(two views) + lambda_r KL(prior ||
@@ -203,31 +218,40 @@ class Trainer:
         """
         config = self.config
         log_mel = batch.log_mel.float()
-        shifts = (None, None, None) if drawn is None else drawn.shifts.unbind()
+        in_bags = (-1, config.bag)  # rows [B] as bags [G, S]
+        shifts: Sequence[Tensor | None] = (None, None, None)
+        if drawn is not None:
+            shifts = drawn.shifts.unbind()
         soft_label = losses.smooth(batch.target, config.label_smoothing)
         weight = batch.weight * (batch.target @ self.class_weight)
-        bags = view(log_mel, config.augment, shifts[0]).unflatten(0, (-1, config.bag))
-        bag_label = soft_label.unflatten(0, (-1, config.bag))
+        seen = view(log_mel, config.augment, shifts[0])
+        bags = seen.unflatten(0, in_bags)
+        bag_label = soft_label.unflatten(0, in_bags)
         if drawn is None:
             mixed, target = losses.mixup(bags, bag_label, self.mixup_alpha)
         else:
             mixed, target = losses.mixed(bags, bag_label, drawn.share, drawn.order)
         logits = self.network(mixed.flatten(0, 1))
-        by_bag = logits.unflatten(0, (-1, config.bag))
-        noisy_loss = config.lambda_noisy * ramp * losses.squared_error(by_bag, target).flatten()
+        by_bag = logits.unflatten(0, in_bags)
+        squared_error = losses.squared_error(by_bag, target).flatten()
+        noisy_loss = config.lambda_noisy * ramp * squared_error
+        # A bag has one loss, which counts for each of its rows.
         confident_loss = losses.bag_cross_entropy(by_bag, target).repeat_interleave(config.bag)
-        loss = (weight * torch.where(batch.noisy, noisy_loss, confident_loss)).sum() / len(weight)
+        by_row = torch.where(batch.noisy, noisy_loss, confident_loss)
+        loss = (weight * by_row).sum() / len(weight)
         loss = loss + config.lambda_prior * losses.prior_divergence(logits, self.prior)
         if config.lambda_consistency and self.round:
-            views = torch.cat([view(log_mel, config.augment, shift) for shift in shifts[1:]])
-            loss = loss + config.lambda_consistency * losses.consistency(
-                *self.network(views).chunk(2)
-            )
+            others = [view(log_mel, config.augment, shift) for shift in shifts[1:]]
+            # In one batch, so that both views meet the same statistics of batch normalisation.
+            first, second = self.network(torch.cat(others)).chunk(2)
+            loss = loss + config.lambda_consistency * losses.consistency(first, second)
         return loss
 
     def seed(self, what: int | str) -> int:
+        """Return the seed of one thing that is random in this training."""
         # Derived, not drawn: an epoch that runs again after a kill sees the same numbers.
-        return int(digest_of([self.config.seed, self.round, self.member, what])[:12], 16)
+        digest = digest_of([self.config.seed, self.round, self.member, what])
+        return int(digest[:12], 16)
 
 
 def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -> None:
@@ -238,26 +262,26 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
         TrainError: the model has another front-end, or takes other log-mels.
     """
     theirs = start.spec
-    cuts = [
-        replace(cut, hop_s=None) for cut in (theirs.cut, spec.cut)
-    ]  # how far apart segments are is all the same
-    if theirs.architecture != spec.architecture or cuts[0] != cuts[1]:
+    # How far apart segments are is all the same to weights.
+    is_alike_cut = replace(theirs.cut, hop_s=None) == replace(spec.cut, hop_s=None)
+    if theirs.architecture != spec.architecture or not is_alike_cut:
         raise TrainError(
             f"weights to start from are of {theirs.architecture} on {theirs.cut}, "
             f"expected {spec.architecture} on {spec.cut}"
         )
     weights = start.members[member % theirs.members].state_dict()
     if theirs.classes != spec.classes:
-        weights = network.state_dict() | {
-            name: w for name, w in weights.items() if not name.startswith("head.")
-        }
+        body = {name: w for name, w in weights.items() if not name.startswith("head.")}
+        weights = network.state_dict() | body
     network.load_state_dict(weights)
 
 
 def newest_share(decay: float, count: int) -> float:
     """Return the share of the newest weights in an average of `count` before them; it shrinks from
     0.9 on, so that random first weights are soon forgotten."""
-    return 1 - min(decay, (1 + count) / (10 + count))
+    # As TensorFlow's moving average warms up.
+    of_few = (1 + count) / (10 + count)
+    return 1 - min(decay, of_few)
 
 
 def _ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

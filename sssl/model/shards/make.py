@@ -62,10 +62,12 @@ class Sharding:
 
         Both numbers are powers of two, so that a catalog that grows a little keeps its shards.
         """
-        rows_a_part = ledger.labelled_segments / max(1, parts)
+        rows_of_a_part = ledger.labelled_segments / max(1, parts)
         layers = _power_of_two(ledger.segments_a_track / chunk)
-        bytes_of_a_part = max(1.0, rows_a_part * row_bytes / layers)
-        return cls(_power_of_two(PIECE_BYTES / bytes_of_a_part), layers, chunk)
+        rows_of_a_layer = rows_of_a_part / layers
+        bytes_of_a_layer = max(1.0, rows_of_a_layer * row_bytes)  # of one part
+        parts_of_a_shard = _power_of_two(PIECE_BYTES / bytes_of_a_layer)
+        return cls(parts_of_a_shard, layers, chunk)
 
     def shards(self, parts: int) -> int:
         """Return how many shards the parts of a catalog make."""
@@ -83,11 +85,16 @@ class Labelled(NamedTuple):
 
 def labelled_rows(features: pa.Table, track_ids: Sequence[str]) -> Labelled:
     """Return the rows that a part's features have of some tracks."""
-    is_labelled = pc.is_in(features["track_id"], pa.array(track_ids, pa.string()))
-    row = np.flatnonzero(is_labelled.to_numpy())
-    ids = features.select(["track_id", "segment_index"]).take(pa.array(row))
-    columns = whole(ids["track_id"]), whole(ids["segment_index"])
-    return Labelled(row, *columns, log_mels(features)[row])
+    wanted = pa.array(track_ids, pa.string())
+    is_labelled = pc.is_in(features["track_id"], wanted)
+    flags = is_labelled.to_numpy()
+    row = np.flatnonzero(flags)
+    wanted_rows = pa.array(row)
+    ids = features.select(["track_id", "segment_index"]).take(wanted_rows)
+    track_id = whole(ids["track_id"])
+    segment_index = whole(ids["segment_index"])
+    log_mel = log_mels(features)
+    return Labelled(row, track_id, segment_index, log_mel[row])
 
 
 def shard_table(
@@ -98,26 +105,44 @@ def shard_table(
     `part` and `row` say where a row comes from. What is random follows from ids. Log-mels are of
     one `shape`.
     """
-    rows = list(parts.values())
-    track_id = pa.concat_arrays([pa.array([], pa.string()), *(own.track_id for own in rows)])
-    index = pa.concat_arrays([pa.array([], pa.int32()), *(own.segment_index for own in rows)])
-    log_mel = np.concatenate([np.empty((0, *shape), np.float16), *(own.log_mel for own in rows)])
-    names = pc.binary_join_element_wise(track_id, index.cast(pa.string()), "/")
-    chance = hashes(names)
-    layer = layers_of(track_id, chance, sharding)
+    rows = _of_parts(list(parts.values()), shape)
+    lengths = [len(own.row) for own in parts.values()]
+    numbers = list(parts)
+    part = np.repeat(np.array(numbers, np.int32), lengths)
+    # Random by name, so that a segment's place hangs on nothing but what it is.
+    index = rows.segment_index.cast(pa.string())
+    chance = hashes(pc.binary_join_element_wise(rows.track_id, index, "/"))
+    layer = layers_of(rows.track_id, chance, sharding)
     order = np.lexsort((chance, layer))
-    part = np.repeat(np.array(list(parts), np.int32), [len(own.row) for own in rows])
-    row = np.concatenate([np.empty(0, np.int64), *(own.row for own in rows)])
-    columns = {
-        "layer": pa.array(layer[order], pa.int16()),
-        "part": pa.array(part[order], pa.int32()),
-        "row": pa.array(row[order], pa.int32()),
-        "track_id": track_id.take(pa.array(order)),
-        "segment_index": index.take(pa.array(order)),
-        "log_mel": tensor_column(log_mel[order]),
-    }
+    in_order = pa.array(order)
+    columns = {}
+    columns["layer"] = pa.array(layer[order], pa.int16())
+    columns["part"] = pa.array(part[order], pa.int32())
+    columns["row"] = pa.array(rows.row[order], pa.int32())
+    columns["track_id"] = rows.track_id.take(in_order)
+    columns["segment_index"] = rows.segment_index.take(in_order)
+    columns["log_mel"] = tensor_column(rows.log_mel[order])
     metadata = dict(tensor_metadata("log_mel", "float16", shape))
     return pa.table(columns).replace_schema_metadata(metadata)
+
+
+def _of_parts(parts: Sequence[Labelled], shape: tuple[int, ...]) -> Labelled:
+    """Return the rows of parts one after the other, those of none at all as empty columns."""
+    rows = [np.empty(0, np.int64)]
+    track_ids = [pa.array([], pa.string())]
+    indices = [pa.array([], pa.int32())]
+    log_mels_of = [np.empty((0, *shape), np.float16)]
+    for own in parts:
+        rows.append(own.row)
+        track_ids.append(own.track_id)
+        indices.append(own.segment_index)
+        log_mels_of.append(own.log_mel)
+    return Labelled(
+        np.concatenate(rows),
+        pa.concat_arrays(track_ids),
+        pa.concat_arrays(indices),
+        np.concatenate(log_mels_of),
+    )
 
 
 def layers_of(track_ids: pa.Array, chance: NDArray[np.uint64], sharding: Sharding) -> Ints:
@@ -128,12 +153,17 @@ def layers_of(track_ids: pa.Array, chance: NDArray[np.uint64], sharding: Shardin
     """
     encoded = track_ids.dictionary_encode()
     track = encoded.indices.to_numpy().astype(np.int64)
-    first = (hashes(encoded.dictionary) % np.uint64(sharding.layers)).astype(np.int64)
+    layers = np.uint64(sharding.layers)
+    drawn = hashes(encoded.dictionary) % layers
+    first = drawn.astype(np.int64)
     order = np.lexsort((chance, track))
-    starts = np.searchsorted(track[order], np.arange(len(first)))
-    place = np.empty(len(track), np.int64)
-    place[order] = np.arange(len(track)) - starts[track[order]]
-    return np.asarray((first[track] + place // sharding.chunk) % sharding.layers)
+    ordered = track[order]
+    starts = np.searchsorted(ordered, np.arange(len(first)))
+    rank = np.arange(len(track)) - starts[ordered]
+    place = np.empty(len(track), np.int64)  # of a segment among those of its track
+    place[order] = rank
+    chunk = place // sharding.chunk
+    return np.asarray((first[track] + chunk) % sharding.layers)
 
 
 def examples_table(
@@ -147,63 +177,82 @@ def examples_table(
     Raises:
         ValueError: labels and features of a part are not of the same rows.
     """
-    part, row = shard["part"].to_numpy(), shard["row"].to_numpy()
+    part = shard["part"].to_numpy()
+    row = shard["row"].to_numpy()
     by_part = np.argsort(part, kind="stable")
     pieces = [_TAUGHT.empty_table()]
     for number, table in sorted(labels.items()):
         own = by_part[part[by_part] == number]
-        rows = table.select(OF_LABELS).take(pa.array(row[own]))
-        if not rows["track_id"].equals(shard["track_id"].take(pa.array(own))):
+        wanted = pa.array(row[own])
+        rows = table.select(OF_LABELS).take(wanted)
+        expected = shard["track_id"].take(pa.array(own))
+        if not rows["track_id"].equals(expected):
             raise ValueError(f"part {number}: labels are not aligned with the features")
         pieces.append(_taught(rows, number, folds, classes))
     back = np.argsort(by_part, kind="stable")
-    taught = pa.concat_tables(pieces).take(pa.array(back))
+    taught = pa.concat_tables(pieces)
+    taught = taught.take(pa.array(back))
     return taught.add_column(0, "layer", shard["layer"])
 
 
 def _taught(
     rows: pa.Table, part: int, folds: Mapping[str, int], classes: Sequence[str]
 ) -> pa.Table:
-    # One number per track of the catalog, and others for what a listener took from it.
-    own = track_numbers(rows)
-    another = corrected_to(rows, classes) << _TRACK_BITS
-    track = own + another + (part << _PART_BITS)
-    columns = {
-        "target": rows["target"].cast(pa.list_(pa.float32())),
-        "weight": rows["weight"].cast(pa.float32()),
-        "noisy": pc.equal(rows["partition"], "noisy"),
-        "fold": pa.array([folds[one] for one in rows["track_id"].to_pylist()], pa.int16()),
-        "track": pa.array(track),
-    }
+    fold = [folds[track_id] for track_id in rows["track_id"].to_pylist()]
+    track = catalog_numbers(rows, part, classes)
+    columns = {}
+    columns["target"] = rows["target"].cast(pa.list_(pa.float32()))
+    columns["weight"] = rows["weight"].cast(pa.float32())
+    columns["noisy"] = pc.equal(rows["partition"], "noisy")
+    columns["fold"] = pa.array(fold, pa.int16())
+    columns["track"] = pa.array(track)
     return pa.table(columns, schema=_TAUGHT)
 
 
-def corrected_to(labels: pa.Table, classes: Sequence[str]) -> Ints:
+def catalog_numbers(labels: pa.Table, part: int, classes: Sequence[str]) -> Ints:
+    """Return for the rows [N] of a part's labels one number per track of the catalog, and others
+    for what a listener took from it."""
+    own = track_numbers(labels)
+    another = _corrected_to(labels, classes) << _TRACK_BITS
+    of_part = part << _PART_BITS
+    return np.asarray(own + another + of_part)
+
+
+def _corrected_to(labels: pa.Table, classes: Sequence[str]) -> Ints:
     """Return for each row [N] 0, or 1 + the class that a listener gave it in the place of the
     track's: such rows share bags with their like only, as if they were a track of their own."""
     said = class_indices(labels["label"], classes)
+    inherited = class_indices(labels["inherited_label"], classes)
     is_locked = pc.equal(labels["partition"], "locked").to_numpy()
-    is_another = (said != class_indices(labels["inherited_label"], classes)) & is_locked
-    return np.where(is_another, said + 1, 0)
+    is_other = said != inherited
+    return np.where(is_locked & is_other, said + 1, 0)
 
 
 def summarize_examples(examples: pa.Table, classes: Sequence[str], bag: int) -> ExamplesSummary:
     """Count the bags of a shard by layer and fold, and sum up what is taught."""
-    used = examples.filter(pc.greater(examples["weight"], 0))
-    weight = used["weight"].to_numpy().astype(np.float64)
-    target = np.asarray(used["target"].combine_chunks().flatten()).reshape(-1, len(classes))
-    mass = (target * weight[:, None]).sum(axis=0)
+    is_taught = pc.greater(examples["weight"], 0)
+    used = examples.filter(is_taught)
+    weight = used["weight"].to_numpy()
+    flat = used["target"].combine_chunks().flatten()
+    target = np.asarray(flat).reshape(-1, len(classes))
+    weighted = target * weight[:, None].astype(np.float64)
+    mass = weighted.sum(axis=0)
+    # Rows that may share a bag, as `sssl.model.examples` deals them.
     names = ["layer", "fold", "track", "noisy"]
-    alike = used.select(names).group_by(names, use_threads=False).aggregate([([], "count_all")])
+    alike = used.select(names).group_by(names, use_threads=False)
+    counted = alike.aggregate([([], "count_all")])
     bags: dict[int, dict[int, int]] = {}
-    counts = (alike[name].to_pylist() for name in ("layer", "fold", "count_all"))
-    for layer, fold, count in zip(*counts, strict=True):
-        of_layer = bags.setdefault(layer, {})
-        of_layer[fold] = of_layer.get(fold, 0) + math.ceil(count / bag)
-    by_class = dict(zip(classes, mass.tolist(), strict=True))
-    return ExamplesSummary(segments=len(used), bags=bags, mass=by_class)
+    for row in counted.to_pylist():
+        of_layer = bags.setdefault(row["layer"], {})
+        fold = row["fold"]
+        own = math.ceil(row["count_all"] / bag)
+        of_layer[fold] = of_layer.get(fold, 0) + own
+    by_class = zip(classes, mass.tolist(), strict=True)
+    return ExamplesSummary(segments=len(used), bags=bags, mass=dict(by_class))
 
 
 def _power_of_two(most: float) -> int:
     """Return the largest power of two up to a number, at least 1."""
-    return 1 << math.floor(math.log2(max(1.0, most)))
+    at_least = max(1.0, most)
+    exponent = math.floor(math.log2(at_least))
+    return 1 << exponent
