@@ -21,7 +21,8 @@ class ListParts(beam.PTransform):
     job: Job
 
     def expand(self, root: beam.Pipeline) -> beam.PCollection[PartRef]:
-        return root | beam.Create([self.job]) | beam.FlatMap(_list_parts) | beam.Reshuffle()
+        listed = root | beam.Create([self.job]) | beam.FlatMap(_list_parts)
+        return listed | beam.Reshuffle()
 
 
 @dataclass
@@ -71,4 +72,5 @@ def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
 
 def _commit(keyed: tuple[None, Iterable[Receipt | None]], job: Job, fitted: Any) -> list[str]:
     _, receipts = keyed
-    return [manifest.ref for manifest in job.commit(filter(None, receipts), fitted)]
+    manifests = job.commit(filter(None, receipts), fitted)
+    return [manifest.ref for manifest in manifests]

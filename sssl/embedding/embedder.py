@@ -40,22 +40,30 @@ class Embedder:
         windows = windows_of(starts, self._segment, self._window, len(wave))  # [N, K]
         unique, place = np.unique(windows, return_inverse=True)
         by_window = self._embed_windows(wave, unique)
+        of_segments = by_window[place.reshape(windows.shape)]  # [N, K, D]
         # The mean over the windows of a segment, which is that window where there is one.
         with np.errstate(over="ignore", invalid="ignore"):
-            found = by_window[place.reshape(windows.shape)].mean(axis=1).astype(np.float16)
-        missing = starts + self._segment > len(wave) + _TOLERANCE_S * self.rate_hz
+            mean = of_segments.mean(axis=1)
+            found = mean.astype(np.float16)
+        ends = starts + self._segment
+        heard = len(wave) + _TOLERANCE_S * self.rate_hz
+        missing = ends > heard
         not_finite = ~np.isfinite(found).all(axis=1)
         found[missing | not_finite] = np.nan
-        reasons = np.where(missing, "truncated", np.where(not_finite, "non-finite", ""))
-        return found, [reason or None for reason in reasons.tolist()]
+        reasons = np.full(len(found), None, object)
+        reasons[not_finite] = "non-finite"
+        reasons[missing] = "truncated"
+        return found, reasons.tolist()
 
     def _embed_windows(self, wave: Samples, starts: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the embeddings [W, D] of windows that start at [W] samples, batch by batch."""
         found = np.empty((len(starts), self.dimension), np.float32)
         for first in range(0, len(starts), BATCH):
             batch = starts[first : first + BATCH]
+            samples = self._samples(wave, batch)
+            last = first + len(batch)
             with np.errstate(all="ignore"):  # what is not finite becomes a row with a reason
-                found[first : first + len(batch)] = self._network(self._samples(wave, batch))
+                found[first:last] = self._network(samples)
         return found
 
     def _samples(self, wave: Samples, starts: NDArray[np.int64]) -> Samples:
@@ -77,5 +85,8 @@ def windows_of(
     it.
     """
     if window <= segment:
-        return starts[:, None] + np.arange(max(1, segment // window)) * window
-    return np.clip(starts, 0, max(0, samples - window))[:, None]
+        fitting = max(1, segment // window)
+        offsets = np.arange(fitting) * window
+        return starts[:, None] + offsets
+    last = max(0, samples - window)
+    return np.clip(starts, 0, last)[:, None]

@@ -131,17 +131,19 @@ def between_runs(before: Published, after: Published, limit: int) -> dict[str, R
     Raises:
         StoreError: one of them has no songs yet.
     """
-    snapshots = before.snapshot, after.snapshot
     for store, snapshot in (before, after):
         if not snapshot.of("songs"):
             raise StoreError(f"{store.root} publishes no songs: there is nothing to compare")
     connection = duckdb.connect()
-    for name, (store, snapshot) in zip(("before", "after"), (before, after), strict=True):
+    for name, published in (("before", before), ("after", after)):
         connection.execute(f"create schema {name}; set schema = '{name}'")
-        create_views(connection, store, snapshot)
-    settings = list(_other_settings(*map(_settings, snapshots)))
+        create_views(connection, published.store, published.snapshot)
+    settings_before = _settings(before.snapshot)
+    settings_after = _settings(after.snapshot)
+    settings = list(_other_settings(settings_before, settings_after))
+    changed = {setting["setting"] for setting in settings}
     queries = _RUNS
-    if not {"cut.segment_s", "cut.hop_s"} & {setting["setting"] for setting in settings}:
+    if changed.isdisjoint(_OF_SEGMENTS):
         queries = _RUNS | _SEGMENT_LABELS  # else the same index is another piece of music
     found = {title: rows(connection, sql, limit=limit) for title, sql in queries.items()}
     return found | {"settings that differ": settings}
@@ -158,9 +160,8 @@ def between_rounds(store: Store, before: int, after: int, limit: int) -> dict[st
     judged = [row.round for row in read_rounds(store, snapshot)]
     for round in (before, after):
         if round not in judged:
-            raise StoreError(
-                f"no round {round} in {store.root}: it has {', '.join(map(str, judged)) or 'none'}"
-            )
+            known = ", ".join(map(str, judged)) or "none"
+            raise StoreError(f"no round {round} in {store.root}: it has {known}")
     connection = connect(store, snapshot)
     values = {
         "before": before,
@@ -176,17 +177,18 @@ def _settings(snapshot: Snapshot) -> dict[tuple[str, str], str]:
     that wrote it."""
     found: dict[tuple[str, str], str] = {}
     for manifest in snapshot.manifests:
-        config = {name: value for name, value in manifest.config.items() if name not in _HISTORY}
-        found |= {(manifest.stage, name): value for name, value in _flatten(config)}
-        found[manifest.stage, "code_version"] = manifest.code_version
+        stage = manifest.stage
+        for name, value in manifest.config.items():
+            if name not in _HISTORY:
+                for whole_name, text in _flatten({name: value}):
+                    found[stage, whole_name] = text
+        found[stage, "code_version"] = manifest.code_version
     return found
 
 
-_HISTORY = (
-    "previous",
-    "again",
-    "scores_round",
-)  # says what came before, not how the user set a stage
+# What says what came before, not how the user set a stage.
+_HISTORY = ("previous", "again", "scores_round")
+_OF_SEGMENTS = ("cut.segment_s", "cut.hop_s")
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -20,26 +20,29 @@ from sssl.store.rounds import guesses_in_use
 
 def context(source: Source) -> Context:
     """What came out, in numbers."""
-    segments = source.snapshot.get("segments")
-    songs = source.snapshot.get("songs")
-    training = source.snapshot.get("models", source.used.last.round).settings(TrainConfig)
+    snapshot = source.snapshot
+    segments = snapshot.get("segments")
+    songs = snapshot.get("songs")
+    model = snapshot.get("models", source.used.last.round)
+    training = model.settings(TrainConfig)
     preset, differences = nearest_preset(source)
+    cut = segments.settings(MelConfig, "cut")
     shown = _counts(source)
     shown |= _held_out_quality(source)
     # Whether a verdict was reached by tracks, which earlier versions did not count.
     judged = [row for row in source.rounds if row.judged_tracks is not None]
     return shown | {
         "segments": segments.rows,
-        "segment_s": segments.settings(MelConfig, "cut").segment_s,
+        "segment_s": cut.segment_s,
         "threshold": source.song_model.threshold,
         "warm_up": source.rounds[0],
         "used": source.used,
-        "findings": Findings.of(source.store, source.snapshot),
+        "findings": Findings.of(source.store, snapshot),
         "relabelled": source.split.about(LabelsSummary).relabelled,
         "selected": bool(judged),
         "made_at": songs.created_at,
         "train": training,
-        "cross_fitted": training.cross_fit and source.snapshot.catalog.folds > 1,
+        "cross_fitted": training.cross_fit and snapshot.catalog.folds > 1,
         "preset": preset,
         "differences": differences,
     }
@@ -83,11 +86,11 @@ def nearest_preset(source: Source) -> tuple[str, list[str]]:
     from it."""
     tables = {"relabel": "labels", "train": "models", "score": "scores", "judge": "rounds"}
     manifests = {stage: source.snapshot.of(table)[-1] for stage, table in tables.items()}
-    used = {
-        stage: asdict(manifest.settings(type(getattr(GUARDED, stage))))
-        for stage, manifest in manifests.items()
-        if manifest.config  # the labels of the warm-up have none
-    }
+    used = {}
+    for stage, manifest in manifests.items():
+        if manifest.config:  # the labels of the warm-up have none
+            kind = type(getattr(GUARDED, stage))
+            used[stage] = asdict(manifest.settings(kind))
     tracks = source.snapshot.about("segments", LedgerSummary).labelled_train_tracks
     differing = {}
     for name, preset in PRESETS.items():

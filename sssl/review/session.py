@@ -65,16 +65,17 @@ class Session:
         Raises:
             CatalogError: the file of corrections cannot be read.
         """
-        said = by_track(self.answers.standing())
+        standing = by_track(self.answers.standing())
         removed = self.taken_down()
-        return {
-            "gone": [is_removed(track.track_id, removed) for track in self._tracks],
-            "answers": [item.answer_in(said.get(item.track_id, ())) for item in self.queue.items],
-            "said": [
-                [_shown_answer(one) for one in said.get(track.track_id, ())]
-                for track in self._tracks
-            ],
-        }
+        items = self.queue.items
+        answers = [item.answer_in(standing.get(item.track_id, ())) for item in items]
+        gone = []
+        said = []
+        for track in self._tracks:
+            gone.append(is_removed(track.track_id, removed))
+            own = standing.get(track.track_id, ())
+            said.append([_shown_answer(one) for one in own])
+        return {"gone": gone, "answers": answers, "said": said}
 
     def is_gone(self, place: int) -> bool:
         """Whether a track was taken down, maybe since the page was opened."""

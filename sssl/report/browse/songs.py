@@ -82,30 +82,26 @@ def columns(source: Source) -> Context:
     values = {"classes": list(source.classes), "limit": EMBEDDED_SONGS}
     table = source.connection.sql(_SONGS, params=values).to_arrow_table()
     rows = {name: table[name].to_pylist() for name in table.column_names}
+    track_ids = rows["track_id"]
     passages = {row["track_id"]: row for row in source.rows(_PASSAGES)}
-    found = [passages.get(track_id, {}) for track_id in rows["track_id"]]
-    probabilities = np.array(rows["probabilities"], dtype=np.float64).reshape(
-        -1, len(source.classes)
-    )
-    own_group = [
-        track_id == group
-        for track_id, group in zip(rows["track_id"], rows["group_id"], strict=True)
-    ]
-    timelines = zip(
-        rows["timeline_start_s"],
-        rows["timeline_ends_s"],
-        rows["timeline_classes"],
-        rows["decoded_s"],
-        strict=True,
-    )
+    found = [passages.get(track_id, {}) for track_id in track_ids]
+    confidence = np.array(rows["confidence"], dtype=np.float64)
+    # Shaped, so that no song at all has columns, too.
+    flat = np.array(rows["probabilities"], dtype=np.float64)
+    probabilities = flat.reshape(-1, len(source.classes))
+    groups = []
+    for track_id, group in zip(track_ids, rows["group_id"], strict=True):
+        is_alone = track_id == group
+        groups.append(None if is_alone else group)
+    of_timelines = ("timeline_start_s", "timeline_ends_s", "timeline_classes", "decoded_s")
+    columns = [rows[name] for name in of_timelines]
+    timelines = zip(*columns, strict=True)
     return {
-        "track": rows["track_id"],
+        "track": track_ids,
         **_files(source, rows["uri"]),
-        "group": [
-            None if own else group for own, group in zip(own_group, rows["group_id"], strict=True)
-        ],
+        "group": groups,
         "label": rows["label"],
-        "confidence": _per_mille(np.array(rows["confidence"], dtype=np.float64)),
+        "confidence": _per_mille(confidence),
         "probabilities": [_per_mille(column) for column in probabilities.T],
         "abstained": [int(flag) for flag in rows["abstained"]],
         "inherited": rows["inherited"],
@@ -128,13 +124,18 @@ def coded_timeline(
     Ends are in parts of the track, `STRIP_PARTS` in all; `-` is a stretch without emotion. What a
     strip of so many parts cannot show is left out.
     """
-    parts_per_s = STRIP_PARTS / length_s if length_s > 0 else 0.0
-    reached = min(round(start_s * parts_per_s), STRIP_PARTS)
+    parts_per_s = 0.0
+    if length_s > 0:
+        parts_per_s = STRIP_PARTS / length_s
+    start = round(start_s * parts_per_s)
+    reached = min(start, STRIP_PARTS)
     code = f"-{reached}" if reached else ""
     for end_s, position in zip(ends_s, classes, strict=True):
-        end = min(round(end_s * parts_per_s), STRIP_PARTS)
+        end = round(end_s * parts_per_s)
+        end = min(end, STRIP_PARTS)
         if end > reached:
-            code += f"{chr(ord('a') + position)}{end}"
+            letter = chr(ord("a") + position)
+            code += f"{letter}{end}"
             reached = end
     return code
 
@@ -156,7 +157,8 @@ def _files(source: Source, uris: Sequence[str]) -> Context:
     """Return the files' names, with escapes as in a link, and the folder of each that the page can
     play."""
     folders: dict[str, int] = {}
-    names, places = [], []
+    names = []
+    places = []
     for uri in uris:
         link = audio.link(source.store.medium, uri)
         if link is None:
