@@ -12,7 +12,8 @@ from schemas.columns import (
 from schemas.compat import READABLE_VERSIONS, conform, version_of
 from schemas.reasons import REASONS, Reason, Status
 from schemas.segments import Embedding, Feature, Segment
-from schemas.tables import OPTIONAL, TABLES, Catalog, Label, Ledger, Round, Score, Song
+from schemas.songs import Song
+from schemas.tables import OPTIONAL, TABLES, Catalog, Label, Ledger, Round, Score
 from schemas.views import VIEWS
 
 __all__ = [

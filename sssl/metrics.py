@@ -58,6 +58,32 @@ def wilson(share: ArrayLike, count: ArrayLike, z: float = Z_95) -> tuple[Floats,
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How well numbers were predicted; the metrics are None where there is nothing to measure."""
+
+    r2: float | None
+    rmse: float | None
+    ccc: float | None
+
+
+def agreement(true: Floats, found: Floats) -> Agreement:
+    """Return the coefficient of determination, the root mean squared error, and the concordance
+    correlation coefficient (Lin, "A concordance correlation coefficient to evaluate
+    reproducibility", 1989) of predictions [N]; of numbers that are all the same only the error."""
+    if not len(true):
+        return Agreement(None, None, None)
+    squares = float(np.mean((true - found) ** 2))
+    variance = float(true.var())
+    rmse = squares**0.5
+    if variance == 0:
+        return Agreement(None, rmse, None)
+    covariance = float(np.mean((true - true.mean()) * (found - found.mean())))
+    bias = float(true.mean() - found.mean())
+    ccc = 2 * covariance / (variance + float(found.var()) + bias**2)
+    return Agreement(1 - squares / variance, rmse, ccc)
+
+
+@dataclass(frozen=True)
 class Bin:
     """Songs of similar confidence: how many, their mean confidence, and the share of them that is
     right."""

@@ -15,6 +15,7 @@ from pipelines.stages.context import Context
 from pipelines.stages.previous import TABLES, PartBefore
 from schemas import Catalog, Status, to_arrow
 from schemas.summaries import LedgerSummary
+from schemas.views import PLACES
 from sssl.audio.cut import CutTrack, _Cut, ledger_row
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_db
@@ -64,6 +65,14 @@ def catalog_rows(held_out, tracks=TRACKS, per_part=TRACKS_PER_PART, uri="/nowher
         )
         for i, name in enumerate(sorted(names))
     ]
+
+
+def with_numbers(track, seed):
+    """A track with a place in its quadrant."""
+    valence, arousal = np.multiply(
+        PLACES[track.label], np.random.default_rng(seed).uniform(0.2, 0.9, 2)
+    ).tolist()
+    return replace(track, valence=valence, arousal=arousal)
 
 
 def cut_of(track, seed, defects):
@@ -141,13 +150,18 @@ def make_folder(
     song_config=HALF,
     seeds=(0, 0, 0),
     judging=JUDGING,
+    task="classes",
     **of_catalog,
 ):
     """Make an output folder by the real stages, with made-up audio and models; one round for each
-    accuracy, whose posteriors are drawn with its seed."""
+    accuracy, whose posteriors are drawn with its seed. With another task than classes tracks have
+    numbers on the sides of their quadrants."""
     store = Store.open(str(root), create=True)
     rows = catalog_rows(held_out, **of_catalog)
-    catalog = commit_catalog(store, to_arrow(Catalog, rows), CatalogConfig(classes=CLASSES))
+    if task != "classes":
+        rows = [with_numbers(row, seed) for seed, row in enumerate(rows)]
+    config = CatalogConfig(classes=CLASSES, task=task)
+    catalog = commit_catalog(store, to_arrow(Catalog, rows), config)
     job = Job.of(store, "segment", TABLES, {"cut": asdict(CUT), "toolchain": {}}, [catalog])
     receipts = []
     for part in range(rows[-1].part + 1):

@@ -20,6 +20,8 @@ _TRACK = Catalog(
     part=0,
     source_fingerprint=None,
     corrections=None,
+    valence=None,
+    arousal=None,
 )
 _LEDGER_ROW = Ledger(
     track_id="t",
@@ -51,6 +53,13 @@ _SONG = Song(
     familiarity=0.75,
     unlike=False,
     label_source="model",
+    valence=None,
+    valence_low=None,
+    valence_high=None,
+    arousal=None,
+    arousal_low=None,
+    arousal_high=None,
+    valence_arousal_timeline=None,
 )
 
 

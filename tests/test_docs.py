@@ -69,6 +69,13 @@ ELSEWHERE = {
     "sssl run --catalog catalog.csv --output out --front-end": (
         "tests/pipelines/commands/test_front_end.py::test_songs_go_by_embeddings_too"
     ),
+    "sssl run --catalog ratings.csv --output ratings --task valence-arousal": (
+        "tests/pipelines/commands/test_numbers_run.py"
+        "::test_numbers_come_to_a_folder_without_training"
+    ),
+    "sssl sql --output ratings": (
+        "tests/pipelines/stages/test_numbers.py::test_numbers_follow_those_of_the_catalog"
+    ),
     "sssl run --catalog catalog.csv --output out --settings": (
         "tests/pipelines/test_settings_file.py::test_a_file_names_only_what_it_changes_and_the_preset_has_the_rest"
     ),

@@ -1,4 +1,4 @@
--- Generated from schemas/tables.py by `make docs`; schema version 7.
+-- Generated from schemas/tables.py by `make docs`; schema version 8.
 -- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them
 -- with what is published, but for segments, features and embeddings, which are large. To load one
 -- of those, take its files from
@@ -20,6 +20,8 @@ CREATE TABLE IF NOT EXISTS sssl.catalog (
   `part` INT64 NOT NULL OPTIONS (description = "Part (work unit) that holds the track in every table."),
   `source_fingerprint` STRING OPTIONS (description = "Identity of the file's content as its storage tells it (etag, or size and mtime); `missing` without a file, null where the storage does not tell: such a file counts as changed at every run."),
   `corrections` ARRAY<STRUCT<`start_s` FLOAT64, `end_s` FLOAT64, `label` STRING>> OPTIONS (description = "What a listener said of passages, the newest last; without a start and an end, of the whole track, whose `label` it is then, and which is `locked`. Null where nobody said anything, or schema version 6 or earlier wrote the catalog."),
+  `valence` FLOAT64 OPTIONS (description = "How pleasant listeners found the track, from -1 to 1; 0 is neither. Null where nobody said so, with `--task classes`, or where schema version 7 or earlier wrote the catalog."),
+  `arousal` FLOAT64 OPTIONS (description = "How excited, from -1 (calm) to 1; null likewise."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track: what the user's catalog says, and its part, split and fold. Written by `segment`.");
@@ -158,6 +160,13 @@ CREATE TABLE IF NOT EXISTS sssl.songs (
   `familiarity` FLOAT64 OPTIONS (description = "How much the track sounds like the labelled track that is most like it, from 0 to 1. Null where the sound does not count, or schema version 3 or earlier made the song."),
   `unlike` BOOL OPTIONS (description = "Whether the track sounds unlike anything labelled (`summary.unlike_below` of the manifest): whatever its confidence, nobody knows what it is worth, so the track abstains. Null where schema version 3 or earlier made the song."),
   `label_source` STRING OPTIONS (description = "`human` where the catalog locks the track's label: that is the `label`, its confidence is 1, and it never abstains; `probabilities` say what the models think all the same. `model` elsewhere. Null where schema version 6 or earlier made the song."),
+  `valence` FLOAT64 OPTIONS (description = "How pleasant the track is, from -1 to 1, by a regression on the tracks whose valence the catalog has. Null where it has none, with `--task classes`, or where schema version 7 or earlier made the song."),
+  `valence_low` FLOAT64 OPTIONS (description = "Lower end of the interval that holds the number that listeners would give for nine of ten tracks (`summary.numbers` of the manifest has the share of held-out tracks)."),
+  `valence_high` FLOAT64 OPTIONS (description = "Upper end of that interval."),
+  `arousal` FLOAT64 OPTIONS (description = "How excited, from -1 (calm) to 1, likewise."),
+  `arousal_low` FLOAT64 OPTIONS (description = "Lower end of its interval."),
+  `arousal_high` FLOAT64 OPTIONS (description = "Upper end of its interval."),
+  `valence_arousal_timeline` ARRAY<STRUCT<`start_s` FLOAT64, `end_s` FLOAT64, `valence` FLOAT64, `arousal` FLOAT64>> OPTIONS (description = "Valence and arousal of each scored segment in time order, by the same regression on the sound and the posterior of the segment, both averaged with its neighbours as in `timeline`. They are rougher than the track's, whose interval does not hold for them."),
   PRIMARY KEY (`track_id`) NOT ENFORCED
 )
 OPTIONS (description = "One row a track with segments: its emotion. Written by `songs`.");

@@ -35,6 +35,7 @@ from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.committed import read_dealt, rows_of
 from sssl.catalog.corrections import corrected_classes
+from sssl.catalog.plane import TaskName, numbers_of
 from sssl.catalog.read import read_catalog
 from sssl.config import require
 from sssl.embedding.contract import FrontEnd
@@ -93,6 +94,8 @@ class Config:
     """Cross-fitting folds inside a training set."""
     test_share: float = CatalogConfig.test_share
     """Share of the training groups held out to accept rounds by; no network trains on them."""
+    task: TaskName = later("classes", neutral="classes")
+    """valence-arousal: learn the catalog's numbers, too, and measure them (see `sssl run`)."""
     cut: MelConfig = field(default_factory=MelConfig)
     songs: SongConfig = field(default_factory=SongConfig)
     embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())
@@ -105,7 +108,7 @@ class Config:
 
     def settings(self) -> segment.Settings:
         """Return the settings of the segment stage."""
-        deal = CatalogConfig(self.classes, self.cross_folds, self.test_share)
+        deal = CatalogConfig(self.classes, self.cross_folds, self.test_share, task=self.task)
         return segment.Settings(deal=deal, cut=self.cut)
 
 
@@ -193,7 +196,9 @@ def make_fold(bench: _Bench, seed: int, number: int) -> Fold:
             segments = snapshot.get("segments")
             snapshot = snapshot.add(write_planted(store, embeddings, source, planting, segments))
         truth = truth[source]
-    return Fold(seed, number, snapshot, held_out, truth)
+    numbers = {row.track_id: numbers_of(row) for row in bench.rows if row.track_id in held_out}
+    known = {track_id: both for track_id, both in numbers.items() if not math.isnan(both[0])}
+    return Fold(seed, number, snapshot, held_out, truth, known)
 
 
 def learn_by(bench: _Bench, fold: Fold, method: Method) -> tuple[Snapshot, float]:

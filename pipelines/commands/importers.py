@@ -1,7 +1,7 @@
 """Make a catalog of a published data set that lies on disk, and say how to go on.
 
-sssl import 4q|pmemo|emomusic|deam SRC --catalog OUT.csv [--task quadrant|valence|arousal] [--truth
-SECTIONS.csv]
+sssl import 4q|pmemo|emomusic|deam SRC --catalog OUT.csv [--task
+quadrant|valence|arousal|valence-arousal] [--truth SECTIONS.csv]
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 import tyro
 
 from pipelines.terminal.flags import complain, parse
-from sssl.datasets.published import CLASSES, Imported, SetName, Task, import_set
+from sssl.datasets.published import AXES_TASK, CLASSES, Imported, SetName, Task, import_set
 from sssl.errors import CatalogError
 
 
@@ -32,7 +32,8 @@ class Config:
     catalog: str
     """Catalog to write; ends in .csv."""
     task: Task = "quadrant"
-    """Classes: Russell's quadrants, or the sign of one axis."""
+    """Classes: Russell's quadrants, or the sign of one axis. valence-arousal: quadrants, and both
+    axes as numbers from -1 to 1, for `sssl run --task valence-arousal`."""
     truth: str | None = None
     """Sections to write, for sets that are annotated over time; default: `truth-` before the
     catalog's name."""
@@ -92,6 +93,7 @@ def next_command(config: Config, found: Imported) -> list[str]:
     """Say the command that labels the catalog."""
     truth = [] if found.truth is None else ["--truth", str(config.truth_path)]
     classes = ["--classes", *CLASSES[config.task]]
+    task = ["--task", config.task] if config.task == AXES_TASK else []
     return [
         "sssl",
         "run",
@@ -99,6 +101,7 @@ def next_command(config: Config, found: Imported) -> list[str]:
         config.catalog,
         *truth,
         *classes,
+        *task,
         "--output",
         f"out-{config.name}",
     ]

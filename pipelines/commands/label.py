@@ -28,7 +28,7 @@ from sssl.catalog.read import new_track, read_unlabelled
 from sssl.catalog.tables import is_table
 from sssl.config import require
 from sssl.errors import CatalogError, FrontEndError, StoreError, Unlabelled
-from sssl.export.labels import WRITERS, FormatName, Labelled
+from sssl.export.labels import WRITERS, About, FormatName, Labelled
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.atomic import replacing
@@ -136,7 +136,8 @@ def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[str]:
         if labeller.embedder is not None:
             console.print(labeller.embedder.said, soft_wrap=True, markup=False)
         labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))
-        WRITERS[config.format](labelled, labeller.maker.classes, to)
+        has_numbers = labeller.maker.model.classifier.regression is not None
+        WRITERS[config.format](labelled, About(labeller.maker.classes, has_numbers), to)
         return labelled.without
     finally:
         pool.close()

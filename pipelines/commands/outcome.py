@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from pipelines.stages.error_ratio import reasons_of
 from schemas.summaries import SongsSummary
+from sssl.catalog.assign import CatalogConfig
 from sssl.evaluate.sections import WrongSegments
 from sssl.labels.findings import Findings
 from sssl.metrics import quality, wilson
 from sssl.songs.changes import SongChanges
 from sssl.songs.classifier import SongModel
+from sssl.songs.regression import FEWEST_TRACKS, LEVEL, Quality
 from sssl.songs.threshold import Threshold
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
@@ -55,6 +57,8 @@ def outcome(
         rows |= _worth_of(findings, against_truth)
     rows["model"] = findings.outcome
     rows["held-out tracks"] = _held_out(store, snapshot, guesses)
+    if snapshot.get("catalog").settings(CatalogConfig).task != CatalogConfig.task:
+        rows |= numbers_in_words(songs.about(SongModel).numbers)
     rows |= _next_steps(store, findings, guesses)
     return "\n".join(["", *(f"{name:<18}{value}" for name, value in rows.items()), ""])
 
@@ -94,6 +98,19 @@ def held_out_quality(confusion: NDArray[np.float64], usual: int, classes: Sequen
     if low > by_usual:
         return said
     return f"{said}, which does not show that the labels are better than that"
+
+
+def numbers_in_words(numbers: Sequence[Quality]) -> dict[str, str]:
+    """Say how good valence and arousal are, of held-out tracks where there are any."""
+    if not numbers:
+        why = f"fewer than {FEWEST_TRACKS} train tracks have both numbers, or all are of one fold"
+        return {"valence, arousal": f"not learned: {why}"}
+    said = {}
+    for found in numbers:  # held-out tracks come last, and count
+        agreed = f"R2 {_share(found.r2)}, RMSE {_share(found.rmse)}, CCC {_share(found.ccc)}"
+        within = f"{_share(found.coverage)} in their {LEVEL:.0%} interval"
+        said[found.axis] = f"{agreed}; {within} ({found.tracks} {found.of})"
+    return said
 
 
 def _worth_of(findings: Findings, found: WrongSegments) -> dict[str, str]:

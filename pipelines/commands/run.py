@@ -40,6 +40,7 @@ from sssl.report.page import figures
 from sssl.songs.changes import song_changes
 from sssl.songs.classifier import SongModel
 from sssl.songs.labeller import Recipe
+from sssl.songs.regression import HELD_OUT
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
@@ -253,6 +254,7 @@ def _song_metrics(snapshot: Snapshot) -> dict[str, float | None]:
     """Return what MLflow shows of the published labels."""
     songs = snapshot.about("songs", SongsSummary)
     held_out = quality(songs.confusion("test"))
+    model = snapshot.about("songs", SongModel)
     return {
         "heldout_accuracy_published_label": held_out.accuracy,
         "heldout_macro_f1_published_label": held_out.macro_f1,
@@ -260,8 +262,20 @@ def _song_metrics(snapshot: Snapshot) -> dict[str, float | None]:
         "tracks_labelled": songs.tracks,
         "tracks_abstained": songs.abstained,
         "tracks_abstained_share": songs.abstained / songs.tracks if songs.tracks else None,
-        "calibration_error": calibration_error(snapshot.about("songs", SongModel).reliability),
+        "calibration_error": calibration_error(model.reliability),
+        **number_metrics(model),
     }
+
+
+def number_metrics(model: SongModel) -> dict[str, float | None]:
+    """Return what MLflow shows of valence and arousal, by held-out tracks, else by train tracks
+    that were left out of the fit."""
+    metrics: dict[str, float | None] = {}
+    for found in model.numbers:
+        side = "heldout" if found.of == HELD_OUT else "train"
+        for name in ("r2", "rmse", "ccc", "coverage"):
+            metrics[f"{side}_{found.axis}_{name}"] = getattr(found, name)
+    return metrics
 
 
 def _wrong_segment_metrics(found: WrongSegments) -> dict[str, float | None]:

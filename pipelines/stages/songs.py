@@ -19,12 +19,15 @@ from pipelines.errors import HandedOver
 from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.stages.standing import find_earlier, learned_stands
+from pipelines.stages.standing import LEARNED_BY, find_earlier, learned_stands
 from schemas import Song, to_arrow
 from schemas.records import dump
+from schemas.views import PLACES
 from sssl.arrays import Floats, mean_of_models, posteriors
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_features
+from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.plane import AXES, numbers_of
 from sssl.embedding.table import embeddings_of
 from sssl.errors import StoreError
 from sssl.songs.changes import song_changes
@@ -39,6 +42,8 @@ from sssl.store.rounds import in_use
 
 SCORES = ("scores", "undecided_scores")
 """Inputs with the posteriors of the rounds in use, of which there may be two."""
+_TASK = "task"
+"""Setting of a job that learns valence and arousal."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,8 @@ class Config:
 
 
 class LabelledTrack(NamedTuple):
-    """A track to fit to: its split, its label's index, its fold, its statistics [2 C + K] and its
-    mean embedding [D]."""
+    """A track to fit to: its split, its label's index, its fold, its statistics [2 C + K], its mean
+    embedding [D], its group, and its valence and arousal, NaN where there are none."""
 
     track_id: str
     split: str
@@ -66,6 +71,8 @@ class LabelledTrack(NamedTuple):
     fold: int
     statistics: Floats
     embedding: Floats | None
+    group: str
+    numbers: tuple[float, float]
 
 
 class Scored(NamedTuple):
@@ -97,7 +104,7 @@ def build(
             parts
             | beam.FlatMap(labelled_tracks, job, settings)
             | beam.combiners.ToList()
-            | beam.Map(_fit, len(job.classes), settings)
+            | beam.Map(_fit, len(job.classes), settings, _signs(job))
         )
     written = states.todo | beam.Map(
         write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
@@ -142,6 +149,8 @@ def labelled_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[Labell
             t.fold,
             statistics(own.posterior, own.sound),
             None if own.embedding is None else mean_embedding(own.embedding),
+            t.group_id,
+            numbers_of(t),
         )
         for t in job.tracks(ref)
         if t.label is not None and t.split is not None and (own := scored.get(t.track_id))
@@ -198,10 +207,15 @@ def run(context: Context, settings: SongConfig) -> Context:
         "left_out": "fold",
         "timeline_to_end": True,
     }
+    learned_by: tuple[str, ...] = LEARNED_BY
+    task = snapshot.get("catalog").settings(CatalogConfig).task
+    if task != CatalogConfig.task:
+        config |= {_TASK: task}
+        learned_by += AXES
     job = Job.of(context.store, "songs", ("songs",), config, [], named=named)
     kept = None
     earlier = find_earlier(context, job.planned[0], named)
-    if earlier is not None and learned_stands(context, earlier, learned_from):
+    if earlier is not None and learned_stands(context, earlier, learned_from, learned_by):
         kept = context.store.named(earlier.ref).about(SongModel)
         job = replace(job, earlier=earlier)
     segment_s = segments.settings(MelConfig, "cut").segment_s
@@ -232,7 +246,16 @@ def _embeddings(ref: PartRef, job: Job, rows: int) -> Floats | None:
     return found
 
 
-def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongModel:
+def _signs(job: Job) -> Floats | None:
+    """Return the signs of valence and arousal by class [C, 2]; None where nobody asks for these."""
+    if _TASK not in job.config:
+        return None
+    return np.array([PLACES[name] for name in job.classes], np.float64)
+
+
+def _fit(
+    rows: list[LabelledTrack], classes: int, settings: SongConfig, signs: Floats | None
+) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row.track_id)
     width = len(ordered[0].statistics) if ordered else STATISTICS * classes
@@ -240,7 +263,7 @@ def _fit(rows: list[LabelledTrack], classes: int, settings: SongConfig) -> SongM
     dimension = None if embedding is None else len(embedding)
     train = _of_split(ordered, "train", width, dimension)
     held_out = _of_split(ordered, "test", width, dimension)
-    return fit_songs(train, held_out, classes, settings)
+    return fit_songs(train, held_out, classes, settings, signs)
 
 
 def _of_split(
@@ -255,8 +278,14 @@ def _of_split(
         embeddings = np.array([row.embedding for row in own], np.float64).reshape(
             len(own), dimension
         )
+    groups = {group: number for number, group in enumerate(sorted({row.group for row in own}))}
     return LabelledTracks(
-        features, np.array(labels, np.int64), np.array(folds, np.int64), embeddings
+        features,
+        np.array(labels, np.int64),
+        np.array(folds, np.int64),
+        embeddings,
+        np.array([row.numbers for row in own], np.float64).reshape(len(own), len(AXES)),
+        np.array([groups[row.group] for row in own], np.int64),
     )
 
 

@@ -30,8 +30,8 @@ from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import KEPT_FROM, Manifest, PartFile
 
-_LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part", "corrections")
-"""What of a labelled track's row in the catalog anything that is learned depends on."""
+LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part", "corrections")
+"""What of a labelled track's row in the catalog networks and what goes by them depend on."""
 _WHOLE = ("catalog", "models", "rounds")
 """Tables without one file per part."""
 
@@ -50,10 +50,16 @@ def find_earlier(
     return None
 
 
-def learned_stands(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> bool:
-    """Whether what an earlier generation learned stands: its labelled tracks and their rows are as
-    they were, or the run is to keep it whatever became of them."""
-    return context.keeps_learned or not _changed(context.store, earlier, inputs)
+def learned_stands(
+    context: Context,
+    earlier: Earlier,
+    inputs: Mapping[str, Manifest],
+    learned_by: tuple[str, ...] = LEARNED_BY,
+) -> bool:
+    """Whether what an earlier generation learned by some columns of the catalog stands: its
+    labelled tracks and their rows are as they were, or the run is to keep it whatever became of
+    them."""
+    return context.keeps_learned or not _changed(context.store, earlier, inputs, learned_by)
 
 
 def changed_since_learned(context: Context) -> int:
@@ -89,10 +95,15 @@ def own_config(manifest: Manifest) -> dict[str, Any]:
     return {name: value for name, value in manifest.config.items() if name != KEPT_FROM}
 
 
-def _changed(store: Store, earlier: Earlier, inputs: Mapping[str, Manifest]) -> frozenset[str]:
+def _changed(
+    store: Store,
+    earlier: Earlier,
+    inputs: Mapping[str, Manifest],
+    learned_by: tuple[str, ...] = LEARNED_BY,
+) -> frozenset[str]:
     """Return the labelled tracks that are new, gone or changed, by the tables that were read."""
     catalogs = earlier.inputs["catalog"], inputs["catalog"].ref
-    changed = _changed_tracks(store, *catalogs)
+    changed = _changed_tracks(store, *catalogs, learned_by)
     for name, manifest in inputs.items():
         if manifest.table not in _WHOLE:
             changed |= _changed_rows(store, catalogs[1], earlier.inputs[name], manifest.ref)
@@ -118,8 +129,8 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
 
 
 @lru_cache(maxsize=8)
-def _labelled(store: Store, catalog: str) -> pa.Table:
-    rows = read_labelled(store, read_manifest(store, catalog)).select(_LEARNED_BY)
+def _labelled(store: Store, catalog: str, learned_by: tuple[str, ...] = LEARNED_BY) -> pa.Table:
+    rows = read_labelled(store, read_manifest(store, catalog)).select(learned_by)
     said = rows["corrections"].to_pylist()
     as_text = pa.array([None if own is None else json.dumps(own) for own in said], pa.string())
     rows = rows.set_column(rows.schema.get_field_index("corrections"), "corrections", as_text)
@@ -127,12 +138,16 @@ def _labelled(store: Store, catalog: str) -> pa.Table:
 
 
 @lru_cache(maxsize=8)
-def _changed_tracks(store: Store, before: str, now: str) -> frozenset[str]:
+def _changed_tracks(
+    store: Store, before: str, now: str, learned_by: tuple[str, ...]
+) -> frozenset[str]:
     """Return the tracks that are labelled in one catalog and not in the other, or otherwise."""
     if before == now:
         return frozenset()
-    old = set(zip(*_labelled(store, before).to_pydict().values(), strict=True))
-    new = set(zip(*_labelled(store, now).to_pydict().values(), strict=True))
+    then = _labelled(store, before, learned_by).to_pydict()
+    today = _labelled(store, now, learned_by).to_pydict()
+    old = set(zip(*then.values(), strict=True))
+    new = set(zip(*today.values(), strict=True))
     return frozenset(track_id for track_id, *_ in old ^ new)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, arrow_schema
 from schemas.records import later
+from sssl.catalog.plane import QUADRANTS, TaskName
 from sssl.config import require
 
 Ints = NDArray[np.int64]
@@ -58,6 +59,10 @@ class CatalogConfig:
     inventory: tuple[str, ...] = later((), neutral=())
     """Inventories of buckets (docs/operate.md), CSV or Parquet: files that they list are not looked
     up. A file that changed since then counts as unchanged until the next inventory."""
+    task: TaskName = later("classes", neutral="classes")
+    """classes: an emotion per song. valence-arousal: its valence and arousal as numbers, too,
+    learned from the columns `valence` and `arousal` of the catalog (from -1 to 1), whose quadrant
+    is the label where there is none."""
 
     def __post_init__(self) -> None:
         require(
@@ -74,6 +79,13 @@ class CatalogConfig:
         )
         require(
             0 <= self.test_share < 1, "test_share", self.test_share, "a share from 0 to below 1"
+        )
+        has_quadrants = set(self.classes) == set(QUADRANTS)
+        require(
+            self.task == "classes" or has_quadrants,
+            "classes",
+            " ".join(self.classes),
+            f"{' '.join(QUADRANTS)} with --task valence-arousal",
         )
         per_part = self.tracks_per_part
         require(per_part is None or per_part > 0, "tracks_per_part", per_part, "1 or more")

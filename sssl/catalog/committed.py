@@ -29,6 +29,8 @@ PARTS_PER_FILE = 1024
 _ROWS_AT_ONCE = 1 << 16
 """Rows that are Python objects at a time: all of them would not fit into memory."""
 
+_CAME_LATER = ("corrections", "valence", "arousal")
+
 
 def commit_catalog(
     store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None
@@ -167,14 +169,19 @@ def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
 
 
 def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return rows as records; without corrections where there are none, so that a catalog without
-    any has the name that it always had."""
-    if batch["corrections"].null_count == len(batch):
-        return list(batch.drop_columns("corrections").to_pylist())
+    """Return rows as records; without what came later where there is none, so that a catalog
+    without any has the name that it always had."""
+    some = []
+    for name in _CAME_LATER:
+        if batch[name].null_count == len(batch):
+            batch = batch.drop_columns(name)
+        else:
+            some.append(name)
     records = batch.to_pylist()
     for record in records:
-        if record["corrections"] is None:
-            del record["corrections"]
+        for name in some:
+            if record[name] is None:
+                del record[name]
     return list(records)
 
 

@@ -16,6 +16,7 @@ from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.corrections import is_corrections, newest, read_corrections, with_corrections
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
+from sssl.catalog.plane import AXES, with_labels_of_numbers
 from sssl.catalog.tables import COLUMNS, is_table, read_columns
 from sssl.catalog.trust import check_uris, without_plain
 from sssl.errors import CatalogError
@@ -28,8 +29,8 @@ _ROWS_AT_ONCE = 1 << 20
 """Of a column that is gone through in pieces, lest a copy of all of it takes the memory."""
 _TEXTS_AT_ONCE = 1 << 16  # as Python objects
 _NOTHING_DEALT = Dealt()
-_OF_LABELS = tuple(name for name in COLUMNS if name != "uri")
-"""Columns of a labels file: where the audio lies is for the catalog to say."""
+_NOT_OF_LABELS = "uri"
+"""Column that a labels file has none of: where the audio lies is for the catalog to say."""
 
 Tell = Callable[[str], None]
 
@@ -47,7 +48,8 @@ def read_catalog(
 
     Args:
         catalog: path or fsspec URL of a table with `track_id` and `uri` (and optional `label`,
-            `split`, `group_id`, `expected_s`, `locked`), or a folder or glob of audio files, whose
+            `split`, `group_id`, `expected_s`, `locked`, and with `--task valence-arousal` both of
+            these), or a folder or glob of audio files, whose
             ids are their paths below the folder.
         labels: CSV with `track_id` and any of the optional columns, joined by id; or one of
             corrections.
@@ -84,20 +86,21 @@ def read_tracks(
     Raises:
         CatalogError: as there.
     """
-    table = _read_music(catalog, COLUMNS, tell)
+    has_numbers = config.task == "valence-arousal"
+    columns = (*COLUMNS, *AXES) if has_numbers else COLUMNS
+    table = _read_music(catalog, columns, tell)
     said = [
         url
         for url in (labels, corrections)
         if url is not None and (url == corrections or is_corrections(url))
     ]
     if labels is not None and labels not in said:
-        table = _join_labels(
-            table,
-            read_columns(labels, ["track_id"], _OF_LABELS, tell),
-            without_secrets(labels),
-            tell,
-        )
+        of_labels = [name for name in columns if name != _NOT_OF_LABELS]
+        given = read_columns(labels, ["track_id"], of_labels, tell)
+        table = _join_labels(table, given, without_secrets(labels), tell)
     shown = without_secrets(catalog)
+    if has_numbers:
+        table = with_labels_of_numbers(table, shown)
     _check_values(table, shown, "label", config.classes, "give the class set by --classes")
     _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
     _check_groups(table, shown)
@@ -109,11 +112,11 @@ def read_tracks(
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{shown}: every track was taken down")
-    given = newest(
+    corrected = newest(
         one for url in dict.fromkeys(said) for one in read_corrections(url, config.classes, tell)
     )
-    if given:
-        return with_corrections(tracks, given, tell)
+    if corrected:
+        return with_corrections(tracks, corrected, tell)
     return tracks
 
 
@@ -132,7 +135,21 @@ def read_unlabelled(catalog: str) -> list[Catalog]:
 
 def new_track(track_id: str, uri: str) -> Catalog:
     """Return the row of a track that is in no catalog of ours."""
-    return Catalog(track_id, uri, None, None, track_id, 0, None, False, 0, None, None)
+    return Catalog(
+        track_id=track_id,
+        uri=uri,
+        label=None,
+        split=None,
+        group_id=track_id,
+        fold=0,
+        expected_s=None,
+        locked=False,
+        part=0,
+        source_fingerprint=None,
+        corrections=None,
+        valence=None,
+        arousal=None,
+    )
 
 
 def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
@@ -317,7 +334,7 @@ def _check_values(
 def _typed(table: pa.Table) -> pa.Table:
     """Return a table that was checked in the columns of a catalog."""
     count = len(table)
-    given = {name: table[name] for name in COLUMNS if name in table.column_names}
+    given = {name: table[name] for name in (*COLUMNS, *AXES) if name in table.column_names}
     zeros = pa.array(np.zeros(count, np.int32))
     nothing = pa.nulls(count, pa.string())
     made = {
@@ -330,7 +347,9 @@ def _typed(table: pa.Table) -> pa.Table:
         "source_fingerprint": nothing,
         "corrections": pa.nulls(count, arrow_schema(Catalog).field("corrections").type),
     }
-    optional = {"label": nothing, "split": nothing, "expected_s": pa.nulls(count, pa.float32())}
+    no_numbers = pa.nulls(count, pa.float32())
+    optional = {"label": nothing, "split": nothing}
+    optional |= dict.fromkeys(("expected_s", *AXES), no_numbers)
     return pa.table(optional | given | made, schema=arrow_schema(Catalog))
 
 

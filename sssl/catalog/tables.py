@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from sssl.catalog.plane import AXES, LARGEST
 from sssl.errors import CatalogError
 from sssl.urls import file_name, is_not_there, local_path, opened, without_secrets
 
@@ -38,8 +39,11 @@ _NUMBER_TYPES = (
 )
 _ROWS_AT_ONCE = 1 << 20
 """Of a column that is gone through in pieces, lest a copy of all of it takes the memory."""
-_AXES = ("valence", "arousal")
 _OTHER_SEPARATORS = ";\t|"
+_HOW_TO_READ = (
+    "`--task valence-arousal` reads valence and arousal from -1 to 1, and their quadrant as the"
+    " label"
+)
 _YES = ("true", "1", "yes")
 _NO = ("false", "0", "no")
 
@@ -57,8 +61,9 @@ def read_columns(
 ) -> pa.Table:
     """Read those of the wanted columns that a CSV or Parquet file has.
 
-    Texts are strings without blank ones, `expected_s` are seconds as float32, `locked` are flags;
-    any may be null. `tell` is told which other columns may be misspelt.
+    Texts are strings without blank ones, `expected_s` are seconds as float32, `locked` are flags,
+    valence and arousal float32 from -1 to 1; any may be null. `tell` is told which other columns
+    may be misspelt.
 
     Raises:
         CatalogError: it cannot be read, lacks a needed column, or a column holds something else.
@@ -77,12 +82,10 @@ def read_columns(
     for name in needed:
         if name not in names:
             raise CatalogError(f"{shown}: column {name} is missing; {what_it_has(names)}")
-    axes = [name for name in names if name.strip().lower() in _AXES]
-    if axes and "label" in wanted and "label" not in names:
-        tell(
-            f"{shown}: numbers such as {' and '.join(axes)} are not read: a column `label` has a"
-            " class, as `sssl import --task quadrant` makes of the data sets that it knows"
-        )
+    unread = [name for name in names if name.strip().lower() in AXES and name not in wanted]
+    if unread and "label" in wanted and "label" not in names:
+        listed = " and ".join(unread)
+        tell(f"{shown}: numbers such as {listed} are not read: {_HOW_TO_READ}")
     for meant, found_name in _misspelt(names, wanted):
         tell(f"{shown}: column {found_name!r} is not read; is {meant} meant?")
     there = [name for name in wanted if name in names]
@@ -90,10 +93,15 @@ def read_columns(
     for name in TEXTS:
         if name in found:
             found[name] = _text(found[name], name, shown)
+    ids = found["track_id"]
     if "expected_s" in found:
-        found["expected_s"] = _seconds(found["expected_s"], found["track_id"], shown)
+        found["expected_s"] = _seconds(found["expected_s"], ids, shown)
+    for name in AXES:
+        if name in found:
+            column = found[name]
+            found[name] = _on_axis(column, ids, name, shown)
     if "locked" in found:
-        found["locked"] = _flags(found["locked"], found["track_id"], shown)
+        found["locked"] = _flags(found["locked"], ids, shown)
     return pa.table(found)
 
 
@@ -151,7 +159,7 @@ def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
         return [header], pa.table({})  # commas within its rows would be columns that it has not
     file.seek(0)
     # Ids like 007 are text; an empty cell is a missing value, "NA" or "None" may be a label.
-    types = dict.fromkeys(COLUMNS, pa.string())
+    types = dict.fromkeys((*COLUMNS, *AXES), pa.string())
     convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     parse = pa.csv.ParseOptions(newlines_in_values=True)
     table = pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
@@ -203,12 +211,8 @@ def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> p
         exact = ticks.cast(pa.float64(), safe=False)
         per_s = float(_TICKS_PER_S[kind.unit])
         numbers = pc.divide(exact, per_s)
-    elif _is_any(kind, *_TEXT_TYPES):
-        numbers = _parsed(_text(column, "expected_s", url), track_ids, url)
-    elif _is_any(kind, *_NUMBER_TYPES):
-        numbers = column.cast(pa.float64(), safe=False)
     else:
-        raise _wrong_type(column, "expected_s", "seconds as a number", url)
+        numbers = _numbers(column, track_ids, "expected_s", "seconds as a number", url)
     known = pc.if_else(pc.is_nan(numbers), None, numbers)
     seconds = known.cast(pa.float32(), safe=False)
     is_negative = pc.less(seconds, 0)
@@ -217,11 +221,41 @@ def _seconds(column: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> p
     return seconds
 
 
+def _on_axis(
+    column: pa.ChunkedArray, track_ids: pa.ChunkedArray, name: str, url: str
+) -> pa.ChunkedArray:
+    """Return valence or arousal, in single precision."""
+    expected = f"a number from {-LARGEST:g} to {LARGEST:g}"
+    numbers = _numbers(column, track_ids, name, expected, url)
+    is_nan = pc.is_nan(numbers)
+    known = pc.if_else(is_nan, None, numbers)
+    distance = pc.abs(known)
+    is_beyond = pc.greater(distance, LARGEST)
+    expected += "; of a scale from 1 to 9 it is (rating - 5) / 4"
+    _check_none(is_beyond, column, track_ids, name, expected, url)
+    return known.cast(pa.float32(), safe=False)
+
+
+def _numbers(
+    column: pa.ChunkedArray, track_ids: pa.ChunkedArray, name: str, expected: str, url: str
+) -> pa.ChunkedArray:
+    """Return a column as float64, whether it has numbers or texts of numbers."""
+    kind = column.type
+    if _is_any(kind, *_TEXT_TYPES):
+        text = _text(column, name, url)
+        return _parsed(text, track_ids, name, expected, url)
+    if _is_any(kind, *_NUMBER_TYPES):
+        return column.cast(pa.float64(), safe=False)
+    raise _wrong_type(column, name, expected, url)
+
+
 def _is_any(kind: pa.DataType, *kinds: Callable[[pa.DataType], bool]) -> bool:
     return any(is_one(kind) for is_one in kinds)
 
 
-def _parsed(text: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.ChunkedArray:
+def _parsed(
+    text: pa.ChunkedArray, track_ids: pa.ChunkedArray, name: str, expected: str, url: str
+) -> pa.ChunkedArray:
     """Return numbers that were written as text."""
     try:
         return pc.utf8_trim_whitespace(text).cast(pa.float64())
@@ -229,7 +263,7 @@ def _parsed(text: pa.ChunkedArray, track_ids: pa.ChunkedArray, url: str) -> pa.C
         values = text.to_pylist()
         is_wrong = [_is_no_number(value) for value in values]
         wrong = pa.chunked_array([is_wrong], pa.bool_())
-        _check_none(wrong, text, track_ids, "expected_s", "seconds as a number", url)
+        _check_none(wrong, text, track_ids, name, expected, url)
         numbers = [value and float(value) for value in values]
         return pa.chunked_array([numbers], pa.float64())
 

@@ -15,19 +15,24 @@ import numpy as np
 import pandas as pd
 
 from sssl.catalog.listing import AUDIO_SUFFIXES
+from sssl.catalog.plane import AXES, QUADRANTS
 from sssl.errors import CatalogError
 
 SetName = Literal["4q", "pmemo", "emomusic", "deam"]
-Task = Literal["quadrant", "valence", "arousal"]
+Task = Literal["quadrant", "valence", "arousal", "valence-arousal"]
 
 CLASSES: dict[Task, tuple[str, ...]] = {
-    "quadrant": ("Q1", "Q2", "Q3", "Q4"),
+    "quadrant": QUADRANTS,
     "valence": ("positive", "negative"),
     "arousal": ("high", "low"),
+    "valence-arousal": QUADRANTS,
 }
+AXES_TASK = "valence-arousal"
+"""The task whose catalog has both numbers beside the quadrant."""
 Scale = tuple[float, float]  # lowest and highest rating
 FRAME_S = 0.5  # the sets that are annotated over time have two values per second
 _NINE_POINTS = (1, 9)
+_DECIMALS = 6  # of valence and arousal in the catalog
 
 # A download of its own, with other column names each year.
 _DEAM_METADATA = (
@@ -87,8 +92,8 @@ class Source:
 class DataSet:
     """What a set says, and where its audio is.
 
-    Valence and arousal are distances from the midpoint of their scale, NaN where the set gives
-    none.
+    Valence and arousal go from -1 to 1 with the midpoint of their scale at 0, and are NaN where the
+    set gives none.
     """
 
     annotated: pd.DataFrame
@@ -100,6 +105,8 @@ class DataSet:
     frames: pd.DataFrame | None = None
     """`track_id`, `time_s`, `valence`, `arousal`."""
     remarks: tuple[str, ...] = ()
+    knows_quadrants_only: bool = False
+    """Whether the numbers are no more than the signs of a quadrant."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +135,23 @@ def import_set(name: SetName, src: str, task: Task) -> Imported:
     """
     source = Source(Path(src).absolute())
     found = READERS[name](source)
+    texts = ["track_id", "uri", "label", "split", "group_id"]
+    columns = [*texts]
+    if task == AXES_TASK:
+        if found.knows_quadrants_only:
+            raise CatalogError(
+                f"{name} has quadrants and no numbers of valence and arousal: give --task quadrant"
+            )
+        columns += AXES
     tracks = _tracks(found, task)
-    columns = ["track_id", "uri", "label", "split", "group_id"]
+    tracks[list(AXES)] = tracks[list(AXES)].round(_DECIMALS)
     truth = None
     if found.frames is not None:
         truth = sections(found.frames, task)
     labels = tracks["label"]
     undecided = labels == ""
     return Imported(
-        catalog=tracks[columns].fillna(""),
+        catalog=tracks[columns].fillna(dict.fromkeys(texts, "")),
         truth=truth,
         unannotated=int(labels.isna().sum()),
         undecided=int(undecided.sum()),
@@ -158,6 +173,7 @@ def classify(points: pd.DataFrame, task: Task) -> pd.Series:
         "valence": (positive, negative),
         "arousal": (high, low),
     }
+    conditions[AXES_TASK] = conditions["quadrant"]
     labels = np.select(conditions[task], CLASSES[task], "")
     return pd.Series(labels, points.index, dtype=str)
 
@@ -202,7 +218,7 @@ def read_4q(source: Source) -> DataSet:
     about = _groups(source.get("panda_dataset_taffc_metadata.csv"), "Song", "Artist")
     # The folders Q1 to Q4 are often flattened: a clip is known by its name, wherever it lies.
     files = _audio(source.root, "MT[0-9]*")
-    return DataSet(annotated, about, files)
+    return DataSet(annotated, about, files, knows_quadrants_only=True)
 
 
 def read_pmemo(source: Source) -> DataSet:
@@ -316,8 +332,7 @@ def _read_text(path: Path, *columns: str) -> pd.DataFrame:
 def _points(
     path: Path, columns: tuple[str, str, str], scale: Scale, time_s: str | None = None
 ) -> pd.DataFrame:
-    """Read `track_id`, `valence`, `arousal` (and `time_s`), and move the midpoint of their scale to
-    0.
+    """Read `track_id`, `valence`, `arousal` (and `time_s`), with their scale moved to -1 to 1.
 
     Raises:
         CatalogError: a value is outside the scale, which says that somebody has moved the midpoint.
@@ -331,6 +346,7 @@ def _points(
         points[column] = pd.to_numeric(points[column], errors="coerce")
     lowest, highest = scale
     midpoint = (lowest + highest) / 2
+    reach = (highest - lowest) / 2
     for axis in ("valence", "arousal"):
         values = points[axis]
         is_within = values.isna() | values.between(lowest, highest)
@@ -340,7 +356,7 @@ def _points(
                 f"{path}: track {beyond['track_id'].iloc[0]!r} has {axis} {beyond[axis].iloc[0]:g},"
                 f" expected {lowest} to {highest}: has the file been rescaled?"
             )
-        points[axis] -= midpoint
+        points[axis] = (values - midpoint) / reach
     return points
 
 

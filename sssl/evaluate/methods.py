@@ -9,7 +9,7 @@ out of the other tracks.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,18 +19,19 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from schemas import Catalog
+from schemas.songs import NUMBER_COLUMNS
 from sssl.arrays import Flags, Floats, column, mean_of_models, posteriors
 from sssl.catalog.assign import CatalogConfig, deal_folds
 from sssl.errors import CatalogError
+from sssl.evaluate.numbers import NUMBER_METRICS, Better, Metrics, number_metrics
 from sssl.html import template
 from sssl.metrics import calibration_error, reliability
 from sssl.presets import GUARDED, PAPER, Preset
-from sssl.songs.classifier import EMBEDDING, OPINIONS, SongModel
+from sssl.songs.classifier import EMBEDDING, NUMBERS, OPINIONS, SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import in_use, last_split
 
-Metrics = dict[str, float | None]
 MethodName = Literal["ce", "mixup", "paper", "guarded", "prune"]
 
 _CALIBRATION_BINS = 10
@@ -93,7 +94,7 @@ class Metric:
 
     name: str
     title: str
-    better: Literal["higher", "lower"]
+    better: Better
 
 
 METRICS = (
@@ -102,9 +103,10 @@ METRICS = (
     Metric("song_accuracy_mean_posterior", "by mean posterior", "higher"),
     *(
         Metric(f"accuracy_by_{name}", f"train tracks by {name}", "higher")
-        for name in (*OPINIONS, EMBEDDING)
+        for name in (*OPINIONS, EMBEDDING, NUMBERS)
     ),
     Metric("song_macro_f1", "song macro-F1", "higher"),
+    *(Metric(*column) for column in NUMBER_METRICS),
     Metric("segment_accuracy", "segment accuracy", "higher"),
     Metric("wrong_segment_auc", "wrong-segment AUC", "higher"),
     Metric("wrong_segment_ap", "wrong-segment AP", "higher"),
@@ -125,6 +127,8 @@ class Fold:
     snapshot: Snapshot
     held_out: Mapping[str, str]
     truth: NDArray[np.object_]
+    numbers: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Valence and arousal that it withholds, by track."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,7 @@ def withhold(
     known_ids = {row.track_id for row in known}
     # Without what a listener said of them, which is a label, too.
     unlabelled: dict[str, Any] = {"label": None, "split": None}
-    unlabelled |= {"locked": False, "corrections": None}
+    unlabelled |= {"locked": False, "corrections": None, "valence": None, "arousal": None}
     new = [replace(row, **unlabelled) for row in rows if row.track_id not in known_ids]
     train = [replace(row, split="train") for row in known if row.group_id not in held_out]
     test = [replace(row, split="test") for row in known if row.group_id in held_out]
@@ -203,7 +207,8 @@ def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: flo
     tracks."""
     classes = learned.catalog.classes
     used = in_use(store, learned)
-    table = store.read_table(learned.get("songs"), ["track_id", "label", "confidence"])
+    columns = ["track_id", "label", "confidence", *NUMBER_COLUMNS]
+    table = store.read_table(learned.get("songs"), columns)
     songs = table.to_pandas()
     songs = songs[songs["track_id"].isin(fold.held_out)]
     songs["true_label"] = songs["track_id"].map(fold.held_out)
@@ -215,6 +220,7 @@ def measure(store: Store, learned: Snapshot, fold: Fold, method: str, cpu_s: flo
     track_id = scores[0]["track_id"].to_pandas()
     metrics: Metrics = {"held_out_tracks": len(songs)}
     metrics |= song_metrics(songs)
+    metrics |= number_metrics(songs, fold.numbers)
     metrics |= opinion_metrics(learned.about("songs", SongModel))
     metrics |= posterior_metrics(track_id, posterior, fold, classes)
     metrics |= label_metrics(train_labels(store, learned, fold))

@@ -6,13 +6,15 @@ import csv
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from schemas import Catalog, Song
+from schemas.songs import NUMBER_COLUMNS
+from sssl.catalog.plane import AXES
 from sssl.export.cells import cell
 from sssl.export.m3u import Entry, surest_first
 from sssl.words import printable
@@ -30,33 +32,38 @@ class Labelled:
     detail: str | None = None
 
 
-def write_table(labelled: Iterable[Labelled], _classes: Sequence[str], to: TextIO) -> None:
-    """Write a table for people: label, confidence and timeline of each track."""
+class About(NamedTuple):
+    """What songs may say: their classes, and whether they have valence and arousal."""
+
+    classes: Sequence[str]
+    has_numbers: bool = False
+
+
+def write_table(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
+    """Write a table for people: label, confidence, numbers and timeline of each track."""
     table = Table(box=None, pad_edge=False)
-    for name in ("track", "label", "confidence", "timeline"):
+    axes = AXES if about.has_numbers else ()
+    for name in ("track", "label", "confidence", *axes, "timeline"):
         table.add_column(name, overflow="fold")
     for one in labelled:
         if one.song is None:
-            cells = (one.track.track_id, "", "", f"not labelled: {_why(one)}")
+            said = ["", "", *("" for _ in axes), f"not labelled: {_why(one)}"]
         else:
             unsure = " (uncertain)" if one.song.abstained else ""
-            cells = (
-                one.track.track_id,
-                one.song.label + unsure,
-                f"{one.song.confidence:.2f}",
-                _in_words(one.song),
-            )
-        table.add_row(*(Text(printable(cell)) for cell in cells))
+            said = [one.song.label + unsure, f"{one.song.confidence:.2f}"]
+            said += [_number(one.song, axis) for axis in axes]
+            said.append(_in_words(one.song))
+        table.add_row(*(Text(printable(cell)) for cell in (one.track.track_id, *said)))
     Console(file=to, highlight=False).print(table)
 
 
-def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
+def write_csv(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
     """Write a row per track with a probability per class, and the timeline as JSON.
 
     No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
     front; JSON Lines have them as they are.
     """
-    shares = [f"probability_{name}" for name in classes]
+    shares = [f"probability_{name}" for name in about.classes]
     names = [
         "track_id",
         "uri",
@@ -64,6 +71,7 @@ def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         "confidence",
         "abstained",
         *shares,
+        *(NUMBER_COLUMNS if about.has_numbers else ()),
         "model_id",
         "timeline",
         "reason",
@@ -72,7 +80,7 @@ def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
     writer = csv.DictWriter(to, names)
     writer.writeheader()
     for one in labelled:
-        row = _row(one, classes)
+        row = _row(one, about.classes)
         probabilities = row.pop("probabilities", {})
         timeline = row.pop("timeline", None)
         row |= {f"probability_{name}": share for name, share in probabilities.items()}
@@ -83,17 +91,17 @@ def write_csv(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
         writer.writerow(row)
 
 
-def write_json(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
+def write_json(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
     """Write an object per line as soon as a track is labelled (JSON Lines)."""
     for one in labelled:
-        to.write(json.dumps(_row(one, classes), ensure_ascii=False) + "\n")
+        to.write(json.dumps(_row(one, about.classes), ensure_ascii=False) + "\n")
         to.flush()
 
 
-def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) -> None:
+def write_m3u(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
     """Write an extended M3U playlist: emotion by emotion, the surest first; what abstains is left
     out."""
-    entries: dict[str, list[Entry]] = {name: [] for name in classes}
+    entries: dict[str, list[Entry]] = {name: [] for name in about.classes}
     for one in labelled:
         if one.song is not None and not one.song.abstained:
             entry = Entry.of(one.song, one.track.uri, _end_s(one.song))
@@ -107,7 +115,7 @@ def write_m3u(labelled: Iterable[Labelled], classes: Sequence[str], to: TextIO) 
                 to.writelines(f"{line}\n" for line in entry.lines(name))
 
 
-WRITERS: dict[FormatName, Callable[[Iterable[Labelled], Sequence[str], TextIO], None]] = {
+WRITERS: dict[FormatName, Callable[[Iterable[Labelled], About, TextIO], None]] = {
     "table": write_table,
     "csv": write_csv,
     "json": write_json,
@@ -120,8 +128,18 @@ def _row(one: Labelled, classes: Sequence[str]) -> dict[str, Any]:
     if (song := one.song) is not None:
         row |= {"label": song.label, "confidence": song.confidence, "abstained": song.abstained}
         row |= {"probabilities": dict(zip(classes, song.probabilities, strict=True))}
+        if song.valence is not None:
+            row |= {name: getattr(song, name) for name in NUMBER_COLUMNS}
         row |= {"model_id": song.model_id, "timeline": song.timeline}
     return row | {"reason": one.reason, "detail": one.detail}
+
+
+def _number(song: Song, axis: str) -> str:
+    """Say a number with its interval: `0.25 (-0.13 to 0.63)`."""
+    value, low, high = (getattr(song, axis + end) for end in ("", "_low", "_high"))
+    if value is None:
+        return ""
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _in_words(song: Song) -> str:

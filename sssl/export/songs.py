@@ -17,6 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from schemas import Catalog, Ledger, Song, arrow_schema
+from schemas.songs import NUMBER_COLUMNS
+from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import read_part
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
@@ -82,7 +84,7 @@ _OWN_NAMES: Names = MappingProxyType({})
 
 def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
     """Write a row per song: uri, label, confidence, label in the catalog, a probability per class,
-    timeline as JSON.
+    valence and arousal where songs have them, timeline as JSON.
 
     No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
     front; Parquet has them as they are.
@@ -142,6 +144,8 @@ def jams_of(jams: Any, labelled: Labelled, classes: Iterable[str]) -> Any:
     )
     label = jams.Annotation("tag_open", annotation_metadata=about, time=0, duration=duration_s)
     label.append(time=0, duration=duration_s, value=song.label, confidence=song.confidence)
+    if song.valence is not None:
+        label.sandbox.update({name: getattr(song, name) for name in NUMBER_COLUMNS})
     label.sandbox.update(
         abstained=song.abstained,
         probabilities=dict(zip(classes, song.probabilities, strict=True)),
@@ -335,7 +339,11 @@ def write_left_out(folder: Path, exported: Exported) -> None:
 
 
 def _fields(song: Song) -> dict[str, str]:
-    return {
+    numbers = {}
+    if song.valence is not None and song.arousal is not None:
+        numbers["SSSL_VALENCE"] = f"{song.valence:.4f}"
+        numbers["SSSL_AROUSAL"] = f"{song.arousal:.4f}"
+    return numbers | {
         "SSSL_CONFIDENCE": f"{song.confidence:.4f}",
         "SSSL_TIMELINE": _as_json(song),
         "SSSL_MODEL": song.model_id,
@@ -382,8 +390,17 @@ def _song_schema(snapshot: Snapshot, names: Names, timeline: pa.DataType) -> pa.
     plain = [declared.field(name) for name in ("label", "confidence", "abstained")]
     given = pa.field("catalog_label", pa.string())
     shares = [pa.field(f"probability_{names.get(name, name)}", pa.float32()) for name in classes]
+    numbers = [declared.field(name) for name in _numbers(snapshot)]
     made = [declared.field(name) for name in ("segments", "round", "model_id")]
-    return pa.schema([*first, *plain, given, *shares, *made, pa.field("timeline", timeline)])
+    last = pa.field("timeline", timeline)
+    return pa.schema([*first, *plain, given, *shares, *numbers, *made, last])
+
+
+def _numbers(snapshot: Snapshot) -> tuple[str, ...]:
+    """Name the columns of valence and arousal, where songs have them."""
+    if snapshot.get("catalog").settings(CatalogConfig).task == CatalogConfig.task:
+        return ()
+    return NUMBER_COLUMNS
 
 
 def _renamed(labelled: Labelled, names: Names) -> Labelled:

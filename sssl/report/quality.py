@@ -19,6 +19,7 @@ OPINION_TITLES = {
     "softmax": "posteriors and sound, weighed",
     "kernel": "tracks that sound alike",
     "embedding": "embedding of the front-end",
+    "numbers": "sides of valence and arousal",
     "pool": "all of them, as published",
 }
 FEWEST_FOR_CURVE = 30  # tracks behind a reliability curve: three bins of ten
@@ -51,6 +52,7 @@ def context(source: Source) -> Context:
         "rests_on": [
             {"title": OPINION_TITLES[part.name], **dump(part)} for part in source.song_model.parts
         ],
+        "numbers": [dump(found) for found in source.song_model.numbers],
     }
 
 

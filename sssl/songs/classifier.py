@@ -1,14 +1,15 @@
 """The emotion of a track as a pool of opinions: what the posteriors of its segments say, a softmax
 over these and the sound, a kernel machine over the sound and, where there is a front-end, a linear
-softmax over its embedding. How much each counts is decided by tracks that it was not fitted to."""
+softmax over its embedding. How much each counts is decided by tracks that it was not fitted to.
+Where tracks have valence and arousal as numbers, a regression says these, and if it helps there,
+what they say of the class is pooled with the rest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from schemas.records import later
@@ -16,6 +17,18 @@ from sssl.arrays import Floats, Indices
 from sssl.metrics import Bin, reliability
 from sssl.songs.kernel import Kernel, fit_kernel
 from sssl.songs.linear import Linear, fit_linear
+from sssl.songs.pool import Part, fit_weights, part_of, pooled, surely_likelier
+from sssl.songs.regression import (
+    HELD_OUT,
+    FittedRegression,
+    Places,
+    Quality,
+    Regression,
+    fit_experts,
+    fit_regression,
+    qualities,
+    said_of,
+)
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, Softmax, fit_softmax, statistics
 from sssl.songs.threshold import Threshold, bins_for, choose_threshold
@@ -24,10 +37,9 @@ OPINIONS = ("network", "softmax", "kernel")
 """Whose log probabilities are pooled, in this order."""
 EMBEDDING = "embedding"
 """The opinion that comes after them where tracks have embeddings."""
-# Strength of the pull of the pool's weights towards all alike, in nats per squared unit: some
-# tracks' worth, so that few labels cannot decide for one opinion alone.
-_TRUST = 4.0
-_LARGEST_WEIGHT = 10.0
+NUMBERS = "numbers"
+"""The opinion that the rest is pooled with where tracks have valence and arousal."""
+_WITHOUT_NUMBERS = (1.0, 0.0)
 # Of the familiarity that the strangest labelled track has to the others. On 419 clips that is 0.40;
 # clips with two standard deviations added to every statistic have 0.14 to 0.46, random ones 0.02
 # (LOG.md).
@@ -43,19 +55,35 @@ class LabelledTracks(NamedTuple):
     labels: Indices
     folds: Indices
     embeddings: Floats | None = None
+    numbers: Floats | None = None
+    """Valence and arousal [N, 2], NaN where unknown; None where nobody asks for them."""
+    groups: Indices | None = None
+    """Of each track [N], where there are numbers."""
 
     def take(self, rows: Indices) -> LabelledTracks:
-        embeddings = None if self.embeddings is None else self.embeddings[rows]
-        return LabelledTracks(self.features[rows], self.labels[rows], self.folds[rows], embeddings)
+        taken: list[Any] = [None if values is None else values[rows] for values in self]
+        return LabelledTracks(*taken)
 
     def with_others(self, others: LabelledTracks) -> LabelledTracks:
-        """Return these tracks and others."""
-        columns = zip(self[:3], others[:3], strict=True)
-        features, labels, folds = (np.concatenate(both) for both in columns)
-        if self.embeddings is None or others.embeddings is None:
-            return LabelledTracks(features, labels, folds)
-        embeddings = np.concatenate([self.embeddings, others.embeddings])
-        return LabelledTracks(features, labels, folds, embeddings)
+        """Return these tracks and others, with what is known of both."""
+        columns: list[Any] = []
+        for mine, theirs in zip(self, others, strict=True):
+            both = None if mine is None or theirs is None else np.concatenate([mine, theirs])
+            columns.append(both)
+        return LabelledTracks(*columns)
+
+    def places(self) -> Places | None:
+        """Return those that have both numbers; None where nobody asks for them."""
+        if self.numbers is None or self.groups is None:
+            return None
+        # A label alone says no number: its quadrant is large.
+        known = np.flatnonzero(np.isfinite(self.numbers).all(axis=1))
+        embeddings = None if self.embeddings is None else self.embeddings[known]
+        features = self.features[known]
+        numbers = self.numbers[known]
+        folds = self.folds[known]
+        groups = self.groups[known]
+        return Places(features, numbers, folds, groups, embeddings)
 
 
 @dataclass(frozen=True)
@@ -70,6 +98,10 @@ class SongClassifier:
     """Of each of `OPINIONS`, then of the embedding where it counts."""
     linear: Linear | None = later(None, neutral=None)
     """What the embedding says."""
+    regression: Regression | None = later(None, neutral=None)
+    """What valence and arousal are said by."""
+    blend: tuple[float, float] = later(_WITHOUT_NUMBERS, neutral=_WITHOUT_NUMBERS)
+    """Weight of the pool, and of what valence and arousal say, in the probabilities."""
 
     @property
     def classes(self) -> int:
@@ -95,7 +127,12 @@ class SongClassifier:
     def probabilities(self, features: Floats, embeddings: Floats | None = None) -> Floats:
         """Return the class probabilities [N, C] of tracks with features [N, 2 C + K] and embeddings
         [N, D]."""
-        return np.exp(pooled(self.opinions(features, embeddings), np.array(self.weights)))
+        log_p = pooled(self.opinions(features, embeddings), np.array(self.weights))
+        if self.regression is not None and self.blend[1]:
+            by_numbers = self.regression.log_probabilities(features, embeddings)
+            of_both = np.stack([log_p, by_numbers])
+            log_p = pooled(of_both, np.array(self.blend))
+        return np.exp(log_p)
 
     def familiarity(self, features: Floats) -> Floats | None:
         """Return how much tracks with features [N, 2 C + K] sound like the labelled track that is
@@ -111,19 +148,6 @@ class SongClassifier:
         average = np.array(self.softmax.mean)[STATISTICS * self.classes :]
         deaf = replace(self, kernel=None)
         return np.asarray(deaf.probabilities(statistics(posterior, average[None])[None])[0])
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one opinion, or the pool, is worth by itself: on tracks that were left out of its
-    fit."""
-
-    name: str
-    accuracy: float
-    log_loss: float
-    """In nats per track."""
-    weight: float | None
-    """In the pool; None for the pool itself."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +170,8 @@ class SongModel:
     is worth."""
     by_fold: dict[int, SongClassifier] = field(default_factory=dict)
     """Empty where all train tracks are of one fold, or an earlier version fitted it."""
+    numbers: tuple[Quality, ...] = later((), neutral=())
+    """How good valence and arousal are; empty without a regression."""
 
     def classifier_for(self, split: str | None, fold: int | None) -> SongClassifier:
         """Return the classifier that labels the tracks of a split (and of train tracks a fold), or
@@ -158,7 +184,11 @@ class SongModel:
 
 
 def fit_songs(
-    train: LabelledTracks, held_out: LabelledTracks, classes: int, config: SongConfig
+    train: LabelledTracks,
+    held_out: LabelledTracks,
+    classes: int,
+    config: SongConfig,
+    signs: Floats | None = None,
 ) -> SongModel:
     """Fit classifier and threshold to train tracks, and the classifier once more to held-out ones,
     too: no network trained on them, so their posteriors are like those of new music.
@@ -168,8 +198,11 @@ def fit_songs(
     are too sure. New music is scored by the mean of all members, which is right more often than one
     member: there its probabilities are rather too low. What the fit is judged by comes from fits
     that left out the track's fold.
+
+    Where tracks have valence and arousal, their `signs` by class [C, 2] say what these numbers
+    mean.
     """
-    fitted = fit_classifier(train, classes, config)
+    fitted = fit_classifier(train, classes, config, signs)
     confidence = fitted.left_out.max(axis=1)
     correct = fitted.left_out.argmax(axis=1) == train.labels[: len(confidence)]
     threshold = choose_threshold(confidence, correct, config)
@@ -177,6 +210,12 @@ def fit_songs(
     # New music may be labelled by what knows every label that there is.
     every = train.with_others(held_out)
     classifier = _fit_opinions(every, classes, config, fitted.classifier.weights)
+    regression = fitted.classifier.regression
+    classifier = replace(
+        classifier,
+        regression=_refitted(regression, every, classes),
+        blend=fitted.classifier.blend,
+    )
     return SongModel(
         classifier=classifier,
         held_out_classifier=fitted.classifier,
@@ -185,22 +224,43 @@ def fit_songs(
         parts=fitted.parts,
         unlike_below=fitted.unlike_below,
         by_fold=fitted.by_fold,
+        numbers=(*fitted.numbers, *_of_held_out(regression, held_out)),
     )
+
+
+def _refitted(
+    regression: Regression | None, tracks: LabelledTracks, classes: int
+) -> Regression | None:
+    """Fit the experts of a regression to more tracks; how they are weighed stays."""
+    places = tracks.places()
+    if regression is None or places is None:
+        return None
+    return replace(regression, experts=fit_experts(places, classes))
+
+
+def _of_held_out(regression: Regression | None, held_out: LabelledTracks) -> list[Quality]:
+    places = held_out.places()
+    if regression is None or places is None or not len(places.numbers):
+        return []
+    return qualities(HELD_OUT, places.numbers, said_of(regression, places))
 
 
 class Fitted(NamedTuple):
     """A song classifier, its probabilities [N, C] for each track by a fit that left out the track's
     fold ([0, C] where all tracks are of one), what its parts are worth, the familiarity below which
-    tracks are unlike these, and the fits that left out a fold."""
+    tracks are unlike these, the fits that left out a fold, and how good valence and arousal are."""
 
     classifier: SongClassifier
     left_out: Floats
     parts: tuple[Part, ...]
     unlike_below: float | None
     by_fold: dict[int, SongClassifier]
+    numbers: tuple[Quality, ...] = ()
 
 
-def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> Fitted:
+def fit_classifier(
+    tracks: LabelledTracks, classes: int, config: SongConfig, signs: Floats | None = None
+) -> Fitted:
     """Fit opinions to tracks, and the weights of the pool to what the opinions say of tracks that
     they left out."""
     # Of a single fold no track can be left out, so nothing is known of how good the fit is.
@@ -216,13 +276,75 @@ def fit_classifier(tracks: LabelledTracks, classes: int, config: SongConfig) -> 
     # On left-out tracks: on its own an opinion that learns by heart would seem the best.
     weights = fit_weights(opinions, tracks.labels)
     parts = [
-        _part(name, log_p, tracks.labels, weight)
+        part_of(name, log_p, tracks.labels, weight)
         for name, log_p, weight in zip(opinions_of(tracks), opinions, weights, strict=True)
     ]
-    parts.append(_part("pool", left_out_pool, tracks.labels, None))
+    parts.append(part_of("pool", left_out_pool, tracks.labels, None))
     classifier = _fit_opinions(tracks, classes, config, tuple(weights.tolist()))
     unlike_below = _least_familiarity(by_fold, tracks)
-    return Fitted(classifier, np.exp(left_out_pool), tuple(parts), unlike_below, by_fold)
+    fitted = Fitted(classifier, np.exp(left_out_pool), tuple(parts), unlike_below, by_fold)
+    places = tracks.places()
+    if signs is None or places is None:
+        return fitted
+    found = fit_regression(places, signs)
+    if found is None:
+        return fitted
+    return _blended(_with_numbers(fitted, found), tracks)
+
+
+def _with_numbers(fitted: Fitted, found: FittedRegression) -> Fitted:
+    """Give each classifier the regression that left out what it left out."""
+    by_fold = {}
+    for fold, classifier in fitted.by_fold.items():
+        # A fold without numbers was left out by all.
+        regression = found.by_fold.get(fold, found.regression)
+        by_fold[fold] = replace(classifier, regression=regression)
+    return fitted._replace(
+        classifier=replace(fitted.classifier, regression=found.regression),
+        by_fold=by_fold,
+        numbers=tuple(found.qualities),
+    )
+
+
+def _blended(fitted: Fitted, tracks: LabelledTracks) -> Fitted:
+    """Pool what valence and arousal say of the class with the rest, if that surely makes the labels
+    of left-out tracks likelier: labels are not to be worse for them."""
+    by_numbers = np.empty_like(fitted.left_out)
+    for fold, classifier in fitted.by_fold.items():
+        rows = np.flatnonzero(tracks.folds == fold)
+        own = tracks.take(rows)
+        assert classifier.regression is not None
+        by_numbers[rows] = classifier.regression.log_probabilities(own.features, own.embeddings)
+    of_both = np.stack([np.log(fitted.left_out), by_numbers])
+    by_fold = {}
+    blended = np.empty_like(by_numbers)
+    for fold, classifier in fitted.by_fold.items():
+        is_own = tracks.folds == fold
+        weights = fit_weights(of_both[:, ~is_own], tracks.labels[~is_own])
+        by_fold[fold] = replace(classifier, blend=_pair(weights))
+        blended[is_own] = pooled(of_both[:, is_own], weights)
+    *opinions, before = fitted.parts
+    # Of one bit, whether numbers count at all, the tracks that are labelled by it know themselves.
+    if not surely_likelier(blended, of_both[0], tracks.labels):
+        numbers = part_of(NUMBERS, by_numbers, tracks.labels, 0.0)
+        return fitted._replace(parts=(*opinions, numbers, before))
+    blend = _pair(fit_weights(of_both, tracks.labels))
+    of_pool, of_numbers = blend
+    # What the opinions count for in the end.
+    weighed = [replace(part, weight=of_pool * (part.weight or 0.0)) for part in opinions]
+    numbers = part_of(NUMBERS, by_numbers, tracks.labels, of_numbers)
+    after = part_of(before.name, blended, tracks.labels, None)
+    return fitted._replace(
+        classifier=replace(fitted.classifier, blend=blend),
+        left_out=np.exp(blended),
+        parts=(*weighed, numbers, after),
+        by_fold=by_fold,
+    )
+
+
+def _pair(weights: Floats) -> tuple[float, float]:
+    one, other = weights.tolist()
+    return one, other
 
 
 def _fit_by_fold(
@@ -285,35 +407,6 @@ def opinions_of(tracks: LabelledTracks) -> tuple[str, ...]:
     return (*OPINIONS, EMBEDDING)
 
 
-def pooled(opinions: Floats, weights: Floats) -> Floats:
-    """Return the log probabilities [N, C] of a pool of log probabilities [O, N, C] with weights
-    [O]."""
-    return np.asarray(log_softmax(np.tensordot(weights, opinions, axes=1), axis=1))
-
-
-def fit_weights(opinions: Floats, labels: Indices) -> Floats:
-    """Return the weights [O] of opinions, log probabilities [O, N, C], under which the labels [N]
-    of tracks are likeliest; none is negative."""
-    alike = np.full(len(opinions), 1 / len(opinions))
-    rows = np.arange(len(labels))
-    of_truth = opinions[:, rows, labels]  # [O, N]
-
-    def penalised_loss(weights: Floats) -> tuple[float, Floats]:
-        log_p = pooled(opinions, weights)
-        away = weights - alike
-        loss = -log_p[rows, labels].sum() + _TRUST * (away**2).sum() / 2
-        # The derivative by a weight: what its opinion says of the truth, less what it says on
-        # average under the pool.
-        expected = np.einsum("nc,onc->on", np.exp(log_p), opinions)
-        gradient = (expected - of_truth).sum(axis=1) + _TRUST * away
-        return float(loss), gradient
-
-    # No weight is negative: an opinion may say nothing, but not the opposite of what it says.
-    bounds = [(0.0, _LARGEST_WEIGHT)] * len(opinions)
-    fitted = minimize(penalised_loss, alike, jac=True, method="L-BFGS-B", bounds=bounds)
-    return np.asarray(fitted.x)
-
-
 def _fit_opinions(
     tracks: LabelledTracks,
     classes: int,
@@ -344,12 +437,3 @@ def _opinions(softmax: Softmax, kernel: Kernel | None, features: Floats) -> Floa
     else:
         by_sound = np.zeros_like(network)
     return np.stack([network, softmax.log_probabilities(features), by_sound])
-
-
-def _part(name: str, log_p: Floats, labels: Indices, weight: float | None) -> Part:
-    right = log_p.argmax(axis=1) == labels
-    rows = np.arange(len(labels))
-    loss = -log_p[rows, labels]
-    if weight is not None:
-        weight = float(weight)
-    return Part(name, float(right.mean()), float(loss.mean()), weight)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,8 @@ _SMALL = 1e-3  # penalty of the bias, which takes no side
 
 @dataclass(frozen=True)
 class Kernel:
-    """Logistic regression over the similarity to some labelled tracks, as plain numbers."""
+    """A linear map of the similarity to some labelled tracks, as plain numbers: to the logits of
+    classes, or to other numbers."""
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -29,6 +31,11 @@ class Kernel:
     coefficients: tuple[tuple[float, ...], ...]
     """Weights [C, M]."""
     intercept: tuple[float, ...]
+
+    def outputs(self, sound: Floats) -> Floats:
+        """Return what it maps tracks with a sound [N, K] to [N, C]."""
+        weights = np.array(self.coefficients)
+        return self.similarities(sound) @ weights.T + np.array(self.intercept)
 
     def similarities(self, sound: Floats) -> Floats:
         """Return how similar tracks with a sound [N, K] are to each landmark [N, M]: from 0 to
@@ -44,27 +51,38 @@ class Kernel:
 
     def log_probabilities(self, sound: Floats) -> Floats:
         """Return log probabilities [N, C] of tracks with a sound [N, K]."""
-        weights = np.array(self.coefficients)
-        logits = self.similarities(sound) @ weights.T + np.array(self.intercept)
-        return np.asarray(log_softmax(logits, axis=1))
+        return np.asarray(log_softmax(self.outputs(sound), axis=1))
 
 
 def fit_kernel(sound: Floats, labels: Indices, classes: int) -> Kernel:
-    """Fit to tracks with a sound [N, K] and class indices [N] by the Nyström method (Williams and
+    """Fit a logistic regression to tracks with a sound [N, K] and class indices [N]."""
+
+    def fit(x: Floats) -> tuple[Floats, Floats]:
+        numbers = classes * (1 + x.shape[1])
+        penalty = np.full(numbers, 1 / _STRENGTH)
+        penalty[:classes] = _SMALL
+        _, bias, weights = minimise_cross_entropy(x, labels, classes, penalty)
+        return bias, weights
+
+    std = sound.std(axis=0)
+    return fit_by_similarity(sound, sound.mean(axis=0), np.where(std > 0, std, 1.0), fit)
+
+
+Fit = Callable[[Floats], tuple[Floats, Floats]]
+"""Returns bias [C] and weights [C, F] of what was fitted to rows [N, F]."""
+
+
+def fit_by_similarity(sound: Floats, mean: Floats, scale: Floats, fit: Fit) -> Kernel:
+    """Fit something linear to tracks with a sound [N, K], of such a mean and scale [K], by the
+    Nyström method (Williams and
     Seeger, "Using the Nyström method to speed up kernel machines", 2001): what is fitted stays
     small however many tracks there are."""
-    mean = sound.mean(axis=0)
-    std = sound.std(axis=0)
-    scale = np.where(std > 0, std, 1.0)
     z = np.round(_standardised(sound, mean, scale), _DECIMALS)
     tracks, statistics = z.shape
     landmarks = min(_LANDMARKS, tracks)  # each is one of the tracks
     approximation = Nystroem(gamma=_gamma(statistics), n_components=landmarks, random_state=0)
     x = approximation.fit_transform(z)
-    numbers = classes * (1 + x.shape[1])
-    penalty = np.full(numbers, 1 / _STRENGTH)
-    penalty[:classes] = _SMALL
-    _, bias, weights = minimise_cross_entropy(x, labels, classes, penalty)
+    bias, weights = fit(x)
     # The map to landmarks and the weights on it are both linear: one matrix says both.
     coefficients = weights @ approximation.normalization_
     return Kernel(

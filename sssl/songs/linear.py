@@ -23,7 +23,8 @@ _DIGITS = 6  # that are kept of a number: coefficients are most of what a song m
 
 @dataclass(frozen=True)
 class Linear:
-    """A fitted softmax over standardised embeddings, as plain numbers."""
+    """A linear map of standardised numbers, as plain numbers itself: of embeddings to the logits of
+    classes, or of what is known of a track to other numbers."""
 
     mean: tuple[float, ...]
     scale: tuple[float, ...]
@@ -31,12 +32,16 @@ class Linear:
     """Weights [C, D]."""
     intercept: tuple[float, ...]
 
+    def outputs(self, rows: Floats) -> Floats:
+        """Return what it maps rows [N, D] to [N, C]; NaN where one of their numbers is."""
+        z = standardised(rows, np.array(self.mean), np.array(self.scale))
+        weights = np.array(self.coefficients)
+        return z @ weights.T + np.array(self.intercept)
+
     def log_probabilities(self, embeddings: Floats) -> Floats:
         """Return log probabilities [N, C] of tracks with embeddings [N, D]; of a track without one,
         of which all are NaN, an opinion of nothing: that all classes are alike."""
-        z = _standardised(embeddings, np.array(self.mean), np.array(self.scale))
-        weights = np.array(self.coefficients)
-        logits = z @ weights.T + np.array(self.intercept)
+        logits = self.outputs(embeddings)
         logits = np.where(np.isfinite(logits), logits, 0.0)
         return np.asarray(log_softmax(logits, axis=1))
 
@@ -70,7 +75,7 @@ def fit_linear(embeddings: Floats, labels: Indices, folds: Indices, classes: int
     scale = np.where(std > 0, std, 1.0)
     # Divided by the root of D, so that a penalty means the same however long embeddings are.
     root = np.sqrt(dimensions)
-    z = _standardised(found, mean, scale) / root
+    z = standardised(found, mean, scale) / root
     components = min(_COMPONENTS, *z.shape)  # PCA has no more than tracks or dimensions
     pca = PCA(components, random_state=0)
     x = pca.fit_transform(z)
@@ -79,10 +84,10 @@ def fit_linear(embeddings: Floats, labels: Indices, folds: Indices, classes: int
     # Back to dimensions of the embedding, so that labelling a song needs no components.
     by_dimension = weights @ pca.components_
     return Linear(
-        mean=_rounded(mean),
-        scale=_rounded(scale),
-        coefficients=tuple(map(_rounded, by_dimension / root)),
-        intercept=_rounded(bias - by_dimension @ pca.mean_),
+        mean=rounded(mean),
+        scale=rounded(scale),
+        coefficients=tuple(map(rounded, by_dimension / root)),
+        intercept=rounded(bias - by_dimension @ pca.mean_),
     )
 
 
@@ -128,11 +133,13 @@ def _fit(x: Floats, labels: Indices, classes: int, strength: float) -> tuple[Flo
     return bias, weights
 
 
-def _standardised(embeddings: Floats, mean: Floats, scale: Floats) -> Floats:
-    z = (embeddings - mean) / scale
+def standardised(rows: Floats, mean: Floats, scale: Floats) -> Floats:
+    """Return rows [N, D] in standard deviations, bounded."""
+    z = (rows - mean) / scale
     return np.asarray(np.clip(z, -FARTHEST, FARTHEST))
 
 
-def _rounded(values: Floats) -> tuple[float, ...]:
+def rounded(values: Floats) -> tuple[float, ...]:
+    """Return values with as many digits as are kept."""
     texts = [f"{value:.{_DIGITS}g}" for value in values]
     return tuple(map(float, texts))

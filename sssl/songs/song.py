@@ -15,6 +15,7 @@ from schemas import Catalog, Song
 from schemas.summaries import SongsSummary, confusions_of
 from sssl.arrays import Floats
 from sssl.songs.classifier import SongModel
+from sssl.songs.course import Segments, around, ends_s_of, numbers_of
 from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import statistics
@@ -69,6 +70,8 @@ class SongMaker:
         entries = timeline(
             posterior, start_s, self.segment_s, self.classes, smooth_segments, decoded_s
         )
+        ends_s = ends_s_of(start_s, self.segment_s, decoded_s)
+        segments = Segments(posterior, sound, start_s, ends_s, embedding)
         song = Song(
             track_id=track_id,
             label=self.classes[peak],
@@ -84,6 +87,7 @@ class SongMaker:
             familiarity=familiarity,
             unlike=unlike,
             label_source=_MODEL,
+            **numbers_of(classifier.regression, segments, smooth_segments),
         )
         if locked_label is None:
             return song
@@ -146,22 +150,16 @@ def timeline(
     """
     smooth = _moving_average(posterior, smooth_segments)
     peaks = smooth.argmax(axis=1).tolist()
+    ends_s = ends_s_of(start_s, segment_s, decoded_s)
     entries = []
     for peak, run in groupby(range(len(smooth)), key=peaks.__getitem__):
         rows = list(run)
-        last = rows[-1]
-        end_s = start_s[last] + segment_s
-        if last + 1 < len(start_s):
-            end_s = min(end_s, start_s[last + 1])
+        end_s = ends_s[rows[-1]]
         confidence = smooth[rows, peak].mean()
         entry: dict[str, Any] = {"start_s": float(start_s[rows[0]]), "end_s": float(end_s)}
         entry["label"] = classes[peak]
         entry["confidence"] = float(confidence)
         entries.append(entry)
-    if decoded_s is not None:
-        # The table of tracks has 32-bit reals, and whoever labels a single file has 64 bits.
-        track_s = float(np.float32(decoded_s))
-        entries[-1]["end_s"] = max(entries[-1]["end_s"], track_s)
     return entries
 
 
@@ -176,10 +174,5 @@ def longest_label(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _moving_average(posterior: Floats, width: int) -> Floats:
-    reach = width // 2
-    means = []
-    for middle in range(len(posterior)):
-        first = max(0, middle - reach)  # fewer at the beginning; at the end a slice stops itself
-        around = posterior[first : middle + reach + 1]
-        means.append(around.mean(axis=0))
+    means = [posterior[rows].mean(axis=0) for rows in around(len(posterior), width)]
     return np.stack(means)

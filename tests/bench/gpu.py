@@ -162,6 +162,8 @@ def make(root, tracks, encoding, labelled, log_mel_of):
             0,
             None,
             None,
+            None,
+            None,
         )
         for n in range(tracks)
     ]

@@ -101,7 +101,7 @@ def track(path):
     from sssl.audio.integrity import GateConfig
     from sssl.audio.mel import MelConfig
 
-    row = Catalog("track", path, None, None, "track", 0, None, False, 0, None, None)
+    row = Catalog("track", path, None, None, "track", 0, None, False, 0, *[None] * 4)
     cuts = [cut_track(row, MelConfig(), GateConfig())]
     segments_table(cuts, MelConfig()), features_table(cuts, MelConfig())
 

@@ -305,8 +305,7 @@ def test_plan_names_files_that_are_not_there_and_numbers_that_nobody_reads(tmp_p
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "not found: 1 of 2 files looked for (b)" in said
-    assert "numbers such as valence and Arousal are not read" in said
-    assert "sssl import --task quadrant" in said
+    assert "numbers such as valence and Arousal are not read: `--task valence-arousal`" in said
 
 
 def test_two_labels_of_a_track_are_told_what_to_do(tmp_path, capsys):

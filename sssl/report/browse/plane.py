@@ -1,5 +1,5 @@
-"""The catalog in the plane of valence and arousal, computed from the probabilities of the
-classes."""
+"""The catalog in the plane of valence and arousal: by these numbers where songs have them, else
+computed from the probabilities of the classes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ _CELL = "least(floor(({axis} + 1) / 2 * $cells), $cells - 1)::int"
 _PLACES = f"""
 with points as (
   select list_position($classes, label) - 1 as position,
-    list_dot_product(probabilities::double[], $valence::double[]) as valence,
-    list_dot_product(probabilities::double[], $arousal::double[]) as arousal
+    coalesce(valence::double,
+      list_dot_product(probabilities::double[], $valence::double[])) as valence,
+    coalesce(arousal::double,
+      list_dot_product(probabilities::double[], $arousal::double[])) as arousal
   from songs)
 select {_CELL.format(axis="valence")} as x, {_CELL.format(axis="arousal")} as y,
   position, count(*) as songs
@@ -33,12 +35,13 @@ def context(source: Source) -> Context | None:
     songs = sum(cell.songs for cell in found)
     alt = f"{songs:,} songs by valence and arousal"
     plot = draw_plane("plane", alt, found, names)
-    return {"songs": songs, "plot": plot}
+    (counted,) = source.rows("select count(valence) as songs from songs")
+    return {"songs": songs, "plot": plot, "has_numbers": bool(counted["songs"])}
 
 
 def cells(source: Source) -> list[Cell]:
-    """Count songs by cell: a song lies at the mean of its classes' places, weighed by their
-    probabilities."""
+    """Count songs by cell: a song lies at its valence and arousal, or else at the mean of its
+    classes' places, weighed by their probabilities."""
     valences = []
     arousals = []
     for name in source.classes:

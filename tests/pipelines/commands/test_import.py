@@ -85,8 +85,13 @@ def test_sections_fit_the_segments_they_are_the_truth_of(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("task", ["quadrant", "valence", "arousal"])
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        *((name, task) for name in MAKERS for task in ("quadrant", "valence", "arousal")),
+        *((name, "valence-arousal") for name in MAKERS if name != "4q"),
+    ],
+)
 def test_the_printed_command_is_one_that_runs(name, task, tmp_path, capsys):
     catalog = tmp_path / "with blank.csv"
     assert (
@@ -100,6 +105,8 @@ def test_the_printed_command_is_one_that_runs(name, task, tmp_path, capsys):
     config = parse(run.Config, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING)
     rows = rows_of(read_catalog(config.catalog, config.labels, config.segment.deal))
     assert {row.label for row in rows} - {None} <= set(config.segment.deal.classes)
+    has_numbers = any(row.valence is not None for row in rows)
+    assert has_numbers == (task == "valence-arousal")
     assert (config.truth is None) == (name == "4q")
     assert config.truth is None or set(pd.read_csv(config.truth)["true_label"]) <= set(
         config.segment.deal.classes

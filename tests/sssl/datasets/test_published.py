@@ -114,9 +114,11 @@ def test_a_point_on_an_axis_has_no_class_where_that_axis_divides(task, labels):
 def test_a_track_at_the_midpoint_keeps_its_label_in_the_task_of_the_other_axis(tmp_path):
     root = make_pmemo(tmp_path)  # clip 12 has arousal 0.5
     labels = {task: column(import_set("pmemo", root, task), "label")["12"] for task in CLASSES}
-    assert labels == {"quadrant": "", "valence": "positive", "arousal": ""}
+    assert labels == {
+        "quadrant": "", "valence": "positive", "arousal": "", "valence-arousal": "",
+    }  # fmt: skip
     assert {task: import_set("pmemo", root, task).undecided for task in CLASSES} == {
-        "quadrant": 1, "valence": 0, "arousal": 1,
+        "quadrant": 1, "valence": 0, "arousal": 1, "valence-arousal": 1,
     }  # fmt: skip
 
 
@@ -397,3 +399,24 @@ def test_layouts_are_what_the_readers_of_csv_take_them_for(tmp_path):
             rows = list(csv.reader(path.read_text("latin-1").splitlines()))
             ragged = "dynamic (per" in str(path) or path.name == "metadata_2014.csv"
             assert ragged or len(set(map(len, rows))) == 1, path
+
+
+@pytest.mark.parametrize(
+    ("name", "track_id", "place"),
+    [
+        ("pmemo", "1", (0.8, 0.6)),
+        ("pmemo", "12", (0.2, 0.0)),
+        ("deam", "2", (0.225, 0.275)),
+    ],
+)
+def test_numbers_go_from_minus_one_to_one(name, track_id, place, tmp_path):
+    found = import_set(name, MAKERS[name](tmp_path), "valence-arousal")
+    assert (column(found, "valence")[track_id], column(found, "arousal")[track_id]) == place
+    assert found.catalog["label"].equals(import_set(name, tmp_path, "quadrant").catalog["label"])
+
+
+def test_a_set_of_quadrants_has_no_numbers_to_give(tmp_path):
+    with pytest.raises(
+        CatalogError, match="4q has quadrants and no numbers of valence and arousal"
+    ):
+        import_set("4q", make_4q(tmp_path), "valence-arousal")

@@ -25,7 +25,7 @@ from schemas import to_arrow
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
 from sssl.export.cells import cell
-from sssl.export.labels import Labelled, write_csv
+from sssl.export.labels import About, Labelled, write_csv
 from sssl.export.songs import write_tags
 from sssl.export.tags import tag
 from sssl.store.folder import Store
@@ -149,7 +149,7 @@ def test_labels_as_csv_have_no_formula(tmp_path):
         Labelled(a_track("b"), None, "not-audio", "@a"),
     ]
     to = io.StringIO()
-    write_csv(labelled, ("Q1", "Q3"), to)
+    write_csv(labelled, About(("Q1", "Q3")), to)
     first, second = csv.DictReader(io.StringIO(to.getvalue()))
     assert (first["track_id"], second["detail"]) == (f"'{FORMULA}", "'@a")
 

@@ -148,7 +148,7 @@ def test_held_out_changes_are_of_held_out_tracks_alone_and_as_they_are_scored():
 
 def track(track_id, label, split, part=0):
     return Catalog(
-        track_id, "", label, split, f"group of {track_id}", 0, None, False, part, None, None
+        track_id, "", label, split, f"group of {track_id}", 0, None, False, part, *[None] * 4
     )
 
 
