@@ -3,18 +3,21 @@ else."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from schemas import TABLES, Catalog, columns, to_arrow
+from schemas import SCHEMA_VERSION, TABLES, Catalog, columns, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
 from sssl.catalog.committed import commit_catalog, read_dealt, rows_of
@@ -29,14 +32,26 @@ from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
 from sssl.store.atomic import alone, is_leftover
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS, RECEIPTS, WORK, counts_path
-from sssl.store.manifest import Made, Manifest, PartFile, Snapshot, generation_name, loaded
+from sssl.store.layout import PARTS, RECEIPTS, WORK, compacted_path, counts_path
+from sssl.store.manifest import (
+    Compacted,
+    Made,
+    Manifest,
+    PartFile,
+    Snapshot,
+    generation_name,
+    loaded,
+    parts_digest,
+)
+from sssl.store.parquet import compacted_bytes
 from sssl.store.pointer import LATEST
 from sssl.store.removals import spellings
 from sssl.urls import local_path
 from sssl.words import counted
 
-_DELETERS = 32
+_WORKERS = 32
+_COMPACTORS = 4  # each with a file of 64 MB, several times that in memory
+_DELETED_AT_ONCE = 20_000  # paths that are kept in requests at a time
 _BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
 _BY_TRACK = {
     name
@@ -112,9 +127,10 @@ def delete_unpublished(store: Store) -> int:
 
 
 def delete_all(store: Store, paths: Iterable[str]) -> None:
-    """Delete files, many at once for the latency of a bucket."""
-    with ThreadPoolExecutor(_DELETERS) as threads:
-        list(threads.map(store.delete, paths))
+    """Delete files, many in a request where a bucket has that."""
+    waiting = iter(paths)
+    while batch := list(islice(waiting, _DELETED_AT_ONCE)):
+        store.medium.delete_many(batch)
 
 
 def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
@@ -187,7 +203,7 @@ class _Rewriting:
         was."""
         parts = sorted(self.parts) if old.table in _BY_TRACK else []
         # Many at once for the latency of a bucket.
-        with ThreadPoolExecutor(_DELETERS) as threads:
+        with ThreadPoolExecutor(_WORKERS) as threads:
             rewritten = list(threads.map(partial(self._rewrite, old, planned), parts))
         files = dict(old.files)
         left_out: dict[int, pa.Table] = {}
@@ -195,14 +211,49 @@ class _Rewriting:
             files[part] = file
             left_out[part] = rows
         self._write_counts(old, planned, left_out)
-        return Made(files, self._summary(old, list(left_out.values())), knows_cpu_s=True)
+        summary = self._summary(old, list(left_out.values()))
+        return Made(files, summary, knows_cpu_s=True, compacted=self._for_readers(planned, files))
+
+    def _for_readers(
+        self, planned: Manifest, files: Mapping[int, PartFile]
+    ) -> tuple[Compacted, ...]:
+        """Write the files for readers of a table without the tracks, each from the one before: to
+        make them of their parts takes a request a part.
+
+        None if they are of an earlier schema version, or not as they were written.
+        """
+        if planned.schema_version < SCHEMA_VERSION:
+            return ()
+        with ThreadPoolExecutor(_COMPACTORS) as threads, suppress(StoreError):
+            own = partial(self._without_gone, planned, files)
+            return tuple(threads.map(own, planned.compacted, range(len(planned.compacted))))
+        return ()
+
+    def _without_gone(
+        self, planned: Manifest, files: Mapping[int, PartFile], before: Compacted, number: int
+    ) -> Compacted:
+        """Write one file for readers without the tracks; that of unchanged parts is copied."""
+        parts = range(before.first_part, before.last_part + 1)
+        of = parts_digest({part: files[part] for part in parts if part in files})
+        data = self.store.read_file(before)
+        rows = before.rows
+        if of != before.of:
+            table = pq.read_table(io.BytesIO(data))
+            is_gone = pc.is_in(table["track_id"], self._gone_ids())
+            left = table.filter(pc.invert(is_gone))
+            data = compacted_bytes(planned.table, [left])
+            rows = len(left)
+        file = self.store.write_file(compacted_path(planned.ref, number), data, rows)
+        return replace(before, of=of, **asdict(file))
+
+    def _gone_ids(self) -> pa.Array:
+        return pa.array([track.track_id for track in self.gone])
 
     def _rewrite(self, old: Manifest, planned: Manifest, part: int) -> tuple[PartFile, pa.Table]:
         """Write a part without the tracks; return its file, and the rows that go."""
         # As they were written: files of a table are of one schema version.
         rows = self.store.read_as_written(old.files[part])
-        ids = pa.array([track.track_id for track in self.gone])
-        is_gone = pc.is_in(rows["track_id"], ids)
+        is_gone = pc.is_in(rows["track_id"], self._gone_ids())
         stay = rows.filter(pc.invert(is_gone))
         file = self.store.write_part(old.table, planned.generation, part, stay)
         return file, rows.filter(is_gone)

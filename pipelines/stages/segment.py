@@ -351,7 +351,9 @@ def _with_lost_parts(context: Context, settings: Settings) -> Context:
     for table in tables:
         again = {receipt.part: receipt.files[table.table] for receipt in receipts}
         context = context.add(
-            store.commit(store.compact(replace(table, files={**table.files, **again})))
+            store.commit(
+                store.compact(replace(table, files={**table.files, **again}, compacted=()))
+            )
         )
     return context
 

@@ -51,7 +51,7 @@ from sssl.version import __version__
 
 _MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
 _DELETED = "was deleted since its manifest was read, as by a takedown: run the same command again"
-_READERS = 8
+_READERS = 32
 
 
 @dataclass(frozen=True)
@@ -196,13 +196,13 @@ class Store:
 
     def compact(self, manifest: Manifest) -> Manifest:
         """Put the rows of a table whose parts only stages read into few files for readers, sorted
-        by track.
+        by track; one that has such files keeps them.
 
         Where the published table has a file of the same parts, that one is copied. A generation
         that an earlier version began, with its parts where readers look, goes on as one of that
         version.
         """
-        if manifest.table not in layout.COMPACTED or not manifest.files:
+        if manifest.table not in layout.COMPACTED or manifest.compacted or not manifest.files:
             return manifest
         if any(name.startswith("part-") for name in self.names(manifest.ref)):
             return replace(manifest, files=dict(self._where_readers_look(manifest)))
@@ -408,8 +408,8 @@ class Store:
         if committed is not None:
             return committed
         CLOCK.lap()  # what went before was not for this table
-        files, summary, knows_cpu_s = make(planned)
-        made = self.compact(replace(planned, files=files))
+        files, summary, knows_cpu_s, compacted = make(planned)
+        made = self.compact(replace(planned, files=files, compacted=compacted))
         if not knows_cpu_s:
             summary = {**summary, "cpu_s": CLOCK.lap()}
         return self.commit(replace(made, summary=summary))

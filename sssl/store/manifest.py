@@ -200,6 +200,8 @@ class Made(NamedTuple):
     knows_cpu_s: bool = False
     """Whether the summary has the CPU seconds already, as those of older rows, or of processes that
     note their own; otherwise all that this process and its descendants spend on it counts."""
+    compacted: tuple[Compacted, ...] = ()
+    """Files for readers, if it made them; otherwise they are made of those of its parts."""
 
 
 def digest_of(value: Any) -> str:

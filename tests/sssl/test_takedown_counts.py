@@ -1,6 +1,7 @@
 """After a takedown it is known what is counted in each part, without a receipt."""
 
 import functools
+import hashlib
 import operator
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from sssl.catalog.counts import read_counts
 from sssl.model import examples
 from sssl.model.examples import Corpus
 from sssl.store.manifest import loaded
+from sssl.store.parquet import compacted_bytes
 from sssl.takedown import delete_unpublished, without
 
 
@@ -47,6 +49,18 @@ def test_counts_of_parts_add_up_to_what_the_manifest_says(taken_down, finished_c
         added = replace(functools.reduce(operator.add, parts), cpu_s=None)
         whole = replace(manifest.about(kind, classes), cpu_s=None)
         assert flat(vars(added)) == pytest.approx(flat(vars(whole)))
+
+
+@pytest.mark.parametrize("table", ["ledger", "labels", "scores", "songs"])
+def test_files_for_readers_are_those_that_the_parts_make(taken_down, finished_copy, table):
+    for manifest in taken_down.of(table):
+        (file,) = manifest.compacted
+        parts = map(finished_copy.read_part, manifest.files.values())
+        data = compacted_bytes(table, parts)
+        assert hashlib.sha256(data).hexdigest() == file.sha256
+        assert (file.rows, file.bytes) == (manifest.rows, len(data))
+        assert file.of == manifest.digest
+        assert finished_copy.is_as_written(file)
 
 
 def test_no_receipt_is_left(taken_down, finished_copy):

@@ -81,6 +81,10 @@ class Disk:
     def delete(self, path: str) -> None:
         self._at(path).unlink(missing_ok=True)
 
+    def delete_many(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            self.delete(path)
+
     def forget(self) -> int:
         return 0  # what is deleted is gone
 

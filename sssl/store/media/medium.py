@@ -68,6 +68,9 @@ class Medium(Protocol):
         """Delete a file; that it is gone, maybe by a request that was sent again, is what we
         want."""
 
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """Delete files likewise, in as few requests as it has for that, many at once."""
+
     def forget(self) -> int:
         """Delete for good what the medium keeps of files that were deleted or overwritten; return
         how many versions there were."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from fsspec import AbstractFileSystem
 
 from sssl.urls import file_system
 
+_DELETERS = 32
 _TIMES = ("mtime", "LastModified", "created")
 """What file systems call the time of an object's content."""
 
@@ -80,6 +82,10 @@ class Objects:
     def delete(self, path: str) -> None:
         with suppress(FileNotFoundError):
             self.fs.rm_file(self._at(path))
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        with ThreadPoolExecutor(_DELETERS) as threads:
+            list(threads.map(self.delete, paths))
 
     def forget(self) -> int:
         return 0  # of versions each store has an idea of its own: see Bucket

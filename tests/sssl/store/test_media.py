@@ -90,6 +90,16 @@ def test_a_file_that_is_deleted_is_gone(medium):
     assert not medium.list("")
 
 
+def test_many_files_are_deleted_whether_they_are_there_or_not(medium):
+    for name in "abc":
+        medium.put(f"folder/{name}", b"x")
+    medium.delete_many(["folder/a", "folder/missing", "folder/c"])
+    assert medium.list("folder") == ["folder/b"]
+    medium.delete_many(["folder/a"])
+    medium.delete_many([])
+    assert medium.list("folder") == ["folder/b"]
+
+
 def test_all_files_below_a_folder_are_listed_in_order(medium):
     for path in ("t/g/receipts/1.json", "t/g/b", "t/g/a", "t2/g/a", "t.json"):
         medium.put(path, b"1")
