@@ -25,7 +25,7 @@ from sssl.errors import StoreError
 from sssl.runtime.cpu_time import CLOCK
 from sssl.runtime.reading import READING
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS, receipts_folder, tries_folder
+from sssl.store.layout import PARTS, receipt_paths, receipts_folder, tries_folder
 from sssl.store.manifest import Manifest, PartFile, Receipt, loaded
 from sssl.store.removals import is_removed, taken_down
 from sssl.store.tensors import log_mels
@@ -159,6 +159,13 @@ class Job:
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""
         return self.store.receipt(self.receipts, part)
+
+    def receipts_there(self) -> frozenset[int]:
+        """List the parts of which there is a receipt, in a request for a thousand of them."""
+        folders = {path.rpartition("/")[0] for path in receipt_paths(self.receipts, 0)}
+        names = {name for folder in folders for name in self.store.names(folder)}
+        parts = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return frozenset(int(part) for part in parts if part.isdecimal())
 
     def earlier_tracks(self, ref: PartRef) -> list[tuple[Any, ...]]:
         """Read what stages saw of a part's tracks when the earlier generation was made."""

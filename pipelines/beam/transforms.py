@@ -3,15 +3,21 @@ shuffle."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindows
 
 from pipelines.beam.counters import count_kept, count_part
 from pipelines.beam.job import Job, PartRef
 from sssl.store.manifest import Receipt
+
+_READERS = 64
+_RECEIPTS_AT_ONCE = 1024
 
 
 @dataclass
@@ -33,7 +39,41 @@ class SplitDone(beam.PTransform):
     job: Job
 
     def expand(self, parts: beam.PCollection[PartRef]) -> beam.pvalue.DoOutputsTuple:
-        return parts | beam.FlatMap(_todo_or_done, self.job).with_outputs("done", main="todo")
+        return parts | beam.ParDo(ReadReceipts(self.job)).with_outputs("done", main="todo")
+
+
+class ReadReceipts(beam.DoFn):
+    """Tell the parts of a bundle that are done by their receipts.
+
+    Receipts that were there at the start are read many at once: a relaunch after a late failure
+    finds hundreds of thousands. Any other part goes on at once, after a look of its own: a bundle
+    that is tried again finds what it did before.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def setup(self) -> None:
+        self._there = self._job.receipts_there()
+
+    def start_bundle(self) -> None:
+        self._waiting: list[PartRef] = []
+
+    def process(self, ref: PartRef) -> Iterator[Any]:
+        if ref.part not in self._there:
+            yield from todo_or_done([ref], self._job)
+            return
+        self._waiting.append(ref)
+        if len(self._waiting) >= _RECEIPTS_AT_ONCE:
+            yield from todo_or_done(self._waiting, self._job)
+            self._waiting = []
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for found in todo_or_done(self._waiting, self._job):
+            if isinstance(found, PartRef):
+                yield GlobalWindows.windowed_value(found)
+            else:
+                yield TaggedOutput(found.tag, GlobalWindows.windowed_value(found.value))
 
 
 @dataclass
@@ -65,9 +105,14 @@ def _list_parts(job: Job) -> Iterable[PartRef]:
     return job.list_parts()
 
 
-def _todo_or_done(ref: PartRef, job: Job) -> Iterable[Any]:
-    receipt = job.receipt(ref.part)
-    yield ref if receipt is None else beam.pvalue.TaggedOutput("done", receipt)
+def todo_or_done(refs: Sequence[PartRef], job: Job) -> Iterator[PartRef | TaggedOutput]:
+    """Yield parts that are to do as they are, and the receipts of others as `done`."""
+    if not refs:
+        return
+    with ThreadPoolExecutor(min(_READERS, len(refs))) as threads:  # for the latency of a bucket
+        receipts = threads.map(job.receipt, [ref.part for ref in refs])
+        for ref, receipt in zip(refs, receipts, strict=True):
+            yield ref if receipt is None else TaggedOutput("done", receipt)
 
 
 def _commit(keyed: tuple[None, Iterable[Receipt | None]], job: Job, fitted: Any) -> list[str]:

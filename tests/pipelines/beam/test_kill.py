@@ -109,7 +109,7 @@ def test_a_run_killed_between_compaction_and_commit_ends_with_the_same_files(
     again = start(catalog, output)
     _, errors = again.communicate(timeout=300)
     assert again.returncode == os.EX_OK, errors.decode()
-    assert store.latest().get("songs").all_files == songs.all_files
+    assert list(store.latest().get("songs").all_files) == list(songs.all_files)
 
 
 def test_a_run_killed_in_the_middle_of_each_stage_ends_with_the_same_tables(

@@ -11,7 +11,7 @@ from hostile import digests, disturbed
 
 from pipelines.beam import mass
 from pipelines.beam.job import Job
-from pipelines.beam.transforms import _todo_or_done
+from pipelines.beam.transforms import todo_or_done
 from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.stages import segment
 from pipelines.stages.previous import TABLES, Previous
@@ -152,5 +152,5 @@ def test_a_job_stops_where_nearly_everything_fails(tmp_path, monkeypatch):
 
 def test_a_part_that_is_done_is_not_begun_again(orderly):
     job = orderly[1]
-    (tagged,) = _todo_or_done(next(job.list_parts()), job)
+    (tagged,) = todo_or_done([next(job.list_parts())], job)
     assert tagged.tag == "done"
