@@ -15,7 +15,9 @@ from rich.text import Text
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse, require_local
 from schemas import REASONS, Score
+from sssl.catalog.plane import AXES
 from sssl.errors import StoreError
+from sssl.export.labels import number_in_words
 from sssl.plots.colors import color_of, ink_on
 from sssl.plots.timeline import clock
 from sssl.report.story import Story, TrackRound, draw, tell
@@ -72,6 +74,9 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
         abstained = ", too uncertain to publish without a look" if song.abstained else ""
         shares = _shares(story, song.probabilities)
         yield "song", f"{song.label} with confidence {song.confidence:.2f}{abstained} ({shares})"
+        if song.valence is not None:
+            for axis in AXES:
+                yield axis, f"{number_in_words(song, axis)}, by regression"
         if (alone := story.without_sound) is not None:
             label = story.classes[int(alone.argmax())]
             still = "still " if label == song.label else ""

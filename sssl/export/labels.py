@@ -51,7 +51,7 @@ def write_table(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
         else:
             unsure = " (uncertain)" if one.song.abstained else ""
             said = [one.song.label + unsure, f"{one.song.confidence:.2f}"]
-            said += [_number(one.song, axis) for axis in axes]
+            said += [number_in_words(one.song, axis) for axis in axes]
             said.append(_in_words(one.song))
         table.add_row(*(Text(printable(cell)) for cell in (one.track.track_id, *said)))
     Console(file=to, highlight=False).print(table)
@@ -134,7 +134,7 @@ def _row(one: Labelled, classes: Sequence[str]) -> dict[str, Any]:
     return row | {"reason": one.reason, "detail": one.detail}
 
 
-def _number(song: Song, axis: str) -> str:
+def number_in_words(song: Song, axis: str) -> str:
     """Say a number with its interval: `0.25 (-0.13 to 0.63)`."""
     value, low, high = (getattr(song, axis + end) for end in ("", "_low", "_high"))
     if value is None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sssl.metrics import Bin, Quality, confusion, quality, reliability, wilson
+from sssl.metrics import Bin, Quality, agreement, confusion, quality, reliability, wilson
 
 
 def test_quality_of_a_known_confusion():
@@ -45,3 +45,21 @@ def test_fewer_songs_than_bins_make_no_empty_bin():
         found.tracks for found in reliability(np.array([0.5, 0.6]), np.array([True, True]), 10)
     ] == [1, 1]
     assert reliability(np.empty(0), np.empty(0, bool), 3) == []
+
+
+def test_agreement_counts_both_bias_and_scale():
+    true = np.linspace(-1, 1, 50)
+    exact = agreement(true, true)
+    assert (exact.r2, exact.rmse, exact.ccc) == (pytest.approx(1), 0.0, pytest.approx(1))
+    by_mean = agreement(true, np.full(50, true.mean()))
+    assert (by_mean.r2, by_mean.ccc) == (pytest.approx(0), pytest.approx(0))
+    moved = agreement(true, true + 0.5)
+    assert moved.rmse == pytest.approx(0.5)
+    assert moved.ccc == pytest.approx(2 * true.var() / (2 * true.var() + 0.25))
+    assert agreement(true, true / 2).ccc < 1
+
+
+def test_agreement_with_numbers_that_are_all_the_same_or_none_is_unknown():
+    same = agreement(np.ones(3), np.zeros(3))
+    assert (same.r2, same.rmse, same.ccc) == (None, 1.0, None)
+    assert agreement(np.array([]), np.array([])).rmse is None

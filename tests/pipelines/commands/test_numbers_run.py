@@ -1,6 +1,7 @@
 """`--task valence-arousal` from the command line, on top of a folder that knew classes only."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -59,6 +60,14 @@ def test_a_file_is_labelled_with_numbers_as_its_song(told, ratings, capsys):
             one = json.loads(said)
             assert one["valence_low"] <= one["valence"] <= one["valence_high"]
         assert "valence" in said
+
+
+def test_the_story_of_a_track_has_its_numbers(told, capsys):
+    store, _ = told
+    assert main(["explain", "--output", store.root, "--track-id", "Q2_0"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"valence +-?[01]\.\d\d \(-?[01]\.\d\d to -?[01]\.\d\d\), by regression", said)
+    assert re.search(r"arousal +-?[01]\.\d\d \(", said)
 
 
 def test_plan_counts_labels_that_numbers_say(ratings, tmp_path, capsys):

@@ -119,6 +119,8 @@ def test_the_report_draws_songs_at_their_own_numbers(with_numbers, without):
     html = read(with_numbers)
     assert "A song lies at its own numbers" in text_of(html)
     assert "Valence and arousal, from −1 to 1" in text_of(html)
+    assert "· valence" in html
+    assert "· valence" not in read(without)
     assert "sides of valence and arousal" in text_of(html)
     assert "computed from the probabilities" in text_of(read(without))
     places = query(with_numbers, "select valence, arousal from songs")

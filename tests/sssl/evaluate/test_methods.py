@@ -25,6 +25,7 @@ from sssl.evaluate.methods import (
     to_records,
     withhold,
 )
+from sssl.evaluate.numbers import NUMBER_METRICS, number_metrics
 from sssl.labels.confident_learning import find_issues
 from sssl.metrics import calibration_error, reliability
 from sssl.store.manifest import Snapshot
@@ -60,6 +61,40 @@ def test_what_a_listener_said_of_a_track_is_withheld_with_its_label():
     for row in rows:
         assert (row.corrections is None) == (row.track_id in withheld)
         assert row.locked == (row.track_id not in withheld)
+
+
+def test_numbers_are_withheld_with_labels():
+    rated = [replace(row, valence=0.5, arousal=-0.5) for row in catalog()]
+    rows, withheld = withhold(rated, 5, 2, 0, CONFIG)
+    for row in rows:
+        numbers = (None, None) if row.track_id in withheld else (0.5, -0.5)
+        assert (row.valence, row.arousal) == numbers
+
+
+def rated_songs():
+    """Three songs that are exactly right, a tenth too high, and without numbers."""
+    songs = pd.DataFrame({"track_id": ["a", "b", "c"], "valence": [0.5, 0.1, np.nan]})
+    for axis, values in (("valence", songs["valence"]), ("arousal", songs["valence"] - 0.2)):
+        songs[axis] = values
+        songs[f"{axis}_low"] = values - 0.05
+        songs[f"{axis}_high"] = values + 0.05
+    return songs
+
+
+def test_numbers_are_measured_where_songs_and_tracks_have_them():
+    numbers = {"a": (0.5, 0.3), "b": (0.0, -0.1), "c": (1.0, 1.0)}
+    found = number_metrics(rated_songs(), numbers)
+    assert found["valence_rmse"] == pytest.approx(np.sqrt(0.1**2 / 2))
+    assert found["valence_coverage"] == 0.5
+    assert found["arousal_rmse"] == pytest.approx(0.0)
+    assert found["arousal_r2"] == found["arousal_ccc"] == pytest.approx(1.0)
+    assert set(found) == {name for name, _, _ in NUMBER_METRICS}
+
+
+def test_without_numbers_none_are_measured():
+    assert number_metrics(rated_songs(), {}) == {}
+    bare = rated_songs().assign(valence=None)
+    assert number_metrics(bare, {"a": (0.5, 0.3)}) == {}
 
 
 def test_a_withheld_track_has_no_label_in_the_catalog_of_its_fold():
