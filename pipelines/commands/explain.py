@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse, require_local
-from schemas import REASONS, Score
+from schemas import REASONS, Ledger, Score, Song
 from sssl.catalog.plane import AXES
 from sssl.errors import StoreError
 from sssl.export.labels import number_in_words
@@ -52,50 +52,21 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
     """Yield what is known of a track by the stage that found it out."""
     track = story.track
     entry = story.entry
-    yield "file", f"{track.uri} ({track.source_fingerprint or 'not found'})"
-    label = "no label" if track.label is None else f"label {track.label}, split {track.split}"
-    locked = ", label locked" if track.locked else ""
-    yield (
-        "catalog",
-        f"{label}{locked}, group {track.group_id}, fold {track.fold}, part {track.part}",
-    )
-    codec = (
-        f", {entry.codec} {entry.sample_rate_hz} Hz, {entry.channels} channels, by {entry.decoder}"
-    )
-    expected = "" if entry.expected_s is None else f" of {entry.expected_s:.1f}"
-    decoded = f"{entry.decoded_s:.1f}{expected} s decoded"
-    found = f"{decoded}, {counted(entry.segments, 'segment')}{codec if entry.codec else ''}"
-    yield "ledger", f"{entry.status}: {found}"
+    fingerprint = track.source_fingerprint or "not found"
+    yield "file", f"{track.uri} ({fingerprint})"
+    label = "no label"
+    if track.label is not None:
+        label = f"label {track.label}, split {track.split}"
+    if track.locked:
+        label += ", label locked"
+    yield "catalog", f"{label}, group {track.group_id}, fold {track.fold}, part {track.part}"
+    yield "ledger", f"{entry.status}: {_decoded(entry)}"
     if entry.reason:
         known = REASONS[entry.reason]
-        yield "reason", f"{entry.reason} ({entry.detail or known.meaning}). {known.remedy}"
+        detail = entry.detail or known.meaning
+        yield "reason", f"{entry.reason} ({detail}). {known.remedy}"
     if story.song:
-        song = story.song
-        abstained = ", too uncertain to publish without a look" if song.abstained else ""
-        shares = _shares(story, song.probabilities)
-        yield "song", f"{song.label} with confidence {song.confidence:.2f}{abstained} ({shares})"
-        if song.valence is not None:
-            for axis in AXES:
-                yield axis, f"{number_in_words(song, axis)}, by regression"
-        if (alone := story.without_sound) is not None:
-            label = story.classes[int(alone.argmax())]
-            still = "still " if label == song.label else ""
-            yield (
-                "its sound",
-                f"if it sounded like the average track: {still}{label} ({_shares(story, alone)})",
-            )
-        if why := story.why_the_timeline_differs:
-            yield (
-                "but",
-                f"most of the timeline is {song.timeline_label}, and not {song.label}: {why}",
-            )
-        yield (
-            "made from",
-            (
-                f"{counted(song.segments, 'segment')} scored in round {song.round} by model"
-                f" {song.model_id}"
-            ),
-        )
+        yield from _facts_of_song(story, story.song)
     if story.split_round:
         yield (
             "suspects",
@@ -104,6 +75,41 @@ def facts(story: Story) -> Iterator[tuple[str, str]]:
                 f" {story.split_round}"
             ),
         )
+
+
+def _decoded(entry: Ledger) -> str:
+    """Say what was decoded of a track."""
+    expected = ""
+    if entry.expected_s is not None:
+        expected = f" of {entry.expected_s:.1f}"
+    segments = counted(entry.segments, "segment")
+    found = f"{entry.decoded_s:.1f}{expected} s decoded, {segments}"
+    if entry.codec:
+        found += f", {entry.codec} {entry.sample_rate_hz} Hz, {entry.channels} channels"
+        found += f", by {entry.decoder}"
+    return found
+
+
+def _facts_of_song(story: Story, song: Song) -> Iterator[tuple[str, str]]:
+    """Yield what a track's song is, and why."""
+    abstained = ", too uncertain to publish without a look" if song.abstained else ""
+    shares = _shares(story, song.probabilities)
+    yield "song", f"{song.label} with confidence {song.confidence:.2f}{abstained} ({shares})"
+    if song.valence is not None:
+        for axis in AXES:
+            yield axis, f"{number_in_words(song, axis)}, by regression"
+    alone = story.without_sound
+    if alone is not None:
+        label = story.classes[int(alone.argmax())]
+        still = "still " if label == song.label else ""
+        shares = _shares(story, alone)
+        yield "its sound", f"if it sounded like the average track: {still}{label} ({shares})"
+    why = story.why_the_timeline_differs
+    if why:
+        other = f"most of the timeline is {song.timeline_label}, and not {song.label}"
+        yield "but", f"{other}: {why}"
+    segments = counted(song.segments, "segment")
+    yield "made from", f"{segments} scored in round {song.round} by model {song.model_id}"
 
 
 def rounds_table(story: Story) -> Table:
@@ -157,15 +163,13 @@ def segments_table(story: Story, used: TrackRound, every: bool) -> Table:
         agrees = label.partition != "noisy" and {label.label, scored} <= {label.inherited_label}
         if every or not agrees:
             loss = score.loss if label.loss is None else label.loss
-            numbers = [
-                "" if value is None else f"{value:.2f}" for value in (loss, label.clean_probability)
-            ]
             row = (
                 clock(start_s),
                 label.label or "",
                 label.partition,
                 label.reason,
-                *numbers,
+                _number(loss),
+                _number(label.clean_probability),
                 f"{scored} {share:.2f}",
             )
             table.add_row(*map(Text, row))
@@ -233,6 +237,10 @@ def main(argv: Sequence[str]) -> int:
         complain(error)
         return 1
     return 0
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _shares(story: Story, probabilities: Iterable[float]) -> str:

@@ -116,24 +116,25 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
     except StoreError:
         return None  # a takedown deletes them
     by_kind = {(parent.table, parent.round): parent for parent in parents}
-    if by_kind.keys() != {(given.table, given.round) for given in inputs.values()}:
+    asked = {(given.table, given.round) for given in inputs.values()}
+    if by_kind.keys() != asked:
         return None
-    if any(
-        by_kind["models", m.round].digest != m.digest
-        for m in inputs.values()
-        if m.table == "models"
-    ):
-        return None
-    known = {name: by_kind[m.table, m.round].ref for name, m in inputs.items()}
+    known = {}
+    for name, given in inputs.items():
+        parent = by_kind[given.table, given.round]
+        if given.table == "models" and parent.digest != given.digest:
+            return None
+        known[name] = parent.ref
     return Earlier(manifest.ref, known, {manifest.table: manifest.ref})
 
 
 @lru_cache(maxsize=8)
 def _labelled(store: Store, catalog: str, learned_by: tuple[str, ...] = LEARNED_BY) -> pa.Table:
     rows = read_labelled(store, read_manifest(store, catalog)).select(learned_by)
-    said = rows["corrections"].to_pylist()
-    as_text = pa.array([None if own is None else json.dumps(own) for own in said], pa.string())
-    rows = rows.set_column(rows.schema.get_field_index("corrections"), "corrections", as_text)
+    corrections = rows["corrections"].to_pylist()
+    said = [None if own is None else json.dumps(own) for own in corrections]
+    place = rows.schema.get_field_index("corrections")
+    rows = rows.set_column(place, "corrections", pa.array(said, pa.string()))
     return rows.sort_by([("part", "ascending"), ("track_id", "ascending")])
 
 
@@ -144,11 +145,14 @@ def _changed_tracks(
     """Return the tracks that are labelled in one catalog and not in the other, or otherwise."""
     if before == now:
         return frozenset()
-    then = _labelled(store, before, learned_by).to_pydict()
-    today = _labelled(store, now, learned_by).to_pydict()
-    old = set(zip(*then.values(), strict=True))
-    new = set(zip(*today.values(), strict=True))
+    old = _as_rows(_labelled(store, before, learned_by))
+    new = _as_rows(_labelled(store, now, learned_by))
     return frozenset(track_id for track_id, *_ in old ^ new)
+
+
+def _as_rows(table: pa.Table) -> set[tuple[Any, ...]]:
+    columns = table.to_pydict().values()
+    return set(zip(*columns, strict=True))
 
 
 @lru_cache(maxsize=64)
@@ -157,15 +161,16 @@ def _changed_rows(store: Store, catalog: str, before: str, now: str) -> frozense
     than in another."""
     old = read_manifest(store, before).files
     new = read_manifest(store, now).files
-    of_part: defaultdict[int, list[str]] = defaultdict(list)
     labelled = _labelled(store, catalog)
-    for part, track_id in zip(
-        labelled["part"].to_pylist(), labelled["track_id"].to_pylist(), strict=True
-    ):
+    parts = labelled["part"].to_pylist()
+    track_ids = labelled["track_id"].to_pylist()
+    of_part: defaultdict[int, list[str]] = defaultdict(list)
+    for part, track_id in zip(parts, track_ids, strict=True):
         of_part[part].append(track_id)
-    return frozenset().union(
-        *(_changed_in_part(store, old.get(p), new[p], ids) for p, ids in of_part.items())
-    )
+    changed: set[str] = set()
+    for part, own in of_part.items():
+        changed.update(_changed_in_part(store, old.get(part), new[part], own))
+    return frozenset(changed)
 
 
 def _changed_in_part(
@@ -182,9 +187,13 @@ def _changed_in_part(
         new = store.read_part(now)
     except StoreError:
         return ids
-    return [
-        track_id for track_id in ids if not rows_of(old, track_id).equals(rows_of(new, track_id))
-    ]
+    changed = []
+    for track_id in ids:
+        rows_before = rows_of(old, track_id)
+        rows_now = rows_of(new, track_id)
+        if not rows_before.equals(rows_now):
+            changed.append(track_id)
+    return changed
 
 
 def rows_of(table: pa.Table, track_id: str) -> pa.Table:

@@ -29,18 +29,21 @@ class Embedder:
         self._segment = round(segment_s * self.rate_hz)
         self._network = load_network(front_end, self._window, threads, on_gpu)
         silence = np.zeros((1, self._window), np.float32)
-        self.dimension = int(self._network(silence).shape[1])
+        embedded = self._network(silence)
+        self.dimension = int(embedded.shape[1])
 
     def embed(
         self, wave: Samples, start_s: NDArray[np.float64]
     ) -> tuple[Embeddings, list[str | None]]:
         """Return the embeddings [N, D] of segments that start at [N] seconds in the samples [T] of
         a track, and why there is none: then the row is NaN."""
-        starts = np.round(start_s * self.rate_hz).astype(np.int64)
+        samples = np.round(start_s * self.rate_hz)
+        starts = samples.astype(np.int64)
         windows = windows_of(starts, self._segment, self._window, len(wave))  # [N, K]
         unique, place = np.unique(windows, return_inverse=True)
         by_window = self._embed_windows(wave, unique)
-        of_segments = by_window[place.reshape(windows.shape)]  # [N, K, D]
+        places = place.reshape(windows.shape)
+        of_segments = by_window[places]  # [N, K, D]
         # The mean over the windows of a segment, which is that window where there is one.
         with np.errstate(over="ignore", invalid="ignore"):
             mean = of_segments.mean(axis=1)
@@ -48,7 +51,8 @@ class Embedder:
         ends = starts + self._segment
         heard = len(wave) + _TOLERANCE_S * self.rate_hz
         missing = ends > heard
-        not_finite = ~np.isfinite(found).all(axis=1)
+        is_finite = np.isfinite(found)
+        not_finite = ~is_finite.all(axis=1)
         found[missing | not_finite] = np.nan
         reasons = np.full(len(found), None, object)
         reasons[not_finite] = "non-finite"
@@ -70,7 +74,8 @@ class Embedder:
         """Cut windows [B, T] that start at [B] samples; behind the end there is silence."""
         samples = np.zeros((len(starts), self._window), np.float32)
         for row, start in zip(samples, starts, strict=True):
-            heard = wave[start : start + self._window]
+            end = start + self._window
+            heard = wave[start:end]
             row[: len(heard)] = heard
         return samples
 

@@ -59,20 +59,25 @@ class TrackView:
 def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
     """Draw a track's spectrogram; below it, on the same time axis, its segments' posterior and its
     bands."""
+    start_s = float(view.start_s[0])
+    end_s = view.end_s
     bands_px = 26 * len(view.bands)
     height = 150 + 90 + bands_px + 46
     figure = Figure(figsize=inches(1000, height))
     grid = figure.add_gridspec(3, 1, height_ratios=(150, 90, bands_px), hspace=0.09)
-    grid.update(left=LEFT, right=RIGHT, top=1 - 6 / height, bottom=24 / height)
-    spectrogram, posterior, bands = (figure.add_subplot(grid[row]) for row in range(3))
-    start_s = float(view.start_s[0])
-    end_s = view.end_s
+    top = 1 - 6 / height
+    bottom = 24 / height
+    grid.update(left=LEFT, right=RIGHT, top=top, bottom=bottom)
+    spectrogram = figure.add_subplot(grid[0])
+    posterior = figure.add_subplot(grid[1])
+    bands = figure.add_subplot(grid[2])
+    spacing_s = tick_step(end_s - start_s, 12)
     _draw_spectrogram(spectrogram, view)
     _draw_posterior(posterior, view)
     _draw_bands(bands, view, classes, end_s)
     for axes in (spectrogram, posterior, bands):
         axes.set_xlim(start_s, end_s)
-        axes.xaxis.set_major_locator(MultipleLocator(tick_step(end_s - start_s, 12)))
+        axes.xaxis.set_major_locator(MultipleLocator(spacing_s))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
         axes.tick_params(labelbottom=axes is bands, length=0)
     return figure
@@ -91,17 +96,21 @@ def _columns(view: TrackView) -> tuple[Floats, Floats]:
     """Return the times [T+1] of columns' edges and the columns' mean spectrum [mels, T] in dB, NaN
     in gaps."""
     segments, mels, frames = view.log_mel.shape
-    count = max(1, min(_MAX_COLUMNS, segments * frames // 2))
+    count = min(_MAX_COLUMNS, segments * frames // 2)
+    count = max(1, count)
     edges = np.linspace(float(view.start_s[0]), view.heard_to_s, count + 1)
     total = np.zeros((count, mels))
     weight = np.zeros(count)
     inside_s = np.arange(frames) * view.frame_hop / view.rate_hz
     for start_s, log_mel in zip(view.start_s, view.log_mel, strict=True):
-        column = np.searchsorted(edges, np.minimum(start_s + inside_s, edges[-2]), side="right") - 1
-        np.add.at(total, column, log_mel.T.astype(np.float64))
+        times = np.minimum(start_s + inside_s, edges[-2])
+        column = np.searchsorted(edges, times, side="right") - 1
+        spectra = log_mel.T.astype(np.float64)
+        np.add.at(total, column, spectra)
         np.add.at(weight, column, 1.0)
     with np.errstate(invalid="ignore"):
-        return edges, (total / weight[:, None]).T
+        mean = total / weight[:, None]
+    return edges, mean.T
 
 
 def _draw_spectrogram(axes: Axes, view: TrackView) -> None:
@@ -127,13 +136,18 @@ def _draw_spectrogram(axes: Axes, view: TrackView) -> None:
 def _draw_posterior(axes: Axes, view: TrackView) -> None:
     """Stack the classes' probabilities, one step per segment; in long tracks a step is the mean of
     several."""
-    firsts = np.arange(0, len(view.start_s), -(-len(view.start_s) // _MAX_STEPS))
-    counts = np.diff(np.append(firsts, len(view.start_s)))
+    segments = len(view.start_s)
+    together = -(-segments // _MAX_STEPS)
+    firsts = np.arange(0, segments, together)
+    counts = np.diff(np.append(firsts, segments))
     times = np.append(view.start_s[firsts], view.heard_to_s)
-    top = np.cumsum(np.add.reduceat(view.posterior, firsts) / counts[:, None], axis=1)
+    sums = np.add.reduceat(view.posterior, firsts)
+    means = sums / counts[:, None]
+    top = np.cumsum(means, axis=1)
     floor = np.zeros(len(times))
     for c in range(view.posterior.shape[1]):
-        ceiling = np.append(top[:, c], top[-1, c])
+        last = top[-1, c]
+        ceiling = np.append(top[:, c], last)
         axes.fill_between(times, floor, ceiling, step="post", color=color_of(c), linewidth=0)
         floor = ceiling
     axes.set_ylim(0, 1)
@@ -153,20 +167,27 @@ def blocks_of(entries: Sequence[Block], start_s: float, end_s: float) -> Sequenc
     middle = (edges[:-1] + edges[1:]) / 2
     at = np.searchsorted(starts, middle, side="right") - 1
     covered = (at >= 0) & (middle < ends[at])
-    shown = [(entries[i][2], inside) for i, inside in zip(at, covered, strict=True)]
-    runs = [
-        (key, [x for x, _ in run])
-        for key, run in groupby(enumerate(shown), key=lambda column: column[1])
-    ]
-    return [
-        (float(edges[x[0]]), float(edges[x[-1] + 1]), name) for (name, inside), x in runs if inside
-    ]
+    shown = []
+    for place, inside in zip(at, covered, strict=True):
+        _, _, name = entries[place]
+        shown.append((name, inside))
+    blocks = []
+    first = 0
+    for (name, inside), run in groupby(shown):
+        last = first + len(list(run))
+        if inside:
+            start = float(edges[first])
+            stop = float(edges[last])
+            blocks.append((start, stop, name))
+        first = last
+    return blocks
 
 
 def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: float) -> None:
-    character_s = (end_s - float(view.start_s[0])) / 115  # about the width of a character
+    start_s = float(view.start_s[0])
+    character_s = (end_s - start_s) / 115  # about the width of a character
     for row, entries in enumerate(view.bands.values()):
-        for start, stop, name in blocks_of(entries, float(view.start_s[0]), end_s):
+        for start, stop, name in blocks_of(entries, start_s, end_s):
             if name in classes:
                 color = color_of(classes.index(name))
             else:
@@ -190,5 +211,6 @@ def _draw_bands(axes: Axes, view: TrackView, classes: Sequence[str], end_s: floa
                     color=ink_on(color),
                 )
     axes.set_ylim(len(view.bands), 0)
-    axes.set_yticks(np.arange(len(view.bands)) + 0.5, list(view.bands))
+    middles = np.arange(len(view.bands)) + 0.5
+    axes.set_yticks(middles, list(view.bands))
     axes.spines[:].set_visible(False)

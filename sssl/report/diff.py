@@ -163,13 +163,12 @@ def between_rounds(store: Store, before: int, after: int, limit: int) -> dict[st
             known = ", ".join(map(str, judged)) or "none"
             raise StoreError(f"no round {round} in {store.root}: it has {known}")
     connection = connect(store, snapshot)
-    values = {
-        "before": before,
-        "after": after,
-        "limit": limit,
-        "classes": list(snapshot.catalog.classes),
-    }
-    return {title: rows(connection, sql, **values) for title, sql in _ROUNDS.items()}
+    classes = list(snapshot.catalog.classes)
+    values = {"before": before, "after": after, "limit": limit, "classes": classes}
+    found = {}
+    for title, sql in _ROUNDS.items():
+        found[title] = rows(connection, sql, **values)
+    return found
 
 
 def _settings(snapshot: Snapshot) -> dict[tuple[str, str], str]:

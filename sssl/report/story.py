@@ -112,17 +112,20 @@ class Story:
 
         Where its verdict is undecided, two rounds made the song: the scores are the means of both.
         """
-        own = [
-            round for round in self.rounds if self.song and round.verdict.round == self.song.round
-        ]
-        accepted = [round for round in self.rounds if round.verdict.accepted]
-        last = next(reversed(own or accepted), None)
+        by_number = {round.verdict.round: round for round in self.rounds}
+        last = None
+        if self.song is not None:
+            last = by_number.get(self.song.round)
+        if last is None:
+            accepted = [round for round in self.rounds if round.verdict.accepted]
+            last = accepted[-1] if accepted else None
         if last is None or verdict_of(last.verdict) != "undecided":
             return last
-        (parent,) = [
-            round for round in self.rounds if round.verdict.round == last.verdict.parent_round
-        ]
-        return replace(last, scores=list(map(_mean_score, parent.scores, last.scores)))
+        parent_round = last.verdict.parent_round
+        assert parent_round is not None  # only a round that was compared can be undecided
+        parent = by_number[parent_round]
+        means = map(_mean_score, parent.scores, last.scores)
+        return replace(last, scores=list(means))
 
 
 def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
@@ -133,26 +136,32 @@ def tell(store: Store, snapshot: Snapshot, track_id: str) -> Story:
     """
     track = _find(store, snapshot.get("catalog"), track_id)
     reader = _Reader(store, snapshot, track)
+    (entry,) = reader.rows("ledger", None)
+    segments = reader.rows("segments", None, ["track_id", "start_s"])
+    split_round = 0
+    if snapshot.of("labels"):
+        split_round = last_split(snapshot).round or 0
+    song = None
+    song_model = None
     songs = reader.rows("songs", None)
-    split_round = (last_split(snapshot).round or 0) if snapshot.of("labels") else 0
+    if songs:
+        song = Song(**songs[0])
+        song_model = _hearing_model(snapshot.get("songs"))
+    rounds = []
+    for verdict in read_rounds(store, snapshot):
+        scores = [Score(**row) for row in reader.rows("scores", verdict.round)]
+        rounds.append(TrackRound(verdict, reader.labels(verdict.round), scores))
     return Story(
         track=track,
-        entry=Ledger(**reader.rows("ledger", None)[0]),
+        entry=Ledger(**entry),
         classes=snapshot.catalog.classes,
-        start_s=[row["start_s"] for row in reader.rows("segments", None, ["track_id", "start_s"])],
+        start_s=[row["start_s"] for row in segments],
         cut=snapshot.get("segments").settings(MelConfig, "cut"),
-        rounds=[
-            TrackRound(
-                verdict,
-                [Label(**row) for row in reader.rows("labels", verdict.round)],
-                [Score(**row) for row in reader.rows("scores", verdict.round)],
-            )
-            for verdict in read_rounds(store, snapshot)
-        ],
+        rounds=rounds,
         split_round=split_round,
-        split=[Label(**row) for row in reader.rows("labels", split_round)],
-        song=Song(**songs[0]) if songs else None,
-        song_model=_hearing_model(snapshot.get("songs")) if songs else None,
+        split=reader.labels(split_round),
+        song=song,
+        song_model=song_model,
     )
 
 
@@ -162,31 +171,30 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
     Raises:
         StoreError: the track has no segments or no song, so that there is nothing to draw.
     """
-    from sssl.plots.track import Bands, TrackView, track_png
+    from sssl.plots.track import Bands, Block, TrackView, track_png
 
     if story.song is None or story.used is None:
         raise StoreError(
             f"track {story.track.track_id} is not labelled: there is no timeline to draw"
         )
-    features = store.read_part(snapshot.features.files[story.track.part], ["track_id", "log_mel"])
-    own = features.filter(pc.equal(features["track_id"], story.track.track_id))
+    reader = _Reader(store, snapshot, story.track)
+    features = reader.part_of(snapshot.features, ["track_id", "log_mel"])
     unknown = [np.nan] * len(story.classes)
+    posterior = [row.probabilities or unknown for row in story.used.scores]
     entries = cast("list[dict[str, Any]]", story.song.timeline)
-    bands: Bands = {
-        "timeline": [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]
-    }
+    blocks = [(entry["start_s"], entry["end_s"], entry["label"]) for entry in entries]
+    bands: Bands = {"timeline": blocks}
     hop_s = story.cut.start_distance_s
-    noisy = [row.partition == "noisy" for row in story.split]
-    if any(noisy):
-        bands["noisy"] = [
-            (start, start + hop_s, None)
-            for start, flagged in zip(story.start_s, noisy, strict=True)
-            if flagged
-        ]
+    noisy: list[Block] = []
+    for start_s, row in zip(story.start_s, story.split, strict=True):
+        if row.partition == "noisy":
+            noisy.append((start_s, start_s + hop_s, None))
+    if noisy:
+        bands["noisy"] = noisy
     view = TrackView(
         start_s=np.array(story.start_s),
-        log_mel=log_mels(own),
-        posterior=np.array([row.probabilities or unknown for row in story.used.scores]),
+        log_mel=log_mels(features),
+        posterior=np.array(posterior),
         bands=bands,
         segment_s=story.cut.segment_s,
         rate_hz=story.cut.rate_hz,
@@ -198,15 +206,17 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
 def _mean_score(before: Score, after: Score) -> Score:
     """Return a segment's score by two models together, by one of them where the other gave no
     posterior."""
-    posteriors = [row.probabilities for row in (before, after) if row.probabilities is not None]
-    losses = [row.loss for row in (before, after) if row.loss is not None]
-    return replace(
-        after,
-        probabilities=np.mean(posteriors, axis=0).tolist() if posteriors else None,
-        loss=float(-np.log(np.mean(np.exp(np.negative(losses))))) if losses else None,
-        reason=None if posteriors else after.reason,
-        model_id=f"{before.model_id}+{after.model_id}",
-    )
+    both = (before, after)
+    mean = replace(after, model_id=f"{before.model_id}+{after.model_id}")
+    posteriors = [row.probabilities for row in both if row.probabilities is not None]
+    if posteriors:
+        probabilities = np.mean(posteriors, axis=0)
+        mean = replace(mean, probabilities=probabilities.tolist(), reason=None)
+    losses = [row.loss for row in both if row.loss is not None]
+    if losses:
+        at_label = np.exp(np.negative(losses))
+        mean = replace(mean, loss=float(-np.log(np.mean(at_label))))
+    return mean
 
 
 @dataclass(frozen=True)
@@ -223,13 +233,18 @@ class _Reader:
         """Return rows as dicts, none where the table (of the round) is not there."""
         if not any(manifest.round == round for manifest in self.snapshot.of(table)):
             return []
-        return list(self.table(table, round, columns).to_pylist())
+        own = self.part_of(self.snapshot.get(table, round), columns)
+        return list(own.to_pylist())
 
-    def table(self, table: str, round: int | None, columns: list[str] | None = None) -> pa.Table:
-        content = self.store.read_part(
-            self.snapshot.get(table, round).files[self.track.part], columns
-        )
-        return content.filter(pc.equal(content["track_id"], self.track.track_id))
+    def labels(self, round: int) -> list[Label]:
+        """Return the labels of the track's segments in a round."""
+        return [Label(**row) for row in self.rows("labels", round)]
+
+    def part_of(self, manifest: Manifest, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows of the track in a table."""
+        content = self.store.read_part(manifest.files[self.track.part], columns)
+        is_own = pc.equal(content["track_id"], self.track.track_id)
+        return content.filter(is_own)
 
 
 def _hearing_model(songs: Manifest) -> SongModel | None:

@@ -82,34 +82,37 @@ def document_root(uris: Iterable[str]) -> str | None:
     """Return the folder that Label Studio has to serve so that it finds the files on this machine;
     None if there are none. It is above the one that holds them all, as its local storages have to
     lie below it."""
-    folders = {os.path.dirname(os.path.abspath(path)) for path in map(local_path, uris) if path}
-    return os.path.dirname(os.path.commonpath(folders)) if folders else None
+    folders = set()
+    for path in map(local_path, uris):
+        if path:
+            whole = os.path.abspath(path)
+            folders.add(os.path.dirname(whole))
+    if not folders:
+        return None
+    common = os.path.commonpath(folders)
+    return os.path.dirname(common)
 
 
 def labelling_config(classes: Sequence[str]) -> str:
     """Return the labelling configuration of a project for such tasks."""
-    labels = [
-        f"    <Label value={quoteattr(name)} background={quoteattr(color_of(place))}/>"
-        for place, name in enumerate(classes)
-    ]
-    choices = [f"    <Choice value={quoteattr(name)}/>" for name in classes]
-    return "\n".join(
-        [
-            "<View>",
-            '  <Header value="$track_id"/>',
-            '  <Text name="about" value="$about"/>',
-            f'  <Labels name="{PASSAGE}" toName="{AUDIO}">',
-            *labels,
-            "  </Labels>",
-            f'  <Audio name="{AUDIO}" value="$audio"/>',
-            '  <Header value="The whole song"/>',
-            f'  <Choices name="{SONG}" toName="{AUDIO}" choice="single" showInline="true">',
-            *choices,
-            "  </Choices>",
-            "</View>",
-            "",
-        ]
-    )
+    labels = ""
+    choices = ""
+    for place, name in enumerate(classes):
+        value = quoteattr(name)
+        background = quoteattr(color_of(place))
+        labels += f"    <Label value={value} background={background}/>\n"
+        choices += f"    <Choice value={value}/>\n"
+    return f"""<View>
+  <Header value="$track_id"/>
+  <Text name="about" value="$about"/>
+  <Labels name="{PASSAGE}" toName="{AUDIO}">
+{labels}  </Labels>
+  <Audio name="{AUDIO}" value="$audio"/>
+  <Header value="The whole song"/>
+  <Choices name="{SONG}" toName="{AUDIO}" choice="single" showInline="true">
+{choices}  </Choices>
+</View>
+"""
 
 
 def _tasks(source: Source, root: str | None, exported: Exported) -> Iterator[dict[str, Any]]:
@@ -121,18 +124,18 @@ def _tasks(source: Source, root: str | None, exported: Exported) -> Iterator[dic
         if audio is None:
             exported.left_out[row["track_id"]] = "Label Studio cannot open its URI"
         else:
-            yield _task(number, row, audio, by_track.get(row["track_id"], []))
+            wrong = by_track.get(row["track_id"], [])
+            yield _task(number, row, audio, wrong)
 
 
 def _songs(source: Source) -> Iterator[dict[str, Any]]:
     """Yield the rows of all songs, those of the review's queue first."""
-    queued = {item.track_id: None for item in make_queue(source, {}, most_open=None).items}
-    ranks = pa.table(
-        {
-            "track_id": pa.array(queued, pa.string()),
-            "rank": pa.array(range(len(queued)), pa.int64()),
-        }
-    )
+    queue = make_queue(source, {}, most_open=None)
+    # A track may have several items: its first one counts.
+    queued = dict.fromkeys(item.track_id for item in queue.items)
+    track_ids = pa.array(queued, pa.string())
+    places = pa.array(range(len(queued)), pa.int64())
+    ranks = pa.table({"track_id": track_ids, "rank": places})
     connection = source.connection.cursor()
     connection.register("ranks", ranks)
     for batch in connection.sql(_SONGS).to_arrow_reader(_ROWS_AT_ONCE):
@@ -140,38 +143,26 @@ def _songs(source: Source) -> Iterator[dict[str, Any]]:
 
 
 def _task(number: int, row: dict[str, Any], audio: str, wrong: Sequence[Item]) -> dict[str, Any]:
-    song = _result(
-        f"{number}-song", SONG, "choices", row["confidence"], {"choices": [row["label"]]}
-    )
-    regions = [
-        _result(
-            f"{number}-{place}",
-            PASSAGE,
-            "labels",
-            item.confidence,
-            {"start": item.start_s, "end": item.end_s, "channel": 0, "labels": [item.label]},
-        )
-        | {"original_length": row["decoded_s"]}
-        for place, item in enumerate(wrong)
-    ]
-    return {
-        "data": {
-            "audio": audio,
-            "track_id": row["track_id"],
-            "about": _about(row, wrong),
-            "label": row["label"],
-            "catalog_label": row["catalog_label"],
-            "confidence": row["confidence"],
-            "passages_that_look_wrong": len(wrong),
-        },
-        "predictions": [
-            {
-                "model_version": row["model_id"],
-                "score": row["confidence"],
-                "result": [song, *regions],
-            }
-        ],
+    confidence = row["confidence"]
+    choice = {"choices": [row["label"]]}
+    results = [_result(f"{number}-song", SONG, "choices", confidence, choice)]
+    for place, item in enumerate(wrong):
+        region: dict[str, Any] = {"start": item.start_s, "end": item.end_s, "channel": 0}
+        region["labels"] = [item.label]
+        result = _result(f"{number}-{place}", PASSAGE, "labels", item.confidence, region)
+        result["original_length"] = row["decoded_s"]
+        results.append(result)
+    data = {
+        "audio": audio,
+        "track_id": row["track_id"],
+        "about": _about(row, wrong),
+        "label": row["label"],
+        "catalog_label": row["catalog_label"],
+        "confidence": confidence,
+        "passages_that_look_wrong": len(wrong),
     }
+    prediction = {"model_version": row["model_id"], "score": confidence, "result": results}
+    return {"data": data, "predictions": [prediction]}
 
 
 def _result(
@@ -189,9 +180,15 @@ def _result(
 
 def _about(row: dict[str, Any], wrong: Sequence[Item]) -> str:
     """Say in a sentence what a listener should know."""
-    known = f"; the catalog says {row['catalog_label']}" if row["catalog_label"] else ""
-    said = f"The model takes it for {row['label']} ({row['confidence']:.0%}){known}."
-    return f"{said} The regions look wrong, and are labelled as they sound." if wrong else said
+    label = row["label"]
+    confidence = row["confidence"]
+    known = ""
+    if row["catalog_label"]:
+        known = f"; the catalog says {row['catalog_label']}"
+    said = f"The model takes it for {label} ({confidence:.0%}){known}."
+    if wrong:
+        said += " The regions look wrong, and are labelled as they sound."
+    return said
 
 
 def _audio(uri: str, root: str | None) -> str | None:
