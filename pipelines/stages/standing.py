@@ -70,7 +70,9 @@ def changed_since_learned(context: Context) -> int:
     before = [read_manifest(context.store, ref) for ref in origin.parents]
     refs = {m.table: m.ref for m in before if m.table in ("catalog", "features", "segments")}
     refs.setdefault("features", refs.pop("segments", ""))  # of schema versions 1 to 4
-    return len(_changed(context.store, Earlier(origin.ref, refs, {}), tables))
+    earlier = Earlier(origin.ref, refs, {})
+    changed = _changed(context.store, earlier, tables)
+    return len(changed)
 
 
 def origin_of(store: Store, model: Manifest) -> Manifest:
@@ -102,11 +104,13 @@ def _changed(
     learned_by: tuple[str, ...] = LEARNED_BY,
 ) -> frozenset[str]:
     """Return the labelled tracks that are new, gone or changed, by the tables that were read."""
-    catalogs = earlier.inputs["catalog"], inputs["catalog"].ref
-    changed = _changed_tracks(store, *catalogs, learned_by)
+    catalog_before = earlier.inputs["catalog"]
+    catalog = inputs["catalog"].ref
+    changed = _changed_tracks(store, catalog_before, catalog, learned_by)
     for name, manifest in inputs.items():
         if manifest.table not in _WHOLE:
-            changed |= _changed_rows(store, catalogs[1], earlier.inputs[name], manifest.ref)
+            before = earlier.inputs[name]
+            changed |= _changed_rows(store, catalog, before, manifest.ref)
     return changed
 
 
