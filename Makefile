@@ -131,6 +131,7 @@ bench: $(STAMP)  ## measure cost against plain loops (tests/bench)
 	$(SCRIPT) tests/bench/tables.py
 	$(SCRIPT) tests/bench/scoring.py
 	$(SCRIPT) tests/bench/embed.py
+	$(SCRIPT) tests/bench/parts.py
 
 bench-page: $(STAMP)  ## measure how quick a report of 10,000 songs is in Chromium, from that of $(DEMO)
 	$(SCRIPT) tests/bench/page.py $(DEMO)/report.html

@@ -4,6 +4,7 @@ import sys
 
 import bench
 import numpy as np
+import parts
 import pyarrow.parquet as pq
 import pytest
 import variants
@@ -12,6 +13,7 @@ from usage import CommandFailed, Usage, measure
 
 from sssl.audio.sound import MEASURES
 from sssl.store.tensors import log_mels
+from sssl.takedown import without
 
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
@@ -113,3 +115,19 @@ def test_the_bench_runs(tmp_path):
     assert report["sound_cpu_s_per_h"].keys() == {"log-mel", "shared", *MEASURES}
     assert min(report["sound_cpu_s_per_h"].values()) > 0
     assert report["hours"]["ogg-all"] == pytest.approx(3 * 24 / 3600)
+
+
+def test_a_takedown_asks_for_no_more_files_where_there_are_more_parts():
+    gone = {"t00000000", "t00000100", "t00000199"}
+    asked = []
+    for count in (100, 400):
+        store, snapshot = parts.make(count, gone)
+        store.medium.begin()
+        left = without(store, snapshot, gone)
+        asked.append(store.medium.requests["read"] + store.medium.requests["write"])
+        ids = store.read_table(left.get("catalog"), ["track_id"])["track_id"].to_pylist()
+        assert set(ids).isdisjoint(gone)
+        assert len(ids) == 2 * count - 3
+        (songs,) = left.get("songs").for_readers.values()
+        assert songs.rows == 2 * count - 3
+    assert asked[0] == asked[1]
