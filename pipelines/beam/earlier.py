@@ -46,28 +46,32 @@ class Earlier:
         `inputs` are the refs of tables with one file per part, and that of the catalog.
         """
         tables = {table: read_manifest(store, ref) for table, ref in self.tables.items()}
-        lost = set().union(*map(store.lost, tables.values()))
-        pairs = [
-            (read_manifest(store, self.inputs[name]), read_manifest(store, ref))
-            for name, ref in inputs.items()
-        ]
+        lost: set[str] = set()
+        common: set[int] | None = None
+        for manifest in tables.values():
+            lost.update(store.lost(manifest))
+            own = set(manifest.files)
+            common = own if common is None else common & own
+        by_part = []
+        for name, ref in inputs.items():
+            now = read_manifest(store, ref)
+            if now.table != "catalog":
+                before = read_manifest(store, self.inputs[name])
+                by_part.append((before.files, now.files))
         changed = changed_parts(store, self.inputs["catalog"], inputs["catalog"], self.seen)
-        aligned = [(before.files, now.files) for before, now in pairs if now.table != "catalog"]
-        common = set.intersection(*(set(manifest.files) for manifest in tables.values())) - changed
         stand: dict[int, dict[str, PartFile]] = {}
-        for part in sorted(common):
+        for part in sorted((common or set()) - changed):
             files = {table: manifest.files[part] for table, manifest in tables.items()}
             is_there = lost.isdisjoint(file.path for file in files.values())
-            if is_there and all(
-                _is_same(before.get(part), now.get(part)) for before, now in aligned
-            ):
+            if is_there and all(_is_same(old.get(part), new.get(part)) for old, new in by_part):
                 stand[part] = files
         counts = known_counts(store, self.ref, stand)
-        return {
-            part: Receipt(part, files, counts[part])
-            for part, files in stand.items()
-            if part in counts and PART_FAILED not in counts[part].get("reasons", {})
-        }
+        receipts = {}
+        for part, files in stand.items():
+            known = counts.get(part)
+            if known is not None and PART_FAILED not in known.get("reasons", {}):
+                receipts[part] = Receipt(part, files, known)
+        return receipts
 
 
 @lru_cache(maxsize=32)
@@ -83,17 +87,23 @@ def changed_parts(store: Store, before: str, now: str, columns: tuple[str, ...])
 
     Of the catalog's files, each with many parts, only those are read that are not the same.
     """
-    old, new = (read_manifest(store, ref) for ref in (before, now))
-    old_parts, new_parts = (manifest.about(CatalogSummary).parts for manifest in (old, new))
+    old = read_manifest(store, before)
+    new = read_manifest(store, now)
+    old_parts = old.about(CatalogSummary).parts
+    new_parts = new.about(CatalogSummary).parts
     changed = set(range(old_parts, new_parts))
     for number, file in new.files.items():
-        known, first = old.files.get(number), number * PARTS_PER_FILE
-        if known is not None and known.sha256 != file.sha256:
-            parts = range(first, min(first + PARTS_PER_FILE, new_parts, old_parts))
-            then, now_rows = (_by_part(store, one, parts, columns) for one in (known, file))
-            changed |= {
-                part for part in parts if not then[part - first].equals(now_rows[part - first])
-            }
+        known = old.files.get(number)
+        if known is None or known.sha256 == file.sha256:
+            continue
+        first = number * PARTS_PER_FILE
+        end = min(first + PARTS_PER_FILE, new_parts, old_parts)
+        parts = range(first, end)
+        rows_before = _by_part(store, known, parts, columns)
+        rows_now = _by_part(store, file, parts, columns)
+        for part, old_rows, new_rows in zip(parts, rows_before, rows_now, strict=True):
+            if not old_rows.equals(new_rows):
+                changed.add(part)
     return frozenset(changed)
 
 
@@ -103,7 +113,8 @@ def _by_part(
     """Return some columns of a file of the catalog, which is sorted by part, for each of some
     parts."""
     rows = store.read_part(file, [*columns, "part"]).combine_chunks()
-    starts = np.searchsorted(rows["part"].to_numpy(), np.arange(parts.start, parts.stop + 1))
+    numbers = np.arange(parts.start, parts.stop + 1)
+    starts = np.searchsorted(rows["part"].to_numpy(), numbers)
     own = rows.select(columns)
     return [own.slice(start, end - start) for start, end in pairwise(starts)]
 
