@@ -72,7 +72,8 @@ class Config:
         )
         require_local("to", self.to)
         expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
-        require((self.to is None) == self.in_place, "to", self.to, expected)
+        given = self.to or "is missing"
+        require((self.to is None) == self.in_place, "to", given, expected)
         tags = self.format == "id3" or not self.dry_run
         require(tags, "dry_run", self.dry_run, "nothing but --format id3")
         for name in self.names:

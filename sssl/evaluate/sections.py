@@ -100,9 +100,11 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
     """Measure the last split made against sections (`track_id`, `start_s`, `end_s`, `true_label`).
 
     Where there was no round after the warm-up, its scores rank the segments and nothing counts as
-    flagged.
+    flagged. What a listener has corrected or vouches for is not the split's to find: it is left
+    out.
     """
     rows = labelled_segments(store, snapshot, truth_csv)
+    rows = rows[rows["partition"] != "locked"]
     true = rows["true_label"]
     inherited = rows["inherited_label"]
     relabelled = rows["label"]

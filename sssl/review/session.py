@@ -117,6 +117,9 @@ class Session:
             raise CatalogError("a passage has a start and an end")
         if start_s is not None and end_s is not None and not 0 <= start_s < end_s < math.inf:
             raise CatalogError("a passage ends after its start")
+        ends_s = self._tracks[place].length_s
+        if start_s is not None and start_s >= ends_s:
+            raise CatalogError(f"the song ends after {ends_s:.0f} s")
         return Correction(
             self._tracks[place].track_id, _single(start_s), _single(end_s), label, self.who, now()
         )

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from reports import Page, read, text_of
 
-from sssl.evaluate.sections import wrong_segments
+from sssl.evaluate import sections
+from sssl.evaluate.sections import labelled_segments, wrong_segments
 
 
 def test_truth_is_measured(report_folder, report_truth, report_html):
@@ -39,3 +40,20 @@ def test_without_truth_nothing_is_said_about_it(report_folder):
     html = read(report_folder)
     assert "Against true sections" not in html
     assert "ROC AUC" not in html
+
+
+def test_what_a_listener_vouches_for_is_not_the_splits_to_find(
+    monkeypatch, report_folder, report_truth
+):
+    store, snapshot = report_folder
+    before = wrong_segments(store, snapshot, report_truth)
+    rows = labelled_segments(store, snapshot, report_truth)
+    wrong = rows["inherited_label"] != rows["true_label"]
+    missed = rows.index[wrong & (rows["partition"] != "noisy")]
+    assert len(missed)
+    rows.loc[missed, "partition"] = "locked"
+    monkeypatch.setattr(sections, "labelled_segments", lambda *_: rows)
+    after = wrong_segments(store, snapshot, report_truth)
+    assert (after.flagged, after.found) == (before.flagged, before.found)
+    assert after.wrong == before.wrong - len(missed)
+    assert after.recall == 1

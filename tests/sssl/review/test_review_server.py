@@ -151,6 +151,7 @@ def test_the_page_runs_its_own_script_only_under_a_new_nonce_each_time(site):
         ({"end_s": None}, "a passage has a start and an end"),
         ({"start_s": 3.0}, "a passage ends after its start"),
         ({"start_s": -1.0}, "a passage ends after its start"),
+        ({"start_s": 500.0, "end_s": 510.0}, "the song ends after"),
         ({"track": "0"}, "Expected `int`"),
         ({"more": 1}, "unknown field"),
     ],
