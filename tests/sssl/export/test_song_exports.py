@@ -106,9 +106,10 @@ def test_csv_has_a_row_a_song_with_its_probabilities_and_timeline(
     assert export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 0
     with (tmp_path / "songs.csv").open(newline="") as file:
         rows = {row["track_id"]: row for row in csv.DictReader(file)}
-    assert rows.keys() == songs.keys()
+    assert list(rows) == sorted(songs)
     for track_id, row in rows.items():
         found = songs[track_id]
+        assert row["label_source"] == "model"
         assert (row["label"], row["uri"], row["model_id"]) == (
             found["label"],
             found["uri"],
