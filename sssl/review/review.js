@@ -306,6 +306,9 @@
 
   /* Have an answer written down; returns the label that stood before. */
   async function say(track, start_s, end_s, label) {
+    const passages = items
+      .map((_, place) => place)
+      .filter((place) => items[place].track === track && items[place].kind !== "song" && isOpen(place) && place !== current);
     const found = await ask({
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -313,8 +316,16 @@
     });
     update(found);
     const what = label === null ? "is taken back" : `is ${label}`;
-    tell(`${tracks[track].track_id}, ${times(start_s, end_s)}, ${what}. Written down.`);
+    tell(`${tracks[track].track_id}, ${times(start_s, end_s)}, ${what}. Written down.${alsoAnswered(passages, start_s)}`);
     return found.before;
+  }
+
+  /* Say which passages, open before, an answer for the whole song answers, too: nobody heard them. */
+  function alsoAnswered(passages, start_s) {
+    const closed = start_s === null ? passages.filter((place) => !isOpen(place)) : [];
+    if (!closed.length) return "";
+    const named = closed.map((place) => times(items[place].start_s, items[place].end_s)).join(", ");
+    return ` It answers ${named}, too: a passage that sounds different needs an answer of its own.`;
   }
 
   function answer(labelOf) {

@@ -210,6 +210,22 @@ def test_a_whole_song_is_corrected_from_one_of_its_passages(browser, review):
     assert rows(review) == [(passage.track_id, "", "", CLASSES[1], "ann")]
 
 
+def test_an_answer_for_a_song_names_the_passages_that_it_answers_too(browser, review):
+    items = review.queue.items
+    with_passages = {item.track_id for item in items if item.kind == "passage"}
+    place = next(
+        number
+        for number, item in enumerate(items)
+        if item.kind == "song" and item.track_id in with_passages
+    )
+    with opened(browser, review.url) as window:
+        window.page.locator(".queue li button").nth(place).click()
+        assert shown(window.page) == items[place].track_id
+        window.page.keyboard.press("1")
+        told(window.page, "a passage that sounds different needs an answer of its own")
+        assert window.complaints == []
+
+
 def test_a_passage_without_an_end_is_not_written(browser, review):
     with opened(browser, review.url) as window:
         window.page.locator("[name=end]").fill("")
