@@ -101,7 +101,7 @@ def delete(store: Store, old: Old) -> None:
     for ref in old.returned:
         store.delete(vacuumed_path(ref))
     for ref in old.generations:
-        store.write_record(vacuumed_path(ref), store.named(ref))
+        store.write_json(vacuumed_path(ref), store.named(ref).as_json())
     delete_all(store, filter(ref_of_manifest, old.files))
     delete_all(store, filterfalse(ref_of_manifest, old.files))
     delete_all(store, map(vacuumed_path, old.emptied))

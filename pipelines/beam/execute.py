@@ -120,10 +120,14 @@ def _as_it_was(error: Exception) -> Exception:
 def launch_nothing(beam_args: Sequence[str]) -> None:
     """Give a template's launcher, which expects a job whatever happens, one that has nothing to
     do."""
-    options = beam_options(beam_args)
-    if _for_launcher(options):
-        with beam.Pipeline(options=options) as pipeline:
+    if is_launcher(beam_args):
+        with beam.Pipeline(options=beam_options(beam_args)) as pipeline:
             _ = pipeline | beam.Create([None])
+
+
+def is_launcher(beam_args: Sequence[str]) -> bool:
+    """Whether this process only builds a job for a template's launcher."""
+    return _for_launcher(beam_options(beam_args))
 
 
 def beam_options(beam_args: Sequence[str]) -> PipelineOptions:

@@ -49,7 +49,11 @@ def run(context: Context, config: Config) -> Context | None:
         return None
     job = noted(store)
     if job is None:
-        console.print("no job was launched: nothing to publish")
+        nothing = "no job was launched: nothing to publish"
+        if config.max_churn is not None:
+            # Somebody wants songs that a limit held back.
+            raise StoreError(f"{nothing}; launch the songs again, with a larger --max-churn")
+        console.print(nothing)
         return None
     context = context.adopt(*_made(context, job))
     check_error_ratio(context.snapshot, job.max_error_ratio)

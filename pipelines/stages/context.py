@@ -39,14 +39,16 @@ class Context:
         """Return the context with the tables of a job, and with what they were made from where that
         is new.
 
-        Segments and features that are as before, after a retry in vain, stay, and so does what was
-        made from them.
+        Segments, features and a ledger that are as before, after a retry in vain, stay, and so does
+        what was made from them.
         """
         known = {manifest.ref for manifest in self.snapshot.manifests}
         new = {ref for manifest in manifests for ref in manifest.parents} - known
         context = self.add(*map(self.store.named, sorted(new)))
         before = {
-            m.digest for table in ("segments", "features") for m in context.snapshot.of(table)
+            m.digest
+            for table in ("segments", "features", "ledger")
+            for m in context.snapshot.of(table)
         }
         return context.add(*(manifest for manifest in manifests if manifest.digest not in before))
 

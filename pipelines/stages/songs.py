@@ -6,16 +6,17 @@ sssl songs --output OUTPUT [flags] [-- beam options]
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines.beam.execute import run_job
+from pipelines.beam.execute import is_launcher, launch_nothing, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
-from pipelines.errors import HandedOver
+from pipelines.errors import ChurnExceeded, HandedOver
 from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
@@ -36,6 +37,7 @@ from sssl.songs.linear import mean_embedding
 from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, statistics
 from sssl.songs.song import SongMaker, summarize_songs
+from sssl.store.in_flight import InFlight
 from sssl.store.manifest import Receipt
 from sssl.store.publications import last_with_songs
 from sssl.store.rounds import in_use
@@ -297,7 +299,18 @@ def run_alone(context: Context, config: Config) -> Context:
     except HandedOver as handed:
         job_in_flight = handed.job and replace(handed.job, max_churn=config.max_churn)
         raise HandedOver(str(handed), job_in_flight) from None
-    check_churn(song_changes(context.store, had_songs, context.snapshot), config.max_churn)
+    changes = song_changes(context.store, had_songs, context.snapshot)
+    try:
+        check_churn(changes, config.max_churn)
+    except ChurnExceeded:
+        if not is_launcher(context.beam_args):
+            raise
+        # Made by an earlier launch. `sssl publish` refuses them, and its message becomes the mail.
+        launch_nothing(context.beam_args)
+        songs = context.snapshot.get("songs")
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        job = InFlight("songs", None, (songs.ref,), 0, now, max_churn=config.max_churn)
+        raise HandedOver("songs: done before; `sssl publish` decides on them", job) from None
     return context
 
 

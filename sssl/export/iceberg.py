@@ -15,6 +15,7 @@ from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.snapshots import Snapshot as TableSnapshot
 
 from schemas import TABLES, arrow_schema
+from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 
@@ -23,6 +24,8 @@ REGISTERED = ("catalog", "ledger", "segments", "scores", "labels", "rounds", "so
 PUBLICATION = "sssl.publication"
 """Property of a table's snapshots: which publication it shows. Iceberg commits one table at a time,
 so readers of several compare it."""
+_SCALARS_FROM = 5
+"""Schema version from which on segments have no tensors."""
 _PROPERTIES = {
     "format-version": "2",
     # Bounds of columns would keep ids and titles in Iceberg's metadata after a takedown.
@@ -58,7 +61,16 @@ def register(
 
     Snapshots of earlier publications stay for time travel until one of their files is deleted, as a
     takedown or `sssl vacuum` does.
+
+    Raises:
+        StoreError: an earlier version made the segments, with tensors among their columns.
     """
+    for manifest in snapshot.of("segments"):
+        if manifest.schema_version < _SCALARS_FROM:
+            raise StoreError(
+                f"segments of schema version {manifest.schema_version} have log-mels among their"
+                " columns, which Iceberg does not take: the next `sssl run` puts them apart"
+            )
     catalog.create_namespace_if_not_exists(namespace)
     publication = publication_id(snapshot)
     done = []

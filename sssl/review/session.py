@@ -49,13 +49,14 @@ class Session:
         """Return what the page shows and what does not change."""
         classes = self.answers.classes
         colors = [color_of(place) for place in range(len(classes))]
+        removed = self.taken_down()
         return {
             "classes": classes,
             "colors": colors,
             "inks": [ink_on(color) for color in colors],
             "strip_parts": STRIP_PARTS,
             "items": [self._shown_item(item) for item in self.queue.items],
-            "tracks": [self._shown_track(place) for place in range(len(self._tracks))],
+            "tracks": [_shown_track(track, removed) for track in self._tracks],
         }
 
     def state(self) -> Json:
@@ -124,22 +125,6 @@ class Session:
             self._tracks[place].track_id, _single(start_s), _single(end_s), label, self.who, now()
         )
 
-    def _shown_track(self, place: int) -> Json:
-        """Return what the page shows of a track; of one that was taken down, neither its id nor its
-        file."""
-        track = self._tracks[place]
-        is_gone = self.is_gone(place)
-        return {
-            "track_id": "" if is_gone else track.track_id,
-            "file": "" if is_gone else file_name(track.uri),
-            "group": None if is_gone else track.group,
-            "label": track.label,
-            "probabilities": [round(share, 3) for share in track.probabilities],
-            "length_s": round(track.length_s, 1),
-            "timeline": track.timeline,
-            "playable": suffix_of(track.uri).lower() in TYPES,
-        }
-
     def _shown_item(self, item: Item) -> Json:
         return {
             "kind": item.kind,
@@ -153,6 +138,22 @@ class Session:
             "abstained": item.abstained,
             "play_from_s": item.play_from_s,
         }
+
+
+def _shown_track(track: Track, removed: Container[str]) -> Json:
+    """Return what the page shows of a track; of one that was taken down, neither its id nor its
+    file."""
+    is_gone = is_removed(track.track_id, removed)
+    return {
+        "track_id": "" if is_gone else track.track_id,
+        "file": "" if is_gone else file_name(track.uri),
+        "group": None if is_gone else track.group,
+        "label": track.label,
+        "probabilities": [round(share, 3) for share in track.probabilities],
+        "length_s": round(track.length_s, 1),
+        "timeline": track.timeline,
+        "playable": suffix_of(track.uri).lower() in TYPES,
+    }
 
 
 def _shown_answer(said: Correction) -> Json:

@@ -315,7 +315,9 @@ def _blended(fitted: Fitted, tracks: LabelledTracks) -> Fitted:
         own = tracks.take(rows)
         assert classifier.regression is not None
         by_numbers[rows] = classifier.regression.log_probabilities(own.features, own.embeddings)
-    of_both = np.stack([np.log(fitted.left_out), by_numbers])
+    # No probability is so small that its logarithm is infinite.
+    of_pool = np.log(np.maximum(fitted.left_out, np.finfo(np.float64).tiny))
+    of_both = np.stack([of_pool, by_numbers])
     by_fold = {}
     blended = np.empty_like(by_numbers)
     for fold, classifier in fitted.by_fold.items():
@@ -325,14 +327,14 @@ def _blended(fitted: Fitted, tracks: LabelledTracks) -> Fitted:
         blended[is_own] = pooled(of_both[:, is_own], weights)
     *opinions, before = fitted.parts
     # Of one bit, whether numbers count at all, the tracks that are labelled by it know themselves.
-    if not surely_likelier(blended, of_both[0], tracks.labels):
+    if not surely_likelier(blended, of_both[0], tracks.labels, tracks.groups):
         numbers = part_of(NUMBERS, by_numbers, tracks.labels, 0.0)
         return fitted._replace(parts=(*opinions, numbers, before))
     blend = _pair(fit_weights(of_both, tracks.labels))
-    of_pool, of_numbers = blend
+    pool_weight, numbers_weight = blend
     # What the opinions count for in the end.
-    weighed = [replace(part, weight=of_pool * (part.weight or 0.0)) for part in opinions]
-    numbers = part_of(NUMBERS, by_numbers, tracks.labels, of_numbers)
+    weighed = [replace(part, weight=pool_weight * (part.weight or 0.0)) for part in opinions]
+    numbers = part_of(NUMBERS, by_numbers, tracks.labels, numbers_weight)
     after = part_of(before.name, blended, tracks.labels, None)
     return fitted._replace(
         classifier=replace(fitted.classifier, blend=blend),

@@ -69,10 +69,15 @@ def part_of(name: str, log_p: Floats, labels: Indices, weight: float | None) -> 
     return Part(name, float(right.mean()), float(loss.mean()), weight)
 
 
-def surely_likelier(log_p: Floats, before: Floats, labels: Indices) -> bool:
+def surely_likelier(
+    log_p: Floats, before: Floats, labels: Indices, groups: Indices | None = None
+) -> bool:
     """Whether log probabilities [N, C] make labels [N] likelier than those before, by more than a
-    standard error."""
+    standard error. Tracks of a group [N] gain and lose together, so each group counts once."""
     rows = np.arange(len(labels))
     gains = log_p[rows, labels] - before[rows, labels]
+    if groups is not None:
+        _, group = np.unique(groups, return_inverse=True)
+        gains = np.bincount(group, gains) / np.bincount(group)
     error = gains.std() / np.sqrt(len(gains))
     return bool(gains.mean() > error)

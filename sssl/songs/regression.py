@@ -187,8 +187,8 @@ def fit_regression(tracks: Places, signs: Floats) -> FittedRegression | None:
     weighed_by_fold = {}
     said = np.empty((3, *tracks.numbers.shape))
     for fold, experts in by_fold.items():
-        # Weights and intervals come from tracks of the other folds, too: what is measured on the
-        # fold's own tracks knows none of their numbers.
+        # Weights and intervals come from tracks of the other folds. What experts say of those
+        # knows the fold's own numbers, which reach its tracks through these few values.
         axes = _fit_axes(seen, tracks, np.flatnonzero(tracks.folds != fold))
         weighed_by_fold[fold] = Regression(experts, *axes, known_signs)
         said[:, left_out[fold]] = said_of(weighed_by_fold[fold], tracks.take(left_out[fold]))

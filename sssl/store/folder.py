@@ -43,13 +43,12 @@ from sssl.store.media.bucket import Bucket
 from sssl.store.media.disk import Disk
 from sssl.store.media.medium import Medium, names
 from sssl.store.media.memory import Memory
-from sssl.store.parquet import compacted_bytes, deal, part_bytes
+from sssl.store.parquet import MEND, compacted_bytes, deal, part_bytes
 from sssl.store.pointer import LATEST, bytes_of_next, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
 from sssl.urls import local_path, without_secrets
 from sssl.version import __version__
 
-_MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
 _DELETED = "was deleted since its manifest was read, as by a takedown: run the same command again"
 _READERS = 32
 
@@ -298,7 +297,7 @@ class Store:
         except pa.ArrowInvalid as error:
             said = str(error).splitlines()[0]
             raise StoreError(
-                f"files of {self.url(manifest.ref)} do not fit together: {said}; {_MEND}"
+                f"files of {self.url(manifest.ref)} do not fit together: {said}; {MEND}"
             ) from error
 
     def iter_parts(
@@ -353,11 +352,11 @@ class Store:
         url = self.url(file.path)
         committed = map(self.manifest_if_whole, self.committed_refs())
         if any(manifest is not None and file in manifest.all_files for manifest in committed):
-            return StoreError(f"{url} is not there, though a manifest names it; {_MEND}")
+            return StoreError(f"{url} is not there, though a manifest names it; {MEND}")
         return StoreError(f"{url} {_DELETED}")
 
     def _damaged(self, file: PartFile, why: str) -> StoreError:
-        return StoreError(f"{self.url(file.path)} is damaged: {why}; {_MEND}")
+        return StoreError(f"{self.url(file.path)} is damaged: {why}; {MEND}")
 
     # Commits
 

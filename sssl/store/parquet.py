@@ -26,6 +26,8 @@ _BLOOM_MISSES = 0.01  # share of tracks that a filter takes for its own
 _TENSOR_PAGE_BYTES = 128 << 10
 """Small enough for a page to stay in the cache between its reading and its decoding."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
+MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
+"""What to do about a lost or damaged file."""
 _FILES_AT_ONCE = 1 << 16  # of a list, as Python objects
 
 
@@ -73,9 +75,11 @@ class ListedFiles(Mapping[int, PartFile]):
         try:
             data = self._medium.read(self.file_list.path)
         except FileNotFoundError:
-            raise StoreError(f"{place} is not there, though its manifest names it") from None
+            raise StoreError(
+                f"{place} is not there, though its manifest names it; {MEND}"
+            ) from None
         if hashlib.sha256(data).hexdigest() != self.file_list.sha256:
-            raise StoreError(f"{place} is damaged: its SHA-256 is not that of its manifest")
+            raise StoreError(f"{place} is damaged: its SHA-256 is not that of its manifest; {MEND}")
         table = pq.read_table(io.BytesIO(data), use_threads=False).combine_chunks()
         return table.to_batches()[0]
 

@@ -110,6 +110,27 @@ def test_the_launch_of_a_template_notes_what_may_change(folder, monkeypatch):
     assert main(["publish", "--output", store.root, "--abandon"]) == 0
 
 
+def test_songs_that_an_earlier_night_made_are_held_back_by_publish_again(folder, monkeypatch):
+    store, snapshot, changed = folder
+    made = snapshot.get("songs")
+    store.publish(snapshot.add(changed))
+    monkeypatch.setattr("pipelines.stages.songs.launch_nothing", lambda _: None)
+    parameters = [f"--output={store.root}", "--max_churn=0.2", "--abstain_below=0.5"]
+    args = command_line("songs", [*parameters, "--template_location=gs://work/templates/job"])
+    assert main(args) == 0
+    assert store.latest().get("songs") == changed
+    assert publish(store) == 4
+    assert publish(store, "--max-churn", "0.5") == 0
+    assert store.latest().get("songs").digest == made.digest
+
+
+def test_a_limit_without_a_job_is_an_error(folder, capsys):
+    store, _, _ = folder
+    assert publish(store) == 0
+    assert publish(store, "--max-churn", "0.5") == 1
+    assert "no job was launched" in capsys.readouterr().err
+
+
 def test_the_stage_by_itself_refuses_too(folder, monkeypatch):
     store, snapshot, changed = folder
     songs = snapshot.get("songs")

@@ -14,6 +14,8 @@ from pipelines.cli import main
 from sssl.export.iceberg import PUBLICATION, REGISTERED, publication_id
 from sssl.store.folder import Store
 
+GOLDEN = Path(__file__).parents[2] / "golden"
+
 
 @pytest.fixture(scope="module")
 def output(finished, tmp_path_factory):
@@ -133,6 +135,13 @@ def test_a_catalog_that_cannot_be_reached_is_a_sentence(finished, capsys, monkey
     configure(monkeypatch, "/no/such/folder")
     assert register(finished) == 1
     assert "the Iceberg catalog music was not updated" in capsys.readouterr().err
+
+
+def test_segments_with_tensors_of_an_early_version_are_refused_before_anything(music, capsys):
+    output = Store.open(str(GOLDEN / "v4"))
+    assert register(output) == 1
+    assert "segments of schema version 4 have log-mels" in " ".join(capsys.readouterr().err.split())
+    assert music.list_namespaces() == []
 
 
 def test_a_folder_with_no_output_in_it_is_a_sentence(tmp_path, music, capsys):

@@ -10,9 +10,11 @@ from sssl.songs.classifier import (
     NUMBERS,
     LabelledTracks,
     SongModel,
+    _blended,
     fit_classifier,
     fit_songs,
 )
+from sssl.songs.pool import surely_likelier
 from sssl.songs.regression import (
     FEWEST_TRACKS,
     LEVEL,
@@ -155,6 +157,29 @@ def test_the_class_stays_as_it_was_where_numbers_say_nothing_of_it():
     assert found.parts[-1].log_loss <= without.parts[-1].log_loss
     if not found.classifier.blend[1]:
         np.testing.assert_array_equal(found.left_out, without.left_out)
+
+
+def test_tracks_that_gain_together_count_as_one():
+    labels = np.zeros(40, np.int64)
+    groups = np.arange(40) // 10
+    before = np.log(np.full((40, 4), 0.25))
+    # Three groups of four gain, and the fourth loses nearly as much as all of these.
+    by_group = np.array([0.1, 0.1, 0.1, -0.25])
+    after = before + by_group[groups][:, None]
+    assert surely_likelier(before + 0.1, before, labels, groups)
+    assert surely_likelier(after + 0.04, before, labels)
+    assert not surely_likelier(after + 0.04, before, labels, groups)
+
+
+def test_a_class_that_the_pool_rules_out_does_not_silence_the_numbers():
+    labelled = tracks(80)
+    fitted = fit_classifier(labelled, 4, CONFIG, SIGNS)
+    sure = fitted.left_out.copy()
+    sure[:, 3] = 0.0
+    with np.errstate(divide="raise"):
+        blended = _blended(fitted._replace(left_out=sure), labelled)
+    weights = {part.name: part.weight for part in blended.parts}
+    assert weights[NUMBERS] > 0
 
 
 def test_classes_agree_with_the_signs_of_sure_numbers():
