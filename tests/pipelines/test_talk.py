@@ -66,6 +66,13 @@ def test_quiet_and_verbose_exclude_each_other(capsys):
     assert "not allowed with" in capsys.readouterr().err
 
 
+def completed(script, ask):
+    # By standard input: an argument has 128 kB at most.
+    return subprocess.run(
+        ["bash"], input=f"{script}\n{ask}\n", capture_output=True, text=True, check=True
+    )
+
+
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
@@ -77,15 +84,11 @@ def test_quiet_and_verbose_exclude_each_other(capsys):
 def test_bash_completes_commands_flags_and_choices(typed, offered, bash_script):
     words = " ".join(f"'{word}'" for word in typed)
     ask = f"COMP_WORDS=({words}); COMP_CWORD={len(typed) - 1}; _tyro_sssl; echo ${{COMPREPLY[@]}}"
-    answer = subprocess.run(
-        ["bash", "-c", f"{bash_script}\n{ask}"], capture_output=True, text=True, check=True
-    )
+    answer = completed(bash_script, ask)
     assert offered <= set(answer.stdout.split())
 
 
 def test_every_command_is_offered(bash_script):
     ask = "COMP_WORDS=(sssl ''); COMP_CWORD=1; _tyro_sssl; echo ${COMPREPLY[@]}"
-    answer = subprocess.run(
-        ["bash", "-c", f"{bash_script}\n{ask}"], capture_output=True, text=True, check=True
-    )
+    answer = completed(bash_script, ask)
     assert set(COMMANDS) <= set(answer.stdout.split())

@@ -99,7 +99,7 @@ def test_songs_are_the_same_whatever_an_engine_does(finished, unmade, monkeypatc
         [songs.labelled_tracks(ref, job, settings) for ref in refs],
         lambda found: [row for one in found for row in one],
     )
-    model = songs._fit(rows, len(job.classes), settings)
+    model = songs._fit(rows, len(job.classes), settings, None)
     model_id = given["used"].model_id
     segment_s = finished.latest().get("segments").settings(MelConfig, "cut").segment_s
 
