@@ -32,6 +32,8 @@ this machine."""
 _LINKS = (*ARCHIVES, *INDIRECT)
 """What another file system may follow after `::`. In other URLs that is part of a name."""
 
+_LONGEST_LINE = 1 << 16  # bytes
+
 
 def local_path(uri: str) -> str | None:
     """Return the path on this machine that a path or URI names, None if it names something
@@ -148,6 +150,14 @@ def opened(url: str) -> Iterator[BinaryIO]:
     fs, path = file_system(url)
     with fs.open(path, "rb") as file:
         yield file
+
+
+def first_line(file: BinaryIO) -> str:
+    """Read the first line of a text file, without its end."""
+    # Not by readline(), which takes no limit where the file lies in a bucket.
+    start = file.read(_LONGEST_LINE)
+    line, _, _ = start.partition(b"\n")
+    return line.decode("utf-8-sig", "replace").strip()
 
 
 def why_unreadable(url: str, error: Exception) -> str:

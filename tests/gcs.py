@@ -104,7 +104,8 @@ class _Proxy(BaseHTTPRequestHandler):
         path = unquote(self.path)
         if self.command == "DELETE":
             return path.partition("?")[0].partition("/o/")[2]
-        if self.command == "POST" and "/upload/" in path:
+        if self.command == "POST" and "/upload/" in path and "upload_id=" not in path:
+            # Further pieces of an upload have its id, and bytes without a name.
             return json.loads(re.search(rb"\{.*?\}", body)[0])["name"]
         return ""
 

@@ -28,7 +28,7 @@ from sssl.arrays import Floats, column
 from sssl.catalog.assign import whole
 from sssl.catalog.tables import what_it_has
 from sssl.errors import CatalogError
-from sssl.urls import opened, why_unreadable, without_secrets
+from sssl.urls import first_line, opened, why_unreadable, without_secrets
 from sssl.words import counted, some
 
 COLUMNS = ("track_id", "start_s", "end_s", "label", "who", "when")
@@ -76,7 +76,7 @@ def is_corrections(url: str) -> bool:
     """Whether a file of labels is one of corrections: it says where passages start and end."""
     try:
         with opened(url) as file:
-            first = file.readline(1 << 16).decode("utf-8-sig", errors="replace")
+            first = first_line(file)
     except (OSError, ValueError):
         return False  # whoever reads it says what is wrong with it
     names = next(csv.reader([first]), [])

@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 
 from sssl.catalog.plane import AXES, LARGEST
 from sssl.errors import CatalogError
-from sssl.urls import file_name, is_not_there, local_path, opened, without_secrets
+from sssl.urls import file_name, first_line, is_not_there, local_path, opened, without_secrets
 
 TEXTS = ("track_id", "uri", "label", "split", "group_id")
 COLUMNS = (*TEXTS, "expected_s", "locked")
 _ENDS = (".csv", ".parquet")
-_LONGEST_HEADER = 1 << 16
 _NEARLY = 0.75
 """Share of letters in common: `lable`, `Labels` and `group` are near, `locked` and `looped` are
 not."""
@@ -154,7 +153,7 @@ def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
     if file.read(2) in _UTF_16:
         raise UnicodeError("it is UTF-16")
     file.seek(0)
-    header = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
+    header = first_line(file)
     if _is_separated_otherwise(header):
         return [header], pa.table({})  # commas within its rows would be columns that it has not
     file.seek(0)

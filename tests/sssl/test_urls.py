@@ -10,7 +10,16 @@ import gcsfs
 import pytest
 
 from sssl.google_storage import GoogleStorage
-from sssl.urls import file_name, file_system, is_on_web, local_path, opened, suffix_of, uri_of
+from sssl.urls import (
+    file_name,
+    file_system,
+    first_line,
+    is_on_web,
+    local_path,
+    opened,
+    suffix_of,
+    uri_of,
+)
 
 IN_A_FRESH_PROCESS = """
 import json, os, sys
@@ -150,3 +159,10 @@ def test_a_chain_leads_to_a_file_in_an_archive_however_that_is_written(tmp_path)
 def test_a_name_has_no_query_and_a_query_no_name(url, name):
     assert file_name(url) == name
     assert is_on_web(url) == url.startswith("https")
+
+
+def test_a_first_line_is_read_wherever_the_file_lies(in_memory):
+    for start, line in ((b"\xef\xbb\xbfa,b\r\nc", "a,b"), (b"a;b", "a;b"), (b"", "")):
+        file_system(in_memory)[0].pipe_file(f"{in_memory}/x.csv", start)
+        with opened(f"{in_memory}/x.csv") as file:
+            assert first_line(file) == line
