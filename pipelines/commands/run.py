@@ -25,6 +25,7 @@ from pipelines.stages.context import Context
 from pipelines.stages.learning import LearnConfig, decide, published_method
 from pipelines.stages.previous import TABLES
 from pipelines.stages.settings_file import IN_FILE, Source
+from pipelines.stages.weights import read_weights
 from pipelines.terminal.console import console
 from schemas import Round
 from schemas.records import dump, later
@@ -106,7 +107,7 @@ def run(context: Context, config: Config) -> Context:
             train.check_labels(tracks, config.segment.deal, config.method.train)
 
     init = config.method.train.init
-    named = init and model_id(train.read_weights(init))
+    named = init and model_id(read_weights(init))
     remarks: list[str] = []
     context = segment.run(
         context,

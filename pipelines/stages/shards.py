@@ -27,6 +27,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
+from pipelines.stages.weights import initial_weights, named_by_content
 from pipelines.terminal.console import console
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, ShardsSummary
@@ -272,24 +273,32 @@ def _standing(
 def run(context: Context, round: int, settings: TrainConfig) -> None:
     """Run the stage, if the training of the round will read shards; nothing of it is for
     readers."""
-    why_not = _why_none(context, round, settings)
+    if has_nothing_to_split(context.snapshot, round):
+        console.print("nothing to split: no shards")
+        return
+    # As training does it, which finds the model, and its shards, by what comes of this.
+    asked = named_by_content(settings, initial_weights(settings, round))
+    inputs = trained_on(context, round)
+    settled = settle_for_round(context, asked, inputs, round)
+    why_not = _why_none(context, round, asked, settled, inputs)
     if why_not is None:
-        make_shards(context, round, settle(settings, context.snapshot))
+        make_shards(context, round, settled)
     else:
         console.print(f"{why_not}: no shards")
 
 
-def _why_none(context: Context, round: int, settings: TrainConfig) -> str | None:
-    """Say why a round needs no shards; None if it does."""
-    if has_nothing_to_split(context.snapshot, round):
-        return "nothing to split"
-    inputs = trained_on(context, round)
-    # With `init` the model has the name of its weights, which are not read here: a model that is
-    # there is not found then, and shards are made in vain.
-    settled = settle_for_round(context, settings, inputs, round)
-    if settle(settings, context.snapshot).shards == "never":
-        return "labelled features fit into memory (memory_gb)"
+def _why_none(
+    context: Context,
+    round: int,
+    asked: TrainConfig,
+    settled: TrainConfig,
+    inputs: Mapping[str, Manifest],
+) -> str | None:
+    """Say why a round that is trained on `inputs` with `settled` settings needs no shards; None if
+    it does."""
     if settled.shards == "never":
+        if settle(asked, context.snapshot).shards == "never":
+            return "labelled features fit into memory (memory_gb)"
         return "the model that is there, or was begun, reads the tables of parts"
     planned = Manifest.plan("models", "train", dump(settled), inputs.values(), round)
     earlier = find_earlier(context, planned, inputs)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Annotated, Literal
 
 import pyarrow as pa
@@ -29,6 +28,7 @@ from pipelines.stages.standing import (
     origin_stands,
     own_config,
 )
+from pipelines.stages.weights import initial_weights, named_by_content
 from pipelines.terminal.console import bar, console
 from pipelines.terminal.flags import complain
 from schemas import records
@@ -36,7 +36,7 @@ from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig
 from sssl.errors import DeviceError, TrainError
-from sssl.model.ensemble import ModelSpec, dump, load, model_id
+from sssl.model.ensemble import ModelSpec, dump, model_id
 from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
 from sssl.model.trainer import Sharded, Training
@@ -47,7 +47,6 @@ from sssl.store.folder import Store
 from sssl.store.manifest import KEPT_FROM, Made, Manifest, Snapshot, digest_of
 from sssl.store.rounds import has_nothing_to_split
 from sssl.tracking.tracker import Tracker, Untracked
-from sssl.urls import opened, without_secrets
 from sssl.words import counted
 
 
@@ -91,10 +90,8 @@ def run(
         return context
     if context.keeps_learned and store.is_there(context.published.get("models", round)):
         return _keep(context, round)  # a lost one is put together from its checkpoints
-    init = None if round or settings.init is None else read_weights(settings.init)
-    # Named by its content: a path says neither what is in the file nor, with a signature in it, is
-    # it for every eye.
-    settings = replace(settings, init=None if init is None else model_id(init))
+    init = initial_weights(settings, round)
+    settings = named_by_content(settings, init)
     inputs = trained_on(context, round)
     asked, tracks = settings, snapshot.about("segments", LedgerSummary).labelled_train_tracks
     settings = settle_for_round(context, asked, inputs, round)
@@ -249,26 +246,6 @@ def check(snapshot: Snapshot, settings: TrainConfig) -> None:
         for name in catalog.classes
     }
     check_trainable(by_fold, settings.cross_fit)
-
-
-@lru_cache(
-    maxsize=1
-)  # `sssl run` names them before it trains; what it named is what it starts from
-def read_weights(url: str) -> bytes:
-    """Read a model file of ours from a path or any fsspec URL.
-
-    Raises:
-        TrainError: there is none.
-    """
-    try:
-        with opened(url) as file:
-            data = file.read()
-        load(data)
-    except Exception as error:  # noqa: BLE001
-        # What file systems and torch raise has no end, and a message may carry a signed URL.
-        why = str(error) if "://" not in url else type(error).__name__
-        raise TrainError(f"init {without_secrets(url)}: {why}") from None
-    return data
 
 
 def model_spec(catalog: Manifest, features: Manifest, settings: TrainConfig) -> ModelSpec:

@@ -101,6 +101,38 @@ def test_no_shards_are_made_that_training_would_not_read(context, capfd):
     assert not work(context.store.root)
 
 
+def test_shards_are_those_of_a_training_that_was_begun(context, monkeypatch, capfd):
+    published = context.published.get("models", 0)
+    apart = {"shards": "always", "track_segments": 2}
+    read_so = replace(published, config=published.config | apart)
+    context = replace(context, published=Snapshot((read_so,)))
+    method = published_method(context.snapshot)
+
+    def stop(training, *_):
+        context.store.write_bytes(f"{training.folder}/member0.json", b"{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "_train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(context, 1, replace(method.train, **apart, thin_from=None))
+    begun = work(context.store.root)
+    assert {ref.partition("/")[0] for ref in begun} == set(WORK)
+    shards.run(context, 1, replace(method.train, **AUTO))
+    assert work(context.store.root) == begun, capfd.readouterr().err
+
+
+def test_a_model_that_began_with_weights_of_a_file_needs_no_shards(context, tmp_path, capfd):
+    model = context.snapshot.get("models", 0).files[0]
+    weights = tmp_path / "weights.safetensors"
+    weights.write_bytes(context.store.read_file(model))
+    asked = replace(SMALL, init=str(weights), warmup_epochs=1, batch_size=16, bag=1)
+    empty = replace(context, published=Snapshot())
+    assert train.run(empty, 0, asked, processes=1).snapshot.get("models", 0).config["init"]
+    capfd.readouterr()
+    shards.run(empty, 0, asked)
+    assert "the model of the round is there" in capfd.readouterr().err
+
+
 def test_a_stage_that_trains_on_shards_makes_them(context):
     asked = replace(SMALL, track_segments=None, warmup_epochs=1, batch_size=16, bag=1)
     empty = replace(context, published=Snapshot())
