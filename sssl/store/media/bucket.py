@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from glob import escape
 from typing import ClassVar
 
 from fsspec import AbstractFileSystem
@@ -23,11 +24,13 @@ class Bucket(Objects):
     def delete_many(self, paths: Sequence[str]) -> None:
         """Delete objects; at Google a hundred in a request."""
         fs = self.fs
-        if not _is_of_google(fs):
-            super().delete_many(paths)
-        elif paths:
+        # fsspec would take a name with a sign of patterns for one, and delete whatever matches.
+        plain = [path for path in paths if _is_plain(self._at(path))] if _is_of_google(fs) else []
+        if plain:
             with suppress(FileNotFoundError):  # none of them was there
-                fs.rm([self._at(path) for path in paths])
+                fs.rm([self._at(path) for path in plain])
+        named = set(plain)
+        super().delete_many([path for path in paths if path not in named])
 
     def forget(self) -> int:
         """Delete the noncurrent versions of a bucket at Google; others have rules for theirs."""
@@ -40,6 +43,10 @@ class Bucket(Objects):
 
     def hold(self, on_wait: Callable[[str], None]) -> AbstractContextManager[str]:
         return lease.held(self, on_wait)
+
+
+def _is_plain(url: str) -> bool:
+    return escape(url) == url
 
 
 def _is_of_google(fs: AbstractFileSystem) -> bool:

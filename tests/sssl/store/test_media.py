@@ -4,8 +4,10 @@ import errno
 import os
 import pickle
 import threading
+from contextlib import suppress
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from sssl.errors import StoreError
 from sssl.store.folder import Store
@@ -95,9 +97,45 @@ def test_many_files_are_deleted_whether_they_are_there_or_not(medium):
         medium.put(f"folder/{name}", b"x")
     medium.delete_many(["folder/a", "folder/missing", "folder/c"])
     assert medium.list("folder") == ["folder/b"]
-    medium.delete_many(["folder/a"])
+    medium.delete_many(["folder/a", "folder/[b]", "folder/*"])
     medium.delete_many([])
     assert medium.list("folder") == ["folder/b"]
+
+
+@pytest.fixture
+def at_google(monkeypatch):
+    """A class of buckets whose files are in memory, and that fsspec deletes as at Google: many at
+    once, and names with signs of patterns as patterns."""
+
+    class Files(MemoryFileSystem):
+        store, pseudo_dirs = {}, [""]
+        batches = 0
+
+        def rm(self, path):
+            type(self).batches += 1
+            for found in self.expand_path(path):
+                with suppress(FileNotFoundError):
+                    self.rm_file(found)
+
+        def delete_noncurrent(self, folder):
+            return 0
+
+    monkeypatch.setattr(Bucket, "fs", property(lambda _: Files(skip_instance_cache=True)))
+    return Files
+
+
+@pytest.mark.parametrize("root", ["memory://out", "memory://out[12]", "memory://o*"])
+def test_no_file_is_deleted_by_a_pattern(at_google, root):
+    bucket = Bucket(root)
+    beside = [Bucket("memory://out1"), Bucket("memory://out")]
+    for medium in (bucket, *beside):
+        for name in ("a", "b[12]", "b1", "c*", "cc", "d?", "dd"):
+            medium.put(f"t/{name}", b"x")
+    others = [medium.list("") for medium in beside if medium != bucket]
+    bucket.delete_many(["t/a", "t/b[12]", "t/c*", "t/d?", "t/missing"])
+    assert bucket.list("t") == ["t/b1", "t/cc", "t/dd"]
+    assert [medium.list("") for medium in beside if medium != bucket] == others
+    assert at_google.batches == (root == "memory://out")
 
 
 def test_all_files_below_a_folder_are_listed_in_order(medium):
