@@ -51,8 +51,8 @@ class CatalogConfig:
     test_share: float = 0.2
     """Share of labelled groups held out for measuring, if the catalog has no `split` column."""
     tracks_per_part: int | None = None
-    """Tracks in a part; default: a sixteenth of the catalog, at most 32. Existing parts keep their
-    size."""
+    """Tracks in a part; default: a sixteenth of the catalog, at most 32, and above 1.6 million
+    tracks so many that there are 50,000 parts, at most 128. Existing parts keep their size."""
     allow_uri: tuple[str, ...] = later((), neutral=())
     """Folders and URLs below which all files must be; none: anywhere that is safe
     (docs/catalog.md)."""
