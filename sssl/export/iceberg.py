@@ -3,7 +3,6 @@ and not copied. The manifests stay the truth."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,8 @@ from pyiceberg.table.snapshots import Snapshot as TableSnapshot
 from schemas import TABLES, arrow_schema
 from sssl.errors import StoreError
 from sssl.store.folder import Store
-from sssl.store.manifest import Snapshot
+from sssl.store.manifest import Snapshot, digest_of
+from sssl.urls import local_path, uri_of
 
 REGISTERED = ("catalog", "ledger", "segments", "scores", "labels", "rounds", "songs")
 """All but the tensors."""
@@ -50,7 +50,7 @@ class Registered:
 def publication_id(snapshot: Snapshot) -> str:
     """Return a name for the generations that are published together."""
     refs = sorted(manifest.ref for manifest in snapshot.manifests)
-    return hashlib.sha256("\n".join(refs).encode()).hexdigest()[:12]
+    return digest_of(refs)[:12]
 
 
 def register(
@@ -80,7 +80,7 @@ def register(
         paths = []
         for manifest in manifests:
             files = sorted(manifest.for_readers.items())
-            paths += [_uri(store.url(file.path)) for _, file in files]
+            paths += [_uri_in(store, file.path) for _, file in files]
         table = catalog.create_table_if_not_exists(
             f"{namespace}.{name}", _schema(name), properties=_PROPERTIES
         )
@@ -100,8 +100,9 @@ def _show(
     shown: dict[str, DataFile] = {}
     for task in table.scan().plan_files():
         shown[task.file.file_path] = task.file
+    wanted = set(paths)
     new = [path for path in paths if path not in shown]
-    gone = [file for path, file in shown.items() if path not in set(paths)]
+    gone = [file for path, file in shown.items() if path not in wanted]
     with table.transaction() as transaction:
         with transaction.update_schema() as update:
             update.union_by_name(schema)  # a newer version's columns
@@ -156,8 +157,8 @@ def _schema(name: str) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _uri(path: str) -> str:
-    """Return a URI, which engines ask for where a path would do."""
-    if "://" in path:
-        return path
-    return f"file://{path}"
+def _uri_in(store: Store, path: str) -> str:
+    """Return the URI of a file of an output folder, which engines ask for where a path would do."""
+    url = store.url(path)
+    on_disk = local_path(url)
+    return url if on_disk is None else uri_of(on_disk)
