@@ -16,7 +16,7 @@ from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import sound_db
-from sssl.catalog.assign import Dealt
+from sssl.catalog.assign import PLACES, Dealt
 from sssl.catalog.committed import iter_dealt, read_dealt, read_part
 from sssl.catalog.lookup import Differing, without_alike
 from sssl.catalog.plan import (
@@ -35,6 +35,8 @@ from sssl.store.tensors import log_mels
 TABLES = ("segments", "features", "ledger")
 COMPARED = (*KNOWN, "label", "corrections")
 """Columns of the catalog that a plan compares with what was published."""
+DEALT = tuple(dict.fromkeys((*KNOWN, *PLACES)))
+"""Columns of the catalog that a run holds a new one against."""
 _ALWAYS = {"catalog", "segments", "ledger"}
 """Those that every schema version has: up to version 4 segments had the log-mels in them."""
 
@@ -131,9 +133,10 @@ class Previous:
         )
 
     def dealt(self) -> Dealt:
-        """Read the whole catalog as it was dealt."""
+        """Read the catalog as it was dealt: what its tracks are known by, and their places."""
         if self.refs:
-            return read_dealt(self.store, read_manifest(self.store, self.refs["catalog"]))
+            catalog = read_manifest(self.store, self.refs["catalog"])
+            return read_dealt(self.store, catalog, DEALT)
         return Dealt()
 
     def differing(self, tracks: pa.Table, again: AgainConfig) -> Differing:

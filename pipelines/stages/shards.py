@@ -222,7 +222,7 @@ def _row_bytes(snapshot: Snapshot) -> int:
 @lru_cache(maxsize=4)
 def labelled_by_part(store: Store, catalog: str) -> dict[int, tuple[str, ...]]:
     """Return the labelled train tracks of the parts that have any."""
-    rows = read_labelled(store, read_manifest(store, catalog)).select(["part", "track_id", "split"])
+    rows = read_labelled(store, read_manifest(store, catalog), ["part", "track_id", "split"])
     rows = rows.filter(pc.equal(rows["split"], "train"))
     found: dict[int, list[str]] = defaultdict(list)
     for part, track_id in zip(rows["part"].to_pylist(), rows["track_id"].to_pylist(), strict=True):

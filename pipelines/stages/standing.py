@@ -134,7 +134,7 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
 
 @lru_cache(maxsize=8)
 def _labelled(store: Store, catalog: str, learned_by: tuple[str, ...] = LEARNED_BY) -> pa.Table:
-    rows = read_labelled(store, read_manifest(store, catalog)).select(learned_by)
+    rows = read_labelled(store, read_manifest(store, catalog), learned_by)
     corrections = rows["corrections"].to_pylist()
     said = [None if own is None else json.dumps(own) for own in corrections]
     place = rows.schema.get_field_index("corrections")

@@ -97,9 +97,14 @@ class CatalogConfig:
         return self.tracks_per_part or max(usual, of_many)
 
 
+PLACES = ("track_id", "group_id", "split", "fold", "part")
+"""Columns that say where a catalog's tracks were dealt."""
+
+
 @dataclass(frozen=True)
 class Dealt:
-    """The catalog as an earlier run dealt it; without its config only parts stand."""
+    """The catalog as an earlier run dealt it, with the columns `PLACES` at least; without its
+    config only parts stand."""
 
     tracks: pa.Table = field(default_factory=lambda: arrow_schema(Catalog).empty_table())
     config: CatalogConfig | None = None

@@ -118,21 +118,44 @@ def _footer(store: Store, path: str, size: int) -> pq.FileMetaData:
         return pq.read_metadata(source)
 
 
-def read_labelled(store: Store, catalog: Manifest) -> pa.Table:
-    """Read the labelled tracks; of row groups (parts) that have none only the statistics are
-    read."""
+def read_labelled(
+    store: Store, catalog: Manifest, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Read the labelled tracks, or some columns of them; of row groups (parts) that have none only
+    the statistics are read."""
     tables = []
     for _, file in sorted(catalog.files.items()):
         with store.open_file(file.path) as source:
-            rows = pq.read_table(source, filters=pc.field("split").is_valid())
-        check_version(version_of(rows.schema), file.path)
-        tables.append(conform(rows))
+            parquet = pq.ParquetFile(source, pre_buffer=True)
+            check_version(version_of(parquet.schema_arrow), file.path)
+            tables.append(_labelled_of(parquet, columns))
     return pa.concat_tables(tables)
 
 
-def read_dealt(store: Store, catalog: Manifest, columns: list[str] | None = None) -> Dealt:
+def _labelled_of(parquet: pq.ParquetFile, columns: Sequence[str] | None) -> pa.Table:
+    # By hand, as a scan with a filter takes ten times as long where a row group has so few rows.
+    wanted = parquet.schema_arrow.names if columns is None else columns
+    there = {*wanted, "split"} & set(parquet.schema_arrow.names)
+    rows = parquet.read_row_groups(_with_split(parquet.metadata), sorted(there))
+    return conform(rows.filter(rows["split"].is_valid()), columns)
+
+
+def _with_split(footer: pq.FileMetaData) -> list[int]:
+    """Return the row groups that may have rows with a split, by their statistics."""
+    place = footer.schema.names.index("split")
+    found = []
+    for number in range(footer.num_row_groups):
+        group = footer.row_group(number)
+        statistics = group.column(place).statistics
+        if statistics is None or statistics.null_count < group.num_rows:
+            found.append(number)
+    return found
+
+
+def read_dealt(store: Store, catalog: Manifest, columns: Sequence[str] | None = None) -> Dealt:
     """Read a committed catalog, or some columns of it, with the config it was dealt by."""
-    return Dealt(store.read_table(catalog, columns), catalog.settings(CatalogConfig))
+    wanted = None if columns is None else list(columns)
+    return Dealt(store.read_table(catalog, wanted), catalog.settings(CatalogConfig))
 
 
 def iter_dealt(store: Store, catalog: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:

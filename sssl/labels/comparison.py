@@ -38,6 +38,7 @@ MOST_CHANGE_NATS = 2.0
 _LEAST = 0.01
 _RESAMPLES = 2000
 _SEED = 0
+_JUDGED_BY = ("track_id", "group_id", "label", "split", "part")
 _READERS = 16  # an object store takes its time to answer, whatever the size of a part
 _LEAST_ERROR = 1e-9  # where all groups change alike
 _LOWEST = 1e-6  # as posteriors are clipped in `scores`
@@ -239,7 +240,7 @@ def read_judged(store: Store, catalog: Manifest, before: Manifest, after: Manife
 
     A track that one of the models gives no posterior counts as one that it knows nothing of.
     """
-    labelled = read_labelled(store, catalog)
+    labelled = read_labelled(store, catalog, _JUDGED_BY)
     classes = catalog.about(CatalogSummary).classes
     parts = sorted(set(labelled["part"].to_pylist()))
     read = partial(_means_of_part, store, classes=len(classes))

@@ -217,6 +217,16 @@ def test_labelled_tracks_are_found_in_a_catalog(committed):
     found = read_labelled(store, catalog)
     assert found["track_id"].to_pylist() == ["1a", "1b", "2a", "2b", "5a", "5b"]
     assert found["split"].to_pylist() == ["test", "test", "train", "train", "test", "test"]
+    few = ("part", "corrections", "track_id")
+    assert read_labelled(store, catalog, few).equals(found.select(few))
+
+
+def test_a_catalog_without_labels_has_no_labelled_tracks(tmp_path):
+    store = Store.open(str(tmp_path / "out"), create=True)
+    tracks = to_arrow(Catalog, [track(name, None, None) for name in "ab"])
+    found = read_labelled(store, commit_catalog(store, tracks, CatalogConfig()))
+    assert found.schema.names == tracks.schema.names
+    assert not len(found)
 
 
 def test_only_parts_with_tracks_that_judge_are_read(committed):
