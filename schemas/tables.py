@@ -248,8 +248,8 @@ class Round:
         TEXT,
         "Why, by what the verdict goes by.",
         example=(
-            "its log loss fell: -0.052 ± 0.021 nat, z -2.5; accuracy +3.1 ± 2.4 points; 57 tracks"
-            " of 14 groups"
+            "its log loss fell: -0.052 ± 0.021 nats per track, accuracy +3.1 ± 2.4 points (57"
+            " tracks of 14 groups)"
         ),
     )
     parent_round: int | None = column(

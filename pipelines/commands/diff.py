@@ -24,13 +24,11 @@ from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
 from sssl.config import require
 from sssl.errors import StoreError
-from sssl.report.diff import Published, Rows, between_rounds, between_runs
+from sssl.report.diff import Rows, between_rounds, between_runs
 from sssl.store.folder import Store
-from sssl.store.publications import published_before
-from sssl.urls import without_secrets
+from sssl.store.publications import open_published
 
 _FILE_WIDTH = 200
-_BEFORE = "@before"
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Config:
     rounds: tuple[int, int] | None = None
     """Compare these two rounds of one output folder."""
     limit: int = 20
-    """How many of the changed tracks to list."""
+    """How many of the changed songs, and of the changed segments, to list."""
     format: Literal["table", "json"] = "table"
     """How to print the result."""
 
@@ -66,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         if config.rounds:
             found = between_rounds(Store.open(config.outputs[0]), *config.rounds, config.limit)
         else:
-            before, after = map(_published, config.outputs)
+            before, after = map(open_published, config.outputs)
             found = between_runs(before, after, config.limit)
     except (StoreError, duckdb.Error) as error:
         complain(error)
@@ -76,19 +74,6 @@ def main(argv: Sequence[str]) -> int:
     else:
         _print(found)
     return 0
-
-
-def _published(output: str) -> Published:
-    """Open what a folder publishes, or, with `@before` at its end, what it published before."""
-    store = Store.open(output.removesuffix(_BEFORE))
-    if not output.endswith(_BEFORE):
-        return Published(store, store.latest())
-    snapshot = published_before(store)
-    if not snapshot.manifests:
-        raise StoreError(
-            f"{without_secrets(store.root)} has one publication only: nothing comes before it"
-        )
-    return Published(store, snapshot)
 
 
 def _print(found: dict[str, Rows]) -> None:

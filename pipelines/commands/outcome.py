@@ -12,7 +12,7 @@ from pipelines.stages.error_ratio import reasons_of
 from schemas.summaries import SongsSummary
 from sssl.catalog.assign import CatalogConfig
 from sssl.evaluate.sections import WrongSegments
-from sssl.labels.findings import Findings
+from sssl.labels.findings import Findings, corrections_in_words
 from sssl.metrics import quality, wilson
 from sssl.songs.changes import SongChanges
 from sssl.songs.classifier import SongModel
@@ -49,6 +49,9 @@ def outcome(
         "not clean": reasons_of(ledger) or "none",
         "look wrong": findings.found,
     }
+    corrections = corrections_in_words(snapshot)
+    if corrections is not None:
+        rows["corrections"] = corrections
     if remarks:
         rows["catalog"] = "; ".join(remarks)
     if changes is not None:
@@ -137,7 +140,8 @@ def _held_out(store: Store, snapshot: Snapshot, guesses: SongsSummary) -> str:
     if by_mean.accuracy is None:
         return said
     after_warm_up = f"after the warm-up for {_share(warm_up.heldout_accuracy)}"
-    return f"{said}; mean posterior for {by_mean.accuracy:.3f} ({used.name}), {after_warm_up}"
+    mean = f"mean posterior for {by_mean.accuracy:.3f} of {by_mean.tracks} ({used.name})"
+    return f"{said}; {mean}, {after_warm_up}"
 
 
 def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict[str, str]:

@@ -71,15 +71,16 @@ def main(argv: Sequence[str]) -> int:
     for cause, count in causes.most_common():
         table.add_row(f"{count}", cause, _OUTCOME[cause])
     printed.print(table)
-    if other := nothing_in_common(causes):
-        tell(other)
+    for warning in (nothing_in_common(causes), settings.again.nothing_moved(before)):
+        if warning is not None:
+            tell(warning)
     tell_missing(tracks, tell)
     for sentence in of_labels:
         tell(sentence)
     changed = 0
     has_model = bool(published.of("models"))
     if has_model:
-        changed = changed_labelled(now, before)
+        changed = changed_labelled(now, settings.again.where_now(before))
         tell(learning(changed))
     decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
     tell(scoring(len(tracks), decoded, changed, has_model))

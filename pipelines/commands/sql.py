@@ -21,8 +21,7 @@ import tyro
 
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
-from sssl.store.folder import Store
-from sssl.store.manifest import Snapshot
+from sssl.store.publications import Published, open_published
 from sssl.store.sql import connect
 
 _ROWS_AT_ONCE = 10_000
@@ -38,7 +37,7 @@ class Config:
     query: Annotated[str, tyro.conf.Positional]
     """SQL in DuckDB's dialect."""
     output: str
-    """Output folder."""
+    """Output folder; `OUTPUT@before` is what it published before."""
     format: Literal["table", "csv", "json"] = "table"
     """How to print the result. csv and json have exact values; json has null for NaN and Base64 for
     bytes."""
@@ -47,14 +46,14 @@ class Config:
 def main(argv: Sequence[str]) -> int:
     config = parse(Config, argv, "sql")
     try:
-        store = Store.open(config.output)
-        published = store.latest()
+        published = open_published(config.output)
         try:
-            write = _answer(store, published, config)
+            write = _answer(published, config)
         except (StoreError, duckdb.Error):
-            if (now := store.latest()) == published:
+            now = open_published(config.output)
+            if now.snapshot == published.snapshot:
                 raise
-            write = _answer(store, now, config)  # a takedown deleted files that were being read
+            write = _answer(now, config)  # a takedown deleted files that were being read
         write()
     except (StoreError, duckdb.Error) as error:
         complain(error)
@@ -62,10 +61,10 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _answer(store: Store, snapshot: Snapshot, config: Config) -> Callable[[], None]:
+def _answer(published: Published, config: Config) -> Callable[[], None]:
     """Run the query up to its first rows; return what writes the answer, of which nothing is
     written before."""
-    connection = connect(store, snapshot)
+    connection = connect(published.store, published.snapshot)
     result = connection.sql(config.query)
     if result is None:
         return lambda: None  # a statement that answers nothing

@@ -25,9 +25,11 @@ def find_corrections(store: Store, given: str | None) -> str | None:
     return store.url(FILE_NAME) if store.exists(FILE_NAME) else None
 
 
-def tell_corrections(store: Store, snapshot: Snapshot, tell: Callable[[str], None]) -> None:
-    """Tell how many tracks and passages of a segmented catalog are corrected, and which passages
-    lock no segment."""
+def tell_corrections(
+    store: Store, snapshot: Snapshot, tell: Callable[[str], None], warn: Callable[[str], None]
+) -> None:
+    """Tell how many tracks and passages of a segmented catalog are corrected, and warn of passages
+    that lock no segment."""
     summary = snapshot.get("catalog").about(CatalogSummary)
     if not summary.corrected_tracks + summary.corrected_passages:
         return
@@ -37,7 +39,7 @@ def tell_corrections(store: Store, snapshot: Snapshot, tell: Callable[[str], Non
     idle = sorted(_idle_passages(store, snapshot)) if summary.corrected_passages else []
     if idle:
         why = "they cover no half of a segment, or lie beyond the end of the track"
-        tell(f"{counted(len(idle), 'corrected passage')} without effect, for {why}: {some(idle)}")
+        warn(f"{counted(len(idle), 'corrected passage')} without effect, for {why}: {some(idle)}")
 
 
 def _idle_passages(store: Store, snapshot: Snapshot) -> Iterator[str]:

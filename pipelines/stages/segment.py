@@ -259,17 +259,20 @@ def run(
 
     def tell(sentence: str) -> None:
         console.print(sentence, markup=False, soft_wrap=True)
+
+    def warn(sentence: str) -> None:
+        tell(sentence)
         remark(sentence)
 
     def read(dealt: Dealt) -> pa.Table:
         gone = taken_down(context.store)
         said = find_corrections(context.store, corrections)
-        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, tell, said)
+        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, warn, said)
         check(tracks)
         return tracks
 
     context = run_on(context, read, settings)
-    tell_corrections(context.store, context.snapshot, tell)
+    tell_corrections(context.store, context.snapshot, tell, warn)
     return context
 
 
@@ -293,8 +296,9 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     console.print(
         f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
     )
-    if other := nothing_in_common(causes):
-        console.print(other, soft_wrap=True)
+    for warning in (nothing_in_common(causes), settings.again.nothing_moved(dealt.tracks)):
+        if warning is not None:
+            console.print(warning, soft_wrap=True)
     catalog = commit_catalog(context.store, tracks, settings.deal)
     if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
         context = _cut(

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import REASONS
+from schemas.records import later
 from sssl.catalog.assign import whole
 from sssl.config import require
+from sssl.urls import without_secrets
 from sssl.words import counted
 
 
@@ -44,8 +46,14 @@ class AgainConfig:
     `reason=CODE`."""
     force: bool = False
     """Decode every track again."""
+    moved: str | None = later(None, neutral=None)
+    """OLD=NEW: the files whose URI begins with OLD were moved to NEW. A file that has the same
+    fingerprint there is not decoded again."""
 
     def __post_init__(self) -> None:
+        if self.moved is not None:
+            old, _, new = self.moved.partition("=")
+            require(bool(old and new), "moved", self.moved, "OLD=NEW, such as /mnt/a/=/mnt/b/")
         reasons = [f"reason={code}" for code in REASONS]
         expected = f"failed, retryable or reason=CODE with one of {', '.join(REASONS)}"
         require(
@@ -56,6 +64,26 @@ class AgainConfig:
     def asks_ledger(self) -> bool:
         """Whether it matters what became of a track."""
         return self.retry is not None and not self.force
+
+    def where_now(self, known: pa.Table) -> pa.Table:
+        """Return known tracks with the URIs that their files have since they were moved."""
+        if self.moved is None:
+            return known
+        old, _, new = self.moved.partition("=")
+        uris = whole(known["uri"])
+        moved = pc.binary_join_element_wise(new, pc.utf8_slice_codeunits(uris, len(old)), "")
+        now = pc.if_else(pc.starts_with(uris, old), moved, uris)
+        at = known.schema.get_field_index("uri")
+        return known.set_column(at, known.schema.field(at), now)
+
+    def nothing_moved(self, known: pa.Table) -> str | None:
+        """Say that no known file was where files were moved from; None if one was."""
+        if self.moved is None:
+            return None
+        old = self.moved.partition("=")[0]
+        if pc.any(pc.starts_with(whole(known["uri"]), old)).as_py():
+            return None
+        return f"--moved: no file of the last run begins with {without_secrets(old)}"
 
     def wanted(self, known: pa.Table) -> pa.Array:
         """Return which known tracks are to be decoded again although they did not change."""
@@ -92,6 +120,7 @@ def causes_of(
 ) -> pa.DictionaryArray:
     """Decide for each track [N] of a catalog why it is decoded, if it is; `known` is as
     `known_tracks` makes it."""
+    known = again.where_now(known)
     place = pc.index_in(whole(tracks["track_id"]), whole(known["track_id"]))
     if config_changed or again.force:
         otherwise = _code(Cause.CONFIG if config_changed else Cause.FORCED)

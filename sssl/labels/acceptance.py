@@ -68,7 +68,7 @@ def decide(found: Comparison | None, config: JudgeConfig) -> tuple[Verdict, str]
         return "accepted", f"its log loss fell: {found}"
     if z > config.decisive_z:
         return "kept", f"its log loss rose: {found}"
-    return "undecided", f"its log loss did not surely fall or rise: {found}"
+    return "undecided", f"its log loss neither surely fell nor surely rose: {found}"
 
 
 def round_row(

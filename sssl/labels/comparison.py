@@ -110,9 +110,9 @@ class Comparison:
     accuracy: Change
 
     def __str__(self) -> str:
-        loss = f"{self.loss.value:+.3f} ± {self.loss.error:.3f} nat, z {self.loss.z:+.1f}"
+        loss = f"{self.loss.value:+.3f} ± {self.loss.error:.3f} nats per track"
         accuracy = f"{100 * self.accuracy.value:+.1f} ± {100 * self.accuracy.error:.1f} points"
-        return f"{loss}; accuracy {accuracy}; {self.tracks} tracks of {self.groups} groups"
+        return f"{loss}, accuracy {accuracy} ({self.tracks} tracks of {self.groups} groups)"
 
 
 @dataclass(frozen=True)

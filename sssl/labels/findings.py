@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas import Round
-from schemas.summaries import LabelsSummary
+from schemas.summaries import CatalogSummary, LabelsSummary
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.rounds import last_split, read_rounds, verdict_of
+from sssl.words import counted
 
 _OUTCOMES = {
     "accepted": "was taken",
@@ -80,3 +81,16 @@ class Findings:
 
     def __str__(self) -> str:
         return f"{self.found}; {self.outcome}"
+
+
+def corrections_in_words(snapshot: Snapshot) -> str | None:
+    """Say how much a listener corrected or confirmed, and how many labels that decides; None if
+    nothing."""
+    catalog = snapshot.about("catalog", CatalogSummary)
+    if not catalog.corrected_tracks + catalog.corrected_passages:
+        return None
+    tracks = counted(catalog.corrected_tracks, "track")
+    passages = counted(catalog.corrected_passages, "passage")
+    decided = last_split(snapshot).about(LabelsSummary).corrected
+    segments = counted(decided, "segment")
+    return f"{tracks} and {passages} by a listener, which decide the labels of {segments}"

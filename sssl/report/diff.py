@@ -1,5 +1,5 @@
-"""What changed between two output folders, or between two rounds of one: counts, and the tracks
-that changed.
+"""What changed between two output folders, or between two rounds of one: counts, and the songs and
+segments that changed.
 
 In every result `before` is the first of the two and `after` the second.
 """
@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
+from sssl.store.publications import Published
 from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect, create_views, rows
 
 Rows = list[dict[str, Any]]
-
-
-class Published(NamedTuple):
-    """What an output folder publishes, or published."""
-
-    store: Store
-    snapshot: Snapshot
 
 
 _VERDICT = (
@@ -65,9 +59,10 @@ _RUNS = {
     ),
     "songs that changed, surest first": (
         "select track_id, c.label as catalog, a.label as before, a.confidence as"
-        " confidence_before, b.label as after, b.confidence as confidence_after, b.round,"
-        f" b.model_id as model from {_SONGS} join after.catalog c using (track_id) where a.label <>"
-        " b.label order by least(a.confidence, b.confidence) desc, track_id limit $limit"
+        " confidence_before, b.label as after, b.confidence as confidence_after, if(b.label_source"
+        " = 'human', 'listener', 'model') as said_by, b.round, b.model_id as model from"
+        f" {_SONGS} join after.catalog c using (track_id) where a.label <> b.label order by"
+        " least(a.confidence, b.confidence) desc, track_id limit $limit"
     ),
     "rounds in use": (
         f"select 'before' as of, * from {_IN_USE.format('before')} "
@@ -80,7 +75,14 @@ _SEGMENT_LABELS = {
         "select a.label as before, b.label as after, count(*) as segments from"
         " before.accepted_labels a join after.accepted_labels b using (track_id, segment_index)"
         " where a.label <> b.label group by all order by segments desc, before, after"
-    )
+    ),
+    "segments that changed, in order": (
+        "select track_id, s.start_s, a.label as before, b.label as after, if(b.reason ="
+        " 'corrected', 'listener', b.reason) as because from before.accepted_labels a join"
+        " after.accepted_labels b using (track_id, segment_index) join after.segments s using"
+        " (track_id, segment_index) where a.label <> b.label order by track_id, start_s limit"
+        " $limit"
+    ),
 }
 
 _LABELS = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from schemas.summaries import LabelsSummary, LedgerSummary, SongsSummary
 from sssl.audio.mel import MelConfig
-from sssl.labels.findings import Findings
+from sssl.labels.findings import Findings, corrections_in_words
 from sssl.metrics import quality, wilson
 from sssl.model.settings import TrainConfig
 from sssl.presets import GUARDED, PRESETS, Preset
@@ -38,6 +38,7 @@ def context(source: Source) -> Context:
         "warm_up": source.rounds[0],
         "used": source.used,
         "findings": Findings.of(source.store, snapshot),
+        "corrections": corrections_in_words(snapshot),
         "relabelled": source.split.about(LabelsSummary).relabelled,
         "selected": bool(judged),
         "made_at": songs.created_at,

@@ -2,9 +2,40 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.pointer import BEFORE, newest_pointer, published_refs
+from sssl.urls import without_secrets
+
+_BEFORE = "@before"
+
+
+class Published(NamedTuple):
+    """What an output folder publishes, or published."""
+
+    store: Store
+    snapshot: Snapshot
+
+
+def open_published(output: str) -> Published:
+    """Open what a folder publishes, or, with `@before` at the end of its name, what it published
+    before.
+
+    Raises:
+        StoreError: there is no such folder, or nothing came before.
+    """
+    store = Store.open(output.removesuffix(_BEFORE))
+    if not output.endswith(_BEFORE):
+        return Published(store, store.latest())
+    snapshot = published_before(store)
+    if not snapshot.manifests:
+        raise StoreError(
+            f"{without_secrets(store.root)} has one publication only: nothing comes before it"
+        )
+    return Published(store, snapshot)
 
 
 def published_before(store: Store) -> Snapshot:

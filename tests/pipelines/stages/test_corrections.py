@@ -1,9 +1,11 @@
 """What listeners say is in the next run's labels, there and nowhere else without a reason."""
 
 import csv
+import json
 
 import pytest
 from conftest import FAST
+from reports import text_of
 
 from pipelines.cli import main
 from sssl.store.sql import connect, rows
@@ -86,6 +88,20 @@ def test_corrections_of_suspects_change_the_labels_there_and_nowhere_else(correc
     assert {row["label"] for row in now.values() if row["track_id"] == "new"} == {"Q4"}
 
 
+def test_diff_lists_the_segments_that_a_listener_changed(corrected, capsys):
+    store, said, _ = corrected
+    outputs = [f"{store.root}@before", store.root]
+    capsys.readouterr()
+    assert main(["diff", *outputs, "--limit", "1000", "--format", "json"]) == 0
+    changed = json.loads(capsys.readouterr().out)["segments that changed, in order"]
+    by_listener = [row for row in changed if row["because"] == "listener"]
+    tracks = {track_id for track_id, _ in said}
+    assert by_listener
+    assert {row["track_id"] for row in by_listener} <= tracks
+    order = [(row["track_id"], row["start_s"]) for row in changed]
+    assert order == sorted(order)
+
+
 def test_a_corrected_segment_is_no_suspect_any_more(corrected):
     store, said, _ = corrected
     left = {(row["track_id"], row["segment_index"]) for row in query(store, "from suspects")}
@@ -132,6 +148,10 @@ def test_the_next_run_learns_from_corrections_and_decodes_nothing(
         f"labels that a listener corrected or confirmed: of 1 track and of {len(said) + 1} passages"
         in out
     )
+    summary = store.latest().get("labels", 1).summary
+    by_listener = f"1 track and {len(said) + 1} passages by a listener"
+    assert f"corrections {by_listener}, which decide the labels of {summary['corrected']}" in out
+    assert by_listener in text_of(store.read_bytes("report.html").decode())
     assert "1 corrected passage without effect" in out
     assert "Q1_1 (300-303 s)" in out
     assert "1 correction left out, no such track in the catalog: nobody" in out

@@ -132,6 +132,44 @@ def test_an_updated_output_equals_a_new_one(delivery, tmp_path):
     assert delivery.sql("select * from segments order by track_id, segment_index") == segments
 
 
+def decode_nothing(track, **_):
+    raise AssertionError(f"{track.track_id} is decoded again")
+
+
+def test_files_that_were_moved_are_not_decoded_again(delivery, capsys, monkeypatch):
+    before = delivery.files("features")
+    moved = delivery.audio.rename(delivery.audio.with_name("moved"))
+    old, new = f"{delivery.audio}/", f"{moved}/"
+    delivery.write([[cell.replace(old, new) for cell in row] for row in delivery.rows()])
+    assert delivery.plan(capsys)["source changed"] > 0
+    told = delivery.plan(capsys, "--moved", f"{old}={new}")
+    assert told == {"unchanged": 12}
+    monkeypatch.setattr("pipelines.stages.segment.cut_track", decode_nothing)
+    assert delivery.segment("--moved", f"{old}={new}") == 0
+    assert delivery.files("features") == before
+    uris = [uri for (uri,) in delivery.sql("select uri from catalog")]
+    assert all(uri.startswith(new) for uri in uris)
+    capsys.readouterr()
+    assert delivery.segment("--moved", f"{old}={new}") == 0
+    assert "--moved: no file of the last run begins with" in capsys.readouterr().err
+
+
+def test_a_file_that_is_another_one_where_it_was_moved_to_is_decoded(delivery, capsys):
+    moved = delivery.audio.rename(delivery.audio.with_name("moved"))
+    soundfile.write(moved / "Q1_0.wav", music("Q2", 6.0, seed=5), RATE_HZ)
+    old, new = f"{delivery.audio}/", f"{moved}/"
+    delivery.write([[cell.replace(old, new) for cell in row] for row in delivery.rows()])
+    told = delivery.plan(capsys, "--moved", f"{old}={new}")
+    assert told == {"unchanged": 11, "source changed": 1}
+
+
+@pytest.mark.parametrize("moved", ["/old", "=/new", "/old="])
+def test_a_move_from_nowhere_or_to_nowhere_is_refused(moved, delivery, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        delivery.segment("--moved", moved)
+    assert "OLD=NEW" in capsys.readouterr().err
+
+
 def test_rows_stay_in_the_order_of_tracks_and_segments(delivery):
     soundfile.write(delivery.audio / "Q1_0.wav", music("Q1", 9.0, seed=1), RATE_HZ)
     delivery.add("late")
@@ -374,10 +412,10 @@ def test_a_query_during_a_takedown_is_answered_by_what_is_published_then(
 
     answer, taken = sql._answer, []
 
-    def takes_down_first(store, snapshot, config):
+    def takes_down_first(published, config):
         if not taken:
             taken.append(main(["takedown", "--output", delivery.output, "--track-id", "Q1_0"]))
-        return answer(store, snapshot, config)
+        return answer(published, config)
 
     monkeypatch.setattr(sql, "_answer", takes_down_first)
     command = ["sql", "--output", delivery.output, "--format", "csv"]

@@ -254,6 +254,10 @@ def test_two_publications_of_a_folder_are_compared(night, trained, capfd):
     assert set(night.sql("select track_id, label_before, label from song_changes")) == changed
     assert main(["diff", f"{night.output}@before", night.output]) == 0
     assert "only_after" in capfd.readouterr().out
+    query = "select track_id, label from songs order by track_id"
+    assert main(["sql", "--output", f"{night.output}@before", query, "--format", "csv"]) == 0
+    _, *rows = csv.reader(capfd.readouterr().out.splitlines())
+    assert dict(rows) == before
     night.run("--regularization", "1000")
     assert published_before(Store.open(night.output)) == night.before
 

@@ -60,8 +60,8 @@ def test_reasons_say_what_they_go_by():
     said = decide(found((-0.0523, 0.0211), accuracy=(0.0312, 0.0241)), DEFAULTS)[1]
     assert (
         said
-        == "its log loss fell: -0.052 ± 0.021 nat, z -2.5; accuracy +3.1 ± 2.4 points; 40 tracks of"
-        " 14 groups"
+        == "its log loss fell: -0.052 ± 0.021 nats per track, accuracy +3.1 ± 2.4 points (40 tracks"
+        " of 14 groups)"
     )
 
 
