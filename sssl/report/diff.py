@@ -127,8 +127,8 @@ _ROUNDS = {
 
 
 def between_runs(before: Published, after: Published, limit: int) -> dict[str, Rows]:
-    """Compare two publications, of one output folder or of two; `limit` is how many changed songs
-    to list.
+    """Compare two publications, of one output folder or of two; `limit` is how many changed songs,
+    and changed segments, to list.
 
     Raises:
         StoreError: one of them has no songs yet.
@@ -137,9 +137,8 @@ def between_runs(before: Published, after: Published, limit: int) -> dict[str, R
         if not snapshot.of("songs"):
             raise StoreError(f"{store.root} publishes no songs: there is nothing to compare")
     connection = duckdb.connect()
-    for name, published in (("before", before), ("after", after)):
-        connection.execute(f"create schema {name}; set schema = '{name}'")
-        create_views(connection, published.store, published.snapshot)
+    _create_schema(connection, "before", before)
+    _create_schema(connection, "after", after)
     settings_before = _settings(before.snapshot)
     settings_after = _settings(after.snapshot)
     settings = list(_other_settings(settings_before, settings_after))
@@ -149,6 +148,12 @@ def between_runs(before: Published, after: Published, limit: int) -> dict[str, R
         queries = _RUNS | _SEGMENT_LABELS  # else the same index is another piece of music
     found = {title: rows(connection, sql, limit=limit) for title, sql in queries.items()}
     return found | {"settings that differ": settings}
+
+
+def _create_schema(connection: duckdb.DuckDBPyConnection, name: str, published: Published) -> None:
+    connection.execute(f"create schema {name}")
+    connection.execute(f"set schema = '{name}'")
+    create_views(connection, published.store, published.snapshot)
 
 
 def between_rounds(store: Store, before: int, after: int, limit: int) -> dict[str, Rows]:
