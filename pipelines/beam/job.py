@@ -75,15 +75,13 @@ class Job:
     ) -> Job:
         """Set up a job; an input is named after its table, or as given where there may be two of
         that table."""
-        by_name = {manifest.table: manifest for manifest in inputs} | dict(named or {})
+        by_name = {manifest.table: manifest for manifest in inputs}
+        by_name |= dict(named or {})
+        parents = by_name.values()
+        planned = [Manifest.plan(table, stage, config, parents, round) for table in tables]
+        refs = {name: manifest.ref for name, manifest in by_name.items()}
         dealt = by_name["catalog"].about(CatalogSummary)
-        return cls(
-            store,
-            tuple(Manifest.plan(table, stage, config, by_name.values(), round) for table in tables),
-            {name: manifest.ref for name, manifest in by_name.items()},
-            dealt.parts,
-            dealt.classes,
-        )
+        return cls(store, tuple(planned), refs, dealt.parts, dealt.classes)
 
     @property
     def stage(self) -> str:
@@ -112,8 +110,13 @@ class Job:
 
     def committed(self) -> list[Manifest] | None:
         """Return the manifests of this very job if it ran before, None while any is missing."""
-        found = [self.store.committed(planned) for planned in self.planned]
-        return None if None in found else [manifest for manifest in found if manifest is not None]
+        found = []
+        for planned in self.planned:
+            manifest = self.store.committed(planned)
+            if manifest is None:
+                return None
+            found.append(manifest)
+        return found
 
     def list_parts(self) -> Iterator[PartRef]:
         """List all parts but those that are taken over, in the pipeline, so that no job request
@@ -122,16 +125,16 @@ class Job:
         standing = self.standing()
         for part in range(self.parts):
             if part not in standing:
-                yield PartRef(part, {name: by_part[part] for name, by_part in files.items()})
+                own = {name: by_part[part] for name, by_part in files.items()}
+                yield PartRef(part, own)
 
     def standing(self) -> dict[int, Receipt]:
         """Return the receipts of parts that are taken over from an earlier generation, by
         reference."""
         if self.earlier is None:
             return {}
-        inputs = {
-            name: ref for name, ref in self.inputs.items() if name in {"catalog", *self._by_part()}
-        }
+        names = ["catalog", *self._by_part()]
+        inputs = {name: ref for name, ref in self.inputs.items() if name in names}
         return self.earlier.standing(self.store, inputs)
 
     def own_parts(self) -> int:
@@ -154,7 +157,8 @@ class Job:
         1 wrote both."""
         if not segments["sound_db"].null_count:
             return sound_of(segments)
-        return sound_db(log_mels(self.read(ref, "segments", ["log_mel"]))).astype(np.float64)
+        mels = log_mels(self.read(ref, "segments", ["log_mel"]))
+        return sound_db(mels).astype(np.float64)
 
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""
@@ -163,9 +167,13 @@ class Job:
     def receipts_there(self) -> frozenset[int]:
         """List the parts of which there is a receipt, in a request for a thousand of them."""
         folders = {path.rpartition("/")[0] for path in receipt_paths(self.receipts, 0)}
-        names = {name for folder in folders for name in self.store.names(folder)}
-        parts = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return frozenset(int(part) for part in parts if part.isdecimal())
+        found = set()
+        for folder in folders:
+            for name in self.store.names(folder):
+                part, _, kind = name.partition(".")
+                if kind == "json" and part.isdecimal():
+                    found.add(int(part))
+        return frozenset(found)
 
     def earlier_tracks(self, ref: PartRef) -> list[tuple[Any, ...]]:
         """Read what stages saw of a part's tracks when the earlier generation was made."""
@@ -177,14 +185,16 @@ class Job:
 
     def write(self, part: int, tables: dict[str, pa.Table], summary: Summary) -> Receipt:
         """Write a part of each table, then its receipt: from then on the part is done."""
-        return self.finish(part, self.write_files(part, tables), summary)
+        files = self.write_files(part, tables)
+        return self.finish(part, files, summary)
 
     def write_files(self, part: int, tables: dict[str, pa.Table]) -> dict[str, PartFile]:
         """Write a part of each table; it is not done yet."""
-        return {
-            p.table: self.store.write_part(p.table, p.generation, part, tables[p.table])
-            for p in self.planned
-        }
+        files = {}
+        for planned in self.planned:
+            name = planned.table
+            files[name] = self.store.write_part(name, planned.generation, part, tables[name])
+        return files
 
     def finish(self, part: int, files: dict[str, PartFile], summary: Summary) -> Receipt:
         """Write the receipt of a part whose files are there, maybe since an earlier generation.
@@ -215,36 +225,49 @@ class Job:
             StoreError: a part is missing, or a file of one, or tracks were taken down in the
                 meantime.
         """
-        by_part = self.standing() | {receipt.part: receipt for receipt in receipts}
-        missing = sorted(set(range(self.parts)) - set(by_part))
-        if missing:
-            raise StoreError(
-                f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first"
-                f" {missing[0]}"
-            )
+        by_part = self.standing()
+        by_part |= {receipt.part: receipt for receipt in receipts}
+        self._refuse_missing(by_part)
         self._refuse_taken_down()
-        made = [
-            self.store.compact(replace(planned, files=_files(planned, by_part)))
-            for planned in self.planned
-        ]
-        lost = sorted({path for manifest in made for path in self.store.lost(manifest)})
-        if lost:
-            raise StoreError(
-                f"{self.stage}: files that it wrote were deleted since: {some(lost)}; run it again"
-            )
-        kind = SUMMARIES[self.tables[-1]]
-        parts = [
-            loaded(kind, of_today(by_part[part].counts, self.classes), self.receipts)
-            for part in sorted(by_part)
-        ]
-        total = functools.reduce(operator.add, [*parts, kind(cpu_s=CLOCK.lap())])
-        summary = dump(total) | ({} if fitted is None else dump(fitted))
+        made = []
+        for planned in self.planned:
+            files = {part: receipt.files[planned.table] for part, receipt in by_part.items()}
+            made.append(self.store.compact(replace(planned, files=files)))
+        self._refuse_lost(made)
+        summary = dump(self._summed_up(by_part))
+        if fitted is not None:
+            summary |= dump(fitted)
         counts = {part: receipt.counts for part, receipt in by_part.items()}
         write_counts(self.store, self.receipts, counts)
         committed = [self.store.commit(replace(manifest, summary=summary)) for manifest in made]
         for path in self.store.find(tries_folder(self.receipts)):
             self.store.delete(path)
         return committed
+
+    def _summed_up(self, by_part: Mapping[int, Receipt]) -> Summary:
+        """Add up the summaries of all parts, and the CPU time since the last of them."""
+        kind = SUMMARIES[self.tables[-1]]
+        terms = []
+        for part in sorted(by_part):
+            counts = of_today(by_part[part].counts, self.classes)
+            terms.append(loaded(kind, counts, self.receipts))
+        terms.append(kind(cpu_s=CLOCK.lap()))
+        return functools.reduce(operator.add, terms)
+
+    def _refuse_missing(self, by_part: Mapping[int, Receipt]) -> None:
+        missing = sorted(set(range(self.parts)) - set(by_part))
+        if missing:
+            raise StoreError(
+                f"{self.stage}: {len(missing)} of {self.parts} parts are missing, first"
+                f" {missing[0]}"
+            )
+
+    def _refuse_lost(self, made: Iterable[Manifest]) -> None:
+        lost = sorted({path for manifest in made for path in self.store.lost(manifest)})
+        if lost:
+            raise StoreError(
+                f"{self.stage}: files that it wrote were deleted since: {some(lost)}; run it again"
+            )
 
     def _refuse_taken_down(self) -> None:
         """Delete what was written of a catalog from which tracks were taken down since.
@@ -267,20 +290,14 @@ class Job:
 
 def seen_by_stages(track: Catalog) -> tuple[Any, ...]:
     """Return what of a track's row in the catalog the rows of later tables depend on."""
-    values = (getattr(track, name) for name in SEEN_BY_STAGES)
-    return tuple(
-        str(value) if isinstance(value, list) else value for value in values
-    )  # so that it can be looked up
+    values = [getattr(track, name) for name in SEEN_BY_STAGES]
+    # Lists as texts, so that the whole can be looked up in a set.
+    return tuple(str(value) if isinstance(value, list) else value for value in values)
 
 
 @lru_cache(maxsize=2)
 def _has_any_of(store: Store, catalog: str, removed: frozenset[str]) -> bool:
     """Whether a catalog has any of the tracks that were taken down; looked up once a process."""
-    track_ids = store.read_table(read_manifest(store, catalog), ["track_id"])[
-        "track_id"
-    ].to_pylist()
+    tracks = store.read_table(read_manifest(store, catalog), ["track_id"])
+    track_ids = tracks["track_id"].to_pylist()
     return any(is_removed(track_id, removed) for track_id in track_ids)
-
-
-def _files(planned: Manifest, receipts: dict[int, Receipt]) -> dict[int, PartFile]:
-    return {part: receipt.files[planned.table] for part, receipt in receipts.items()}
