@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
@@ -57,13 +57,15 @@ from sssl.estimate import (
 from sssl.presets import GUARDED, Preset
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
+from sssl.words import counted
 
 _SHARES = (4, 4, 4, 4, 2, 1)
 """A trial on each quarter of the sample, on a half and on the whole."""
 _PARTS_OF_WHOLE = 12
 _PIECE_BYTES = 5 << 20
 """What clients of object stores ask for at a time."""
-_COLUMNS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h", "memory_gib_h", "disk_gib_h")
+_HOURS = ("wall_h", "cpu_h", "vcpu_h", "gpu_h")
+_COLUMNS = (*_HOURS, "memory_gib_h", "disk_gib_h")
 _COVERS = (
     f"Intervals ({LEVEL:.0%}) cover which tracks were drawn and how much the trials differed. They"
     " don't cover another machine or load, other prices, and tracks with labels that are longer"
@@ -113,12 +115,8 @@ class Config:
         require(self.night is None or self.night > 0, "night", self.night, "1 or more")
         if self.json is not None:
             path = Path(self.json)
-            require(
-                path.parent.is_dir() and not path.is_dir(),
-                "json",
-                self.json,
-                "a file in a folder that exists",
-            )
+            is_possible = path.parent.is_dir() and not path.is_dir()
+            require(is_possible, "json", self.json, "a file in a folder that exists")
 
     @property
     def tried(self) -> Method:
@@ -134,34 +132,32 @@ def run(config: Config) -> Estimate:
         ConfigError: the price file cannot be used.
     """
     prices = read_prices(config.prices)
+    # Until here this process has done what every process does first: start and import.
     start_wall_s = time.time() - psutil.Process().create_time()
     start_cpu_s = time.process_time()
-    tracks = deal(
-        read_tracks(
-            config.catalog,
-            config.labels,
-            config.segment.deal,
-            corrections=config.corrections,
-        ),
-        config.segment.deal,
-        Dealt(),
-    )
+    dealing = config.segment.deal
+    read = read_tracks(config.catalog, config.labels, dealing, corrections=config.corrections)
+    tracks = deal(read, dealing, Dealt())
     sample = draw(tracks, config.tracks, config.sample_seed)
     with _folder(config.output) as root:
         warm_up, *trials = _try_all(config, sample, root)
-    is_train = np.array(tracks["split"].to_numpy() == "train")
+    start_wall_s += _slower(warm_up.wall_s, trials[0].wall_s)
+    start_cpu_s += _slower(warm_up.cpu_s, trials[0].cpu_s)
     start = StageTime(
-        wall_s=_constant(start_wall_s + _slower(warm_up.wall_s, trials[0].wall_s)),
-        cpu_s=_constant(start_cpu_s + _slower(warm_up.cpu_s, trials[0].cpu_s)),
+        wall_s=_constant(start_wall_s),
+        cpu_s=_constant(start_cpu_s),
         cores=config.machines.vcpus,
         memory_gib=config.machines.worker_memory_gib,
         disk_gib=config.machines.worker_disk_gib,
     )
+    is_train = np.array(tracks["split"].to_numpy() == "train")
     estimates = {"first run": predict(config, is_train, trials)}
     if config.night is not None:
-        estimates["usual night"] = predict(config, np.zeros(config.night, bool), trials)
-        del estimates["usual night"].stages["train"]  # what was learned stands
-        del estimates["usual night"].table_bytes["models"]
+        unlabelled = np.zeros(config.night, bool)
+        night = predict(config, unlabelled, trials)
+        del night.stages["train"]  # what was learned stands
+        del night.table_bytes["models"]
+        estimates["usual night"] = night
     for estimate in estimates.values():
         estimate.stages["start"] = start
     _tell(config, len(tracks), estimates, prices)
@@ -178,59 +174,62 @@ def draw(tracks: pa.Table, count: int, seed: int) -> list[Catalog]:
         raise CatalogError(
             f"the catalog has {len(tracks)} tracks, fewer than --tracks {count}: run it to know"
         )
-    chosen = np.random.default_rng(seed).choice(len(tracks), count, replace=False)
-    return rows_of(with_fingerprints(tracks.take(chosen)))
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(tracks), count, replace=False)
+    sample = with_fingerprints(tracks.take(chosen))
+    return rows_of(sample)
 
 
 def predict(config: Config, is_train: NDArray[np.bool_], trials: Sequence[Trial]) -> Estimate:
     """Predict a run over a catalog, of which it is known which tracks are trained on."""
     largest = max(trials, key=lambda trial: len(trial.track_segments))
-    outlook = Outlook(
-        tracks=len(is_train),
-        parts=ceil(len(is_train) / config.segment.deal.part_size(len(is_train))),
-        sample={
-            "audio_s": largest.track_audio_s,
-            "segments": largest.track_segments,
-            "tracks": np.ones(len(largest.track_segments)),
-        },
-        seed=config.sample_seed,
-    )
-    stages = _stages_wanted(config, is_train)
+    tracks = len(is_train)
+    part_size = config.segment.deal.part_size(tracks)
+    sample = {
+        "audio_s": largest.track_audio_s,
+        "segments": largest.track_segments,
+        "tracks": np.ones(len(largest.track_segments)),
+    }
+    outlook = Outlook(tracks, ceil(tracks / part_size), sample, config.sample_seed)
 
     def predicted(what: str, wanted: Mapping[str, Wanted]) -> dict[str, Draws]:
-        took = {t: Trials.of([getattr(trial, what)[t] for trial in trials]) for t in wanted}
+        took = {}
+        for title in wanted:
+            tried = [getattr(trial, what)[title] for trial in trials]
+            took[title] = Trials.of(tried)
         return outlook.predict(took, wanted)
 
-    of_jobs = {title: want for title, want in stages.items() if _stage(title) in ON_ALL_MACHINES}
+    stages = _stages_wanted(config, is_train)
     wall_s = _added_up(predicted("wall_s", stages))
     cpu_s = _added_up(predicted("cpu_s", stages))
     times = {}
     for stage in wall_s:
-        runs = sum(want.runs for title, want in stages.items() if _stage(title) == stage)
-        units = [outlook.units(want) for title, want in stages.items() if _stage(title) == stage]
-        times[stage] = on_machines(
-            config.machines,
-            config.workers,
-            stage,
-            wall_s[stage],
-            cpu_s[stage],
-            runs,
-            np.sum(units, axis=0),
-        )
-    # A track's audio is asked for once for its length, then piece by piece.
+        own = [want for title, want in stages.items() if _stage(title) == stage]
+        runs = sum(want.runs for want in own)
+        units = np.sum([outlook.units(want) for want in own], axis=0)
+        took = wall_s[stage], cpu_s[stage]
+        times[stage] = on_machines(config.machines, config.workers, stage, *took, runs, units)
+    of_jobs = {title: want for title, want in stages.items() if _stage(title) in ON_ALL_MACHINES}
+    writes = _total(predicted("writes", stages))
+    reads = _total(predicted("reads", stages))
+    reads += _requests_of_audio(outlook, largest)
+    shuffle_bytes = _total(predicted("shuffle_bytes", of_jobs))
+    tables = _tables_wanted(config, trials[0])
+    table_bytes = _added_up(predicted("table_bytes", tables))
+    return Estimate(times, table_bytes, Traffic(writes, reads, shuffle_bytes))
+
+
+def _requests_of_audio(outlook: Outlook, trial: Trial) -> Draws:
+    """Return the requests that read a catalog's audio: a track is asked for once for its length,
+    then piece by piece."""
     audio_s = outlook.units(Wanted(1, "audio_s", 1))
-    audio_bytes = audio_s * largest.audio_bytes / largest.track_audio_s.sum()
-    of_audio = 2 * outlook.tracks + audio_bytes / _PIECE_BYTES
-    traffic = Traffic(
-        writes=_total(predicted("writes", stages)),
-        reads=_total(predicted("reads", stages)) + of_audio,
-        shuffle_bytes=_total(predicted("shuffle_bytes", of_jobs)),
-    )
-    table_bytes = _added_up(predicted("table_bytes", _tables_wanted(config, trials[0])))
-    return Estimate(times, table_bytes, traffic)
+    audio_bytes = audio_s * trial.audio_bytes / trial.track_audio_s.sum()
+    pieces = audio_bytes / _PIECE_BYTES
+    return 2 * outlook.tracks + pieces
 
 
 def _stage(title: str) -> str:
+    """Return the stage, or the table, that a title names before the round."""
     return title.split()[0]
 
 
@@ -245,33 +244,40 @@ def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial
     pieces = []
     for number, share in enumerate(_SHARES):
         size = len(sample) // share
-        pieces.append(sample[number % share * size :][:size])
+        first = number % share * size
+        pieces.append(sample[first : first + size])
     for number, piece in enumerate([pieces[0], *pieces]):
         console.print(f"trial {number} of {len(pieces)}: {len(piece)} tracks")
-        parts = _PARTS_OF_WHOLE if len(piece) == len(pieces[-1]) else 1
+        is_whole = len(piece) == len(pieces[-1])
+        parts = _PARTS_OF_WHOLE if is_whole else 1
+        output = f"{root.rstrip('/')}/{number}"
         with silenced():
-            yield try_stages(
-                config.tried, piece, parts, f"{root.rstrip('/')}/{number}", first=number == 0
-            )
+            yield try_stages(config.tried, piece, parts, output, first=number == 0)
 
 
 def _stages_wanted(config: Config, is_train: NDArray[np.bool_]) -> dict[str, Wanted]:
-    trained, scored = (float(passes.mean()) for passes in config.tried.passes(is_train))
+    trained_by, scored_by = config.tried.passes(is_train)
     epochs = (config.method.train.warmup_epochs, config.method.train.epochs)
     wanted = {"segment": Wanted(1, "audio_s", 1)}
     for round in config.tried.rounds:
         rounds = config.method.rounds if round else 1
-        wanted[f"relabel {round}"] = wanted[f"judge {round}"] = Wanted(rounds, "segments", rounds)
-        wanted[f"train {round}"] = Wanted(rounds, "segments", rounds * trained * epochs[round])
-        wanted[f"score {round}"] = Wanted(rounds, "segments", rounds * scored)
-    return wanted | dict.fromkeys(("songs", "report"), Wanted(1, "segments", 1))
+        trained = rounds * float(trained_by.mean()) * epochs[round]
+        scored = rounds * float(scored_by.mean())
+        wanted[f"relabel {round}"] = Wanted(rounds, "segments", rounds)
+        wanted[f"judge {round}"] = Wanted(rounds, "segments", rounds)
+        wanted[f"train {round}"] = Wanted(rounds, "segments", trained)
+        wanted[f"score {round}"] = Wanted(rounds, "segments", scored)
+    for stage in ("songs", "report"):
+        wanted[stage] = Wanted(1, "segments", 1)
+    return wanted
 
 
 def _tables_wanted(config: Config, trial: Trial) -> dict[str, Wanted]:
     wanted = {}
     for title in trial.table_bytes:
         rounds = config.method.rounds if title.endswith(" 1") else 1
-        wanted[title] = Wanted(rounds, "tracks" if title in BY_TRACK else "segments", rounds)
+        unit = "tracks" if title in BY_TRACK else "segments"
+        wanted[title] = Wanted(rounds, unit, rounds)
     return wanted
 
 
@@ -279,16 +285,16 @@ def _added_up(by_title: Mapping[str, Draws]) -> dict[str, Draws]:
     """Add up the rounds of a stage or a table."""
     total: dict[str, Draws] = {}
     for title, draws in by_title.items():
-        name = title.split()[0]
+        name = _stage(title)
         total[name] = total.get(name, 0) + draws
     return total
 
 
 def _slower(first: Took, again: Took) -> float:
     """Return what all stages took longer the first time."""
-    return max(
-        0.0, sum(took for _, took in first.values()) - sum(took for _, took in again.values())
-    )
+    first_took = sum(took for _, took in first.values())
+    again_took = sum(took for _, took in again.values())
+    return max(0.0, first_took - again_took)
 
 
 def _constant(value: float) -> Draws:
@@ -311,7 +317,7 @@ def _folder(output: str | None) -> Iterator[str]:
 
 def _tell(config: Config, tracks: int, estimates: Mapping[str, Estimate], prices: Prices) -> None:
     """Print the estimates, and write them down if asked to."""
-    rounds = f"{config.method.rounds} round{'s' * (config.method.rounds != 1)}"
+    rounds = counted(config.method.rounds, "round")
     machines = f"{config.workers} x {config.machines.vcpus} cores"
     what = {"first run": f"{tracks} tracks, {rounds}", "usual night": f"{config.night} new tracks"}
     for name, estimate in estimates.items():
@@ -329,20 +335,17 @@ def _tell(config: Config, tracks: int, estimates: Mapping[str, Estimate], prices
 
 
 def _tell_one(title: str, estimate: Estimate, prices: Prices) -> None:
-    hours = {
-        name: [getattr(stage, column) for column in _COLUMNS[:4]]
-        for name, stage in estimate.stages.items()
-    }
+    hours = {}
+    for name, stage in estimate.stages.items():
+        hours[name] = [getattr(stage, column) for column in _HOURS]
     _print(title, ["hours", "wall", "CPU", "vCPU", "GPU"], hours)
     sizes = {name: [size / GIB] for name, size in estimate.table_bytes.items()}
     _print("tables", ["", "GiB"], sizes)
-    traffic = estimate.traffic
-    writes, reads = Interval.of(traffic.writes), Interval.of(traffic.reads)
-    printed.print(
-        f"requests to the storage: {writes.value:,.0f} that write, {reads.value:,.0f} that read; "
-        f"{Interval.of(traffic.shuffle_bytes / GIB).value:.2g} GiB shuffled",
-        soft_wrap=True,
-    )
+    writes = _value(estimate.traffic.writes)
+    reads = _value(estimate.traffic.reads)
+    shuffled_gib = _value(estimate.traffic.shuffle_bytes / GIB)
+    requests = f"requests to the storage: {writes:,.0f} that write, {reads:,.0f} that read"
+    printed.print(f"{requests}; {shuffled_gib:.2g} GiB shuffled", soft_wrap=True)
     money = {name: [price] for name, price in estimate.money(prices).items()}
     _print(f"prices as of {prices.as_of}", ["", prices.currency], money)
 
@@ -352,30 +355,42 @@ def _print(title: str, headings: list[str], rows: Mapping[str, list[Draws]]) -> 
     table = Table(headings[0], title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in headings[1:]:
         table.add_column(heading, justify="right")
+
+    def add_row(name: str, numbers: Iterable[float]) -> None:
+        table.add_row(name, *(f"{number:.3g}" for number in numbers))
+
     for name, cells in rows.items():
-        table.add_row(name, *(f"{cell[0]:.3g}" for cell in cells))
-    sums = [Interval.of(np.sum(column, axis=0)) for column in zip(*rows.values(), strict=True)]
+        add_row(name, map(_value, cells))
+    columns = zip(*rows.values(), strict=True)
+    sums = [Interval.of(np.sum(column, axis=0)) for column in columns]
     table.add_section()
-    for name, of_sum in (("all", "value"), ("at least", "low"), ("at most", "high")):
-        table.add_row(name, *(f"{getattr(found, of_sum):.3g}" for found in sums))
+    add_row("all", [found.value for found in sums])
+    add_row("at least", [found.low for found in sums])
+    add_row("at most", [found.high for found in sums])
     printed.print(table)
 
 
-def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
-    def interval(draws: Draws) -> dict[str, float]:
-        return dump(Interval.of(draws))
+def _value(draws: Draws) -> float:
+    """Return the estimate itself, of which the others are what it may be as well."""
+    return float(draws[0])
 
+
+def _numbers(estimate: Estimate, prices: Prices) -> dict[str, Any]:
+    """Return an estimate as JSON has it, each number with its interval."""
+
+    def intervals(draws: Mapping[str, Draws]) -> dict[str, Any]:
+        return {name: dump(Interval.of(own)) for name, own in draws.items()}
+
+    stages = {}
+    for name, stage in estimate.stages.items():
+        stages[name] = intervals({column: getattr(stage, column) for column in _COLUMNS})
+    total = {column: estimate.total(column) for column in _COLUMNS}
     return {
-        "stages": {
-            name: {column: interval(getattr(stage, column)) for column in _COLUMNS}
-            for name, stage in estimate.stages.items()
-        },
-        "total": {column: interval(estimate.total(column)) for column in _COLUMNS},
-        "table_bytes": {name: interval(size) for name, size in estimate.table_bytes.items()},
-        "traffic": {
-            each.name: interval(getattr(estimate.traffic, each.name)) for each in fields(Traffic)
-        },
-        "money": {name: interval(price) for name, price in estimate.money(prices).items()},
+        "stages": stages,
+        "total": intervals(total),
+        "table_bytes": intervals(estimate.table_bytes),
+        "traffic": intervals(vars(estimate.traffic)),
+        "money": intervals(estimate.money(prices)),
         "currency": prices.currency,
         "prices_as_of": prices.as_of.isoformat(),
     }
