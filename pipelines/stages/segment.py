@@ -120,8 +120,7 @@ class CutPart(beam.DoFn):
     def process(self, ref: PartRef) -> Iterator[Receipt]:
         made = 0 if self._tries is None else self._tries.made(ref.part)
         if made:
-            while self._started:
-                yield self._finish(self._started.popleft())
+            yield from self._finish_all()
             if self._tries is not None and made >= MOST_TRIES:
                 yield self._give_up(ref, self._tries)
             else:
@@ -132,8 +131,12 @@ class CutPart(beam.DoFn):
             yield self._finish(self._started.popleft())
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
+        for receipt in self._finish_all():
+            yield GlobalWindows.windowed_value(receipt)
+
+    def _finish_all(self) -> Iterator[Receipt]:
         while self._started:
-            yield GlobalWindows.windowed_value(self._finish(self._started.popleft()))
+            yield self._finish(self._started.popleft())
 
     def _start(self, ref: PartRef) -> _Started:
         if self._tries is not None:
@@ -146,9 +149,8 @@ class CutPart(beam.DoFn):
             gate=self._settings.strict_gate,
             sound=self._settings.sound_version,
         )
-        return _Started(
-            ref.part, tracks, before, todo, [self._pool.submit(cut, track) for track in todo]
-        )
+        results = [self._pool.submit(cut, track) for track in todo]
+        return _Started(ref.part, tracks, before, todo, results)
 
     def _read(self, ref: PartRef) -> tuple[list[Catalog], PartBefore, list[Catalog]]:
         """Return the tracks of a part, what was there of them before, and those that are to be
@@ -156,11 +158,11 @@ class CutPart(beam.DoFn):
         tracks = self._job.tracks(ref)
         before = self._previous.part(ref.part)
         causes = before.causes(tracks, self._settings.again)
-        return (
-            tracks,
-            before,
-            [t for t, cause in zip(tracks, causes, strict=True) if cause is not Cause.UNCHANGED],
-        )
+        todo = []
+        for track, cause in zip(tracks, causes, strict=True):
+            if cause is not Cause.UNCHANGED:
+                todo.append(track)
+        return tracks, before, todo
 
     def _blameless(self, part: int) -> AbstractContextManager[None]:
         if self._tries is None:
@@ -172,8 +174,12 @@ class CutPart(beam.DoFn):
         workers."""
         detail = tries.give_up(ref.part)
         tracks, before, todo = self._read(ref)
-        cuts = [CutTrack(ledger_row(track, Status.FAILED, PART_FAILED, detail)) for track in todo]
-        return write_part(self._job, ref.part, tracks, *merge(tracks, cuts, before, self._settings))
+        cuts = []
+        for track in todo:
+            row = ledger_row(track, Status.FAILED, PART_FAILED, detail)
+            cuts.append(CutTrack(row))
+        made = merge(tracks, cuts, before, self._settings)
+        return write_part(self._job, ref.part, tracks, *made)
 
     def _finish(self, started: _Started) -> Receipt:
         with self._blameless(started.part):
@@ -184,15 +190,19 @@ class CutPart(beam.DoFn):
         if not todo and before.holds(tracks):
             ledger = [before.ledger[track.track_id] for track in tracks]
             return self._job.finish(part, before.files, summarize_ledger(tracks, ledger))
-        cuts = [
-            _cut_or_failed(track, result.result())
-            for track, result in zip(todo, results, strict=True)
-        ]
-        failed = [cut.ledger for cut in cuts if cut.ledger.status is Status.FAILED]
-        for row in failed:
-            tell_failed("segment", part, row.track_id, str(row.reason), row.detail)
-        self._mass.add(len(cuts), [str(row.reason) for row in failed])
-        return write_part(self._job, part, tracks, *merge(tracks, cuts, before, self._settings))
+        cuts = []
+        for track, result in zip(todo, results, strict=True):
+            cuts.append(_cut_or_failed(track, result.result()))
+        reasons = []
+        for cut in cuts:
+            row = cut.ledger
+            if row.status is Status.FAILED:
+                reason = str(row.reason)
+                reasons.append(reason)
+                tell_failed("segment", part, row.track_id, reason, row.detail)
+        self._mass.add(len(cuts), reasons)
+        made = merge(tracks, cuts, before, self._settings)
+        return write_part(self._job, part, tracks, *made)
 
 
 def write_part(
@@ -213,17 +223,22 @@ def merge(
 ) -> tuple[list[Ledger], pa.Table, pa.Table]:
     """Put together a part's ledger, segments and features, in the order of tracks, from new cuts
     and from what was there."""
-    new = {cut.ledger.track_id: cut for cut in cuts}
-    kept = [track.track_id for track in tracks if track.track_id not in new]
-    ledger = [
-        new[t].ledger if t in new else before.ledger[t]
-        for t in (track.track_id for track in tracks)
-    ]
+    new = {cut.ledger.track_id: cut.ledger for cut in cuts}
+    ledger = []
+    kept = []
+    for track in tracks:
+        row = new.get(track.track_id)
+        if row is None:
+            row = before.ledger[track.track_id]
+            kept.append(track.track_id)
+        ledger.append(row)
     segments = segments_table(cuts, settings.cut, settings.sound_version)
     features = features_table(cuts, settings.cut)
     if kept:
-        segments = _in_order(tracks, segments, of_tracks(before.segments(), kept))
-        features = _in_order(tracks, features, of_tracks(before.features(settings.cut), kept))
+        kept_segments = of_tracks(before.segments(), kept)
+        kept_features = of_tracks(before.features(settings.cut), kept)
+        segments = _in_order(tracks, segments, kept_segments)
+        features = _in_order(tracks, features, kept_features)
     return ledger, segments, features
 
 
@@ -231,9 +246,11 @@ def _in_order(tracks: list[Catalog], *tables: pa.Table) -> pa.Table:
     """Put rows together in the order of tracks."""
     rows = pa.concat_tables(tables)
     position = {track.track_id: place for place, track in enumerate(tracks)}
-    order = pa.array([position[track_id] for track_id in rows["track_id"].to_pylist()], pa.int32())
+    track_ids = rows["track_id"].to_pylist()
+    places = pa.array([position[track_id] for track_id in track_ids], pa.int32())
     # Stable, so that the segments of a track stay in their order.
-    return rows.take(pa.compute.sort_indices(order)).combine_chunks()
+    order = pa.compute.sort_indices(places)
+    return rows.take(order).combine_chunks()
 
 
 def run(
@@ -282,28 +299,29 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     Raises:
         ErrorRatioExceeded: too many tracks failed.
     """
+    store = context.store
     settings = settings.in_folder(context.snapshot)
-    previous = Previous.of(context.store, context.snapshot, settings.of_rows())
+    previous = Previous.of(store, context.snapshot, settings.of_rows())
     is_older = not context.snapshot.of("features")
     if previous.refs and not previous.config_changed and not is_older:
         context = _with_lost_parts(context, settings)
     # A part of an earlier version's tables is not made again as it was: what is left of these is
     # copied to new ones.
-    is_lost = is_older and not all(map(context.store.is_there, context.snapshot.of("segments")))
+    is_lost = is_older and not all(map(store.is_there, context.snapshot.of("segments")))
     dealt = previous.dealt()
     tracks = read(dealt)
     causes = previous.causes(tracks, dealt, settings.again)
-    console.print(
-        f"{len(tracks)} tracks: " + ", ".join(f"{n} {cause}" for cause, n in causes.most_common())
-    )
+    counts = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
+    console.print(f"{len(tracks)} tracks: {counts}")
     for warning in (nothing_in_common(causes), settings.again.nothing_moved(dealt.tracks)):
         if warning is not None:
             console.print(warning, soft_wrap=True)
-    catalog = commit_catalog(context.store, tracks, settings.deal)
-    if previous.refs.get("catalog") != catalog.ref or set(causes) != {Cause.UNCHANGED} or is_lost:
-        context = _cut(
-            context, catalog, previous, settings, previous.earlier(causes, settings.again)
-        )
+    catalog = commit_catalog(store, tracks, settings.deal)
+    is_same_catalog = previous.refs.get("catalog") == catalog.ref
+    stands = is_same_catalog and set(causes) == {Cause.UNCHANGED} and not is_lost
+    if not stands:
+        earlier = previous.earlier(causes, settings.again)
+        context = _cut(context, catalog, previous, settings, earlier)
     check_error_ratio(context.snapshot, settings.max_error_ratio)
     return context
 
@@ -316,20 +334,24 @@ def _cut(
     earlier: Earlier | None,
 ) -> Context:
     """Run the pipeline and return the context with its tables."""
-    history = {"previous": previous.refs, "again": dump(settings.again)} if previous.refs else {}
+    config = settings.of_rows()
+    if previous.refs:
+        config |= {"previous": previous.refs, "again": dump(settings.again)}
     # The tables are part of the name, so that no generation of a version that wrote others goes on
     # as one of these.
-    config = settings.of_rows() | history | {"tables": list(TABLES)}
-    job = replace(Job.of(context.store, "segment", TABLES, config, [catalog]), earlier=earlier)
-    processes = settings.processes or (cores() if in_process(context.beam_args) else 1)
+    config |= {"tables": list(TABLES)}
+    job = Job.of(context.store, "segment", TABLES, config, [catalog])
+    job = replace(job, earlier=earlier)
+    is_here = in_process(context.beam_args)
+    processes = settings.processes or (cores() if is_here else 1)
+    # In this process nobody tries again.
+    tries = None if is_here else Tries.of(job, settings.max_error_ratio)
+
+    def wire(root: beam.Pipeline) -> None:
+        build(root, job, previous, settings, processes, tries)
+
     try:
-        # In this process nobody tries again.
-        tries = None if in_process(context.beam_args) else Tries.of(job, settings.max_error_ratio)
-        made = run_job(
-            job,
-            lambda root: build(root, job, previous, settings, processes, tries),
-            context.beam_args,
-        )
+        made = run_job(job, wire, context.beam_args)
     except HandedOver as handed:
         job_in_flight = handed.job and replace(handed.job, max_error_ratio=settings.max_error_ratio)
         raise HandedOver(str(handed), job_in_flight) from None
@@ -347,18 +369,16 @@ def _with_lost_parts(context: Context, settings: Settings) -> Context:
     tables = tuple(published.get(table) for table in TABLES)
     if all(map(store.is_there, tables)):
         return context
-    gone = {path for table in tables for path in store.lost(table)}
-    lost = sorted(
-        {part for table in tables for part, file in table.files.items() if file.path in gone}
-    )
-    receipts = _decoded(context, tables, lost, settings) if lost else []
+    lost = set()
+    for table in tables:
+        gone = store.lost(table)
+        lost |= {part for part, file in table.files.items() if file.path in gone}
+    receipts = _decoded(context, tables, sorted(lost), settings) if lost else []
     for table in tables:
         again = {receipt.part: receipt.files[table.table] for receipt in receipts}
-        context = context.add(
-            store.commit(
-                store.compact(replace(table, files={**table.files, **again}, compacted=()))
-            )
-        )
+        mended = replace(table, files={**table.files, **again}, compacted=())
+        compacted = store.compact(mended)
+        context = context.add(store.commit(compacted))
     return context
 
 
