@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -38,9 +38,9 @@ from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, statistics
 from sssl.songs.song import SongMaker, summarize_songs
 from sssl.store.in_flight import InFlight
-from sssl.store.manifest import Receipt
+from sssl.store.manifest import Manifest, Receipt, Snapshot
 from sssl.store.publications import last_with_songs
-from sssl.store.rounds import in_use
+from sssl.store.rounds import InUse, in_use
 
 SCORES = ("scores", "undecided_scores")
 """Inputs with the posteriors of the rounds in use, of which there may be two."""
@@ -116,117 +116,135 @@ def build(
 
 def scored_tracks(ref: PartRef, job: Job, settings: SongConfig) -> dict[str, Scored]:
     """Read a part's tracks that have a posterior, segments in order."""
-    scores = [
-        job.read(ref, name, ["track_id", "probabilities"]) for name in SCORES if name in job.inputs
-    ]
-    segments = job.read(
-        ref, "segments", ["start_s", "sound_db", "sound"] if settings.sound else ["start_s"]
-    )
+    names = [name for name in SCORES if name in job.inputs]
+    scores = [job.read(ref, name, ["track_id", "probabilities"]) for name in names]
+    columns = ["start_s", "sound_db", "sound"] if settings.sound else ["start_s"]
+    segments = job.read(ref, "segments", columns)
     # Appended rather than looked at beside it: tables of different length are refused.
-    rows = scores[0].select(["track_id"]).append_column("start_s", segments["start_s"]).to_pandas()
-    posterior = mean_of_models([posteriors(table, len(job.classes)) for table in scores])
+    table = scores[0].select(["track_id"]).append_column("start_s", segments["start_s"])
+    rows = table.to_pandas()
     start_s = rows["start_s"].to_numpy(np.float64)
+    posterior = mean_of_models([posteriors(table, len(job.classes)) for table in scores])
     sound = _sound(ref, job, segments) if settings.sound else np.empty((len(rows), 0))
     embedding = _embeddings(ref, job, len(rows))
-    by_track = rows[np.isfinite(posterior).all(axis=1)].groupby("track_id", sort=False)
-    return {
-        str(track_id): Scored(
-            posterior[own.index],
-            sound[own.index],
-            start_s[own.index],
-            None if embedding is None else embedding[own.index],
-        )
-        for track_id, own in by_track
-    }
+    is_finite = np.isfinite(posterior).all(axis=1)
+    found = {}
+    for track_id, own in rows[is_finite].groupby("track_id", sort=False):
+        at = own.index
+        embedded = None if embedding is None else embedding[at]
+        found[str(track_id)] = Scored(posterior[at], sound[at], start_s[at], embedded)
+    return found
 
 
 def labelled_tracks(ref: PartRef, job: Job, settings: SongConfig) -> list[LabelledTrack]:
     """Return what the fit is told of a part's labelled tracks."""
     scored = scored_tracks(ref, job, settings)
-    return [
-        LabelledTrack(
-            t.track_id,
-            t.split,
-            job.classes.index(t.label),
-            t.fold,
-            statistics(own.posterior, own.sound),
-            None if own.embedding is None else mean_embedding(own.embedding),
-            t.group_id,
-            numbers_of(t),
+    found = []
+    for track in job.tracks(ref):
+        own = scored.get(track.track_id)
+        if own is None or track.label is None or track.split is None:
+            continue
+        embedding = None if own.embedding is None else mean_embedding(own.embedding)
+        labelled = LabelledTrack(
+            track_id=track.track_id,
+            split=track.split,
+            label=job.classes.index(track.label),
+            fold=track.fold,
+            statistics=statistics(own.posterior, own.sound),
+            embedding=embedding,
+            group=track.group_id,
+            numbers=numbers_of(track),
         )
-        for t in job.tracks(ref)
-        if t.label is not None and t.split is not None and (own := scored.get(t.track_id))
-    ]
+        found.append(labelled)
+    return found
 
 
 def write_songs(
     ref: PartRef, job: Job, settings: SongConfig, model_id: str, segment_s: float, model: SongModel
 ) -> Receipt:
     """Write the songs of a part."""
-    maker = SongMaker(model, settings, job.classes, segment_s, job.config["scores_round"], model_id)
+    round = job.config["scores_round"]
+    maker = SongMaker(model, settings, job.classes, segment_s, round, model_id)
     tracks = job.tracks(ref)
     by_id = {track.track_id: track for track in tracks}
-    scored = scored_tracks(ref, job, settings)
     ledger = job.read(ref, "ledger", ["track_id", "decoded_s"]).to_pydict()
     decoded_s = dict(zip(ledger["track_id"], ledger["decoded_s"], strict=True))
-    songs = [
-        maker.song(
+    songs = []
+    for track_id, own in scored_tracks(ref, job, settings).items():
+        track = by_id[track_id]
+        song = maker.song(
             track_id,
             own.posterior,
             own.sound,
             own.start_s,
-            by_id[track_id].split,
-            by_id[track_id].fold,
+            track.split,
+            track.fold,
             own.embedding,
-            by_id[track_id].label if by_id[track_id].locked else None,
-            decoded_s[track_id],
+            locked_label=track.label if track.locked else None,
+            decoded_s=decoded_s[track_id],
         )
-        for track_id, own in scored.items()
-    ]
+        songs.append(song)
     table = to_arrow(Song, songs)
-    return job.write(ref.part, {"songs": table}, summarize_songs(table, tracks, job.classes))
+    summary = summarize_songs(table, tracks, job.classes)
+    return job.write(ref.part, {"songs": table}, summary)
 
 
 def run(context: Context, settings: SongConfig) -> Context:
     """Run the stage and return the context with the songs."""
     snapshot = context.snapshot
     used = in_use(context.store, snapshot)
-    segments = snapshot.get("segments")
-    embeddings = snapshot.of("embeddings")
-    learned_from = {
-        manifest.table: manifest for manifest in (snapshot.get("catalog"), segments, *embeddings)
-    }
-    learned_from |= {
-        name: snapshot.get("scores", row.round)
-        for name, row in zip(SCORES, used.rounds, strict=False)
-    }
-    named = learned_from | {"ledger": snapshot.get("ledger")}
-    config = dump(settings) | {
-        "scores_round": used.last.round,
-        "fitted_to": ["train", "test"],
-        "says": ["timeline_label"],
-        "pools": [*OPINIONS, *([EMBEDDING] if embeddings else [])],
-        "left_out": "fold",
-        "timeline_to_end": True,
-    }
-    learned_by: tuple[str, ...] = LEARNED_BY
-    task = snapshot.get("catalog").settings(CatalogConfig).task
-    if task != CatalogConfig.task:
-        config |= {_TASK: task}
-        learned_by += AXES
-    job = Job.of(context.store, "songs", ("songs",), config, [], named=named)
+    learned_from = _learned_from(snapshot, used)
+    # The classifier does not learn from the ledger: a song's timeline ends where its track does.
+    inputs = learned_from | {"ledger": snapshot.get("ledger")}
+    config = _config(settings, snapshot, used)
+    job = Job.of(context.store, "songs", ("songs",), config, [], named=inputs)
+    earlier = find_earlier(context, job.planned[0], inputs)
+    learned_by = (*LEARNED_BY, *AXES) if _TASK in config else LEARNED_BY
     kept = None
-    earlier = find_earlier(context, job.planned[0], named)
     if earlier is not None and learned_stands(context, earlier, learned_from, learned_by):
         kept = context.store.named(earlier.ref).about(SongModel)
         job = replace(job, earlier=earlier)
-    segment_s = segments.settings(MelConfig, "cut").segment_s
-    made = run_job(
-        job,
-        lambda root: build(root, job, settings, used.model_id, segment_s, kept),
-        context.beam_args,
-    )
+    cut = snapshot.get("segments").settings(MelConfig, "cut")
+
+    def wire(root: beam.Pipeline) -> None:
+        build(root, job, settings, used.model_id, cut.segment_s, kept)
+
+    made = run_job(job, wire, context.beam_args)
     return context.add(*made)
+
+
+def _learned_from(snapshot: Snapshot, used: InUse) -> dict[str, Manifest]:
+    """Return the tables that the classifier of songs learns from, by their names as inputs."""
+    tables = {"catalog": snapshot.get("catalog"), "segments": snapshot.get("segments")}
+    for embeddings in snapshot.of("embeddings"):
+        tables["embeddings"] = embeddings
+    # One round is in use, or two: then each has its scores.
+    for name, row in zip(SCORES, used.rounds, strict=False):
+        tables[name] = snapshot.get("scores", row.round)
+    return tables
+
+
+def _config(settings: SongConfig, snapshot: Snapshot, used: InUse) -> dict[str, Any]:
+    """Return what the name of a generation of songs depends on: the settings, and how this version
+    makes songs.
+
+    An entry that is not a setting was added when a version began to make songs differently, so that
+    songs made before are not taken for today's.
+    """
+    pools = [*OPINIONS]
+    if snapshot.of("embeddings"):
+        pools.append(EMBEDDING)
+    config = dump(settings)
+    config["scores_round"] = used.last.round
+    config["fitted_to"] = ["train", "test"]
+    config["says"] = ["timeline_label"]
+    config["pools"] = pools
+    config["left_out"] = "fold"
+    config["timeline_to_end"] = True
+    task = snapshot.get("catalog").settings(CatalogConfig).task
+    if task != CatalogConfig.task:
+        config[_TASK] = task
+    return config
 
 
 def _sound(ref: PartRef, job: Job, segments: pa.Table) -> Floats:
@@ -260,9 +278,13 @@ def _fit(
 ) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row.track_id)
-    width = len(ordered[0].statistics) if ordered else STATISTICS * classes
-    embedding = ordered[0].embedding if ordered else None
-    dimension = None if embedding is None else len(embedding)
+    # Where no track is labelled, the empty matrices have their columns all the same.
+    width = STATISTICS * classes
+    dimension = None
+    if ordered:
+        width = len(ordered[0].statistics)
+        embedding = ordered[0].embedding
+        dimension = None if embedding is None else len(embedding)
     train = _of_split(ordered, "train", width, dimension)
     held_out = _of_split(ordered, "test", width, dimension)
     return fit_songs(train, held_out, classes, settings, signs)
@@ -272,22 +294,24 @@ def _of_split(
     rows: list[LabelledTrack], split: str, width: int, dimension: int | None
 ) -> LabelledTracks:
     own = [row for row in rows if row.split == split]
-    features = np.array([row.statistics for row in own]).reshape(len(own), width)
-    labels = [row.label for row in own]
-    folds = [row.fold for row in own]
+    features = np.array([row.statistics for row in own])
+    labels = np.array([row.label for row in own], np.int64)
+    folds = np.array([row.fold for row in own], np.int64)
     embeddings = None
     if dimension is not None:
-        embeddings = np.array([row.embedding for row in own], np.float64).reshape(
-            len(own), dimension
-        )
-    groups = {group: number for number, group in enumerate(sorted({row.group for row in own}))}
+        embedded = np.array([row.embedding for row in own], np.float64)
+        embeddings = embedded.reshape(len(own), dimension)
+    numbers = np.array([row.numbers for row in own], np.float64)
+    names = sorted({row.group for row in own})
+    number_of = {name: number for number, name in enumerate(names)}
+    groups = np.array([number_of[row.group] for row in own], np.int64)
     return LabelledTracks(
-        features,
-        np.array(labels, np.int64),
-        np.array(folds, np.int64),
+        features.reshape(len(own), width),
+        labels,
+        folds,
         embeddings,
-        np.array([row.numbers for row in own], np.float64).reshape(len(own), len(AXES)),
-        np.array([groups[row.group] for row in own], np.int64),
+        numbers.reshape(len(own), len(AXES)),
+        groups,
     )
 
 
