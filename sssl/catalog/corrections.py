@@ -65,11 +65,9 @@ class Correction:
     @property
     def where(self) -> str:
         """Say which passage of which track it is about."""
-        return (
-            self.track_id
-            if self.start_s is None
-            else f"{self.track_id} ({self.start_s:g}-{self.end_s:g} s)"
-        )
+        if self.start_s is None:
+            return self.track_id
+        return f"{self.track_id} ({self.start_s:g}-{self.end_s:g} s)"
 
 
 def is_corrections(url: str) -> bool:
@@ -103,10 +101,10 @@ def read_corrections(url: str, classes: Sequence[str], tell: Tell) -> list[Corre
         tell(f"{shown}: {counted(len(track_ids), 'correction')} left out, {why}: {some(track_ids)}")
     standing = newest(found)
     for one, other in _contradictions(standing):
-        tell(
-            f"{shown}: {one.where} and {other.where} overlap and say {one.label} and {other.label}:"
-            " a segment takes the one that covers most of it"
-        )
+        places = f"{one.where} and {other.where}"
+        labels = f"{one.label} and {other.label}"
+        taken = "a segment takes the one that covers most of it"
+        tell(f"{shown}: {places} overlap and say {labels}: {taken}")
     return standing
 
 
@@ -129,13 +127,14 @@ def read_rows(url: str) -> list[dict[str, str]]:
     for name in _NEEDED:
         if name not in names:
             raise CatalogError(f"{shown}: column {name} is missing; {what_it_has(names)}")
+    found = []
     try:
-        return [
-            {name: _GUARDED.sub("", (row.get(name) or "").strip()) for name in COLUMNS}
-            for row in reader
-        ]
+        for row in reader:
+            cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
+            found.append({name: _GUARDED.sub("", cell) for name, cell in cells.items()})
     except csv.Error as error:
         raise CatalogError(f"cannot read {shown}: {error}") from None
+    return found
 
 
 def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
@@ -147,11 +146,13 @@ def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
     try:
         lines = list(io.StringIO(content.decode("utf-8"), newline=""))
         reader = csv.reader(lines, strict=True)  # as in `read_rows`
-        names = next(reader, [])
-        at = [name.strip("\ufeff ") for name in names].index("track_id")
-        kept, start = lines[: reader.line_num], reader.line_num
+        names = [name.strip("\ufeff ") for name in next(reader, [])]
+        at = names.index("track_id")
+        start = reader.line_num
+        kept = lines[:start]
         for row in reader:
-            track_id = _GUARDED.sub("", row[at].strip()) if len(row) > at else ""
+            cell = row[at].strip() if len(row) > at else ""
+            track_id = _GUARDED.sub("", cell)
             if not is_gone(track_id):
                 kept += lines[start : reader.line_num]
             start = reader.line_num
@@ -177,24 +178,28 @@ def with_corrections(tracks: pa.Table, corrections: Sequence[Correction], tell: 
     by_track: defaultdict[str, list[Correction]] = defaultdict(list)
     for correction in corrections:
         by_track[correction.track_id].append(correction)
+    track_ids = whole(tracks["track_id"])
     corrected = pa.array(by_track, pa.string())
-    strangers = corrected.filter(
-        pc.invert(pc.is_in(corrected, whole(tracks["track_id"])))
-    ).to_pylist()
+    is_strange = pc.invert(pc.is_in(corrected, track_ids))
+    strangers = corrected.filter(is_strange).to_pylist()
     if strangers:
         count = sum(len(by_track[track_id]) for track_id in strangers)
-        tell(
-            f"{counted(count, 'correction')} left out, no such track in the catalog:"
-            f" {some(sorted(strangers))}"
-        )
-    place = pc.index_in(
-        whole(tracks["track_id"]), corrected
-    )  # null for most tracks, of which there may be millions
-    labels = [_label_of_track(own) for own in by_track.values()]
+        names = some(sorted(strangers))
+        tell(f"{counted(count, 'correction')} left out, no such track in the catalog: {names}")
+    # In columns: it is null for most tracks, of which there may be millions.
+    place = pc.index_in(track_ids, corrected)
+    labels = []
+    locked = []
+    cells_of_tracks = []
+    for own in by_track.values():
+        label = _label_of_track(own)
+        labels.append(label)
+        locked.append(None if label is None else True)
+        cells_of_tracks.append(list(map(_as_cell, own)))
     said = {
         "label": pa.array(labels, pa.string()),
-        "locked": pa.array([None if label is None else True for label in labels], pa.bool_()),
-        "corrections": pa.array([list(map(_as_cell, own)) for own in by_track.values()], _CELL),
+        "locked": pa.array(locked, pa.bool_()),
+        "corrections": pa.array(cells_of_tracks, _CELL),
     }
     for name, values in said.items():
         cells = values.take(place)
@@ -266,17 +271,13 @@ def _checked(row: dict[str, str], classes: Sequence[str]) -> tuple[Correction | 
     label = row["label"] or None
     if label is not None and label not in classes:
         return None, f"with another label than {', '.join(classes)}"
-    start_s, end_s = _seconds(row["start_s"]), _seconds(row["end_s"])
+    start_s = _seconds(row["start_s"])
+    end_s = _seconds(row["end_s"])
     if (row["start_s"] == "") != (row["end_s"] == ""):
         return None, "with a start but no end, or the other way round"
     if start_s is not None and end_s is not None and not 0 <= start_s < end_s < math.inf:
-        return (
-            None,
-            (
-                "with times that are no passage (seconds from the track's start, the end after the"
-                " start)"
-            ),
-        )
+        expected = "seconds from the track's start, the end after the start"
+        return None, f"with times that are no passage ({expected})"
     return Correction(row["track_id"], start_s, end_s, label, row["who"], row["when"]), ""
 
 
@@ -311,8 +312,7 @@ def _contradictions(corrections: Sequence[Correction]) -> Iterator[tuple[Correct
 
 
 def _contradict(one: Correction, other: Correction) -> bool:
-    starts_s, ends_s = (
-        (one.start_s or 0.0, other.start_s or 0.0),
-        (one.end_s or 0.0, other.end_s or 0.0),
-    )
-    return max(starts_s) < min(ends_s) and one.label != other.label
+    """Whether two passages of a track overlap and say different labels."""
+    latest_start_s = max(one.start_s or 0.0, other.start_s or 0.0)
+    first_end_s = min(one.end_s or 0.0, other.end_s or 0.0)
+    return latest_start_s < first_end_s and one.label != other.label

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 
 from schemas import Catalog, arrow_schema
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
-from sssl.catalog.corrections import is_corrections, newest, read_corrections, with_corrections
+from sssl.catalog.corrections import (
+    Correction,
+    is_corrections,
+    newest,
+    read_corrections,
+    with_corrections,
+)
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
 from sssl.catalog.plane import AXES, with_labels_of_numbers
@@ -65,9 +71,8 @@ def read_catalog(
         CatalogError: a column is missing, an id is doubled, a class is unknown, a file is not one
             that a catalog may name, or there is no track at all.
     """
-    tracks = deal(
-        read_tracks(catalog, labels, config, leave_out, tell, corrections), config, before
-    )
+    read = read_tracks(catalog, labels, config, leave_out, tell, corrections)
+    tracks = deal(read, config, before)
     tell_respelt(tracks, before.tracks, tell)
     return with_fingerprints(tracks, before.tracks, tell, config.inventory)
 
@@ -86,19 +91,15 @@ def read_tracks(
     Raises:
         CatalogError: as there.
     """
+    shown = without_secrets(catalog)
     has_numbers = config.task == "valence-arousal"
     columns = (*COLUMNS, *AXES) if has_numbers else COLUMNS
     table = _read_music(catalog, columns, tell)
-    said = [
-        url
-        for url in (labels, corrections)
-        if url is not None and (url == corrections or is_corrections(url))
-    ]
-    if labels is not None and labels not in said:
+    files_of_corrections = _files_of_corrections(labels, corrections)
+    if labels is not None and labels not in files_of_corrections:
         of_labels = [name for name in columns if name != _NOT_OF_LABELS]
         given = read_columns(labels, ["track_id"], of_labels, tell)
         table = _join_labels(table, given, without_secrets(labels), tell)
-    shown = without_secrets(catalog)
     if has_numbers:
         table = with_labels_of_numbers(table, shown)
     _check_values(table, shown, "label", config.classes, "give the class set by --classes")
@@ -112,12 +113,24 @@ def read_tracks(
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{shown}: every track was taken down")
-    corrected = newest(
-        one for url in dict.fromkeys(said) for one in read_corrections(url, config.classes, tell)
-    )
-    if corrected:
-        return with_corrections(tracks, corrected, tell)
+    said: list[Correction] = []
+    for url in files_of_corrections:
+        said += read_corrections(url, config.classes, tell)
+    standing = newest(said)
+    if standing:
+        return with_corrections(tracks, standing, tell)
     return tracks
+
+
+def _files_of_corrections(labels: str | None, corrections: str | None) -> list[str]:
+    """Return which of the files are of corrections, each of them once; the file of labels may be
+    one, too."""
+    found = []
+    if labels is not None and labels != corrections and is_corrections(labels):
+        found.append(labels)
+    if corrections is not None:
+        found.append(corrections)
+    return found
 
 
 def read_unlabelled(catalog: str) -> list[Catalog]:
@@ -130,7 +143,9 @@ def read_unlabelled(catalog: str) -> list[Catalog]:
     """
     music = _read_music(catalog, ("track_id", "uri"), LOGGER.warning)
     check_uris(_texts(music["uri"]), catalog, ())
-    return list(map(new_track, music["track_id"].to_pylist(), music["uri"].to_pylist()))
+    track_ids = music["track_id"].to_pylist()
+    uris = music["uri"].to_pylist()
+    return list(map(new_track, track_ids, uris))
 
 
 def new_track(track_id: str, uri: str) -> Catalog:
@@ -163,7 +178,8 @@ def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
         table, remarks = list_audio(catalog)
     if not len(table):
         expected = "expected a table with rows, or a folder or glob with audio files"
-        raise CatalogError("; ".join([f"{shown}: no tracks", expected, *remarks]))
+        sentences = [f"{shown}: no tracks", expected, *remarks]
+        raise CatalogError("; ".join(sentences))
     for remark in remarks:
         tell(remark)
     _check_ids(table, shown)
@@ -176,9 +192,13 @@ def _join_labels(table: pa.Table, labels: pa.Table, url: str, tell: Tell) -> pa.
     if not len(labels):
         raise CatalogError(f"{url}: no row has a track_id")
     _check_unique(labels["track_id"], url)
-    places = _places(whole(table["track_id"]), whole(labels["track_id"]), url, tell)
-    label_of = pc.index_in(pa.array(np.arange(len(table)), places.type), places)
-    for name in [name for name in labels.column_names if name != "track_id"]:
+    track_ids = whole(table["track_id"])
+    places = _places(track_ids, whole(labels["track_id"]), url, tell)
+    rows = pa.array(np.arange(len(table)), places.type)
+    label_of = pc.index_in(rows, places)  # null for a track that no label is for
+    for name in labels.column_names:
+        if name == "track_id":
+            continue
         given = whole(labels[name]).take(label_of)
         if name in table.column_names:
             given = pc.coalesce(given, whole(table[name]))
@@ -193,14 +213,14 @@ def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Ar
     formula, else without its suffix, else by the same letters, however their accents are encoded
     (file systems differ in that)."""
     places = pc.index_in(given, track_ids)
-    for spelling in (_plain, _stem, _composed, lambda ids: _stem(_composed(ids))):
+    for spelling in _SPELLINGS:
         missing = places.is_null()
         if pc.any(missing).as_py():
             spelled = spelling(track_ids)
-            others = spelling(given) if spelling is not _stem else given
-            _check_one_each(
-                spelled.filter(pc.is_in(spelled, others.filter(missing))), track_ids, spelled, url
-            )
+            # Such ids come without a suffix, so that a dot in them is part of the name.
+            others = given if spelling is _stem else spelling(given)
+            meant = pc.is_in(spelled, others.filter(missing))
+            _check_one_each(spelled.filter(meant), track_ids, spelled, url)
             places = pc.coalesce(places, pc.index_in(others, spelled))
     unknown = given.filter(places.is_null()).to_pylist()
     if len(unknown) == len(given):
@@ -210,10 +230,9 @@ def _places(track_ids: pa.Array, given: pa.Array, url: str, tell: Tell) -> pa.Ar
             f" {expected!r}"
         )
     if unknown:
-        tell(
-            f"{url}: {len(unknown)} of {counted(len(given), 'id')} not in the catalog:"
-            f" {some(sorted(unknown))}"
-        )
+        ids = counted(len(given), "id")
+        names = some(sorted(unknown))
+        tell(f"{url}: {len(unknown)} of {ids} not in the catalog: {names}")
     twice = _first_doubled(places.filter(places.is_valid()))
     if twice is not None:
         name = track_ids[twice].as_py()
@@ -235,10 +254,8 @@ def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
     respelt = new.filter(pc.is_in(_composed(new), _composed(gone))).to_pylist()
     if respelt:
         of_before = counted(len(respelt), "id")
-        tell(
-            f"{of_before} of before with accents encoded otherwise (NFC, NFD), as new:"
-            f" {some(respelt)}"
-        )
+        encoded = "with accents encoded otherwise (NFC, NFD), as new"
+        tell(f"{of_before} of before {encoded}: {some(respelt)}")
 
 
 def _plain(ids: pa.Array) -> pa.Array:
@@ -253,6 +270,14 @@ def _stem(track_ids: pa.Array) -> pa.Array:
 def _composed(track_ids: pa.Array) -> pa.Array:
     """Return ids with each accent in one sign with its letter (NFC)."""
     return pc.utf8_normalize(track_ids, form="NFC")
+
+
+def _stem_composed(track_ids: pa.Array) -> pa.Array:
+    return _stem(_composed(track_ids))
+
+
+_SPELLINGS = (_plain, _stem, _composed, _stem_composed)
+"""How an id of a labels file may be spelled otherwise than the track's, the likeliest first."""
 
 
 def _check_one_each(found: pa.Array, track_ids: pa.Array, stems: pa.Array, url: str) -> None:
@@ -270,10 +295,11 @@ def _first_doubled(values: pa.Array | pa.ChunkedArray) -> Any:
     texts = whole(values) if isinstance(values, pa.ChunkedArray) else values
     order = pc.array_sort_indices(texts)
     for start in range(0, len(order), _ROWS_AT_ONCE):
-        ordered = texts.take(
-            order.slice(start, _ROWS_AT_ONCE + 1)
-        )  # one more: the next piece's first
-        at = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
+        # One more than a piece has: the first of the next may equal this one's last.
+        piece = order.slice(start, _ROWS_AT_ONCE + 1)
+        ordered = texts.take(piece)
+        is_same = pc.equal(ordered[1:], ordered[:-1])
+        at = pc.index(is_same, True).as_py()
         if at >= 0:
             return ordered[at].as_py()
     return None
@@ -289,9 +315,8 @@ def _check_unique(track_ids: pa.ChunkedArray, url: str) -> None:
 def _check_ids(table: pa.Table, url: str) -> None:
     for name in ("track_id", "uri"):
         if table[name].null_count:
-            raise CatalogError(
-                f"{url}: row {pc.index(table[name].is_null(), True).as_py() + 1} has no {name}"
-            )
+            at = pc.index(table[name].is_null(), True).as_py()
+            raise CatalogError(f"{url}: row {at + 1} has no {name}")
     _check_unique(table["track_id"], url)
 
 
@@ -302,10 +327,10 @@ def _check_groups(table: pa.Table, url: str) -> None:
         labelled = table.filter(table["label"].is_valid())
     else:
         labelled = table.slice(0, 0)
-    sides = pa.table(
-        {"group": labelled["group_id"], "split": pc.fill_null(labelled["split"], "train")}
-    )
-    doubled = _first_doubled(sides.group_by(["group", "split"]).aggregate([])["group"].drop_null())
+    split = pc.fill_null(labelled["split"], "train")
+    sides = pa.table({"group": labelled["group_id"], "split": split})
+    distinct = sides.group_by(["group", "split"]).aggregate([])
+    doubled = _first_doubled(distinct["group"].drop_null())
     if doubled is not None:
         raise CatalogError(
             f"{url}: group {doubled!r} has tracks in train and in test: give it one split"
@@ -317,7 +342,8 @@ def _check_values(
 ) -> None:
     if name not in table.column_names:
         return
-    wrong = pc.invert(pc.is_in(table[name], pa.array([*allowed, None], pa.string())))
+    may_be = pa.array([*allowed, None], pa.string())
+    wrong = pc.invert(pc.is_in(table[name], may_be))
     first = pc.index(wrong, True).as_py()
     if first >= 0:
         track_id = table["track_id"][first].as_py()
@@ -325,32 +351,30 @@ def _check_values(
         several = [part.strip() for part in re.split(r"[;,|/]", value)]
         if len(several) > 1 and set(several) <= set(allowed):
             hint = "a track has one, that of most of it; corrections have those of its passages"
-        raise CatalogError(
-            f"{url}: track {track_id!r} has {name} {value!r}, expected one of {', '.join(allowed)}:"
-            f" {hint}"
-        )
+        expected = f"expected one of {', '.join(allowed)}: {hint}"
+        raise CatalogError(f"{url}: track {track_id!r} has {name} {value!r}, {expected}")
 
 
 def _typed(table: pa.Table) -> pa.Table:
     """Return a table that was checked in the columns of a catalog."""
+    schema = arrow_schema(Catalog)
     count = len(table)
-    given = {name: table[name] for name in (*COLUMNS, *AXES) if name in table.column_names}
-    zeros = pa.array(np.zeros(count, np.int32))
-    nothing = pa.nulls(count, pa.string())
-    made = {
-        "group_id": pc.coalesce(given.get("group_id", nothing), given["track_id"]),
-        "locked": (
-            pc.fill_null(given["locked"], False) if "locked" in given else zeros.cast(pa.bool_())
-        ),
-        "fold": zeros,
-        "part": zeros,
-        "source_fingerprint": nothing,
-        "corrections": pa.nulls(count, arrow_schema(Catalog).field("corrections").type),
-    }
+    no_texts = pa.nulls(count, pa.string())
     no_numbers = pa.nulls(count, pa.float32())
-    optional = {"label": nothing, "split": nothing}
+    zeros = pa.array(np.zeros(count, np.int32))
+    optional = {"group_id": no_texts, "label": no_texts, "split": no_texts}
     optional |= dict.fromkeys(("expected_s", *AXES), no_numbers)
-    return pa.table(optional | given | made, schema=arrow_schema(Catalog))
+    optional["locked"] = pa.nulls(count, pa.bool_())
+    given = {name: table[name] for name in (*COLUMNS, *AXES) if name in table.column_names}
+    columns = optional | given
+    columns["group_id"] = pc.coalesce(columns["group_id"], columns["track_id"])
+    columns["locked"] = pc.fill_null(columns["locked"], False)
+    # Decided later: by dealing, by asking the storage, and by corrections.
+    columns["fold"] = zeros
+    columns["part"] = zeros
+    columns["source_fingerprint"] = no_texts
+    columns["corrections"] = pa.nulls(count, schema.field("corrections").type)
+    return pa.table(columns, schema=schema)
 
 
 def _texts(column: pa.ChunkedArray) -> Iterator[str]:
