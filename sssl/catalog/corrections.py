@@ -186,7 +186,7 @@ def with_corrections(tracks: pa.Table, corrections: Sequence[Correction], tell: 
         count = sum(len(by_track[track_id]) for track_id in strangers)
         names = some(sorted(strangers))
         tell(f"{counted(count, 'correction')} left out, no such track in the catalog: {names}")
-    # In columns: it is null for most tracks, of which there may be millions.
+    # Null for most tracks, of which there may be millions.
     place = pc.index_in(track_ids, corrected)
     labels = []
     locked = []

@@ -19,6 +19,7 @@ from sssl.errors import DeviceError, FrontEndError
 Samples = NDArray[np.float32]
 Network = Callable[[Samples], NDArray[np.float32]]
 _REALS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 def load_network(front_end: FrontEnd, window: int, threads: int, on_gpu: bool = False) -> Network:
@@ -29,9 +30,8 @@ def load_network(front_end: FrontEnd, window: int, threads: int, on_gpu: bool = 
         DeviceError: it is to run on a GPU and cannot.
         ImportError: what runs it is not installed.
     """
-    load = {"onnx": _onnx, "torchscript": _torchscript, "module": _function}[
-        front_end.reference.kind
-    ]
+    loaders = {"onnx": _onnx, "torchscript": _torchscript, "module": _function}
+    load = loaders[front_end.reference.kind]
     return load(front_end, window, threads, on_gpu)
 
 
@@ -42,10 +42,13 @@ def pooled(front_end: FrontEnd, found: Any, batch: int) -> NDArray[np.float32]:
         FrontEndError: it has another shape.
     """
     values = np.asarray(found)
-    if values.dtype.kind not in "fiu" or values.ndim not in (2, 3) or len(values) != batch:
+    is_real = values.dtype.kind in "fiu"
+    if not is_real or values.ndim not in (2, 3) or len(values) != batch:
+        given = f"{values.dtype} {list(values.shape)}"
+        expected = f"reals [{batch}, D] or [{batch}, time, D]"
         raise FrontEndError(
-            f"{front_end.reference}: for samples [{batch}, T] the output is {values.dtype} "
-            f"{list(values.shape)}, expected reals [{batch}, D] or [{batch}, time, D]"
+            f"{front_end.reference}: for samples [{batch}, T] the output is {given}, expected"
+            f" {expected}"
         )
     values = values.astype(np.float32, copy=False)
     if values.ndim == 2:
@@ -67,7 +70,8 @@ def _onnx(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -> Netwo
     options.intra_op_num_threads = threads
     options.use_deterministic_compute = True
     options.log_severity_level = 3  # its warnings are about graphs that others made
-    providers = [p for p in _PROVIDERS if p in onnxruntime.get_available_providers()]
+    available = onnxruntime.get_available_providers()
+    providers = [name for name in _PROVIDERS if name in available]
     if on_gpu and providers[0] != _PROVIDERS[0]:
         raise DeviceError(f"{place}: this onnxruntime knows no GPU: pip install onnxruntime-gpu")
     try:
@@ -83,9 +87,10 @@ def _onnx(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -> Netwo
     fixed = taken.shape[0] if isinstance(taken.shape[0], int) else None
 
     def run(samples: Samples) -> NDArray[np.float32]:
-        shaped = _laid_out(samples, front_end.contract).astype(_REALS[taken.type], copy=False)
+        laid_out = _laid_out(samples, front_end.contract)
+        shaped = laid_out.astype(_REALS[taken.type], copy=False)
         try:
-            found = session.run([output], {taken.name: shaped})[0]
+            (found,) = session.run([output], {taken.name: shaped})
         except Exception as error:  # noqa: BLE001 (likewise)
             raise FrontEndError(f"{place} fails: {_first_line(error)}") from None
         return pooled(front_end, found, len(samples))
@@ -93,9 +98,6 @@ def _onnx(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -> Netwo
     if fixed is None:
         return run
     return _in_batches_of(fixed, run)
-
-
-_PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 def _input(place: str, contract: Contract, inputs: Sequence[Any], window: int) -> Any:
@@ -113,9 +115,9 @@ def _input(place: str, contract: Contract, inputs: Sequence[Any], window: int) -
     (taken,) = found
     axes = len(contract.layout)
     if taken.type not in _REALS or len(taken.shape) != axes:
+        expected = f"reals of {axes} axes (layout {contract.layout})"
         raise FrontEndError(
-            f"{place}: input {taken.name} is {taken.type} {taken.shape}, expected reals of {axes}"
-            f" axes (layout {contract.layout})"
+            f"{place}: input {taken.name} is {taken.type} {taken.shape}, expected {expected}"
         )
     length = taken.shape[-1]
     if isinstance(length, int) and length != window:
@@ -152,7 +154,8 @@ def _torchscript(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -
         raise FrontEndError(f"{place} cannot be loaded: {_first_line(error)}") from None
 
     def run(samples: Samples) -> NDArray[np.float32]:
-        shaped = torch.from_numpy(np.ascontiguousarray(_laid_out(samples, front_end.contract)))
+        laid_out = np.ascontiguousarray(_laid_out(samples, front_end.contract))
+        shaped = torch.from_numpy(laid_out)
         try:
             with torch.inference_mode():
                 found = module(shaped.to(where))

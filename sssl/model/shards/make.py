@@ -111,7 +111,8 @@ def shard_table(
     part = np.repeat(np.array(numbers, np.int32), lengths)
     # Random by name, so that a segment's place hangs on nothing but what it is.
     index = rows.segment_index.cast(pa.string())
-    chance = hashes(pc.binary_join_element_wise(rows.track_id, index, "/"))
+    names = pc.binary_join_element_wise(rows.track_id, index, "/")
+    chance = hashes(names)
     layer = layers_of(rows.track_id, chance, sharding)
     order = np.lexsort((chance, layer))
     in_order = pa.array(order)
@@ -153,8 +154,8 @@ def layers_of(track_ids: pa.Array, chance: NDArray[np.uint64], sharding: Shardin
     """
     encoded = track_ids.dictionary_encode()
     track = encoded.indices.to_numpy().astype(np.int64)
-    layers = np.uint64(sharding.layers)
-    drawn = hashes(encoded.dictionary) % layers
+    name_hash = hashes(encoded.dictionary)
+    drawn = name_hash % np.uint64(sharding.layers)
     first = drawn.astype(np.int64)
     order = np.lexsort((chance, track))
     ordered = track[order]
@@ -163,7 +164,8 @@ def layers_of(track_ids: pa.Array, chance: NDArray[np.uint64], sharding: Shardin
     place = np.empty(len(track), np.int64)  # of a segment among those of its track
     place[order] = rank
     chunk = place // sharding.chunk
-    return np.asarray((first[track] + chunk) % sharding.layers)
+    layer = first[track] + chunk
+    return np.asarray(layer % sharding.layers)
 
 
 def examples_table(
@@ -180,15 +182,18 @@ def examples_table(
     part = shard["part"].to_numpy()
     row = shard["row"].to_numpy()
     by_part = np.argsort(part, kind="stable")
+    part_in_order = part[by_part]
     pieces = [_TAUGHT.empty_table()]
     for number, table in sorted(labels.items()):
-        own = by_part[part[by_part] == number]
+        is_own = part_in_order == number
+        own = by_part[is_own]
         wanted = pa.array(row[own])
         rows = table.select(OF_LABELS).take(wanted)
         expected = shard["track_id"].take(pa.array(own))
         if not rows["track_id"].equals(expected):
             raise ValueError(f"part {number}: labels are not aligned with the features")
         pieces.append(_taught(rows, number, folds, classes))
+    # From the order of parts back to the order of the shard.
     back = np.argsort(by_part, kind="stable")
     taught = pa.concat_tables(pieces)
     taught = taught.take(pa.array(back))
@@ -198,10 +203,11 @@ def examples_table(
 def _taught(
     rows: pa.Table, part: int, folds: Mapping[str, int], classes: Sequence[str]
 ) -> pa.Table:
-    fold = [folds[track_id] for track_id in rows["track_id"].to_pylist()]
+    track_ids = rows["track_id"].to_pylist()
+    fold = [folds[track_id] for track_id in track_ids]
     track = catalog_numbers(rows, part, classes)
     columns = {}
-    columns["target"] = rows["target"].cast(pa.list_(pa.float32()))
+    columns["target"] = rows["target"].cast(_TAUGHT.field("target").type)
     columns["weight"] = rows["weight"].cast(pa.float32())
     columns["noisy"] = pc.equal(rows["partition"], "noisy")
     columns["fold"] = pa.array(fold, pa.int16())
@@ -235,20 +241,28 @@ def summarize_examples(examples: pa.Table, classes: Sequence[str], bag: int) -> 
     weight = used["weight"].to_numpy()
     flat = used["target"].combine_chunks().flatten()
     target = np.asarray(flat).reshape(-1, len(classes))
-    weighted = target * weight[:, None].astype(np.float64)
-    mass = weighted.sum(axis=0)
+    of_row = weight[:, None].astype(np.float64)
+    weighted = target * of_row
+    mass = weighted.sum(axis=0).tolist()
+    by_class = dict(zip(classes, mass, strict=True))
+    return ExamplesSummary(segments=len(used), bags=_count_bags(used, bag), mass=by_class)
+
+
+def _count_bags(used: pa.Table, bag: int) -> dict[int, dict[int, int]]:
+    """Count bags of so many rows by layer and fold."""
     # Rows that may share a bag, as `sssl.model.examples` deals them.
     names = ["layer", "fold", "track", "noisy"]
     alike = used.select(names).group_by(names, use_threads=False)
     counted = alike.aggregate([([], "count_all")])
     bags: dict[int, dict[int, int]] = {}
     for row in counted.to_pylist():
-        of_layer = bags.setdefault(row["layer"], {})
+        layer = row["layer"]
         fold = row["fold"]
         own = math.ceil(row["count_all"] / bag)
-        of_layer[fold] = of_layer.get(fold, 0) + own
-    by_class = zip(classes, mass.tolist(), strict=True)
-    return ExamplesSummary(segments=len(used), bags=bags, mass=dict(by_class))
+        of_layer = bags.setdefault(layer, {})
+        of_layer.setdefault(fold, 0)
+        of_layer[fold] += own
+    return bags
 
 
 def _power_of_two(most: float) -> int:
