@@ -56,17 +56,21 @@ def fits(corpus: Corpus, device: str) -> bool:
     """Whether a device has room for all rows of a corpus."""
     if device == "cpu":
         return True
+    if not corpus.parts:
+        return True
     free, _ = torch.cuda.mem_get_info(device)
-    first = next((corpus.load(part) for part in corpus.parts), None)
-    a_row = 0 if first is None or not len(first.weight) else first.log_mel[0].nbytes
-    return corpus.bags(None, 1) * a_row <= _LARGEST_SHARE * free
+    first = corpus.load(corpus.parts[0])
+    row_bytes = first.log_mel[0].nbytes if len(first.weight) else 0
+    rows = corpus.bags(None, 1)  # bags of one row each
+    return rows * row_bytes <= _LARGEST_SHARE * free
 
 
 class Together:
     """Members on a device, with the rows that they share: all there are, or a window of them."""
 
     def __init__(self, trainers: Sequence[Trainer], corpus: Corpus | Shards, device: str) -> None:
-        self._corpus, self._device = corpus, device
+        self._corpus = corpus
+        self._device = device
         self._window: Corpus | Window | None = None
         self._numbered: Corpus | Window
         self._lanes = {trainer.member: _Lane(trainer) for trainer in trainers}
@@ -81,27 +85,37 @@ class Together:
         number = done[0].windows
         numbered = self._load(self._corpus.window(epoch, number))
         lanes = [self._lanes[trainer.member] for trainer in trainers]
-        sizes = [
-            lane.start_window(epoch, before, numbered)
-            for lane, before in zip(lanes, done, strict=True)
-        ]
+        sizes = []
+        for lane, before in zip(lanes, done, strict=True):
+            own = lane.start_window(epoch, before, numbered)
+            sizes.append(own)
         # Of what is left to chance within a step: masks and dropout.
         torch.manual_seed(trainers[0].window_seed(epoch, number))
         for step in range(max(map(len, sizes))):
-            running = [
-                (lane, own[step]) for lane, own in zip(lanes, sizes, strict=True) if step < len(own)
-            ]
-            whole = [lane for lane, size in running if size == lane.batch_size]
-            for lane, size in running:
-                if size < lane.batch_size:
-                    lane.step(size)
-            if len(whole) == len(lanes):
-                self._step(whole)
+            self._step_of_all(lanes, sizes, step)
+        progress = []
+        for lane, own, before in zip(lanes, sizes, done, strict=True):
+            progress.append(lane.end_window(own, before))
+        return progress
+
+    def _step_of_all(
+        self, lanes: Sequence[_Lane], sizes: Sequence[Sequence[int]], step: int
+    ) -> None:
+        """Take a step with each lane that has as many; a member's last batch may be smaller."""
+        whole = []
+        for lane, own in zip(lanes, sizes, strict=True):
+            if step >= len(own):
+                continue
+            if own[step] == lane.batch_size:
+                whole.append(lane)
             else:
-                for lane in whole:
-                    self._step([lane])
-        ended = zip(lanes, sizes, done, strict=True)
-        return [lane.end_window(own, before) for lane, own, before in ended]
+                lane.step(own[step])
+        if len(whole) == len(lanes):
+            self._step(whole)
+        else:
+            # Each by itself: a recording is of one set of lanes, and this set changes.
+            for lane in whole:
+                self._step([lane])
 
     def _load(self, window: Corpus | Window) -> Corpus | Window:
         """Bring the rows of a window to the device; return the window with their numbers."""
@@ -114,43 +128,51 @@ class Together:
     def _put(self, rows: Examples) -> None:
         """Put rows where those of the window before were, which recorded steps know, if there is
         room; a first window gets some more than it needs, for those that come."""
-        held = next(iter(self._lanes.values())).rows
+        lanes = list(self._lanes.values())
+        held = lanes[0].rows
+        is_all = self._window is self._corpus
         if held is None or len(held.weight) < len(rows.weight):
             self._graphs.clear()
-            held = rows.to(self._device) if self._window is self._corpus else self._room(rows)
-            for lane in self._lanes.values():
+            held = rows.to(self._device) if is_all else self._room(rows)
+            for lane in lanes:
                 lane.rows = held
-        if self._window is not self._corpus:
+        if not is_all:
             for there, here in zip(held, rows, strict=True):
                 there[: len(here)].copy_(here)
 
     def _room(self, rows: Examples) -> Examples:
-        count = len(rows.weight) * 9 // 8
-        return Examples(
-            *(column.new_zeros(count, *column.shape[1:], device=self._device) for column in rows)
-        )
+        count = len(rows.weight) * 9 // 8  # an eighth more than this window needs
+        columns = []
+        for column in rows:
+            row_shape = column.shape[1:]
+            columns.append(column.new_zeros(count, *row_shape, device=self._device))
+        return Examples(*columns)
 
     def _step(self, lanes: Sequence[_Lane]) -> None:
         """Take a step of a whole batch with each of the lanes."""
         members = tuple(lane.trainer.member for lane in lanes)
-        if self._can_record and members not in self._graphs and self._eager_steps >= _EAGER_STEPS:
-            try:
-                self._graphs[members] = _record(lanes)
-            except RuntimeError as error:
-                if lacks_memory(error):
-                    raise
-                LOGGER.warning(
-                    "a step of this network cannot be recorded, so it is launched piece by"
-                    " piece: %s",
-                    error,
-                )
-                self._can_record = False
+        is_warm = self._eager_steps >= _EAGER_STEPS
+        if self._can_record and is_warm and members not in self._graphs:
+            self._try_to_record(members, lanes)
         if members in self._graphs:
             self._graphs[members].replay()
             return
         self._eager_steps += 1
         for lane in lanes:
             lane.step(lane.batch_size)
+
+    def _try_to_record(self, members: tuple[int, ...], lanes: Sequence[_Lane]) -> None:
+        """Record a step of some lanes; if their network does not allow it, try no others."""
+        try:
+            self._graphs[members] = _record(lanes)
+        except RuntimeError as error:
+            if lacks_memory(error):
+                raise
+            LOGGER.warning(
+                "a step of this network cannot be recorded, so it is launched piece by piece: %s",
+                error,
+            )
+            self._can_record = False
 
 
 def _record(lanes: Sequence[_Lane]) -> torch.cuda.CUDAGraph:
@@ -176,39 +198,46 @@ class _Lane:
     """Those of the window, on the device; other lanes have the same."""
 
     def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.batch_size = trainer.config.batch_size // trainer.config.bag * trainer.config.bag
         device = trainer.device
+        bags = trainer.config.batch_size // trainer.config.bag
+        self.trainer = trainer
+        self.batch_size = bags * trainer.config.bag
         self._parameters: list[Tensor] = list(trainer.network.parameters())
-        self._newest, self._average = _weights(trainer.network), _weights(trainer.averaged.module)
+        self._newest = _weights(trainer.network)
+        self._average = _weights(trainer.averaged.module)
         # The optimizer keeps what it is made of, for checkpoints; steps are ours, as its betas are
         # no tensors.
-        state = trainer.optimizer.state
+        self._mean: list[Tensor] = []
+        self._square: list[Tensor] = []
         for parameter in self._parameters:
-            if not state[parameter]:
-                state[parameter] = {"step": torch.zeros(())} | {
-                    name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")
-                }
-        self._mean = [state[parameter]["exp_avg"] for parameter in self._parameters]
-        self._square = [state[parameter]["exp_avg_sq"] for parameter in self._parameters]
-        bags = self.batch_size // trainer.config.bag
+            state = trainer.optimizer.state[parameter]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+            self._mean.append(state["exp_avg"])
+            self._square.append(state["exp_avg_sq"])
+
+        def integers(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.int64, device=device)
+
+        steps = trainer.steps
         self._plan = _Plan(
-            rows=torch.zeros(trainer.steps, self.batch_size, dtype=torch.int64, device=device),
-            numbers=torch.zeros(trainer.steps, len(_Numbers._fields), device=device),
-            shifts=torch.zeros(trainer.steps, 3, dtype=torch.int64, device=device),
-            order=torch.zeros(trainer.steps, bags, dtype=torch.int64, device=device),
+            rows=integers(steps, self.batch_size),
+            numbers=torch.zeros(steps, len(_Numbers._fields), device=device),
+            shifts=integers(steps, 3),
+            order=integers(steps, bags),
             sizes=[],
         )
-        self._at = torch.zeros(1, dtype=torch.int64, device=device)
+        self._at = integers(1)
         self._total = torch.zeros((), device=device)
 
     def start_window(self, epoch: int, done: Progress, numbered: Corpus | Window) -> list[int]:
         """Draw what is random in a window and bring it to the device; return the sizes of its
         batches."""
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # the schedule misses the optimizer's steps, which are ours
+            # The schedule misses the optimizer's steps, which are ours.
+            warnings.simplefilter("ignore", UserWarning)
             plan = self._draw(epoch, done, numbered)
         for there, here in zip(self._plan[:4], plan[:4], strict=True):
             there[: len(here)].copy_(here)
@@ -219,14 +248,16 @@ class _Lane:
 
     def step(self, size: int) -> None:
         """Take the next step, with a batch of `size` rows."""
-        trainer, bags = self.trainer, size // self.trainer.config.bag
-        rows, numbers, shifts, order = (
-            column.index_select(0, self._at).squeeze(0) for column in self._plan[:4]
-        )
+        bags = size // self.trainer.config.bag
+        # By a tensor, so that a step that is recorded once finds the plan of each later one.
+        rows = self._plan.rows.index_select(0, self._at).squeeze(0)
+        numbers = self._plan.numbers.index_select(0, self._at).squeeze(0)
+        shifts = self._plan.shifts.index_select(0, self._at).squeeze(0)
+        order = self._plan.order.index_select(0, self._at).squeeze(0)
         now = _Numbers(*numbers.unbind())
-        loss = trainer.loss(
-            self._shared.take(rows[:size]), now.ramp, Draws(shifts, now.share, order[:bags])
-        )
+        batch = self._shared.take(rows[:size])
+        draws = Draws(shifts, now.share, order[:bags])
+        loss = self.trainer.loss(batch, now.ramp, draws)
         # Not backward(), which would bind gradients to the streams of the first steps.
         gradients = list(torch.autograd.grad(loss, self._parameters))
         with torch.no_grad():
@@ -254,16 +285,17 @@ class _Lane:
     def end_window(self, sizes: Sequence[int], before: Progress) -> Progress:
         """Wait for the window to end; return how far the epoch is."""
         trainer = self.trainer
-        trainer.averaged.n_averaged += len(sizes)
+        steps = len(sizes)
+        trainer.averaged.n_averaged += steps
         for state in trainer.optimizer.state.values():
-            state["step"] += len(sizes)
-        for average, newest in zip(
-            trainer.averaged.module.buffers(), trainer.network.buffers(), strict=True
-        ):
+            state["step"] += steps
+        averages = trainer.averaged.module.buffers()
+        for average, newest in zip(averages, trainer.network.buffers(), strict=True):
             if not average.is_floating_point():
                 average.copy_(newest)  # how many batches were seen
-        windows, loss, segments = before
-        return Progress(windows + 1, loss + float(self._total), segments + sum(sizes))
+        loss = before.loss + float(self._total)
+        segments = before.segments + sum(sizes)
+        return Progress(before.windows + 1, loss, segments)
 
     @property
     def _shared(self) -> Examples:
@@ -271,20 +303,27 @@ class _Lane:
         return self.rows
 
     def _draw(self, epoch: int, done: Progress, numbered: Corpus | Window) -> _Plan:
-        trainer, config = self.trainer, self.trainer.config
+        """Plan the steps of a window: from one seed, in the order in which they are taken."""
+        trainer = self.trainer
+        config = trainer.config
         seed = trainer.window_seed(epoch, done.windows)
         torch.manual_seed(seed)
-        averaged, seen = int(trainer.averaged.n_averaged), done.segments
+        averaged = int(trainer.averaged.n_averaged)
+        epoch_segments = trainer.bags * config.bag
+        seen = done.segments
         rows: list[Tensor] = []
         numbers: list[_Numbers] = []
         order: list[Tensor] = []
         sizes: list[int] = []
         for batch in numbered.epoch(trainer.left_out, config.batch_size, config.bag, seed):
-            ramp = (epoch + seen / (trainer.bags * config.bag)) / trainer.epochs
+            ramp = (epoch + seen / epoch_segments) / trainer.epochs
+            step = len(sizes)
             # The first weights are the average of themselves, as torch's AveragedModel has it.
-            newest = newest_share(config.ema, averaged + len(sizes)) if averaged or sizes else 1.0
+            is_first = averaged + step == 0
+            newest = 1.0 if is_first else newest_share(config.ema, averaged + step)
             share = losses.mixup_share(trainer.mixup_alpha) if trainer.mixup_alpha > 0 else 1.0
-            numbers.append(_Numbers(*self._factors(len(sizes)), ramp, share, newest))
+            factors = self._factors(step)
+            numbers.append(_Numbers(*factors, ramp, share, newest))
             trainer.schedule.step()
             size = len(batch.weight)
             rows.append(_padded(batch.log_mel, self.batch_size))
@@ -300,15 +339,17 @@ class _Lane:
 
     def _factors(self, ahead: int) -> tuple[float, float, float, float]:
         """Return AdamW's factors of the step that comes after so many others."""
-        (group,) = self.trainer.optimizer.param_groups
-        lr, (beta1, beta2) = group["lr"], group["betas"]
-        step = float(self.trainer.optimizer.state[self._parameters[0]]["step"]) + ahead + 1
-        return (
-            1 - lr * group["weight_decay"],
-            1 - beta1,
-            lr / (1 - beta1**step),
-            math.sqrt(1 - beta2**step),
-        )
+        optimizer = self.trainer.optimizer
+        (group,) = optimizer.param_groups
+        lr = group["lr"]
+        beta1, beta2 = group["betas"]
+        taken = float(optimizer.state[self._parameters[0]]["step"])
+        step = taken + ahead + 1
+        decay = 1 - lr * group["weight_decay"]
+        momentum = 1 - beta1
+        step_size = lr / (1 - beta1**step)
+        scale = math.sqrt(1 - beta2**step)
+        return decay, momentum, step_size, scale
 
 
 def _move(tensors: list[Tensor], towards: list[Tensor], share: Tensor) -> None:
