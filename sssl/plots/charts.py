@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +24,11 @@ from sssl.plots.timeline import clock
 
 _BARS = 48  # of a histogram of losses
 _NAME_POINTS = 11  # size of names beside lines and blocks
+_INK = THEME["ink"]
+_MUTED = THEME["muted"]
+_SURFACE = THEME["surface"]
+_ACCENT = THEME["accent"]
+_NOISY = THEME["noisy"]
 _AXIS_TITLES = {"logit": "log-odds against the label", "loss": "loss in nats"}
 
 
@@ -35,34 +40,39 @@ def loss_histogram(counts: Indices, mixture: Mixture, large: bool = False) -> Fi
     figure, axes = _plot(_AXIS_TITLES[mixture.axis], "segments", size)
     axes.use_sticky_edges = False  # a bar of confident segments alone would touch the upper edge
     x = centers(mixture.axis)
-    by_bin = counts.sum(axis=0)
-    used = np.flatnonzero(by_bin)
-    first = 0
-    last = BINS
-    if len(used):
-        first = used[0]
-        last = used[-1] + 1
-    bins_per_bar = math.ceil((last - first) / _BARS)
+    first, last = _used_bins(counts)
+    bins = last - first
+    bins_per_bar = math.ceil(bins / _BARS)
     starts = np.arange(first, last, bins_per_bar)
     in_range = counts[:, :last]
     confident, noisy = np.add.reduceat(in_range, starts, axis=1)
     bin_width = x[1] - x[0]
     bar_width = bin_width * bins_per_bar
     at = x[starts] - bin_width / 2
-    axes.bar(at, confident, bar_width, align="edge", color=THEME["accent"], alpha=0.35)
-    axes.bar(at, noisy, bar_width, confident, align="edge", color=THEME["noisy"], alpha=0.5)
+    axes.bar(at, confident, bar_width, align="edge", color=_ACCENT, alpha=0.35)
+    axes.bar(at, noisy, bar_width, confident, align="edge", color=_NOISY, alpha=0.5)
     shown = x[first:last]
     segments = counts.sum()
-    lines = ((mixture.confident, "accent", "-"), (mixture.noisy, "noisy", "--"))
+    lines = ((mixture.confident, _ACCENT, "-"), (mixture.noisy, _NOISY, "--"))
     for component, color, style in lines:
         if component is not None:
             density = np.exp(component.log_density(shown))
             expected = density * segments * bar_width
-            axes.plot(shown, expected, style, color=THEME[color], linewidth=1.8)
-    axes.set_xlim(at[0], at[-1] + bar_width)
+            axes.plot(shown, expected, style, color=color, linewidth=1.8)
+    end = at[-1] + bar_width
+    axes.set_xlim(at[0], end)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     return figure
+
+
+def _used_bins(counts: Indices) -> tuple[int, int]:
+    """Return the first bin that has losses, and the one behind the last; all where none has."""
+    by_bin = counts.sum(axis=0)
+    used = np.flatnonzero(by_bin)
+    if not len(used):
+        return 0, BINS
+    return int(used[0]), int(used[-1]) + 1
 
 
 @drawn
@@ -75,46 +85,66 @@ def by_round(
     """Draw shares by round, a line each, side by side and named at its end; hollow where the model
     was not taken."""
     figure, axes = _plot("round")
-    known = {}
-    ends = []
-    for name, values in series.items():
-        y = np.array(values, float)
-        finite = y[np.isfinite(y)]
-        if len(finite):
-            known[name] = y
-            ends.append(finite[-1])
-    # Lines side by side, within a quarter of the distance of rounds: points hide no others.
-    lines = len(known)
-    middle = (lines - 1) / 2
-    from_middle = np.arange(lines) - middle
-    shifts = from_middle * 0.25 / max(1, lines)
-    edge = max(rounds) + 0.35
+    lines = []
+    # Each series has its colour and marker, whether it has values or not.
     markers = cycle("os^Dv<>p")
-    strokes = {name: THEME.get(color, color) for name, color in zip(series, colors, strict=False)}
-    style = {name: (stroke, next(markers)) for name, stroke in strokes.items()}
-    named_at = spread(np.array(ends), 0.085)
-    for (name, y), shift, end, label_y in zip(known.items(), shifts, ends, named_at, strict=True):
-        stroke, marker = style[name]
+    for (name, values), color in zip(series.items(), colors, strict=False):
+        marker = next(markers)
+        y = np.array(values, float)
+        if np.isfinite(y).any():
+            lines.append(_Line(name, y, THEME.get(color, color), marker))
+    # Lines side by side, within a quarter of the distance of rounds: points hide no others.
+    count = len(lines)
+    middle = (count - 1) / 2
+    from_middle = np.arange(count) - middle
+    shifts = from_middle * 0.25 / max(1, count)
+    edge = max(rounds) + 0.35
+    ends = np.array([line.end for line in lines])
+    named_at = spread(ends, 0.085)
+    for line, shift, label_y in zip(lines, shifts, named_at, strict=True):
         x = rounds + shift
-        axes.plot(x, y, color=stroke, linewidth=1.6)
-        is_known = np.isfinite(y)
+        axes.plot(x, line.y, color=line.stroke, linewidth=1.6)
+        is_known = np.isfinite(line.y)
         end_x = x[is_known][-1]
-        axes.plot([end_x, edge], [end, label_y], color=stroke, linewidth=0.8)
-        _name_line(axes, short(name, 16), edge, label_y)
-        for round_x, value, taken in zip(x, y, stands, strict=True):
-            face = stroke if taken else THEME["surface"]
-            axes.plot([round_x], [value], marker, color=stroke, markerfacecolor=face, markersize=6)
+        axes.plot([end_x, edge], [line.end, label_y], color=line.stroke, linewidth=0.8)
+        name = short(line.name, 16)
+        _name_line(axes, name, edge, label_y)
+        _draw_points(axes, x, line, stands)
     axes.set_ylim(0, 1.04)  # a point at 100 % is whole
-    axes.set_xlim(min(rounds) - 0.3, edge)
+    start = min(rounds) - 0.3
+    axes.set_xlim(start, edge)
     axes.set_xticks(rounds)
     _in_percent(axes.yaxis)
     return figure
 
 
+class _Line(NamedTuple):
+    """A line by round: its values, NaN where there is none, its colour and marker."""
+
+    name: str
+    y: Floats
+    stroke: str
+    marker: str
+
+    @property
+    def end(self) -> float:
+        """The last value there is."""
+        is_known = np.isfinite(self.y)
+        return float(self.y[is_known][-1])
+
+
+def _draw_points(axes: Axes, x: Floats, line: _Line, stands: Sequence[bool]) -> None:
+    """Draw one point per round, hollow where the model was not taken."""
+    for round_x, value, taken in zip(x, line.y, stands, strict=True):
+        face = line.stroke if taken else _SURFACE
+        (point,) = axes.plot([round_x], [value], line.marker, color=line.stroke, markersize=6)
+        point.set_markerfacecolor(face)
+
+
 def _name_line(axes: Axes, name: str, x: float, y: float) -> None:
     """Write a name beside the end of its line."""
-    of_text: dict[str, Any] = {"va": "center", "fontsize": _NAME_POINTS}
-    axes.annotate(name, (x, y), (4, 0), textcoords="offset points", **of_text)
+    text = axes.annotate(name, (x, y), (4, 0), textcoords="offset points", va="center")
+    text.set_fontsize(_NAME_POINTS)
 
 
 def _in_percent(axis: Axis) -> None:
@@ -150,15 +180,16 @@ def flow(steps: Sequence[Floats], stops: Sequence[str], classes: Sequence[str]) 
     inner_width = 1 - 0.44 / count
     axes = figure.add_axes((margin, 0.02, inner_width, 0.88))
     axes.axis("off")
-    first = steps[0].sum(axis=1)
-    columns = [first, *(counts.sum(axis=0) for counts in steps)]
+    before = steps[0].sum(axis=1)
+    after = [counts.sum(axis=0) for counts in steps]
+    columns = [before, *after]
     tallest = max(totals.sum() for totals in columns)
     gap = 0.04 * tallest
     for x, counts in enumerate(steps):
         _draw_step(axes, counts, x, gap)
     for x, (totals, title) in enumerate(zip(columns, stops, strict=True)):
         _draw_stop(axes, totals, x, gap)
-        axes.text(x, -gap, title, ha="center", color=THEME["muted"])
+        axes.text(x, -gap, title, ha="center", color=_MUTED)
     _name_blocks(axes, columns[0], classes, -0.03, "right", gap)
     _name_blocks(axes, columns[-1], classes, count + 0.03, "left", gap)
     axes.set_xlim(0, count)
@@ -191,17 +222,19 @@ def histogram(
 ) -> Figure:
     """Draw counts of tracks [B] between edges [B+1]; what lies below a threshold is muted."""
     figure, axes = _plot(x_label, "tracks")
-    colors = np.full(len(counts), THEME["accent"], dtype=object)
-    if below is not None:
-        is_below = edges[1:] <= below + 1e-9  # an edge at the threshold is rounded
-        colors[is_below] = THEME["muted"]
-        axes.axvline(below, color=THEME["ink"], linewidth=1)
     left = edges[:-1]
-    widths = np.diff(edges)
-    axes.bar(left, counts, widths, align="edge", color=colors.tolist(), alpha=0.6, linewidth=0)
+    right = edges[1:]
+    colors = [_ACCENT] * len(counts)
+    if below is not None:
+        limit = below + 1e-9  # an edge at the threshold is rounded
+        colors = [_MUTED if edge <= limit else _ACCENT for edge in right]
+        axes.axvline(below, color=_INK, linewidth=1)
+    widths = right - left
+    axes.bar(left, counts, widths, align="edge", color=colors, alpha=0.6, linewidth=0)
     if seconds:
         length_s = edges[-1] - edges[0]
-        axes.xaxis.set_major_locator(MultipleLocator(tick_step(length_s, 6)))
+        step_s = tick_step(length_s, 6)
+        axes.xaxis.set_major_locator(MultipleLocator(step_s))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: clock(x)))
     axes.set_xlim(edges[0], edges[-1])
     return figure
@@ -216,11 +249,11 @@ def reliability(bins: Sequence[Bin]) -> Figure:
     accuracy = np.array([one.accuracy for one in bins])
     tracks = [one.tracks for one in bins]
     low, high = wilson(accuracy, tracks)
-    axes.plot([0, 1], [0, 1], "--", color=THEME["muted"], linewidth=1)
+    axes.plot([0, 1], [0, 1], "--", color=_MUTED, linewidth=1)
     below = accuracy - low
     above = high - accuracy
     reach = np.maximum([below, above], 0)  # rounding can make them negative
-    line: dict[str, Any] = {"fmt": "o-", "color": THEME["accent"], "linewidth": 1.6}
+    line: dict[str, Any] = {"fmt": "o-", "color": _ACCENT, "linewidth": 1.6}
     axes.errorbar(confidence, accuracy, reach, elinewidth=1, capsize=3, **line)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.04)
@@ -252,14 +285,17 @@ def _stack(totals: Floats, gap: float) -> Floats:
 
 def _draw_step(axes: Axes, counts: Floats, x: int, gap: float) -> None:
     """Draw a ribbon for each class that labels moved from and to."""
-    out = _stack(counts.sum(axis=1), gap)
-    into = _stack(counts.sum(axis=0), gap)
+    sizes_before = counts.sum(axis=1)
+    sizes_after = counts.sum(axis=0)
+    out = _stack(sizes_before, gap)
+    into = _stack(sizes_after, gap)
     for before, after in np.ndindex(*counts.shape):
         y0 = float(out[before])
         y1 = float(into[after])
         height = float(counts[before, after])
         alpha = 0.3 if before == after else 0.85
-        ribbon = _ribbon(x, y0, y1, height, color_of(before), alpha)
+        color = color_of(before)
+        ribbon = _ribbon(x, y0, y1, height, color, alpha)
         axes.add_patch(ribbon)
         out[before] += height
         into[after] += height
