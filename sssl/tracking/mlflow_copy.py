@@ -24,6 +24,8 @@ EXPERIMENT = "sssl"
 MODEL = "sssl"
 ALIAS = "champion"
 """Of the version that labels."""
+_DIGEST_TAG = "sssl.model"
+"""Tag of a version, by which it is found again."""
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -158,9 +160,7 @@ class Copy:
         known = self._known[name]
         self._send_names(known, run)
         self._send_metrics(known, run)
-        self._send_datasets(
-            known, [d for d in run.datasets if (d.name, d.digest) not in known.datasets]
-        )
+        self._send_datasets(known, run)
         for path in sorted(run.files.keys() - known.files):
             self._send_file(known, path, run.files[path])
         if known.status != run.status:
@@ -172,28 +172,27 @@ class Copy:
         return {"sssl.run": self._record.id, "sssl.round": name, **parent}
 
     def _find(self, name: str, run: RunRecord) -> _Known | None:
-        query = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in self._tags(name).items())
-        for found in self._client.search_runs([self._experiment], query):
-            run_id = found.info.run_id
-            data = found.data
-            measured = [self._client.get_metric_history(run_id, metric) for metric in data.metrics]
-            inputs = found.inputs.dataset_inputs if found.inputs else []
-            folders = {os.path.dirname(path) for path in run.files}
-            listed = [
-                file.path
-                for folder in folders
-                for file in self._client.list_artifacts(run_id, folder)
-            ]
-            return _Known(
-                run_id,
-                found.info.status,
-                dict(data.tags),
-                set(data.params),
-                {(m.key, m.step): m.value for history in measured for m in _by_time(history)},
-                {(given.dataset.name, _full_digest(given.dataset)) for given in inputs},
-                set(listed),
-            )
-        return None
+        conditions = [f"tags.`{tag}` = '{value}'" for tag, value in self._tags(name).items()]
+        runs = self._client.search_runs([self._experiment], " and ".join(conditions))
+        if not runs:
+            return None
+        found = runs[0]
+        run_id = found.info.run_id
+        data = found.data
+        known = _Known(run_id, found.info.status, dict(data.tags), set(data.params))
+        for metric in data.metrics:
+            history = self._client.get_metric_history(run_id, metric)
+            for measured in sorted(history, key=lambda one: one.timestamp):
+                known.metrics[measured.key, measured.step] = measured.value
+        inputs = found.inputs.dataset_inputs if found.inputs else []
+        for given in inputs:
+            dataset = given.dataset
+            known.datasets.add((dataset.name, _full_digest(dataset)))
+        folders = {os.path.dirname(path) for path in run.files}
+        for folder in folders:
+            listed = self._client.list_artifacts(run_id, folder)
+            known.files |= {file.path for file in listed}
+        return known
 
     def _create(self, name: str, run: RunRecord) -> _Known:
         tags = self._tags(name)
@@ -204,15 +203,16 @@ class Copy:
     def _send_names(self, known: _Known, run: RunRecord) -> None:
         from mlflow.entities import Param, RunTag
 
-        params = [
-            Param(name, value) for name, value in run.params.items() if name not in known.params
-        ]
-        tags = [
-            RunTag(name, value)
-            for name, value in run.tags.items()
-            if known.tags.get(name) != value
-            and not (name == NOTE and _is_own(known.tags.get(name)))
-        ]
+        params = []
+        for name, value in run.params.items():
+            if name not in known.params:
+                params.append(Param(name, value))
+        tags = []
+        for name, value in run.tags.items():
+            there = known.tags.get(name)
+            is_kept = name == NOTE and _is_own(there)
+            if there != value and not is_kept:
+                tags.append(RunTag(name, value))
         for values in _batches(params, _MOST_NAMES):
             self._client.log_batch(known.run_id, params=values)
         for marks in _batches(tags, _MOST_NAMES):
@@ -231,16 +231,16 @@ class Copy:
             known.metrics |= {(found.name, found.step): found.value for found in some}
             self.sent += len(some)
 
-    def _send_datasets(self, known: _Known, datasets: Sequence[Dataset]) -> None:
+    def _send_datasets(self, known: _Known, run: RunRecord) -> None:
         from mlflow.entities import DatasetInput, InputTag
 
-        if datasets:
-            tags = [InputTag("mlflow.data.context", "training")]
-            self._client.log_inputs(
-                known.run_id, [DatasetInput(_dataset(dataset), tags) for dataset in datasets]
-            )
-            known.datasets.update((dataset.name, dataset.digest) for dataset in datasets)
-            self.sent += len(datasets)
+        tags = [InputTag("mlflow.data.context", "training")]
+        new = [d for d in run.datasets if (d.name, d.digest) not in known.datasets]
+        if new:
+            inputs = [DatasetInput(_dataset(dataset), tags) for dataset in new]
+            self._client.log_inputs(known.run_id, inputs)
+            known.datasets |= {(dataset.name, dataset.digest) for dataset in new}
+            self.sent += len(new)
 
     def _send_file(self, known: _Known, path: str, kept: str) -> None:
         with TemporaryDirectory() as folder:
@@ -269,19 +269,17 @@ class Copy:
                 "the model of run %s is no longer in %s", self._record.key, self._store.root
             )
             return
-        tag = "sssl.model"
-        known = self._client.search_model_versions(
-            f"name = '{MODEL}' and tags.`{tag}` = '{model.digest}'"
-        )
+        query = f"name = '{MODEL}' and tags.`{_DIGEST_TAG}` = '{model.digest}'"
+        known = self._client.search_model_versions(query)
         if known:
             number = known[0].version
+            described = known[0].description
         else:
             with TemporaryDirectory() as folder:
                 logged = self._log_model(Path(folder), model)
-            tags = {tag: model.digest, "sssl.run": self._record.id}
-            number = self._register(logged, tags | {"songs.model_id": model.settings["model_id"]})
+            number = self._register(logged, model)
+            described = None
             self.sent += 1
-        described = known[0].description if known else None
         if model.card and described != model.card and not _is_own(described):
             self._client.update_model_version(MODEL, number, model.card)
         self._client.set_registered_model_alias(MODEL, ALIAS, number)
@@ -294,9 +292,11 @@ class Copy:
         made = self._client.create_logged_model(
             self._experiment, MODEL, run_id, params=self._record.whole.params
         )
-        (folder / "weights").mkdir()
+        weights = folder / "weights"
+        weights.mkdir()
         for number, path in enumerate(model.all_weights):
-            (folder / "weights" / f"{number}.safetensors").write_bytes(self._store.read_bytes(path))
+            file = weights / f"{number}.safetensors"
+            file.write_bytes(self._store.read_bytes(path))
         (folder / "settings").write_text(json.dumps(model.settings))
         _save_model(folder, made, run_id)
         self._client.log_model_artifacts(made.model_id, str(folder / "model"))
@@ -304,10 +304,15 @@ class Copy:
         self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
         return made
 
-    def _register(self, logged: Any, tags: dict[str, str]) -> str:
+    def _register(self, logged: Any, model: LoggedModel) -> str:
         """Register a logged model; return its version."""
         from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
+        tags = {
+            _DIGEST_TAG: model.digest,
+            "sssl.run": self._record.id,
+            "songs.model_id": model.settings["model_id"],
+        }
         if not self._client.search_registered_models(f"name = '{MODEL}'"):
             self._client.create_registered_model(
                 MODEL, description="Emotion labels of songs, by sssl"
@@ -335,10 +340,6 @@ def _is_own(description: str | None) -> bool:
     return bool(description) and not str(description).startswith(CARD_TITLE)
 
 
-def _by_time(history: Sequence[Any]) -> list[Any]:
-    return sorted(history, key=lambda metric: metric.timestamp)
-
-
 def _batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
     return (items[at : at + size] for at in range(0, len(items), size))
 
@@ -347,11 +348,11 @@ def _dataset(dataset: Dataset) -> Any:
     from mlflow.entities import Dataset as Entity
 
     scheme = dataset.uri.partition("://")[0] if "://" in dataset.uri else "local"
+    source = json.dumps({"uri": dataset.uri})
     # MLflow's own digest is of the first rows, ours of all; it has room for 36 characters.
+    short_digest = dataset.digest[:36]
     profile = json.dumps({"rows": dataset.rows, "sha256": dataset.digest})
-    return Entity(
-        dataset.name, dataset.digest[:36], scheme, json.dumps({"uri": dataset.uri}), profile=profile
-    )
+    return Entity(dataset.name, short_digest, scheme, source, profile=profile)
 
 
 def _full_digest(entity: Any) -> str:
