@@ -19,14 +19,8 @@ from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
 from sssl.errors import StoreError
 from sssl.export.playlists import write_playlists
-from sssl.export.songs import (
-    Exported,
-    tag_changes,
-    write_csv,
-    write_jams,
-    write_parquet,
-    write_tags,
-)
+from sssl.export.songs import Exported, tag_changes, write_jams, write_tags
+from sssl.export.tables import write_csv, write_parquet
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.words import counted, some

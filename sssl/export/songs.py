@@ -1,4 +1,5 @@
-"""Song labels for other tools: a table, JAMS annotations, or tags in copies of the music."""
+"""Songs with the tracks that they are the labels of, for other tools; and files per song: JAMS
+annotations, or tags in copies of the music."""
 
 from __future__ import annotations
 
@@ -14,11 +15,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 
-from schemas import Catalog, Ledger, Song, arrow_schema
+from schemas import Catalog, Ledger, Song
 from schemas.songs import NUMBER_COLUMNS
-from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import read_part
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
@@ -79,51 +78,10 @@ def labelled_parts(
 
 Names = Mapping[str, str]
 """What classes are called, where that is not their own name."""
-_OWN_NAMES: Names = MappingProxyType({})
+OWN_NAMES: Names = MappingProxyType({})
 
 
-def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
-    """Write a row per song, by id: uri, label, confidence, label in the catalog (or what a listener
-    said in its place), whose label it is, a probability per class, valence and arousal where songs
-    have them, timeline as JSON.
-
-    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
-    front; Parquet has them as they are.
-    """
-    schema = _song_schema(snapshot, names, pa.string())
-    rows, exported = _song_rows(store, snapshot, schema, names, _as_json)
-    with replacing(Path(to)) as path:
-        pyarrow.csv.write_csv(_as_cells(rows), path)
-    return exported
-
-
-def write_parquet(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
-    """Write the same rows with the timeline as a list of structs."""
-    schema = _song_schema(snapshot, names, arrow_schema(Song).field("timeline").type)
-    rows, exported = _song_rows(store, snapshot, schema, names, lambda song: song.timeline)
-    with replacing(Path(to)) as path:
-        pq.write_table(rows, path, compression="zstd")
-    return exported
-
-
-def _song_rows(
-    store: Store,
-    snapshot: Snapshot,
-    schema: pa.Schema,
-    names: Names,
-    timeline: Callable[[Song], Any],
-) -> tuple[pa.Table, Exported]:
-    """Return the rows of all songs by id, in memory: some hundred bytes each."""
-    exported = Exported()
-    tables = [schema.empty_table()]
-    for part in labelled_parts(store, snapshot, exported):
-        tables.append(_song_table(part, schema, names, timeline))
-        exported.songs += len(part)
-    rows = pa.concat_tables(tables)
-    return rows.sort_by("track_id"), exported
-
-
-def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NAMES) -> Exported:
+def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = OWN_NAMES) -> Exported:
     """Write a JAMS file a song (Humphrey et al., "JAMS: a JSON annotated music specification",
     2014).
 
@@ -142,7 +100,7 @@ def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = _OWN_NA
 
     def write(labelled: Labelled, path: Path) -> None:
         with replacing(path) as temporary:
-            jams_of(jams, _renamed(labelled, names), classes).save(
+            jams_of(jams, renamed(labelled, names), classes).save(
                 str(temporary), strict=True, fmt="jams"
             )
 
@@ -184,7 +142,7 @@ def jams_of(jams: Any, labelled: Labelled, classes: Iterable[str]) -> Any:
 
 
 def write_tags(
-    store: Store, snapshot: Snapshot, to: str | None, names: Names = _OWN_NAMES, *, abstained: bool
+    store: Store, snapshot: Snapshot, to: str | None, names: Names = OWN_NAMES, *, abstained: bool
 ) -> Exported:
     """Tag copies of the music in the folder `to`, or the music itself where that is None.
 
@@ -209,7 +167,7 @@ def write_tags(
                 )
         with replacing(path) as temporary:
             _fetch(labelled.track.uri, temporary)
-            song = _renamed(labelled, names).song
+            song = renamed(labelled, names).song
             tag(temporary, song.label, _fields(song), moods)
 
     folder = None if to is None else Path(to)
@@ -219,7 +177,7 @@ def write_tags(
 
 
 def tag_changes(
-    store: Store, snapshot: Snapshot, names: Names = _OWN_NAMES, *, abstained: bool
+    store: Store, snapshot: Snapshot, names: Names = OWN_NAMES, *, abstained: bool
 ) -> tuple[Exported, dict[str, Changes]]:
     """Return what `write_tags` would change in the tags of each song, by its id, and how many songs
     it would tag; nothing is written.
@@ -233,7 +191,7 @@ def tag_changes(
     changes: dict[str, Changes] = {}
 
     def changes_of(labelled: Labelled) -> Changes:
-        song = _renamed(labelled, names).song
+        song = renamed(labelled, names).song
         with _at_hand(labelled.track.uri) as path:
             return tag(path, song.label, _fields(song), moods, save=False)
 
@@ -359,7 +317,7 @@ def _fields(song: Song) -> dict[str, str]:
         numbers["SSSL_AROUSAL"] = f"{song.arousal:.4f}"
     return numbers | {
         "SSSL_CONFIDENCE": f"{song.confidence:.4f}",
-        "SSSL_TIMELINE": _as_json(song),
+        "SSSL_TIMELINE": timeline_as_json(song),
         "SSSL_MODEL": song.model_id,
         "SSSL_ROUND": str(song.round),
     }
@@ -397,27 +355,7 @@ def _fetch(uri: str, path: Path) -> None:
     fs.get_file(source, str(path))
 
 
-def _song_schema(snapshot: Snapshot, names: Names, timeline: pa.DataType) -> pa.Schema:
-    classes = snapshot.catalog.classes
-    declared = arrow_schema(Song)
-    first = [declared.field("track_id"), pa.field("uri", pa.string())]
-    plain = [declared.field(name) for name in ("label", "confidence", "abstained")]
-    given = [pa.field("catalog_label", pa.string()), declared.field("label_source")]
-    shares = [pa.field(f"probability_{names.get(name, name)}", pa.float32()) for name in classes]
-    numbers = [declared.field(name) for name in _numbers(snapshot)]
-    made = [declared.field(name) for name in ("segments", "round", "model_id")]
-    last = pa.field("timeline", timeline)
-    return pa.schema([*first, *plain, *given, *shares, *numbers, *made, last])
-
-
-def _numbers(snapshot: Snapshot) -> tuple[str, ...]:
-    """Name the columns of valence and arousal, where songs have them."""
-    if snapshot.get("catalog").settings(CatalogConfig).task == CatalogConfig.task:
-        return ()
-    return NUMBER_COLUMNS
-
-
-def _renamed(labelled: Labelled, names: Names) -> Labelled:
+def renamed(labelled: Labelled, names: Names) -> Labelled:
     """Return a song whose emotions are called by other names."""
     song, track, entry = labelled
     timeline = [e | {"label": names.get(e["label"], e["label"])} for e in _entries(song)]
@@ -425,35 +363,11 @@ def _renamed(labelled: Labelled, names: Names) -> Labelled:
     return Labelled(replace(song, label=label, timeline=timeline), track, entry)
 
 
-def _song_table(
-    part: list[Labelled], schema: pa.Schema, names: Names, timeline: Callable[[Song], Any]
-) -> pa.Table:
-    shares = [name for name in schema.names if name.startswith("probability_")]
-    rows = []
-    for labelled in part:
-        song, track, _ = _renamed(labelled, names)
-        row = {name: getattr(song, name) for name in schema.names if hasattr(song, name)}
-        row |= dict(zip(shares, song.probabilities, strict=True))
-        row["uri"] = track.uri
-        row["catalog_label"] = track.label and names.get(track.label, track.label)
-        row["timeline"] = timeline(song)
-        rows.append(row)
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _as_cells(rows: pa.Table) -> pa.Table:
-    for name in ("track_id", "uri"):
-        place = rows.schema.get_field_index(name)
-        texts = pa.array(map(cell, rows[name].to_pylist()), pa.string())
-        rows = rows.set_column(place, rows.schema.field(place), texts)
-    return rows
-
-
 def _entries(song: Song) -> list[dict[str, Any]]:
     return song.timeline
 
 
-def _as_json(song: Song) -> str:
+def timeline_as_json(song: Song) -> str:
     """Write the timeline as JSON, its 32-bit reals without the digits that they do not have."""
     entries = [{**entry, "confidence": round(entry["confidence"], 4)} for entry in _entries(song)]
     return json.dumps(entries, separators=(",", ":"))

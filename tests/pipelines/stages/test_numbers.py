@@ -17,7 +17,7 @@ from schemas.songs import NUMBER_COLUMNS
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import commit_catalog, read_dealt, rows_of
 from sssl.catalog.plane import QUADRANTS
-from sssl.export.songs import write_csv, write_parquet
+from sssl.export.tables import write_csv, write_parquet
 from sssl.report.browse import plane
 from sssl.report.source import Source
 from sssl.songs.classifier import NUMBERS, SongModel

@@ -407,7 +407,7 @@ def test_an_interrupted_export_leaves_the_file_of_before(finished, tmp_path, mon
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sssl.export.songs._song_table", killed)
+    monkeypatch.setattr("sssl.export.tables._song_table", killed)
     assert export(finished, "--format", "csv", "--to", str(tmp_path / "songs.csv")) == 130
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("songs.csv", "before")]
 
