@@ -17,7 +17,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
-from scipy.stats import norm, t
+from scipy.special import ndtri, stdtrit
 
 from sssl.config import require
 from sssl.errors import ConfigError
@@ -127,8 +127,11 @@ class Trials:
         costs = self.fit()
         predicted = self.work @ costs
         free = max(1, len(self.took) - int(np.count_nonzero(costs)))
-        errors = np.where(predicted > 0, self.took / np.where(predicted > 0, predicted, 1) - 1, 0.0)
-        return errors * np.sqrt(len(errors) / free) * t.ppf(_UPPER, free) / norm.ppf(_UPPER)
+        is_some = predicted > 0
+        errors = np.where(is_some, self.took / np.where(is_some, predicted, 1) - 1, 0.0)
+        student = stdtrit(free, _UPPER)
+        normal = ndtri(_UPPER)
+        return errors * np.sqrt(len(errors) / free) * student / normal
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import lsq_linear
-from scipy.stats import norm
+from scipy.special import log_ndtr
 from sklearn.linear_model import BayesianRidge
 from sklearn.preprocessing import RobustScaler
 
@@ -142,7 +142,7 @@ class Regression:
         spread = np.array([axis.spread for axis in self.axes])
         # Both sides as independent: what is left of one axis hardly tells of the other.
         deviates = places[:, None, :] * np.array(self.signs) / spread  # [N, C, 2]
-        return np.asarray(norm.logcdf(deviates).sum(axis=2))
+        return np.asarray(log_ndtr(deviates).sum(axis=2))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from sssl.errors import ConfigError
 from sssl.estimate import (
@@ -97,6 +99,16 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
         actual = (RUN + 32 * PART + rng.normal(80, 20, 1000).sum() * UNIT) * rng.normal(1, 0.05)
         hits += found.low <= actual <= found.high
     assert hits >= 55
+
+
+def test_errors_of_a_few_trials_are_widened_by_student_s_t():
+    tried = trials(0.1)
+    costs = tried.fit()
+    errors = tried.took / (tried.work @ costs) - 1
+    free = len(DESIGN) - np.count_nonzero(costs)
+    assert 0 < free < len(DESIGN)
+    wider = np.sqrt(len(DESIGN) / free) * student.ppf(0.975, free) / norm.ppf(0.975)
+    np.testing.assert_allclose(tried.relative_errors(), wider * errors, rtol=1e-12)
 
 
 def test_stages_that_err_alike_do_not_even_out():

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from schemas.records import dump, load
 from sssl.songs.classifier import (
@@ -192,6 +193,15 @@ def test_classes_agree_with_the_signs_of_sure_numbers():
     said = found.log_probabilities(new.features)[sure].argmax(axis=1)
     assert (np.sign(place[sure]) == SIGNS[said]).all()
     assert np.exp(found.log_probabilities(new.features)).sum(axis=1) == pytest.approx(1.0)
+
+
+def test_log_probabilities_are_those_of_normal_numbers_on_their_side_of_zero():
+    found = fitted(tracks(80)).regression
+    features = tracks(30, seed=1).features
+    place = found.places(features)
+    spread = np.array([axis.spread for axis in found.axes])
+    on_side = norm.logcdf(place[:, None] * SIGNS / spread)
+    np.testing.assert_array_equal(found.log_probabilities(features), on_side.sum(axis=2))
 
 
 def test_held_out_tracks_say_how_good_numbers_are():
