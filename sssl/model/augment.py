@@ -16,11 +16,15 @@ def view(log_mel: Tensor, config: AugmentConfig, shift: Tensor | None = None) ->
     A `shift` in frames that was drawn before, on the device, saves the wait for a number.
     """
     batch, _, frames = log_mel.shape
+    # Around the end: the segment keeps its length and all of its sound.
     if shift is None:
         shifted = log_mel.roll(int(torch.randint(frames, ())), dims=2)
     else:
-        shifted = log_mel[:, :, (torch.arange(frames, device=log_mel.device) - shift) % frames]
-    louder = shifted + (2 * torch.rand(batch, 1, 1, device=log_mel.device) - 1) * config.gain_db
+        # `roll` would ask the device for the number, and wait.
+        places = torch.arange(frames, device=log_mel.device)
+        shifted = log_mel[:, :, (places - shift) % frames]
+    between = 2 * torch.rand(batch, 1, 1, device=log_mel.device) - 1  # -1 and 1
+    louder = shifted + between * config.gain_db
     # Masks take the segment's mean, not 0 dB, which would be the loudest value there is.
     mean = louder.mean(dim=(1, 2), keepdim=True)
     masked = (louder - mean).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Models: one segment classifier a fold, and the file they are kept in."""
+"""Models: one segment classifier per fold, and the file they are kept in."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelSpec:
 
 @dataclass
 class Model:
-    """One network a fold. Member k never trained on tracks of fold k and is the one that scores
+    """One network per fold. Member k never trained on tracks of fold k and is the one that scores
     them, so that a track's losses never come from a network that has seen its label. With one
     member (the `paper` preset) all share it."""
 
@@ -45,11 +45,12 @@ class Model:
 
 def dump(model: Model) -> bytes:
     """Serialize a model as safetensors: the same weights give the same bytes."""
-    tensors = {
-        f"{k}.{name}": tensor.detach().cpu().contiguous()
-        for k, member in enumerate(model.members)
-        for name, tensor in member.state_dict().items()
-    }
+    tensors = {}
+    for number, member in enumerate(model.members):
+        for name, tensor in member.state_dict().items():
+            # Contiguous: channels last is a layout to compute in, not one of files.
+            tensors[f"{number}.{name}"] = tensor.detach().cpu().contiguous()
+    # Sorted, so that the same spec gives the same bytes, which name the model.
     spec = json.dumps(records.dump(model.spec), sort_keys=True)
     return safetensors.torch.save(tensors, metadata={"spec": spec})
 
@@ -73,11 +74,11 @@ def load(data: bytes, device: str = "cpu") -> Model:
 
 def _member(spec: ModelSpec, tensors: dict[str, torch.Tensor], k: int) -> nn.Module:
     member = spec.build()
-    own = {
-        name.removeprefix(f"{k}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{k}.")
-    }
+    prefix = f"{k}."
+    own = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            own[name.removeprefix(prefix)] = tensor
     member.load_state_dict(own)
     return member
 
@@ -88,6 +89,7 @@ def model_id(data: bytes) -> str:
 
 
 def _spec(data: bytes) -> ModelSpec:
+    # Without loading a tensor: a file of another program may be large, or no tensors at all.
     length = int.from_bytes(data[:8], "little")
     try:
         spec = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["spec"])

@@ -47,6 +47,7 @@ def consistency(logits_a: Tensor, logits_b: Tensor) -> Tensor:
     """Return the mean symmetric KL divergence of two views' posteriors."""
     log_a = F.log_softmax(logits_a, dim=1)
     log_b = F.log_softmax(logits_b, dim=1)
+    # Both ways: neither of the views is the truth.
     b_from_a = F.kl_div(log_a, log_b, log_target=True, reduction="batchmean")
     a_from_b = F.kl_div(log_b, log_a, log_target=True, reduction="batchmean")
     return 0.5 * (b_from_a + a_from_b)

@@ -43,6 +43,7 @@ def scores_table(
         at_least = np.clip(of_inherited, _LEAST, 1.0)
         loss = -np.log(at_least)
     has_no_loss = ~(is_finite & has_label)
+    # One reason for all rows, masked where the posterior is finite.
     reason = np.full(rows, why)
     rounds = np.full(rows, round, np.int32)
     columns = {}
@@ -87,6 +88,7 @@ def summarize_scores(
         if found is None or track.label is None or track.split is None:
             continue
         label = classes.index(track.label)
+        # No surer than a segment may be: a single track must not decide the sum either.
         at_label = max(found[label], _LEAST)
         losses[track.split] += float(-np.log(at_label))
     return ScoresSummary(

@@ -37,6 +37,9 @@ class TrainConfig:
     catalog's labels make its cross-fitting invalid."""
     cross_fit: bool = True
     """Train one member per fold, each without that fold; otherwise one member on everything."""
+    # With eight, published labels were as good and segments 1 to 2 points worse, on two folds; not
+    # taken, as a changed default trains every published model again
+    # (docs/log/2026-11-27-eight-epochs-for-the-members-of-the-ensemble.md).
     warmup_epochs: int = 12
     """Epochs of round 0, on inherited labels."""
     epochs: int = 4
@@ -45,12 +48,19 @@ class TrainConfig:
     """Stop a member after this many epochs without a lower loss on the fold that it leaves out, and
     keep its best epoch; needs cross-fitting, and lets the left-out labels choose the epoch. None:
     all epochs, for which the schedule is made."""
+    # On 335 labelled clips single segments had the better likelihood, on 114 piano pieces bags did
+    # (docs/log/2026-11-26-how-the-network-is-trained-by-the-number-of-labelled-tracks.md). Below
+    # the limit nothing changed, so that no model was trained again without need.
     plain_from: int | None = later(200, neutral=None)
     """Train on single segments and without mixup if this many train tracks or more have a label:
     then bags and mixup do more harm than good (docs/method.md); none: never."""
+    # With 30 % of segments planted: segments right 0.455 -> 0.488, songs 0.44 -> 0.50
+    # (docs/log/2026-11-21-learning-from-planted-noise.md).
     bag: int = 4
     """Compare the label with the mean posterior of this many segments of a track, since the label
     belongs to the track; 1: with the posterior of each segment."""
+    # Batches of 128 at twice the rate took half the time on a GPU, but the loss on new tracks was
+    # 1.098 instead of 1.016 (docs/log/2026-11-26-from-parquet-to-the-gpu.md).
     batch_size: int = 32
     """Segments per step."""
     shards: Literal["auto", "never", "always"] = later("auto", neutral="never")
@@ -59,11 +69,14 @@ class TrainConfig:
     memory_gb: float | None = later(4.0, neutral=None)
     """Memory that labelled features may take, in GB, before they are copied to shards; none: any
     amount."""
+    # Two bags of four. Of a million tracks all segments would take a GPU 60 hours, these 7.5
+    # (extrapolated in docs/log/2026-11-27-a-million-labelled-tracks.md).
     track_segments: int | None = later(8, neutral=None)
     """With shards and `thin_from` labelled train tracks or more, an epoch uses about this many
     segments of each track, and the next epoch others; none: all of them."""
     thin_from: int | None = later(100_000, neutral=None)
     """See `track_segments`; none: any number of tracks is enough."""
+    # Three times that was worse at 335 clips (the page named at `plain_from`).
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule of round 0; later rounds peak at a third of it."""
     weight_decay: float = 1e-3
@@ -130,6 +143,7 @@ class TrainConfig:
     def settled(self, labelled_tracks: int, labelled_bytes: float = 0.0) -> TrainConfig:
         """Return the settings for so many labelled train tracks, whose features take so much: what
         a model is trained with, and named after."""
+        # Without the limits: a model has the name of what was done, whichever limit led to it.
         settled = replace(self, plain_from=None, thin_from=None, memory_gb=None)
         if self.plain_from is not None and labelled_tracks >= self.plain_from:
             settled = replace(settled, bag=1, mixup_alpha=0.0)

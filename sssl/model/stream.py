@@ -31,12 +31,15 @@ Loaded = TypeVar("Loaded")
 Result = TypeVar("Result")
 
 LOGGER = logging.getLogger(__name__)
+# On an H100 512 segments at a time gave 379,000 a second, 2,048 571,000 and 8,192 592,000
+# (docs/log/2026-11-26-from-parquet-to-the-gpu.md).
 GPU_BATCH = 2048
-"""Segments a forward pass on a GPU, at least; from 512 on it is busy."""
+"""Segments per forward pass on a GPU."""
 MOST_READERS = 8
 _BATCHES_AHEAD = 4
 """Batches that a device is given before the first one's posteriors are waited for."""
 _WRITERS = 4
+# Turns of 0.1 ms gave no more than noise (docs/log/2026-11-27-what-a-gpu-waits-for.md).
 _TURN_S = 5e-4
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """How long to wait for others to leave a full GPU before trying again, time after time."""
@@ -85,23 +88,25 @@ class StreamScorer:
         written: dict[int, Future[Result]] = {}
         with ExitStack() as stack:
             stack.enter_context(_quick_turns())
-            reading, driving, writing = (
-                stack.enter_context(ThreadPoolExecutor(threads))
-                for threads in (self.readers, len(self.devices), _WRITERS)
-            )
+            reading = stack.enter_context(ThreadPoolExecutor(self.readers))
+            driving = stack.enter_context(ThreadPoolExecutor(len(self.devices)))
+            writing = stack.enter_context(ThreadPoolExecutor(_WRITERS))
 
             def finish(part: _Part) -> None:
-                item, about = items[part.number], part.about
-                written[part.number] = writing.submit(write, item, about, part.posteriors)
+                item = items[part.number]
+                done = writing.submit(write, item, part.about, part.posteriors)
+                written[part.number] = done
 
             def load(number: int) -> _Part:
-                return self._load(number, read(items[number]))
+                rows = read(items[number])
+                return self._load(number, rows)
 
+            # Some more than there are readers, so that a part is there when a device asks.
             parts = _Ahead(reading, load, range(len(items)), ahead=self.readers + 2)
-            drives = [
-                driving.submit(self._device(name).drive, parts.take, finish)
-                for name in self.devices
-            ]
+            drives = []
+            for name in self.devices:
+                device = self._device(name)
+                drives.append(driving.submit(device.drive, parts.take, finish))
             for drive in drives:
                 drive.result()
             return [written[number].result() for number in range(len(items))]
@@ -109,11 +114,16 @@ class StreamScorer:
     def _load(self, number: int, rows: Rows) -> _Part:
         """Stage a part's rows by member, in memory from which a GPU takes them while it
         computes."""
-        members = np.where(rows.folds < 0, -1, rows.folds % self.model.spec.members)
+        # A model of one member scores all folds.
+        of_fold = rows.folds % self.model.spec.members
+        members = np.where(rows.folds < 0, -1, of_fold)
+        # Rows of a member side by side, so that a slice of the part is a batch of it.
         order = np.argsort(members, kind="stable")
         staged = _staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu")
+        # In the default mode NumPy would take the rows into a buffer first.
         np.take(rows.log_mel, order, axis=0, out=staged.numpy(), mode="clip")
-        posteriors = np.full((len(order), len(self.model.spec.classes)), np.nan, np.float32)
+        shape = len(order), len(self.model.spec.classes)
+        posteriors = np.full(shape, np.nan, np.float32)
         return _Part(number, staged, members[order], order, posteriors, rows.about)
 
     def _device(self, name: str) -> _Device:
@@ -178,8 +188,12 @@ class _Device:
     """A device with the model on it, and a stream that copies while another computes."""
 
     def __init__(self, name: str, model: Model, views: int, batch: int, dtype: torch.dtype) -> None:
-        self._name, self._model, self._views, self._dtype = name, model, views, dtype
-        self._at_first = self._batch = batch
+        self._name = name
+        self._model = model
+        self._views = views
+        self._dtype = dtype
+        self._at_first = batch
+        self._batch = batch
         self._waits = iter(_WAITS_S)
         self._on_gpu = name != "cpu"
         self._networks: list[nn.Module] = []
@@ -219,6 +233,7 @@ class _Device:
                 said,
             )
         else:
+            # Others may leave the card; so one that is full for a single segment is tried again.
             wait_s = next(self._waits, None)
             if wait_s is None:
                 waited_s = sum(_WAITS_S)
@@ -243,11 +258,13 @@ class _Device:
         self._load_networks()
         copying = torch.cuda.Stream() if self._on_gpu else None
 
+        # What was computed is waited for some batches later: until then the device has work.
         def collect(at_most: int) -> None:
             while len(computed) > at_most or (computed and _has_arrived(computed[0])):
                 for part in _keep(computed.popleft()):
                     finish(unfinished.pop(part.number))
 
+        # First what was under way when memory ended: none of its rows is kept.
         for part in itertools.chain(list(unfinished.values()), iter(take, None)):
             unfinished[part.number] = part
             part.missing = len(part.order)
@@ -265,38 +282,42 @@ class _Device:
 
     def _load_networks(self) -> None:
         if not self._networks:
-            self._networks = [
-                (folded(m) if self._on_gpu else m).to(self._name).eval()
-                for m in self._model.members
-            ]
+            networks = []
+            for member in self._model.members:
+                network = folded(member) if self._on_gpu else member
+                networks.append(network.to(self._name).eval())
+            # All or none: memory may end among them, and then all are loaded again.
+            self._networks = networks
         if self._on_gpu and self._dtype == torch.float32:
-            torch.backends.cudnn.allow_tf32 = (
-                False  # it would be a half precision under another name
-            )
+            # TF32 would be a half precision under another name.
+            torch.backends.cudnn.allow_tf32 = False
 
     def _pieces(
         self, part: _Part, copying: torch.cuda.Stream | None
     ) -> Iterator[tuple[_Piece, int]]:
         """Copy a part to the device, a batch at a time, and split it by member."""
         for start in range(0, len(part.order), self._batch):
-            log_mel = part.log_mel[start : start + self._batch]
+            end = start + self._batch
+            log_mel = part.log_mel[start:end]
             if copying is not None:
                 computing = torch.cuda.current_stream()
                 with torch.cuda.stream(copying):
                     log_mel = log_mel.to(self._name, non_blocking=True)
                 computing.wait_stream(copying)
-                log_mel.record_stream(
-                    computing
-                )  # or its memory would be given away while it is read
-            members = part.members[start : start + self._batch]
-            for member, at in zip(*np.unique(members, return_index=True), strict=True):
-                rows = log_mel[at : at + int((members == member).sum())]
+                # Or its memory would be given away while it is read.
+                log_mel.record_stream(computing)
+            members, firsts, counts = np.unique(
+                part.members[start:end], return_index=True, return_counts=True
+            )
+            for member, at, count in zip(members, firsts, counts, strict=True):
+                rows = log_mel[at : at + count]
                 yield _Piece(rows, part, start + int(at)), int(member)
 
     def _compute(self, member: int, pieces: list[_Piece]) -> _Computed:
         networks = self._networks if member < 0 else [self._networks[member]]
         rows = [piece.log_mel for piece in pieces]
         used = sum(map(len, rows))
+        # Filled up, as a batch of another size is computed in another order: other last digits.
         if used < self._batch:
             rows.append(rows[0].new_zeros(self._batch - used, *rows[0].shape[1:]))
         posteriors = self._posteriors(networks, torch.cat(rows), used)
@@ -331,24 +352,24 @@ class _Device:
             if lacks_memory(error):
                 raise
             if len(log_mel) == 1:
-                return log_mel.new_full(
-                    (1, len(self._model.spec.classes)), np.nan, dtype=torch.float32
-                ), [error]
-        halves = [self._apart(networks, half) for half in log_mel.tensor_split(2)]
-        return torch.cat([found for found, _ in halves]), [
-            failure for _, failed in halves for failure in failed
-        ]
+                shape = 1, len(self._model.spec.classes)
+                return log_mel.new_full(shape, np.nan, dtype=torch.float32), [error]
+        first, second = log_mel.tensor_split(2)
+        first_found, first_failed = self._apart(networks, first)
+        second_found, second_failed = self._apart(networks, second)
+        return torch.cat([first_found, second_found]), first_failed + second_failed
 
     @torch.inference_mode()
     def _forward(self, networks: Sequence[nn.Module], log_mel: Tensor) -> Tensor:
         x = log_mel.float()
-        with torch.autocast(x.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            logits = [
-                network(rolled(x, v, self._views))
-                for network in networks
-                for v in range(self._views)
-            ]
-        return torch.stack([each.float().softmax(dim=1) for each in logits]).mean(dim=0)
+        is_reduced = self._dtype != torch.float32
+        logits = []
+        with torch.autocast(x.device.type, self._dtype, enabled=is_reduced):
+            for network in networks:
+                logits += [network(rolled(x, view, self._views)) for view in range(self._views)]
+        # Posteriors and their mean in single precision, whatever the networks compute in.
+        by_pass = [each.float().softmax(dim=1) for each in logits]
+        return torch.stack(by_pass).mean(dim=0)
 
 
 class _Ahead(Generic[Item, Loaded]):
@@ -361,7 +382,10 @@ class _Ahead(Generic[Item, Loaded]):
         items: Iterable[Item],
         ahead: int,
     ) -> None:
-        self._threads, self._load, self._items, self._ahead = threads, load, iter(items), ahead
+        self._threads = threads
+        self._load = load
+        self._items = iter(items)
+        self._ahead = ahead
         self._loading: deque[Future[Loaded]] = deque()
         self._lock = threading.Lock()
 
@@ -371,6 +395,7 @@ class _Ahead(Generic[Item, Loaded]):
             for item in itertools.islice(self._items, self._ahead - len(self._loading)):
                 self._loading.append(self._threads.submit(self._load, item))
             next_one = self._loading.popleft() if self._loading else None
+        # Waited for outside of the lock: other devices take theirs meanwhile.
         return None if next_one is None else next_one.result()
 
 
@@ -405,7 +430,8 @@ def _keep(computed: _Computed) -> Iterator[_Part]:
     """Write posteriors where they belong; yield the parts that are finished by this."""
     if computed.arrived is not None:
         computed.arrived.synchronize()
-    found, done = computed.posteriors.numpy(), 0
+    found = computed.posteriors.numpy()
+    done = 0
     for log_mel, part, start in computed.pieces:
         rows = part.order[start : start + len(log_mel)]
         part.posteriors[rows] = found[done : done + len(rows)]

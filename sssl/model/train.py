@@ -1,5 +1,5 @@
-"""Training of a model: a process a member, a checkpoint an epoch, every random number derived from
-the seed."""
+"""Training of a model: one process per member, one checkpoint per epoch, all random numbers derived
+from the seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from sssl.store import seal
 from sssl.store.folder import Store
 
 _CHECKPOINT_S = 60.0
-"""How often a checkpoint is written within an epoch, at most."""
+"""Seconds between checkpoints within an epoch, at least."""
 
 
 class Epoch(NamedTuple):
@@ -51,12 +51,12 @@ class Epoch(NamedTuple):
 def train(
     training: Training, processes: int, on_epoch: Callable[[Epoch], None], ranks: Ranks = ALONE
 ) -> Model:
-    """Train the members of a model, `processes` at a time with a torch thread each, going on from
+    """Train the members of a model, `processes` at a time with one torch thread each, going on from
     their checkpoints.
 
-    One thread a member is faster than all threads on one member, does not stall on a busy machine,
-    and gives the same weights however many cores there are. Epochs that an earlier process finished
-    are reported like new ones.
+    One thread per member is faster than all threads on one member, does not stall on a busy
+    machine, and gives the same weights however many cores there are. Epochs that an earlier process
+    finished are reported like new ones.
 
     Raises:
         TrainError: no row to train on, or a process died.
@@ -96,7 +96,9 @@ def train_share(
         if mine.device == "cpu":
             running = [pool.submit(partial(train_member, mine), k) for k in members]
         else:
+            # In one process: a step of all members is one launch.
             running = [pool.submit(partial(train_together, mine), members)]
+        # Progress is told while they run, from the histories that they write.
         while wait(running, timeout=0.5).not_done:
             report()
         for future in running:
@@ -116,7 +118,7 @@ def train_share(
 
 
 def train_member(training: Training, member: int) -> None:
-    """Train one member up to its last epoch, with a checkpoint an epoch, and in long ones more."""
+    """Train one member up to its last epoch, with one checkpoint per epoch, in long ones more."""
     clock = _Clock()
     course = _Course(training, member)
     if course.done:
@@ -145,8 +147,10 @@ def train_together(training: Training, members: Sequence[int]) -> None:
         # After a kill some may be behind.
         place = min(course.place for course in under_way)
         now = [course for course in under_way if course.place == place]
-        trainers, progress = [c.trainer for c in now], [c.progress for c in now]
+        trainers = [course.trainer for course in now]
+        progress = [course.progress for course in now]
         done = together.run_window(trainers, now[0].epoch, progress)
+        # A step of all is one launch, so nobody can say whose time it was: each has its share.
         shared = clock.lap() / len(now)
         for course, reached in zip(now, done, strict=True):
             course.advance(reached, lambda: shared)  # noqa: B023
@@ -172,14 +176,17 @@ class _Course:
     trainer: Trainer
 
     def __init__(self, training: Training, member: int) -> None:
-        self._training, self._member = training, member
+        self._training = training
+        self._member = member
         # Read before anything else: a training that is done needs no rows.
         found = _read_checkpoint(training, member) or {"history": [], "weights": {}}
         self._state = found.get("state")
         self.history = [Epoch(*done) for done in found["history"]]
         self.progress = Progress(*found.get("progress", ()))
         self._best = dict(found["weights"])
-        self._cpu_s, self._written_at = 0.0, time.monotonic()
+        self._cpu_s = 0.0
+        self._written_at = time.monotonic()
+        # Again: a kill may have come between the checkpoint and its history.
         _write_history(training, member, self.history)
 
     def start(self, corpus: Corpus | Shards) -> None:
@@ -221,9 +228,11 @@ class _Course:
         spent_s = self._cpu_s + cpu_s()
         done = Epoch(self._member, self.epoch, total / segments, segments, spent_s, left_out_loss)
         self.history.append(done)
-        self.progress, self._cpu_s = Progress(), 0.0
+        self.progress = Progress()
+        self._cpu_s = 0.0
         if _best(self.history) is self.history[-1]:
             self._best = self.trainer.weights()
+        # The history last: it tells of no epoch that a kill would take back.
         self._write_checkpoint()
         _write_history(self._training, self._member, self.history)
 
@@ -248,11 +257,13 @@ def stops_early(history: Sequence[Epoch], patience: int | None) -> bool:
 def _best(history: Sequence[Epoch]) -> Epoch:
     """Return the epoch whose weights become the member: the last one, or that of the lowest
     left-out loss."""
+    # Backwards: of epochs that are equally good, such as all without patience, the last counts.
     return min(reversed(history), key=_left_out_loss)
 
 
 def _left_out_loss(done: Epoch) -> float:
     loss = 0.0 if done.left_out_loss is None else done.left_out_loss
+    # NaN compares with nothing, so it would be best or not by where it stands.
     return math.inf if math.isnan(loss) else loss
 
 
@@ -269,7 +280,8 @@ def check_size(model: str, cut: MelConfig) -> None:
     Raises:
         ConfigError: they are not.
     """
-    (mels, frames), least = cut.shape, smallest_side(model)
+    mels, frames = cut.shape
+    least = smallest_side(model)
     require(mels >= least, "mels", mels, f"{least} or more for model {model}")
     require(
         frames >= least,
@@ -340,16 +352,16 @@ def _read_history(store: Store, path: str) -> list[Epoch]:
     """Return the epochs that a history tells of, none if there is none, or none that can be
     read."""
     found = store.read_json_if_whole(path) or []
-    epochs = (
-        found["epochs"] if isinstance(found, dict) else found
-    )  # of a version that wrote them alone
+    # A list alone was written by an earlier version.
+    epochs = found["epochs"] if isinstance(found, dict) else found
     return [Epoch(*done) for done in epochs]
 
 
 def _finished_epochs(training: Training) -> list[Epoch]:
     """List the epochs that members have finished, in the order of epochs."""
-    paths = [_history_path(training, k) for k in range(training.spec.members)]
-    found = [done for path in paths for done in _read_history(training.store, path)]
+    found = []
+    for member in range(training.spec.members):
+        found += _read_history(training.store, _history_path(training, member))
     return sorted(found, key=lambda done: (done.epoch, done.member))
 
 

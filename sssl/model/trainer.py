@@ -110,6 +110,7 @@ class Trainer:
                     f" starts from {start.spec.members}: train all rounds with the same cross_fit"
                 )
             start_from(self.network, start, training.spec, member)
+        # Buffers, too: statistics of batch normalisation belong to the weights that made them.
         self.averaged = torch.optim.swa_utils.AveragedModel(
             self.network, avg_fn=_ema(config.ema), use_buffers=True
         )
@@ -120,6 +121,7 @@ class Trainer:
         a_step = config.batch_size // config.bag
         self.steps = self.bags // a_step + corpus.groups
         peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
+        # The schedule takes a first step as it is made, and refuses one too many at the end.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, peak, total_steps=self.epochs * self.steps + 1
         )
@@ -167,6 +169,7 @@ class Trainer:
     def left_out_loss(self) -> float:
         """Return the mean cross-entropy of the member-to-be on the fold that it leaves out; NaN if
         that has no row."""
+        # Without bags and mixup: what is asked is how well it knows segments.
         network = self._member().eval()
         total = 0.0
         seen = 0
@@ -182,6 +185,7 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights that become the member."""
+        # Copies on the host: those of the network change with the next step.
         weights = {}
         for name, tensor in self._member().state_dict().items():
             weights[name] = tensor.detach().cpu().clone()
@@ -238,8 +242,10 @@ class Trainer:
         # A bag has one loss, which counts for each of its rows.
         confident_loss = losses.bag_cross_entropy(by_bag, target).repeat_interleave(config.bag)
         by_row = torch.where(batch.noisy, noisy_loss, confident_loss)
+        # By the number of rows, not by their weight: a batch of doubtful rows moves less.
         loss = (weight * by_row).sum() / len(weight)
         loss = loss + config.lambda_prior * losses.prior_divergence(logits, self.prior)
+        # Two more views are two more passes: at 0, the default, nobody pays for them.
         if config.lambda_consistency and self.round:
             others = [view(log_mel, config.augment, shift) for shift in shifts[1:]]
             # In one batch, so that both views meet the same statistics of batch normalisation.
@@ -269,6 +275,7 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
             f"weights to start from are of {theirs.architecture} on {theirs.cut}, "
             f"expected {spec.architecture} on {spec.cut}"
         )
+    # A model of one member is the start of all.
     weights = start.members[member % theirs.members].state_dict()
     if theirs.classes != spec.classes:
         body = {name: w for name, w in weights.items() if not name.startswith("head.")}

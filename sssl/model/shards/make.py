@@ -114,6 +114,7 @@ def shard_table(
     names = pc.binary_join_element_wise(rows.track_id, index, "/")
     chance = hashes(names)
     layer = layers_of(rows.track_id, chance, sharding)
+    # By layer, which a reader takes as a slice; within one in random order, tracks mixed.
     order = np.lexsort((chance, layer))
     in_order = pa.array(order)
     columns = {}
@@ -160,7 +161,7 @@ def layers_of(track_ids: pa.Array, chance: NDArray[np.uint64], sharding: Shardin
     order = np.lexsort((chance, track))
     ordered = track[order]
     starts = np.searchsorted(ordered, np.arange(len(first)))
-    rank = np.arange(len(track)) - starts[ordered]
+    rank = np.arange(len(track)) - starts[ordered]  # within its track, in random order
     place = np.empty(len(track), np.int64)  # of a segment among those of its track
     place[order] = rank
     chunk = place // sharding.chunk
@@ -181,6 +182,7 @@ def examples_table(
     """
     part = shard["part"].to_numpy()
     row = shard["row"].to_numpy()
+    # By part, as labels are.
     by_part = np.argsort(part, kind="stable")
     part_in_order = part[by_part]
     pieces = [_TAUGHT.empty_table()]
@@ -229,6 +231,7 @@ def _corrected_to(labels: pa.Table, classes: Sequence[str]) -> Ints:
     track's: such rows share bags with their like only, as if they were a track of their own."""
     said = class_indices(labels["label"], classes)
     inherited = class_indices(labels["inherited_label"], classes)
+    # Only a listener locks a segment to another class than its track's.
     is_locked = pc.equal(labels["partition"], "locked").to_numpy()
     is_other = said != inherited
     return np.where(is_locked & is_other, said + 1, 0)

@@ -62,6 +62,7 @@ class Shards:
     all_layers: bool
     """Whether an epoch has all rows, rather than those of one layer."""
     seed: int
+    # No setting: it decides the order of rows, and so the model.
     shuffled: int = 16
     _coming: dict[tuple[int, int], Future[Examples]] = field(default_factory=dict)
 
@@ -71,6 +72,7 @@ class Shards:
 
     def window(self, epoch: int, number: int) -> Window:
         """Return a window of an epoch, and begin to read the next one."""
+        # No more than one ahead: memory must not grow with the catalog.
         rows = self._begin(epoch, number).result()
         del self._coming[epoch, number]
         if number + 1 < self.windows(epoch):
@@ -80,11 +82,12 @@ class Shards:
     def bags(self, member: int | None, bag: int) -> int:
         """Count the bags of an epoch, the largest if they differ: the manifest has them."""
         del bag  # they were counted with it
-        counts = [
-            sum(count for fold, count in by_fold.items() if fold != member)
-            for by_fold in self._summary.bags.values()
-        ]
-        return sum(counts) if self.all_layers else max(counts, default=0)
+        by_layer = []
+        for by_fold in self._summary.bags.values():
+            own = [count for fold, count in by_fold.items() if fold != member]
+            by_layer.append(sum(own))
+        # The schedule must have room for an epoch of the largest layer.
+        return sum(by_layer) if self.all_layers else max(by_layer, default=0)
 
     @property
     def groups(self) -> int:
@@ -94,13 +97,16 @@ class Shards:
     def fold(self, member: int, batch_size: int) -> Iterator[Examples]:
         """Yield the rows of fold `member` in batches: those of the first layer of each shard."""
         for shard in sorted(self.shards.files):
+            # Always the same rows, whatever an epoch read, so that epochs can be compared.
             rows = self._piece(shard, 0)
-            for own in torch.nonzero(rows.fold == member).squeeze(1).split(batch_size):
+            left_out = torch.nonzero(rows.fold == member).squeeze(1)
+            for own in left_out.split(batch_size):
                 yield rows.take(own)
 
     def prior(self) -> Tensor:
         """Return the share of each class [C] among the weighted soft labels."""
         mass = torch.tensor([self._summary.mass.get(name, 0.0) for name in self.classes])
+        # As in `Corpus.prior`: not by zero where nothing carries weight.
         return mass / mass.sum().clamp(min=1e-8)
 
     @cached_property
@@ -121,10 +127,15 @@ class Shards:
 
     def _pieces(self, epoch: int) -> list[tuple[int, int]]:
         """List the pieces of an epoch, as shard and layer, in the order in which they are read."""
-        layers = range(self._layers) if self.all_layers else [(self.seed + epoch) % self._layers]
+        layers = list(range(self._layers))
+        if not self.all_layers:
+            # The next epoch takes the next layer: other segments of the same tracks.
+            layers = [(self.seed + epoch) % self._layers]
         pieces = [(shard, layer) for shard in sorted(self.shards.files) for layer in layers]
+        # By no member's seed: members that train side by side share what is read.
         generator = torch.Generator().manual_seed(self.seed + epoch)
-        return [pieces[i] for i in torch.randperm(len(pieces), generator=generator)]
+        order = torch.randperm(len(pieces), generator=generator)
+        return [pieces[number] for number in order]
 
     def _begin(self, epoch: int, number: int) -> Future[Examples]:
         if (epoch, number) not in self._coming:
@@ -173,14 +184,18 @@ class _Piece(NamedTuple):
 
 def _together(pieces: Sequence[_Piece]) -> Examples:
     """Put pieces together; their log-mels are copied once."""
-    count, shape = sum(len(piece.used) for piece in pieces), pieces[0].log_mel.shape[1:]
+    count = sum(len(piece.used) for piece in pieces)
+    shape = pieces[0].log_mel.shape[1:]
     log_mel = np.empty((count, *shape), np.float16)
     start = 0
     for piece in pieces:
         end = start + len(piece.used)
+        # In the default mode NumPy would take the rows into a buffer first: copied twice, windows
+        # came at half the speed (docs/log/2026-11-27-a-million-labelled-tracks.md).
         np.take(piece.log_mel, piece.used, axis=0, out=log_mel[start:end], mode="clip")
         start = end
-    taught = (torch.cat(columns) for columns in zip(*(piece[2:] for piece in pieces), strict=True))
+    taught_of_pieces = [piece[2:] for piece in pieces]
+    taught = [torch.cat(columns) for columns in zip(*taught_of_pieces, strict=True)]
     return Examples(torch.from_numpy(log_mel), *taught)
 
 
@@ -193,13 +208,15 @@ def read_layer(store: Store, file: PartFile, layer: int, columns: Sequence[str])
     """
     try:
         with store.open_file(file.path) as source:
+            # Buffered ahead: the columns of a group come in few requests, not one by one.
             parquet = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
-            about = (parquet.metadata.row_group(n) for n in range(parquet.num_row_groups))
-            groups = [number for number, group in enumerate(about) if _has(group, layer)]
+            numbers = range(parquet.num_row_groups)
+            groups = [n for n in numbers if _has(parquet.metadata.row_group(n), layer)]
             rows = parquet.read_row_groups(groups, columns=["layer", *columns])
     except (FileNotFoundError, pa.ArrowException):
         store.read_file(file)  # says what is wrong with it
         raise
+    # A group may begin with the end of the layer before, or end with the next one's beginning.
     start, end = np.searchsorted(rows["layer"].to_numpy(), [layer, layer + 1])
     return rows.slice(start, end - start)
 
