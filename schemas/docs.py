@@ -15,20 +15,19 @@ from schemas.views import VIEWS
 
 _TABLES_INTRO = f"""# Tables
 
-Generated from `schemas/`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`;
-`OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together, and
-`sssl sql` shows them as views. Rows of `segments`, `features` and `embeddings` are in the same order in the files of a part. Times count
-from the track's start. **Bold** columns are the key.
+Generated from `schemas/`; schema version {SCHEMA_VERSION}. Each table is Parquet under `OUTPUT/<table>/<generation>/`.
+`OUTPUT/latest.json` (in a bucket the highest `OUTPUT/latest/*.json`) names the generations that belong together;
+`sssl sql` shows them as views. In the files of a part, the rows of `segments`, `features` and `embeddings` are in the same order. Times count
+from the start of the track. **Bold** columns are the key.
 
-Each file says the same of itself: its schema version, its table and, for each column, doc, unit, key and example are
-Parquet metadata. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
-the docs in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses a newer schema version than its own.
-The path of a file names its generation; the generation's `_manifest.json` has the stage, round, configuration, code version and
-parents that made it. What comes behind `songs` exists in SQL only, from `song_labels` on, and so does `segments.end_s`, where a
-segment ends.
+The same information is in the Parquet metadata of each file: schema version, table and, for each column, description, unit, key and
+example. `sssl sql --output O "select column_name, comment from duckdb_columns() where table_name = 'songs'"` shows
+the descriptions in SQL; `infra/sql/tables.sql` creates the tables in BigQuery. A program refuses files of a newer schema version than its own.
+The path of a file names its generation; the generation's `_manifest.json` says which stage, round, configuration, code version and
+parents made it. The tables from `song_labels` on exist in SQL only, as does `segments.end_s`, where a segment ends.
 
-`features.log_mel` is one value per row, which any Parquet reader takes as bytes. NumPy reads all of a file, whose rows are those of the
-same part of `segments`, without copying them again (`about["mel"]` says how to make the same from a waveform):
+`features.log_mel` has one value per row, which any Parquet reader takes as bytes. NumPy reads a whole file without copying it again; its rows are those of
+the same part of `segments` (`about["mel"]` says how to compute them from a waveform):
 
 ```python
 import json
@@ -46,13 +45,13 @@ log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).
 )
 ```
 
-`embeddings.embedding`, in folders that have a front-end ([embeddings.md](embeddings.md)), is read likewise, by `sssl.embedding`.
+`embeddings.embedding`, in folders that have a front-end ([embeddings.md](embeddings.md)), is read in the same way, with the metadata key `sssl.embedding`.
 
 ## Tables in other programs
 
-The folder of a generation has Parquet files and `_manifest.json`, which programs that take a folder pass over (beside it, where a table has
-more than 4096 parts, the list of their files, `_manifest-<sha256>.files`, in Parquet and named in the manifest); `scores`,
-`labels` and `rounds` have one a round. `sssl sql --output O "select table_name, round, folder from manifests"` says which.
+The folder of a generation has Parquet files and `_manifest.json`, which programs that read a whole folder skip. If a table has more
+than 4096 parts, the list of its files lies beside the manifest, which names it: `_manifest-<sha256>.files`, also Parquet. `scores`,
+`labels` and `rounds` have one folder per round. `sssl sql --output O "select table_name, round, folder from manifests"` lists the folders.
 
 | program | how it opens `FOLDER` |
 |---|---|
@@ -65,18 +64,18 @@ more than 4096 parts, the list of their files, `_manifest-<sha256>.files`, in Pa
 | Hugging Face datasets | `load_dataset("parquet", data_files=f"{{FOLDER}}/*.parquet", split="train")` |
 | Spark 4 | `spark.read.parquet(FOLDER)` |
 
-`ledger`, `scores`, `labels` and `songs` are in files of up to some 64 MB, each of which holds the tracks of neighbouring
-parts, sorted by track and segment. Sorting columns, page index and a bloom filter on `track_id` lead to one track; pages
-have checksums. The same rows by part, as stages read and write them, lie under `OUTPUT/_parts/`.
+`ledger`, `scores`, `labels` and `songs` are in files of up to about 64 MB. Each holds the tracks of neighbouring
+parts, sorted by track and segment. Sorting columns, a page index and a bloom filter on `track_id` help a reader to find a track; pages
+have checksums. The same rows by part, as stages read and write them, are under `OUTPUT/_parts/`.
 
-`segments`, `features` and `embeddings` have a file per part. A run on a grown catalog keeps the files of parts that did not change, in the
-folders of earlier generations: for these tables take the paths that `files` lists. It also takes a whole table of an
-output of schema version 5 or earlier, whose folders are not made for other programs.
+`segments`, `features` and `embeddings` have one file per part. A run on a catalog that has grown keeps the files of unchanged parts, in the
+folders of earlier generations; so for these tables use the paths that the view `files` lists. Use them also for every table of an
+output of schema version 5 or earlier, whose folders were not made for other programs.
 """
 
 _REASONS_INTRO = """# Reason codes
 
-Generated from `schemas/reasons.py`. `ledger.reason` is one of these codes, or null where all is well. `partial` tracks
+Generated from `schemas/reasons.py`. `ledger.reason` is one of these codes, or null if nothing went wrong. `partial` tracks
 have segments and are labelled; `failed` ones have none. A track that would be `partial` but has no segment left is `failed`.
 
 ```
@@ -84,35 +83,35 @@ sssl sql --output out "select track_id, reason, detail from ledger where reason 
 sssl run --catalog catalog.csv --output out --retry reason=missing
 ```
 
-A rerun decodes a track again if its file or the settings changed, without being asked. `--retry retryable` also takes those
-for which the same file may succeed, `--retry failed` all failed ones. `sssl explain` tells the story of one track.
+A rerun decodes a track again if its file or the settings changed; no flag is needed for that. `--retry retryable` also decodes tracks
+whose unchanged file may succeed, `--retry failed` all failed tracks. `sssl explain` tells the story of one track.
 
 | code | status | retryable | meaning | what to do |
 |---|---|---|---|---|"""
 
 _MISSING_AUDIO = """## When missing audio is noticed
 
-A track that decodes to less than `expected_s` of the catalog is `truncated`, whatever its container. Without `expected_s`
-the container has to tell. A loss shorter than `tolerance_s` is noticed only where the end is missing.
+A track with less audio than `expected_s` of the catalog is `truncated`, whatever its container. Without `expected_s`
+it depends on the container. A loss shorter than `tolerance_s` is noticed only if the end is missing.
 
-| container | what tells | when nothing does |
+| container | what shows that audio is missing | when nothing shows it |
 |---|---|---|
-| wav (RF64, BW64, W64), aiff, caf, au | the data should reach beyond the end of the file | it was written into a pipe or while it played, which leaves no size; what is missing was filled with zeros |
+| wav (RF64, BW64, W64), aiff, caf, au | by its declared size, the data would reach beyond the end of the file | it was written into a pipe or during playback, which leaves no size; or what is missing was filled with zeros |
 | flac, dsf, WavPack, tta | the samples in the header | it was written into a pipe |
-| m4a, mp4, mov | the length of the audio track; a box should reach beyond the end of the file | never; without its index it is `corrupt` |
-| Matroska, WebM | the segment should reach beyond the end of the file; the track's own length | a live recording whose clusters have no size, either |
-| wma | the play duration; with video, the data should reach beyond the end of the file | a broadcast |
-| mp3 with a Xing, Info or VBRI header | the frames that the header counts; the last frame is not whole | the header is lost with the beginning |
-| mp3 without one, mp2, raw AAC, ac3, eac3 | the last frame is not whole | it was cut between two frames, or lost its beginning or a stretch inside |
-| Ogg (Vorbis, Opus, FLAC) | the mark and the position on the last page, less the one that the audio begins at | several files in one, of which the last one is whole |
+| m4a, mp4, mov | the length of the audio track; a box would reach beyond the end of the file | never; a file without its index is `corrupt` |
+| Matroska, WebM | the segment would reach beyond the end of the file; the track's own length | a live recording whose clusters have no size either |
+| wma | the play duration; with video, the data would by its declared size reach beyond the end of the file | a broadcast |
+| mp3 with a Xing, Info or VBRI header | the number of frames in the header; the last frame is incomplete | the header is lost with the beginning |
+| mp3 without one, mp2, raw AAC, ac3, eac3 | the last frame is incomplete | it was cut between two frames, or lost its beginning or a stretch inside |
+| Ogg (Vorbis, Opus, FLAC) | the end mark and the position on the last page, minus the position at which the audio begins | several files in one, the last of which is complete |
 | ape | nothing | always |
 
-What a container says of the whole file is never taken for the audio: its length is that of the longest stream, such as video; an average of bytes per
-second is a hint; and sizes such as 0 and 2^32 - 1 say that the writer never filled them in. Zeros and tags behind the last
-frame, and tags in front of any container, are no damage.
+What a container says about the whole file is never taken for its audio: the length is that of the longest stream, which may be video; an average
+of bytes per second is only a hint; and sizes such as 0 and 2^32 - 1 mean that the writer never filled them in. Zeros and tags after the last
+frame, and tags in front of any container, do not count as damage.
 
-Audio that was changed in place is `damaged` where the decoder refuses a packet. Nothing tells of samples changed in a wav
-or aiff, of packets that still decode, or of a length that was damaged itself. `make fuzz` tries all of this.
+Audio that was altered in place is `damaged` if the decoder rejects a packet. Altered samples in a wav or aiff, altered packets that still
+decode, and a damaged length field go unnoticed. `make fuzz` tries all of this.
 """
 
 

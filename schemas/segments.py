@@ -13,7 +13,7 @@ SEGMENT_INDEX = "0-based position of the segment in its track."
 
 @dataclass(frozen=True)
 class Segment:
-    """One row a segment of a usable track: where it lies and how it sounds. Written by
+    """One row per segment of a usable track: where it starts and how it sounds. Written by
     `segment`."""
 
     NAME: ClassVar[str] = "segments"
@@ -26,24 +26,26 @@ class Segment:
     )
     band_level_db: list[float] = column(
         REALS,
-        "Mean of the log-mel over its frames, by mel band; the reals of half precision.",
+        "Mean of the log-mel over the segment's frames, by mel band; the values have half"
+        " precision.",
         unit="dB re full scale",
         example=[-29.75, -39.5],
     )
     sound_db: list[float] | None = column(
         REALS,
-        "Sound by group of neighbouring mel bands, at most 16: their mean levels, then their"
-        " standard deviations over the frames, then their mean steps from frame to frame; null"
-        " where schema version 1 wrote the segment, whose log-mel then tells it.",
+        "Sound by group of neighbouring mel bands, at most 16 groups: first their mean levels, then"
+        " their standard deviations over the frames, then their mean absolute steps from frame to"
+        " frame. Null if schema version 1 wrote the segment; it can then be computed from the"
+        " log-mel.",
         unit="dB",
         nullable=True,
         example=[-29.75, -39.5, 1.75, 1.0, 3.5, 1.75],
     )
     sound: list[float] | None = column(
         REALS,
-        "Timbre, tonality, rhythm, dynamics and texture as numbers; docs/sound.md defines them, and"
-        " the file's metadata names them in their order (`sssl.sound`). Null where the folder is"
-        " from before there was this column, or was made with `--sound-version 0`.",
+        "Timbre, tonality, rhythm, dynamics and texture as numbers. docs/sound.md defines them; the"
+        " file's metadata lists their names in order (`sssl.sound`). Null if the folder is older"
+        " than this column or was made with `--sound-version 0`.",
         nullable=True,
         example=[0.25, -1.5],
     )
@@ -51,7 +53,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Feature:
-    """One row a segment, in the order of `segments`: its log-mel spectrogram. Written by
+    """One row per segment, in the order of `segments`: its log-mel spectrogram. Written by
     `segment`."""
 
     NAME: ClassVar[str] = "features"
@@ -60,9 +62,9 @@ class Feature:
     segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     log_mel: bytes = column(
         None,
-        "Log-mel power spectrogram [mels, frames] of half-precision reals, little-endian, row by"
-        " row. Type, shape and the parameters of the transform are JSON in the file's metadata, as"
-        " `sssl.log_mel`.",
+        "Log-mel power spectrogram [mels, frames], in little-endian half precision, one mel band"
+        " after the other. The file's metadata has type, shape and the parameters of the transform"
+        " as JSON under `sssl.log_mel`.",
         unit="dB re full scale",
         example=[[-31.5, -28.0], [-40.25, -38.5]],
     )
@@ -70,8 +72,8 @@ class Feature:
 
 @dataclass(frozen=True)
 class Embedding:
-    """One row a segment, in the order of `segments`: what a pretrained network makes of its
-    samples. Written by `embed`, where there is a front-end (docs/embeddings.md)."""
+    """One row per segment, in the order of `segments`: its embedding by a pretrained network.
+    Written by `embed`, if there is a front-end (docs/embeddings.md)."""
 
     NAME: ClassVar[str] = "embeddings"
 
@@ -79,15 +81,15 @@ class Embedding:
     segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     embedding: bytes | None = column(
         None,
-        "Embedding [D] of half-precision reals, little-endian; null where there is a `reason`."
-        " Type, shape and the front-end are JSON in the file's metadata, as `sssl.embedding`.",
+        "Embedding [D] in little-endian half precision; null if there is a `reason`. The file's"
+        " metadata has type, shape and the front-end as JSON under `sssl.embedding`.",
         nullable=True,
         example=[0.25, -1.5],
     )
     reason: str | None = column(
         TEXT,
-        "Why there is no embedding: `non-finite` where the network gave none, or the code of what"
-        " is wrong with the file by now (docs/reasons.md).",
+        "Why there is no embedding: `non-finite` if the network's was not finite, otherwise the"
+        " code for what has since gone wrong with the file (docs/reasons.md).",
         nullable=True,
         example="missing",
     )

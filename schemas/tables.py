@@ -18,8 +18,8 @@ _INTERVAL = "confidence interval (bootstrap by group, 95 % unless `interval_leve
 
 @dataclass(frozen=True)
 class Catalog:
-    """One row a track: what the user's catalog says, and its part, split and fold. Written by
-    `segment`."""
+    """One row per track: what the user's catalog says, and the track's part, split and fold.
+    Written by `segment`."""
 
     NAME: ClassVar[str] = "catalog"
 
@@ -36,54 +36,58 @@ class Catalog:
     )
     split: str | None = column(
         TEXT,
-        "`train`, or `test` for held-out tracks; null where there is no label.",
+        "`train`, or `test` for held-out tracks; null without a label.",
         nullable=True,
         example="train",
     )
     group_id: str = column(
         TEXT,
-        "Tracks of a group (artist, album) share split and fold; the track's own id by default.",
+        "Artist or album: tracks of a group are in the same split and fold. By default the track's"
+        " own id.",
         example="artist01",
     )
     fold: int = column(
         INT,
-        "Cross-fitting fold: member `fold` of a model never trained on this track and is the one"
-        " that scores it.",
+        "Cross-fitting fold. Member `fold` of a model has never trained on this track and is the"
+        " one that scores it.",
         example=2,
     )
     expected_s: float | None = column(
-        REAL, "Duration that the catalog promises.", unit="s", nullable=True, example=44.0
+        REAL, "Duration according to the catalog.", unit="s", nullable=True, example=44.0
     )
     locked: bool = column(
-        FLAG, "A human vouches for the label in every segment: never relabelled.", example=False
+        FLAG,
+        "Whether a human vouches for the label in every segment, so that none is relabelled.",
+        example=False,
     )
     part: int = column(INT, "Part (work unit) that holds the track in every table.", example=0)
     source_fingerprint: str | None = column(
         TEXT,
-        "Identity of the file's content as its storage tells it (etag, or size and mtime);"
-        " `missing` without a file, null where the storage does not tell: such a file counts as"
-        " changed at every run.",
+        "Identity of the file's content according to its storage: the etag, or size and mtime."
+        " `missing` if there is no file. Null if the storage has neither: then the file counts as"
+        " changed in every run.",
         nullable=True,
         example="size:1048576 mtime:1767225600.0",
     )
     corrections: list[dict[str, object]] | None = column(
         pa.list_(pa.struct([("start_s", REAL), ("end_s", REAL), ("label", TEXT)])),
-        "What a listener said of passages, the newest last; without a start and an end, of the"
-        " whole track, whose `label` it is then, and which is `locked`. Null where nobody said"
-        " anything, or schema version 6 or earlier wrote the catalog.",
+        "Labels that listeners gave to passages, the newest last. One without a start and an end is"
+        " for the whole track: it is the track's `label`, and the track is `locked`. Null without"
+        " corrections, or if schema version 6 or earlier wrote the catalog.",
         nullable=True,
         example=[{"start_s": 12.0, "end_s": 15.0, "label": "Q3"}],
     )
     valence: float | None = column(
         REAL,
-        "How pleasant listeners found the track, from -1 to 1; 0 is neither. Null where nobody said"
-        f" so, {WITHOUT_NUMBERS} wrote the catalog.",
+        "How pleasant listeners found the track: from -1 (unpleasant) to 1 (pleasant), 0 is"
+        f" neither. Null where the catalog has no number, {WITHOUT_NUMBERS} wrote the catalog.",
         nullable=True,
         example=0.25,
     )
     arousal: float | None = column(
         REAL,
-        "How excited, from -1 (calm) to 1; null likewise.",
+        "How excited listeners found the track: from -1 (calm) to 1 (excited). Null in the same"
+        " cases as `valence`.",
         nullable=True,
         example=0.5,
     )
@@ -91,32 +95,32 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Ledger:
-    """One row a catalog track, always: what became of it. Written by `segment`."""
+    """One row for every track of the catalog, whatever happened to it. Written by `segment`."""
 
     NAME: ClassVar[str] = "ledger"
 
     track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     status: str = column(
         TEXT,
-        "`ok`, `partial` (segments, but with a defect) or `failed` (no segments).",
+        "`ok`, `partial` (it has segments, but also a defect) or `failed` (no segments).",
         example="partial",
     )
     reason: str | None = column(
         TEXT,
-        "Stable code of what went wrong (docs/reasons.md); null where all is well.",
+        "Stable code for what went wrong (docs/reasons.md); null if nothing did.",
         nullable=True,
         example="truncated",
     )
     retryable: bool = column(FLAG, "Whether the same file may succeed later.", example=False)
     detail: str | None = column(
         TEXT,
-        "What exactly happened, for a person.",
+        "What exactly happened, in words.",
         nullable=True,
         example="decoded 29.8 s of 44.0 s",
     )
     expected_s: float | None = column(
         REAL,
-        "Duration by the catalog, else by the container.",
+        "Duration according to the catalog, or else to the container.",
         unit="s",
         nullable=True,
         example=44.0,
@@ -144,7 +148,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Score:
-    """One row a segment and round: the posterior of the round's model. Written by `score`."""
+    """One row per segment and round: the posterior of the round's model. Written by `score`."""
 
     NAME: ClassVar[str] = "scores"
 
@@ -153,22 +157,22 @@ class Score:
     round: int = column(INT, _ROUND, key=True, example=1)
     probabilities: list[float] | None = column(
         REALS,
-        "Posterior by class, from the member that did not train on the track; null where it is not"
+        "Posterior by class, from the member that did not train on the track; null if it is not"
         " finite.",
         nullable=True,
         example=[0.125, 0.0625, 0.75, 0.0625],
     )
     loss: float | None = column(
         REAL,
-        "Negative log posterior of the track's label; null without label or posterior.",
+        "Negative log posterior of the track's label; null without a label or a posterior.",
         unit="nat",
         nullable=True,
         example=2.0794415,
     )
     reason: str | None = column(
         TEXT,
-        "`non-finite` where the model gave no usable posterior, `part-failed` where three workers"
-        " ended while they scored the track's part.",
+        "Why there is no posterior: `non-finite` if the model's was not finite, `part-failed` if"
+        " three workers died while they scored the track's part.",
         nullable=True,
         example="non-finite",
     )
@@ -177,7 +181,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Label:
-    """One row a segment and round: its label, its weight in the training, and why. Written by
+    """One row per segment and round: its label, its weight in training, and why. Written by
     `relabel`."""
 
     NAME: ClassVar[str] = "labels"
@@ -188,23 +192,24 @@ class Label:
     inherited_label: str | None = column(TEXT, "The track's label.", nullable=True, example="Q1")
     loss: float | None = column(
         REAL,
-        "Loss the split was made on: that of the last accepted round with `consistency` and"
-        " neighbours, calibrated.",
+        "Loss by which the split was made: the calibrated loss of the last accepted round, combined"
+        " with `consistency` and with the neighbouring segments.",
         unit="nat",
         nullable=True,
         example=2.25,
     )
     consistency: float | None = column(
         REAL,
-        "Log likelihood ratio that the segment sounds like the rest of its track; low where it does"
-        " not belong.",
+        "Log likelihood ratio for the segment sounding like the rest of its track: low where it"
+        " does not.",
         unit="nat",
         nullable=True,
         example=-4.5,
     )
     clean_probability: float | None = column(
         REAL,
-        "Posterior of the mixture's low-loss component: how likely the inherited label is right.",
+        "Probability that the inherited label is right: the posterior of the mixture's low-loss"
+        " component.",
         nullable=True,
         example=0.125,
     )
@@ -212,11 +217,11 @@ class Label:
         TEXT, "`confident`, `noisy`, `locked` or `unlabelled`.", example="noisy"
     )
     label: str | None = column(
-        TEXT, "Most probable class of `target`; null where unlabelled.", nullable=True, example="Q3"
+        TEXT, "Most probable class of `target`; null if unlabelled.", nullable=True, example="Q3"
     )
     target: list[float] | None = column(
         REALS,
-        "Soft label by class that training learns; null where unlabelled.",
+        "Soft label, by class, that the network learns; null if unlabelled.",
         nullable=True,
         example=[0.0625, 0.0, 0.9375, 0.0],
     )
@@ -226,14 +231,14 @@ class Label:
     reason: str = column(
         TEXT,
         "Rule that decided: `inherited`, `low-loss`, `high-loss`, `no-split`, `cap`, `locked`,"
-        " `corrected` (a listener said so in the corrections), `no-label`, `no-score`.",
+        " `corrected` (by a listener, in the corrections), `no-label`, `no-score`.",
         example="high-loss",
     )
 
 
 @dataclass(frozen=True)
 class Round:
-    """One row a round: what was split and learned, and whether it was accepted. Written by
+    """One row per round: what was split and learned, and whether it was accepted. Written by
     `judge`."""
 
     NAME: ClassVar[str] = "rounds"
@@ -241,12 +246,12 @@ class Round:
     round: int = column(INT, _ROUND, key=True, example=1)
     accepted: bool = column(
         FLAG,
-        "Whether the round's model labels alone from then on: `verdict` is `accepted`.",
+        "Whether the round's model alone labels from then on: `verdict` is `accepted`.",
         example=True,
     )
     reason: str = column(
         TEXT,
-        "Why, by what the verdict goes by.",
+        "Why the verdict is what it is, in numbers.",
         example=(
             "its log loss fell: -0.052 ± 0.021 nats per track, accuracy +3.1 ± 2.4 points (57"
             " tracks of 14 groups)"
@@ -261,7 +266,8 @@ class Round:
     )
     mixture_class: list[str] = column(
         pa.list_(TEXT),
-        "Class of each fitted mixture, `*` for all classes; order of the next four columns.",
+        "Class of each fitted mixture, `*` for all classes. The lists of the next five columns are"
+        " in this order.",
         example=["*", "Q1"],
     )
     confident_mean: list[float] = column(
@@ -269,8 +275,8 @@ class Round:
     )
     confident_std: list[float] = column(
         REALS,
-        "Standard deviation of the confident component (of its wider Gaussian, if two), by"
-        " mixture.",
+        "Standard deviation of the confident component, by mixture; of the wider Gaussian if it has"
+        " two.",
         unit="nat",
         example=[0.25, 0.25],
     )
@@ -295,12 +301,13 @@ class Round:
         "Segments of train tracks whose label differs from the inherited one.",
         example=96,
     )
-    heldout_tracks: int = column(INT, "Held-out tracks behind the held-out metrics.", example=11)
+    heldout_tracks: int = column(
+        INT, "Held-out tracks from which the held-out metrics are computed.", example=11
+    )
     heldout_accuracy: float | None = column(
         REAL,
-        "Share of held-out tracks whose mean posterior peaks at their label. What is published is"
-        " `songs.label`, which the song classifier makes and which may be right more or less"
-        " often.",
+        "Share of held-out tracks whose mean posterior peaks at their label. The published labels"
+        " (`songs.label`) come from the song classifier, so their accuracy may be higher or lower.",
         nullable=True,
         example=0.8181818,
     )
@@ -309,22 +316,22 @@ class Round:
     )
     heldout_loss: float | None = column(
         REAL,
-        "Mean negative log of the mean posterior at the label, held-out tracks.",
+        "Mean over held-out tracks of the negative log of the mean posterior at the label.",
         unit="nat",
         nullable=True,
         example=0.625,
     )
     heldout_groups: int | None = column(
         INT,
-        "Groups of held-out tracks behind the changes that follow, which are told but decide"
-        " nothing; null without any.",
+        "Groups of held-out tracks from which the following changes are computed; these are for"
+        " information and decide nothing. Null if there are none.",
         nullable=True,
         example=9,
     )
     heldout_accuracy_change: float | None = column(
         REAL,
-        "`heldout_accuracy` less the parent round's, on the same tracks; one without a posterior"
-        " counts as wrong.",
+        "`heldout_accuracy` minus the parent round's, on the same tracks; a track without a"
+        " posterior counts as wrong.",
         nullable=True,
         example=0.0909091,
     )
@@ -339,7 +346,7 @@ class Round:
     )
     heldout_loss_change: float | None = column(
         REAL,
-        "Held-out loss less the parent round's, on the same tracks: below 0 is better.",
+        "`heldout_loss` minus the parent round's, on the same tracks: below 0 is better.",
         unit="nat",
         nullable=True,
         example=-0.125,
@@ -352,8 +359,8 @@ class Round:
     )
     train_accuracy: float | None = column(
         REAL,
-        "The same share on train tracks, each scored by a member that did not train on it"
-        " (cross-fitted).",
+        "Share of train tracks whose mean posterior peaks at their label, each scored by the member"
+        " that did not train on it (cross-fitted).",
         nullable=True,
         example=0.75,
     )
@@ -363,53 +370,55 @@ class Round:
     verdict: str | None = column(
         TEXT,
         "`accepted`: the round's model labels from then on. `kept`: its parent's does. `undecided`:"
-        " both do, by the mean of their posteriors. Null where schema version 2 or earlier judged.",
+        " both do, by the mean of their posteriors. Null if schema version 2 or earlier judged the"
+        " round.",
         nullable=True,
         example="accepted",
     )
     judged_tracks: int | None = column(
         INT,
-        "Labelled tracks that the verdict goes by: held-out ones and, where models are"
-        " cross-fitted, train tracks, each scored by the member that left it out. Null where"
-        " nothing was compared.",
+        "Labelled tracks on which the verdict is based: held-out ones and, if models are"
+        " cross-fitted, train tracks, each scored by the member that left it out. Null if nothing"
+        " was compared.",
         nullable=True,
         example=57,
     )
     judged_groups: int | None = column(
-        INT, "Their groups, each of which counts once.", nullable=True, example=14
+        INT, "Groups of these tracks; each counts once.", nullable=True, example=14
     )
     log_loss_change: float | None = column(
         REAL,
-        "Their log loss less the parent round's, a mean of group means: of mean posteriors at the"
-        " temperature that is likeliest for each of the two models, a track's change clipped at 2"
-        " nats. Below 0 is better.",
+        "Log loss of these tracks minus the parent round's: below 0 is better. It is a mean over"
+        " group means; each track's is that of its mean posterior, at the temperature that is most"
+        " likely for the model, and its change is clipped at 2 nats.",
         unit="nat",
         nullable=True,
         example=-0.052,
     )
     log_loss_change_error: float | None = column(
         REAL,
-        "Its standard error, by jackknife over groups.",
+        "Standard error of `log_loss_change`, by jackknife over groups.",
         unit="nat",
         nullable=True,
         example=0.021,
     )
     log_loss_change_z: float | None = column(
         REAL,
-        "The change in standard errors: below -1 is accepted, above 1 kept.",
+        "`log_loss_change` in standard errors: below -1 the round is accepted, above 1 the parent"
+        " is kept.",
         nullable=True,
         example=-2.476,
     )
     accuracy_change: float | None = column(
         REAL,
-        "Share of these tracks whose mean posterior peaks at their label, less the parent round's,"
-        " likewise by group. From 60 tracks on, a fall by more than two standard errors keeps the"
-        " parent.",
+        "Share of these tracks whose mean posterior peaks at their label, minus the parent round's;"
+        " also a mean over groups. From 60 tracks on, a fall by more than two standard errors keeps"
+        " the parent.",
         nullable=True,
         example=0.031,
     )
     accuracy_change_error: float | None = column(
-        REAL, "Its standard error.", nullable=True, example=0.024
+        REAL, "Standard error of `accuracy_change`.", nullable=True, example=0.024
     )
 
 

@@ -20,8 +20,8 @@ _GENERATION = "Name of the generation: a digest of what made it."
 
 @dataclass(frozen=True)
 class Suspect:
-    """One row a segment of a train track whose label looks wrong: the noisy ones of the last split
-    made, whatever became of the model that was trained after it."""
+    """One row per segment of a train track whose label looks wrong: the segments that the last
+    split called noisy, whether or not the model trained after it was accepted."""
 
     NAME: ClassVar[str] = "suspects"
 
@@ -34,27 +34,30 @@ class Suspect:
     inherited_label: str = column(TEXT, "The track's label, which looks wrong here.", example="Q1")
     evidence: float = column(
         pa.float64(),
-        "Log odds that the label is wrong, by model, sound and neighbours (with `--preset paper` by"
-        " the model alone): 0 is as likely as not. It is ln(exp(loss) - 1) of `labels.loss`.",
+        "Log odds that the label is wrong, according to model, sound and neighbours (with"
+        " `--preset paper` to the model alone); 0 means as likely as not. Computed from"
+        " `labels.loss` as ln(exp(loss) - 1).",
         unit="nat",
         example=2.25,
     )
     clean_probability: float = column(
-        REAL, "How likely the label is right after all, by the split.", example=0.125
+        REAL, "Probability that the label is right after all, by the split.", example=0.125
     )
     model_label: str = column(
-        TEXT, "What the model whose scores were split takes the segment for.", example="Q3"
+        TEXT,
+        "Most probable class according to the model whose scores were split.",
+        example="Q3",
     )
     model_probability: float | None = column(
-        REAL, "How sure it is: the largest of its posteriors.", nullable=True, example=0.75
+        REAL, "Posterior of `model_label`.", nullable=True, example=0.75
     )
     round: int = column(INT, "Round of the split.", example=1)
 
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One row a published generation: what it consists of, what made it, from what. Read from its
-    `_manifest.json`."""
+    """One row per published generation: what it consists of, what made it and from what. Read from
+    its `_manifest.json`."""
 
     NAME: ClassVar[str] = "manifests"
 
@@ -65,28 +68,33 @@ class ManifestRow:
     files: int = column(_LARGE, "Number of files that readers get.", example=15)
     bytes: int = column(
         _LARGE,
-        "Size of all files, those of parts that only stages read included.",
+        "Size of all files, including those of parts, which only stages read.",
         unit="bytes",
         example=140000,
     )
     digest: str = column(
-        TEXT, "SHA-256 of the full content of all files.", example="e1225b3ce62d9f0a"
+        TEXT,
+        "Digest of the content: SHA-256 over the SHA-256 of each part's file.",
+        example="e1225b3ce62d9f0a",
     )
     stage: str = column(TEXT, "Stage that made it.", example="relabel")
     model_id: str | None = column(
-        TEXT, "Of `models`: digest of the weights.", nullable=True, example="fb234640fd6d"
+        TEXT,
+        "Digest of the weights, in rows of `models`; null elsewhere.",
+        nullable=True,
+        example="fb234640fd6d",
     )
     folder: str = column(TEXT, "Where its files lie.", example="out/labels/106ab09c1840")
     created_at: datetime = column(
         pa.timestamp("us", "UTC"),
-        "When its rows were made, in UTC; a takedown keeps it.",
+        "When its rows were made, in UTC; a takedown does not change it.",
         example="2026-11-21T20:15:00+00:00",
     )
     cpu_s: float | None = column(
         pa.float64(),
-        "CPU time of the processes that made it, without the program's own start; the tables of a"
-        " job share it. Where tracks were reused, that of the last run. Null where it was not"
-        " measured.",
+        "CPU time of the processes that made it, without the start of the program. Tables that were"
+        " made together share the number. If tracks were reused, it is that of the last run. Null"
+        " if it was not measured.",
         unit="s",
         nullable=True,
         example=1.3,
@@ -103,7 +111,7 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One row a file of a published generation."""
+    """One row per file of a published generation."""
 
     NAME: ClassVar[str] = "files"
 
@@ -111,36 +119,38 @@ class FileRow:
     round: int | None = column(INT, _ROUND, nullable=True, example=1)
     generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
     part: int = column(
-        INT, "First part that it holds; of the catalog itself, number of the file.", example=0
+        INT,
+        "First part that the file holds; for the catalog, number of the file.",
+        example=0,
     )
-    last_part: int = column(INT, "Last part that it holds.", example=14)
+    last_part: int = column(INT, "Last part that the file holds.", example=14)
     path: str = column(
-        TEXT, "Where it lies.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet"
+        TEXT, "Path of the file.", key=True, example="out/labels/106ab09c1840/labels-00000.parquet"
     )
-    rows: int = column(_LARGE, "Rows.", example=60)
-    bytes: int = column(_LARGE, "Size.", unit="bytes", example=9400)
+    rows: int = column(_LARGE, "Rows in the file.", example=60)
+    bytes: int = column(_LARGE, "Size of the file.", unit="bytes", example=9400)
     sha256: str = column(TEXT, "SHA-256 of the content.", example="9ad914d41199c2bb")
 
 
 @dataclass(frozen=True)
 class SongChange:
-    """One row a song whose label is another one than in the publication before; none if there was
-    none."""
+    """One row per song whose label differs from that in the publication before; no rows if there
+    was no publication before."""
 
     NAME: ClassVar[str] = "song_changes"
 
     track_id: str = column(TEXT, "The track's id, as in the catalog.", key=True, example="track001")
     label_before: str = column(TEXT, "Its label before.", example="Q1")
     label: str = column(TEXT, "Its label now.", example="Q3")
-    confidence_before: float = column(REAL, "How sure that was.", example=0.5)
-    confidence: float = column(REAL, "How sure that is.", example=0.75)
+    confidence_before: float = column(REAL, "Confidence of `label_before`.", example=0.5)
+    confidence: float = column(REAL, "Confidence of `label`.", example=0.75)
     model_before: str = column(TEXT, "Model that labelled it before.", example="fb234640fd6d")
     model_id: str = column(TEXT, "Model that labels it now.", example="0c1db53a0e4b")
 
 
 @dataclass(frozen=True)
 class SongLabel:
-    """One row per song: its label beside the one that the catalog has, under names of their own."""
+    """One row per song: its label beside that of the catalog, in columns with different names."""
 
     NAME: ClassVar[str] = "song_labels"
 
@@ -154,35 +164,35 @@ class SongLabel:
     )
     song_label: str = column(TEXT, "Label of the song, as in `songs.label`.", example="Q3")
     agrees: bool | None = column(
-        pa.bool_(), "Whether the two are the same; null without the former.", nullable=True,
+        pa.bool_(),
+        "Whether `song_label` is `catalog_label`; null without the latter.",
+        nullable=True,
         example=False,
-    )  # fmt: skip
-    confidence: float = column(REAL, "How sure the song's label is.", example=0.75)
-    abstained: bool = column(
-        pa.bool_(), "Whether the confidence is too low for the label to be used.", example=False
     )
+    confidence: float = column(REAL, "Confidence of `song_label`.", example=0.75)
+    abstained: bool = column(pa.bool_(), "Whether the song abstains, as in `songs`.", example=False)
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One row per class, in the order that all lists with a number per class have."""
+    """One row per class, in the order of all lists that have a number per class."""
 
     NAME: ClassVar[str] = "classes"
 
     position: int = column(
-        INT, "1-based place in `probabilities` and `target`, as SQL counts.", key=True, example=1
+        INT, "Place in `probabilities` and `target`, from 1 as in SQL.", key=True, example=1
     )
-    name: str = column(TEXT, "Name, as in labels.", example="Q1")
+    name: str = column(TEXT, "Name of the class, as in labels.", example="Q1")
     valence: float | None = column(
         REAL,
-        "From unpleasant (-1) to pleasant (1), by Russell's plane: 1 for Q1, Q4 and positive. Null "
-        "for classes whose place in it is not known.",
+        "From unpleasant (-1) to pleasant (1) in Russell's plane: 1 for Q1, Q4 and positive. Null"
+        " for classes whose place in the plane is not known.",
         nullable=True,
         example=1.0,
     )
     arousal: float | None = column(
         REAL,
-        "From calm (-1) to excited (1), likewise: 1 for Q1, Q2 and high.",
+        "From calm (-1) to excited (1) in the same plane: 1 for Q1, Q2 and high.",
         nullable=True,
         example=1.0,
     )
@@ -209,12 +219,16 @@ class SongProbability:
 
     track_id: str = column(TEXT, _TRACK, key=True, example="track001")
     class_name: str = column(TEXT, "Name of the class.", key=True, example="Q1")
-    probability: float = column(REAL, "Of the song, calibrated.", example=0.75)
+    probability: float = column(
+        REAL,
+        "Probability that the song is of the class, as in `songs.probabilities`.",
+        example=0.75,
+    )
 
 
 @dataclass(frozen=True)
 class SegmentProbability:
-    """One row per scored segment and class, of the scores that songs are made from."""
+    """One row per scored segment and class, from the scores that songs are made from."""
 
     NAME: ClassVar[str] = "segment_probabilities"
 
@@ -225,25 +239,30 @@ class SegmentProbability:
     start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
     end_s: float = column(REAL, "Where it ends.", unit="s", example=15.0)
     class_name: str = column(TEXT, "Name of the class.", key=True, example="Q1")
-    probability: float = column(REAL, "Posterior of the model, or of both in use.", example=0.75)
+    probability: float = column(
+        REAL, "Posterior of the model in use, or the mean of both if two are.", example=0.75
+    )
 
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One row per published model; `songs.model_id` of two models in use joins their ids with +."""
+    """One row per published model. If two models are in use, `songs.model_id` joins their ids with
+    +."""
 
     NAME: ClassVar[str] = "models"
 
     model_id: str = column(TEXT, "Digest of the weights.", key=True, example="fb234640fd6d")
-    round: int = column(INT, "Round that trained it, or took it over.", key=True, example=1)
+    round: int = column(INT, "Round that trained or reused it.", key=True, example=1)
     generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
     architecture: str | None = column(
         TEXT, "Network, as in `--model`.", nullable=True, example="cnn"
     )
     verdict: str | None = column(
-        TEXT, "What became of its round; null before it was judged.", nullable=True,
+        TEXT,
+        "Verdict on its round, as in `rounds`; null before it was judged.",
+        nullable=True,
         example="accepted",
-    )  # fmt: skip
+    )
     bytes: int = column(_LARGE, "Size of the weights.", unit="bytes", example=1600000)
     created_at: datetime = column(
         pa.timestamp("us", "UTC"), "When it was made, in UTC.", example="2026-11-21T20:15:00+00:00"
@@ -253,12 +272,15 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class PublicationRow:
-    """One row per generation of what is published and of what was published before it."""
+    """One row per generation that is published or was published before."""
 
     NAME: ClassVar[str] = "publications"
 
     publication: str = column(
-        TEXT, "`now`, or `before`: the last one with other songs.", key=True, example="now"
+        TEXT,
+        "`now`, or `before` for the last publication with other songs.",
+        key=True,
+        example="now",
     )
     table_name: str = column(TEXT, _TABLE, key=True, example="songs")
     generation: str = column(TEXT, _GENERATION, key=True, example="106ab09c1840")
@@ -273,14 +295,14 @@ class PublicationRow:
 
 @dataclass(frozen=True)
 class TakedownRow:
-    """One row per track that was taken down and is left out since then."""
+    """One row per track that was taken down and has been left out since."""
 
     NAME: ClassVar[str] = "takedowns"
 
     track_id_sha256: str = column(
         TEXT,
-        "SHA-256 of the track's id, which is all that is kept: `sha256('track001')` in a query "
-        "tells whether a track is among them.",
+        "SHA-256 of the track's id, which is all that is kept. To look a track up, compare it with"
+        " `sha256('track001')` in a query.",
         key=True,
         example="9ad914d41199c2bb",
     )
