@@ -35,7 +35,7 @@ from schemas import records
 from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
 from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig
-from sssl.errors import DeviceError, TrainError
+from sssl.errors import DeviceError
 from sssl.model.ensemble import ModelSpec, dump, model_id
 from sssl.model.settings import TrainConfig
 from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
