@@ -89,7 +89,7 @@ ELSEWHERE = {
 """Commands that are not run here, by how they start, with what runs them."""
 OTHERS_FLAGS = ("--backend-store-uri", "--direct_running_mode", "--direct_num_workers")
 QUERIES = list(queries(PAGE.read_text()))
-DOUBLED = "Which tracks are the same recording twice?"
+DOUBLED = "Which recordings are in the catalog twice?"
 
 
 @pytest.fixture(scope="module")

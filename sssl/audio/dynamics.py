@@ -22,14 +22,14 @@ MEASURES = (
     Measure(
         "level",
         "dB re full scale",
-        "RMS level of the segment, at least -100.",
+        "RMS level of the segment; -100 at the lowest.",
         "librosa.feature.rms",
     ),
     Measure(
         "range",
         "dB",
-        "From the 10th to the 95th percentile of the frames' levels, without weighting by"
-        " frequency.",
+        "Distance between the 10th and the 95th percentile of the frames' levels, without"
+        " weighting by frequency.",
         "EBU Tech 3342 (loudness range)",
     ),
     Measure(
@@ -38,38 +38,43 @@ MEASURES = (
     Measure(
         "step",
         "dB",
-        "Mean absolute step from a frame's level to the next.",
+        "Mean absolute step from one frame's level to the next.",
         "Panda, Malheiro and Paiva 2020",
     ),
-    Measure("crest", "dB", "Highest sample over the RMS level.", "ITU-R BS.1770 (true peak aside)"),
+    Measure(
+        "crest",
+        "dB",
+        "Level of the highest sample above the RMS level.",
+        "ITU-R BS.1770 (true peak aside)",
+    ),
     Measure(
         "frame_crest",
         "dB",
-        "Highest sample of a frame over the frame's RMS, mean over the frames.",
+        "Level of a frame's highest sample above the frame's RMS level, averaged over the frames.",
         "the same, by frame",
     ),
     Measure(
         "low_energy",
         "share of frames",
-        "Frames whose RMS lies below the mean of the segment's.",
+        "Frames whose RMS is below the mean RMS of the segment's frames.",
         "Tzanetakis and Cook 2002; MIRtoolbox mirlowenergy",
     ),
     Measure(
         "attack",
         "dB",
-        "Largest rise of the level from a frame to the next.",
+        "Largest rise of the level from one frame to the next.",
         "MIRtoolbox mirattackslope",
     ),
     Measure(
         "rise",
         "dB",
-        "Root mean square of the level's rises from frame to frame.",
+        "Root mean square of the level's rises from one frame to the next.",
         "MIRtoolbox mirattackslope",
     ),
     Measure(
         "fall",
         "dB",
-        "Root mean square of the level's falls from frame to frame.",
+        "Root mean square of the level's falls from one frame to the next.",
         "MIRtoolbox mirdecayslope",
     ),
 )

@@ -29,16 +29,17 @@ MEASURES = (
     Measure(
         "onset_mean",
         "dB",
-        "Onset strength: mean over the mel bands of the level's rise from a frame to the next. Its"
-        " mean.",
+        "Mean onset strength. The onset strength of a frame is the mean, over the mel bands, of the"
+        " level's rise from the frame before.",
         "librosa.onset.onset_strength; Boeck and Widmer 2013",
     ),
     Measure("onset_std", "dB", "Standard deviation of the onset strength.", "as above"),
-    Measure("onset_crest", "ratio", "Highest onset strength over the mean.", "as above"),
+    Measure("onset_crest", "ratio", "Highest onset strength divided by the mean.", "as above"),
     Measure(
         "onset_rate",
         "1/s",
-        "Local maxima of the onset strength that exceed its mean by half a standard deviation.",
+        "Rate of the local maxima of the onset strength that exceed its mean by half a standard"
+        " deviation.",
         "MIRtoolbox mireventdensity, with a simple peak picker",
     ),
     Measure(
@@ -56,34 +57,34 @@ MEASURES = (
     Measure(
         "tempo",
         "octaves re 120 BPM",
-        "Tempo whose lag has the highest autocorrelation of the onset strength, weighted by a"
-        " log-normal prior around 120 BPM, one octave wide. Between 40 and 320 BPM.",
+        "Tempo, between 40 and 320 BPM, at whose lag the autocorrelation of the onset strength is"
+        " highest, weighted by a log-normal prior around 120 BPM that is one octave wide.",
         "librosa.feature.tempo; Ellis 2007",
     ),
     Measure(
         "tempo_salience",
         "correlation",
-        "Autocorrelation at the tempo.",
+        "Autocorrelation of the onset strength at the tempo.",
         "Lartillot et al. 2008 (pulse clarity)",
     ),
     Measure(
         "pulse_clarity",
         "correlation",
-        "Highest autocorrelation at any tempo.",
+        "Highest autocorrelation of the onset strength at any tempo.",
         "Lartillot et al. 2008; MIRtoolbox mirpulseclarity",
     ),
     Measure(
         "regularity",
         "share",
-        "How concentrated the autocorrelation is on few tempi: 1 less its entropy over that of an"
-        " even one.",
+        "How concentrated the autocorrelation is on few tempi: 1 minus its entropy divided by that"
+        " of a uniform one.",
         "MIRtoolbox mirpulseclarity (entropy of the autocorrelation)",
     ),
     Measure(
         "tempo_band",
         "correlation",
-        "Highest autocorrelation within a band of tempi; eight bands, three eighths of an octave"
-        " each, from 40 BPM up.",
+        "Highest autocorrelation within a band of tempi. There are eight bands, each three eighths"
+        " of an octave wide, from 40 BPM up.",
         "librosa.feature.tempogram; Grosche, Mueller and Kurth 2010",
         _BAND_NAMES,
     ),

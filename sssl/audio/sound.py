@@ -140,9 +140,9 @@ _PAGE = f"""# The column `sound`
 Generated from `sssl/audio/` by `make docs`; version {SOUND_VERSION}, {len(SOUND_NAMES)} numbers
 per segment.
 
-`segments.sound` describes each segment as musicians and music information retrieval do. It is made
-while the audio is at hand, mostly from the spectra that the log-mel is made of. The file's metadata
-has its version and names under `{METADATA}`:
+`segments.sound` describes each segment in the terms of musicians and of music information
+retrieval. It is computed when the audio is decoded, mostly from the spectra that the log-mel is
+made from. The file's metadata has the version and the names under `{METADATA}`:
 
 ```python
 from sssl.audio.sound import sound_features
@@ -154,20 +154,22 @@ for part, table in store.iter_parts(segments, ["track_id", "segment_index", "sou
     names, values = sound_features(table)
 ```
 
-- A new output folder has the column. A folder from before keeps its segments and stays without:
-  `--sound-version {SOUND_VERSION}` decodes it again to add it, `--sound-version 0` makes none.
-- Names are `family.measure`, with `_part` where something is measured of several parts, and
-  `.statistic` where it is taken of frames: `mean`, `std` (standard deviation) and `step` (mean
-  absolute step from a frame to the next).
-- Only `dynamics.level` depends on the gain. Levels are relative to the loudest point of the
-  segment; what lies more than 80 dB below it counts as that.
-- All numbers are finite, also for silence. The tuning is not estimated: the chroma of what is far
-  from A4 = 440 Hz is blurred.
-- Settings of the log-mel (`rate_hz`, `fft`, `frame_hop`, `mels`) and the length of segments
-  change the numbers: compare them within a folder. Tonality is measured with four times the window.
+- A new output folder has the column. An older folder keeps its segments and has none:
+  `--sound-version {SOUND_VERSION}` decodes its catalog again and adds it, `--sound-version 0`
+  leaves it out.
+- Names are `family.measure`. `_part` is appended if the measure is taken for several parts, such as
+  bands, and `.statistic` if it is taken for each frame: `mean`, `std` (standard deviation) or
+  `step` (mean absolute step from one frame to the next).
+- Only `dynamics.level` depends on the gain. All other levels are relative to the loudest point of
+  the segment; what is more than 80 dB below that point counts as 80 dB below it.
+- All numbers are finite, even for silence. The tuning is not estimated: if it is far from
+  A4 = 440 Hz, the chroma is blurred.
+- The settings of the log-mel (`rate_hz`, `fft`, `frame_hop`, `mels`) and the length of segments
+  change the numbers, so compare them within one folder only. Tonality is measured with a window
+  four times as long.
 
 Panda, Malheiro and Paiva 2020 is "Novel audio features for music emotion recognition", IEEE
-Transactions on Affective Computing 11(4); LOG.md has what each family is worth on real clips.
+Transactions on Affective Computing 11(4). LOG.md says what each family is worth on real clips.
 """
 
 

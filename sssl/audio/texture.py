@@ -47,29 +47,30 @@ MEASURES = (
     Measure(
         "harmonic_share",
         "share of energy",
-        "Energy of what is smooth in time by Wiener masks from two medians, over nine frames and"
-        " over nine mel bands, each a median of medians of three.",
+        "Share of the energy that is smooth in time, by Wiener masks. These are made from two"
+        " medians, over nine frames and over nine mel bands, each computed as a median of medians"
+        " of three.",
         "librosa.decompose.hpss; FitzGerald 2010",
     ),
     Measure(
         "harmonic",
         "share of cells",
-        "Mel cells by third of the bands that are clearly (3 dB) harmonic.",
+        "Mel cells that are clearly (by 3 dB) harmonic, in each third of the bands.",
         "FitzGerald 2010",
         _THIRDS,
     ),
     Measure(
         "percussive",
         "share of cells",
-        "Mel cells by third of the bands that are clearly (3 dB) percussive.",
+        "Mel cells that are clearly (by 3 dB) percussive, in each third of the bands.",
         "FitzGerald 2010",
         _THIRDS,
     ),
     Measure(
         "pitch",
         "octaves above E2",
-        "Predominant pitch by frame: highest weighted sum of the compressed magnitudes at eight"
-        " partials.",
+        "Predominant pitch of a frame: the one with the highest salience, which is the weighted sum"
+        " of the compressed magnitudes at eight partials.",
         "librosa.salience; Salamon and Gomez 2012 (Melodia)",
         (),
         STATISTICS,
@@ -77,7 +78,7 @@ MEASURES = (
     Measure(
         "pitch_salience",
         "ratio",
-        "Salience of the predominant pitch over the sum of the compressed spectrum.",
+        "Salience of the predominant pitch divided by the sum of the compressed spectrum.",
         "Salamon and Gomez 2012",
         (),
         STATISTICS,
@@ -85,39 +86,40 @@ MEASURES = (
     Measure(
         "pitch_steady",
         "share of frames",
-        "Steps of the predominant pitch of less than a semitone.",
+        "Steps of the predominant pitch, from one frame to the next, that are smaller than a"
+        " semitone.",
         "Panda, Malheiro and Paiva 2020",
     ),
     Measure(
         "glide",
         "cents",
-        "Mean absolute step of the predominant pitch, of steps of less than a semitone.",
+        "Mean absolute size of these steps.",
         "Panda, Malheiro and Paiva 2020 (glissando)",
     ),
     Measure(
         "vibrato",
         "share of stretches",
-        "Half seconds in which the predominant pitch is steady and swings by 10 cents or more,"
-        " mostly at 3.5 to 9 Hz.",
+        "Half-second stretches in which the predominant pitch is steady and swings by 10 cents or"
+        " more, mostly at 3.5 to 9 Hz.",
         "Panda, Malheiro and Paiva 2020; Essentia Vibrato",
     ),
     Measure(
         "vibrato_extent",
         "cents",
-        "Amplitude of that swing at 3.5 to 9 Hz, mean over steady half seconds.",
+        "Amplitude of that swing at 3.5 to 9 Hz, averaged over the stretches with a steady pitch.",
         "Panda, Malheiro and Paiva 2020",
     ),
     Measure(
         "tremolo",
         "dB",
-        "Amplitude of the swing of the predominant pitch's salience at 3.5 to 9 Hz, mean over half"
-        " seconds.",
+        "Amplitude of the swing, at 3.5 to 9 Hz, of the salience of the predominant pitch, averaged"
+        " over all half-second stretches.",
         "Panda, Malheiro and Paiva 2020",
     ),
     Measure(
         "layers",
         "count",
-        "Pitches whose salience is a local maximum of at least half the highest.",
+        "Pitches whose salience is a local maximum and at least half of the highest.",
         "Panda, Malheiro and Paiva 2020 (musical layers)",
         (),
         STATISTICS[:2],

@@ -72,8 +72,8 @@ MEASURES = (
     Measure(
         "flatness",
         "ln",
-        "Logarithm of geometric by arithmetic mean of the power: 0 for white noise, below -4 for"
-        " tones.",
+        "Logarithm of the ratio of the geometric to the arithmetic mean of the power: near 0 for"
+        " white noise, below -4 for tones.",
         "librosa.feature.spectral_flatness; Johnston 1988",
         (),
         STATISTICS,
@@ -81,7 +81,7 @@ MEASURES = (
     Measure(
         "zero_crossings",
         "share of samples",
-        "How often the waveform changes its sign.",
+        "How often the waveform changes sign.",
         "librosa.feature.zero_crossing_rate",
         (),
         STATISTICS,
@@ -89,9 +89,9 @@ MEASURES = (
     Measure(
         "contrast",
         "dB",
-        "Level of the strongest 2 % of bins (at least one) over that of the weakest 2 %, below 200"
-        " Hz and in the octaves from there, in every other frame. Bands that the sample rate does"
-        " not have are 0.",
+        "Level of the strongest 2 % of bins (at least one) above that of the weakest 2 %, below 200"
+        " Hz and in each octave from there, in every other frame. 0 in bands without a bin, such as"
+        " those above half the sample rate.",
         "librosa.feature.spectral_contrast; Jiang et al. 2002",
         _CONTRAST_NAMES,
         ("mean",),
@@ -99,9 +99,9 @@ MEASURES = (
     Measure(
         "modulation",
         "log10 of dB²",
-        "Modulation spectrum: how much the mean level, in dB, of the `low`, `lower_mid`,"
-        " `upper_mid` and `high` quarter of the mel bands moves at rates between 0.3 (`_0`), 1, 2,"
-        " 4, 6, 10 and 16 Hz.",
+        "Modulation spectrum: how much the mean level, in dB, of a quarter of the mel bands (`low`,"
+        " `lower_mid`, `upper_mid`, `high`) moves in each of six ranges of rates, which are bounded"
+        " by 0.3 (`_0`), 1, 2, 4, 6, 10 and 16 Hz.",
         "Pampalk, Rauber and Merkl 2002 (fluctuation patterns); Lee et al. 2009",
         _MODULATION_NAMES,
     ),

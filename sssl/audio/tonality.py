@@ -40,15 +40,15 @@ MEASURES = (
     Measure(
         "key_clarity",
         "correlation",
-        "Highest correlation of the mean chroma with the profiles of the 24 keys. The chroma is"
-        " librosa's of what lies below 4 kHz, without an estimate of the tuning.",
+        "Highest correlation of the mean chroma with the profiles of the 24 keys. The chroma is as"
+        " in librosa, of frequencies below 4 kHz and without an estimate of the tuning.",
         "librosa.feature.chroma_stft; Temperley 2007 (profiles); MIRtoolbox mirkey",
     ),
     Measure(
         "mode",
         "correlation",
-        "Highest correlation with a major key less that with a minor key: above 0 for major, below"
-        " for minor.",
+        "Highest correlation with a major key minus the highest with a minor key: above 0 for"
+        " major, below 0 for minor.",
         "MIRtoolbox mirmode (best); Temperley 2007 (profiles)",
     ),
     Measure(
@@ -57,7 +57,7 @@ MEASURES = (
     Measure(
         "frame_entropy",
         "nat",
-        "Entropy of the chroma by frame.",
+        "Entropy of the chroma of a frame.",
         "MIRtoolbox mirentropy",
         (),
         STATISTICS[:2],
@@ -65,7 +65,7 @@ MEASURES = (
     Measure(
         "chroma_step",
         "share",
-        "Mean absolute step of the chroma from a frame to the next.",
+        "Mean absolute step of the chroma from one frame to the next.",
         "librosa.feature.chroma_stft",
     ),
     Measure(
@@ -79,24 +79,24 @@ MEASURES = (
     Measure(
         "circle",
         "radius",
-        "How far the tonal centroid lies from the middle of the circle of fifths, minor thirds,"
-        " major thirds.",
+        "Distance of the tonal centroid from the centre of the circle of fifths, of minor thirds,"
+        " and of major thirds.",
         "librosa.feature.tonnetz",
         ("fifths", "minor_thirds", "major_thirds"),
     ),
     Measure(
         "interval",
         "correlation",
-        "Correlation of the mean chroma with itself so many semitones away: which intervals the"
-        " harmony is made of.",
+        "Correlation of the mean chroma with itself, shifted by so many semitones: which intervals"
+        " the harmony is made of.",
         "Tzanetakis, Ermolinskyi and Cook 2003 (pitch histograms), in every key alike",
         _INTERVAL_NAMES,
     ),
     Measure(
         "roughness",
         "share",
-        "Dissonance of all pairs of partials below 1.5 kHz by the curve of Plomp and Levelt, over"
-        " the energy of the partials.",
+        "Dissonance of all pairs of partials below 1.5 kHz, by the curve of Plomp and Levelt,"
+        " divided by the energy of the partials.",
         "Sethares 1993; MIRtoolbox mirroughness",
         (),
         STATISTICS,
@@ -104,7 +104,7 @@ MEASURES = (
     Measure(
         "partials",
         "count",
-        "Local maxima of a frame's spectrum below 1.5 kHz that lie at most 30 dB below its"
+        "Local maxima of a frame's spectrum below 1.5 kHz that lie at most 30 dB below the"
         " strongest.",
         "Panda, Malheiro and Paiva 2020 (musical layers)",
         (),
