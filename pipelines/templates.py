@@ -1,4 +1,4 @@
-"""Metadata of the Dataflow Flex Templates, a template a pipeline: `python -m pipelines.templates
+"""Metadata of the Dataflow Flex Templates, one per pipeline: `python -m pipelines.templates
 ROOT`."""
 
 from __future__ import annotations

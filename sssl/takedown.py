@@ -218,7 +218,7 @@ class _Rewriting:
         self, planned: Manifest, files: Mapping[int, PartFile]
     ) -> tuple[Compacted, ...]:
         """Write the files for readers of a table without the tracks, each from the one before: to
-        make them of their parts takes a request a part.
+        make them of their parts takes one request per part.
 
         None if they are of an earlier schema version, or not as they were written.
         """

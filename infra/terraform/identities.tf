@@ -1,4 +1,4 @@
-# One account a role, and for each only what its calls need.
+# One account per role, and for each only what its calls need.
 resource "google_service_account" "role" {
   for_each = {
     launcher  = "Dataflow's launchers, which build jobs"

@@ -76,7 +76,7 @@ class Earlier:
 
 @lru_cache(maxsize=32)
 def read_manifest(store: Store, ref: str) -> Manifest:
-    """Read a committed manifest once a process; it never changes."""
+    """Read a committed manifest, once per process: it never changes."""
     return store.named(ref)
 
 

@@ -297,7 +297,7 @@ def seen_by_stages(track: Catalog) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=2)
 def _has_any_of(store: Store, catalog: str, removed: frozenset[str]) -> bool:
-    """Whether a catalog has any of the tracks that were taken down; looked up once a process."""
+    """Whether a catalog has any of the tracks that were taken down; looked up once per process."""
     tracks = store.read_table(read_manifest(store, catalog), ["track_id"])
     track_ids = tracks["track_id"].to_pylist()
     return any(is_removed(track_id, removed) for track_id in track_ids)

@@ -278,9 +278,8 @@ def _labelled_rows(store: Store, config: Config, dealing: CatalogConfig, dealt: 
         raise CatalogError(
             f"{config.catalog}: no track has a label, and nothing else can be held out"
         )
-    return deal(
-        labelled, dealing, dealt
-    )  # again, so that few labels in a large catalog don't fill few rows a part
+    # Again, so that few labels in a large catalog do not become parts of a few rows.
+    return deal(labelled, dealing, dealt)
 
 
 def _plantable(segments: pd.DataFrame, rows: Sequence[Catalog]) -> pd.DataFrame:

@@ -36,8 +36,8 @@ QUADRANTS = {"Q1": "happy", "Q2": "tense", "Q3": "sad", "Q4": "calm"}
 
 @dataclass(frozen=True)
 class Config:
-    """Write song labels for other tools: a table, a JAMS file a song, tags in copies of the music,
-    or playlists."""
+    """Write song labels for other tools: as a table, one JAMS file per song, tags in copies of the
+    music, or playlists."""
 
     output: str
     """Output folder."""

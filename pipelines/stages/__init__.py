@@ -1,1 +1,1 @@
-"""One file a stage: what `sssl run` does in order, each a command of its own."""
+"""One file per stage: what `sssl run` does in order, each a command of its own."""

@@ -161,7 +161,7 @@ class Previous:
         """Count the tracks of a catalog by why they will be decoded."""
         known = _nothing_known()
         if self.refs:
-            # The ledger has a file a part: a catalog of millions is planned without it where that
+            # The ledger has one file per part: a catalog of millions is planned without it if that
             # is possible.
             asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
             ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None

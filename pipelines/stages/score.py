@@ -68,10 +68,10 @@ class Placement:
     threads: int | None = None
     """Threads per worker; default: one per core if Beam runs in this process, else one."""
     large_model: bool = False
-    """Load the model once a machine instead of once a worker process, of which Dataflow starts one
-    a vCPU."""
+    """Load the model once per machine instead of once per worker process, of which Dataflow starts
+    one per vCPU."""
     model_copies: int | None = None
-    """Load it exactly so many times a machine."""
+    """Load it exactly so many times per machine."""
     accelerator: str | None = None
     """Accelerator, and machine, that the scoring step, and no other, asks Dataflow for; default:
     none. For example `type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver`."""

@@ -89,7 +89,7 @@ def silenced() -> Iterator[None]:
 def bar(name: str, total: int) -> Iterator[Callable[[int, str], None]]:
     """Show progress; the yielded function sets how much is done and a remark behind it.
 
-    A terminal gets a bar with elapsed time and ETA, a log file a line now and then.
+    On a terminal this is a bar with elapsed time and ETA, in a log file an occasional line.
     """
     if console.is_terminal and not console.quiet:
         with Progress(*_COLUMNS, console=console) as progress:

@@ -26,9 +26,9 @@ from sssl.config import require
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 _NONE = -1
-# Each table has a file and a receipt a part, and each job looks through them: 50,000 are listed in
-# 50 requests. A part of 128 tracks of four minutes is 128 MB of features, of which a worker holds
-# several; more does not fit beside a network. So ten million tracks are 78,125 parts.
+# Each table has a file and a receipt for each part, and each job looks through them: 50,000 are
+# listed in 50 requests. A part of 128 tracks of four minutes is 128 MB of features, of which a
+# worker holds several; more does not fit beside a network. So ten million tracks are 78,125 parts.
 _FEWEST_PARTS = 16
 _USUAL_TRACKS = 32
 _MOST_PARTS = 50_000

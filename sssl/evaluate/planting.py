@@ -55,8 +55,8 @@ def draw(rows: pd.DataFrame, planting: Planting) -> Indices:
     """Return for each row the row whose segment it gets, its own where nothing is planted.
 
     Args:
-        rows: one a segment, those of a track in a row: `track_id`, `label`, `fold`, and `eligible`
-            for those of train tracks that nobody vouches for.
+        rows: one per segment, those of a track in a row: `track_id`, `label`, `fold`, and
+            `eligible` for those of train tracks that nobody vouches for.
         planting: how much. Less is planted where a class has more than half of the segments, and no
             more than about 0.7 in stretches.
     """

@@ -82,7 +82,7 @@ OWN_NAMES: Names = MappingProxyType({})
 
 
 def write_jams(store: Store, snapshot: Snapshot, to: str, names: Names = OWN_NAMES) -> Exported:
-    """Write a JAMS file a song (Humphrey et al., "JAMS: a JSON annotated music specification",
+    """Write one JAMS file per song (Humphrey et al., "JAMS: a JSON annotated music specification",
     2014).
 
     The label is a `tag_open` over the whole track, with probabilities, round and model in its

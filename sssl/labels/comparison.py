@@ -166,7 +166,7 @@ def calibrated_losses(posterior: Floats, label: Indices) -> Floats:
     """Return -log p [N] of labels under posteriors [N, C] at the temperature that is likeliest on
     these tracks.
 
-    One number a model, fitted for both alike: it favours neither. Fitted to all other groups
+    One temperature per model, fitted alike for both, favours neither. Fitted to all other groups
     instead it would differ from group to group, which costs power and wins nothing (LOG.md).
     """
     floored = np.maximum(posterior, _LEAST)

@@ -112,7 +112,7 @@ class Corpus:
                 yield examples.take(rows)
 
     def bags(self, member: int | None, bag: int) -> int:
-        """Count the bags of an epoch; with one segment a bag its rows."""
+        """Count the bags of an epoch: its rows, if a bag has one segment."""
         bags = 0
         for part in self.parts:
             rows = without_fold(self.load(part), member)

@@ -44,8 +44,8 @@ class Progress(NamedTuple):
 class Training:
     """One training of a model, as its processes are told of it: names and numbers, no rows.
 
-    `folder` (in the store) takes a checkpoint a member; `start` is the file of the model whose
-    weights the members start from, None for random ones.
+    `folder` (in the store) takes one checkpoint per member; `start` is the file of the model
+    whose weights the members start from, None for random ones.
     """
 
     store: Store
@@ -126,7 +126,7 @@ class Trainer:
             self.optimizer, peak, total_steps=self.epochs * self.steps + 1
         )
         prior = corpus.prior()
-        # Weights of a mean of 1 a segment; a class without a segment has none to weigh.
+        # Weights whose mean over the segments is 1; a class without a segment has none to weigh.
         balance = prior.clamp(min=1e-8) ** -config.class_balance
         self.class_weight = (balance / (prior * balance).sum()).to(self.device)
         self.prior = prior.to(self.device) * self.class_weight

@@ -230,7 +230,7 @@ def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:
 
 @lru_cache(maxsize=32)
 def manifest_in(data: bytes, path: str, medium: Medium) -> Manifest:
-    """Read the manifest that a file has; once a process, as long as its content is the same. Files
+    """Read the manifest that a file has, once per process as long as its content is the same. Files
     that it lists apart are read when they are asked for.
 
     Raises:
@@ -307,7 +307,7 @@ class Snapshot:
         }
 
     def of(self, table: str) -> list[Manifest]:
-        """List the manifests of a table, one a round where it has rounds."""
+        """List the manifests of a table, one per round if it has rounds."""
         return [m for m in self.manifests if m.table == table]
 
     @property

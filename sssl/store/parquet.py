@@ -52,7 +52,7 @@ class Compacted(PartFile):
 
 @dataclass(frozen=True, slots=True)
 class FileList(PartFile):
-    """A file that lists those of many parts, one a row; `of` is a digest of theirs."""
+    """A file that lists those of many parts, one per row; `of` is a digest of theirs."""
 
     of: str
 

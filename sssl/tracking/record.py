@@ -68,8 +68,8 @@ class LoggedModel:
 
 @dataclass
 class RunRecord:
-    """One run of MLflow. A metric has one value a step: what is reported again after a restart
-    counts once."""
+    """One run of MLflow. A metric has one value per step: what is reported again after a
+    restart counts once."""
 
     name: str
     tags: dict[str, str]
