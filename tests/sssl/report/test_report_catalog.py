@@ -38,4 +38,4 @@ def test_failed_tracks_come_back_only_if_asked_for(report_html):
 
 
 def test_what_to_type_is_set_as_code(report_html):
-    assert "Grant read access, then <code>--retry retryable</code>." in report_html
+    assert "Grant read access, then rerun with <code>--retry retryable</code>." in report_html
