@@ -17,6 +17,7 @@ from typing import Annotated
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines.beam.earlier import known_counts, read_manifest
@@ -79,20 +80,27 @@ class ShardJob(Job):
     def list_parts(self) -> Iterator[PartRef]:
         """List the shards that are not taken over, with the files of their labelled parts."""
         rows = "features" if self.stage == "shards" else "labels"
-        files, made = self.input(rows).files, self.shards_made()
+        files = self.input(rows).files
+        made = self.shards_made()
         labelled = labelled_by_part(self.store, self.inputs["catalog"])
         of_shard: dict[int, dict[str, PartFile]] = defaultdict(dict)
         for part in sorted(labelled):
-            of_shard[part // self.sharding.parts][str(part)] = files[part]
+            shard = part // self.sharding.parts
+            of_shard[shard][str(part)] = files[part]
         standing = self.standing()
         for shard in range(self.parts):
-            if shard not in standing:
-                own = {"shard": made[shard]} if made else {}
-                yield PartRef(shard, of_shard[shard] | own)
+            if shard in standing:
+                continue
+            own = of_shard[shard]
+            if made:
+                own["shard"] = made[shard]
+            yield PartRef(shard, own)
 
     def shards_made(self) -> Mapping[int, PartFile]:
         """Return the files of shards that are an input."""
-        return self.input("shards").files if "shards" in self.inputs else {}
+        if "shards" not in self.inputs:
+            return {}
+        return self.input("shards").files
 
     def standing(self) -> dict[int, Receipt]:
         """Return the receipts of shards that are taken over, by reference."""
@@ -103,7 +111,7 @@ class ShardJob(Job):
 
 
 def build(root: beam.Pipeline, job: ShardJob) -> None:
-    """Wire the pipeline: a shard an element."""
+    """Wire the pipeline, in which each element is a shard."""
     states = root | ListParts(job) | SplitDone(job)
     write = write_shard if job.stage == "shards" else write_examples
     (states.done, states.todo | beam.Map(write, job)) | CommitParts(job)
@@ -111,34 +119,42 @@ def build(root: beam.Pipeline, job: ShardJob) -> None:
 
 def write_shard(ref: PartRef, job: ShardJob) -> Receipt:
     """Write the labelled rows of a shard's parts."""
+    catalog = job.input("catalog")
     labelled = {}
     for part, file in _parts_of(ref):
-        train = [
-            t.track_id
-            for t in read_part(job.store, job.input("catalog"), part)
-            if t.split == "train"
-        ]
-        labelled[part] = labelled_rows(job.store.read_part(file, list(OF_FEATURES)), train)
-    shape = job.input("features").settings(MelConfig, "cut").shape
-    table = shard_table(labelled, job.sharding, shape)
-    return job.write(ref.part, {"shards": table}, ShardsSummary(segments=len(table)))
+        tracks = read_part(job.store, catalog, part)
+        train = [track.track_id for track in tracks if track.split == "train"]
+        features = job.store.read_part(file, list(OF_FEATURES))
+        labelled[part] = labelled_rows(features, train)
+    cut = job.input("features").settings(MelConfig, "cut")
+    table = shard_table(labelled, job.sharding, cut.shape)
+    summary = ShardsSummary(segments=len(table))
+    return job.write(ref.part, {"shards": table}, summary)
 
 
 def write_examples(ref: PartRef, job: ShardJob) -> Receipt:
     """Write what a round teaches of a shard's rows."""
     shard = job.store.read_part(ref.files["shard"], ["layer", "part", "row", "track_id"])
     parts = _parts_of(ref)
+
+    def read_labels(part: tuple[int, PartFile]) -> tuple[int, pa.Table]:
+        number, file = part
+        return number, job.store.read_part(file, list(OF_LABELS))
+
     with ThreadPoolExecutor(_READERS) as threads:  # for their latency, where they lie in a bucket
-        read = threads.map(lambda one: job.store.read_part(one[1], list(OF_LABELS)), parts)
-        labels = {part: rows for (part, _), rows in zip(parts, read, strict=True)}
+        labels = dict(threads.map(read_labels, parts))
     catalog = job.input("catalog")
-    tracks = [track for part, _ in parts for track in read_part(job.store, catalog, part)]
-    folds = {track.track_id: track.fold for track in tracks}
+    folds = {}
+    for part, _ in parts:
+        for track in read_part(job.store, catalog, part):
+            folds[track.track_id] = track.fold
     table = examples_table(shard, labels, folds, job.classes)
-    return job.write(ref.part, {"examples": table}, summarize_examples(table, job.classes, job.bag))
+    summary = summarize_examples(table, job.classes, job.bag)
+    return job.write(ref.part, {"examples": table}, summary)
 
 
 def _parts_of(ref: PartRef) -> list[tuple[int, PartFile]]:
+    """List the parts of a shard with their files."""
     return [(int(name), file) for name, file in ref.files.items() if name != "shard"]
 
 
@@ -189,28 +205,33 @@ def settle_for_round(
 def make_shards(context: Context, round: int, settings: TrainConfig) -> tuple[Manifest, Manifest]:
     """Copy labelled features to shards, unless they are there, and write what a round teaches of
     them; return the manifests of both."""
-    store, snapshot = context.store, context.snapshot
-    catalog, parts = snapshot.get("catalog"), snapshot.catalog.parts
+    store = context.store
+    snapshot = context.snapshot
+    catalog = snapshot.get("catalog")
+    dealt = snapshot.catalog
     ledger = snapshot.about("segments", LedgerSummary)
     chunk = settings.track_segments or _CHUNK
-    sharding = Sharding.of(ledger, parts, _row_bytes(snapshot), chunk)
-    count, classes = sharding.shards(parts), snapshot.catalog.classes
-    inputs = {"catalog": catalog, "features": snapshot.features}
+    sharding = Sharding.of(ledger, dealt.parts, _row_bytes(snapshot), chunk)
+    count = sharding.shards(dealt.parts)
 
-    def run_one(table: str, inputs: dict[str, Manifest], round: int | None) -> Manifest:
-        config = dump(sharding) | ({} if round is None else {"bag": settings.bag})
-        planned = Manifest.plan(table, table, config, inputs.values(), round)
+    def run_one(
+        planned: Manifest, inputs: Mapping[str, Manifest], before: str | None = None
+    ) -> Manifest:
         refs = {name: manifest.ref for name, manifest in inputs.items()}
-        before = None if round is not None else _newest(store, planned)
         job = ShardJob(
-            store, (planned,), refs, count, classes,
+            store, (planned,), refs, count, dealt.classes,
             sharding=sharding, bag=settings.bag, before=before,
         )  # fmt: skip
-        return run_job(job, lambda root: build(root, job), context.beam_args)[0]
+        (made,) = run_job(job, lambda root: build(root, job), context.beam_args)
+        return made
 
-    shards = run_one("shards", inputs, None)
+    copied = {"catalog": catalog, "features": snapshot.features}
+    planned = Manifest.plan("shards", "shards", dump(sharding), copied.values())
+    shards = run_one(planned, copied, _newest(store, planned))
     taught = {"catalog": catalog, "labels": snapshot.get("labels", round), "shards": shards}
-    return shards, run_one("examples", taught, round)
+    config = dump(sharding) | {"bag": settings.bag}
+    planned = Manifest.plan("examples", "examples", config, taught.values(), round)
+    return shards, run_one(planned, taught)
 
 
 def _row_bytes(snapshot: Snapshot) -> int:
@@ -223,25 +244,37 @@ def _row_bytes(snapshot: Snapshot) -> int:
 def labelled_by_part(store: Store, catalog: str) -> dict[int, tuple[str, ...]]:
     """Return the labelled train tracks of the parts that have any."""
     rows = read_labelled(store, read_manifest(store, catalog), ["part", "track_id", "split"])
-    rows = rows.filter(pc.equal(rows["split"], "train"))
+    train = rows.filter(pc.equal(rows["split"], "train"))
+    parts = train["part"].to_pylist()
+    track_ids = train["track_id"].to_pylist()
     found: dict[int, list[str]] = defaultdict(list)
-    for part, track_id in zip(rows["part"].to_pylist(), rows["track_id"].to_pylist(), strict=True):
+    for part, track_id in zip(parts, track_ids, strict=True):
         found[part].append(track_id)
     return {part: tuple(sorted(ids)) for part, ids in found.items()}
 
 
 def _newest(store: Store, planned: Manifest) -> str | None:
     """Return the newest other generation of shards that are laid out alike."""
-    refs = filter(None, map(ref_of_manifest, store.find(planned.table)))
-    others = (store.manifest_if_whole(ref) for ref in refs if ref != planned.ref)
-    alike = [m for m in others if m is not None and m.config == planned.config]
-    return max(alike, key=lambda m: (m.created_at, m.ref)).ref if alike else None
+    alike = []
+    for path in store.find(planned.table):
+        ref = ref_of_manifest(path)
+        if not ref or ref == planned.ref:
+            continue
+        manifest = store.manifest_if_whole(ref)
+        if manifest is not None and manifest.config == planned.config:
+            alike.append(manifest)
+    if not alike:
+        return None
+    # By name, too, so that of two of the same time it is always the same one.
+    newest = max(alike, key=lambda manifest: (manifest.created_at, manifest.ref))
+    return newest.ref
 
 
 @lru_cache(maxsize=2)
 def _standing(
     store: Store, before: str, catalog: str, features: str, parts: int
 ) -> dict[int, Receipt]:
+    """Return the receipts of the shards that stand, of an earlier generation."""
     shards = read_manifest(store, before)
     try:
         parents = {ref.partition("/")[0]: read_manifest(store, ref) for ref in shards.parents}
@@ -249,25 +282,21 @@ def _standing(
         return {}  # a vacuum or a takedown deleted what they were made from
     then = labelled_by_part(store, parents.pop("catalog").ref)
     now = labelled_by_part(store, catalog)
-    ((_, had_features),) = parents.items()
-    old, new = had_features.files, read_manifest(store, features).files
-    changed = {
-        part // parts
-        for part in then.keys() | now.keys()
-        if then.get(part) != now.get(part) or old[part].sha256 != new[part].sha256
-    }
+    (had_features,) = parents.values()  # `features`, or `segments` of an early schema version
+    old = had_features.files
+    new = read_manifest(store, features).files
+    changed = set()
+    for part in then.keys() | now.keys():
+        has_same_tracks = then.get(part) == now.get(part)
+        if not has_same_tracks or old[part].sha256 != new[part].sha256:
+            changed.add(part // parts)
     lost = store.lost(shards)
-    stand = {
-        shard: file
-        for shard, file in shards.files.items()
-        if shard not in changed and file.path not in lost
-    }
-    counts = known_counts(store, before, stand)
-    return {
-        shard: Receipt(shard, {"shards": file}, counts[shard])
-        for shard, file in stand.items()
-        if shard in counts
-    }
+    unchanged = {shard: file for shard, file in shards.files.items() if shard not in changed}
+    stand = {shard: file for shard, file in unchanged.items() if file.path not in lost}
+    receipts = {}
+    for shard, counts in known_counts(store, before, stand).items():
+        receipts[shard] = Receipt(shard, {"shards": stand[shard]}, counts)
+    return receipts
 
 
 def run(context: Context, round: int, settings: TrainConfig) -> None:
