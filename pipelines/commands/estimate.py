@@ -229,7 +229,7 @@ def _requests_of_audio(outlook: Outlook, trial: Trial) -> Draws:
 
 
 def _stage(title: str) -> str:
-    """Return the stage, or the table, that a title names before the round."""
+    """Return the stage or the table of a title, which may end in a round."""
     return title.split()[0]
 
 
@@ -371,7 +371,7 @@ def _print(title: str, headings: list[str], rows: Mapping[str, list[Draws]]) -> 
 
 
 def _value(draws: Draws) -> float:
-    """Return the estimate itself, of which the others are what it may be as well."""
+    """Return the estimate itself, which comes before the draws of its uncertainty."""
     return float(draws[0])
 
 

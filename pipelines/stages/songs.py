@@ -194,7 +194,7 @@ def run(context: Context, settings: SongConfig) -> Context:
     snapshot = context.snapshot
     used = in_use(context.store, snapshot)
     learned_from = _learned_from(snapshot, used)
-    # The classifier does not learn from the ledger: a song's timeline ends where its track does.
+    # The ledger says where tracks, and so timelines, end; the classifier does not learn from it.
     inputs = learned_from | {"ledger": snapshot.get("ledger")}
     config = _config(settings, snapshot, used)
     job = Job.of(context.store, "songs", ("songs",), config, [], named=inputs)

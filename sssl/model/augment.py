@@ -16,7 +16,7 @@ def view(log_mel: Tensor, config: AugmentConfig, shift: Tensor | None = None) ->
     A `shift` in frames that was drawn before, on the device, saves the wait for a number.
     """
     batch, _, frames = log_mel.shape
-    # Around the end: the segment keeps its length and all of its sound.
+    # The shift wraps around, so that the segment keeps its length and all of its sound.
     if shift is None:
         shifted = log_mel.roll(int(torch.randint(frames, ())), dims=2)
     else:

@@ -88,7 +88,7 @@ def summarize_scores(
         if found is None or track.label is None or track.split is None:
             continue
         label = classes.index(track.label)
-        # No surer than a segment may be: a single track must not decide the sum either.
+        # Bounded like the loss of a segment, so that no single track decides the sum.
         at_label = max(found[label], _LEAST)
         losses[track.split] += float(-np.log(at_label))
     return ScoresSummary(

@@ -76,7 +76,8 @@ class TrainConfig:
     segments of each track, and the next epoch others; none: all of them."""
     thin_from: int | None = later(100_000, neutral=None)
     """See `track_segments`; none: any number of tracks is enough."""
-    # Three times that was worse at 335 clips (the page named at `plain_from`).
+    # Three times that was worse in one fold of 335 clips and better in another (the page named at
+    # `plain_from`).
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule of round 0; later rounds peak at a third of it."""
     weight_decay: float = 1e-3
@@ -143,7 +144,8 @@ class TrainConfig:
     def settled(self, labelled_tracks: int, labelled_bytes: float = 0.0) -> TrainConfig:
         """Return the settings for so many labelled train tracks, whose features take so much: what
         a model is trained with, and named after."""
-        # Without the limits: a model has the name of what was done, whichever limit led to it.
+        # Without the limits: a model is named after how it was trained, not after the limits that
+        # led to that.
         settled = replace(self, plain_from=None, thin_from=None, memory_gb=None)
         if self.plain_from is not None and labelled_tracks >= self.plain_from:
             settled = replace(settled, bag=1, mixup_alpha=0.0)

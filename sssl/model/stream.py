@@ -101,7 +101,7 @@ class StreamScorer:
                 rows = read(items[number])
                 return self._load(number, rows)
 
-            # Some more than there are readers, so that a part is there when a device asks.
+            # A few more than there are readers, so that a part is ready when a device asks for one.
             parts = _Ahead(reading, load, range(len(items)), ahead=self.readers + 2)
             drives = []
             for name in self.devices:
@@ -117,7 +117,7 @@ class StreamScorer:
         # A model of one member scores all folds.
         of_fold = rows.folds % self.model.spec.members
         members = np.where(rows.folds < 0, -1, of_fold)
-        # Rows of a member side by side, so that a slice of the part is a batch of it.
+        # Rows of one member side by side, so that its batches are slices of the part.
         order = np.argsort(members, kind="stable")
         staged = _staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu")
         # In the default mode NumPy would take the rows into a buffer first.
@@ -233,7 +233,8 @@ class _Device:
                 said,
             )
         else:
-            # Others may leave the card; so one that is full for a single segment is tried again.
+            # Other processes may free memory, so even a single segment that does not fit is tried
+            # again.
             wait_s = next(self._waits, None)
             if wait_s is None:
                 waited_s = sum(_WAITS_S)
@@ -258,13 +259,13 @@ class _Device:
         self._load_networks()
         copying = torch.cuda.Stream() if self._on_gpu else None
 
-        # What was computed is waited for some batches later: until then the device has work.
+        # Results are collected some batches later, so that the device always has work.
         def collect(at_most: int) -> None:
             while len(computed) > at_most or (computed and _has_arrived(computed[0])):
                 for part in _keep(computed.popleft()):
                     finish(unfinished.pop(part.number))
 
-        # First what was under way when memory ended: none of its rows is kept.
+        # First the parts that were under way when memory ran out, with all of their rows again.
         for part in itertools.chain(list(unfinished.values()), iter(take, None)):
             unfinished[part.number] = part
             part.missing = len(part.order)
@@ -286,7 +287,7 @@ class _Device:
             for member in self._model.members:
                 network = folded(member) if self._on_gpu else member
                 networks.append(network.to(self._name).eval())
-            # All or none: memory may end among them, and then all are loaded again.
+            # Assigned at once: if memory runs out before, all are loaded again.
             self._networks = networks
         if self._on_gpu and self._dtype == torch.float32:
             # TF32 would be a half precision under another name.
@@ -317,7 +318,7 @@ class _Device:
         networks = self._networks if member < 0 else [self._networks[member]]
         rows = [piece.log_mel for piece in pieces]
         used = sum(map(len, rows))
-        # Filled up, as a batch of another size is computed in another order: other last digits.
+        # Filled up: in a batch of another size the last digits of a posterior may differ.
         if used < self._batch:
             rows.append(rows[0].new_zeros(self._batch - used, *rows[0].shape[1:]))
         posteriors = self._posteriors(networks, torch.cat(rows), used)
@@ -395,7 +396,7 @@ class _Ahead(Generic[Item, Loaded]):
             for item in itertools.islice(self._items, self._ahead - len(self._loading)):
                 self._loading.append(self._threads.submit(self._load, item))
             next_one = self._loading.popleft() if self._loading else None
-        # Waited for outside of the lock: other devices take theirs meanwhile.
+        # Outside the lock, so that other devices can take theirs meanwhile.
         return None if next_one is None else next_one.result()
 
 

@@ -101,7 +101,8 @@ class Together:
     def _step_of_all(
         self, lanes: Sequence[_Lane], sizes: Sequence[Sequence[int]], step: int
     ) -> None:
-        """Take a step with each lane that has as many; a member's last batch may be smaller."""
+        """Take step number `step` with each lane that has so many; a member's last batch may be
+        smaller."""
         whole = []
         for lane, own in zip(lanes, sizes, strict=True):
             if step >= len(own):
@@ -113,7 +114,7 @@ class Together:
         if len(whole) == len(lanes):
             self._step(whole)
         else:
-            # Each by itself: a recording is of one set of lanes, and this set changes.
+            # One by one: a recorded step is for one set of lanes, and the set changes here.
             for lane in whole:
                 self._step([lane])
 
@@ -249,7 +250,8 @@ class _Lane:
     def step(self, size: int) -> None:
         """Take the next step, with a batch of `size` rows."""
         bags = size // self.trainer.config.bag
-        # By a tensor, so that a step that is recorded once finds the plan of each later one.
+        # Indexed by a tensor on the device, which moves on, so that a recorded step reads the plan
+        # of the step that it is replayed for.
         rows = self._plan.rows.index_select(0, self._at).squeeze(0)
         numbers = self._plan.numbers.index_select(0, self._at).squeeze(0)
         shifts = self._plan.shifts.index_select(0, self._at).squeeze(0)

@@ -150,7 +150,8 @@ def train_together(training: Training, members: Sequence[int]) -> None:
         trainers = [course.trainer for course in now]
         progress = [course.progress for course in now]
         done = together.run_window(trainers, now[0].epoch, progress)
-        # A step of all is one launch, so nobody can say whose time it was: each has its share.
+        # One launch does a step of all members, so their times cannot be told apart: each gets an
+        # equal share.
         shared = clock.lap() / len(now)
         for course, reached in zip(now, done, strict=True):
             course.advance(reached, lambda: shared)  # noqa: B023
@@ -186,7 +187,7 @@ class _Course:
         self._best = dict(found["weights"])
         self._cpu_s = 0.0
         self._written_at = time.monotonic()
-        # Again: a kill may have come between the checkpoint and its history.
+        # Written again: a kill may have come between checkpoint and history.
         _write_history(training, member, self.history)
 
     def start(self, corpus: Corpus | Shards) -> None:
@@ -232,7 +233,7 @@ class _Course:
         self._cpu_s = 0.0
         if _best(self.history) is self.history[-1]:
             self._best = self.trainer.weights()
-        # The history last: it tells of no epoch that a kill would take back.
+        # The history last, so that it never lists an epoch whose checkpoint is missing.
         self._write_checkpoint()
         _write_history(self._training, self._member, self.history)
 
@@ -257,13 +258,13 @@ def stops_early(history: Sequence[Epoch], patience: int | None) -> bool:
 def _best(history: Sequence[Epoch]) -> Epoch:
     """Return the epoch whose weights become the member: the last one, or that of the lowest
     left-out loss."""
-    # Backwards: of epochs that are equally good, such as all without patience, the last counts.
+    # In reverse, so that of equally good epochs (without patience all are) the last one counts.
     return min(reversed(history), key=_left_out_loss)
 
 
 def _left_out_loss(done: Epoch) -> float:
     loss = 0.0 if done.left_out_loss is None else done.left_out_loss
-    # NaN compares with nothing, so it would be best or not by where it stands.
+    # NaN is neither more nor less than anything, so `min` would go by the order of epochs.
     return math.inf if math.isnan(loss) else loss
 
 

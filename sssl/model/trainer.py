@@ -110,7 +110,7 @@ class Trainer:
                     f" starts from {start.spec.members}: train all rounds with the same cross_fit"
                 )
             start_from(self.network, start, training.spec, member)
-        # Buffers, too: statistics of batch normalisation belong to the weights that made them.
+        # With buffers: statistics of batch normalisation belong to the weights that made them.
         self.averaged = torch.optim.swa_utils.AveragedModel(
             self.network, avg_fn=_ema(config.ema), use_buffers=True
         )
@@ -121,7 +121,8 @@ class Trainer:
         a_step = config.batch_size // config.bag
         self.steps = self.bags // a_step + corpus.groups
         peak = config.learning_rate if self.round == 0 else config.learning_rate / 3
-        # The schedule takes a first step as it is made, and refuses one too many at the end.
+        # One step more than there are: the schedule takes the first when it is made, and raises on
+        # a step too many.
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, peak, total_steps=self.epochs * self.steps + 1
         )
@@ -169,7 +170,7 @@ class Trainer:
     def left_out_loss(self) -> float:
         """Return the mean cross-entropy of the member-to-be on the fold that it leaves out; NaN if
         that has no row."""
-        # Without bags and mixup: what is asked is how well it knows segments.
+        # Without bags and mixup: this is about single segments.
         network = self._member().eval()
         total = 0.0
         seen = 0
@@ -275,7 +276,7 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
             f"weights to start from are of {theirs.architecture} on {theirs.cut}, "
             f"expected {spec.architecture} on {spec.cut}"
         )
-    # A model of one member is the start of all.
+    # If that model has one member, all members start from it.
     weights = start.members[member % theirs.members].state_dict()
     if theirs.classes != spec.classes:
         body = {name: w for name, w in weights.items() if not name.startswith("head.")}

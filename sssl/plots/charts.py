@@ -67,7 +67,7 @@ def loss_histogram(counts: Indices, mixture: Mixture, large: bool = False) -> Fi
 
 
 def _used_bins(counts: Indices) -> tuple[int, int]:
-    """Return the first bin that has losses, and the one behind the last; all where none has."""
+    """Return the first bin that has losses and the one after the last; all bins if none has."""
     by_bin = counts.sum(axis=0)
     used = np.flatnonzero(by_bin)
     if not len(used):

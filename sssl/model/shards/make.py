@@ -182,7 +182,7 @@ def examples_table(
     """
     part = shard["part"].to_numpy()
     row = shard["row"].to_numpy()
-    # By part, as labels are.
+    # Labels come by part, so rows are looked up part by part and put back in order at the end.
     by_part = np.argsort(part, kind="stable")
     part_in_order = part[by_part]
     pieces = [_TAUGHT.empty_table()]

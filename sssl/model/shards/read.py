@@ -62,7 +62,7 @@ class Shards:
     all_layers: bool
     """Whether an epoch has all rows, rather than those of one layer."""
     seed: int
-    # No setting: it decides the order of rows, and so the model.
+    # Not a setting: it decides the order of rows, and so the model.
     shuffled: int = 16
     _coming: dict[tuple[int, int], Future[Examples]] = field(default_factory=dict)
 
@@ -132,7 +132,7 @@ class Shards:
             # The next epoch takes the next layer: other segments of the same tracks.
             layers = [(self.seed + epoch) % self._layers]
         pieces = [(shard, layer) for shard in sorted(self.shards.files) for layer in layers]
-        # By no member's seed: members that train side by side share what is read.
+        # The same for all members: those that train side by side share what is read.
         generator = torch.Generator().manual_seed(self.seed + epoch)
         order = torch.randperm(len(pieces), generator=generator)
         return [pieces[number] for number in order]
@@ -216,7 +216,7 @@ def read_layer(store: Store, file: PartFile, layer: int, columns: Sequence[str])
     except (FileNotFoundError, pa.ArrowException):
         store.read_file(file)  # says what is wrong with it
         raise
-    # A group may begin with the end of the layer before, or end with the next one's beginning.
+    # A row group may also hold rows of the layer before or after.
     start, end = np.searchsorted(rows["layer"].to_numpy(), [layer, layer + 1])
     return rows.slice(start, end - start)
 
