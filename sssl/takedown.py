@@ -4,25 +4,30 @@ else."""
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import os
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from itertools import islice
+from operator import add
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas import SCHEMA_VERSION, TABLES, Catalog, columns, to_arrow
+from schemas import SCHEMA_VERSION, TABLES, Catalog, Ledger, arrow_schema, columns, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary, Summary, of_today
-from sssl.catalog.committed import commit_catalog, read_dealt, rows_of
+from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.committed import PARTS_PER_FILE, commit_pieces, rows_of
 from sssl.catalog.corrections import FILE_NAME, without_tracks
-from sssl.catalog.counts import read_counts, write_counts
+from sssl.catalog.counts import copy_counts
 from sssl.catalog.ledger import SUMMED, summarize_whole_ledger
 from sssl.embedding.table import summarize_embeddings
 from sssl.errors import StoreError
@@ -43,13 +48,14 @@ from sssl.store.manifest import (
     loaded,
     parts_digest,
 )
-from sssl.store.parquet import compacted_bytes
+from sssl.store.parquet import compacted_bytes, with_changed
 from sssl.store.pointer import LATEST
 from sssl.store.removals import spellings
 from sssl.urls import local_path
 from sssl.words import counted
 
 _WORKERS = 32
+_BYTES_AT_ONCE = 512 << 20
 _COMPACTORS = 4  # each with a file of 64 MB, several times that in memory
 _DELETED_AT_ONCE = 20_000  # paths that are kept in requests at a time
 _BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
@@ -70,24 +76,23 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     Raises:
         StoreError: no track would be left.
     """
-    before = read_dealt(store, snapshot.get("catalog"))
-    gone = pa.array(sorted(set(track_ids)), pa.string())
-    is_gone = pc.is_in(before.tracks["track_id"], gone)
-    tracks = before.tracks.filter(pc.invert(is_gone))
-    if not len(tracks):
-        raise StoreError("no track would be left: delete the output folder instead")
-    if len(tracks) == len(before.tracks):
-        return snapshot
-    assert before.config is not None  # it was read with the catalog
     catalog = snapshot.get("catalog")
-    leaving = rows_of(before.tracks.filter(is_gone))
+    gone = pa.array(sorted(set(track_ids)), pa.string())
+    with _Spool() as left:
+        leaving, in_ledger = _part_with(store, snapshot, gone, left)
+        if not leaving:
+            return snapshot
+        if not in_ledger.tracks:
+            raise StoreError("no track would be left: delete the output folder instead")
+        config = catalog.settings(CatalogConfig)
+        made = commit_pieces(store, left.pieces, config, catalog)
     rewriting = _Rewriting(
         store,
         gone=leaving,
         parts={track.part for track in leaving},
         classes=snapshot.catalog.classes,
-        in_ledger=summarize_whole_ledger(tracks, _read_ledger(store, snapshot.get("ledger"))),
-        made={catalog.ref: commit_catalog(store, tracks, before.config, catalog)},
+        in_ledger=in_ledger,
+        made={catalog.ref: made},
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
     while waiting:
@@ -99,10 +104,82 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     return Snapshot(tuple(rewriting.made[old.ref] for old in snapshot.manifests))
 
 
-def _read_ledger(store: Store, ledger: Manifest) -> pa.Table:
-    """Read what is summed up of a ledger, from its few files for readers if it has these."""
-    files = ledger.for_readers.values()
-    return pa.concat_tables(store.read_part(file, list(SUMMED)) for file in files)
+def _part_with(
+    store: Store, snapshot: Snapshot, gone: pa.Array, left: _Spool
+) -> tuple[list[Catalog], LedgerSummary]:
+    """Put the rows of a catalog without some tracks into a spool, file by file; return those of the
+    tracks that go, and what the ledger says of the others."""
+    leaving = []
+    in_ledger = LedgerSummary()
+    ledger = _Ledger(store, snapshot.get("ledger"))
+    for number, rows in store.iter_parts(snapshot.get("catalog")):
+        is_gone = pc.is_in(rows["track_id"], gone)
+        leaving += rows_of(rows.filter(is_gone))
+        stay = rows.filter(pc.invert(is_gone))
+        left.add(stay)
+        of_file = range(number * PARTS_PER_FILE, (number + 1) * PARTS_PER_FILE)
+        in_ledger = summarize_whole_ledger(stay, ledger.of(of_file), in_ledger)
+    return leaving, in_ledger
+
+
+class _Spool:
+    """A catalog in a temporary file, in the pieces that were added: to read it from its own files
+    takes many times as long, and in memory it may not fit."""
+
+    def __enter__(self) -> Self:
+        self._file = TemporaryFile()
+        compressed = pa.ipc.IpcWriteOptions(compression="zstd")
+        self._writer = pa.ipc.new_file(self._file, arrow_schema(Catalog), options=compressed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, rows: pa.Table) -> None:
+        """Add a piece, which may have no rows."""
+        piece = rows.cast(arrow_schema(Catalog)).combine_chunks()
+        nothing = pa.RecordBatch.from_pylist([], schema=piece.schema)
+        self._writer.write_batch(next(iter(piece.to_batches()), nothing))
+
+    def pieces(self) -> Iterator[pa.Table]:
+        """Yield the pieces, from the first one on; none is added from then on."""
+        self._writer.close()
+        self._file.seek(0)
+        reader = pa.ipc.open_file(self._file)
+        for number in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(number)])
+
+
+class _Ledger:
+    """What is summed up of a ledger, read from its few files for readers, if it has these, as parts
+    are asked for in their order."""
+
+    def __init__(self, store: Store, ledger: Manifest) -> None:
+        self._store = store
+        files = ledger.compacted or ledger.files.items()
+        self._waiting = deque(_with_span(file) for file in files)
+        self._held: list[tuple[range, pa.Table]] = []
+
+    def of(self, parts: range) -> pa.Table:
+        """Return the rows of neighbouring parts, which lie behind those that were asked for
+        before."""
+        self._held = [(span, rows) for span, rows in self._held if span.stop > parts.start]
+        while self._waiting and self._waiting[0][0].start < parts.stop:
+            span, file = self._waiting.popleft()
+            self._held.append((span, self._store.read_part(file, [*SUMMED, "part"])))
+        nothing = arrow_schema(Ledger).empty_table().select([*SUMMED, "part"])
+        rows = pa.concat_tables([nothing, *(rows for _, rows in self._held)])
+        part = rows["part"]
+        is_of = pc.and_(pc.greater_equal(part, parts.start), pc.less(part, parts.stop))
+        return rows.filter(is_of)
+
+
+def _with_span(file: Compacted | tuple[int, PartFile]) -> tuple[range, PartFile]:
+    """Return the parts whose rows a file has, with the file."""
+    if isinstance(file, Compacted):
+        return range(file.first_part, file.last_part + 1), file
+    part, of_part = file
+    return range(part, part + 1), of_part
 
 
 def delete_unpublished(store: Store) -> int:
@@ -111,19 +188,59 @@ def delete_unpublished(store: Store) -> int:
 
     Raises:
         StoreError: nothing is published though it once was: that nothing is needed is no evidence
-            then.
+            then. Or a list of files that are needed cannot be read.
     """
     published = store.latest().manifests
     refuse_lost_pointer(store, published)
-    needed = {file.path for manifest in published for file in manifest.all_files}
-    needed |= {store.manifest_path(manifest.ref) for manifest in published}
-    needed |= {manifest.listed.path for manifest in published if manifest.listed is not None}
-    needed |= {counts_path(manifest.ref) for manifest in published}
+    needed = _Needed(store, published)
     tables = {*TABLES, *WORK, *(manifest.table for manifest in published)}
-    folders = sorted({PARTS, RECEIPTS, *tables})
-    unneeded = [path for folder in folders for path in store.find(folder) if path not in needed]
-    delete_all(store, unneeded)
-    return len(unneeded)
+    deleted = 0
+    for folder in sorted({PARTS, RECEIPTS, *tables}):
+        for paths in store.medium.walk(folder):
+            for unneeded in needed.without(paths):
+                delete_all(store, unneeded)
+                deleted += len(unneeded)
+    return deleted
+
+
+class _Needed:
+    """The files of published tables. All of them are looked at once, since nothing is to be deleted
+    unless all are known; then only those of one folder at a time are in memory."""
+
+    def __init__(self, store: Store, published: Iterable[Manifest]) -> None:
+        self._beside: set[str] = set()
+        self._of_folder: defaultdict[str, list[Manifest]] = defaultdict(list)
+        for manifest in published:
+            self._beside |= {store.manifest_path(manifest.ref), counts_path(manifest.ref)}
+            if manifest.listed is not None:
+                self._beside.add(manifest.listed.path)
+            for folder in _folders(manifest.paths).unique().to_pylist():
+                self._of_folder[folder].append(manifest)
+            manifest.forget_files()
+
+    def without(self, paths: Sequence[str]) -> Iterator[list[str]]:
+        """Yield which of the files of a folder no published table needs, some at a time."""
+        others = [path for path in paths if path not in self._beside]
+        manifests = self._of_folder.get(os.path.dirname(others[0]), ()) if others else ()
+        for start in range(0, len(others), _DELETED_AT_ONCE):
+            unneeded = pa.array(others[start : start + _DELETED_AT_ONCE], pa.string())
+            for manifest in manifests:
+                is_needed = pc.is_in(unneeded, manifest.paths)
+                unneeded = unneeded.filter(pc.invert(is_needed))
+            yield unneeded.to_pylist()
+        for manifest in manifests:
+            manifest.forget_files()
+
+
+def _folders(paths: pa.Array) -> pa.Array:
+    return pc.replace_substring_regex(paths, "/[^/]*$", "")
+
+
+def _workers(table: Manifest, parts: Iterable[int]) -> int:
+    """Return how many parts of a table to rewrite at a time: log-mels of many would not fit into
+    memory."""
+    largest = max((table.files[part].bytes for part in parts), default=0)
+    return max(2, min(_WORKERS, _BYTES_AT_ONCE // max(1, largest)))
 
 
 def delete_all(store: Store, paths: Iterable[str]) -> None:
@@ -153,10 +270,11 @@ def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
 def delete_reports(store: Store) -> None:
     """Delete reports, which show tracks by name: that of now, copies that earlier versions gave
     MLflow, and whatever a kill left half written."""
-    for path in store.find(""):
-        name = path.rsplit("/", 1)[-1]
-        if name == "report.html" or is_leftover(name):
-            store.delete(path)
+    for paths in store.medium.walk(""):
+        for path in paths:
+            name = path.rsplit("/", 1)[-1]
+            if name == "report.html" or is_leftover(name):
+                store.delete(path)
 
 
 def refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
@@ -197,21 +315,20 @@ class _Rewriting:
         refs = sorted(parent.ref for parent in parents)
         planned = replace(old, generation=generation, parents=tuple(refs))
         self.made[old.ref] = self.store.commit_once(planned, partial(self._make, old))
+        old.forget_files()
 
     def _make(self, old: Manifest, planned: Manifest) -> Made:
         """Write the parts that had the tracks; what rows cost and when they were made stays as it
         was."""
         parts = sorted(self.parts) if old.table in _BY_TRACK else []
         # Many at once for the latency of a bucket.
-        with ThreadPoolExecutor(_WORKERS) as threads:
+        with ThreadPoolExecutor(_workers(old, parts)) as threads:
             rewritten = list(threads.map(partial(self._rewrite, old, planned), parts))
-        files = dict(old.files)
-        left_out: dict[int, pa.Table] = {}
-        for part, (file, rows) in zip(parts, rewritten, strict=True):
-            files[part] = file
-            left_out[part] = rows
+        changed = {part: file for part, (file, _) in zip(parts, rewritten, strict=True)}
+        left_out = {part: gone for part, (_, gone) in zip(parts, rewritten, strict=True)}
+        files = with_changed(old.files, changed)
         self._write_counts(old, planned, left_out)
-        summary = self._summary(old, list(left_out.values()))
+        summary = self._summary(old, left_out.values())
         return Made(files, summary, knows_cpu_s=True, compacted=self._for_readers(planned, files))
 
     def _for_readers(
@@ -249,33 +366,32 @@ class _Rewriting:
     def _gone_ids(self) -> pa.Array:
         return pa.array([track.track_id for track in self.gone])
 
-    def _rewrite(self, old: Manifest, planned: Manifest, part: int) -> tuple[PartFile, pa.Table]:
-        """Write a part without the tracks; return its file, and the rows that go."""
+    def _rewrite(
+        self, old: Manifest, planned: Manifest, part: int
+    ) -> tuple[PartFile, Summary | None]:
+        """Write a part without the tracks; return its file, and the sum of the rows that go."""
         # As they were written: files of a table are of one schema version.
         rows = self.store.read_as_written(old.files[part])
         is_gone = pc.is_in(rows["track_id"], self._gone_ids())
         stay = rows.filter(pc.invert(is_gone))
         file = self.store.write_part(old.table, planned.generation, part, stay)
-        return file, rows.filter(is_gone)
+        tracks = [track for track in self.gone if track.part == part]
+        return file, self._count(old.table, rows.filter(is_gone), tracks)
 
     def _write_counts(
-        self, old: Manifest, planned: Manifest, left_out: Mapping[int, pa.Table]
+        self, old: Manifest, planned: Manifest, left_out: Mapping[int, Summary | None]
     ) -> None:
         """Write what is counted in each part from now on, where that was known; so nobody who comes
         later misses the receipts, which go."""
-        counts = read_counts(self.store, old.ref)
-        if counts is None:
-            return
-        for part, rows in left_out.items():
-            tracks = [track for track in self.gone if track.part == part]
-            gone = self._count(old.table, rows, tracks)
-            if gone is None or part not in counts:
-                continue
-            known = of_today(counts[part], self.classes)
-            before = loaded(type(gone), known, old.ref)
-            left = before.less(gone)
-            counts[part] = dump(left)
-        write_counts(self.store, planned.ref, counts)
+
+        def change(part: int, counts: dict[str, Any]) -> dict[str, Any]:
+            gone = left_out[part]
+            if gone is None:
+                return counts
+            before = loaded(type(gone), of_today(counts, self.classes), old.ref)
+            return dump(before.less(gone))
+
+        copy_counts(self.store, old.ref, planned.ref, left_out.keys(), change)
 
     def _count(self, table: str, rows: pa.Table, tracks: Sequence[Catalog]) -> Summary | None:
         """Sum up rows of a table as its stage does."""
@@ -292,7 +408,7 @@ class _Rewriting:
                 return summarize_songs(rows, tracks, self.classes)
         return None
 
-    def _summary(self, old: Manifest, left_out: list[pa.Table]) -> dict[str, Any]:
+    def _summary(self, old: Manifest, left_out: Iterable[Summary | None]) -> dict[str, Any]:
         """Return a table's summary as if the rows that go had never been counted."""
         match old.table:
             case "segments" | "features" | "ledger":
@@ -306,10 +422,8 @@ class _Rewriting:
                 )
                 return dump(summary)
             case "embeddings" | "labels" | "scores" | "songs":
-                rows = pa.concat_tables(left_out)
-                gone = self._count(old.table, rows, self.gone)
-                assert gone is not None
-                return self._without(old, gone)
+                of_parts = [gone for gone in left_out if gone is not None]
+                return self._without(old, reduce(add, of_parts))
             case "rounds" if old.summary.get("confusions"):
                 return self._without(old, self._labelled_by_both(old))
             case _:

@@ -108,8 +108,12 @@ def _as_in_catalog(store: Store, snapshot: Snapshot, track_ids: set[str]) -> set
     """Return the ids of the catalog that are among the given ones but for the encoding of their
     accents."""
     wanted = {spelling for track_id in track_ids for spelling in spellings(track_id)}
-    known = store.read_table(snapshot.get("catalog"), ["track_id"])["track_id"]
-    return set(known.filter(pc.is_in(known, pa.array(sorted(wanted), pa.string()))).to_pylist())
+    asked = pa.array(sorted(wanted), pa.string())
+    found: set[str] = set()
+    for _, rows in store.iter_parts(snapshot.get("catalog"), ["track_id"]):
+        track_id = rows["track_id"]
+        found.update(track_id.filter(pc.is_in(track_id, asked)).to_pylist())
+    return found
 
 
 def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str]) -> None:

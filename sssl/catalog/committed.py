@@ -6,9 +6,9 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -36,11 +36,23 @@ def commit_catalog(
     store: Store, tracks: pa.Table, config: CatalogConfig, of: Manifest | None = None
 ) -> Manifest:
     """Commit a dealt catalog; one that is what is left `of` another has its date and its cost."""
+    return commit_pieces(store, partial(_by_file, tracks), config, of)
+
+
+def commit_pieces(
+    store: Store,
+    pieces: Callable[[], Iterable[pa.Table]],
+    config: CatalogConfig,
+    of: Manifest | None = None,
+) -> Manifest:
+    """Commit a dealt catalog that comes in pieces, one for each of its files in their order. They
+    are gone through twice, since files lie where the digest of all rows says."""
     # Whom we trust, and who tells us of files, decides no row.
     config = replace(config, allow_uri=(), inventory=())
+    digest, summary = _survey(pieces(), config)
     planned = Manifest(
         table="catalog",
-        generation=_digest(tracks, config)[:12],
+        generation=digest[:12],
         stage="segment",
         round=None,
         config=dump(config),
@@ -51,46 +63,51 @@ def commit_catalog(
     )
 
     def make(planned: Manifest) -> Made:
-        summary = _summary(tracks, config, None if of is None else of.cpu_s)
-        return Made(
-            _write_files(store, planned.generation, tracks),
-            dump(summary),
-            knows_cpu_s=of is not None,
-        )
+        files = dict(_write_files(store, planned.generation, pieces(), summary.parts))
+        of_now = replace(summary, cpu_s=None if of is None else of.cpu_s)
+        return Made(files, dump(of_now), knows_cpu_s=of is not None)
 
     return store.commit_once(planned, make)
 
 
-def _write_files(store: Store, generation: str, tracks: pa.Table) -> dict[int, PartFile]:
-    """Write a catalog: a row group a part, so that a worker reads just its own."""
-    parts = _parts(tracks)
-    starts = np.searchsorted(tracks["part"].to_numpy(), np.arange(parts + 1))
-    return {
-        first // PARTS_PER_FILE: _write_file(
-            store, generation, first, tracks, starts[first:][: PARTS_PER_FILE + 1]
+def _by_file(tracks: pa.Table) -> Iterator[pa.Table]:
+    """Yield the rows of each file of a catalog."""
+    parts = tracks["part"].to_numpy()
+    starts = np.searchsorted(parts, np.arange(0, parts[-1] + 1, PARTS_PER_FILE))
+    for start, end in pairwise([*starts.tolist(), len(tracks)]):
+        yield tracks.slice(start, end - start)
+
+
+def _write_files(
+    store: Store, generation: str, pieces: Iterable[pa.Table], parts: int
+) -> Iterator[tuple[int, PartFile]]:
+    """Write a catalog: a row group a part, so that a worker reads just its own. One whose tracks
+    are all gone stays, as an empty row group, unless no other comes after it."""
+    firsts = range(0, parts, PARTS_PER_FILE)
+    for number, (rows, first) in enumerate(zip(pieces, firsts, strict=False)):
+        of_file = np.arange(first, min(first + PARTS_PER_FILE, parts) + 1)
+        starts = np.searchsorted(rows["part"].to_numpy(), of_file)
+        yield number, _write_file(store, generation, first, rows, starts)
+
+
+def _survey(pieces: Iterable[pa.Table], config: CatalogConfig) -> tuple[str, CatalogSummary]:
+    """Return the digest of a catalog's rows and its config, and what is counted of them."""
+    digest = _Digest()
+    summary = CatalogSummary(classes=config.classes, folds=config.folds)
+    labelled = Counter[str]()
+    for tracks in pieces:
+        digest.add(tracks)
+        labelled += class_counts(tracks)
+        corrected_tracks, corrected_passages = count_corrections(tracks)
+        summary = replace(
+            summary,
+            # Rows are sorted by parts.
+            parts=int(tracks["part"][-1].as_py()) + 1 if len(tracks) else summary.parts,
+            tracks=summary.tracks + len(tracks),
+            corrected_tracks=summary.corrected_tracks + corrected_tracks,
+            corrected_passages=summary.corrected_passages + corrected_passages,
         )
-        for first in range(0, parts, PARTS_PER_FILE)
-    }
-
-
-def _summary(tracks: pa.Table, config: CatalogConfig, cpu_s: float | None) -> CatalogSummary:
-    corrected_tracks, corrected_passages = count_corrections(tracks)
-    return CatalogSummary(
-        cpu_s=cpu_s,
-        parts=_parts(tracks),
-        tracks=len(tracks),
-        classes=config.classes,
-        folds=config.folds,
-        labelled=class_counts(tracks),
-        corrected_tracks=corrected_tracks,
-        corrected_passages=corrected_passages,
-    )
-
-
-def _parts(tracks: pa.Table) -> int:
-    """Count the parts of a catalog sorted by them; one whose tracks are all gone stays, as an empty
-    row group."""
-    return int(tracks["part"][-1].as_py()) + 1
+    return digest.of(config), replace(summary, labelled=labelled)
 
 
 def rows_of(tracks: pa.Table) -> list[Catalog]:
@@ -178,17 +195,23 @@ def class_counts(tracks: pa.Table) -> Counter[str]:
     return Counter({count["values"]: count["counts"] for count in counts})
 
 
-def _digest(tracks: pa.Table, config: CatalogConfig) -> str:
-    """SHA-256 of the rows and the config as JSON, many rows at a time: all of it would not fit into
+class _Digest:
+    """SHA-256 of rows and a config as JSON, many rows at a time: all of it would not fit into
     memory."""
-    found = hashlib.sha256(b"[[")
-    comma = b""
-    for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        if len(batch):
-            found.update(comma + _json(_records(batch))[1:-1])
-            comma = b","
-    found.update(b"]," + _json(dump(config)) + b"]")
-    return found.hexdigest()
+
+    def __init__(self) -> None:
+        self._found = hashlib.sha256(b"[[")
+        self._comma = b""
+
+    def add(self, tracks: pa.Table) -> None:
+        for batch in tracks.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            if len(batch):
+                self._found.update(self._comma + _json(_records(batch))[1:-1])
+                self._comma = b","
+
+    def of(self, config: CatalogConfig) -> str:
+        self._found.update(b"]," + _json(dump(config)) + b"]")
+        return self._found.hexdigest()
 
 
 def _records(batch: pa.RecordBatch) -> list[dict[str, Any]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sssl.store import seal
@@ -16,15 +17,15 @@ from sssl.store.layout import counts_path
 
 Counts = Mapping[str, Any]
 """The summary of a part (schemas.summaries) as JSON."""
+_SCHEMA = pa.schema([("part", pa.int32()), ("counts", pa.string())])
+_PARTS_AT_ONCE = 1 << 14
 
 
 def write_counts(store: Store, ref: str, counts: Mapping[int, Counts]) -> None:
     """Write what was counted in the parts of a generation."""
     parts = sorted(counts)
-    as_json = [json.dumps(counts[part], sort_keys=True) for part in parts]
-    table = pa.table(
-        {"part": pa.array(parts, pa.int32()), "counts": pa.array(as_json, pa.string())}
-    )
+    texts = [_text(counts[part]) for part in parts]
+    table = pa.table([pa.array(parts, pa.int32()), pa.array(texts, pa.string())], schema=_SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     store.medium.put(counts_path(ref), seal.sealed(buffer.getvalue()), durable=False)
@@ -33,11 +34,54 @@ def write_counts(store: Store, ref: str, counts: Mapping[int, Counts]) -> None:
 def read_counts(store: Store, ref: str) -> dict[int, dict[str, Any]] | None:
     """Return what was counted in each part; None where no file says it, or none that is whole, as
     of generations of an earlier version."""
-    try:
-        content = seal.opened(store.read_bytes(counts_path(ref)))
-    except FileNotFoundError:
-        return None
+    content = _content(store, ref)
     if content is None:
         return None
     rows = pq.read_table(io.BytesIO(content)).to_pydict()
     return {p: json.loads(c) for p, c in zip(rows["part"], rows["counts"], strict=True)}
+
+
+def copy_counts(
+    store: Store,
+    ref: str,
+    to: str,
+    parts: Collection[int],
+    change: Callable[[int, dict[str, Any]], Counts],
+) -> None:
+    """Write the counts of a generation for another one, those of some parts as `change` makes them
+    of a part and what was counted in it. Where nothing is known of the one, nothing is of the
+    other."""
+    content = _content(store, ref)
+    if content is None:
+        return
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
+        for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches(_PARTS_AT_ONCE):
+            writer.write_batch(_changed(batch, parts, change))
+    store.medium.put(counts_path(to), seal.sealed(buffer.getvalue()), durable=False)
+
+
+def _changed(
+    batch: pa.RecordBatch,
+    parts: Collection[int],
+    change: Callable[[int, dict[str, Any]], Counts],
+) -> pa.RecordBatch:
+    is_changed = [part in parts for part in batch["part"].to_pylist()]
+    mask = pa.array(is_changed, pa.bool_())
+    own = batch.filter(mask)
+    pairs = zip(own["part"].to_pylist(), own["counts"].to_pylist(), strict=True)
+    new = [_text(change(part, json.loads(counts))) for part, counts in pairs]
+    counts = pc.replace_with_mask(batch["counts"], mask, pa.array(new, pa.string()))
+    return pa.record_batch([batch["part"], counts], schema=_SCHEMA)
+
+
+def _content(store: Store, ref: str) -> bytes | None:
+    """Return the Parquet file of counts, None if there is none, or none that is whole."""
+    try:
+        return seal.opened(store.read_bytes(counts_path(ref)))
+    except FileNotFoundError:
+        return None
+
+
+def _text(counts: Counts) -> str:
+    return json.dumps(counts, sort_keys=True)

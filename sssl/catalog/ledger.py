@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from sssl.catalog.assign import whole
 
 SUMMED = ("track_id", "segments", "decoded_s", "status", "reason")
 """Columns of the ledger that are summed up."""
+_NOTHING = LedgerSummary()
 
 
 def summarize_ledger(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> LedgerSummary:
@@ -43,10 +45,13 @@ def summarize_ledger(tracks: Sequence[Catalog], ledger: Sequence[Ledger]) -> Led
     )
 
 
-def summarize_whole_ledger(tracks: pa.Table, ledger: pa.Table) -> LedgerSummary:
+def summarize_whole_ledger(
+    tracks: pa.Table, ledger: pa.Table, before: LedgerSummary = _NOTHING
+) -> LedgerSummary:
     """Sum up likewise, in columns, what a ledger says of the tracks of a catalog.
 
-    The ledger may have other tracks, too.
+    The ledger may have other tracks, too. Of a catalog that comes in pieces, `before` is the
+    summary of those before.
     """
     track_ids = whole(tracks["track_id"])
     place = pc.index_in(track_ids, whole(ledger["track_id"]))
@@ -54,14 +59,14 @@ def summarize_whole_ledger(tracks: pa.Table, ledger: pa.Table) -> LedgerSummary:
     reason = rows["reason"]
     given_reason = pc.if_else(pc.equal(reason, ""), None, reason)
     segments = rows["segments"]
-    return LedgerSummary(
+    summary = before + LedgerSummary(
         tracks=len(rows),
         segments=pc.sum(segments).as_py() or 0,
-        decoded_s=_added_in_order(rows["decoded_s"]),
         statuses=_counts(rows["status"]),
         reasons=_counts(given_reason),
         trainable=_trainable(tracks, segments),
     )
+    return replace(summary, decoded_s=_added_in_order(before.decoded_s, rows["decoded_s"]))
 
 
 def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[int, int]]:
@@ -81,13 +86,10 @@ def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[in
     return dict(trainable)
 
 
-def _added_in_order(seconds: pa.ChunkedArray) -> float:
+def _added_in_order(before: float, seconds: pa.ChunkedArray) -> float:
     """Add one after the other, as the sum over parts does: floats added in another order differ."""
     values = seconds.to_numpy().astype(np.float64)
-    sums = np.cumsum(values)
-    if len(sums):
-        return float(sums[-1])
-    return 0.0
+    return float(np.cumsum(np.append(before, values))[-1])
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:

@@ -15,6 +15,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION
 from schemas.records import RecordError, RecordT, dump, load
 from schemas.summaries import CatalogSummary, of_today
@@ -22,7 +24,7 @@ from sssl.errors import StoreError
 from sssl.store.layout import file_list_path
 from sssl.store.media.medium import Medium
 from sssl.store.parquet import Compacted as Compacted
-from sssl.store.parquet import FileList, ListedFiles, list_bytes
+from sssl.store.parquet import FileList, ListedFiles, in_order, list_bytes
 from sssl.store.parquet import PartFile as PartFile
 from sssl.store.seal import opened_json
 from sssl.version import __version__
@@ -127,6 +129,21 @@ class Manifest:
         return chain(self.files.values(), self.compacted)
 
     @property
+    def paths(self) -> pa.Array:
+        """The paths of the files of parts and of those made for readers, as one column."""
+        if isinstance(self.files, ListedFiles):
+            of_parts = self.files.paths
+        else:
+            of_parts = pa.array([file.path for file in self.files.values()], pa.string())
+        compacted = pa.array([file.path for file in self.compacted], pa.string())
+        return pa.concat_arrays([of_parts, compacted])
+
+    def forget_files(self) -> None:
+        """Give back the memory of a list of files; it is read again when one is asked for."""
+        if isinstance(self.files, ListedFiles):
+            self.files.forget()
+
+    @property
     def listed(self) -> FileList | None:
         """The list that its files are read from, None where the manifest has them in itself."""
         return self.files.file_list if isinstance(self.files, ListedFiles) else None
@@ -195,7 +212,7 @@ class Manifest:
 class Made(NamedTuple):
     """What became of a plan: its files by part, and what its manifest says of them."""
 
-    files: dict[int, PartFile]
+    files: Mapping[int, PartFile]
     summary: dict[str, Any]
     knows_cpu_s: bool = False
     """Whether the summary has the CPU seconds already, as those of older rows, or of processes that
@@ -212,8 +229,15 @@ def digest_of(value: Any) -> str:
 
 
 def parts_digest(files: Mapping[int, PartFile]) -> str:
-    """SHA-256 over the full content of parts, in their order."""
-    return digest_of([[part, file.sha256] for part, file in sorted(files.items())])
+    """SHA-256 over the full content of parts, in their order, as `digest_of` has it of the list of
+    parts and digests."""
+    found = hashlib.sha256(b"[")
+    comma = b""
+    for part, file in in_order(files):
+        found.update(b'%s[%d,"%s"]' % (comma, part, file.sha256.encode()))
+        comma = b","
+    found.update(b"]")
+    return found.hexdigest()
 
 
 def loaded(kind: type[RecordT], values: Any, place: str) -> RecordT:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -57,7 +59,21 @@ class FileList(PartFile):
     of: str
 
 
-class ListedFiles(Mapping[int, PartFile]):
+class InOrder(Mapping[int, PartFile]):
+    """The files of many parts, which become Python objects as they are asked for."""
+
+    @abstractmethod
+    def pairs(self) -> Iterator[tuple[int, PartFile]]:
+        """Yield parts and their files, in their order."""
+
+    def items(self) -> ItemsView[int, PartFile]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[PartFile]:
+        return _Values(self)
+
+
+class ListedFiles(InOrder):
     """The files of many parts, as columns of their list. It is read when the first of them is asked
     for: a manifest of which only the settings matter costs as little as a small one.
 
@@ -104,27 +120,68 @@ class ListedFiles(Mapping[int, PartFile]):
     def __len__(self) -> int:
         return self.file_list.rows
 
-    def items(self) -> ItemsView[int, PartFile]:
-        return _Items(self)
-
-    def values(self) -> ValuesView[PartFile]:
-        return _Values(self)
-
     def pairs(self) -> Iterator[tuple[int, PartFile]]:
-        """Yield parts and their files, in their order."""
         for start in range(0, len(self), _FILES_AT_ONCE):
             yield from _rows_of(self._batch.slice(start, _FILES_AT_ONCE))
 
+    @property
+    def paths(self) -> pa.Array:
+        """The paths of all files."""
+        return self._batch["path"]
+
+    def forget(self) -> None:
+        """Give back the memory of the list, which is read again when a file is asked for."""
+        for kept in ("_batch", "_parts", "_of_file"):
+            self.__dict__.pop(kept, None)
+
+
+class ChangedFiles(InOrder):
+    """The files of many parts, some of which are others than in a list."""
+
+    def __init__(self, listed: ListedFiles, changed: Mapping[int, PartFile]) -> None:
+        self._listed = listed
+        self._changed = changed
+
+    def __getitem__(self, part: int) -> PartFile:
+        changed = self._changed.get(part)
+        return self._listed[part] if changed is None else changed
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._listed)
+
+    def __len__(self) -> int:
+        return len(self._listed)
+
+    def pairs(self) -> Iterator[tuple[int, PartFile]]:
+        for part, file in self._listed.pairs():
+            yield part, self._changed.get(part, file)
+
+
+def with_changed(
+    files: Mapping[int, PartFile], changed: Mapping[int, PartFile]
+) -> Mapping[int, PartFile]:
+    """Return files of parts with some of them changed."""
+    if isinstance(files, ListedFiles):
+        return ChangedFiles(files, changed)
+    return {**files, **changed}
+
+
+def in_order(files: Mapping[int, PartFile]) -> Iterable[tuple[int, PartFile]]:
+    """Return parts and their files, sorted by part."""
+    if isinstance(files, InOrder):
+        return files.pairs()
+    return sorted(files.items())
+
 
 class _Items(ItemsView[int, PartFile]):
-    _mapping: ListedFiles
+    _mapping: InOrder
 
     def __iter__(self) -> Iterator[tuple[int, PartFile]]:
         return self._mapping.pairs()
 
 
 class _Values(ValuesView[PartFile]):
-    _mapping: ListedFiles
+    _mapping: InOrder
 
     def __iter__(self) -> Iterator[PartFile]:
         return (file for _, file in self._mapping.pairs())
@@ -206,12 +263,30 @@ def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:
 
 def list_bytes(files: Mapping[int, PartFile]) -> bytes:
     """Return the list of the files of parts as Parquet."""
-    parts = sorted(files)
-    listed = [files[part] for part in parts]
-    paths = [file.path for file in listed]
-    rows = [file.rows for file in listed]
-    sizes = [file.bytes for file in listed]
-    digests = [bytes.fromhex(file.sha256) for file in listed]
+    pairs = iter(in_order(files))
+    pieces = []
+    while piece := list(islice(pairs, _FILES_AT_ONCE)):
+        pieces.append(_columns_of(piece))
+    columns = pa.concat_tables(pieces).combine_chunks()
+    # Paths differ in their last letters only, digests in all.
+    encodings = {"part": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY"}
+    buffer = io.BytesIO()
+    pq.write_table(
+        columns,
+        buffer,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=encodings,
+    )
+    return buffer.getvalue()
+
+
+def _columns_of(listed: Sequence[tuple[int, PartFile]]) -> pa.Table:
+    parts = [part for part, _ in listed]
+    paths = [file.path for _, file in listed]
+    rows = [file.rows for _, file in listed]
+    sizes = [file.bytes for _, file in listed]
+    digests = [bytes.fromhex(file.sha256) for _, file in listed]
     columns = {
         "part": pa.array(parts, pa.int32()),
         "path": pa.array(paths, pa.string()),
@@ -219,17 +294,7 @@ def list_bytes(files: Mapping[int, PartFile]) -> bytes:
         "bytes": pa.array(sizes, pa.int64()),
         "sha256": pa.array(digests, pa.binary(_DIGEST_BYTES)),
     }
-    # Paths differ in their last letters only, digests in all.
-    encodings = {"part": "DELTA_BINARY_PACKED", "path": "DELTA_BYTE_ARRAY"}
-    buffer = io.BytesIO()
-    pq.write_table(
-        pa.table(columns),
-        buffer,
-        compression="zstd",
-        use_dictionary=False,
-        column_encoding=encodings,
-    )
-    return buffer.getvalue()
+    return pa.table(columns)
 
 
 def _write(

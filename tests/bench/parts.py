@@ -8,13 +8,17 @@ files that nobody may read are the same few bytes.
 """
 
 import argparse
+import ctypes
+import gc
 import hashlib
 import io
-import resource
+import os
+import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 from rich.console import Console
@@ -49,7 +53,9 @@ class Counting:
     root: str = "counting://bucket"
     poll_s: float = 5.0
     checks_content: bool = True
-    files: dict[str, bytes] = field(default_factory=dict)
+    folders: dict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
+    bytes: int = 0
+    most_bytes: int = 0
     requests: Counter = field(default_factory=Counter)
     one_by_one: int = 0
     at_once: int = 0
@@ -70,45 +76,73 @@ class Counting:
 
     def read(self, path):
         self.ask("read")
-        if path not in self.files:
+        folder, name = os.path.split(path)
+        if name not in self.folders.get(folder, ()):
             raise FileNotFoundError(path)
-        return self.files[path]
+        return self.folders[folder][name]
 
     def open(self, path):
         return io.BytesIO(self.read(path))
 
     def put(self, path, data, *, durable=True):
         self.ask("write")
-        self.files[path] = data
+        self.keep(path, data)
+
+    def keep(self, path, data):
+        self.drop(path)
+        folder, name = os.path.split(path)
+        self.folders[folder][name] = data
+        self.bytes += len(data) * (data is not UNREAD)
+        self.most_bytes = max(self.most_bytes, self.bytes)
+
+    def drop(self, path):
+        folder, name = os.path.split(path)
+        data = self.folders.get(folder, {}).pop(name, UNREAD)
+        self.bytes -= len(data) * (data is not UNREAD)
 
     def create_if_absent(self, path, data):
-        self.ask("write")
-        return self.files.setdefault(path, data) == data
+        if self.exists(path):
+            return self.read(path) == data
+        self.put(path, data)
+        return True
 
     def settle(self):
         return
 
     def exists(self, path):
         self.ask("look up")
-        return path in self.files
+        folder, name = os.path.split(path)
+        return name in self.folders.get(folder, ())
+
+    def below(self, folder):
+        return sorted(f for f in self.folders if not folder or f"{f}/".startswith(f"{folder}/"))
 
     def sizes(self, folder):
-        within = f"{folder}/" if folder else ""
-        found = {path: len(data) for path, data in self.files.items() if path.startswith(within)}
+        found = {
+            os.path.join(place, name): len(data)
+            for place in self.below(folder)
+            for name, data in self.folders[place].items()
+        }
         self.ask("list", 1 + len(found) // LISTED)
         return found
 
     def list(self, folder):
         return sorted(self.sizes(folder))
 
+    def walk(self, folder):
+        for place in self.below(folder):
+            found = sorted(os.path.join(place, name) for name in self.folders[place])
+            self.ask("list", 1 + len(found) // LISTED)
+            yield found
+
     def delete(self, path):
         self.ask("delete")
-        self.files.pop(path, None)
+        self.drop(path)
 
     def delete_many(self, paths):
         self.ask("delete", -(-len(paths) // DELETED), many=True)
         for path in paths:
-            self.files.pop(path, None)
+            self.drop(path)
 
 
 def make(parts, gone):
@@ -155,16 +189,19 @@ def table_of(store, table, ids, real):
     kind, row = {"ledger": (Ledger, a_ledger_row), "songs": (Song, a_song)}.get(
         table, (None, lambda name: {"track_id": name})
     )
+
+    def of_part(part):
+        own = [row(name) for name in ids[2 * part : 2 * part + 2]]
+        return part_bytes(pa.Table.from_pylist(own) if kind is None else to_arrow(kind, own))
+
     files = {}
+    size = len(of_part(0))  # decides how many parts a file for readers has
     for part in range(len(ids) // 2):
-        data = UNREAD
-        if part in real:
-            own = [row(name) for name in ids[2 * part : 2 * part + 2]]
-            data = part_bytes(pa.Table.from_pylist(own) if kind is None else to_arrow(kind, own))
+        data = of_part(part) if part in real else UNREAD
         path = part_path(table, "simulated000", part)
-        store.medium.files[path] = data
-        store.medium.files[f"_receipts/{table}/simulated000/{part:05d}.json"] = UNREAD
-        files[part] = PartFile(path, 2, len(data), hashlib.sha256(b"%d" % part + data).hexdigest())
+        store.medium.keep(path, data)
+        store.medium.keep(f"_receipts/{table}/simulated000/{part:05d}.json", UNREAD)
+        files[part] = PartFile(path, 2, size, hashlib.sha256(b"%d" % part + data).hexdigest())
     if kind is None:
         return files, ()
     example = to_arrow(kind, [row(ids[0])])
@@ -207,17 +244,34 @@ def relaunch(store, parts):
 
 
 def takedown(store, snapshot, gone):
-    store.medium.begin()
+    medium = store.medium
+    medium.begin()
+    medium.most_bytes = medium.bytes
+    held = medium.bytes
+    before_mb = begin_peak()
     started = time.process_time()
-    before_mb = peak_mb()
     store.publish(without(store, snapshot, gone))
+    tell("tables without the tracks", store, medium.took_s(), None, started)
+    stored_mb = (medium.most_bytes - held) / 1e6
+    console.print(f"takedown: {peak_mb() - before_mb:.0f} MB, {stored_mb:.0f} of them storage")
+    before_mb = begin_peak()
     delete_unpublished(store)
-    tell("takedown", store, store.medium.took_s(), MAX_TAKEDOWN_S, started)
-    console.print(f"takedown: {peak_mb() - before_mb:.0f} MB more than the storage and the setup")
+    tell("takedown", store, medium.took_s(), MAX_TAKEDOWN_S, started)
+    console.print(f"deleting: {peak_mb() - before_mb:.0f} MB")
+
+
+def begin_peak():
+    """Return the memory of this process, the peak of which begins anew."""
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_mb()
 
 
 def peak_mb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024 / 1e6
 
 
 def tell(what, store, seconds, bar_s, started):

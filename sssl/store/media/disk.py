@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 from urllib.parse import quote
@@ -64,10 +65,12 @@ class Disk:
         return False
 
     def list(self, folder: str) -> Sequence[str]:
+        return sorted(chain.from_iterable(self.walk(folder)))
+
+    def walk(self, folder: str) -> Iterator[Sequence[str]]:
         within = len(os.path.join(self.root, ""))
-        walked = os.walk(self._at(folder), onerror=_unless_missing)
-        found = (os.path.join(place, name) for place, _, names in walked for name in names)
-        return sorted(path[within:] for path in found)
+        for place, _, names in os.walk(self._at(folder), onerror=_unless_missing):
+            yield sorted(os.path.join(place, name)[within:] for name in names)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         return {path: self._at(path).stat().st_size for path in self.list(folder)}

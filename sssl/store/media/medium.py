@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import BinaryIO, Protocol
@@ -56,6 +56,10 @@ class Medium(Protocol):
     def list(self, folder: str) -> Sequence[str]:
         """List the paths of all files below a folder in their order, none if there is no such
         folder."""
+
+    def walk(self, folder: str) -> Iterator[Sequence[str]]:
+        """Yield the paths of the files right in a folder, in their order, then those of each folder
+        below it: only one folder's at a time are in memory. What was yielded may be deleted."""
 
     def sizes(self, folder: str) -> Mapping[str, int]:
         """Return the bytes of all files below a folder by their paths, none if there is no such

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -64,6 +64,11 @@ class Objects:
     def list(self, folder: str) -> Sequence[str]:
         return sorted(self.sizes(folder))
 
+    def walk(self, folder: str) -> Iterator[Sequence[str]]:
+        within = self.fs._strip_protocol(self.root).rstrip("/") + "/"
+        for place, _, names in self.fs.walk(self._at(folder), on_error=_unless_missing):
+            yield sorted(f"{place}/{name}".removeprefix(within) for name in names)
+
     def sizes(self, folder: str) -> Mapping[str, int]:
         within = self.fs._strip_protocol(self.root).rstrip("/") + "/"
         found = self.fs.find(self._at(folder), refresh=True, detail=True)
@@ -109,3 +114,9 @@ class Objects:
 
     def _at(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}"
+
+
+def _unless_missing(error: OSError) -> None:
+    """Raise what keeps a folder from being listed; one that is not there has no files."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

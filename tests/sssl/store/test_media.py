@@ -146,6 +146,19 @@ def test_all_files_below_a_folder_are_listed_in_order(medium):
     assert not medium.list("other")
 
 
+def test_files_are_walked_folder_by_folder_while_they_are_deleted(medium):
+    for path in ("t/g/b", "t/g/a", "t/h/c", "t/d", "t2/e"):
+        medium.put(path, b"1")
+    found = []
+    for paths in medium.walk("t"):
+        medium.delete_many(paths)
+        found.append(paths)
+    assert sorted(filter(None, found)) == [["t/d"], ["t/g/a", "t/g/b"], ["t/h/c"]]
+    assert not [path for paths in medium.walk("t") for path in paths]
+    assert not [path for paths in medium.walk("nowhere") for path in paths]
+    assert [path for paths in medium.walk("") for path in paths] == ["t2/e"]
+
+
 def test_files_below_a_folder_have_their_sizes(medium):
     medium.put("t/g/a", b"123")
     medium.put("t/g/b", b"", durable=False)
