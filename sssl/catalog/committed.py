@@ -63,9 +63,12 @@ def commit_pieces(
     )
 
     def make(planned: Manifest) -> Made:
-        files = dict(_write_files(store, planned.generation, pieces(), summary.parts))
-        of_now = replace(summary, cpu_s=None if of is None else of.cpu_s)
-        return Made(files, dump(of_now), knows_cpu_s=of is not None)
+        written = _write_files(store, planned.generation, pieces(), summary.parts)
+        files = dict(written)
+        if of is None:
+            return Made(files, dump(summary))
+        costing = replace(summary, cpu_s=of.cpu_s)
+        return Made(files, dump(costing), knows_cpu_s=True)
 
     return store.commit_once(planned, make)
 
@@ -73,8 +76,10 @@ def commit_pieces(
 def _by_file(tracks: pa.Table) -> Iterator[pa.Table]:
     """Yield the rows of each file of a catalog."""
     parts = tracks["part"].to_numpy()
-    starts = np.searchsorted(parts, np.arange(0, parts[-1] + 1, PARTS_PER_FILE))
-    for start, end in pairwise([*starts.tolist(), len(tracks)]):
+    firsts = np.arange(0, parts[-1] + 1, PARTS_PER_FILE)
+    starts = np.searchsorted(parts, firsts)
+    bounds = [*starts.tolist(), len(tracks)]
+    for start, end in pairwise(bounds):
         yield tracks.slice(start, end - start)
 
 
@@ -84,10 +89,13 @@ def _write_files(
     """Write a catalog: a row group a part, so that a worker reads just its own. One whose tracks
     are all gone stays, as an empty row group, unless no other comes after it."""
     firsts = range(0, parts, PARTS_PER_FILE)
-    for number, (rows, first) in enumerate(zip(pieces, firsts, strict=False)):
-        of_file = np.arange(first, min(first + PARTS_PER_FILE, parts) + 1)
-        starts = np.searchsorted(rows["part"].to_numpy(), of_file)
-        yield number, _write_file(store, generation, first, rows, starts)
+    for first, rows in zip(firsts, pieces, strict=False):
+        end = min(first + PARTS_PER_FILE, parts)
+        of_file = np.arange(first, end + 1)
+        of_rows = rows["part"].to_numpy()
+        starts = np.searchsorted(of_rows, of_file)
+        file = _write_file(store, generation, first, rows, starts)
+        yield first // PARTS_PER_FILE, file
 
 
 def _survey(pieces: Iterable[pa.Table], config: CatalogConfig) -> tuple[str, CatalogSummary]:
@@ -95,19 +103,23 @@ def _survey(pieces: Iterable[pa.Table], config: CatalogConfig) -> tuple[str, Cat
     digest = _Digest()
     summary = CatalogSummary(classes=config.classes, folds=config.folds)
     labelled = Counter[str]()
+    corrected = Counter[str]()
     for tracks in pieces:
         digest.add(tracks)
         labelled += class_counts(tracks)
-        corrected_tracks, corrected_passages = count_corrections(tracks)
-        summary = replace(
-            summary,
-            # Rows are sorted by parts.
-            parts=int(tracks["part"][-1].as_py()) + 1 if len(tracks) else summary.parts,
-            tracks=summary.tracks + len(tracks),
-            corrected_tracks=summary.corrected_tracks + corrected_tracks,
-            corrected_passages=summary.corrected_passages + corrected_passages,
-        )
-    return digest.of(config), replace(summary, labelled=labelled)
+        of_tracks, of_passages = count_corrections(tracks)
+        corrected.update(tracks=of_tracks, passages=of_passages)
+        if len(tracks):
+            last = tracks["part"][-1]  # rows are sorted by parts
+            seen = summary.tracks + len(tracks)
+            summary = replace(summary, parts=last.as_py() + 1, tracks=seen)
+    summary = replace(
+        summary,
+        labelled=labelled,
+        corrected_tracks=corrected["tracks"],
+        corrected_passages=corrected["passages"],
+    )
+    return digest.of(config), summary
 
 
 def rows_of(tracks: pa.Table) -> list[Catalog]:

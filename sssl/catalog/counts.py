@@ -25,7 +25,9 @@ def write_counts(store: Store, ref: str, counts: Mapping[int, Counts]) -> None:
     """Write what was counted in the parts of a generation."""
     parts = sorted(counts)
     texts = [_text(counts[part]) for part in parts]
-    table = pa.table([pa.array(parts, pa.int32()), pa.array(texts, pa.string())], schema=_SCHEMA)
+    numbers = pa.array(parts, pa.int32())
+    column = pa.array(texts, pa.string())
+    table = pa.table([numbers, column], schema=_SCHEMA)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     store.medium.put(counts_path(ref), seal.sealed(buffer.getvalue()), durable=False)
@@ -37,8 +39,9 @@ def read_counts(store: Store, ref: str) -> dict[int, dict[str, Any]] | None:
     content = _content(store, ref)
     if content is None:
         return None
-    rows = pq.read_table(io.BytesIO(content)).to_pydict()
-    return {p: json.loads(c) for p, c in zip(rows["part"], rows["counts"], strict=True)}
+    rows = pq.read_table(io.BytesIO(content))
+    columns = rows.to_pydict().values()
+    return {part: json.loads(text) for part, text in zip(*columns, strict=True)}
 
 
 def copy_counts(
@@ -54,11 +57,14 @@ def copy_counts(
     content = _content(store, ref)
     if content is None:
         return
+    before = pq.ParquetFile(io.BytesIO(content))
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, _SCHEMA, compression="zstd") as writer:
-        for batch in pq.ParquetFile(io.BytesIO(content)).iter_batches(_PARTS_AT_ONCE):
-            writer.write_batch(_changed(batch, parts, change))
-    store.medium.put(counts_path(to), seal.sealed(buffer.getvalue()), durable=False)
+        for batch in before.iter_batches(_PARTS_AT_ONCE):
+            changed = _changed(batch, parts, change)
+            writer.write_batch(changed)
+    data = seal.sealed(buffer.getvalue())
+    store.medium.put(counts_path(to), data, durable=False)
 
 
 def _changed(
@@ -66,13 +72,18 @@ def _changed(
     parts: Collection[int],
     change: Callable[[int, dict[str, Any]], Counts],
 ) -> pa.RecordBatch:
-    is_changed = [part in parts for part in batch["part"].to_pylist()]
+    numbers = batch["part"]
+    is_changed = [part in parts for part in numbers.to_pylist()]
     mask = pa.array(is_changed, pa.bool_())
     own = batch.filter(mask)
-    pairs = zip(own["part"].to_pylist(), own["counts"].to_pylist(), strict=True)
-    new = [_text(change(part, json.loads(counts))) for part, counts in pairs]
-    counts = pc.replace_with_mask(batch["counts"], mask, pa.array(new, pa.string()))
-    return pa.record_batch([batch["part"], counts], schema=_SCHEMA)
+    new = []
+    for part, text in zip(*own.to_pydict().values(), strict=True):
+        counts = json.loads(text)
+        changed = change(part, counts)
+        new.append(_text(changed))
+    texts = pa.array(new, pa.string())
+    column = pc.replace_with_mask(batch["counts"], mask, texts)
+    return pa.record_batch([numbers, column], schema=_SCHEMA)
 
 
 def _content(store: Store, ref: str) -> bytes | None:

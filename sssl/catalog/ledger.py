@@ -59,14 +59,17 @@ def summarize_whole_ledger(
     reason = rows["reason"]
     given_reason = pc.if_else(pc.equal(reason, ""), None, reason)
     segments = rows["segments"]
-    summary = before + LedgerSummary(
+    summed = pc.sum(segments)
+    own = LedgerSummary(
         tracks=len(rows),
-        segments=pc.sum(segments).as_py() or 0,
+        segments=summed.as_py() or 0,
         statuses=_counts(rows["status"]),
         reasons=_counts(given_reason),
         trainable=_trainable(tracks, segments),
     )
-    return replace(summary, decoded_s=_added_in_order(before.decoded_s, rows["decoded_s"]))
+    both = before + own
+    decoded_s = _added_in_order(before.decoded_s, rows["decoded_s"])
+    return replace(both, decoded_s=decoded_s)
 
 
 def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[int, int]]:
@@ -89,7 +92,9 @@ def _trainable(tracks: pa.Table, segments: pa.ChunkedArray) -> dict[str, dict[in
 def _added_in_order(before: float, seconds: pa.ChunkedArray) -> float:
     """Add one after the other, as the sum over parts does: floats added in another order differ."""
     values = seconds.to_numpy().astype(np.float64)
-    return float(np.cumsum(np.append(before, values))[-1])
+    from_before = np.append(before, values)
+    sums = np.cumsum(from_before)
+    return float(sums[-1])
 
 
 def _counts(values: pa.ChunkedArray) -> dict[str, int]:
