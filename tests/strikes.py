@@ -41,7 +41,7 @@ _WITH_DIGEST = (".parquet", ".safetensors", ".pt")
 # Imported once by the server that all commands are forked from: an import of torch and Beam takes
 # longer than they do.
 _PRELOADED = [
-    "pipelines.commands.run",
+    "pipelines.commands.all_stages",
     "pipelines.commands.takedown",
     "sssl.audio.cut",
     "sssl.tracking.mlflow_copy",

@@ -177,6 +177,15 @@ def test_a_command_that_neither_decodes_nor_trains_starts_without_torch_beam_and
     assert heavy_packages_loaded_by(code) == []
 
 
+def test_the_flags_of_a_run_are_explained_and_refused_without_them():
+    for args in (["--help"], ["--catalogue", "music.csv"]):
+        code = (
+            f"import pipelines.cli\ntry:\n  pipelines.cli.main(['run', *{args!r}])\nexcept"
+            " SystemExit:\n  pass"
+        )
+        assert heavy_packages_loaded_by(code) == []
+
+
 def test_tables_are_read_in_python_without_them(tmp_path):
     code = (
         f"import sssl\nfrom sssl.store.folder import Store\nStore.open({str(tmp_path)!r},"

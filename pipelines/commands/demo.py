@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines.commands import run
+from pipelines.commands import run, run_settings
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
@@ -46,7 +46,7 @@ def label_demo(context: Context, config: Config) -> Context:
     """Synthesize the catalog, run the main job on it and say how to look further."""
     music = make_music(config)
     training = replace(GUARDED.train, warmup_epochs=config.warmup_epochs, seed=config.seed)
-    job = run.Config(
+    job = run_settings.Config(
         catalog=str(music.catalog),
         output=config.output,
         truth=str(music.truth),

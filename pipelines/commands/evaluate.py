@@ -22,7 +22,7 @@ import pyarrow as pa
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from pipelines.commands.run import learn, rounds
+from pipelines.commands.all_stages import learn, rounds
 from pipelines.stages import embed, segment, songs
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context

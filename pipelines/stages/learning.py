@@ -4,15 +4,15 @@ reason."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from pipelines.stages.context import Context
+from pipelines.stages.policy import LearnConfig
 from pipelines.stages.shards import settle
 from pipelines.stages.standing import changed_since_learned, own_config
 from schemas.records import dump
 from sssl.audio.mel import MelConfig
-from sssl.config import require
 from sssl.errors import TrainError
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.relabel import RelabelConfig
@@ -20,22 +20,6 @@ from sssl.model.settings import ScoreConfig, TrainConfig
 from sssl.presets import Preset
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.words import counted
-
-
-@dataclass(frozen=True)
-class LearnConfig:
-    """When a run trains."""
-
-    learn: Literal["auto", "never", "always"] = "auto"
-    """`auto`: train if settings or labelled tracks changed. `never`: label what is new with the
-    published model as it is. `always`: train everything anew."""
-    learn_after: int = 1
-    """With `--learn auto`: train once this many labelled tracks are new, gone or changed since the
-    published model was trained; until then that model labels."""
-
-    def __post_init__(self) -> None:
-        require(self.learn_after > 0, "learn_after", self.learn_after, "1 or more")
-
 
 _READING = ("shards", "track_segments")
 """Settings that `auto` chooses by the size of the catalog: no reason to train again."""

@@ -37,8 +37,8 @@ from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import CatalogConfig
 from sssl.errors import DeviceError
 from sssl.model.ensemble import ModelSpec, dump, model_id
-from sssl.model.settings import TrainConfig
-from sssl.model.train import Epoch, check_size, check_trainable, cpu_seconds, train, train_share
+from sssl.model.settings import TrainConfig, check_size
+from sssl.model.train import Epoch, check_trainable, cpu_seconds, train, train_share
 from sssl.model.trainer import Sharded, Training
 from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require_gpu
 from sssl.runtime.distributed import ALONE, Ranks, joined

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from sssl.arrays import column
 from sssl.audio.mel import MelConfig
@@ -134,6 +133,9 @@ def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | N
     loss = loss[ranked]
     if wrong.nunique() < 2:
         return None, None
+    # Here, as its import takes longer than most commands that may measure, and few do.
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     auc = roc_auc_score(wrong, loss)
     average_precision = average_precision_score(wrong, loss)
     return float(auc), float(average_precision)

@@ -110,14 +110,6 @@ FRONT_ENDS: dict[str, Callable[[int], nn.Module]] = {
     "attention": AttentionCNN,
 }
 """Front-ends by the name that `model` takes; each is called with the number of mel bands."""
-# How often its pooling halves a spectrogram. A strided convolution takes any size.
-_HALVED = {"cnn": 4, "attention": 4}
-
-
-def smallest_side(model: str) -> int:
-    """Return how many mel bands, and frames, a front-end needs at least."""
-    halved = _HALVED.get(model, 0)
-    return int(2**halved)
 
 
 class _Residual(nn.Module):

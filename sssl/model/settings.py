@@ -7,10 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from schemas.records import later
+from sssl.audio.mel import MelConfig
 from sssl.config import require
 
 FRONT_END_NAMES = ("cnn", "resnet", "attention")
 """What `model` takes; the networks themselves are in sssl/model/networks.py."""
+# How often its pooling halves a spectrogram. A strided convolution takes any size.
+_HALVED = {"cnn": 4, "attention": 4}
 
 
 @dataclass(frozen=True)
@@ -169,3 +172,26 @@ class ScoreConfig:
     average_members: bool = True
     """Score tracks that no member trained on (held out, unlabelled) by the mean of all members:
     better labels for new music, and as many passes over it as there are members."""
+
+
+def smallest_side(model: str) -> int:
+    """Return how many mel bands, and frames, a front-end needs at least."""
+    halved = _HALVED.get(model, 0)
+    return int(2**halved)
+
+
+def check_size(model: str, cut: MelConfig) -> None:
+    """Check that segments are large enough for a front-end.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    mels, frames = cut.shape
+    least = smallest_side(model)
+    require(mels >= least, "mels", mels, f"{least} or more for model {model}")
+    require(
+        frames >= least,
+        "segment_s",
+        cut.segment_s,
+        f"{least} frames or more for model {model}, not {frames}",
+    )

@@ -16,13 +16,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import FEWEST_OF_CLASS
-from sssl.config import require
 from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import Model
 from sssl.model.examples import Corpus
-from sssl.model.networks import smallest_side
 from sssl.model.shards.read import Shards
 from sssl.model.together import Together, fits
 from sssl.model.trainer import Progress, Trainer, Training
@@ -273,23 +270,6 @@ def cpu_seconds(store: Store, folder: str) -> float:
     together."""
     names = fnmatch.filter(store.names(folder), "member*.json")
     return sum(done.cpu_s for name in names for done in _read_history(store, f"{folder}/{name}"))
-
-
-def check_size(model: str, cut: MelConfig) -> None:
-    """Check that segments are large enough for a front-end.
-
-    Raises:
-        ConfigError: they are not.
-    """
-    mels, frames = cut.shape
-    least = smallest_side(model)
-    require(mels >= least, "mels", mels, f"{least} or more for model {model}")
-    require(
-        frames >= least,
-        "segment_s",
-        cut.segment_s,
-        f"{least} frames or more for model {model}, not {frames}",
-    )
 
 
 def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:

@@ -269,7 +269,7 @@ class Slow:
 
 sys.meta_path.insert(0, Slow())
 from pipelines import cli
-sys.exit(cli.main(["run", "--help"]))
+sys.exit(cli.main(["train", "--help"]))
 """
 
 

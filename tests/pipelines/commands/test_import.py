@@ -8,7 +8,7 @@ from audio_files import tone, write_audio
 from data_sets import MAKERS, make_4q, make_emomusic, make_pmemo
 
 from pipelines.cli import main
-from pipelines.commands import run
+from pipelines.commands.run_settings import Config as RunConfig
 from pipelines.terminal.flags import parse
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import rows_of
@@ -102,7 +102,7 @@ def test_the_printed_command_is_one_that_runs(name, task, tmp_path, capsys):
     )
     program, command, *flags = printed_command(capsys)
     assert (program, command) == ("sssl", "run")
-    config = parse(run.Config, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING)
+    config = parse(RunConfig, flags, "run", catalog=tyro.MISSING, output=tyro.MISSING)
     rows = rows_of(read_catalog(config.catalog, config.labels, config.segment.deal))
     assert {row.label for row in rows} - {None} <= set(config.segment.deal.classes)
     has_numbers = any(row.valence is not None for row in rows)

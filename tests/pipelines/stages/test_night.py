@@ -231,7 +231,7 @@ def test_more_changed_labels_than_allowed_leave_what_is_published(
 ):
     night.add("new_a")
     changes = SongChanges(20, 3, "before", "after")
-    monkeypatch.setattr("pipelines.commands.run.song_changes", lambda *_: changes)
+    monkeypatch.setattr("pipelines.commands.all_stages.song_changes", lambda *_: changes)
     assert main(night.command("--max-churn", "0.1")) == 4
     said = " ".join(capfd.readouterr().err.split())
     assert "3 of 20 song labels (15.0%), from model before to after would change" in said

@@ -8,8 +8,8 @@ import pytest
 import reports
 from reports import make_folder, query, read, text_of
 
+from pipelines.commands.all_stages import number_metrics
 from pipelines.commands.outcome import numbers_in_words, outcome
-from pipelines.commands.run import number_metrics
 from pipelines.stages import songs
 from pipelines.stages.context import Context
 from schemas import Catalog, to_arrow

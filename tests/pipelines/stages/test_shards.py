@@ -9,7 +9,8 @@ from strikes import Strike, run
 
 from pipelines.stages import shards, train
 from pipelines.stages.context import Context
-from pipelines.stages.learning import LearnConfig, decide, published_method
+from pipelines.stages.learning import decide, published_method
+from pipelines.stages.policy import LearnConfig
 from pipelines.stages.shards import labelled_by_part, make_shards
 from sssl.model.settings import TrainConfig
 from sssl.model.shards import make

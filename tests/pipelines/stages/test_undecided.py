@@ -11,7 +11,7 @@ from reports import CLASSES, Page, make_folder, query, read, text_of
 
 import sssl
 from pipelines.cli import main
-from pipelines.commands import run
+from pipelines.commands import all_stages
 from pipelines.stages.context import Context
 from schemas.summaries import RoundsSummary, ScoresSummary
 from sssl.arrays import mean_of_models
@@ -301,11 +301,11 @@ def test_the_rounds_end_with_an_undecided_one(monkeypatch, folder):
     store, snapshot = folder
     warm_up, undecided = read_rounds(store, snapshot)
     rows = [warm_up, dataclasses.replace(undecided, round=1), undecided]
-    monkeypatch.setattr(run, "relabel", SimpleNamespace(run=lambda context, *_: context))
-    monkeypatch.setattr(run, "learn", lambda context, *_: context)
-    monkeypatch.setattr(run.judge, "row_of", lambda _, number: rows[number])
+    monkeypatch.setattr(all_stages, "relabel", SimpleNamespace(run=lambda context, *_: context))
+    monkeypatch.setattr(all_stages, "learn", lambda context, *_: context)
+    monkeypatch.setattr(all_stages.judge, "row_of", lambda _, number: rows[number])
     method = dataclasses.replace(GUARDED, rounds=2)
-    assert len(list(run.rounds(Context(store, snapshot), method))) == 2
+    assert len(list(all_stages.rounds(Context(store, snapshot), method))) == 2
 
 
 def test_old_flags_still_work_with_a_warning(finished, tmp_path, capsys):

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 
 from pipelines.cli import main
-from pipelines.commands.run import state_metrics
+from pipelines.commands.all_stages import state_metrics
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
