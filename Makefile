@@ -70,11 +70,13 @@ $(VENV)/.readers: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[readers]'
 	touch $@
 
-# As on machines that round differently; `make test` takes the kernels of this one. In one process: most of it is to
-# train once.
+# As on machines that round differently; `make test` takes the kernels of this one. A process for each: most of it is
+# to train once.
 test-kernels: $(STAMP)  ## run the tests that look at what training found, on other kernels of torch
-	ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(PYTEST) -m kernels
-	ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(PYTEST) -m kernels
+	$(MAKE) --jobs=$(JOBS) --output-sync=target kernels-default kernels-avx2
+
+kernels-%: $(STAMP)
+	ATEN_CPU_CAPABILITY=$* $(BIN)/python -m pytest $(PYTEST) -m kernels
 
 test-browser: $(STAMP)  ## look at the report in a real browser (needs Chromium)
 	@command -v chromium || { echo "chromium is missing: apt-get install chromium"; exit 1; }
