@@ -14,6 +14,9 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+# The mean of equal numbers is off by some of their last digits, of which a double has 16.
+_ROUNDING = 1e-12
+
 
 def column(table: pa.Table, name: str) -> Floats:
     """Return a numeric column [N], NaN where it is null."""
@@ -55,6 +58,14 @@ def mean_of_models(posteriors: Sequence[Floats]) -> Floats:
     count = is_known.sum(axis=0)
     with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as it should be
         return np.asarray(total / count)
+
+
+def spread(rows: Floats) -> Floats:
+    """Return the standard deviation [K] of each column of rows [N, K], N > 0; 1 where all rows are
+    alike but for rounding, which is nothing to divide by."""
+    std = rows.std(axis=0)
+    rounding = _ROUNDING * np.abs(rows).max(axis=0)
+    return np.asarray(np.where(std > rounding, std, 1.0))
 
 
 def class_indices(labels: pa.ChunkedArray, classes: Sequence[str]) -> Indices:

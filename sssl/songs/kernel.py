@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.kernel_approximation import Nystroem
 
-from sssl.arrays import Floats, Indices
+from sssl.arrays import Floats, Indices, spread
 from sssl.songs.softmax import FARTHEST, minimise_cross_entropy
 
 _LANDMARKS = 128  # 300 were no better on 419 clips (LOG.md), and each is a row of the manifest
@@ -64,8 +64,7 @@ def fit_kernel(sound: Floats, labels: Indices, classes: int) -> Kernel:
         _, bias, weights = minimise_cross_entropy(x, labels, classes, penalty)
         return bias, weights
 
-    std = sound.std(axis=0)
-    return fit_by_similarity(sound, sound.mean(axis=0), np.where(std > 0, std, 1.0), fit)
+    return fit_by_similarity(sound, sound.mean(axis=0), spread(sound), fit)
 
 
 Fit = Callable[[Floats], tuple[Floats, Floats]]

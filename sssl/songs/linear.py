@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import log_softmax
 from sklearn.decomposition import PCA
 
-from sssl.arrays import Flags, Floats, Indices
+from sssl.arrays import Flags, Floats, Indices, spread
 from sssl.songs.softmax import FARTHEST, minimise_cross_entropy
 
 # Principal components that the fit goes by: more than some hundred labelled tracks can tell apart.
@@ -71,8 +71,7 @@ def fit_linear(embeddings: Floats, labels: Indices, folds: Indices, classes: int
     labels = labels[known]
     folds = folds[known]
     mean = found.mean(axis=0)
-    std = found.std(axis=0)
-    scale = np.where(std > 0, std, 1.0)
+    scale = spread(found)
     # Divided by the root of D, so that a penalty means the same however long embeddings are.
     root = np.sqrt(dimensions)
     z = standardised(found, mean, scale) / root

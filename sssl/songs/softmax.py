@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from sssl.arrays import Floats, Indices
+from sssl.arrays import Floats, Indices, spread
 
 STATISTICS = 2
 """Numbers per class that the posteriors of a track are summed up in."""
@@ -85,8 +85,7 @@ def fit_softmax(features: Floats, labels: Indices, classes: int, regularization:
     scale = np.ones(numbers)
     if tracks:
         mean = features.mean(axis=0)
-        std = features.std(axis=0)
-        scale = np.where(std > 0, std, 1.0)  # what is the same for all tracks stays 0
+        scale = spread(features)
     z = _standardised(features, mean, scale, classes)
     log_mean = features[:, :classes]
     of_posteriors = STATISTICS * classes

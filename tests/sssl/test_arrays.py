@@ -2,7 +2,7 @@ import numpy as np
 import pyarrow as pa
 from rows import a_track
 
-from sssl.arrays import fitted_to, inherited_indices, posteriors
+from sssl.arrays import fitted_to, inherited_indices, posteriors, spread
 
 
 def track(track_id, label, split="train", locked=False):
@@ -28,3 +28,11 @@ def test_rows_have_the_label_of_their_track():
     rows = pa.table({"track_id": ["c", "a", "a", "b", "d"]})
     assert inherited_indices(rows, tracks, ("Q1", "Q2")).tolist() == [0, 1, 1, -1, 0]
     assert [t.track_id for t in fitted_to(tracks)] == ["a"]
+
+
+def test_a_column_that_is_constant_but_for_rounding_has_no_spread():
+    rows = np.tile([0.1, 1e9 / 3, 0.0, -0.7], (1000, 1))
+    rows[:, 3] += 1e-6 * np.arange(1000)
+    std = rows.std(axis=0)
+    assert std[1] > 0
+    assert spread(rows).tolist() == [1, 1, 1, std[3]]
