@@ -39,6 +39,7 @@ from sssl.store.atomic import alone, is_leftover
 from sssl.store.folder import Store
 from sssl.store.layout import PARTS, RECEIPTS, WORK, compacted_path, counts_path
 from sssl.store.manifest import (
+    TAKEN_DOWN,
     Compacted,
     Made,
     Manifest,
@@ -409,7 +410,15 @@ class _Rewriting:
         return None
 
     def _summary(self, old: Manifest, left_out: Iterable[Summary | None]) -> dict[str, Any]:
-        """Return a table's summary as if the rows that go had never been counted."""
+        """Return a table's summary as if the rows that go had never been counted, with how many of
+        the labelled tracks that it learned from were taken down."""
+        summary = self._counted_without(old, left_out)
+        labelled = sum(track.label is not None for track in self.gone)
+        if not labelled or old.table in _BEFORE_ROUNDS:
+            return summary
+        return summary | {TAKEN_DOWN: old.summary.get(TAKEN_DOWN, 0) + labelled}
+
+    def _counted_without(self, old: Manifest, left_out: Iterable[Summary | None]) -> dict[str, Any]:
         match old.table:
             case "segments" | "features" | "ledger":
                 # Anew: a retry in vain leaves the segments of an earlier ledger.

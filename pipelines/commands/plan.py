@@ -32,7 +32,7 @@ from sssl.catalog.read import read_tracks, tell_respelt
 from sssl.errors import CatalogError, StoreError
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
-from sssl.store.manifest import Snapshot
+from sssl.store.manifest import TAKEN_DOWN, Snapshot
 from sssl.store.removals import taken_down
 from sssl.urls import local_path
 from sssl.words import counted, some
@@ -81,6 +81,7 @@ def main(argv: Sequence[str]) -> int:
     has_model = bool(published.of("models"))
     if has_model:
         changed = changed_labelled(now, settings.again.where_now(before))
+        changed += published.get("models", 0).summary.get(TAKEN_DOWN, 0)
         tell(learning(changed))
     decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
     tell(scoring(len(tracks), decoded, changed, has_model))

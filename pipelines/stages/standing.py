@@ -2,7 +2,8 @@
 
 The rule, in one place. What is learned (a model, a split, a verdict, the song classifier) stands
 while the settings and the labelled tracks that it was learned from do: which they are, their
-labels, groups, splits, folds and parts, and their rows in each table that was read. Tracks without
+labels, groups, splits, folds and parts, and their rows in each table that was read; and while none
+of them is taken down. Tracks without
 a label may come, go and change: nothing is learned from them. The rows of a part stand while its
 files, its tracks and what was learned do (pipelines.beam.earlier tells which); so do the scores of
 a track in a part that changed otherwise.
@@ -28,7 +29,7 @@ from pipelines.stages.context import Context
 from sssl.catalog.committed import read_labelled
 from sssl.errors import StoreError
 from sssl.store.folder import Store
-from sssl.store.manifest import KEPT_FROM, Manifest, PartFile
+from sssl.store.manifest import KEPT_FROM, TAKEN_DOWN, Manifest, PartFile
 
 LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part", "corrections")
 """What of a labelled track's row in the catalog networks and what goes by them depend on."""
@@ -59,11 +60,16 @@ def learned_stands(
     """Whether what an earlier generation learned by some columns of the catalog stands: its
     labelled tracks and their rows are as they were, or the run is to keep it whatever became of
     them."""
-    return context.keeps_learned or not _changed(context.store, earlier, inputs, learned_by)
+    if context.keeps_learned:
+        return True
+    if taken_down_since(read_manifest(context.store, earlier.ref)):
+        return False
+    return not _changed(context.store, earlier, inputs, learned_by)
 
 
 def changed_since_learned(context: Context) -> int:
-    """Count the labelled tracks that are new, gone or changed since the published model learned."""
+    """Count the labelled tracks that are new, gone, taken down or changed since the published model
+    learned."""
     snapshot = context.snapshot
     origin = origin_of(context.store, context.published.get("models", 0))
     tables = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
@@ -72,7 +78,13 @@ def changed_since_learned(context: Context) -> int:
     refs.setdefault("features", refs.pop("segments", ""))  # of schema versions 1 to 4
     earlier = Earlier(origin.ref, refs, {})
     changed = _changed(context.store, earlier, tables)
-    return len(changed)
+    return len(changed) + taken_down_since(origin)
+
+
+def taken_down_since(learned: Manifest) -> int:
+    """Count the labelled tracks that something learned from and that were taken down since: the
+    catalog of before does not have them either, so nothing else tells."""
+    return int(learned.summary.get(TAKEN_DOWN, 0))
 
 
 def origin_of(store: Store, model: Manifest) -> Manifest:
@@ -89,6 +101,8 @@ def origin_of(store: Store, model: Manifest) -> Manifest:
 def origin_stands(context: Context, origin: Manifest, inputs: Mapping[str, Manifest]) -> bool:
     """Whether the labelled tracks that a model was trained on are as they were."""
     earlier = _as_earlier(context.store, origin, inputs)
+    if taken_down_since(origin):
+        return False
     return earlier is not None and not _changed(context.store, earlier, inputs)
 
 

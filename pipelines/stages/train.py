@@ -27,6 +27,7 @@ from pipelines.stages.standing import (
     origin_of,
     origin_stands,
     own_config,
+    taken_down_since,
 )
 from pipelines.stages.weights import initial_weights, named_by_content
 from pipelines.terminal.console import bar, console
@@ -44,7 +45,7 @@ from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require
 from sssl.runtime.distributed import ALONE, Ranks, joined
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
-from sssl.store.manifest import KEPT_FROM, Made, Manifest, Snapshot, digest_of
+from sssl.store.manifest import KEPT_FROM, TAKEN_DOWN, Made, Manifest, Snapshot, digest_of
 from sssl.store.rounds import has_nothing_to_split
 from sssl.tracking.tracker import Tracker, Untracked
 from sssl.words import counted
@@ -164,9 +165,10 @@ def _keep(context: Context, round: int) -> Context:
 
 def _taken_over(model: Manifest) -> Made:
     """Return the file of a model that was trained before."""
-    return Made(
-        dict(model.files), records.dump(ModelsSummary(model_id=model.about(ModelsSummary).model_id))
-    )
+    summary = records.dump(ModelsSummary(model_id=model.about(ModelsSummary).model_id))
+    if taken_down := taken_down_since(model):
+        summary[TAKEN_DOWN] = taken_down
+    return Made(dict(model.files), summary)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class SongChanges:
     changed: int
     model_before: str
     model_after: str
+    gone: int = 0
+    """Songs of before that there are no more, as their tracks failed or left the catalog."""
 
     @property
     def share(self) -> float:
@@ -36,7 +38,10 @@ class SongChanges:
         models = f"from model {self.model_before} to {self.model_after}"
         if self.model_before == self.model_after:
             models = f"by the same model {self.model_after}"
-        return f"{self.changed} of {counted(self.songs, 'song label')} ({self.share:.1%}), {models}"
+        said = f"{self.changed} of {counted(self.songs, 'song label')} ({self.share:.1%}), {models}"
+        if self.gone:
+            return f"{said}; {counted(self.gone, 'song')} of before gone"
+        return said
 
 
 def song_changes(store: Store, before: Snapshot, after: Snapshot) -> SongChanges | None:
@@ -54,8 +59,11 @@ def song_changes(store: Store, before: Snapshot, after: Snapshot) -> SongChanges
     others = _labels(store, old, same)
     both = labels.join(others, "track_id", join_type="inner", right_suffix="_before")
     changed = pc.sum(pc.not_equal(both["label"], both["label_before"])).as_py() or 0
-    models = (in_use(store, snapshot).model_id for snapshot in (before, after))
-    return SongChanges(unread + len(both), changed, *models)
+    model_before = in_use(store, before).model_id
+    model_after = in_use(store, after).model_id
+    songs = unread + len(both)
+    gone = old.rows - songs
+    return SongChanges(songs, changed, model_before, model_after, gone)
 
 
 def _labels(store: Store, songs: Manifest, leave_out: set[str]) -> pa.Table:

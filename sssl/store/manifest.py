@@ -43,6 +43,10 @@ KEPT_FROM = "kept_from"
 """In the config of a model that labels although labelled tracks changed: the generation that was
 trained."""
 
+TAKEN_DOWN = "taken_down"
+"""In the summary of what was learned: how many of the labelled tracks that it learned from were
+taken down since."""
+
 
 @dataclass(frozen=True)
 class Written:

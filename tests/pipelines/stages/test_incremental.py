@@ -366,7 +366,13 @@ def test_a_run_after_a_takedown_leaves_the_tracks_out(reduced, catalog, capfd):
     assert connection.sql(
         "select count(*) from catalog where track_id in ('Q1_0', 'Q2_1')"
     ).fetchall() == [(0,)]
-    assert "22 tracks: 22 unchanged" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "22 tracks: 22 unchanged" in said
+    assert "learning: 2 labelled tracks new, gone or changed" in " ".join(said.split())
+    models = reduced.latest().of("models")
+    assert [manifest.summary.get("taken_down") for manifest in models] == [None] * len(models)
+    assert main(["run", "--catalog", catalog, "--output", reduced.root, *FAST]) == 0
+    assert "not learning: no labelled track changed" in " ".join(capfd.readouterr().err.split())
 
 
 def test_a_takedown_keeps_the_true_sections_of_the_report(finished, tmp_path, monkeypatch, capsys):

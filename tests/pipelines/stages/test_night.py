@@ -182,6 +182,25 @@ def test_another_label_trains_again(night, trained):
     assert trained == [0]
 
 
+def test_what_learned_from_a_track_that_was_taken_down_learns_again(night, trained, capfd):
+    takedown = ["takedown", "--output", night.output, "--track-id"]
+    assert main([*takedown, "new"]) == 0  # without a label
+    night.run()
+    assert trained == []
+    assert main([*takedown, "Q2_3"]) == 0
+    for learned in ("models", "labels", "rounds", "songs"):
+        for manifest in night.snapshot.of(learned):
+            assert manifest.summary["taken_down"] == 1, manifest.ref
+    capfd.readouterr()
+    plan = ["plan", *night.command()[1:5], "--tracks-per-part", "2", "--folds", "3"]
+    assert main(plan) == 0
+    assert "1 labelled track new, gone or changed" in " ".join(capfd.readouterr().out.split())
+    night.run("--learn", "never")
+    assert trained == []
+    with pytest.raises(AssertionError, match="round 0 is trained"):
+        night.run()
+
+
 def test_never_labels_with_the_published_model_whatever_labels_say(night, trained, capfd):
     night.rows = [[t, uri, "Q4" if t == "Q2_3" else label] for t, uri, label in night.rows]
     night.add("new_a")
@@ -381,8 +400,10 @@ def test_song_changes_are_those_of_songs_in_both(night):
     after = before.add(replace(songs, generation="0123456789ab", files=files))
     found = song_changes(store, before, after)
     model = songs_model(store, before)
-    assert found == SongChanges(songs.rows - 1, 1, model, model)
+    assert found == SongChanges(songs.rows - 1, 1, model, model, gone=1)
+    assert str(found).endswith("1 song of before gone")
     assert song_changes(store, before, before).changed == 0
+    assert song_changes(store, before, before).gone == 0
     assert song_changes(store, before.without("songs"), after) is None
 
 
