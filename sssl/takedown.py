@@ -325,8 +325,11 @@ class _Rewriting:
         # Many at once for the latency of a bucket.
         with ThreadPoolExecutor(_workers(old, parts)) as threads:
             rewritten = list(threads.map(partial(self._rewrite, old, planned), parts))
-        changed = {part: file for part, (file, _) in zip(parts, rewritten, strict=True)}
-        left_out = {part: gone for part, (_, gone) in zip(parts, rewritten, strict=True)}
+        changed = {}
+        left_out = {}
+        for part, (file, gone) in zip(parts, rewritten, strict=True):
+            changed[part] = file
+            left_out[part] = gone
         files = with_changed(old.files, changed)
         self._write_counts(old, planned, left_out)
         summary = self._summary(old, left_out.values())
@@ -413,10 +416,11 @@ class _Rewriting:
         """Return a table's summary as if the rows that go had never been counted, with how many of
         the labelled tracks that it learned from were taken down."""
         summary = self._counted_without(old, left_out)
-        labelled = sum(track.label is not None for track in self.gone)
+        labelled = [track for track in self.gone if track.label is not None]
         if not labelled or old.table in _BEFORE_ROUNDS:
             return summary
-        return summary | {TAKEN_DOWN: old.summary.get(TAKEN_DOWN, 0) + labelled}
+        before = old.summary.get(TAKEN_DOWN, 0)
+        return summary | {TAKEN_DOWN: before + len(labelled)}
 
     def _counted_without(self, old: Manifest, left_out: Iterable[Summary | None]) -> dict[str, Any]:
         match old.table:
