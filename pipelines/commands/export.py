@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.terminal.console import console, printed
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from sssl.export.tags import Changes  # needs mutagen
 
 _MOOD = "MOOD"
+_TO_FOLDER = ("jams", "id3", "m3u")
 QUADRANTS = {"Q1": "happy", "Q2": "tense", "Q3": "sad", "Q4": "calm"}
 """What the quadrants of valence and arousal are called (Russell, "A circumplex model of affect",
 1980)."""
@@ -55,7 +57,7 @@ class Config:
     """id3: tag the catalog's own files instead of copies. The next run finds them changed and
     decodes them again."""
     dry_run: bool = False
-    """id3: print what would change in the tags of each song, and write nothing."""
+    """id3: print what would change in the tags of each song, and write nothing; needs no --to."""
     with_abstained: bool = False
     """id3, m3u: take also songs that are too uncertain to publish. The other formats always carry
     them, marked."""
@@ -65,11 +67,15 @@ class Config:
             not self.in_place or self.format == "id3", "in_place", self.in_place, "--format id3"
         )
         require_local("to", self.to)
-        expected = "nothing beside --in-place" if self.in_place else "a file or folder to write"
-        given = self.to or "is missing"
-        require((self.to is None) == self.in_place, "to", given, expected)
         tags = self.format == "id3" or not self.dry_run
         require(tags, "dry_run", self.dry_run, "nothing but --format id3")
+        writes = not self.in_place and not self.dry_run
+        require(self.to is not None or not writes, "to", "is missing", "a file or folder to write")
+        require(self.to is None or not self.in_place, "to", self.to, "nothing beside --in-place")
+        if self.to is not None and self.format in _TO_FOLDER:
+            is_file = Path(self.to).is_file()
+            expected = f"a folder, as --format {self.format} writes several files; this is one"
+            require(not is_file, "to", self.to, expected)
         for name in self.names:
             label, _, called = name.partition("=")
             require(bool(label and called), "names", name, "CLASS=NAME, as in Q1=happy")
@@ -139,9 +145,11 @@ def main(argv: Sequence[str]) -> int:
     left_out = counted(len(exported.left_out), "track")
     names = some(list(exported.left_out))
     rest = f"; {left_out} left out: {reasons} ({names})" if reasons else ""
-    done = "songs would be written to" if config.dry_run else "songs written to"
+    done = "songs would be written" if config.dry_run else "songs written"
+    to_copies = config.dry_run and not config.in_place and config.to is None
+    where = "" if to_copies else f" to {config.to or 'their files'}"
     console.print(
-        f"{exported.songs} {done} {config.to or 'their files'}{rest}",
+        f"{exported.songs} {done}{where}{rest}",
         soft_wrap=True,
         markup=False,
     )

@@ -4,7 +4,8 @@
 sssl label --model OUTPUT|FOLDER|models:/NAME@ALIAS MUSIC ... [--format table|csv|json|m3u] [--to
 FILE]
 
-Exit code 1 says that no track was labelled.
+Exit code 1 says that no track was labelled, or one of the files that MUSIC names not; of folders
+and catalogs some tracks may have no label.
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ def load_labeller(model: str, mlflow_uri: str | None, front_end: str | None = No
     return labeller_of(store, store.latest(), front_end)
 
 
-def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[str]:
-    """Label tracks and write their labels; return the ids of those that have none."""
+def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[Catalog]:
+    """Label tracks and write their labels; return those that have none."""
     processes = min(config.processes or cores(), len(tracks))
     pool = IsolatedPool(processes, config.limits, preload="sssl.audio.cut")
     try:
@@ -149,7 +150,7 @@ class _Counted:
     def __init__(self, labelled: Iterator[Labelled], total: int) -> None:
         self._labelled = labelled
         self._total = total
-        self.without: list[str] = []
+        self.without: list[Catalog] = []
 
     def __iter__(self) -> Iterator[Labelled]:
         if self._total == 1:
@@ -162,7 +163,7 @@ class _Counted:
 
     def _count(self, one: Labelled) -> Labelled:
         if one.song is None:
-            self.without.append(one.track.track_id)
+            self.without.append(one.track)
         return one
 
 
@@ -185,11 +186,12 @@ def main(argv: Sequence[str]) -> int:
         return 1
     if without:
         of_all = f"{len(without)} of {counted(len(tracks), 'track')}"
-        said = f"{of_all} not labelled; --format csv has the reason of each: {some(without)}"
+        names = some([track.track_id for track in without])
+        said = f"{of_all} not labelled; --format csv has the reason of each: {names}"
         console.print(said, markup=False, soft_wrap=True)
-    if len(without) < len(tracks):
-        return 0
-    return 1
+    if len(without) == len(tracks) or any(track.uri in config.music for track in without):
+        return 1
+    return 0
 
 
 def _tracks_in(given: str) -> list[Catalog]:

@@ -35,6 +35,7 @@ _ROWS_AT_ONCE = 1 << 20
 """Of a column that is gone through in pieces, lest a copy of all of it takes the memory."""
 _TEXTS_AT_ONCE = 1 << 16  # as Python objects
 _NOTHING_DEALT = Dealt()
+_SPLITS = ("train", "test")
 _NOT_OF_LABELS = "uri"
 """Column that a labels file has none of: where the audio lies is for the catalog to say."""
 
@@ -99,11 +100,11 @@ def read_tracks(
     if labels is not None and labels not in files_of_corrections:
         of_labels = [name for name in columns if name != _NOT_OF_LABELS]
         given = read_columns(labels, ["track_id"], of_labels, tell)
-        table = _join_labels(table, given, without_secrets(labels), tell)
+        table = _join_labels(table, given, without_secrets(labels), config.classes, tell)
     if has_numbers:
         table = with_labels_of_numbers(table, shown)
-    _check_values(table, shown, "label", config.classes, "give the class set by --classes")
-    _check_values(table, shown, "split", ("train", "test"), "leave the cell empty for train")
+    for name in table.column_names:
+        _check_values(name, table[name], table["track_id"], config.classes, shown)
     _check_groups(table, shown)
     tracks = _typed(table)
     uris = tracks["uri"] if config.allow_uri else without_plain(tracks["uri"], catalog)
@@ -186,7 +187,9 @@ def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
     return table
 
 
-def _join_labels(table: pa.Table, labels: pa.Table, url: str, tell: Tell) -> pa.Table:
+def _join_labels(
+    table: pa.Table, labels: pa.Table, url: str, classes: Sequence[str], tell: Tell
+) -> pa.Table:
     """Put what `labels` say in the place of what the catalog says."""
     labels = labels.filter(labels["track_id"].is_valid())
     if not len(labels):
@@ -200,6 +203,8 @@ def _join_labels(table: pa.Table, labels: pa.Table, url: str, tell: Tell) -> pa.
         if name == "track_id":
             continue
         given = whole(labels[name]).take(label_of)
+        # Before it is among what the catalog says, so that an error names the right file.
+        _check_values(name, pa.chunked_array([given]), table["track_id"], classes, url)
         if name in table.column_names:
             given = pc.coalesce(given, whole(table[name]))
             table = table.drop_columns(name)
@@ -338,21 +343,42 @@ def _check_groups(table: pa.Table, url: str) -> None:
 
 
 def _check_values(
-    table: pa.Table, url: str, name: str, allowed: tuple[str, ...], hint: str
+    name: str,
+    values: pa.ChunkedArray,
+    track_ids: pa.ChunkedArray,
+    classes: Sequence[str],
+    url: str,
 ) -> None:
-    if name not in table.column_names:
+    """Refuse a label that is no class, and a split that is none; in other columns all is well."""
+    if name == "label":
+        allowed, hint = tuple(classes), "give the class set by --classes"
+    elif name == "split":
+        allowed, hint = _SPLITS, "leave the cell empty for train"
+    else:
         return
     may_be = pa.array([*allowed, None], pa.string())
-    wrong = pc.invert(pc.is_in(table[name], may_be))
+    wrong = pc.invert(pc.is_in(values, may_be))
     first = pc.index(wrong, True).as_py()
     if first >= 0:
-        track_id = table["track_id"][first].as_py()
-        value = table[name][first].as_py()
-        several = [part.strip() for part in re.split(r"[;,|/]", value)]
-        if len(several) > 1 and set(several) <= set(allowed):
-            hint = "a track has one, that of most of it; corrections have those of its passages"
+        track_id = track_ids[first].as_py()
+        value = values[first].as_py()
+        hint = _hint(value, allowed) or hint
         expected = f"expected one of {', '.join(allowed)}: {hint}"
         raise CatalogError(f"{url}: track {track_id!r} has {name} {value!r}, {expected}")
+
+
+def _hint(value: str, allowed: Sequence[str]) -> str | None:
+    """Say what somebody probably meant by a value that is not allowed; None if nobody can tell."""
+    several = [part.strip() for part in re.split(r"[;,|/]", value)]
+    if len(several) > 1 and set(several) <= set(allowed):
+        return "a track has one, that of most of it; corrections have those of its passages"
+    bare = value.strip()
+    if bare in allowed:
+        return f"is {bare} meant, without the blanks?"
+    alike = [one for one in allowed if one.casefold() == bare.casefold()]
+    if alike:
+        return f"is {alike[0]} meant?"
+    return None
 
 
 def _typed(table: pa.Table) -> pa.Table:

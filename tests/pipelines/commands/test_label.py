@@ -103,6 +103,17 @@ def test_a_catalog_keeps_its_ids_and_needs_no_labels(finished, music, tmp_path, 
     assert (second["track_id"], second["reason"], "label" in second) == ("second", "missing", False)
 
 
+def test_a_named_file_that_cannot_be_labelled_is_an_error(finished, music, tmp_path, capsys):
+    missing = tmp_path / "missing.wav"
+    code, out, err = label(
+        capsys, "--model", finished.root, music / "new.wav", missing, "--format", "json"
+    )
+    assert code == 1
+    assert [json.loads(line)["reason"] for line in out.splitlines()] == [None, "missing"]
+    assert "1 of 2 tracks not labelled" in err
+    assert "missing.wav" in err
+
+
 def test_a_playlist_goes_emotion_by_emotion_the_surest_first(finished, music, tmp_path, capsys):
     to = tmp_path / "songs.m3u"
     assert label(capsys, "--model", finished.root, music, "--format", "m3u", "--to", to)[:2] == (
@@ -120,7 +131,7 @@ def test_a_playlist_goes_emotion_by_emotion_the_surest_first(finished, music, tm
 
 def test_people_get_a_table(finished, music, capsys):
     code, out, _ = label(capsys, "--model", finished.root, music / "new.wav", music / "text.mp3")
-    assert code == 0
+    assert code == 1
     assert "new.wav" in out
     assert "not labelled: not-audio" in " ".join(out.split())
 

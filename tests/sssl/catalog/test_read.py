@@ -82,6 +82,28 @@ def test_a_bad_catalog_is_refused_with_the_thing_and_the_expectation(tmp_path, t
         read_catalog(write(tmp_path / "c.csv", text), None, CONFIG)
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("q3", "label 'q3', expected one of Q1, Q2, Q3, Q4: is Q3 meant\\?"),
+        (" Q3 ", "label ' Q3 ', .*: is Q3 meant, without the blanks\\?"),
+        ("sad", "label 'sad', .*: give the class set by --classes"),
+    ],
+)
+def test_a_wrong_label_is_told_with_what_is_meant_and_the_file_that_has_it(
+    tmp_path, label, message
+):
+    rows = f"track_id,uri,label\nt1,/a.wav,{label}\nt2,/b.wav,Q1\n"
+    catalog = write(tmp_path / "c.csv", rows)
+    with pytest.raises(CatalogError, match=f"c.csv: track 't1' has {message}"):
+        read_catalog(catalog, None, CONFIG)
+    mended = write(tmp_path / "mended.csv", "track_id,label\nt1,Q2\n")
+    assert {row.label for row in read_catalog(catalog, mended, CONFIG)} == {"Q1", "Q2"}
+    labels = write(tmp_path / "labels.csv", f"track_id,label\nt2,{label}\n")
+    with pytest.raises(CatalogError, match=f"labels.csv: track 't2' has {message}"):
+        read_catalog(catalog, labels, CONFIG)
+
+
 def test_a_missing_catalog_is_refused(tmp_path):
     with pytest.raises(CatalogError, match="cannot read"):
         read_catalog(str(tmp_path / "none.csv"), None, CONFIG)

@@ -298,6 +298,9 @@ def test_a_dry_run_says_what_changes_in_the_tags_and_writes_nothing(tmp_path, ca
     assert "1 songs would be written" in said.err
     assert "missing 1 (b)" in said.err
     assert (sorted(tmp_path.rglob("*")), paths["a"].read_bytes()) == (files, before)
+    assert export(store, *tagging[:2], "--dry-run") == 0
+    anew = capsys.readouterr()
+    assert (anew.out, "1 songs would be written; 1 track left out" in anew.err) == (said.out, True)
     assert export(store, *tagging) == 0
     tagged = mutagen.File(tmp_path / "tagged" / paths["a"].name)
     assert tagged["MOOD"] == ["happy", "summer"]
@@ -399,6 +402,16 @@ def test_flags_that_contradict_each_other_are_refused(flags, message, finished, 
     with pytest.raises(SystemExit, match="2"):
         export(finished, *flags)
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("kind", ["m3u", "jams", "id3"])
+def test_a_file_where_a_folder_is_needed_is_refused(kind, finished, tmp_path, capsys):
+    (tmp_path / "songs.csv").write_text("before")
+    with pytest.raises(SystemExit, match="2"):
+        export(finished, "--format", kind, "--to", str(tmp_path / "songs.csv"))
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"expected a folder, as --format {kind} writes several files; this is one" in said
+    assert (tmp_path / "songs.csv").read_text() == "before"
 
 
 def test_an_interrupted_export_leaves_the_file_of_before(finished, tmp_path, monkeypatch):
