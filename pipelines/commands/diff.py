@@ -22,8 +22,7 @@ from rich.text import Text
 
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
-from sssl.config import require
-from sssl.errors import StoreError
+from sssl.errors import ConfigError, StoreError
 from sssl.report.diff import Rows, between_rounds, between_runs
 from sssl.store.folder import Store
 from sssl.store.publications import open_published
@@ -42,7 +41,7 @@ class Config:
     rounds: tuple[int, int] | None = None
     """Compare these two rounds of one output folder."""
     limit: int = 20
-    """How many of the changed songs, and of the changed segments, to list."""
+    """How many of the changed, the new and the gone songs, and of the changed segments, to list."""
     format: Literal["table", "json"] = "table"
     """How to print the result."""
 
@@ -50,12 +49,8 @@ class Config:
         expected = "two output folders, or one with --rounds"
         if self.rounds:
             expected = "one output folder, as in `sssl diff OUTPUT --rounds 0 1`"
-        require(
-            len(self.outputs) == (1 if self.rounds else 2),
-            "outputs",
-            " ".join(self.outputs),
-            expected,
-        )
+        if len(self.outputs) != (1 if self.rounds else 2):
+            raise ConfigError(f"expected {expected}, not {' '.join(self.outputs) or 'none'}")
 
 
 def main(argv: Sequence[str]) -> int:

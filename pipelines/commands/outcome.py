@@ -139,9 +139,10 @@ def _held_out(store: Store, snapshot: Snapshot, guesses: SongsSummary) -> str:
     by_mean = quality(guesses_in_use(snapshot, used).confusion("test"))
     if by_mean.accuracy is None:
         return said
-    after_warm_up = f"after the warm-up for {_share(warm_up.heldout_accuracy)}"
-    mean = f"mean posterior for {by_mean.accuracy:.3f} of {by_mean.tracks} ({used.name})"
-    return f"{said}; {mean}, {after_warm_up}"
+    said += f"; mean posterior for {by_mean.accuracy:.3f} of {by_mean.tracks} ({used.name})"
+    if not used.last.round:  # the warm-up itself
+        return said
+    return f"{said}, after the warm-up for {_share(warm_up.heldout_accuracy)}"
 
 
 def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict[str, str]:

@@ -136,7 +136,7 @@ def decoding(decoded: int, expected_s: pa.ChunkedArray, cut: MelConfig, processe
     segments = hours * 3600 / cut.start_distance_s
     gigabytes = segments * mels * frames * np.dtype(np.float16).itemsize / 1e9
     return (
-        f"decoding takes about {_rounded(minutes)} min on {counted(processes, 'core')} and"
+        f"decoding takes {_rounded(minutes)} min on {counted(processes, 'core')} and"
         f" {_rounded(gigabytes)} GB of disk ({hours:,.1f} h of audio{assumed}); training and"
         " scoring come on top: `sssl estimate` measures all of it on some tracks"
     )
@@ -147,7 +147,7 @@ def _rounded(value: float) -> str:
     if value < 0.1:
         return "less than 0.1"
     digits = 1 - math.floor(math.log10(value))
-    return f"{round(value, digits):,.{max(0, min(digits, 1))}f}"
+    return f"about {round(value, digits):,.{max(0, min(digits, 1))}f}"
 
 
 def tell_missing(tracks: pa.Table, tell: Callable[[str], None]) -> None:
@@ -163,6 +163,11 @@ def tell_missing(tracks: pa.Table, tell: Callable[[str], None]) -> None:
     if missing:
         looked_for = counted(len(local), "file")
         tell(f"not found: {len(missing)} of {looked_for} looked for ({some(missing)})")
+    if missing and len(missing) == len(drawn):
+        tell(
+            "if a run finds none of them either, it ends with exit code 3: is the working directory"
+            " that of the catalog's paths?"
+        )
 
 
 def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from sssl.audio.info import AudioInfo
+from sssl.words import counted
 
 Policy = Literal["keep", "reject"]
 Defect = Literal["too-long", "truncated", "non-finite", "damaged", "clipped", "dc-offset"]
@@ -105,9 +106,12 @@ def _defects(found: Evidence, config: GateConfig) -> Iterator[tuple[str, str]]:
     elif info.ended is False:
         yield "truncated", "the file ends without its end mark, or inside a frame or chunk"
     if found.dropped:
-        yield "non-finite", f"{found.dropped} segments with NaN, infinite or huge samples"
+        yield (
+            "non-finite",
+            f"{counted(found.dropped, 'segment')} with NaN, infinite or huge samples",
+        )
     if info.damaged_packets:
-        yield "damaged", f"{info.damaged_packets} packets could not be decoded"
+        yield "damaged", f"{counted(info.damaged_packets, 'packet')} could not be decoded"
     if not found.segments and not found.dropped:
         yield "too-short", f"decoded {info.decoded_s:.1f} s, a segment is {found.segment_s:.1f} s"
     if info.clipped_share > config.max_clipped_share:

@@ -17,7 +17,7 @@ from schemas.records import later
 from sssl.catalog.assign import whole
 from sssl.config import require
 from sssl.urls import without_secrets
-from sssl.words import counted
+from sssl.words import counted, printable
 
 
 class Cause(StrEnum):
@@ -47,8 +47,9 @@ class AgainConfig:
     force: bool = False
     """Decode every track again."""
     moved: str | None = later(None, neutral=None)
-    """OLD=NEW: the files whose URI begins with OLD were moved to NEW. A file that has the same
-    fingerprint there is not decoded again."""
+    """OLD=NEW: the files whose URI began with OLD, as the published catalog spells it, were moved
+    to NEW, as the catalog spells it now. A file that has the same fingerprint (of a local file its
+    size and time) there is not decoded again."""
 
     def __post_init__(self) -> None:
         if self.moved is not None:
@@ -81,9 +82,13 @@ class AgainConfig:
         if self.moved is None:
             return None
         old = self.moved.partition("=")[0]
-        if pc.any(pc.starts_with(whole(known["uri"]), old)).as_py():
+        uris = whole(known["uri"])
+        if pc.any(pc.starts_with(uris, old)).as_py():
             return None
-        return f"--moved: no file of the last run begins with {without_secrets(old)}"
+        said = f"--moved: no file of the last run begins with {without_secrets(old)}"
+        if not len(uris):
+            return said
+        return f"{said}; one of them is {printable(without_secrets(uris[0].as_py()))}"
 
     def wanted(self, known: pa.Table) -> pa.Array:
         """Return which known tracks are to be decoded again although they did not change."""

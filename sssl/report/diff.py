@@ -1,5 +1,5 @@
 """What changed between two output folders, or between two rounds of one: counts, and the songs and
-segments that changed.
+segments that changed, are new or are gone.
 
 In every result `before` is the first of the two and `after` the second.
 """
@@ -64,6 +64,14 @@ _RUNS = {
         f" {_SONGS} join after.catalog c using (track_id) where a.label <> b.label order by"
         " least(a.confidence, b.confidence) desc, track_id limit $limit"
     ),
+    "songs that are new, surest first": (
+        "select track_id, label, confidence from after.songs anti join before.songs using"
+        " (track_id) order by confidence desc, track_id limit $limit"
+    ),
+    "songs that are gone, surest first": (
+        "select track_id, label, confidence from before.songs anti join after.songs using"
+        " (track_id) order by confidence desc, track_id limit $limit"
+    ),
     "rounds in use": (
         f"select 'before' as of, * from {_IN_USE.format('before')} "
         f"union all select 'after', * from {_IN_USE.format('after')}"
@@ -127,8 +135,8 @@ _ROUNDS = {
 
 
 def between_runs(before: Published, after: Published, limit: int) -> dict[str, Rows]:
-    """Compare two publications, of one output folder or of two; `limit` is how many changed songs,
-    and changed segments, to list.
+    """Compare two publications, of one output folder or of two; `limit` is how many changed, new
+    and gone songs, and changed segments, to list.
 
     Raises:
         StoreError: one of them has no songs yet.

@@ -75,6 +75,20 @@ def test_runs_differ_in_the_songs_that_joining_them_says(changed, earlier, capsy
     assert [row["round"] for row in found["rounds in use"]] == [0, 1]
 
 
+def test_songs_that_are_new_or_gone_are_listed(changed, sql, capsys):
+    ((track_id,),) = sql("select track_id from songs order by track_id limit 1")
+    less = copied(changed, "memory://less")
+    assert main(["takedown", "--output", less.root, "--track-id", track_id]) == 0
+    grown = diff(capsys, less.root, changed.root)
+    shrunk = diff(capsys, changed.root, less.root)
+    (row,) = grown["songs that are new, surest first"]
+    assert row["track_id"] == track_id
+    assert set(row) == {"track_id", "label", "confidence"}
+    assert shrunk["songs that are gone, surest first"] == [row]
+    assert shrunk["songs that are new, surest first"] == []
+    assert grown["songs that are gone, surest first"] == []
+
+
 def test_runs_differ_in_the_labels_that_self_learning_changed(changed, earlier, sql, capsys):
     found = diff(capsys, earlier.root, changed.root)["labels of segments that changed"]
     assert [(row["before"], row["after"], row["segments"]) for row in found] == sql(
@@ -148,9 +162,8 @@ def test_what_cannot_be_compared_is_refused(finished, tmp_path, capsys):
         assert message in " ".join(capsys.readouterr().err.split())
     with pytest.raises(SystemExit, match="2"):
         main(["diff", finished.root])
-    assert "expected two output folders, or one with --rounds" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    said = " ".join(capsys.readouterr().err.split())
+    assert said == f"error: expected two output folders, or one with --rounds, not {finished.root}"
 
 
 def test_ids_that_look_like_markup_are_printed_as_they_are(capsys):

@@ -1,12 +1,15 @@
 """A run's last words say what came out, and why."""
 
 import re
+import shutil
 
 import numpy as np
 
 from pipelines.cli import main
 from pipelines.commands.outcome import abstentions, held_out_quality, outcome
 from sssl.songs.threshold import Threshold
+from sssl.store.folder import Store
+from sssl.store.rounds import in_use
 from sssl.store.sql import connect
 
 
@@ -83,11 +86,22 @@ def test_a_run_ends_with_what_came_out_and_what_to_do_next(finished):
     songs, ledger = (finished.latest().get(table).rows for table in ("songs", "ledger"))
     assert rows["tracks labelled"] == f"{songs} of {ledger}"
     assert "not-audio 1" in rows["not clean"]
+    has_later = in_use(finished, finished.latest()).last.round > 0
+    assert "mean posterior for " in rows["held-out tracks"]
+    assert ("after the warm-up for" in rows["held-out tracks"]) == has_later
     assert re.fullmatch(r"\d+ of \d+ segments of train tracks look wrong", rows["look wrong"])
     assert rows["report"].endswith("report.html")
     assert rows["correct by ear"] == f"sssl review --output {finished.root}"
     query = re.fullmatch(r'sssl sql --output (\S+) "(.*)"', rows["wrong passages"])[2]
     assert connect(finished, finished.latest()).sql(query).fetchall()
+
+
+def test_the_warm_up_is_not_compared_with_itself(finished, tmp_path):
+    output = Store.open(str(shutil.copytree(finished.root, tmp_path / "out")))
+    assert main(["rollback", "--output", output.root, "--round", "0"]) == 0
+    said = outcome(output, output.latest(), against_truth=None)
+    assert re.search(r"mean posterior for [01]\.\d+ of \d+ \(round 0\)\n", said)
+    assert "after the warm-up for" not in said
 
 
 def test_labels_that_cannot_be_learned_are_refused_before_anything_is_decoded(tmp_path, capsys):

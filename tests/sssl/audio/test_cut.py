@@ -17,7 +17,8 @@ from schemas.records import dump
 from sssl.arrays import real_lists
 from sssl.audio.cut import cut_track, features_table, opened_audio, segments_table
 from sssl.audio.decode import Decoder
-from sssl.audio.integrity import GateConfig
+from sssl.audio.info import AudioInfo
+from sssl.audio.integrity import Evidence, GateConfig, judge
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import SOUND_NAMES, sound_db, sound_features, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
@@ -159,6 +160,13 @@ def test_segments_that_are_not_finite_are_dropped_and_the_others_keep_their_plac
     assert (done.ledger.status, done.ledger.reason) == ("partial", "non-finite")
     assert done.segments.segment_index.tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
     assert np.isfinite(done.segments.log_mel.astype(np.float32)).all()
+
+
+@pytest.mark.parametrize(("count", "packets"), [(1, "1 packet"), (2, "2 packets")])
+def test_damaged_packets_are_counted_in_words(count, packets):
+    info = AudioInfo("FFmpeg", "mp3", RATE_HZ, 1, None, None, 9.0, damaged_packets=count)
+    verdict = judge(Evidence(None, info, 3.0, 3, 0, -20.0), GateConfig())
+    assert (verdict.reason, verdict.detail) == ("damaged", f"{packets} could not be decoded")
 
 
 def test_a_track_over_the_limit_is_cut_there(cut):
