@@ -64,6 +64,25 @@ than 4096 parts, the list of its files lies beside the manifest, which names it:
 | Hugging Face datasets | `load_dataset("parquet", data_files=f"{{FOLDER}}/*.parquet", split="train")` |
 | Spark 4 | `spark.read.parquet(FOLDER)` |
 
+To join tables, read only the columns that you need: `songs` and `catalog` both have a `label`, so after a join nothing
+tells which one is meant. Give each a name of its own (in `sssl sql` the view `song_labels` has both):
+
+```python
+import duckdb
+import pyarrow.dataset
+
+import sssl
+
+output = sssl.open("demo")
+files = {{name: output.files(name) for name in ("songs", "catalog")}}
+songs = pyarrow.dataset.dataset(files["songs"]).to_table(columns=["track_id", "label"])
+catalog = pyarrow.dataset.dataset(files["catalog"]).to_table(columns=["track_id", "label"])
+joined = songs.join(catalog.rename_columns(["track_id", "catalog_label"]), "track_id")
+
+query = "select track_id, s.label, c.label as catalog_label from songs s join catalog c using (track_id)"
+same = duckdb.sql(query).fetchall()
+```
+
 `ledger`, `scores`, `labels` and `songs` are in files of up to about 64 MB. Each holds the tracks of neighbouring
 parts, sorted by track and segment. Sorting columns, a page index and a bloom filter on `track_id` help a reader to find a track; pages
 have checksums. The same rows by part, as stages read and write them, are under `OUTPUT/_parts/`.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import inspect
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,7 @@ _TableT = TypeVar("_TableT", TOMLDocument, Table)
 _NONE = "none"
 """What stands for None, which TOML does not have."""
 _PRINT = ("--print-settings", "--print_settings")
+_HOW_TO_PRINT = "With --print-settings it prints all settings, as a file for --settings, and ends."
 _LINE = 110
 """Characters in a line of a comment."""
 
@@ -109,7 +111,8 @@ def parse_with_settings(
         printed.print(as_toml(settings), markup=False, highlight=False, soft_wrap=True, end="")
         raise SystemExit(0)
     source = Source(given.preset, given.settings)
-    return parse(config_class, flags, name, source=source, **of_settings(settings))
+    description = f"{inspect.getdoc(config_class)} {_HOW_TO_PRINT}"
+    return parse(config_class, flags, name, description, source=source, **of_settings(settings))
 
 
 def read_settings(path: str, below: FileSettings) -> FileSettings:

@@ -25,11 +25,18 @@ def split_beam_args(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return args[:at], args[at + 1 :]
 
 
-def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **defaults: Any) -> ConfigT:
+def parse(
+    config_class: type[ConfigT],
+    argv: Sequence[str],
+    name: str,
+    description: str | None = None,
+    **defaults: Any,
+) -> ConfigT:
     """Parse flags into a config; an unknown flag, or a value that makes no sense, ends the program
     with code 2.
 
-    `defaults` take the place of those that the config declares.
+    `description` is what `--help` says first, by default the docstring of the config; `defaults`
+    take the place of those that the config declares.
     """
     try:
         if defaults:
@@ -40,6 +47,7 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], name: str, **default
             config_class,
             args=list(argv),
             prog=f"sssl {name}",
+            description=description,
             default=default,
             config=(tyro.conf.OmitArgPrefixes,),
         )

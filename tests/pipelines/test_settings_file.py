@@ -122,6 +122,13 @@ def test_either_spelling_prints_the_settings(capsys):
     assert tomllib.loads(capsys.readouterr().out)["method"]["rounds"] == 1
 
 
+def test_help_names_the_flag_that_prints_the_settings(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"{RunConfig.__doc__} With --print-settings it prints all settings" in said
+
+
 def test_a_setting_is_a_flag_or_in_the_file_and_never_both():
     flags = {"--" + flag.name.replace("_", "-") for flag in flags_of(RunConfig)}
     former = set(former_flags(RunConfig))
