@@ -207,6 +207,7 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     earlier = find_earlier(context, job.planned[0], named)
     kept = _kept(context, earlier, named) if earlier and round else None
     if kept is not None:
+        kept = replace(kept, common=kept.split(settings).common)
         store.write_record(fit_path(job.receipts), kept)
     if kept is not None or not round:
         job = replace(job, earlier=earlier)
@@ -271,7 +272,7 @@ def read_evidence(
     else of the last, and keep both."""
     for candidate, counts in zip(_readings(evidence), histograms, strict=True):
         split = fit_split(counts, settings, candidate.in_parts)
-        kept = KeptSplit.of(counts, candidate)
+        kept = KeptSplit.of(counts, candidate, split)
         reading = Reading(candidate, split)
         if split.common.noisy is not None:
             break

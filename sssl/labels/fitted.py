@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.records import later
 from sssl.arrays import Indices
 from sssl.labels.consistency import TrackModel
 from sssl.labels.evidence import Evidence
+from sssl.labels.mixture import Mixture
 from sssl.labels.relabel import RelabelConfig, Split, fit_split
 
 Row = tuple[float, ...]
@@ -26,8 +28,8 @@ class KeptTrackModel:
 
 @dataclass(frozen=True)
 class KeptSplit:
-    """The loss histograms [C, BINS] of labelled tracks, which a split follows from, and how
-    evidence was read."""
+    """The loss histograms [C, BINS] of labelled tracks, which a split follows from, how evidence
+    was read, and the mixture over all classes that was fitted to them."""
 
     histograms: tuple[tuple[int, ...], ...]
     temperature: float
@@ -39,10 +41,11 @@ class KeptSplit:
     agreement: float | None
     in_parts: bool | None
     tracks: KeptTrackModel | None
+    common: Mixture | None = later(None, neutral=None)
 
     @classmethod
-    def of(cls, histograms: Indices, evidence: Evidence) -> KeptSplit:
-        """Keep what a split and its evidence were fitted to."""
+    def of(cls, histograms: Indices, evidence: Evidence, split: Split) -> KeptSplit:
+        """Keep what a split and its evidence were fitted to, and what took longest to fit."""
         tracks = evidence.tracks
         kept = None
         if tracks is not None:
@@ -61,6 +64,7 @@ class KeptSplit:
             agreement=evidence.agreement,
             in_parts=evidence.in_parts,
             tracks=kept,
+            common=split.common,
         )
 
     def evidence(self) -> Evidence:
@@ -83,5 +87,6 @@ class KeptSplit:
         )
 
     def split(self, config: RelabelConfig) -> Split:
-        """Fit the split again: the same histograms give the same."""
-        return fit_split(np.array(self.histograms, np.int64), config, self.in_parts)
+        """Fit the split again: the same histograms give the same. A mixture is fitted where none is
+        kept, as by an earlier version."""
+        return fit_split(np.array(self.histograms, np.int64), config, self.in_parts, self.common)

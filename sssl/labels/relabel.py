@@ -134,9 +134,15 @@ class SplitSummary:
         return 2
 
 
-def fit_split(histograms: Indices, config: RelabelConfig, in_parts: bool | None = None) -> Split:
+def fit_split(
+    histograms: Indices,
+    config: RelabelConfig,
+    in_parts: bool | None = None,
+    common: mix.Mixture | None = None,
+) -> Split:
     """Fit the round's split to the loss histograms [C, BINS] of train tracks' segments, given
-    whether labels are wrong in parts of tracks, if that is known.
+    whether labels are wrong in parts of tracks, if that is known, and the mixture over all classes,
+    if it was fitted to them before.
 
     Classes without a loss take the common mixture. Without any loss at all nothing is noisy.
     """
@@ -148,10 +154,11 @@ def fit_split(histograms: Indices, config: RelabelConfig, in_parts: bool | None 
     if not pooled.sum():
         return _nothing_noisy(config.axis, len(counts))
     offsets = [_offset(own, pooled, config.per_class_prior) for own in counts]
-    # Aligned, classes that are merely harder do not look like wrong labels of the easy ones.
     pairs = list(zip(counts, offsets, strict=True))
-    aligned = np.sum([mix.shift(own, -bins) for own, bins in pairs], axis=0)
-    common = _fit(aligned, config, in_parts)
+    if common is None:
+        # Aligned, classes that are merely harder do not look like wrong labels of the easy ones.
+        aligned = np.sum([mix.shift(own, -bins) for own, bins in pairs], axis=0)
+        common = _fit(aligned, config, in_parts)
     by_class = [_split_class(own, common, bins, config) for own, bins in pairs]
     return Split(config.axis, common, tuple(by_class))
 

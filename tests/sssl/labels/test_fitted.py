@@ -1,0 +1,47 @@
+"""What a split learned is kept as JSON and gives the same split again, without fitting anew."""
+
+import json
+
+import numpy as np
+import pytest
+
+from schemas.records import dump, load
+from sssl.labels import relabel
+from sssl.labels.evidence import Evidence
+from sssl.labels.fitted import KeptSplit
+from sssl.labels.mixture import BINS
+from sssl.labels.relabel import RelabelConfig, fit_split
+
+
+def histograms(*places, seed=0):
+    """Losses of three classes in heaps at some bins."""
+    rng = np.random.default_rng(seed)
+    heaps = [np.concatenate([rng.normal(at, 0.04 * BINS, 400) for at in places]) for _ in range(3)]
+    return np.array(
+        [np.bincount(np.clip(h, 0, BINS - 1).astype(int), minlength=BINS) for h in heaps]
+    )
+
+
+def same(one, other):
+    pairs = zip(one.by_class, other.by_class, strict=True)
+    return one.common == other.common and all(
+        a.mixture == b.mixture
+        and a.first_allowed_bin == b.first_allowed_bin
+        and np.array_equal(a.clean_probability, b.clean_probability)
+        for a, b in pairs
+    )
+
+
+@pytest.mark.parametrize("peaked", [True, False])
+@pytest.mark.parametrize("places", [(0.2 * BINS, 0.7 * BINS), (0.4 * BINS,), ()])
+def test_a_kept_split_is_the_same_without_being_fitted_again(monkeypatch, peaked, places):
+    config = RelabelConfig(peaked=peaked)
+    counts = histograms(*places) if places else np.zeros((3, BINS), int)
+    split = fit_split(counts, config)
+    kept = dump(KeptSplit.of(counts, Evidence(), split))
+    read = load(KeptSplit, json.loads(json.dumps(kept)))
+    del kept["common"]  # as an earlier version wrote it
+    older = load(KeptSplit, json.loads(json.dumps(kept)))
+    assert same(older.split(config), split)
+    monkeypatch.setattr(relabel, "_fit", None)
+    assert same(read.split(config), split)
