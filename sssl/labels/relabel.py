@@ -157,7 +157,8 @@ def fit_split(
     pairs = list(zip(counts, offsets, strict=True))
     if common is None:
         # Aligned, classes that are merely harder do not look like wrong labels of the easy ones.
-        aligned = np.sum([mix.shift(own, -bins) for own, bins in pairs], axis=0)
+        shifted = [mix.shift(own, -bins) for own, bins in pairs]
+        aligned = np.sum(shifted, axis=0)
         common = _fit(aligned, config, in_parts)
     by_class = [_split_class(own, common, bins, config) for own, bins in pairs]
     return Split(config.axis, common, tuple(by_class))
