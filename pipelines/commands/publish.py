@@ -56,7 +56,7 @@ def run(context: Context, config: Config) -> Context | None:
         console.print(nothing)
         return None
     context = context.adopt(*_made(context, job))
-    check_error_ratio(context.snapshot, job.max_error_ratio)
+    check_error_ratio(context.store, context.snapshot, job.max_error_ratio)
     allowed = job.max_churn if config.max_churn is None else config.max_churn
     check_churn(song_changes(store, last_with_songs(store), context.snapshot), allowed)
     return context

@@ -322,7 +322,7 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     if not stands:
         earlier = previous.earlier(causes, settings.again)
         context = _cut(context, catalog, previous, settings, earlier)
-    check_error_ratio(context.snapshot, settings.max_error_ratio)
+    check_error_ratio(store, context.snapshot, settings.max_error_ratio)
     return context
 
 

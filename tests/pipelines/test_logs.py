@@ -48,6 +48,7 @@ def test_every_line_is_json_with_severity_message_and_labels(failed):
 def test_what_a_command_complains_of_is_an_error_as_the_alert_expects_it(failed):
     (complaint,) = (line for line in lines(failed) if line["severity"] == "ERROR")
     assert "2 tracks failed, --max-error-ratio allows" in complaint["message"]
+    assert complaint["message"].endswith("missing 2 (Track 1, Track 2)")
 
 
 def test_a_track_that_failed_is_found_by_its_label(failed):
