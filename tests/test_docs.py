@@ -15,6 +15,7 @@ import pytest
 import soundfile
 from conftest import FAST, RATE_HZ, music
 from queries import PAGE, faults, queries, refreshed
+from reports import make_folder
 
 import sssl
 from pipelines.cli import COMMANDS, main
@@ -411,3 +412,15 @@ def test_tables_are_read_by_round_and_column(finished):
     assert isinstance(output.songs(), pa.Table)
     with pytest.raises(sssl.StoreError, match="table labels of round 7 is not committed"):
         output.table("labels", round=7)
+
+
+@pytest.mark.parametrize("quality", [(0.6, 0.9), (0.8, 0.8), (0.9, 0.4)])
+def test_queries_of_what_labelled_and_what_looks_wrong_answer_after_any_verdict(quality, in_memory):
+    store, snapshot = make_folder(in_memory, quality)
+    connection = connect(store, snapshot)
+    shown = {title: sql for title, sql, _ in QUERIES}
+    made = shown["Which model made the labels, from which files and settings?"]
+    songs = connection.execute("select count(*) from songs").fetchone()[0]
+    assert {count for _, _, count, *_ in connection.execute(made).fetchall()} == {songs}
+    relabelled = shown["What share of each class was relabelled?"]
+    assert sum(noisy for _, _, noisy, _ in connection.execute(relabelled).fetchall()) > 0

@@ -120,7 +120,7 @@ def test_a_track_that_is_taken_down_while_the_page_is_open_is_said_to_be(browser
         assert shown(page) == track_id
         review.removed.add(hash_id(track_id))
         page.keyboard.press("a")
-        page.wait_for_function("document.querySelector('h2').textContent === 'Taken down'")
+        page.wait_for_function("() => document.querySelector('h2').textContent === 'Taken down'")
         assert "this track was taken down" in page.locator(".failed").inner_text()
         assert not page.locator("audio").is_visible()
         assert not page.locator("[name=accept]").is_visible()
@@ -128,7 +128,7 @@ def test_a_track_that_is_taken_down_while_the_page_is_open_is_said_to_be(browser
         gone = [item for item in review.queue.items if item.track_id == track_id]
         assert page.locator(".queue li button:disabled").count() == len(gone)
         page.keyboard.press("s")
-        page.wait_for_function("document.querySelector('h2').textContent !== 'Taken down'")
+        page.wait_for_function("() => document.querySelector('h2').textContent !== 'Taken down'")
         assert shown(page) != track_id
         assert page.locator("audio").is_visible()
         assert all("400" in complaint for complaint in window.complaints)  # the answer was refused
