@@ -21,11 +21,12 @@ from pipelines.terminal.flags import warn
 from sssl.catalog.corrections import FILE_NAME
 from sssl.catalog.tables import read_columns
 from sssl.errors import CatalogError
+from sssl.removal.deletion import delete_reports, delete_unpublished
+from sssl.removal.takedown import take_out_corrections, without
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import is_removed, remember, spellings, taken_down
 from sssl.store.sql import connect, rows_on_disk
-from sssl.takedown import delete_reports, delete_unpublished, take_out_corrections, without
 from sssl.words import counted, some
 
 

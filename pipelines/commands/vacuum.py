@@ -13,7 +13,7 @@ from pipelines.stages.context import Context
 from pipelines.terminal.console import console
 from sssl.config import require
 from sssl.errors import ConfigError
-from sssl.vacuum import IsOld, beyond, delete, find_old, older_than
+from sssl.removal.vacuum import IsOld, beyond, delete, find_old, older_than
 from sssl.words import counted
 
 

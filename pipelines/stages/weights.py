@@ -32,8 +32,8 @@ def named_by_content(settings: TrainConfig, weights: bytes | None) -> TrainConfi
     return replace(settings, init=model_id(weights))
 
 
+# `sssl run` names them before it trains; what it named is what it starts from.
 @lru_cache(maxsize=1)
-# `sssl run` names them before it trains; what it named is what it starts from
 def read_weights(url: str) -> bytes:
     """Read a model file of ours from a path or any fsspec URL.
 

@@ -86,8 +86,8 @@ def _by_file(tracks: pa.Table) -> Iterator[pa.Table]:
 def _write_files(
     store: Store, generation: str, pieces: Iterable[pa.Table], parts: int
 ) -> Iterator[tuple[int, PartFile]]:
-    """Write a catalog: a row group a part, so that a worker reads just its own. One whose tracks
-    are all gone stays, as an empty row group, unless no other comes after it."""
+    """Write a catalog: one row group per part, so that a worker reads just its own. A part whose
+    tracks are all gone stays, as an empty row group, unless no other comes after it."""
     firsts = range(0, parts, PARTS_PER_FILE)
     for first, rows in zip(firsts, pieces, strict=False):
         end = min(first + PARTS_PER_FILE, parts)
@@ -119,7 +119,7 @@ def _survey(pieces: Iterable[pa.Table], config: CatalogConfig) -> tuple[str, Cat
         corrected_tracks=corrected["tracks"],
         corrected_passages=corrected["passages"],
     )
-    return digest.of(config), summary
+    return digest.end_with(config), summary
 
 
 def rows_of(tracks: pa.Table) -> list[Catalog]:
@@ -221,7 +221,8 @@ class _Digest:
                 self._found.update(self._comma + _json(_records(batch))[1:-1])
                 self._comma = b","
 
-    def of(self, config: CatalogConfig) -> str:
+    def end_with(self, config: CatalogConfig) -> str:
+        """Add the config and return the digest; no rows can be added after it."""
         self._found.update(b"]," + _json(dump(config)) + b"]")
         return self._found.hexdigest()
 

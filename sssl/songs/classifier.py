@@ -172,6 +172,9 @@ class SongModel:
     """Empty where all train tracks are of one fold, or an earlier version fitted it."""
     numbers: tuple[Quality, ...] = later((), neutral=())
     """How good valence and arousal are; empty without a regression."""
+    taken_down: int = later(0, neutral=0)
+    """How many labelled tracks that it was fitted to were taken down since, as the summary that it
+    is read from says. If a run keeps it all the same, the new songs say so, too."""
 
     def classifier_for(self, split: str | None, fold: int | None) -> SongClassifier:
         """Return the classifier that labels the tracks of a split (and of train tracks a fold), or

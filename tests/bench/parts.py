@@ -31,11 +31,12 @@ from schemas.records import dump
 from schemas.summaries import LedgerSummary, SongsSummary
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import commit_catalog
+from sssl.removal.deletion import delete_unpublished
+from sssl.removal.takedown import without
 from sssl.store.folder import Store
 from sssl.store.layout import compacted_path, part_path
 from sssl.store.manifest import Compacted, Manifest, PartFile, Receipt, Snapshot, parts_digest
 from sssl.store.parquet import compacted_bytes, deal, part_bytes
-from sssl.takedown import delete_unpublished, without
 
 REQUEST_S, AT_ONCE, LISTED, DELETED = 0.030, 32, 1_000, 100
 MAX_RELAUNCH_S, MAX_TAKEDOWN_S = 60, 300

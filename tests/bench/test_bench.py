@@ -12,8 +12,8 @@ from audio_files import tone, write_audio
 from usage import CommandFailed, Usage, measure
 
 from sssl.audio.sound import MEASURES
+from sssl.removal.takedown import without
 from sssl.store.tensors import log_mels
-from sssl.takedown import without
 
 BUSY = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 

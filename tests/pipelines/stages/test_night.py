@@ -197,6 +197,9 @@ def test_what_learned_from_a_track_that_was_taken_down_learns_again(night, train
     assert "1 labelled track new, gone or changed" in " ".join(capfd.readouterr().out.split())
     night.run("--learn", "never")
     assert trained == []
+    for learned in ("models", "songs"):  # what is kept is as it was
+        for manifest in night.snapshot.of(learned):
+            assert manifest.summary["taken_down"] == 1, manifest.ref
     with pytest.raises(AssertionError, match="round 0 is trained"):
         night.run()
 

@@ -15,10 +15,10 @@ from pipelines.stages.shards import labelled_by_part, make_shards
 from sssl.model.settings import TrainConfig
 from sssl.model.shards import make
 from sssl.model.shards.make import Sharding
+from sssl.removal.deletion import delete_unpublished
 from sssl.store.folder import Store
 from sssl.store.layout import WORK
 from sssl.store.manifest import Snapshot
-from sssl.takedown import delete_unpublished
 
 SMALL = TrainConfig(shards="always", track_segments=2, thin_from=None)
 AUTO = {"shards": "auto", "memory_gb": 0.0}

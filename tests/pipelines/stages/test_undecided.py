@@ -20,6 +20,7 @@ from sssl.evaluate.methods import Fold, measure
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.comparison import read_judged
 from sssl.presets import GUARDED
+from sssl.removal.takedown import without
 from sssl.report.source import Source
 from sssl.report.story import tell
 from sssl.songs.labeller import Recipe, make_labeller
@@ -27,7 +28,6 @@ from sssl.songs.song import timeline
 from sssl.store.folder import Store
 from sssl.store.rounds import in_use, last_accepted, read_rounds, verdict_of
 from sssl.store.sql import connect
-from sssl.takedown import without
 
 
 @pytest.fixture(scope="module")

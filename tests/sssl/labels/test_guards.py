@@ -49,7 +49,7 @@ def losses(*values, wrong=False):
 
 
 def labels_of(classes, config=DEFAULTS, locked=()):
-    """Relabel a track a class; the posterior that is not at the label is at the next class."""
+    """Relabel one track per class; the posterior that is not at the label is at the next class."""
     tracks = [
         a_track(f"track of {name}", label=name, group_id="g", locked=name in locked)
         for name, _ in zip(CLASSES, classes, strict=False)

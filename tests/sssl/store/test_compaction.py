@@ -10,12 +10,13 @@ import pytest
 from rows import a_song
 
 from schemas import SCHEMA_VERSION, Song, to_arrow
+from sssl.removal.deletion import delete_unpublished
+from sssl.removal.takedown import without
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Receipt, Snapshot
 from sssl.store.parquet import deal, part_bytes
 from sssl.store.sql import connect
 from sssl.store.verify import verify
-from sssl.takedown import delete_unpublished, without
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

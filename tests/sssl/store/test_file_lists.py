@@ -9,11 +9,11 @@ import pytest
 import sssl.store.manifest as module
 from schemas.records import RecordError, load
 from sssl.errors import StoreError
+from sssl.removal.deletion import delete_unpublished
+from sssl.removal.vacuum import beyond, delete, find_old
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile, Snapshot
 from sssl.store.verify import repair, verify
-from sssl.takedown import delete_unpublished
-from sssl.vacuum import beyond, delete, find_old
 
 PARTS = 12
 

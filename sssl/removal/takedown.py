@@ -4,14 +4,12 @@ else."""
 from __future__ import annotations
 
 import io
-import os
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial, reduce
-from itertools import islice
 from operator import add
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -35,9 +33,9 @@ from sssl.labels.comparison import summarize_both
 from sssl.labels.relabel import summarize_labels
 from sssl.model.scores import summarize_scores
 from sssl.songs.song import summarize_songs
-from sssl.store.atomic import alone, is_leftover
+from sssl.store.atomic import alone
 from sssl.store.folder import Store
-from sssl.store.layout import PARTS, RECEIPTS, WORK, compacted_path, counts_path
+from sssl.store.layout import BEFORE_ROUNDS, compacted_path
 from sssl.store.manifest import (
     TAKEN_DOWN,
     Compacted,
@@ -50,16 +48,12 @@ from sssl.store.manifest import (
     parts_digest,
 )
 from sssl.store.parquet import compacted_bytes, with_changed
-from sssl.store.pointer import LATEST
 from sssl.store.removals import spellings
 from sssl.urls import local_path
-from sssl.words import counted
 
 _WORKERS = 32
 _BYTES_AT_ONCE = 512 << 20
 _COMPACTORS = 4  # each with a file of 64 MB, several times that in memory
-_DELETED_AT_ONCE = 20_000  # paths that are kept in requests at a time
-_BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
 _BY_TRACK = {
     name
     for name, table in TABLES.items()
@@ -97,9 +91,7 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     )
     waiting = [manifest for manifest in snapshot.manifests if manifest.table != "catalog"]
     while waiting:
-        ready = next(
-            manifest for manifest in waiting if rewriting.made.keys() >= set(manifest.parents)
-        )
+        ready = next(filter(rewriting.has_parents, waiting))
         waiting.remove(ready)
         rewriting.commit(ready)
     return Snapshot(tuple(rewriting.made[old.ref] for old in snapshot.manifests))
@@ -118,7 +110,8 @@ def _part_with(
         leaving += rows_of(rows.filter(is_gone))
         stay = rows.filter(pc.invert(is_gone))
         left.add(stay)
-        of_file = range(number * PARTS_PER_FILE, (number + 1) * PARTS_PER_FILE)
+        first = number * PARTS_PER_FILE
+        of_file = range(first, first + PARTS_PER_FILE)
         in_ledger = summarize_whole_ledger(stay, ledger.of(of_file), in_ledger)
     return leaving, in_ledger
 
@@ -183,72 +176,11 @@ def _with_span(file: Compacted | tuple[int, PartFile]) -> tuple[range, PartFile]
     return range(part, part + 1), of_part
 
 
-def delete_unpublished(store: Store) -> int:
-    """Delete every file of a table that the published snapshot does not need; return how many there
-    were.
-
-    Raises:
-        StoreError: nothing is published though it once was: that nothing is needed is no evidence
-            then. Or a list of files that are needed cannot be read.
-    """
-    published = store.latest().manifests
-    refuse_lost_pointer(store, published)
-    needed = _Needed(store, published)
-    tables = {*TABLES, *WORK, *(manifest.table for manifest in published)}
-    deleted = 0
-    for folder in sorted({PARTS, RECEIPTS, *tables}):
-        for paths in store.medium.walk(folder):
-            for unneeded in needed.without(paths):
-                delete_all(store, unneeded)
-                deleted += len(unneeded)
-    return deleted
-
-
-class _Needed:
-    """The files of published tables. All of them are looked at once, since nothing is to be deleted
-    unless all are known; then only those of one folder at a time are in memory."""
-
-    def __init__(self, store: Store, published: Iterable[Manifest]) -> None:
-        self._beside: set[str] = set()
-        self._of_folder: defaultdict[str, list[Manifest]] = defaultdict(list)
-        for manifest in published:
-            self._beside |= {store.manifest_path(manifest.ref), counts_path(manifest.ref)}
-            if manifest.listed is not None:
-                self._beside.add(manifest.listed.path)
-            for folder in _folders(manifest.paths).unique().to_pylist():
-                self._of_folder[folder].append(manifest)
-            manifest.forget_files()
-
-    def without(self, paths: Sequence[str]) -> Iterator[list[str]]:
-        """Yield which of the files of a folder no published table needs, some at a time."""
-        others = [path for path in paths if path not in self._beside]
-        manifests = self._of_folder.get(os.path.dirname(others[0]), ()) if others else ()
-        for start in range(0, len(others), _DELETED_AT_ONCE):
-            unneeded = pa.array(others[start : start + _DELETED_AT_ONCE], pa.string())
-            for manifest in manifests:
-                is_needed = pc.is_in(unneeded, manifest.paths)
-                unneeded = unneeded.filter(pc.invert(is_needed))
-            yield unneeded.to_pylist()
-        for manifest in manifests:
-            manifest.forget_files()
-
-
-def _folders(paths: pa.Array) -> pa.Array:
-    return pc.replace_substring_regex(paths, "/[^/]*$", "")
-
-
 def _workers(table: Manifest, parts: Iterable[int]) -> int:
     """Return how many parts of a table to rewrite at a time: log-mels of many would not fit into
     memory."""
     largest = max((table.files[part].bytes for part in parts), default=0)
     return max(2, min(_WORKERS, _BYTES_AT_ONCE // max(1, largest)))
-
-
-def delete_all(store: Store, paths: Iterable[str]) -> None:
-    """Delete files, many in a request where a bucket has that."""
-    waiting = iter(paths)
-    while batch := list(islice(waiting, _DELETED_AT_ONCE)):
-        store.medium.delete_many(batch)
 
 
 def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
@@ -268,34 +200,6 @@ def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
             store.write_bytes(FILE_NAME, after)
 
 
-def delete_reports(store: Store) -> None:
-    """Delete reports, which show tracks by name: that of now, copies that earlier versions gave
-    MLflow, and whatever a kill left half written."""
-    for paths in store.medium.walk(""):
-        for path in paths:
-            name = path.rsplit("/", 1)[-1]
-            if name == "report.html" or is_leftover(name):
-                store.delete(path)
-
-
-def refuse_lost_pointer(store: Store, published: Collection[Manifest]) -> None:
-    """Refuse to take tables for unpublished where the pointer to the published ones is lost.
-
-    A first run that was stopped has published nothing: its folder has a pointer to no table, or is
-    of a version that wrote none. Then it has no table of a round either, as a run publishes its
-    segments before it trains.
-    """
-    committed = [] if published else store.committed_refs()
-    of_rounds = [ref for ref in committed if ref.partition("/")[0] not in _BEFORE_ROUNDS]
-    if of_rounds or (committed and not store.has_pointer):
-        tables = counted(len(committed), "committed table")
-        raise StoreError(
-            f"{store.root} has {tables} and no pointer to what is published ({LATEST}): nothing is "
-            "deleted. Restore the pointer from a backup, or run the `sssl run` of before again, "
-            "which finds its tables and publishes them"
-        )
-
-
 @dataclass(frozen=True)
 class _Rewriting:
     """Tables made again without the tracks `gone`, which lie in `parts`; `in_ledger` counts those
@@ -307,6 +211,10 @@ class _Rewriting:
     classes: Sequence[str]
     in_ledger: LedgerSummary
     made: dict[str, Manifest]
+
+    def has_parents(self, old: Manifest) -> bool:
+        """Whether the tables that a table was made from are made again."""
+        return self.made.keys() >= set(old.parents)
 
     def commit(self, old: Manifest) -> None:
         """Commit a table whose parents are made."""
@@ -417,7 +325,7 @@ class _Rewriting:
         the labelled tracks that it learned from were taken down."""
         summary = self._counted_without(old, left_out)
         labelled = [track for track in self.gone if track.label is not None]
-        if not labelled or old.table in _BEFORE_ROUNDS:
+        if not labelled or old.table in BEFORE_ROUNDS:
             return summary
         before = old.summary.get(TAKEN_DOWN, 0)
         return summary | {TAKEN_DOWN: before + len(labelled)}

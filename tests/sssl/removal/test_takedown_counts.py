@@ -11,9 +11,10 @@ from schemas.summaries import SUMMARIES, LabelsSummary, of_today
 from sssl.catalog.counts import read_counts
 from sssl.model import examples
 from sssl.model.examples import Corpus
+from sssl.removal.deletion import delete_unpublished
+from sssl.removal.takedown import without
 from sssl.store.manifest import loaded
 from sssl.store.parquet import compacted_bytes
-from sssl.takedown import delete_unpublished, without
 
 
 @pytest.fixture(scope="module")

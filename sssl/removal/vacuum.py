@@ -18,12 +18,12 @@ from itertools import filterfalse
 from schemas import TABLES
 from schemas.summaries import SUMMARIES
 from sssl.errors import StoreError
+from sssl.removal.deletion import delete_all, refuse_lost_pointer
 from sssl.store.folder import Store
 from sssl.store.in_flight import noted
 from sssl.store.layout import COUNTS, PARTS, RECEIPTS, is_receipt, ref_of_manifest, vacuumed_path
 from sssl.store.manifest import KEPT_FROM, Manifest, Receipt
 from sssl.store.pointer import BEFORE, newest_pointer, published_refs
-from sssl.takedown import delete_all, refuse_lost_pointer
 
 IsOld = Callable[[Manifest, int], bool]
 """Whether a generation is old, given how many of its table and round are newer."""

@@ -16,10 +16,11 @@ from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import commit_catalog
 from sssl.catalog.ledger import summarize_whole_ledger
 from sssl.errors import StoreError
+from sssl.removal.deletion import delete_unpublished
+from sssl.removal.takedown import without
 from sssl.store import manifest, parquet
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
-from sssl.takedown import delete_unpublished, without
 
 PARTS = 11
 CONFIG = CatalogConfig()
@@ -28,7 +29,7 @@ CONFIG = CatalogConfig()
 @pytest.fixture(autouse=True)
 def few_in_a_file(monkeypatch):
     monkeypatch.setattr(committed, "PARTS_PER_FILE", 2)
-    monkeypatch.setattr("sssl.takedown.PARTS_PER_FILE", 2)
+    monkeypatch.setattr("sssl.removal.takedown.PARTS_PER_FILE", 2)
     monkeypatch.setattr(manifest, "MOST_IN_JSON", 4)
     monkeypatch.setattr(parquet, "_FILE_BYTES", 40_000)  # some four parts of a ledger
 

@@ -7,13 +7,13 @@ import pytest
 
 from pipelines.cli import main
 from sssl.errors import StoreError
+from sssl.removal.deletion import delete_unpublished
+from sssl.removal.vacuum import beyond, delete, find_old, older_than
 from sssl.store.folder import Store
 from sssl.store.in_flight import InFlight, launched
 from sssl.store.layout import vacuumed_path
 from sssl.store.manifest import KEPT_FROM, Manifest, PartFile, Receipt, Snapshot
 from sssl.store.verify import verify
-from sssl.takedown import delete_unpublished
-from sssl.vacuum import beyond, delete, find_old, older_than
 
 
 class Nights:
