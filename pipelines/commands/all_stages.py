@@ -15,6 +15,7 @@ from pipelines.stages import embed, judge, relabel, score, segment, songs, train
 from pipelines.stages.churn import check_churn
 from pipelines.stages.context import Context
 from pipelines.stages.learning import decide, published_method
+from pipelines.stages.material import check_labels
 from pipelines.stages.previous import TABLES
 from pipelines.stages.settings_file import Source
 from pipelines.stages.weights import read_weights
@@ -58,7 +59,7 @@ def run_all(context: Context, config: Config) -> Context:
 
     def labels_suffice(tracks: pa.Table) -> None:
         if may_learn:
-            train.check_labels(tracks, config.segment.deal, config.method.train)
+            check_labels(tracks, config.segment.deal, config.method.train)
 
     init = config.method.train.init
     named = init and model_id(read_weights(init))
@@ -80,9 +81,7 @@ def run_all(context: Context, config: Config) -> Context:
         context = embed.run(context, front_end, retry=config.segment.again.asks_ledger)
     method = replace(config.method, train=replace(config.method.train, init=named))
     decision = decide(context, method, config.policy)
-    console.print(
-        f"{'learning' if decision.learns else 'not learning'}: {decision.reason}", soft_wrap=True
-    )
+    console.print(str(decision), soft_wrap=True)
     used_method = config.method
     if config.policy.learn == "always":
         context = replace(context, published=Snapshot())

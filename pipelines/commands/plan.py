@@ -1,6 +1,6 @@
-"""Say what a run would decode, and why, before anything starts.
+"""Say what a run would decode, and why, and whether it would learn, before anything starts.
 
-sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl segment]
+sssl plan --catalog CATALOG --output OUTPUT [the flags of sssl run]
 """
 
 from __future__ import annotations
@@ -9,59 +9,72 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
+from pipelines.commands.foreseen import Foreseen
+from pipelines.commands.run_settings import Config as RunConfig
 from pipelines.stages.corrections import find_corrections
+from pipelines.stages.learning import Decision
 from pipelines.stages.previous import COMPARED, Previous
-from pipelines.stages.settings import Config as SegmentConfig
 from pipelines.stages.settings import Settings
 from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
-from pipelines.terminal.flags import complain
+from pipelines.terminal.flags import complain, split_beam_args
 from sssl.audio.mel import MelConfig
-from sssl.catalog.assign import FEWEST_OF_CLASS, Dealt, whole
+from sssl.catalog.assign import Dealt
 from sssl.catalog.fingerprints import look_up, with_answers
 from sssl.catalog.lookup import in_one_piece
-from sssl.catalog.plan import Cause, differ, nothing_in_common
+from sssl.catalog.plan import AgainConfig, Cause, nothing_in_common
 from sssl.catalog.read import read_tracks, tell_respelt
-from sssl.errors import CatalogError, StoreError
+from sssl.errors import CatalogError, StoreError, TrainError
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
-from sssl.store.manifest import TAKEN_DOWN, Snapshot
+from sssl.store.manifest import Snapshot
+from sssl.store.publications import last_known
 from sssl.store.removals import taken_down
 from sssl.urls import local_path
 from sssl.words import counted, some
 
 
-class Config(SegmentConfig):
-    """Say how many tracks a run would decode, and why; nothing is decoded or written."""
+class Config(RunConfig):
+    """Say how many tracks `sssl run` with the same flags would decode, and why, and whether it
+    would learn; nothing is decoded or written."""
 
 
 def main(argv: Sequence[str]) -> int:
+    flags, _ = split_beam_args(argv)
     config = parse_with_settings(
-        Config, argv, "plan", lambda given: {"settings": Settings.of(given)}
+        Config,
+        flags,
+        "plan",
+        lambda given: {"segment": Settings.of(given), "method": given.method},
     )
     try:
-        store, published = _published(config.output)
-        settings = config.settings.in_folder(published)
-        previous = Previous.of(store, published, settings.of_rows())
-        said = find_corrections(store, config.corrections)
-        tracks = read_tracks(
-            config.catalog, config.labels, settings.deal, taken_down(store), tell, said
-        )
-        of_labels = list(labels_of(tracks, settings.deal.classes))
-        tracks = tracks.select(COMPARED)  # of millions, the other columns take a third
-        if previous.refs:  # a first run decodes all there is
-            tracks = look_up(in_one_piece(tracks), tell, settings.deal.inventory)
-        differing = previous.differing(tracks, settings.again)
+        _plan(config)
     except (CatalogError, StoreError) as error:
         complain(error)
         return 1
+    return 0
+
+
+def _plan(config: Config) -> None:
+    store, published = _published(config.output)
+    settings = config.segment.in_folder(published)
+    previous = Previous.of(store, published, settings.of_rows())
+    said = find_corrections(store, config.corrections)
+    gone = taken_down(store)
+    tracks = read_tracks(config.catalog, config.labels, settings.deal, gone, tell, said)
+    of_labels = list(labels_of(tracks, settings.deal.classes))
+    foreseen = Foreseen.of(tracks, previous, settings.deal)
+    tracks = tracks.select(COMPARED)  # of millions, the other columns take a third
+    if previous.refs:  # a first run decodes all there is
+        tracks = look_up(in_one_piece(tracks), tell, settings.deal.inventory)
+    differing = previous.differing(tracks, settings.again)
     before = differing.before
     tell_respelt(differing.now, before, tell)
     now = with_answers(differing.now, before, tell)
@@ -77,23 +90,20 @@ def main(argv: Sequence[str]) -> int:
     tell_missing(tracks, tell)
     for sentence in of_labels:
         tell(sentence)
-    changed = 0
-    has_model = bool(published.of("models"))
-    if has_model:
-        changed = changed_labelled(now, settings.again.where_now(before))
-        changed += published.get("models", 0).summary.get(TAKEN_DOWN, 0)
-        tell(learning(changed))
     decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
-    tell(scoring(len(tracks), decoded, changed, has_model))
+    labelled = len(foreseen.labelled)
+    again = DecodedAgain.of(now, previous, Dealt(before), settings.again, labelled)
+    known = last_known(store) if published.manifests else Snapshot()
+    decision = tell_learning(foreseen, store, known, config, again)
+    if decision is not None:
+        tell(scoring(len(tracks), decoded, decision))
     if decoded:
         processes = settings.processes or cores()
         tell(decoding(decoded, tracks["expected_s"], settings.cut, processes))
-    return 0
 
 
 def labels_of(tracks: pa.Table, classes: Sequence[str]) -> Iterator[str]:
-    """Say how many tracks have a label of which class, in how many groups, and which classes cannot
-    be learned."""
+    """Say how many tracks have a label of which class, and in how many groups."""
     labelled = tracks.select(["label", "group_id", "track_id"]).filter(tracks["label"].is_valid())
     counted_groups = labelled.group_by("label").aggregate(
         [("track_id", "count"), ("group_id", "count_distinct")]
@@ -111,18 +121,6 @@ def labels_of(tracks: pa.Table, classes: Sequence[str]) -> Iterator[str]:
         yield (
             "each labelled track is a group of its own: give `group_id` (artist or album) where the"
             " catalog has several tracks of one, or accuracy is measured on what was learned"
-        )
-    few = [name for name in classes if counts.get(name, 0) < FEWEST_OF_CLASS]
-    if few:
-        yield (
-            f"too few to learn from: {', '.join(few)}; `sssl run` needs {FEWEST_OF_CLASS} labelled"
-            " tracks of each class"
-        )
-    in_one = [name for name in classes if groups.get(name) == 1 and name not in few]
-    if in_one:
-        yield (
-            f"all labelled tracks in one group: {', '.join(in_one)}; `sssl run` needs two groups of"
-            " each class, one to learn from and one to score"
         )
 
 
@@ -170,51 +168,55 @@ def tell_missing(tracks: pa.Table, tell: Callable[[str], None]) -> None:
         )
 
 
-def changed_labelled(tracks: pa.Table, before: pa.Table) -> int:
-    """Count the labelled tracks of a catalog that are new, gone, or have another label, file or
-    correction."""
-    now, then = (_labelled(table) for table in (tracks, before))
-    place = pc.index_in(now["track_id"], then["track_id"])
-    is_new = place.is_null()
-    others = [differ(now[name], then[name].take(place)) for name in _OF_LABELLED]
-    is_other = reduce(pc.or_, others)
-    new, changed = (pc.sum(mask).as_py() or 0 for mask in (is_new, pc.or_(is_new, is_other)))
-    gone = len(then["track_id"]) - (len(place) - new)
-    return changed + gone
+class DecodedAgain(NamedTuple):
+    """The labelled tracks that a run decodes although it knows them: ids of those whose source
+    changed, and how many are decoded for another reason."""
+
+    new_sources: frozenset[str]
+    others: int
+
+    @classmethod
+    def of(
+        cls, tracks: pa.Table, previous: Previous, before: Dealt, again: AgainConfig, labelled: int
+    ) -> DecodedAgain:
+        """Go through the tracks that differ from those of before, of so many `labelled` ones."""
+        own = tracks.filter(tracks["label"].is_valid())
+        causes = previous.cause_of_each(own, before, again).cast(pa.string())
+        new_sources = own["track_id"].filter(pc.equal(causes, Cause.SOURCE))
+        as_known = pa.array([Cause.SOURCE, Cause.NEW, Cause.UNCHANGED])
+        others = pc.sum(pc.invert(pc.is_in(causes, as_known))).as_py() or 0
+        if previous.cause_of_alike(again) is not Cause.UNCHANGED:
+            others += labelled - len(own)
+        return cls(frozenset(new_sources.to_pylist()), others)
 
 
-def _labelled(table: pa.Table) -> dict[str, pa.Array]:
-    """Return what may change about the labelled tracks of a catalog, in columns."""
-    rows = table.filter(table["label"].is_valid())
-    columns = {
-        name: whole(rows[name]) for name in ("track_id", "label", "uri", "source_fingerprint")
-    }
-    said = rows["corrections"]
-    has_any = said.null_count < len(said)
-    as_text = [str(one) for one in said.to_pylist()] if has_any else ["None"] * len(said)
-    return columns | {"corrections": pa.array(as_text, pa.string())}
+def tell_learning(
+    foreseen: Foreseen, store: Store, known: Snapshot, config: Config, again: DecodedAgain
+) -> Decision | None:
+    """Say whether `sssl run` learns, in its words, and return what it decides; say why it refuses,
+    if it does."""
+    refusals = list(foreseen.refusals(config))
+    decision = None
+    try:
+        if not refusals:
+            decision = foreseen.decision(store, known, config, again.new_sources)
+    except TrainError as error:
+        refusals.append(str(error))
+    for refusal in refusals:
+        tell(f"`sssl run` refuses this: {refusal}")
+    if decision is None:
+        return None
+    tell(str(decision))
+    if again.others and not decision.learns and config.policy.learn == "auto":
+        tracks = counted(again.others, "labelled track")
+        tell(f"(unless decoding {tracks} again finds another sound than before)")
+    return decision
 
 
-def learning(changed: int) -> str:
-    """Say whether `sssl run` with the settings of before would train, and why."""
-    if not changed:
-        return "no labelled track changed: `sssl run` trains only if its settings changed"
-    tracks = counted(changed, "labelled track")
-    return (
-        f"{tracks} new, gone or changed: `sssl run` trains again, unless --learn or --learn-after"
-        " says otherwise"
-    )
-
-
-def scoring(tracks: int, decoded: int, changed: int, has_model: bool) -> str:
-    """Say which tracks `sssl run` would score, and why."""
-    if not has_model:
-        return f"no model is published yet: a new one scores all {counted(tracks, 'track')}"
-    if changed:
-        return (
-            f"if `sssl run` trains a new model, that scores all {counted(tracks, 'track')}; if not,"
-            f" the published model scores the {decoded} that are decoded"
-        )
+def scoring(tracks: int, decoded: int, decision: Decision) -> str:
+    """Say which tracks `sssl run` would score."""
+    if decision.learns:
+        return f"each model that is trained scores all {counted(tracks, 'track')}"
     return (
         f"the published model scores the {decoded} that are decoded; all others keep their scores"
     )
@@ -230,7 +232,6 @@ _USUAL_TRACK_S = 240.0
 _CPU_S_PER_HOUR = 8.5
 """CPU seconds to decode and cut an hour of mp3 on the machine of docs/limits.md, 6, and to measure
 its sound, 2.5."""
-_OF_LABELLED = ("label", "uri", "source_fingerprint", "corrections")
 _DECODED = "decoded"
 _OUTCOME = dict.fromkeys(Cause, _DECODED) | {
     Cause.UNCHANGED: "segments reused",

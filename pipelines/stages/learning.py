@@ -3,13 +3,13 @@ reason."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from pipelines.stages.context import Context
+from pipelines.stages.material import Material
 from pipelines.stages.policy import LearnConfig
-from pipelines.stages.shards import settle
 from pipelines.stages.standing import changed_since_learned, own_config
 from schemas.records import dump
 from sssl.audio.mel import MelConfig
@@ -31,6 +31,9 @@ class Decision(NamedTuple):
     learns: bool
     reason: str
 
+    def __str__(self) -> str:
+        return f"{'learning' if self.learns else 'not learning'}: {self.reason}"
+
 
 def decide(context: Context, method: Preset, policy: LearnConfig) -> Decision:
     """Decide whether a run on a segmented catalog learns.
@@ -38,23 +41,43 @@ def decide(context: Context, method: Preset, policy: LearnConfig) -> Decision:
     Raises:
         TrainError: it must not, and there is no published model that could label.
     """
-    published = context.published
-    if not published.of("models") or not published.of("rounds"):
+    material = Material.of(context.snapshot)
+
+    def count_changed() -> int:
+        return changed_since_learned(context)
+
+    return decide_by(context.published, material, count_changed, method, policy)
+
+
+def decide_by(
+    published: Snapshot,
+    material: Material,
+    count_changed: Callable[[], int],
+    method: Preset,
+    policy: LearnConfig,
+) -> Decision:
+    """Decide whether a run learns from some material, given how to count the labelled tracks that
+    changed since the published model learned.
+
+    Raises:
+        TrainError: it must not, and there is no published model that could label.
+    """
+    if not has_learned(published):
         if policy.learn == "never":
             raise TrainError(
-                f"--learn never: {context.store.root} publishes no model yet; run once with --learn"
+                "--learn never: the output folder publishes no model yet; run once with --learn"
                 " auto"
             )
         return Decision(True, "no model is published yet")
     if policy.learn == "always":
         return Decision(True, "--learn always")
     if policy.learn == "never":
-        _check_fits(published, context.snapshot)
+        _check_fits(published, material)
         return Decision(False, "--learn never: the published model labels what is new")
-    setting = next(_other_settings(context, method), None)
+    setting = next(_other_settings(published, material, method), None)
     if setting is not None:
         return Decision(True, f"{setting} changed")
-    changed = changed_since_learned(context)
+    changed = count_changed()
     if changed >= policy.learn_after:
         tracks = counted(changed, "labelled track")
         return Decision(True, f"{tracks} new, gone or changed since the published model learned")
@@ -65,6 +88,11 @@ def decide(context: Context, method: Preset, policy: LearnConfig) -> Decision:
         f"{counted(changed, 'labelled track')} new, gone or changed, --learn-after "
         f"{policy.learn_after}: the published model labels what is new",
     )
+
+
+def has_learned(published: Snapshot) -> bool:
+    """Whether a model is published, and what became of its round."""
+    return bool(published.of("models") and published.of("rounds"))
 
 
 def published_method(published: Snapshot) -> Preset:
@@ -78,28 +106,26 @@ def published_method(published: Snapshot) -> Preset:
     )
 
 
-def _other_settings(context: Context, method: Preset) -> Iterator[str]:
+def _other_settings(published: Snapshot, material: Material, method: Preset) -> Iterator[str]:
     """Name the settings that the published tables were not made with."""
     asked = {
         "labels": dump(method.relabel),
-        "models": dump(settle(method.train, context.snapshot)),
+        "models": dump(material.settled(method.train)),
         "scores": dump(method.score),
         "rounds": dump(method.judge),
     }
     for table, config in asked.items():
-        for manifest in context.published.of(table):
+        for manifest in published.of(table):
             if table != "labels" or manifest.round:
                 free = _READING if method.train.shards == "auto" else ()
                 yield from _differing(manifest, config, free)
-    last = context.published.of("rounds")[-1]
+    last = published.of("rounds")[-1]
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
         yield f"rounds ({rounds} published, {method.rounds} asked for)"
-    before = context.published.features.settings(MelConfig, "cut")
-    now = context.snapshot.features.settings(MelConfig, "cut")
-    if before != now:
+    if published.features.settings(MelConfig, "cut") != material.cut:
         yield "the cut of segments"
-    if context.published.catalog.classes != context.snapshot.catalog.classes:
+    if published.catalog.classes != material.classes:
         yield "--classes"
 
 
@@ -113,21 +139,21 @@ def _differing(
             yield f"{name} ({manifest.stage})"
 
 
-def _check_fits(published: Snapshot, now: Snapshot) -> None:
-    """Check that the published model can label what is segmented now.
+def _check_fits(published: Snapshot, material: Material) -> None:
+    """Check that the published model can label what is, or will be, segmented now.
 
     Raises:
         TrainError: it has other classes, or takes other segments.
     """
     before = published.features.settings(MelConfig, "cut")
-    cut = now.features.settings(MelConfig, "cut")
+    cut = material.cut
     if before != cut:
         raise TrainError(
             f"--learn never: the published model takes segments as {before}, not {cut}: "
             "leave the flags of the cut as they were, or let the run learn"
         )
     known = published.catalog.classes
-    classes = now.catalog.classes
+    classes = material.classes
     if known != classes:
         raise TrainError(
             f"--learn never: the published model knows the classes {', '.join(known)}, "

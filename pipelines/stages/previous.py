@@ -16,8 +16,8 @@ from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from schemas.summaries import CatalogSummary
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import sound_db
-from sssl.catalog.assign import PLACES, Dealt
-from sssl.catalog.committed import iter_dealt, read_dealt, read_part
+from sssl.catalog.assign import PLACES, CatalogConfig, Dealt
+from sssl.catalog.committed import iter_dealt, read_dealt, read_labelled, read_part
 from sssl.catalog.lookup import Differing, without_alike
 from sssl.catalog.plan import (
     KNOWN,
@@ -37,6 +37,7 @@ COMPARED = (*KNOWN, "label", "corrections")
 """Columns of the catalog that a plan compares with what was published."""
 DEALT = tuple(dict.fromkeys((*KNOWN, *PLACES)))
 """Columns of the catalog that a run holds a new one against."""
+_OF_GROUPS = ("group_id", "split", "fold")
 _ALWAYS = {"catalog", "segments", "ledger"}
 """Those that every schema version has: up to version 4 segments had the log-mels in them."""
 
@@ -139,6 +140,16 @@ class Previous:
             return read_dealt(self.store, catalog, DEALT)
         return Dealt()
 
+    def dealt_groups(self, in_full: bool) -> Dealt:
+        """Read how groups were dealt, of all tracks or of the labelled ones."""
+        if not self.refs:
+            return Dealt()
+        catalog = read_manifest(self.store, self.refs["catalog"])
+        if in_full:
+            return read_dealt(self.store, catalog, _OF_GROUPS)
+        labelled = read_labelled(self.store, catalog, _OF_GROUPS)
+        return Dealt(labelled, catalog.settings(CatalogConfig))
+
     def differing(self, tracks: pa.Table, again: AgainConfig) -> Differing:
         """Return what of a catalog with its fingerprints, and of that of before, is not alike in
         `COMPARED`; all of both where it matters what became of a track."""
@@ -159,14 +170,24 @@ class Previous:
 
     def causes(self, tracks: pa.Table, dealt: Dealt, again: AgainConfig) -> Counter[Cause]:
         """Count the tracks of a catalog by why they will be decoded."""
-        known = _nothing_known()
-        if self.refs:
-            # The ledger has one file per part: a catalog of millions is planned without it if that
-            # is possible.
-            asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
-            ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None
-            known = known_tracks(dealt.tracks, ledger)
+        known = self._known(dealt, again)
         return count_causes(tracks, known, self.config_changed, again)
+
+    def cause_of_each(
+        self, tracks: pa.Table, dealt: Dealt, again: AgainConfig
+    ) -> pa.DictionaryArray:
+        """Return why each track [N] of a catalog will be decoded."""
+        known = self._known(dealt, again)
+        return causes_of(tracks, known, self.config_changed, again)
+
+    def _known(self, dealt: Dealt, again: AgainConfig) -> pa.Table:
+        if not self.refs:
+            return _nothing_known()
+        # The ledger has one file per part: a catalog of millions is planned without it if that is
+        # possible.
+        asked = again.asks_ledger and read_manifest(self.store, self.refs["ledger"])
+        ledger = self.store.read_table(asked, list(OF_LEDGER)) if asked else None
+        return known_tracks(dealt.tracks, ledger)
 
 
 def _nothing_known() -> pa.Table:

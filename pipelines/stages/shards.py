@@ -16,7 +16,6 @@ from functools import lru_cache
 from typing import Annotated
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +25,7 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
+from pipelines.stages.material import Material, row_bytes
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.stages.weights import initial_weights, named_by_content
@@ -47,12 +47,11 @@ from sssl.model.shards.make import (
 )
 from sssl.store.folder import Store
 from sssl.store.layout import ref_of_manifest
-from sssl.store.manifest import Manifest, PartFile, Receipt, Snapshot
+from sssl.store.manifest import Manifest, PartFile, Receipt
 from sssl.store.rounds import has_nothing_to_split, last_accepted
 
 _CHUNK = 8
 """Segments of a track in a layer where an epoch takes all layers: two bags of four."""
-_ROW_BYTES = np.dtype(np.float16).itemsize
 _READERS = 8
 
 
@@ -158,13 +157,6 @@ def _parts_of(ref: PartRef) -> list[tuple[int, PartFile]]:
     return [(int(name), file) for name, file in ref.files.items() if name != "shard"]
 
 
-def settle(settings: TrainConfig, snapshot: Snapshot) -> TrainConfig:
-    """Return the settings as they are for the labelled tracks of a segmented catalog."""
-    ledger = snapshot.about("segments", LedgerSummary)
-    size = ledger.labelled_segments * _row_bytes(snapshot)
-    return settings.settled(ledger.labelled_train_tracks, size)
-
-
 def trained_on(context: Context, round: int) -> dict[str, Manifest]:
     """Return the tables that the model of a round is trained on."""
     snapshot = context.snapshot
@@ -185,7 +177,7 @@ def settle_for_round(
     begun, keeps to the way in which it reads its rows.
     """
     store = context.store
-    settled = settle(asked, context.snapshot)
+    settled = Material.of(context.snapshot).settled(asked)
     if asked.shards != "auto":
         return settled
     others = [settled.on_parts()]
@@ -210,8 +202,9 @@ def make_shards(context: Context, round: int, settings: TrainConfig) -> tuple[Ma
     catalog = snapshot.get("catalog")
     dealt = snapshot.catalog
     ledger = snapshot.about("segments", LedgerSummary)
+    cut = snapshot.features.settings(MelConfig, "cut")
     chunk = settings.track_segments or _CHUNK
-    sharding = Sharding.of(ledger, dealt.parts, _row_bytes(snapshot), chunk)
+    sharding = Sharding.of(ledger, dealt.parts, row_bytes(cut), chunk)
     count = sharding.shards(dealt.parts)
 
     def run_one(
@@ -232,12 +225,6 @@ def make_shards(context: Context, round: int, settings: TrainConfig) -> tuple[Ma
     config = dump(sharding) | {"bag": settings.bag}
     planned = Manifest.plan("examples", "examples", config, taught.values(), round)
     return shards, run_one(planned, taught)
-
-
-def _row_bytes(snapshot: Snapshot) -> int:
-    """Return the size of a log-mel."""
-    mels, frames = snapshot.features.settings(MelConfig, "cut").shape
-    return mels * frames * _ROW_BYTES
 
 
 @lru_cache(maxsize=4)
@@ -326,7 +313,7 @@ def _why_none(
     """Say why a round that is trained on `inputs` with `settled` settings needs no shards; None if
     it does."""
     if settled.shards == "never":
-        if settle(asked, context.snapshot).shards == "never":
+        if Material.of(context.snapshot).settled(asked).shards == "never":
             return "labelled features fit into memory (memory_gb)"
         return "the model that is there, or was begun, reads the tables of parts"
     planned = Manifest.plan("models", "train", dump(settled), inputs.values(), round)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -27,12 +27,15 @@ import pyarrow.compute as pc
 from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.stages.context import Context
 from sssl.catalog.committed import read_labelled
+from sssl.catalog.lookup import in_one_piece, without_alike
 from sssl.errors import StoreError
 from sssl.store.folder import Store
-from sssl.store.manifest import KEPT_FROM, TAKEN_DOWN, Manifest, PartFile
+from sssl.store.manifest import KEPT_FROM, TAKEN_DOWN, Manifest, PartFile, Snapshot
 
 LEARNED_BY = ("track_id", "label", "group_id", "split", "fold", "locked", "part", "corrections")
 """What of a labelled track's row in the catalog networks and what goes by them depend on."""
+TOLD_BY_CATALOG = tuple(name for name in LEARNED_BY if name != "part")
+"""What of it a catalog tells that has no parts yet: a track that was there keeps its part."""
 _WHOLE = ("catalog", "models", "rounds")
 """Tables without one file per part."""
 
@@ -73,12 +76,34 @@ def changed_since_learned(context: Context) -> int:
     snapshot = context.snapshot
     origin = origin_of(context.store, context.published.get("models", 0))
     tables = {"catalog": snapshot.get("catalog"), "features": snapshot.features}
-    before = [read_manifest(context.store, ref) for ref in origin.parents]
-    refs = {m.table: m.ref for m in before if m.table in ("catalog", "features", "segments")}
-    refs.setdefault("features", refs.pop("segments", ""))  # of schema versions 1 to 4
-    earlier = Earlier(origin.ref, refs, {})
+    earlier = Earlier(origin.ref, _learned_from(context.store, origin), {})
     changed = _changed(context.store, earlier, tables)
     return len(changed) + taken_down_since(origin)
+
+
+def would_have_changed(
+    store: Store, published: Snapshot, labelled: pa.Table, new_sources: Collection[str]
+) -> int:
+    """Foresee what `changed_since_learned` counts once a catalog is segmented: by its labelled
+    tracks with the columns `TOLD_BY_CATALOG`, and which of them have another source."""
+    origin = origin_of(store, published.get("models", 0))
+    before = _learned_from(store, origin)
+    known = _labelled(store, before["catalog"], TOLD_BY_CATALOG)
+    changed = set(_differing(known, with_corrections_as_text(labelled)))
+    # Where a night did not learn, rows may be others than those of the model already.
+    catalog = published.get("catalog").ref
+    other_rows = _changed_rows(store, catalog, before["features"], published.features.ref)
+    track_ids = labelled["track_id"].to_pylist()
+    changed.update(other_rows.intersection(track_ids), new_sources)
+    return len(changed) + taken_down_since(origin)
+
+
+def _learned_from(store: Store, model: Manifest) -> dict[str, str]:
+    """Return the refs of the catalog and the features that a model was trained on."""
+    parents = [read_manifest(store, ref) for ref in model.parents]
+    refs = {m.table: m.ref for m in parents if m.table in ("catalog", "features", "segments")}
+    refs.setdefault("features", refs.pop("segments", ""))  # of schema versions 1 to 4
+    return refs
 
 
 def taken_down_since(learned: Manifest) -> int:
@@ -149,11 +174,15 @@ def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]
 @lru_cache(maxsize=8)
 def _labelled(store: Store, catalog: str, learned_by: tuple[str, ...] = LEARNED_BY) -> pa.Table:
     rows = read_labelled(store, read_manifest(store, catalog), learned_by)
+    return with_corrections_as_text(rows)
+
+
+def with_corrections_as_text(rows: pa.Table) -> pa.Table:
+    """Return rows of a catalog with their corrections as JSON, to be compared."""
     corrections = rows["corrections"].to_pylist()
     said = [None if own is None else json.dumps(own) for own in corrections]
     place = rows.schema.get_field_index("corrections")
-    rows = rows.set_column(place, "corrections", pa.array(said, pa.string()))
-    return rows.sort_by([("part", "ascending"), ("track_id", "ascending")])
+    return rows.set_column(place, "corrections", pa.array(said, pa.string()))
 
 
 @lru_cache(maxsize=8)
@@ -163,9 +192,16 @@ def _changed_tracks(
     """Return the tracks that are labelled in one catalog and not in the other, or otherwise."""
     if before == now:
         return frozenset()
-    old = _as_rows(_labelled(store, before, learned_by))
-    new = _as_rows(_labelled(store, now, learned_by))
-    return frozenset(track_id for track_id, *_ in old ^ new)
+    return _differing(_labelled(store, before, learned_by), _labelled(store, now, learned_by))
+
+
+def _differing(before: pa.Table, now: pa.Table) -> frozenset[str]:
+    """Return the tracks that only one of two tables has, or that have other values in them."""
+    columns = before.column_names
+    # Most of a million are alike: they never become Python objects.
+    differing = without_alike(in_one_piece(now.select(columns)), [before], columns)
+    rows = _as_rows(differing.before) ^ _as_rows(differing.now)
+    return frozenset(track_id for track_id, *_ in rows)
 
 
 def _as_rows(table: pa.Table) -> set[tuple[Any, ...]]:

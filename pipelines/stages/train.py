@@ -14,9 +14,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
@@ -35,11 +32,10 @@ from pipelines.terminal.flags import complain
 from schemas import records
 from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
 from sssl.audio.mel import MelConfig
-from sssl.catalog.assign import CatalogConfig
 from sssl.errors import DeviceError
 from sssl.model.ensemble import ModelSpec, dump, model_id
-from sssl.model.settings import TrainConfig, check_size
-from sssl.model.train import Epoch, check_trainable, cpu_seconds, train, train_share
+from sssl.model.settings import TrainConfig, check_size, check_trainable
+from sssl.model.train import Epoch, cpu_seconds, train, train_share
 from sssl.model.trainer import Sharded, Training
 from sssl.runtime.device import describe, device, refuse_cpu_beside_gpu, require_gpu
 from sssl.runtime.distributed import ALONE, Ranks, joined
@@ -218,22 +214,6 @@ def _train(
     cpu_s = cpu_seconds(store, training.folder) + time.process_time() - own_s
     summary = ModelsSummary(cpu_s=cpu_s, model_id=model_id(data))
     return Made({0: file}, records.dump(summary), knows_cpu_s=True)
-
-
-def check_labels(tracks: pa.Table, deal: CatalogConfig, settings: TrainConfig) -> None:
-    """Check that a catalog, not decoded yet, has enough labelled tracks of each class.
-
-    Raises:
-        TrainError: it has not; the message says which class.
-    """
-    learned = (
-        tracks.filter(pc.equal(tracks["split"], "train")).select(["label", "fold"]).drop_null()
-    )
-    counts = learned.group_by(["label", "fold"]).aggregate([([], "count_all")])
-    by_fold = {name: [0] * deal.folds for name in deal.classes}
-    for found in counts.to_pylist():
-        by_fold[found["label"]][found["fold"]] = found["count_all"]
-    check_trainable(by_fold, settings.cross_fit)
 
 
 def check(snapshot: Snapshot, settings: TrainConfig) -> None:

@@ -127,6 +127,24 @@ def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
     class. Tracks and groups that were dealt `before` stay where they are, so that their work can be
     reused and the held-out tracks stay held out; new tracks fill the last part up, then new ones.
     """
+    split, fold = deal_sides(tracks, config, before)
+    placed = {"split": split, "fold": fold, "part": _deal_parts(tracks, before.tracks, config)}
+    for name, values in placed.items():
+        place = tracks.schema.get_field_index(name)
+        declared = tracks.schema.field(place)
+        column = pa.array(values).cast(declared.type)
+        tracks = tracks.set_column(place, declared, column)
+    return tracks.sort_by([("part", "ascending"), ("track_id", "ascending")])
+
+
+def deal_sides(
+    tracks: pa.Table, config: CatalogConfig, before: Dealt
+) -> tuple[pa.ChunkedArray, Ints]:
+    """Return the split of each track [N], null without a label, and its fold [N].
+
+    They follow from the columns `group_id`, `label` and `split` of the tracks, and from `group_id`,
+    `split` and `fold` of those that were dealt before.
+    """
     groups = _groups(tracks)
     settled = before.groups(config)
     is_test = _equals(tracks["split"], "test")
@@ -142,17 +160,8 @@ def deal(tracks: pa.Table, config: CatalogConfig, before: Dealt) -> pa.Table:
     for side in (~held_out, held_out):
         _deal_folds(groups, side, config.folds, fold)
     sides = pc.if_else(pa.array(is_test), "test", "train")
-    placed = {
-        "split": pc.if_else(tracks["label"].is_valid(), sides, None),
-        "fold": fold[groups.of_track],
-        "part": _deal_parts(tracks, before.tracks, config),
-    }
-    for name, values in placed.items():
-        place = tracks.schema.get_field_index(name)
-        declared = tracks.schema.field(place)
-        column = pa.array(values).cast(declared.type)
-        tracks = tracks.set_column(place, declared, column)
-    return tracks.sort_by([("part", "ascending"), ("track_id", "ascending")])
+    split = pc.if_else(tracks["label"].is_valid(), sides, None)
+    return split, fold[groups.of_track]
 
 
 def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]:

@@ -3,12 +3,15 @@ torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from schemas.records import later
 from sssl.audio.mel import MelConfig
+from sssl.catalog.assign import FEWEST_OF_CLASS
 from sssl.config import require
+from sssl.errors import TrainError
 
 FRONT_END_NAMES = ("cnn", "resnet", "attention")
 """What `model` takes; the networks themselves are in sssl/model/networks.py."""
@@ -195,3 +198,34 @@ def check_size(model: str, cut: MelConfig) -> None:
         cut.segment_s,
         f"{least} frames or more for model {model}, not {frames}",
     )
+
+
+def check_trainable(by_fold: Mapping[str, Sequence[int]], cross_fit: bool) -> None:
+    """Check the labelled train tracks of each class, by fold, before anything expensive starts.
+
+    Raises:
+        TrainError: no label at all, or a class with too few tracks to learn and to check.
+    """
+    first = next(untrainable(by_fold, cross_fit), None)
+    if first is not None:
+        raise TrainError(first)
+
+
+def untrainable(by_fold: Mapping[str, Sequence[int]], cross_fit: bool) -> Iterator[str]:
+    """Say of each class that cannot be learned why, by its labelled train tracks in each fold."""
+    if not any(map(sum, by_fold.values())):
+        yield "no track has a label: give a `label` column in the catalog, or --labels labels.csv"
+        return
+    for name, counts in by_fold.items():
+        if sum(counts) < FEWEST_OF_CLASS:
+            tracks = "no usable track" if sum(counts) == 0 else "a single usable track"
+            yield (
+                f"class {name} has {tracks} to train on, expected at least {FEWEST_OF_CLASS}:"
+                " label more, or leave it out of --classes"
+            )
+        elif cross_fit and sum(count > 0 for count in counts) < 2:
+            yield (
+                f"all {sum(counts)} usable tracks of class {name} are in one fold, so whatever"
+                " scores them has never seen the class: check group_id, label more, or train one"
+                " model with --no-cross-fit"
+            )

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from sssl.catalog.assign import FEWEST_OF_CLASS
 from sssl.errors import DeviceError, TrainError
 from sssl.model.ensemble import Model
 from sssl.model.examples import Corpus
@@ -270,31 +269,6 @@ def cpu_seconds(store: Store, folder: str) -> float:
     together."""
     names = fnmatch.filter(store.names(folder), "member*.json")
     return sum(done.cpu_s for name in names for done in _read_history(store, f"{folder}/{name}"))
-
-
-def check_trainable(by_fold: dict[str, list[int]], cross_fit: bool) -> None:
-    """Check the labelled train tracks of each class, by fold, before anything expensive starts.
-
-    Raises:
-        TrainError: no label at all, or a class with too few tracks to learn and to check.
-    """
-    if not any(map(sum, by_fold.values())):
-        raise TrainError(
-            "no track has a label: give a `label` column in the catalog, or --labels labels.csv"
-        )
-    for name, counts in by_fold.items():
-        if sum(counts) < FEWEST_OF_CLASS:
-            tracks = "no usable track" if sum(counts) == 0 else "a single usable track"
-            raise TrainError(
-                f"class {name} has {tracks} to train on, expected at least {FEWEST_OF_CLASS}: "
-                "label more, or leave it out of --classes"
-            )
-        if cross_fit and sum(count > 0 for count in counts) < 2:
-            raise TrainError(
-                f"all {sum(counts)} usable tracks of class {name} are in one fold, so whatever"
-                " scores them has never seen the class: check group_id, label more, or train one"
-                " model with --no-cross-fit"
-            )
 
 
 def _checkpoint_path(training: Training, member: int) -> str:

@@ -289,7 +289,8 @@ def test_plan_says_which_classes_have_too_few_labels_and_what_looks_misspelt(tmp
     )
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "too few to learn from: Q2, Q3, Q4; `sssl run` needs 2 labelled tracks of each" in said
+    assert "`sssl run` refuses this: class Q2 has a single usable track to train on" in said
+    assert "`sssl run` refuses this: class Q3 has no usable track to train on" in said
     assert "column 'group' is not read; is group_id meant?" in said
     assert "not found: 3 of 3 files looked for (a, b, c)" in said
     assert "if a run finds none of them either, it ends with exit code 3" in said

@@ -5,55 +5,21 @@ import pyarrow as pa
 import pytest
 from rows import a_track
 
-from pipelines.commands.plan import changed_labelled, decoding, labels_of, scoring, tell_missing
+from pipelines.commands.plan import decoding, labels_of, scoring, tell_missing
+from pipelines.stages.learning import Decision
 from schemas import Catalog, to_arrow
 from sssl.audio.mel import MelConfig
 from sssl.catalog.plan import AgainConfig, Cause, nothing_in_common
 
 
-def catalog(**labels):
-    return to_arrow(Catalog, [a_track(name, label=label) for name, label in labels.items()])
+def test_a_plan_says_what_is_scored():
+    learns = Decision(True, "--learn always")
+    assert scoring(10, 2, learns) == "each model that is trained scores all 10 tracks"
+    never = Decision(False, "--learn never")
+    assert scoring(10, 2, never).startswith("the published model scores the 2 that are decoded")
 
 
-def with_column(table, name, values):
-    at = table.schema.get_field_index(name)
-    return table.set_column(at, name, pa.array(values, table.schema.field(at).type))
-
-
-def test_labelled_tracks_that_are_new_gone_or_changed_are_counted():
-    before = catalog(a="Q1", b="Q2", c="Q3", d=None)
-    assert changed_labelled(before, before) == 0
-    assert changed_labelled(catalog(a="Q1", b="Q2", c="Q3", e=None), before) == 0
-    assert changed_labelled(catalog(a="Q1", b="Q3", e="Q4", d="Q1"), before) == 4  # b, c, e, d
-    assert changed_labelled(before, catalog(x=None)) == 3
-
-
-@pytest.mark.parametrize("name", ["source_fingerprint", "uri"])
-def test_a_labelled_track_with_another_file_has_changed(name):
-    before = catalog(a="Q1", b="Q2")
-    assert (
-        changed_labelled(with_column(before, name, ["other", before[name][1].as_py()]), before) == 1
-    )
-
-
-def test_a_correction_changes_a_labelled_track():
-    before = catalog(a="Q1", b="Q2")
-    said = [{"start_s": 1.0, "end_s": 2.0, "label": "Q2"}]
-    fields = {f.name for f in before.schema.field("corrections").type.value_type}
-    corrected = with_column(before, "corrections", [[{n: said[0].get(n) for n in fields}], None])
-    assert changed_labelled(corrected, before) == 1
-
-
-def test_a_plan_says_what_is_scored_and_why():
-    assert scoring(10, 10, 0, False) == "no model is published yet: a new one scores all 10 tracks"
-    assert scoring(10, 2, 0, True).startswith("the published model scores the 2 that are decoded")
-    assert scoring(10, 2, 1, True) == (
-        "if `sssl run` trains a new model, that scores all 10 tracks; if not, the published model"
-        " scores the 2 that are decoded"
-    )
-
-
-def test_a_plan_says_of_which_class_there_are_too_few_labels_or_groups():
+def test_a_plan_says_how_many_labels_and_groups_each_class_has():
     tracks = to_arrow(
         Catalog,
         [
@@ -65,12 +31,10 @@ def test_a_plan_says_of_which_class_there_are_too_few_labels_or_groups():
             a_track("f", label=None, group_id="z"),
         ],
     )
-    by_class, few, in_one = labels_of(tracks, ("Q1", "Q2", "Q3", "Q4"))
+    (by_class,) = labels_of(tracks, ("Q1", "Q2", "Q3", "Q4"))
     assert by_class == (
         "5 of 6 have a label: Q1 2 (1 group), Q2 2 (2 groups), Q3 1 (1 group), Q4 0 (0 groups)"
     )
-    assert few.startswith("too few to learn from: Q3, Q4;")
-    assert in_one.startswith("all labelled tracks in one group: Q1;")
 
 
 def test_a_plan_says_that_tracks_without_groups_are_groups_of_their_own():

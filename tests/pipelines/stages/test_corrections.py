@@ -176,7 +176,7 @@ def test_a_plan_knows_that_corrections_changed_labelled_tracks(
 ):
     store, _, _ = corrected
     (tmp_path / "none.csv").write_text("track_id,start_s,end_s,label\n")
-    flags = ["--catalog", catalog, "--output", store.root, "--tracks-per-part", "2", "--folds", "3"]
+    flags = ["--catalog", catalog, "--output", store.root, *FAST]
     assert main(["plan", *flags]) == 0
     assert "no labelled track changed" in capsys.readouterr().out
     assert main(["plan", *flags, "--corrections", str(tmp_path / "none.csv")]) == 0

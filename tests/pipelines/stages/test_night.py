@@ -2,10 +2,13 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -159,20 +162,75 @@ def test_a_track_without_a_label_that_leaves_trains_nothing(night, trained):
     assert night.sql("select count(*) from songs where track_id = 'new'") == [(0,)]
 
 
-def test_plan_says_whether_a_run_will_train(night, capfd):
+def test_plan_says_what_the_run_will_say_of_learning(night, monkeypatch, capfd):
+    monkeypatch.setattr("pipelines.commands.all_stages.rounds", stop)
+
+    def said(command):
+        with suppress(Stopped):
+            main(command)
+        out, err = capfd.readouterr()
+        (line,) = re.findall(r"^(?:not )?learning: .*$", out + err, re.MULTILINE)
+        return line
+
+    def both(*flags):
+        command = night.command(*flags)
+        foreseen = said(["plan", *command[1:]])
+        assert foreseen == said(command)
+        return foreseen
+
     night.add("new_a")
-    plan = ["plan", *night.command()[1:5], *FAST[:4]]
-    assert main(plan) == 0
-    assert (
-        "no labelled track changed: `sssl run` trains only if its settings changed"
-        in capfd.readouterr().out
+    assert both().startswith("not learning: no labelled track changed")
+    assert both("--learn", "always") == "learning: --learn always"
+    settings = TRAINING[1]
+    Path(night.output, "other.toml").write_text(
+        Path(settings).read_text().replace("batch_size = ", "batch_size = 1")
     )
-    night.rows = [[t, uri, "Q4" if t == "Q2_3" else label] for t, uri, label in night.rows]
-    night.command()
-    assert main(plan) == 0
-    assert (
-        "1 labelled track new, gone or changed: `sssl run` trains again" in capfd.readouterr().out
-    )
+    other = ["--settings", str(Path(night.output, "other.toml"))]
+    assert both(*other) == "learning: batch_size (train) changed"
+    assert both("--test-share", "0.3").endswith("since the published model learned")
+    night.head = [*night.head, "locked", "group_id", "split"]
+    held_out = dict(night.sql("select track_id, split from catalog where split = 'test'"))
+    rows = [[*row, "", row[0], held_out.get(row[0], "")] for row in night.rows]
+    night.rows = rows
+    assert both().startswith("not learning: no labelled track changed")
+    changed = "learning: 1 labelled track new, gone or changed since the published model learned"
+    of_track = {row[0]: number for number, row in enumerate(rows)}
+    (trained_on, another), (of_test, *_) = sorted(of_track.keys() - held_out)[:2], held_out
+    for track_id, column, value in (
+        (trained_on, 2, "Q4"),
+        (trained_on, 3, "true"),
+        (another, 4, "somebody"),
+        (of_test, 5, "train"),
+    ):
+        night.rows = [list(row) for row in rows]
+        night.rows[of_track[track_id]][column] = value
+        assert both("--learn-after", "2") == (
+            "not learning: 1 labelled track new, gone or changed, --learn-after 2: the published"
+            " model labels what is new"
+        )
+        assert both() == changed, (track_id, column)
+
+
+def test_plan_refuses_what_the_run_refuses(night, capfd):
+    """The tracks of a class are in several groups, but all of them in one fold."""
+    folds = night.sql("select track_id, fold from catalog where label = 'Q1' and split = 'train'")
+    fold = folds[0][1]
+    elsewhere = {track_id for track_id, other in folds if other != fold}
+    night.rows = [[t, uri, "" if t in elsewhere else own] for t, uri, own in night.rows]
+    command = night.command()
+    assert main(command) == 1
+    _, why = capfd.readouterr().err.split("error: ")
+    assert "usable tracks of class Q1 are in one fold" in why
+    assert main(["plan", *command[1:]]) == 0
+    assert f"`sssl run` refuses this: {why}" in capfd.readouterr().out
+
+
+class Stopped(Exception):
+    """A run that has said whether it learns."""
+
+
+def stop(*_):
+    raise Stopped
 
 
 def test_another_label_trains_again(night, trained):
@@ -192,8 +250,7 @@ def test_what_learned_from_a_track_that_was_taken_down_learns_again(night, train
         for manifest in night.snapshot.of(learned):
             assert manifest.summary["taken_down"] == 1, manifest.ref
     capfd.readouterr()
-    plan = ["plan", *night.command()[1:5], "--tracks-per-part", "2", "--folds", "3"]
-    assert main(plan) == 0
+    assert main(["plan", *night.command()[1:]]) == 0
     assert "1 labelled track new, gone or changed" in " ".join(capfd.readouterr().out.split())
     night.run("--learn", "never")
     assert trained == []

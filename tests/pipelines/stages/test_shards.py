@@ -10,6 +10,7 @@ from strikes import Strike, run
 from pipelines.stages import shards, train
 from pipelines.stages.context import Context
 from pipelines.stages.learning import decide, published_method
+from pipelines.stages.material import Material
 from pipelines.stages.policy import LearnConfig
 from pipelines.stages.shards import labelled_by_part, make_shards
 from sssl.model.settings import TrainConfig
@@ -80,7 +81,7 @@ def test_a_published_model_stands_whichever_way_its_rows_were_read(context):
     }
     method = published_method(context.snapshot)
     asked = replace(method.train, **AUTO)
-    assert shards.settle(asked, context.snapshot).shards == "always"
+    assert Material.of(context.snapshot).settled(asked).shards == "always"
     assert shards.settle_for_round(context, asked, inputs, 0) == method.train.settled(0)
     decision = decide(context, replace(method, train=asked), LearnConfig())
     assert not decision.learns, decision.reason

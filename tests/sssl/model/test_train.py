@@ -9,8 +9,8 @@ from sssl.errors import ConfigError, TrainError
 from sssl.model import train as training_module
 from sssl.model.ensemble import ModelSpec, dump
 from sssl.model.examples import Corpus, deal_bags
-from sssl.model.settings import TrainConfig
-from sssl.model.train import Epoch, check_trainable, stops_early, train, train_member
+from sssl.model.settings import TrainConfig, check_trainable
+from sssl.model.train import Epoch, stops_early, train, train_member
 from sssl.model.trainer import Trainer, Training, start_from
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
