@@ -8,7 +8,7 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,21 @@ class PartRef:
 
     part: int
     files: dict[str, PartFile]
+
+
+class Spent(NamedTuple):
+    """What a process spent, and read, since it was last asked: a part's work, and a share of the
+    rest."""
+
+    cpu_s: float
+    read_bytes: int
+    read_s: float
+
+    @classmethod
+    def lap(cls) -> Spent:
+        """Return that of this process and of those that it started."""
+        read = READING.lap()
+        return cls(CLOCK.lap(now_and_then=True), read.bytes, round(read.seconds, 6))
 
 
 @dataclass(frozen=True)
@@ -196,20 +211,15 @@ class Job:
             files[name] = self.store.write_part(name, planned.generation, part, tables[name])
         return files
 
-    def finish(self, part: int, files: dict[str, PartFile], summary: Summary) -> Receipt:
+    def finish(
+        self, part: int, files: dict[str, PartFile], summary: Summary, spent: Spent | None = None
+    ) -> Receipt:
         """Write the receipt of a part whose files are there, maybe since an earlier generation.
 
-        Its `cpu_s` is what this process spent since the receipt before it, and so is what it read:
-        a part's work, and a share of the rest.
+        It says what was `spent`, by default by this process.
         """
-        read = READING.lap()
-        spent = replace(
-            summary,
-            cpu_s=CLOCK.lap(now_and_then=True),
-            read_bytes=read.bytes,
-            read_s=round(read.seconds, 6),
-        )
-        receipt = Receipt(part, files, dump(spent))
+        costs = (spent or Spent.lap())._asdict()
+        receipt = Receipt(part, files, dump(replace(summary, **costs)))
         self.store.write_receipt(self.receipts, receipt)
         return receipt
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +16,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.beam.earlier import read_manifest
-from pipelines.beam.job import Job, PartRef, seen_by_stages
+from pipelines.beam.job import Job, PartRef, Spent, seen_by_stages
 from pipelines.stages.standing import rows_of
 from schemas import Catalog
 from schemas.reasons import PART_FAILED
-from schemas.summaries import ModelsSummary, ScoresSummary
+from schemas.summaries import ModelsSummary
 from sssl.errors import StoreError
 from sssl.model.scores import scores_table, summarize_scores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
-from sssl.store.manifest import PartFile, Receipt
+from sssl.store.manifest import Receipt
 
 _WRITERS = 4
 _NO_LIMITS = Limits(timeout_s=None, memory_mb=None)
@@ -46,6 +46,8 @@ class PartScores:
     known: pa.Table | None = None
     why: str = "non-finite"
     """Reason of those that are not finite."""
+    spent: Spent | None = None
+    """For the receipt; default: what the process that writes it spent."""
 
 
 def known_scores(
@@ -85,11 +87,6 @@ def without_known(segments: pa.Table, known: pa.Table | None) -> pa.Table:
 
 def write(scores: PartScores) -> Receipt:
     """Write the scores of a part, and its receipt."""
-    return scores.job.finish(scores.part, *write_files(scores))
-
-
-def write_files(scores: PartScores) -> tuple[dict[str, PartFile], ScoresSummary]:
-    """Write the scores of a part; return its files and what they sum up to, for its receipt."""
     job = scores.job
     assert job.round is not None
     model_id = job.input("models").about(ModelsSummary).model_id
@@ -99,9 +96,9 @@ def write_files(scores: PartScores) -> tuple[dict[str, PartFile], ScoresSummary]
     )
     if scores.known is not None:
         table = _in_order(scores.segments, scores.known, table)
-    return job.write_files(scores.part, {"scores": table}), summarize_scores(
-        table, scores.tracks, job.classes
-    )
+    files = job.write_files(scores.part, {"scores": table})
+    summary = summarize_scores(table, scores.tracks, job.classes)
+    return job.finish(scores.part, files, summary, scores.spent)
 
 
 def _in_order(segments: pa.Table, known: pa.Table, scored: pa.Table) -> pa.Table:
@@ -118,8 +115,8 @@ def _is_known(segments: pa.Table, known: pa.Table) -> pa.ChunkedArray:
 
 
 class WriterProcesses:
-    """Processes that write scores. Receipts are written here: they say what CPU time all processes
-    took together."""
+    """Processes that write scores, and their receipts, which say what was spent where parts are
+    read and scored."""
 
     def __init__(self) -> None:
         self._pool = IsolatedPool(_WRITERS, _NO_LIMITS, preload=__name__)
@@ -131,9 +128,9 @@ class WriterProcesses:
         Raises:
             StoreError: the process died.
         """
-        written = self._pool.submit(write_files, scores).result()
+        written = self._pool.submit(write, replace(scores, spent=Spent.lap())).result()
         if isinstance(written, Failure):
             raise StoreError(
                 f"while the scores of part {scores.part} were written, {written.detail}"
             )
-        return scores.job.finish(scores.part, *written)
+        return written

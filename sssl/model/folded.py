@@ -1,10 +1,10 @@
 """Networks made faster for scoring on a GPU, where reading and writing maps takes longer than
-convolving them."""
+convolving them, and launching a pass longer than the pass itself."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -56,3 +56,34 @@ def _folded_layers(layers: list[nn.Module]) -> Iterator[nn.Module]:
                 yield fuse_conv_bn_eval(conv, norm)
             case [layer, *layers]:
                 yield layer
+
+
+class Recorded:
+    """A forward pass over batches of one size, recorded as a CUDA graph.
+
+    Replaying it is one call. Launched piece by piece a pass is some thirty, each of which lets go
+    of the interpreter's lock and then waits for it, while other threads read and write parts.
+    """
+
+    def __init__(self, forward: Callable[[Tensor], Tensor], batch: Tensor) -> None:
+        """Record what `forward` does to a batch [B, ...] on the current GPU, where it has run
+        before: what libraries set up at their first call cannot be recorded.
+
+        Raises:
+            RuntimeError: the pass cannot be recorded, or there is no memory for a second one.
+        """
+        self._batch = batch.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        computing = torch.cuda.current_stream()
+        recording = torch.cuda.Stream()
+        recording.wait_stream(computing)
+        # Other threads allocate pinned memory meanwhile, which is none of the pass.
+        with torch.cuda.graph(self._graph, stream=recording, capture_error_mode="thread_local"):
+            self._found = forward(self._batch)
+        computing.wait_stream(recording)
+
+    def __call__(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Return what comes of a batch that is given in pieces, valid until the next call."""
+        torch.cat(list(pieces), out=self._batch)
+        self._graph.replay()
+        return self._found

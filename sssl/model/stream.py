@@ -8,11 +8,12 @@ import logging
 import sys
 import threading
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from sssl.errors import DeviceError
 from sssl.model.augment import rolled
 from sssl.model.ensemble import Model
-from sssl.model.folded import folded
+from sssl.model.folded import Recorded, folded
 from sssl.runtime.device import dtype_of, lacks_memory
 
 Item = TypeVar("Item")
@@ -38,6 +39,9 @@ GPU_BATCH = 2048
 MOST_READERS = 8
 _BATCHES_AHEAD = 4
 """Batches that a device is given before the first one's posteriors are waited for."""
+_PASSES_BEFORE_RECORDING = 2
+"""Passes of a member that are launched piece by piece first, so that a few parts are not worth a
+recording."""
 _WRITERS = 4
 # Turns of 0.1 ms gave no more than noise (docs/log/2026-11-27-what-a-gpu-waits-for.md).
 _TURN_S = 5e-4
@@ -197,6 +201,9 @@ class _Device:
         self._waits = iter(_WAITS_S)
         self._on_gpu = name != "cpu"
         self._networks: list[nn.Module] = []
+        self._passes: Counter[int] = Counter()
+        self._recorded: dict[int, Recorded] = {}
+        self._can_record = self._on_gpu
 
     def drive(self, take: Callable[[], _Part | None], finish: Callable[[_Part], None]) -> None:
         """Score parts until there are no more. Where memory ends, what is not finished is scored
@@ -224,6 +231,9 @@ class _Device:
         return None
 
     def _make_room(self, said: str) -> None:
+        # What is recorded holds memory for a batch of its size.
+        self._recorded.clear()
+        self._can_record = False
         if self._batch > 1:
             self._batch //= 2
             LOGGER.warning(
@@ -315,13 +325,12 @@ class _Device:
                 yield _Piece(rows, part, start + int(at)), int(member)
 
     def _compute(self, member: int, pieces: list[_Piece]) -> _Computed:
-        networks = self._networks if member < 0 else [self._networks[member]]
         rows = [piece.log_mel for piece in pieces]
         used = sum(map(len, rows))
         # Filled up: in a batch of another size the last digits of a posterior may differ.
         if used < self._batch:
             rows.append(rows[0].new_zeros(self._batch - used, *rows[0].shape[1:]))
-        posteriors = self._posteriors(networks, torch.cat(rows), used)
+        posteriors = self._pass(member, rows, used)
         if not self._on_gpu:
             return _Computed(posteriors, None, pieces)
         arriving = _staging(posteriors.shape, pinned=True, dtype=torch.float32)
@@ -329,6 +338,30 @@ class _Device:
         arrived = torch.cuda.Event()
         arrived.record()
         return _Computed(arriving, arrived, pieces)
+
+    def _pass(self, member: int, rows: Sequence[Tensor], used: int) -> Tensor:
+        """Return the posteriors [B, C] of a batch in pieces, of which the first `used` rows count,
+        valid until the next pass."""
+        if member in self._recorded:
+            return self._recorded[member](rows)
+        networks = self._networks if member < 0 else [self._networks[member]]
+        batch = torch.cat(list(rows))
+        posteriors = self._posteriors(networks, batch, used)
+        self._passes[member] += 1
+        if self._can_record and self._passes[member] == _PASSES_BEFORE_RECORDING:
+            self._record(member, networks, batch)
+        return posteriors
+
+    def _record(self, member: int, networks: Sequence[nn.Module], batch: Tensor) -> None:
+        try:
+            self._recorded[member] = Recorded(partial(self._forward, networks), batch)
+            return
+        except RuntimeError as error:
+            # Without a recording it only takes longer, also where its memory is what lacks.
+            self._can_record = False
+            LOGGER.warning("a pass cannot be recorded, so it is launched piece by piece: %s", error)
+        # Outside, where the error holds nothing any more.
+        torch.cuda.empty_cache()
 
     def _posteriors(self, networks: Sequence[nn.Module], log_mel: Tensor, used: int) -> Tensor:
         """Return the posteriors [B, C] of a batch of which the first `used` rows count; a row that
