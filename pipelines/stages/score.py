@@ -188,7 +188,7 @@ class PartScorer:
             self._gpus,
             self._settings.views,
             max(self._settings.score_batch, GPU_BATCH),
-            readers=max(1, min(MOST_READERS, cores() // 2)),
+            readers=max(1, min(MOST_READERS, cores() * 3 // 4)),
         )
         return scorer.score(refs, self._read, self._write)
 

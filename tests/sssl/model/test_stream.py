@@ -221,3 +221,70 @@ def test_parts_are_read_in_several_threads_ahead_of_what_is_scored(model, parts)
         range(len(parts)), read, lambda *_: None
     )
     assert len(readers) == 3
+
+
+class Replayed:
+    """Stands in for a CUDA graph: what it is called with goes through the pass it was made of."""
+
+    def __init__(self, forward, batch):
+        self.forward, self.batch = forward, batch.clone()
+        self.calls = 0
+
+    def __call__(self, pieces):
+        self.calls += 1
+        torch.cat(list(pieces), out=self.batch)
+        return self.forward(self.batch)
+
+
+class Full(Replayed):
+    """Stands in for one whose memory was given to others."""
+
+    def __call__(self, pieces):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.fixture
+def record_with(monkeypatch):
+    """Let devices record their passes, as on GPUs, by what a test gives; return what is
+    recorded."""
+    begin, made = stream._Device.__init__, []
+
+    def begin_recording(self, *args):
+        begin(self, *args)
+        self._can_record = True
+
+    def start(kind):
+        monkeypatch.setattr(stream._Device, "__init__", begin_recording)
+        monkeypatch.setattr(stream, "Recorded", lambda *args: made.append(kind(*args)) or made[-1])
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+        return made
+
+    return start
+
+
+def test_passes_after_the_second_of_a_member_are_recorded_ones(model, parts, expected, record_with):
+    made = record_with(Replayed)
+    assert_close(score(model, parts, batch=4), expected)
+    assert [len(each.batch) for each in made] == [4, 4, 4]  # each member, and both together
+    assert all(each.calls > 0 for each in made)
+
+
+def test_what_cannot_be_recorded_goes_on_piece_by_piece(
+    model, parts, expected, record_with, caplog
+):
+    tries = []
+
+    def refuse(forward, batch):
+        tries.append(len(batch))
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    record_with(refuse)
+    assert_close(score(model, parts, batch=4), expected)
+    assert tries == [4]
+    assert "launched piece by piece" in caplog.text
+
+
+def test_recordings_are_dropped_where_memory_ends(model, parts, expected, record_with):
+    made = record_with(Full)
+    assert_close(score(model, parts, batch=4), expected)
+    assert {len(each.batch) for each in made} == {4}  # none of the half that was gone on with
