@@ -68,4 +68,6 @@ def make_music(config: Config) -> DemoCatalog:
         )
 
 
-main = StageCommand("demo", Config, label_demo, creates=True, takes_beam_args=False).main
+main = StageCommand(
+    "demo", Config, label_demo, creates=True, takes_beam_args=False, decodes=True
+).main

@@ -13,6 +13,7 @@ from pipelines.stages.settings_file import OfSettings, parse_with_settings
 from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, DeviceError, StoreError, TrainError
+from sssl.runtime.fork_server import copy_as_server
 from sssl.store.folder import Store
 from sssl.store.in_flight import land, launched, refuse_others
 from sssl.store.manifest import Snapshot
@@ -38,6 +39,8 @@ class StageCommand:
     takes_beam_args: bool = True
     joins_job: bool = False
     """Whether it is for the job in flight, whatever its stage is."""
+    decodes: bool = False
+    """Whether it decodes audio, for which it needs processes."""
 
     def main(self, argv: Sequence[str]) -> int:
         """Run the command and return its exit code."""
@@ -52,6 +55,8 @@ class StageCommand:
 
     def execute(self, config: Any, beam_args: Sequence[str]) -> int:
         """Run on the published tables, publish what was made, and return the exit code."""
+        if self.decodes:
+            copy_as_server("sssl.audio.cut")  # before there are threads, and a lock on the folder
         if self.takes_beam_args:
             from pipelines.beam.execute import (
                 beam_options,

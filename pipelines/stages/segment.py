@@ -415,4 +415,5 @@ main = StageCommand(
     ),
     of_settings=lambda given: {"settings": Settings.of(given)},
     creates=True,
+    decodes=True,
 ).main
