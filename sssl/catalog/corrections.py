@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from schemas import Catalog, arrow_schema
 from sssl.arrays import Floats, column
 from sssl.catalog.assign import whole
-from sssl.catalog.tables import what_it_has
+from sssl.catalog.tables import what_it_has, which_is_meant
 from sssl.errors import CatalogError
 from sssl.urls import first_line, opened, why_unreadable, without_secrets
 from sssl.words import counted, some
@@ -270,6 +270,9 @@ def _checked(row: dict[str, str], classes: Sequence[str]) -> tuple[Correction | 
         return None, "without a track_id"
     label = row["label"] or None
     if label is not None and label not in classes:
+        asked = which_is_meant(label, classes)
+        if asked:
+            return None, f"with the label {label!r} ({asked})"
         return None, f"with another label than {', '.join(classes)}"
     start_s = _seconds(row["start_s"])
     end_s = _seconds(row["end_s"])

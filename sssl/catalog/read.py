@@ -23,7 +23,7 @@ from sssl.catalog.corrections import (
 from sssl.catalog.fingerprints import with_fingerprints
 from sssl.catalog.listing import list_audio
 from sssl.catalog.plane import AXES, with_labels_of_numbers
-from sssl.catalog.tables import COLUMNS, is_table, read_columns
+from sssl.catalog.tables import COLUMNS, is_table, read_columns, which_is_meant
 from sssl.catalog.trust import check_uris, without_plain
 from sssl.errors import CatalogError
 from sssl.store.removals import is_removed
@@ -372,13 +372,7 @@ def _hint(value: str, allowed: Sequence[str]) -> str | None:
     several = [part.strip() for part in re.split(r"[;,|/]", value)]
     if len(several) > 1 and set(several) <= set(allowed):
         return "a track has one, that of most of it; corrections have those of its passages"
-    bare = value.strip()
-    if bare in allowed:
-        return f"is {bare} meant, without the blanks?"
-    alike = [one for one in allowed if one.casefold() == bare.casefold()]
-    if alike:
-        return f"is {alike[0]} meant?"
-    return None
+    return which_is_meant(value, allowed)
 
 
 def _typed(table: pa.Table) -> pa.Table:

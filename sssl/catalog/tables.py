@@ -104,6 +104,18 @@ def read_columns(
     return pa.table(found)
 
 
+def which_is_meant(value: str, allowed: Sequence[str]) -> str | None:
+    """Ask whether one of the allowed values is meant that differs in case or blanks only; None if
+    there is none."""
+    bare = value.strip()
+    if bare in allowed:
+        return f"is {bare} meant, without the blanks?"
+    alike = [one for one in allowed if one.casefold() == bare.casefold()]
+    if alike:
+        return f"is {alike[0]} meant?"
+    return None
+
+
 def what_it_has(names: Sequence[str]) -> str:
     """Say which columns a table has, and what to do if something else than commas separates
     them."""

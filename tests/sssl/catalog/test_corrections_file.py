@@ -74,6 +74,7 @@ def test_a_correction_without_a_label_takes_back_what_was_said(written):
     ("row", "why"),
     [
         ("a,0,3,Q9,,", "with another label than Q1, Q2, Q3, Q4: a"),
+        ("a,0,3,q3,,", "with the label 'q3' (is Q3 meant?): a"),
         ("a,3,,Q2,,", "with a start but no end, or the other way round: a"),
         ("a,3,3,Q2,,", "with times that are no passage"),
         ("a,-1,3,Q2,,", "with times that are no passage"),
