@@ -26,7 +26,7 @@ from pipelines.stages.settings_file import parse_with_settings
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, split_beam_args
 from sssl.audio.mel import MelConfig
-from sssl.catalog.assign import Dealt
+from sssl.catalog.assign import Dealt, without_groups
 from sssl.catalog.fingerprints import look_up, with_answers
 from sssl.catalog.lookup import in_one_piece
 from sssl.catalog.plan import AgainConfig, Cause, nothing_in_common
@@ -117,11 +117,9 @@ def labels_of(tracks: pa.Table, classes: Sequence[str]) -> Iterator[str]:
         in_groups = f" ({counted(groups.get(name, 0), 'group')})" if has_groups else ""
         by_class.append(f"{name} {counts.get(name, 0)}{in_groups}")
     yield f"{len(labelled)} of {len(tracks)} have a label: {', '.join(by_class)}"
-    if len(labelled) and not has_groups:
-        yield (
-            "each labelled track is a group of its own: give `group_id` (artist or album) where the"
-            " catalog has several tracks of one, or accuracy is measured on what was learned"
-        )
+    alone = without_groups(tracks)
+    if alone is not None:
+        yield alone
 
 
 def decoding(decoded: int, expected_s: pa.ChunkedArray, cut: MelConfig, processes: int) -> str:

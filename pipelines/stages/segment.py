@@ -42,7 +42,7 @@ from schemas import Catalog, Ledger, Status, to_arrow
 from schemas.reasons import PART_FAILED
 from schemas.records import dump
 from sssl.audio.cut import CutTrack, cut_track, features_table, ledger_row, segments_table
-from sssl.catalog.assign import Dealt
+from sssl.catalog.assign import Dealt, without_groups
 from sssl.catalog.committed import commit_catalog
 from sssl.catalog.ledger import summarize_ledger
 from sssl.catalog.plan import Cause, nothing_in_common
@@ -286,6 +286,9 @@ def run(
         said = find_corrections(context.store, corrections)
         tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, warn, said)
         check(tracks)
+        alone = without_groups(tracks)
+        if alone is not None:
+            tell(alone)
         return tracks
 
     context = run_on(context, read, settings)

@@ -180,6 +180,20 @@ def deal_folds(rows: Iterable[Catalog], folds: int, salt: str) -> dict[str, int]
     return dict(zip(groups.ids.to_pylist(), fold.tolist(), strict=True))
 
 
+def without_groups(tracks: pa.Table) -> str | None:
+    """Say what it means that no track of a catalog has a group, and how to give some; None if one
+    has, or there is nothing to learn."""
+    has_labels = tracks["label"].null_count < len(tracks)
+    is_own_group = pc.equal(tracks["group_id"], tracks["track_id"])
+    if not has_labels or not pc.all(is_own_group).as_py():
+        return None
+    return (
+        "no track has a `group_id`, so each is a group of its own: where several are of one artist"
+        " or album, say so in the catalog or, of a folder, in --labels (track_id,group_id), or"
+        " accuracy is measured on what was learned"
+    )
+
+
 class _Groups(NamedTuple):
     """The groups of a catalog [G]: their ids, their places in the order of hashes, the class of
     each (the place of its most common label in the order of names, -1 without any), and the group

@@ -41,7 +41,9 @@ def test_a_plan_says_that_tracks_without_groups_are_groups_of_their_own():
     tracks = [a_track(name, label="Q1", group_id=name) for name in "abc"]
     by_class, no_groups = labels_of(to_arrow(Catalog, tracks), ("Q1",))
     assert by_class == "3 of 3 have a label: Q1 3"
-    assert "give `group_id`" in no_groups
+    assert "each is a group of its own" in no_groups
+    grouped = [a_track(name, label="Q1", group_id=f"of {name}") for name in "abc"]
+    assert list(labels_of(to_arrow(Catalog, grouped), ("Q1",))) == [by_class]
 
 
 def test_a_plan_says_about_how_long_decoding_takes_and_what_it_needs():

@@ -560,3 +560,27 @@ def test_a_takedown_of_nothing_is_refused(delivery, capsys):
     assert main(["takedown", "--output", delivery.output]) == 1
     assert "give --track-id or --file" in capsys.readouterr().err
     np.testing.assert_equal(delivery.sql("select count(*) from ledger"), [(12,)])
+
+
+def test_a_folder_has_the_groups_of_its_labels_and_a_run_says_if_there_are_none(tmp_path, capsys):
+    (tmp_path / "audio").mkdir()
+    for number, label in enumerate(("Q1", "Q2")):
+        soundfile.write(tmp_path / "audio" / f"{label}.wav", music(label, 6.0, number), RATE_HZ)
+    labels = tmp_path / "labels.csv"
+    flags = ["--catalog", str(tmp_path / "audio"), "--labels", str(labels), *PARTS]
+
+    def groups_and_screen(output):
+        assert main(["segment", *flags, "--output", str(tmp_path / output)]) == 0
+        store = Store.open(str(tmp_path / output))
+        rows = store.read_table(store.latest().get("catalog"), ["track_id", "group_id"])
+        return dict(zip(*rows.to_pydict().values(), strict=True)), capsys.readouterr().err
+
+    labels.write_text("track_id,label\nQ1,Q1\n")
+    groups, screen = groups_and_screen("alone")
+    assert groups == {"Q1.wav": "Q1.wav", "Q2.wav": "Q2.wav"}
+    assert "each is a group of its own" in screen
+    assert "in --labels (track_id,group_id)" in screen
+    labels.write_text("track_id,label,group_id\nQ1,Q1,Ann\nQ2,,Ann\n")
+    groups, screen = groups_and_screen("grouped")
+    assert groups == {"Q1.wav": "Ann", "Q2.wav": "Ann"}
+    assert "a group of its own" not in screen
