@@ -22,11 +22,13 @@ from sssl.catalog.corrections import FILE_NAME
 from sssl.catalog.tables import read_columns
 from sssl.errors import CatalogError
 from sssl.removal.deletion import delete_reports, delete_unpublished
+from sssl.removal.known import may_have_any
 from sssl.removal.takedown import take_out_corrections, without
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.removals import is_removed, remember, spellings, taken_down
 from sssl.store.sql import connect, rows_on_disk
+from sssl.urls import without_secrets
 from sssl.words import counted, some
 
 
@@ -50,11 +52,17 @@ def run(context: Context, config: Config) -> Context:
     store = context.store
     snapshot = context.snapshot
     track_ids = set(config.track_id) | _ids_of(config.file)
+    known = set[str]()
     if snapshot.of("catalog"):
         known = _as_in_catalog(store, snapshot, track_ids)
         track_ids = known | {track_id for track_id in track_ids if not spellings(track_id) & known}
     if not track_ids:
         raise CatalogError("no track to take down: give --track-id or --file")
+    if not config.undo and not known and not may_have_any(store, track_ids):
+        raise CatalogError(
+            f"{some(sorted(track_ids))}: no table of {without_secrets(store.root)}, published or"
+            " not, has a track of these ids, so nothing was changed; is the spelling right?"
+        )
     removed = taken_down(store)
     new_ids = sorted(track_id for track_id in track_ids if not is_removed(track_id, removed))
     remember(

@@ -125,15 +125,24 @@ def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     published or not."""
     ids = ", ".join(map(_quote, track_ids))
     counts = []
-    for name, table in TABLES.items():
-        has_tracks = any(column.name == "track_id" for column in columns(table))
+    for name in tables_with_tracks():
         found = [*_parquet_files(store, name), *_parquet_files(store, f"{PARTS}/{name}")]
-        if has_tracks and found:
+        if found:
             counts.append(
                 f"select '{name}' as table_name, count(*) as rows_left "
                 f"from read_parquet([{', '.join(found)}]) where track_id in ({ids})"
             )
     return " union all ".join(counts)
+
+
+def tables_with_tracks() -> list[str]:
+    """Name the tables that have rows of tracks, those of readers and that of training."""
+    of_readers = [
+        name
+        for name, table in TABLES.items()
+        if any(column.name == "track_id" for column in columns(table))
+    ]
+    return [*of_readers, "shards"]
 
 
 def _parquet_files(store: Store, folder: str) -> list[str]:

@@ -42,7 +42,7 @@ RECORDS = (
 _CANNOT = {
     "takedown.json": "restore it from a backup, or give all ids to `sssl takedown` once more"
 }
-_SET_ASIDE = ".damaged"
+SET_ASIDE = ".damaged"
 """At the end of a name, so that no pattern for Parquet files takes it for one."""
 _AGAIN = "the same `sssl run` makes it again"
 
@@ -228,7 +228,7 @@ def _sizes(store: Store) -> dict[str, int]:
 def _set_aside(store: Store, path: str) -> None:
     """Move a file out of the way, beside its place and hidden; a takedown deletes it there."""
     folder, slash, name = path.rpartition("/")
-    store.write_bytes(f"{folder}{slash}.{name}{_SET_ASIDE}", store.read_bytes(path))
+    store.write_bytes(f"{folder}{slash}.{name}{SET_ASIDE}", store.read_bytes(path))
     store.delete(path)
 
 

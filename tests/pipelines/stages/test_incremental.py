@@ -492,6 +492,43 @@ def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(deli
     assert "spelling" not in capsys.readouterr().err
 
 
+def test_a_takedown_of_ids_that_nothing_has_changes_nothing(delivery, capsys):
+    (Path(delivery.audio) / "Q1_0.wav").unlink()
+    delivery.write([row for row in delivery.rows() if row[0] != "Q1_0"])
+    assert delivery.segment() == 0  # the generation of before still has Q1_0
+    files = contents(delivery.output)
+    command = ["takedown", "--output", delivery.output, "--track-id"]
+    capsys.readouterr()
+    assert main([*command, "Q1_O", "q1_1"]) == 1
+    assert contents(delivery.output) == files
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"Q1_O, q1_1: no table of {delivery.output}, published or not, has a track" in said
+    assert "nothing was changed; is the spelling right?" in said
+    assert main([*command, "Q1_0"]) == 0
+    assert not [content for content in contents(delivery.output).values() if b"Q1_0" in content]
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("corrections.csv", b"track_id,start_s,end_s,label\nelsewhere,,,Q1\n"),
+        ("segments/x/.part-00000.parquet.damaged", b"?"),
+        ("segments/x/part-00000.parquet", b"not Parquet"),
+    ],
+)
+def test_a_takedown_goes_on_where_something_may_have_the_track(delivery, path, content):
+    place = Path(delivery.output, path)
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(content)
+    assert main(["takedown", "--output", delivery.output, "--track-id", "elsewhere"]) == 0
+    assert not place.exists() or b"elsewhere" not in place.read_bytes()
+
+
+def contents(folder):
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in paths if path.suffix != ".lock"}
+
+
 def test_a_takedown_finds_an_id_whose_accents_are_encoded_otherwise_and_it_stays_out(
     delivery, capsys
 ):

@@ -58,7 +58,8 @@ def test_a_takedown_says_where_deleted_files_stay_for_days_whatever_it_does(
     output, capsys, monkeypatch
 ):
     monkeypatch.setattr(GoogleStorage, "soft_deletion_days", lambda self, folder: 7.0)
-    assert main(["takedown", "--output", output.root, "--track-id", "unknown"]) == 0
+    track_id = output.read_table(output.latest().get("songs"))["track_id"][0].as_py()
+    assert main(["takedown", "--output", output.root, "--track-id", track_id]) == 0
     said = " ".join(capsys.readouterr().err.split())
     assert "keeps what was deleted for 7 more days (soft deletion)" in said
 
