@@ -172,7 +172,8 @@ def draw(tracks: pa.Table, count: int, seed: int) -> list[Catalog]:
     """
     if len(tracks) < count:
         raise CatalogError(
-            f"the catalog has {len(tracks)} tracks, fewer than --tracks {count}: run it to know"
+            f"the catalog has {counted(len(tracks), 'track')}, fewer than --tracks {count}: run it"
+            " to know"
         )
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(tracks), count, replace=False)
@@ -247,7 +248,7 @@ def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial
         first = number % share * size
         pieces.append(sample[first : first + size])
     for number, piece in enumerate([pieces[0], *pieces]):
-        console.print(f"trial {number} of {len(pieces)}: {len(piece)} tracks")
+        console.print(f"trial {number} of {len(pieces)}: {counted(len(piece), 'track')}")
         is_whole = len(piece) == len(pieces[-1])
         parts = _PARTS_OF_WHOLE if is_whole else 1
         output = f"{root.rstrip('/')}/{number}"
@@ -318,10 +319,12 @@ def _folder(output: str | None) -> Iterator[str]:
 def _tell(config: Config, tracks: int, estimates: Mapping[str, Estimate], prices: Prices) -> None:
     """Print the estimates, and write them down if asked to."""
     rounds = counted(config.method.rounds, "round")
-    machines = f"{config.workers} x {config.machines.vcpus} cores"
-    what = {"first run": f"{tracks} tracks, {rounds}", "usual night": f"{config.night} new tracks"}
+    machines = f"{config.workers} x {counted(config.machines.vcpus, 'core')}"
+    trials = counted(config.tracks, "track")
+    first_run = f"{counted(tracks, 'track')}, {rounds}"
+    what = {"first run": first_run, "usual night": counted(config.night or 0, "new track")}
     for name, estimate in estimates.items():
-        title = f"{name}: {what[name]}, on {machines}; from trials on {config.tracks} tracks"
+        title = f"{name}: {what[name]}, on {machines}; from trials on {trials}"
         _tell_one(title, estimate, prices)
     printed.print(_COVERS, soft_wrap=True)
     numbers = _numbers(estimates["first run"], prices)

@@ -145,11 +145,11 @@ def main(argv: Sequence[str]) -> int:
     left_out = counted(len(exported.left_out), "track")
     names = some(list(exported.left_out))
     rest = f"; {left_out} left out: {reasons} ({names})" if reasons else ""
-    done = "songs would be written" if config.dry_run else "songs written"
+    done = "would be written" if config.dry_run else "written"
     to_copies = config.dry_run and not config.in_place and config.to is None
     where = "" if to_copies else f" to {config.to or 'their files'}"
     console.print(
-        f"{exported.songs} {done}{where}{rest}",
+        f"{counted(exported.songs, 'song')} {done}{where}{rest}",
         soft_wrap=True,
         markup=False,
     )

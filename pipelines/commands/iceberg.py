@@ -13,6 +13,7 @@ from pipelines.terminal.console import console
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
 from sssl.store.folder import Store
+from sssl.words import counted
 
 LOGGER = logging.getLogger(__name__)
 
@@ -51,8 +52,10 @@ def main(argv: Sequence[str]) -> int:
         complain(f"the Iceberg catalog {config.catalog} was not updated to the end: {error}")
         return 1
     for table in done:
-        moved = f"{table.added} files added, {table.removed} removed"
-        dropped = f", {table.dropped} snapshots of deleted files dropped" if table.dropped else ""
-        console.print(f"{config.namespace}.{table.table}: {table.rows} rows; {moved}{dropped}")
+        rows = counted(table.rows, "row")
+        moved = f"{counted(table.added, 'file')} added, {table.removed} removed"
+        snapshots = counted(table.dropped, "snapshot")
+        dropped = f", {snapshots} of deleted files dropped" if table.dropped else ""
+        console.print(f"{config.namespace}.{table.table}: {rows}; {moved}{dropped}")
     console.print(f"all tables show publication {publication_id(snapshot)}")
     return 0

@@ -31,6 +31,8 @@ from sssl.store.sql import connect, rows_on_disk
 from sssl.urls import without_secrets
 from sssl.words import counted, some
 
+_ACTED_ON = frozenset('"$`\\!')
+
 
 @dataclass(frozen=True)
 class Config:
@@ -145,10 +147,16 @@ def _prove(store: Store, track_ids: set[str]) -> None:
     """Show the rows that any file still has of the tracks, and the query to ask again."""
     query = rows_on_disk(store, sorted(track_ids))
     connect(store, store.latest()).sql(query).show()
-    command = shlex.join(
-        ["sssl", "sql", "--output", store.root, query]
-    )  # ids are words of the catalog, not of a shell
+    command = f"sssl sql --output {shlex.quote(store.root)} {_in_shell(query)}"
     console.print(f"ask again:\n{command}", soft_wrap=True, markup=False)
+
+
+def _in_shell(query: str) -> str:
+    """Return SQL as a word of a shell: as it is, between double quotes, unless an id or a path has
+    what a shell would act on there."""
+    if _ACTED_ON.isdisjoint(query):
+        return f'"{query}"'
+    return shlex.quote(query)
 
 
 main = StageCommand("takedown", Config, run, takes_beam_args=False).main

@@ -9,7 +9,7 @@ from schemas import Status
 from schemas.summaries import LedgerSummary
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
-from sssl.words import some
+from sssl.words import counted, some
 
 _NAMED = 5
 
@@ -23,7 +23,7 @@ def check_error_ratio(store: Store, snapshot: Snapshot, allowed: float) -> None:
     ledger = snapshot.get("ledger")
     failed = ledger.about(LedgerSummary).statuses.get(Status.FAILED, 0) / ledger.rows
     if failed > allowed:
-        share = f"{failed:.0%} of {ledger.rows} tracks failed"
+        share = f"{failed:.0%} of {counted(ledger.rows, 'track')} failed"
         why = f"{reasons_of(ledger)} ({some(_failed(store, ledger), _NAMED)})"
         raise ErrorRatioExceeded(
             f"{share}, --max-error-ratio allows {allowed:.0%}: {why}", snapshot

@@ -315,7 +315,7 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     tracks = read(dealt)
     causes = previous.causes(tracks, dealt, settings.again)
     counts = ", ".join(f"{count} {cause}" for cause, count in causes.most_common())
-    console.print(f"{len(tracks)} tracks: {counts}")
+    console.print(f"{counted(len(tracks), 'track')}: {counts}")
     for warning in (nothing_in_common(causes), settings.again.nothing_moved(dealt.tracks)):
         if warning is not None:
             console.print(warning, soft_wrap=True)

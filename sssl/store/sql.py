@@ -122,17 +122,20 @@ def rows(connection: duckdb.DuckDBPyConnection, sql: str, **values: Any) -> list
 
 def rows_on_disk(store: Store, track_ids: Sequence[str]) -> str:
     """Return SQL that counts the rows of tracks by table in every Parquet file of the folder,
-    published or not."""
-    ids = ", ".join(map(_quote, track_ids))
+    published or not; a line for each table. Empty where there is no file."""
     counts = []
     for name in tables_with_tracks():
         found = [*_parquet_files(store, name), *_parquet_files(store, f"{PARTS}/{name}")]
         if found:
             counts.append(
-                f"select '{name}' as table_name, count(*) as rows_left "
-                f"from read_parquet([{', '.join(found)}]) where track_id in ({ids})"
+                f"select '{name}' as table_name, count(*) as rows_left"
+                f" from read_parquet([{', '.join(found)}]) semi join gone using (track_id)"
             )
-    return " union all ".join(counts)
+    if not counts:
+        return ""
+    ids = ", ".join(map(_quote, track_ids))
+    gone = f"with gone as (select unnest([{ids}]) as track_id)"
+    return f"{gone}\n" + "\nunion all ".join(counts)
 
 
 def tables_with_tracks() -> list[str]:

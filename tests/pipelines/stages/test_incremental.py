@@ -4,6 +4,7 @@ gone everywhere."""
 import csv
 import json
 import os
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -490,6 +491,26 @@ def test_a_takedown_says_which_ids_it_does_not_know_until_it_is_asked_again(deli
     )
     assert main(command) == 0
     assert "spelling" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("track_id", ["two words", "o'clock", 'a "$name"'])
+def test_what_a_takedown_says_to_ask_again_is_a_query_that_a_shell_runs(delivery, capsys, track_id):
+    delivery.add(track_id)
+    assert delivery.segment() == 0
+    assert main(["takedown", "--output", delivery.output, "--track-id", track_id]) == 0
+    said = capsys.readouterr().err.partition("ask again:\n")[2]
+    if "$" not in track_id:
+        by_table = said.splitlines()[1:]
+        tables = {line.partition("select '")[2].partition("'")[0] for line in by_table}
+        assert tables >= {"catalog", "segments", "features", "ledger"}
+        assert len(by_table) == len(tables)
+        assert said.count(track_id.replace("'", "''")) == 1
+    sssl, *argv = shlex.split(said)
+    assert sssl == "sssl"
+    assert main([*argv, "--format", "csv"]) == 0
+    rows = capsys.readouterr().out.split()
+    assert rows[0] == "table_name,rows_left"
+    assert {row.partition(",")[2] for row in rows[1:]} == {"0"}
 
 
 def test_a_takedown_of_ids_that_nothing_has_changes_nothing(delivery, capsys):

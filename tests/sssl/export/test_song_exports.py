@@ -295,12 +295,12 @@ def test_a_dry_run_says_what_changes_in_the_tags_and_writes_nothing(tmp_path, ca
     said = capsys.readouterr()
     ours = "SSSL_CONFIDENCE, SSSL_TIMELINE, SSSL_MODEL, SSSL_ROUND"
     assert said.out == f"a: mood summer -> happy, summer; {ours}\n"
-    assert "1 songs would be written" in said.err
+    assert "1 song would be written" in said.err
     assert "missing 1 (b)" in said.err
     assert (sorted(tmp_path.rglob("*")), paths["a"].read_bytes()) == (files, before)
     assert export(store, *tagging[:2], "--dry-run") == 0
     anew = capsys.readouterr()
-    assert (anew.out, "1 songs would be written; 1 track left out" in anew.err) == (said.out, True)
+    assert (anew.out, "1 song would be written; 1 track left out" in anew.err) == (said.out, True)
     assert export(store, *tagging) == 0
     tagged = mutagen.File(tmp_path / "tagged" / paths["a"].name)
     assert tagged["MOOD"] == ["happy", "summer"]
