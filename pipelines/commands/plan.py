@@ -227,9 +227,9 @@ def tell(sentence: str) -> None:
 _MOST_LOOKED_FOR = 1_000
 _USUAL_TRACK_S = 240.0
 """Length of a track whose catalog says nothing of it."""
-_CPU_S_PER_HOUR = 8.5
+_CPU_S_PER_HOUR = 8
 """CPU seconds to decode and cut an hour of mp3 on the machine of docs/limits.md, 6, and to measure
-its sound, 2.5."""
+its sound, 2."""
 _DECODED = "decoded"
 _OUTCOME = dict.fromkeys(Cause, _DECODED) | {
     Cause.UNCHANGED: "segments reused",

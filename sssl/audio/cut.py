@@ -28,8 +28,8 @@ from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, so
 from sssl.errors import AudioError
 from sssl.urls import file_system, local_path
 
-# Segments per mel transform: enough to amortise the call, small enough to stay in the cache.
-_BATCH = 8
+# Segments that are described at once: fewer, and calls of NumPy cost as much as what they do.
+_BATCH = 16
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 

@@ -86,26 +86,29 @@ def dynamics(spectra: Spectra) -> Measured:
     samples = frames.shape[2]
     energy = np.einsum("ntf,ntf->nt", frames, frames)
     power = energy / samples  # [N, frames]
-    measures = _overall(spectra.wave, power)
-    measures |= _by_frame(frames, power)
+    peak = np.abs(frames).max(axis=2)
+    rest = spectra.wave[:, frames.shape[1] * samples :]
+    peak_of_rest = np.abs(rest).max(axis=1, initial=0)
+    highest = np.maximum(peak.max(axis=1), peak_of_rest)
+    measures = _overall(highest, power)
+    measures |= _by_frame(peak, power)
     measures |= _movement(power)
     return measures
 
 
-def _overall(wave: Floats, power: Floats) -> Measured:
-    """Measure waves [N, T] as a whole; `power` [N, frames] is that of their frames."""
+def _overall(highest: Floats, power: Floats) -> Measured:
+    """Measure segments as a whole, by their highest sample [N] and the power [N, frames] of their
+    frames."""
     mean = power.mean(axis=1)
     level = 10 * np.log10(np.maximum(mean, TINY))
     rms = np.sqrt(mean)
-    peak = np.abs(wave).max(axis=1)
-    crest = _decibels(ratio(peak, rms))
+    crest = _decibels(ratio(highest, rms))
     return {"level": level, "crest": crest}
 
 
-def _by_frame(frames: Floats, power: Floats) -> Measured:
-    """Measure frames [N, frames, samples] of some power [N, frames] one by one."""
+def _by_frame(peak: Floats, power: Floats) -> Measured:
+    """Measure frames one by one, by their highest sample and their power, each [N, frames]."""
     rms = np.sqrt(power)
-    peak = np.abs(frames).max(axis=2)
     crest = _decibels(ratio(peak, rms))
     mean_rms = rms.mean(axis=1, keepdims=True)
     is_low = rms < mean_rms

@@ -8,9 +8,11 @@ import numpy as np
 
 from sssl.audio.spectra import (
     TINY,
+    Flags,
     Floats,
     Measure,
     Measured,
+    Places,
     Spectra,
     ratio,
 )
@@ -177,14 +179,20 @@ def _autocorrelation(strength: Floats, frame_s: float) -> Floats:
     power = np.abs(spectrum) ** 2
     exact = np.fft.irfft(power, finer_size, axis=1)
     correlation = exact.astype(np.float32)
-    bpm, _ = _tempi()
-    lag = 60 / bpm / frame_s  # in frames
-    is_within = lag < frames
-    place = _FINER * np.minimum(lag, frames)
-    place = np.round(place).astype(np.int64)
+    place, is_within = _lags(frames, frame_s)
     found = correlation[:, place] * is_within
     at_lag_0 = correlation[:, :1]
     return ratio(found, at_lag_0)
+
+
+@cache
+def _lags(frames: int, frame_s: float) -> tuple[Places, Flags]:
+    """Return the lag [K] of each tempo, in quarters of a frame, and whether a segment of so many
+    frames has it."""
+    bpm, _ = _tempi()
+    lag = 60 / bpm / frame_s  # in frames
+    place = _FINER * np.minimum(lag, frames)
+    return np.round(place).astype(np.int64), lag < frames
 
 
 def _peaks(strength: Floats, threshold: Floats) -> Floats:

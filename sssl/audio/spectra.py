@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sssl.audio.mel import MelConfig
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Places = NDArray[np.int64]
 Measured = dict[str, Floats]  # by the name of the measure: [N], or [N, K] of several numbers
@@ -67,14 +68,17 @@ class Spectra:
     @cached_property
     def magnitude(self) -> Floats:
         """Magnitudes [N, frames, bins], 1 at the loudest point of each segment."""
-        return np.sqrt(relative(self.power))
+        magnitude = relative(self.power)
+        return np.sqrt(magnitude, out=magnitude)
 
     @cached_property
     def mel_db(self) -> Floats:
         """Mel levels [N, frames, mels] in dB, 0 at the loudest point of each segment and never
         below -80."""
         floored = np.maximum(relative(self.mel_power), np.float32(10 ** (-DYNAMIC_RANGE_DB / 10)))
-        return np.asarray(10 * np.log10(floored), np.float32)
+        level = np.log10(floored, out=floored)
+        level *= 10
+        return level
 
     @property
     def frame_s(self) -> float:
@@ -91,8 +95,21 @@ def relative(power: Floats) -> Floats:
 def over_frames(values: Floats) -> Floats:
     """Return the STATISTICS [N, K * 3] of values by frame [N, frames] or [N, frames, K]."""
     by_frame = values.reshape(len(values), values.shape[1], -1)
-    found = np.stack([by_frame.mean(axis=1), by_frame.std(axis=1), mean_step(by_frame)], axis=2)
+    mean = by_frame.mean(axis=1, keepdims=True)
+    away = by_frame - mean
+    np.square(away, out=away)
+    std = np.sqrt(away.mean(axis=1))
+    found = np.stack([mean[:, 0], std, mean_step(by_frame)], axis=2)
     return found.reshape(len(values), -1)
+
+
+def statistics(by_frame: Measured) -> Measured:
+    """Return the STATISTICS [N, 3] of each of several measures by frame [N, frames]; of all at
+    once, since with so few numbers it is the calls that take time."""
+    values = np.stack(list(by_frame.values()), axis=2)
+    segments, _, measures = values.shape
+    found = over_frames(values).reshape(segments, measures, len(STATISTICS))
+    return {name: found[:, place] for place, name in enumerate(by_frame)}
 
 
 def mean_step(values: Floats) -> Floats:
@@ -100,17 +117,36 @@ def mean_step(values: Floats) -> Floats:
     single frame."""
     if values.shape[1] < 2:
         return np.zeros_like(values[:, 0])
-    return np.abs(np.diff(values, axis=1)).mean(axis=1)
+    steps = values[:, 1:] - values[:, :-1]
+    np.abs(steps, out=steps)
+    return steps.mean(axis=1)
 
 
-def ratio(part: Floats, whole: Floats) -> Floats:
+def counted(flags: Flags) -> NDArray[np.int32]:
+    """Count what is true along the last axis; as bytes, since booleans are added one by one."""
+    return flags.view(np.uint8).sum(axis=-1, dtype=np.int32)
+
+
+def are_peaks(values: Floats) -> Flags:
+    """Tell which values [N, frames, K] are local maxima of their frame; the first and the last of a
+    frame are none. Of a plateau of two, the first is."""
+    # As one long row, which is compared in a third of the time; a frame's ends have neighbours from
+    # other frames in it.
+    row = values.reshape(-1)
+    rises = np.zeros(len(row) + 1, bool)
+    np.greater(row[1:], row[:-1], out=rises[1:-1])
+    is_peak = rises[:-1] > rises[1:]  # rises to it, and not from it
+    is_peak = is_peak.reshape(values.shape)
+    is_peak[:, :, 0] = False
+    is_peak[:, :, -1] = False
+    return is_peak
+
+
+def ratio(part: Floats | Doubles, whole: Floats | Doubles) -> Floats:
     """Divide, with 0 where there is nothing to divide by."""
-    return np.divide(
-        part,
-        whole,
-        out=np.zeros(np.broadcast_shapes(part.shape, whole.shape), np.float32),
-        where=whole > TINY,
-    )
+    divisor = np.where(whole > TINY, whole, np.float32(np.inf))
+    # Of one layout, whatever that of the parts: sums over it then round alike.
+    return np.divide(part, divisor, order="C")
 
 
 @cache

@@ -13,14 +13,17 @@ from sssl.audio.mel import MelConfig
 from sssl.audio.spectra import (
     STATISTICS,
     TINY,
+    Doubles,
     Flags,
     Floats,
     Measure,
     Measured,
     Places,
     Spectra,
-    over_frames,
+    are_peaks,
+    counted,
     ratio,
+    statistics,
 )
 
 _NEIGHBOURS = 4  # on each side, of a median over nine
@@ -149,21 +152,21 @@ def _harmonic_and_percussive(mel_db: Floats) -> Measured:
     is_harmonic = excess_db > _CLEAR_DB
     is_percussive = excess_db < -_CLEAR_DB
     measures = {"harmonic_share": ratio(harmonic_power, all_power)}
-    measures["harmonic"] = _shares_by_third(is_harmonic)
-    measures["percussive"] = _shares_by_third(is_percussive)
+    cells = np.stack([is_harmonic, is_percussive])
+    measures["harmonic"], measures["percussive"] = _shares_by_third(cells)
     return measures
 
 
 def _shares_by_third(cells: Flags) -> Floats:
-    """Return the share of cells [N, frames, bands] that are true by third of the bands [N, 3]; 0 of
-    no bands."""
-    by_band = cells.mean(axis=1, dtype=np.float32)
+    """Return the share of cells [..., frames, bands] that are true by third of the bands [..., 3];
+    0 of no bands."""
+    by_band = cells.mean(axis=-2, dtype=np.float32)
     shares = []
-    for third in np.array_split(by_band, len(_THIRDS), axis=1):
-        bands = max(1, third.shape[1])
-        total = third.sum(axis=1)
+    for third in np.array_split(by_band, len(_THIRDS), axis=-1):
+        bands = max(1, third.shape[-1])
+        total = third.sum(axis=-1)
         shares.append(total / bands)
-    return np.stack(shares, axis=1)
+    return np.stack(shares, axis=-1)
 
 
 def _median_of_nine(values: Floats, axis: int) -> Floats:
@@ -173,15 +176,21 @@ def _median_of_nine(values: Floats, axis: int) -> Floats:
     places = np.arange(-_NEIGHBOURS, length + _NEIGHBOURS)
     places = np.clip(places, 0, length - 1)
     padded = values.take(places, axis=axis)
-    padded = np.moveaxis(padded, axis, 0)
-    threes = _median_at_distance(padded, 1)
-    nines = _median_at_distance(threes, 3)
-    return np.moveaxis(nines, 0, axis)
+    # As one long row, in which neighbours are some distance apart. Medians of values that are no
+    # neighbours are only found for the padding, which is cut off again.
+    row = padded.reshape(-1)
+    distance = padded.strides[axis] // padded.itemsize
+    threes = _median_at_distance(row, distance)
+    nines = _median_at_distance(threes, 3 * distance)
+    before = _NEIGHBOURS * distance
+    row[before:-before] = nines
+    along = padded.swapaxes(0, axis)
+    inner = along[_NEIGHBOURS:-_NEIGHBOURS]
+    return inner.swapaxes(0, axis)
 
 
 def _median_at_distance(values: Floats, distance: int) -> Floats:
-    """Return the medians [K - 2 * distance, ...] of values [K, ...] with their neighbours at a
-    distance."""
+    """Return the medians [K - 2 * distance] of values [K] with their neighbours at a distance."""
     before = values[: -2 * distance]
     at = values[distance:-distance]
     after = values[2 * distance :]
@@ -191,7 +200,8 @@ def _median_at_distance(values: Floats, distance: int) -> Floats:
 def _median_of_three(a: Floats, b: Floats, c: Floats) -> Floats:
     lower = np.minimum(a, b)
     higher = np.maximum(a, b)
-    return np.maximum(lower, np.minimum(higher, c))
+    np.minimum(higher, c, out=higher)
+    return np.maximum(lower, higher, out=lower)
 
 
 def _pitch(spectra: Spectra) -> Measured:
@@ -207,16 +217,16 @@ def _pitch(spectra: Spectra) -> Measured:
     octaves = pitch / _STEPS_PER_OCTAVE
     all_bins = compressed.sum(axis=2)
     relative_salience = ratio(highest, all_bins)
-    layers = _layers(salience, highest)
-    values = np.stack([octaves, relative_salience, layers], axis=2)
-    by_frame = over_frames(values.astype(np.float32))
+    by_frame = {"pitch": octaves.astype(np.float32)}
+    by_frame["pitch_salience"] = relative_salience
+    by_frame["layers"] = _layers(salience, highest)
     steps = np.diff(pitch, axis=1)
     steps = np.abs(steps) * _CENTS
     steady = steps < _STEADY_CENTS
     measures = _held(steps, steady)
-    measures["pitch"] = by_frame[:, :3]
-    measures["pitch_salience"] = by_frame[:, 3:6]
-    measures["layers"] = by_frame[:, 6:8]
+    measures |= statistics(by_frame)
+    layers = measures["layers"]
+    measures["layers"] = layers[:, :2]  # without the step
     measures |= _expression(pitch * _CENTS, steady, highest, spectra.frame_s)
     return measures
 
@@ -279,14 +289,10 @@ def _between(salience: Floats, place: Places) -> Floats:
 
 def _layers(salience: Floats, highest: Floats) -> Floats:
     """Count the pitches [N, frames] that stand out."""
-    inner = salience[:, :, 1:-1]
-    below = salience[:, :, :-2]
-    above = salience[:, :, 2:]
     least = np.maximum(_LAYER_RATIO * highest, TINY)
-    is_peak = inner > least[:, :, None]
-    is_peak &= inner > below
-    is_peak &= inner >= above
-    return is_peak.sum(axis=2).astype(np.float32)
+    is_layer = are_peaks(salience)
+    is_layer &= salience > least[:, :, None]
+    return counted(is_layer).astype(np.float32)
 
 
 def _expression(cents: Floats, steady: Flags, highest: Floats, frame_s: float) -> Measured:
@@ -301,9 +307,9 @@ def _expression(cents: Floats, steady: Flags, highest: Floats, frame_s: float) -
     hop = length // 4
     # Between `length` frames there is one step less.
     held = _stretches(steady, length - 1, hop).all(axis=2)
-    extent, share = _swing(_stretches(cents, length, hop), frame_s)
     level = 20 * np.log10(highest + _LEAST_SALIENCE)
-    tremolo, _ = _swing(_stretches(level, length, hop), frame_s)
+    swings = _stretches(np.stack([cents, level]), length, hop)
+    (extent, tremolo), (share, _) = _swing(swings, frame_s)
     is_clear = held & (share > _CLEAR_VIBRATO_SHARE)
     is_clear &= extent > _CLEAR_VIBRATO_CENTS
     extent = np.minimum(extent, _WIDEST_CENTS) * held
@@ -316,33 +322,45 @@ def _expression(cents: Floats, steady: Flags, highest: Floats, frame_s: float) -
 
 
 def _stretches(values: NDArray[Any], length: int, hop: int) -> NDArray[Any]:
-    """Return a view [N, K, length] of the stretches of values [N, frames], one every `hop`
-    frames."""
-    stretches = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)
-    return stretches[:, ::hop]
+    """Return the stretches [..., K, length] of values [..., frames], one every `hop` frames."""
+    last = values.shape[-1] - length
+    starts = np.arange(0, last + 1, hop)
+    places = starts[:, None] + np.arange(length)
+    return values[..., places]
 
 
-def _swing(stretches: Floats, frame_s: float) -> tuple[Floats, Floats]:
-    """Return the amplitude [N, K] of values [N, K, length] around their trend at the rates of a
+def _swing(stretches: Doubles, frame_s: float) -> tuple[Floats, Floats]:
+    """Return the amplitude [..., K] of values [..., K, length] around their trend at the rates of a
     vibrato, and its share of the power of all their movement."""
-    length = stretches.shape[2]
-    window = np.hanning(length)
-    moves = stretches @ _without_trend(length) * window
-    spectrum = np.fft.rfft(moves, axis=2)
-    power = np.abs(spectrum) ** 2
-    rate_hz = np.fft.rfftfreq(length, frame_s)
-    slowest_hz, fastest_hz = _VIBRATO_HZ
-    is_vibrato = (slowest_hz <= rate_hz) & (rate_hz <= fastest_hz)
-    inside = power[:, :, is_vibrato].sum(axis=2)
+    length = stretches.shape[-1]
+    waves, is_vibrato = _waves(length, frame_s)
+    # A rate's power is the sum of two squares, of its cosine and of its sine.
+    spectrum = stretches @ waves
+    power = spectrum**2
+    inside = power @ is_vibrato
     # By Parseval, a sinusoid of amplitude a leaves a^2 / 4 of the window's energy in the bins
     # around its rate.
+    window = np.hanning(length)
     window_energy = length * (window**2).sum()
     amplitude = 2 * np.sqrt(inside / window_energy)
-    all_moves = power.sum(axis=2)
+    all_moves = power.sum(axis=-1)
     return amplitude, ratio(inside, all_moves)
 
 
 @cache
+def _waves(length: int, frame_s: float) -> tuple[Doubles, Doubles]:
+    """Return what takes the trend from values and makes a windowed spectrum [length, 2 * rates] of
+    the rest, cosines first, and which of these rates are those of a vibrato, as 0 or 1."""
+    windowed = _without_trend(length) * np.hanning(length)
+    spectrum = np.fft.rfft(windowed, axis=1)
+    rate_hz = np.fft.rfftfreq(length, frame_s)
+    slowest_hz, fastest_hz = _VIBRATO_HZ
+    is_vibrato = (slowest_hz <= rate_hz) & (rate_hz <= fastest_hz)
+    waves = np.concatenate([spectrum.real, spectrum.imag], axis=1)
+    of_vibrato = np.tile(is_vibrato, 2)
+    return waves, of_vibrato.astype(np.float64)
+
+
 def _without_trend(length: int) -> Floats:
     """Return the projection [length, length] that takes mean and slope away."""
     mean = np.ones(length)

@@ -10,16 +10,18 @@ import numpy as np
 from sssl.audio.mel import MelConfig
 from sssl.audio.spectra import (
     STATISTICS,
+    Doubles,
     Floats,
     Measure,
     Measured,
     Spectra,
     bin_hz,
+    counted,
     over_frames,
     ratio,
+    statistics,
 )
 
-_SHAPE = ("centroid", "spread", "roll_off", "flatness")
 _COEFFICIENTS = range(1, 20)  # the 0th is the level
 _CONTRAST_BANDS = 7
 _CONTRAST_FROM_HZ = 200.0
@@ -139,9 +141,9 @@ def _shape(spectra: Spectra) -> Measured:
     spread = np.sqrt(variance)
     roll_off = _roll_off(magnitude, frequency)
     flatness = _flatness(magnitude)
-    shape = np.stack([centroid, spread, roll_off, flatness], axis=2)
-    statistics = np.split(over_frames(shape), len(_SHAPE), axis=1)
-    return dict(zip(_SHAPE, statistics, strict=True))
+    by_frame = {"centroid": centroid, "spread": spread}
+    by_frame |= {"roll_off": roll_off, "flatness": flatness}
+    return statistics(by_frame)
 
 
 @cache
@@ -168,18 +170,21 @@ def _roll_off(magnitude: Floats, frequency: Floats) -> Floats:
     total = sums[:, :, -1:]
     wanted = _ROLL_OFF * total
     is_before = sums < wanted
-    block = is_before.sum(axis=2, keepdims=True)  # [N, frames, 1]
+    block = counted(is_before)[:, :, None]  # [N, frames, 1]
     nothing = np.zeros_like(total)
     sums_before = np.concatenate([nothing, sums], axis=2)
     before = np.take_along_axis(sums_before, block, axis=2)
     start = block * _BLOCK
     # The last block may be shorter: its last bin stands in for those it does not have.
     last = bins - 1
-    inside = np.minimum(start + np.arange(_BLOCK), last)
-    of_block = np.take_along_axis(magnitude, inside, axis=2)
+    inside = start + np.arange(_BLOCK)
+    inside = np.minimum(inside, last)
+    frame = np.arange(total.size)
+    first = bins * frame.reshape(total.shape)
+    of_block = magnitude.take(first + inside)
     running = before + of_block.cumsum(axis=2)
     is_below = running < wanted
-    within = is_below.sum(axis=2)
+    within = counted(is_below)
     place = np.minimum(start[:, :, 0] + within, last)
     return frequency[place]
 
@@ -188,11 +193,15 @@ def _flatness(magnitude: Floats) -> Floats:
     """Return the flatness [N, frames] in natural logarithms; magnitudes below -100 dB count as
     such."""
     bins = magnitude.shape[2]
-    floored = np.maximum(magnitude, _LEAST)
-    energy = np.einsum("ntf,ntf->nt", floored, floored)
+    least = np.full(bins, _LEAST, np.float32)  # with a scalar it takes twice as long
+    floored = np.maximum(magnitude, least)
+    energy = np.vecdot(floored, floored)
     arithmetic = np.log(energy / bins)
-    logarithms = np.log(floored)
-    geometric = 2 * logarithms.mean(axis=2)  # of the power, the square of the magnitude
+    logarithms = np.log(floored, out=floored)
+    # With a product of BLAS: in a third of the time that the mean takes.
+    ones = np.ones(bins, np.float32)
+    mean = np.vecdot(logarithms, ones) / bins
+    geometric = 2 * mean  # of the power, the square of the magnitude
     return geometric - arithmetic
 
 
@@ -208,7 +217,10 @@ def _zero_crossings(wave: Floats, frame: int) -> Floats:
     frames = samples // frame
     whole = changes[:, : frames * frame]
     by_frame = whole.reshape(segments, frames, frame)
-    return by_frame.mean(axis=2, dtype=np.float32)
+    packed = np.packbits(by_frame, axis=2)  # eight times less to add up
+    bits = np.bitwise_count(packed)
+    count = bits.sum(axis=2)
+    return np.divide(count, frame, dtype=np.float32)
 
 
 def _contrast(magnitude: Floats, config: MelConfig) -> Floats:
@@ -217,18 +229,20 @@ def _contrast(magnitude: Floats, config: MelConfig) -> Floats:
     edges = [0.0, *octaves, np.inf]
     frequency = bin_hz(config.fft, config.rate_hz)
     places = np.searchsorted(frequency, edges)
-    segments = len(magnitude)
-    contrast = np.zeros((segments, _CONTRAST_BANDS), np.float32)
+    # Where there is no bin, the strongest is as strong as the weakest.
+    shape = (_CONTRAST_BANDS, *magnitude.shape[:2])
+    strong = np.ones(shape, np.float32)
+    weak = np.ones(shape, np.float32)
     for band, (start, stop) in enumerate(pairwise(places)):
         if start == stop:
             continue  # above half the sample rate, or between two bins
         bins = magnitude[:, :, start:stop]
-        strong, weak = _extremes(bins)
-        strong = np.maximum(strong, _LEAST)
-        weak = np.maximum(weak, _LEAST)
-        level = np.log10(strong / weak)
-        contrast[:, band] = 20 * level.mean(axis=1)
-    return contrast
+        strong[band], weak[band] = _extremes(bins)
+    strong = np.maximum(strong, _LEAST)
+    weak = np.maximum(weak, _LEAST)
+    level = np.log10(strong / weak)
+    contrast = 20 * level.mean(axis=2)
+    return contrast.T
 
 
 def _extremes(magnitude: Floats) -> tuple[Floats, Floats]:
@@ -250,20 +264,28 @@ def _modulation(spectra: Spectra) -> Floats:
     """Return the logarithm of the modulation power [N, groups * bands]."""
     level = _level_by_group(spectra.mel_db)
     level -= level.mean(axis=2, keepdims=True)
-    segments, groups, frames = level.shape
-    window = np.hanning(frames)
+    segments, _, frames = level.shape
+    window, means = _modulation_weights(frames, spectra.frame_s)
     spectrum = np.fft.rfft(level * window, axis=2)
     power = np.abs(spectrum) ** 2 / frames
-    frequency = np.fft.rfftfreq(frames, spectra.frame_s)
-    bands = np.zeros((segments, groups, _MODULATION_BANDS), np.float32)
+    bands = power @ means
+    bands = bands.astype(np.float32)
+    logarithm = np.log10(bands + _LEAST_MODULATION)
+    return logarithm.reshape(segments, -1)
+
+
+@cache
+def _modulation_weights(frames: int, frame_s: float) -> tuple[Doubles, Doubles]:
+    """Return the window [frames] of the modulation spectrum, and what takes the mean of its bins
+    [bins, bands] in each range of rates."""
+    frequency = np.fft.rfftfreq(frames, frame_s)
+    means = np.zeros((len(frequency), _MODULATION_BANDS))
     for band, (low, high) in enumerate(pairwise(_MODULATION_HZ)):
         is_inside = (low <= frequency) & (frequency < high)
         # Short segments have no bin for slow rates: they do not move at them, as far as one sees.
-        if is_inside.any():
-            inside = power[:, :, is_inside]
-            bands[:, :, band] = inside.mean(axis=2)
-    logarithm = np.log10(bands + _LEAST_MODULATION)
-    return logarithm.reshape(segments, -1)
+        bins = max(1, is_inside.sum())
+        means[is_inside, band] = 1 / bins
+    return np.hanning(frames), means
 
 
 def _level_by_group(mel_db: Floats) -> Floats:

@@ -10,15 +10,18 @@ from sssl.audio.mel import MelConfig
 from sssl.audio.spectra import (
     STATISTICS,
     TINY,
+    Flags,
     Floats,
     Measure,
     Measured,
     Places,
+    are_peaks,
     bin_hz,
+    counted,
     mean_step,
-    over_frames,
     ratio,
     relative,
+    statistics,
 )
 
 _CLASSES = 12
@@ -34,6 +37,7 @@ _CENTRE_OCTAVE = 5
 _OCTAVE_WIDTH = 2
 _INTERVAL_NAMES = [str(semitones) for semitones in _INTERVALS]
 _ROUGH_BELOW_HZ = 1500.0
+_DISSONANCE_BLOCK = 96  # bins; the fewer, the fewer pairs are taken twice, but the more products
 _PARTIAL_RATIO = 0.03  # of the frame's strongest: 30 dB
 
 MEASURES = (
@@ -122,12 +126,21 @@ def tonality(long_power: Floats, config: MelConfig) -> Measured:
     loudest = raw.max(axis=2, keepdims=True)
     chroma = ratio(raw, loudest)  # [N, frames, 12]
     shares = _shares(chroma)
-    measures = _harmony(chroma.mean(axis=1))
-    measures |= _movement(chroma, shares)
-    measures |= _circles(shares)
+    centroid = shares @ _tonnetz_weights()
     bins = int(_ROUGH_BELOW_HZ * config.long_fft / config.rate_hz)
     low_power = power[:, :, :bins]
-    measures |= _consonance(low_power, config)
+    by_frame = _consonance(low_power, config)
+    by_frame["frame_entropy"] = _entropy(shares)
+    by_frame["tonal_change"] = _change(centroid)
+    measures = statistics(by_frame)
+    for name in ("frame_entropy", "tonal_change"):
+        found = measures[name]
+        measures[name] = found[:, :2]  # without the step
+    measures |= _harmony(chroma.mean(axis=1))
+    step = mean_step(chroma)
+    measures["chroma_step"] = step.mean(axis=1)
+    radius = _radius(centroid)
+    measures["circle"] = radius.mean(axis=1)
     return measures
 
 
@@ -157,37 +170,31 @@ def _harmony(mean: Floats) -> Measured:
     return measures
 
 
-def _movement(chroma: Floats, shares: Floats) -> Measured:
-    """Measure how many pitch classes sound at once, and how a chroma [N, frames, 12] moves."""
-    entropy = over_frames(_entropy(shares))
-    step = mean_step(chroma)
-    return {"frame_entropy": entropy[:, :2], "chroma_step": step.mean(axis=1)}
-
-
-def _circles(shares: Floats) -> Measured:
-    """Measure where the tonal centroid of a chroma [N, frames, 12] lies, and how it moves."""
-    centroid = shares @ _tonnetz_weights()
+def _radius(centroid: Floats) -> Floats:
+    """Return how far tonal centroids [N, frames, 6] are from the centre of each circle [N, frames,
+    3]."""
     segments, frames, _ = centroid.shape
     by_circle = centroid.reshape(segments, frames, len(_CIRCLES), 2)
-    radius = np.linalg.norm(by_circle, axis=3)
-    # The last frame has a change of 0, so that a segment of a single frame has one, too.
+    return np.linalg.norm(by_circle, axis=3)
+
+
+def _change(centroid: Floats) -> Floats:
+    """Return how far tonal centroids [N, frames, 6] are from the next ones [N, frames]; 0 for the
+    last frame, so that a segment of a single frame has a change, too."""
     last = centroid[:, -1:]
     steps = np.diff(centroid, axis=1, append=last)
-    change = over_frames(np.linalg.norm(steps, axis=2))
-    measures = {"tonal_change": change[:, :2]}
-    measures["circle"] = radius.mean(axis=1)
-    return measures
+    return np.linalg.norm(steps, axis=2)
 
 
 def _consonance(low_power: Floats, config: MelConfig) -> Measured:
-    """Measure the partials of power spectra [N, frames, bins], and how rough they are together."""
-    partials = _partials(np.sqrt(low_power))
-    is_partial = partials > 0
-    count = is_partial.sum(axis=2)
+    """Return how many partials power spectra [N, frames, bins] have, and how rough these are
+    together, each as [N, frames]."""
+    magnitude = np.sqrt(low_power)
+    is_partial = _are_partials(magnitude)
+    partials = magnitude * is_partial
+    count = counted(is_partial)
     roughness = _roughness(partials, config)
-    measures = {"roughness": over_frames(roughness)}
-    measures["partials"] = over_frames(count.astype(np.float32))
-    return measures
+    return {"roughness": roughness, "partials": count.astype(np.float32)}
 
 
 @cache
@@ -264,32 +271,41 @@ def _entropy(share: Floats) -> Floats:
     return -surprise.sum(axis=-1)
 
 
-def _partials(magnitude: Floats) -> Floats:
-    """Return magnitudes [N, frames, bins] with 0 wherever there is no local maximum of some
-    strength."""
-    found = np.zeros_like(magnitude)
-    inner = magnitude[:, :, 1:-1]
-    below = magnitude[:, :, :-2]
-    above = magnitude[:, :, 2:]
+def _are_partials(magnitude: Floats) -> Flags:
+    """Tell which magnitudes [N, frames, bins] are local maxima of some strength."""
     strongest = magnitude.max(axis=2, keepdims=True)
-    is_peak = inner > _PARTIAL_RATIO * strongest
-    is_peak &= inner > below
-    is_peak &= inner >= above
-    peaks = inner * is_peak
-    found[:, :, 1:-1] = peaks
-    return found
+    is_partial = are_peaks(magnitude)
+    is_partial &= magnitude > _PARTIAL_RATIO * strongest
+    return is_partial
 
 
 def _roughness(partials: Floats, config: MelConfig) -> Floats:
     """Return the dissonance [N, frames] of all pairs of partials [N, frames, bins]."""
     bins = partials.shape[2]
-    energy = np.einsum("ntf,ntf->nt", partials, partials)
-    with_all_others = partials @ _dissonance(bins, config)
-    pairs = np.einsum("ntf,ntf->nt", with_all_others, partials)
+    energy = np.vecdot(partials, partials)
+    pairs = np.zeros_like(energy)
+    for start, dissonance in _dissonance_by_block(bins, config):
+        higher = partials[:, :, start:]
+        of_block = higher[:, :, : len(dissonance)]
+        with_higher = of_block @ dissonance
+        pairs += np.vecdot(with_higher, higher)
     return ratio(pairs, energy)
 
 
 @cache
+def _dissonance_by_block(bins: int, config: MelConfig) -> list[tuple[int, Floats]]:
+    """Return, for each block of bins, the first of them and the dissonance [block, bins from there]
+    with each higher bin, twice: a pair counts in both orders, and is taken in one."""
+    dissonance = _dissonance(bins, config)
+    pairs = 2 * np.triu(dissonance)
+    blocks = []
+    for start in range(0, bins, _DISSONANCE_BLOCK):
+        stop = start + _DISSONANCE_BLOCK
+        of_block = np.ascontiguousarray(pairs[start:stop, start:])
+        blocks.append((start, of_block))
+    return blocks
+
+
 def _dissonance(bins: int, config: MelConfig) -> Floats:
     """Return the dissonance [bins, bins] of two pure tones by Sethares, which grows with their
     distance up to a quarter of the critical bandwidth and falls from there."""

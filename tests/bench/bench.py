@@ -55,7 +55,7 @@ RATIOS = (
     ("stage", "stage-1", "wall", 0.65, True),
 )
 MAX_ADDED_MB = 200
-MAX_SOUND_CPU_S_PER_H = 3.0
+MAX_SOUND_CPU_S_PER_H = 2.0
 QUICK = {"codecs": ["ogg"], "tracks": 4, "minutes": 1.0, "rounds": 1, "long_minutes": 30.0}
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 

@@ -88,9 +88,9 @@ def test_ratios_are_of_the_cost_without_start_up():
     }
     peaks = {"track-short": 500, "track-long": 650, "stage-short": 800, "stage-long": 1100}
     bars = bench.list_bars(
-        {"mp3": costs, "flac": costs}, peaks, {"log-mel": 9, "timbre": 1.5, "rhythm": 1}
+        {"mp3": costs, "flac": costs}, peaks, {"log-mel": 9, "timbre": 1.5, "rhythm": 0.25}
     )
-    assert [bar.value for bar in bars] == [2.5, 1.25, 2.5, 1.6, 0.6, 150, 300]
+    assert [bar.value for bar in bars] == [1.75, 1.25, 2.5, 1.6, 0.6, 150, 300]
     assert [bar.met for bar in bars] == [True, False, False, False, True, True, False]
 
 

@@ -51,7 +51,7 @@ def test_a_plan_says_about_how_long_decoding_takes_and_what_it_needs():
     said = decoding(120, known, MelConfig(), processes=2)
     assert said.startswith("decoding takes about ")
     minutes, gigabytes = map(float, re.findall(r"about (.*) min .* and about (.*) GB", said)[0])
-    assert minutes == pytest.approx(120 * 8.5 / 2 / 60, rel=0.1)
+    assert minutes == pytest.approx(120 * 8 / 2 / 60, rel=0.1)
     mels, frames = MelConfig().shape
     segments = 120 * 3600 / MelConfig().start_distance_s
     assert gigabytes == pytest.approx(segments * mels * frames * 2 / 1e9, rel=0.1)

@@ -1,8 +1,10 @@
 import librosa
 import numpy as np
 import pytest
+import torch
+import torchaudio
 
-from sssl.audio.features import level_db, log_mel
+from sssl.audio.features import level_db, log_mel, log_mel_and_spectra, long_power
 from sssl.audio.mel import MelConfig
 
 CONFIG = MelConfig()
@@ -36,6 +38,20 @@ def test_the_shape_is_the_declared_one():
 def test_a_segment_s_mel_does_not_depend_on_its_neighbours():
     waves = noise(5)
     np.testing.assert_array_equal(log_mel(waves, CONFIG)[2], log_mel(waves[2:3], CONFIG)[0])
+
+
+@pytest.mark.parametrize("config", [CONFIG, MelConfig(fft=1000, frame_hop=333, segment_s=0.05)])
+def test_power_spectra_are_torchaudio_s(config):
+    """Of an odd number of segments, some of which are transformed together."""
+    waves = noise(5)[:, : config.segment_samples]
+    _, spectra = log_mel_and_spectra(waves, config)
+    for found, fft, hop, bins in (
+        (spectra.power, config.fft, config.frame_hop, config.fft // 2 + 1),
+        (long_power(spectra), config.long_fft, config.long_hop, config.long_bins),
+    ):
+        transform = torchaudio.transforms.Spectrogram(fft, hop_length=hop, pad_mode="constant")
+        expected = transform(torch.from_numpy(waves)).numpy()[:, :bins].swapaxes(1, 2)
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6 * expected.max())
 
 
 def test_silence_is_finite():

@@ -10,8 +10,9 @@ import pytest
 from sssl.audio.features import log_mel_and_spectra, long_power
 from sssl.audio.mel import MelConfig
 from sssl.audio.sound import MEASURES, SOUND_NAMES, describe
+from sssl.audio.texture import _median_of_nine
 from sssl.audio.timbre import timbre
-from sssl.audio.tonality import tonality
+from sssl.audio.tonality import _dissonance, _roughness, tonality
 
 CONFIG = MelConfig()
 RATE_HZ, LENGTH = CONFIG.rate_hz, CONFIG.segment_samples
@@ -331,3 +332,20 @@ def test_each_family_has_the_numbers_that_it_names(music):
         for measure in MEASURES[family]:
             assert values[measure.name].size == len(measure.names(family))
     assert len(set(SOUND_NAMES)) == len(SOUND_NAMES)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_medians_are_of_neighbours_along_their_axis_alone(axis):
+    values = np.random.default_rng(0).normal(size=(2, 11, 7)).astype(np.float32)
+    padded = np.moveaxis(values, axis, 0)
+    padded = np.pad(padded, [(4, 4), (0, 0), (0, 0)], mode="edge")
+    threes = [np.median(padded[k : k + 3], axis=0) for k in range(len(padded) - 2)]
+    nines = [np.median(threes[k : k + 7 : 3], axis=0) for k in range(len(threes) - 6)]
+    np.testing.assert_array_equal(_median_of_nine(values, axis), np.moveaxis(nines, 0, axis))
+
+
+def test_roughness_is_of_all_pairs_of_partials():
+    partials = np.random.default_rng(0).random((2, 3, 250)).astype(np.float32)
+    pairs = np.einsum("ntf,fg,ntg->nt", partials, _dissonance(250, CONFIG), partials)
+    energy = (partials**2).sum(axis=2)
+    np.testing.assert_allclose(_roughness(partials, CONFIG), pairs / energy, rtol=1e-5)
