@@ -168,7 +168,7 @@ class PartScorer:
         Raises:
             StoreError: the part has labels, or too many parts are given up.
         """
-        about = self._about(ref)
+        _, about = self._inputs(ref)
         if any(track.label is not None for track in about.tracks):
             raise StoreError(
                 f"score: part {ref.part}, which has labels, ended its workers {MOST_TRIES} times: "
@@ -204,18 +204,16 @@ class PartScorer:
         if self._tries is not None:
             self._tries.begin(ref.part)
         with self._blameless(ref):
-            segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
-            tracks = self._job.tracks(ref)
-            known = known_scores(self._job, ref, segments, tracks)
-        todo = without_known(segments, known)
-        about = _About(segments.select(["track_id", "segment_index"]), tracks, known)
-        return Rows(log_mels(todo), folds_of(todo, tracks, self._settings), about)
+            features, about = self._inputs(ref)
+        todo = without_known(features, about.known)
+        return Rows(log_mels(todo), folds_of(todo, about.tracks, self._settings), about)
 
-    def _about(self, ref: PartRef) -> _About:
-        segments = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
+    def _inputs(self, ref: PartRef) -> tuple[pa.Table, _About]:
+        """Read a part: its features, and what its scores are written with."""
+        features = self._job.read(ref, "features", ["track_id", "segment_index", "log_mel"])
         tracks = self._job.tracks(ref)
-        known = known_scores(self._job, ref, segments, tracks)
-        return _About(segments.select(["track_id", "segment_index"]), tracks, known)
+        known = known_scores(self._job, ref, features, tracks)
+        return features, _About(features.select(["track_id", "segment_index"]), tracks, known)
 
     def _write(self, ref: PartRef, about: _About, found: NDArray[np.float32]) -> Receipt:
         scores = PartScores(self._job, ref.part, about.segments, about.tracks, found, about.known)
