@@ -65,7 +65,9 @@ def flags_of(config_class: Any) -> Iterator[Flag]:
     settings file."""
     types = get_type_hints(config_class)
     hints = get_type_hints(config_class, include_extras=True)
-    docs = {param.arg_name: param.description for param in parse_from_object(config_class).params}
+    docs: dict[str, str | None] = {}
+    for declaring in filter(is_dataclass, config_class.__mro__):
+        docs |= {param.arg_name: param.description for param in parse_from_object(declaring).params}
     for field in fields(config_class):
         if is_in_file(hints[field.name]):
             continue

@@ -14,19 +14,19 @@ from pipelines.commands.run_settings import Config
 from pipelines.stages import embed, judge, relabel, score, segment, songs, train
 from pipelines.stages.churn import check_churn
 from pipelines.stages.context import Context
+from pipelines.stages.embed_part import Placement
 from pipelines.stages.learning import decide, published_method
 from pipelines.stages.material import check_labels
 from pipelines.stages.previous import TABLES
 from pipelines.stages.settings_file import Source
-from pipelines.stages.weights import read_weights
-from pipelines.terminal.console import console
+from pipelines.stages.weights import initial_weights, named_by_content
+from pipelines.terminal.console import tell
 from schemas import Round
 from schemas.records import dump
 from schemas.summaries import SongsSummary
 from sssl.evaluate.sections import WrongSegments, read_sections, wrong_segments
 from sssl.labels.findings import Findings
 from sssl.metrics import calibration_error, quality
-from sssl.model.ensemble import model_id
 from sssl.presets import Preset
 from sssl.report.page import figures
 from sssl.songs.changes import song_changes
@@ -61,8 +61,7 @@ def run_all(context: Context, config: Config) -> Context:
         if may_learn:
             check_labels(tracks, config.segment.deal, config.method.train)
 
-    init = config.method.train.init
-    named = init and model_id(read_weights(init))
+    train_named = named_by_content(config.method.train, initial_weights(config.method.train, 0))
     remarks: list[str] = []
     context = segment.run(
         context,
@@ -78,10 +77,12 @@ def run_all(context: Context, config: Config) -> Context:
     if may_learn:
         train.check(context.snapshot, config.method.train)
     if front_end:
-        context = embed.run(context, front_end, retry=config.segment.again.asks_ledger)
-    method = replace(config.method, train=replace(config.method.train, init=named))
+        # The same tracks are decoded as for segments, so the same limits hold.
+        placement = Placement(processes=config.segment.processes, limits=config.segment.limits)
+        context = embed.run(context, front_end, placement, config.segment.again.asks_ledger)
+    method = replace(config.method, train=train_named)
     decision = decide(context, method, config.policy)
-    console.print(str(decision), soft_wrap=True)
+    tell(str(decision))
     used_method = config.method
     if config.policy.learn == "always":
         context = replace(context, published=Snapshot())

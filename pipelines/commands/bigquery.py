@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.terminal.console import console
+from pipelines.terminal.console import tell
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
 from sssl.export.bigquery import LOADED, script
@@ -51,5 +51,5 @@ def main(argv: Sequence[str]) -> int:
         complain(f"{config.dataset} stays as it was: {error}")
         return 1
     shown = ", ".join(f"{name} {sum(m.rows for m in snapshot.of(name))}" for name in LOADED)
-    console.print(f"{config.dataset} has what is published: {shown}", soft_wrap=True)
+    tell(f"{config.dataset} has what is published: {shown}")
     return 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.commands import run, run_settings
+from pipelines.commands.outcome import as_command
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
@@ -54,7 +55,7 @@ def label_demo(context: Context, config: Config) -> Context:
         songs=SongConfig(wanted_precision=_WANTED_PRECISION),
     )
     made = run.run(context, job)
-    queries = [f'sssl sql --output {config.output} "{query}"' for query in _QUERIES]
+    queries = [as_command(config.output, query) for query in _QUERIES]
     sys.stdout.write("\n".join([*queries, ""]))
     return made
 
@@ -69,5 +70,5 @@ def make_music(config: Config) -> DemoCatalog:
 
 
 main = StageCommand(
-    "demo", Config, label_demo, creates=True, takes_beam_args=False, decodes=True
+    "demo", Config, label_demo, creates=True, takes_beam_args=False, copies_itself=True
 ).main

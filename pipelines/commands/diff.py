@@ -18,7 +18,6 @@ import duckdb
 import tyro
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from pipelines.terminal.console import printed
 from pipelines.terminal.flags import complain, parse
@@ -72,16 +71,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print(found: dict[str, Rows]) -> None:
-    screen = printed if printed.is_terminal else Console(width=_FILE_WIDTH, highlight=False)
+    screen = (
+        printed
+        if printed.is_terminal
+        else Console(width=_FILE_WIDTH, highlight=False, markup=False)
+    )
     for title, changes in found.items():
         if not changes:
             screen.print(f"{title}: none", style="bold")
             continue
         table = Table(*changes[0], title=title, title_justify="left", title_style="bold", box=None)
         for row in changes:
-            table.add_row(
-                *(Text(_cell(value)) for value in row.values())
-            )  # an id may look like markup
+            table.add_row(*map(_cell, row.values()))
         screen.print(table)
 
 

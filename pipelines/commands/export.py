@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipelines.terminal.console import console, printed
+from pipelines.terminal.console import printed, tell
 from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
 from sssl.errors import StoreError
@@ -128,7 +128,7 @@ def _print_changes(changes: dict[str, Changes]) -> None:
         mood = f"mood {before or 'none'} -> {after}" if _MOOD in changed else "mood as it is"
         others = ", ".join(name for name in changed if name != _MOOD)
         line = f"{track_id}: {mood}{others and f'; {others}'}"
-        printed.print(line, markup=False, soft_wrap=True)
+        printed.print(line, soft_wrap=True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -148,11 +148,7 @@ def main(argv: Sequence[str]) -> int:
     done = "would be written" if config.dry_run else "written"
     to_copies = config.dry_run and not config.in_place and config.to is None
     where = "" if to_copies else f" to {config.to or 'their files'}"
-    console.print(
-        f"{counted(exported.songs, 'song')} {done}{where}{rest}",
-        soft_wrap=True,
-        markup=False,
-    )
+    tell(f"{counted(exported.songs, 'song')} {done}{where}{rest}")
     if exported.songs:
         return 0
     return 1

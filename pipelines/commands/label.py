@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import tyro
 
-from pipelines.terminal.console import bar, console
+from pipelines.terminal.console import bar, tell
 from pipelines.terminal.flags import complain, parse, require_local
 from schemas import Catalog
 from sssl.catalog.read import new_track, read_unlabelled
@@ -135,7 +135,7 @@ def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[Catalog]:
     try:
         labeller = load_labeller(config.model, config.mlflow_uri, config.front_end)
         if labeller.embedder is not None:
-            console.print(labeller.embedder.said, soft_wrap=True, markup=False)
+            tell(labeller.embedder.said)
         labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))
         has_numbers = labeller.maker.model.classifier.regression is not None
         WRITERS[config.format](labelled, About(labeller.maker.classes, has_numbers), to)
@@ -188,7 +188,7 @@ def main(argv: Sequence[str]) -> int:
         of_all = f"{len(without)} of {counted(len(tracks), 'track')}"
         names = some([track.track_id for track in without])
         said = f"{of_all} not labelled; --format csv has the reason of each: {names}"
-        console.print(said, markup=False, soft_wrap=True)
+        tell(said)
     if len(without) == len(tracks) or any(track.uri in config.music for track in without):
         return 1
     return 0

@@ -3,6 +3,7 @@ what to do next."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -150,11 +151,12 @@ def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict
     if findings.suspects or guesses.abstained:
         # Of a folder in a bucket, answers go to a file of whoever gives them.
         elsewhere = "" if local_path(store.root) else " --corrections corrections.csv"
-        steps["correct by ear"] = f"sssl review --output {without_secrets(store.root)}{elsewhere}"
+        shown = shlex.quote(without_secrets(store.root))
+        steps["correct by ear"] = f"sssl review --output {shown}{elsewhere}"
     if findings.suspects:
-        steps["wrong passages"] = _query(store, _SUSPECTS)
+        steps["wrong passages"] = as_command(store.root, _SUSPECTS)
     if guesses.abstained:
-        steps["uncertain songs"] = _query(store, _UNCERTAIN)
+        steps["uncertain songs"] = as_command(store.root, _UNCERTAIN)
     return steps
 
 
@@ -167,8 +169,9 @@ _UNCERTAIN = (
 )
 
 
-def _query(store: Store, query: str) -> str:
-    return f'sssl sql --output {without_secrets(store.root)} "{query}"'
+def as_command(root: str, query: str) -> str:
+    """Return the command that asks an output folder a query, to be copied to a shell."""
+    return f'sssl sql --output {shlex.quote(without_secrets(root))} "{query}"'
 
 
 def _share(value: float | None) -> str:

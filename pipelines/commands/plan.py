@@ -221,7 +221,7 @@ def scoring(tracks: int, decoded: int, decision: Decision) -> str:
 
 
 def tell(sentence: str) -> None:
-    printed.print(sentence, markup=False, soft_wrap=True)
+    printed.print(sentence, soft_wrap=True)
 
 
 _MOST_LOOKED_FOR = 1_000

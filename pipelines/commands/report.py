@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.terminal.console import console
-from pipelines.terminal.flags import complain
+from pipelines.terminal.console import tell
+from pipelines.terminal.flags import warn
 from sssl.errors import CatalogError
 from sssl.report.page import write_report
 from sssl.urls import without_secrets
@@ -43,7 +43,7 @@ def run(context: Context, truth: str | None) -> None:
     place = truth if truth is None or "://" in truth else os.path.abspath(truth)
     known = place if place and without_secrets(place) == place else None
     context.store.write_record(_MADE_WITH, MadeWith(known))
-    console.print(f"report: {write_report(context.store, context.snapshot, truth)}", soft_wrap=True)
+    tell(f"report: {write_report(context.store, context.snapshot, truth)}")
 
 
 def again(context: Context, truth: str | None = None) -> None:
@@ -56,7 +56,7 @@ def again(context: Context, truth: str | None = None) -> None:
     try:
         run(context, made_with.truth)
     except CatalogError as error:
-        complain(error)
+        warn(f"{error}; the report is written without true sections")
         run(context, None)
 
 

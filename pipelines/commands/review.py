@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipelines.terminal.console import console, printed
+from pipelines.terminal.console import console, printed, tell
 from pipelines.terminal.flags import complain, parse, warn
 from sssl.catalog.corrections import FILE_NAME
 from sssl.catalog.trust import check_uris
@@ -114,7 +114,7 @@ def _take(export: str, answers: Answers, track_ids: Collection[str]) -> int:
     again = f", {known} there already" if known else ""
     took = f"; they took {round(annotated.lead_s / 60)} min" if annotated.lead_s else ""
     said = f"{counted(new, 'answer')} on {tracks} written to {answers.path}{again}{took}"
-    console.print(said, soft_wrap=True, markup=False)
+    tell(said)
     return 0 if annotated.corrections or not annotated.left_out else 1
 
 
@@ -133,8 +133,8 @@ def _serve(session: Session, port: int) -> int:
         application = Application(session, listening, opened.getsockname()[1])
         # Ctrl-C ends it quietly from here on: that is how a review ends.
         server = server_of(application, opened)
-        console.print("Open this page on this machine; Ctrl-C ends it:", markup=False)
-        printed.print(application.url, soft_wrap=True, markup=False)
+        console.print("Open this page on this machine; Ctrl-C ends it:")
+        printed.print(application.url, soft_wrap=True)
         try:
             server.serve_forever()
         finally:
@@ -142,5 +142,5 @@ def _serve(session: Session, port: int) -> int:
             listening.close()
     then = "; the next `sssl run` learns from them" if session.given else ""
     said = f"{counted(session.given, 'answer')} written to {session.answers.path}{then}"
-    console.print(said, soft_wrap=True, markup=False)
+    tell(said)
     return _STOPPED

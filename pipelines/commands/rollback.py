@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pipelines.commands import report
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.terminal.console import console
+from pipelines.terminal.console import console, tell
 from sssl.errors import StoreError
 from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
@@ -64,9 +64,8 @@ def run(context: Context, config: Config) -> Context:
     earlier = songs.run(context.on(as_of(store, snapshot, round)), settings)
     store.publish(earlier.snapshot)
     report.again(earlier, config.truth)
-    console.print(
+    tell(
         f"round {round} is in use; `sssl run` with rounds = {round} in its settings keeps it so",
-        soft_wrap=True,
     )
     return earlier
 

@@ -29,5 +29,5 @@ main = StageCommand(
     run,
     of_settings=lambda given: {"segment": Settings.of(given), "method": given.method},
     creates=True,
-    decodes=True,
+    copies_itself=True,
 ).main

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pipelines.stages.churn import require_share
 from pipelines.stages.policy import LearnConfig
-from pipelines.stages.settings import Settings
+from pipelines.stages.settings import Inputs, Settings
 from pipelines.stages.settings_file import IN_FILE, Source
 from schemas.records import later
 from sssl.embedding.settings import EmbedConfig
@@ -18,19 +18,9 @@ from sssl.songs.settings import SongConfig
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Inputs):
     """Label a whole catalog: an emotion, a confidence and a timeline for every track."""
 
-    catalog: str
-    """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any
-    fsspec URL."""
-    output: str
-    """Output folder; a local path or any fsspec URL."""
-    labels: str | None = None
-    """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
-    corrections: str | None = later(None, neutral=None)
-    """CSV of what listeners said of tracks and passages (docs/review.md); it takes precedence over
-    `labels`. Default: corrections.csv in the output folder, if there is one."""
     source: Source = later(Source(), neutral=Source())
     segment: Settings = field(default_factory=Settings)
     embed: EmbedConfig = later(EmbedConfig(), neutral=EmbedConfig())

@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
-from pipelines.terminal.console import console, printed
+from pipelines.terminal.console import printed, tell
 from pipelines.terminal.flags import complain, parse, require_local
 from sssl.config import require
 from sssl.errors import StoreError
@@ -57,10 +56,9 @@ def main(argv: Sequence[str]) -> int:
         store = Store.open(config.output)
         candidates = read_candidates(store, store.latest(), config.seed)
         if not candidates:
-            console.print(
+            tell(
                 "every track with a song has a label: there is none to suggest; `sssl review` shows"
                 " which labels look wrong",
-                soft_wrap=True,
             )
             return 0
         suggestions = suggest(candidates, config.tracks, config.seed)
@@ -74,11 +72,9 @@ def main(argv: Sequence[str]) -> int:
         printed.print(_table(suggestions))
     else:
         written = f"{counted(len(suggestions), 'track')} to label written to {printable(config.to)}"
-        console.print(
+        tell(
             f"{written}: fill in the column label, append it to your --labels file, or give it as"
             " --labels",
-            soft_wrap=True,
-            markup=False,
         )
     return 0
 
@@ -103,5 +99,5 @@ def _table(suggestions: Sequence[Suggestion]) -> Table:
             f"{suggestion.confidence:.3f}",
             suggestion.because,
         )
-        table.add_row(*(Text(printable(text)) for text in cells))  # an id may look like markup
+        table.add_row(*map(printable, cells))
     return table

@@ -134,7 +134,7 @@ def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str])
         of_all = f"{len(unknown)} of {counted(len(track_ids), 'id')}"
         are = "is" if len(unknown) == 1 else "are"
         said = f"{of_all} {are} not in the catalog: {some(unknown)}; is the spelling right?"
-        console.print(said, style="yellow", markup=False, soft_wrap=True)
+        console.print(said, style="yellow", soft_wrap=True)
 
 
 def _ids_of(path: str | None) -> set[str]:
@@ -148,7 +148,7 @@ def _prove(store: Store, track_ids: set[str]) -> None:
     query = rows_on_disk(store, sorted(track_ids))
     connect(store, store.latest()).sql(query).show()
     command = f"sssl sql --output {shlex.quote(store.root)} {_in_shell(query)}"
-    console.print(f"ask again:\n{command}", soft_wrap=True, markup=False)
+    console.print(f"ask again:\n{command}", soft_wrap=True)
 
 
 def _in_shell(query: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.terminal.console import console
+from pipelines.terminal.console import tell
 from sssl.config import require
 from sssl.errors import ConfigError
 from sssl.removal.vacuum import IsOld, beyond, delete, find_old, older_than
@@ -38,6 +38,8 @@ class Config:
             self.older_than,
             "0 days or more",
         )
+        if (self.keep is None) == (self.older_than is None):
+            raise ConfigError("say what is old: either --keep N or --older-than DAYS")
 
 
 def run(context: Context, config: Config) -> None:
@@ -45,21 +47,22 @@ def run(context: Context, config: Config) -> None:
     old = find_old(context.store, _rule(config))
     by_table = Counter(ref.partition("/")[0] for ref in old.generations)
     tables = ", ".join(f"{table} {count}" for table, count in sorted(by_table.items()))
-    found = f"{counted(len(old.generations), 'old generation')}{tables and f' ({tables})'}"
+    found = counted(len(old.generations), "old generation")
+    if tables:
+        found += f" ({tables})"
     size = f"{counted(len(old.files), 'file')}, {sum(old.files.values()) / 1e6:.1f} MB"
     if config.delete:
         delete(context.store, old)
-        console.print(f"{found} deleted: {size}", soft_wrap=True)
+        tell(f"{found} deleted: {size}")
     else:
-        console.print(f"{found} could go: {size}; `--delete` deletes them", soft_wrap=True)
+        tell(f"{found} could go: {size}; `--delete` deletes them")
 
 
 def _rule(config: Config) -> IsOld:
-    if config.keep is not None and config.older_than is None:
+    if config.keep is not None:
         return beyond(config.keep)
-    if config.older_than is not None and config.keep is None:
-        return older_than(config.older_than)
-    raise ConfigError("say what is old: either --keep N or --older-than DAYS")
+    assert config.older_than is not None  # one of the two is given
+    return older_than(config.older_than)
 
 
 main = StageCommand("vacuum", Config, run, takes_beam_args=False).main

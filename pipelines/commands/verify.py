@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.terminal.console import console, printed
+from pipelines.terminal.console import console, printed, tell
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
 from sssl.store.folder import Store
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
             if _checked(store):
                 return 1
             return 0
-        with store.hold(lambda message: console.print(message, soft_wrap=True)) as held:
+        with store.hold(tell) as held:
             refuse_others(held)
             damages = _checked(held)
             if damages:
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 def _checked(store: Store) -> list[Damage]:
     found = verify(store)
     for damage in found.damages:
-        printed.print(str(damage), soft_wrap=True, markup=False)
+        printed.print(str(damage), soft_wrap=True)
     if found.damages:
         damaged = f"{len(found.damages)} damaged or lost"
     else:
@@ -67,7 +67,7 @@ def _repaired(store: Store, damages: list[Damage]) -> int:
         ", ".join(dict.fromkeys(manifest.table for manifest in snapshot.manifests)) or "nothing"
     )
     then = "`sssl run` with the flags of before makes again what is missing"
-    console.print(f"set aside; published are {published}; {then}", soft_wrap=True)
+    tell(f"set aside; published are {published}; {then}")
     for damage in left:
         complain(str(damage))
     if left:

@@ -19,13 +19,10 @@ def require_accelerator(hint: str | None) -> None:
     if hint is None:
         return
     named = dict(word.partition(":")[::2] for word in hint.split(";"))
-    values = [
-        named.get(name, "")
-        for name in (*sorted(_NEEDED), *("machine_type",) * ("machine_type" in named))
-    ]
     is_known = named.keys() <= _KNOWN
+    with_a_value = _NEEDED | ({"machine_type"} & named.keys())
     require(
-        is_known and all(values),
+        is_known and all(named.get(name) for name in with_a_value),
         "accelerator",
         hint,
         f"what Dataflow's hints have, such as {EXAMPLE}",

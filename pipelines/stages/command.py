@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.errors import ChurnExceeded, ErrorRatioExceeded, HandedOver, JobFailed
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import OfSettings, parse_with_settings
-from pipelines.terminal.console import console
+from pipelines.terminal.console import console, tell
 from pipelines.terminal.flags import complain, parse, split_beam_args
 from sssl.errors import CatalogError, ConfigError, DeviceError, StoreError, TrainError
 from sssl.runtime.fork_server import copy_as_server
@@ -39,8 +39,9 @@ class StageCommand:
     takes_beam_args: bool = True
     joins_job: bool = False
     """Whether it is for the job in flight, whatever its stage is."""
-    decodes: bool = False
-    """Whether it decodes audio, for which it needs processes."""
+    copies_itself: bool = False
+    """Whether decoders are forked from a copy of this process; only for a command that has not
+    loaded torch when it starts."""
 
     def main(self, argv: Sequence[str]) -> int:
         """Run the command and return its exit code."""
@@ -55,17 +56,15 @@ class StageCommand:
 
     def execute(self, config: Any, beam_args: Sequence[str]) -> int:
         """Run on the published tables, publish what was made, and return the exit code."""
-        if self.decodes:
+        if self.copies_itself:
             copy_as_server("sssl.audio.cut")  # before there are threads, and a lock on the folder
         if self.takes_beam_args:
-            from pipelines.beam.execute import (
-                beam_options,
-                launch_nothing,
-            )  # here: other commands need no Beam
+            # Here: other commands need no Beam.
+            from pipelines.beam.execute import beam_options, launch_nothing
 
             beam_options(beam_args)
         try:
-            with Store.open(config.output, create=self.creates).hold(_tell) as store:
+            with Store.open(config.output, create=self.creates).hold(tell) as store:
                 if not self.joins_job:
                     refuse_others(store, self.name)
                 context = Context(store, store.latest(), beam_args, published=last_known(store))
@@ -73,7 +72,7 @@ class StageCommand:
                 if self.takes_beam_args:
                     launch_nothing(beam_args)
         except HandedOver as message:
-            console.print(str(message), soft_wrap=True)
+            tell(str(message))
         except (CatalogError, ConfigError, DeviceError, StoreError, TrainError) as error:
             complain(error)
             return 1
@@ -107,9 +106,8 @@ class StageCommand:
             # wrong.
             if error.snapshot.covers(published):
                 store.publish(error.snapshot)
-            if (
-                not self.joins_job
-            ):  # or publishing, tried again, would find nothing to publish and nothing wrong
+            # A publication that is tried again must find the job, or it would see nothing wrong.
+            if not self.joins_job:
                 land(store)
             raise
         if made is not None:
@@ -118,23 +116,17 @@ class StageCommand:
             land(store)
 
 
-def _tell(message: str) -> None:
-    console.print(message, soft_wrap=True)
-
-
 def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:
     """Say which tables readers lose because they were made from older ones."""
-    kept = {(m.table, m.round) for m in made.manifests}
-    lost = [m.table if m.round is None else f"{m.table} {m.round}" for m in published.manifests]
-    lost = [
-        name
-        for m, name in zip(published.manifests, lost, strict=True)
-        if (m.table, m.round) not in kept
-    ]
+    kept = {(manifest.table, manifest.round) for manifest in made.manifests}
+    lost = []
+    for manifest in published.manifests:
+        table, round = manifest.table, manifest.round
+        if (table, round) not in kept:
+            lost.append(table if round is None else f"{table} {round}")
     if lost:
-        console.print(
+        tell(
             f"no longer published, made from what has just changed: {', '.join(lost)}",
-            soft_wrap=True,
         )
 
 

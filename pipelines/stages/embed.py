@@ -23,7 +23,7 @@ from pipelines.beam.tries import Tries
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.embed_part import Before, PartEmbedder, Placement, Task
-from pipelines.terminal.console import console
+from pipelines.terminal.console import tell
 from schemas.summaries import EmbeddingsSummary
 from sssl.audio.mel import MelConfig
 from sssl.embedding.contract import FrontEnd
@@ -154,10 +154,6 @@ def _task(
     if not in_process(context.beam_args):
         tries = Tries.of(job, placement.max_error_ratio)
     return Task(job, front_end, before, retry, placement, tries)
-
-
-def tell(sentence: str) -> None:
-    console.print(sentence, markup=False, soft_wrap=True)
 
 
 def _known(store: Store, front_end: FrontEnd, segments: Manifest) -> list[Manifest]:

@@ -14,7 +14,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
-from pipelines.terminal.console import console
+from pipelines.terminal.console import tell
 from schemas import Round, to_arrow
 from schemas.records import dump
 from schemas.summaries import LabelsSummary, ModelsSummary, RoundsSummary, ScoresSummary
@@ -61,7 +61,7 @@ def run(context: Context, round: int, settings: JudgeConfig) -> Context:
         # on.
         context = context.on(context.snapshot.without("songs"))
     row = row_of(context, round)
-    console.print(f"round {row.round} {verdict_of(row)}: {row.reason}", soft_wrap=True)
+    tell(f"round {row.round} {verdict_of(row)}: {row.reason}")
     return context
 
 
@@ -158,4 +158,5 @@ main = StageCommand(
     Config,
     lambda context, config: run(context, config.round, config.settings),
     of_settings=lambda given: {"settings": given.method.judge},
+    takes_beam_args=False,
 ).main

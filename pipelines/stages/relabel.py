@@ -26,7 +26,7 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
-from pipelines.terminal.console import console
+from pipelines.terminal.console import tell
 from schemas.records import dump
 from sssl.arrays import Floats, track_numbers
 from sssl.audio.mel import MelConfig
@@ -216,7 +216,7 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     )
     if round:
         found = Findings.of(store, context.snapshot, round).found
-        console.print(f"round {round} split: {found}", soft_wrap=True)
+        tell(f"round {round} split: {found}")
     return context
 
 

@@ -37,7 +37,8 @@ from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.stages.previous import TABLES, PartBefore, Previous, of_tracks
 from pipelines.stages.settings import Config as Config
 from pipelines.stages.settings import Settings as Settings
-from pipelines.terminal.console import console
+from pipelines.terminal.console import console, tell
+from pipelines.terminal.flags import warn
 from schemas import Catalog, Ledger, Status, to_arrow
 from schemas.reasons import PART_FAILED
 from schemas.records import dump
@@ -274,17 +275,14 @@ def run(
         ErrorRatioExceeded: too many tracks failed.
     """
 
-    def tell(sentence: str) -> None:
-        console.print(sentence, markup=False, soft_wrap=True)
-
-    def warn(sentence: str) -> None:
-        tell(sentence)
+    def warn_and_remark(sentence: str) -> None:
+        warn(sentence)
         remark(sentence)
 
     def read(dealt: Dealt) -> pa.Table:
         gone = taken_down(context.store)
         said = find_corrections(context.store, corrections)
-        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, warn, said)
+        tracks = read_catalog(catalog, labels, settings.deal, dealt, gone, warn_and_remark, said)
         check(tracks)
         alone = without_groups(tracks)
         if alone is not None:
@@ -292,7 +290,7 @@ def run(
         return tracks
 
     context = run_on(context, read, settings)
-    tell_corrections(context.store, context.snapshot, tell, warn)
+    tell_corrections(context.store, context.snapshot, tell, warn_and_remark)
     return context
 
 
@@ -318,7 +316,7 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
     console.print(f"{counted(len(tracks), 'track')}: {counts}")
     for warning in (nothing_in_common(causes), settings.again.nothing_moved(dealt.tracks)):
         if warning is not None:
-            console.print(warning, soft_wrap=True)
+            warn(warning)
     catalog = commit_catalog(store, tracks, settings.deal)
     is_same_catalog = previous.refs.get("catalog") == catalog.ref
     stands = is_same_catalog and set(causes) == {Cause.UNCHANGED} and not is_lost
@@ -356,7 +354,9 @@ def _cut(
     try:
         made = run_job(job, wire, context.beam_args)
     except HandedOver as handed:
-        job_in_flight = handed.job and replace(handed.job, max_error_ratio=settings.max_error_ratio)
+        job_in_flight = handed.job
+        if job_in_flight is not None:
+            job_in_flight = replace(job_in_flight, max_error_ratio=settings.max_error_ratio)
         raise HandedOver(str(handed), job_in_flight) from None
     return context.adopt(*made)
 
@@ -418,5 +418,4 @@ main = StageCommand(
     ),
     of_settings=lambda given: {"settings": Settings.of(given)},
     creates=True,
-    decodes=True,
 ).main

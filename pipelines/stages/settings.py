@@ -85,8 +85,8 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Config:
-    """Cut every track of a catalog into segments."""
+class Inputs:
+    """What a run reads, and the folder that it writes to."""
 
     catalog: str
     """CSV or Parquet with `track_id` and `uri`, or a folder or glob of audio; a local path or any
@@ -95,9 +95,15 @@ class Config:
     """Output folder; a local path or any fsspec URL."""
     labels: str | None = None
     """CSV with `track_id` and `label` (and other catalog columns), joined to the catalog by id."""
-    corrections: str | None = None
+    corrections: str | None = later(None, neutral=None)
     """CSV of what listeners said of tracks and passages (docs/review.md); it takes precedence over
     `labels`. Default: corrections.csv in the output folder, if there is one."""
+
+
+@dataclass(frozen=True)
+class Config(Inputs):
+    """Cut every track of a catalog into segments."""
+
     source: Source = field(default_factory=Source)
     settings: Settings = field(default_factory=Settings)
 

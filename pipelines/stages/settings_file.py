@@ -108,7 +108,7 @@ def parse_with_settings(
         complain(error)
         raise SystemExit(2) from error
     if given.print_settings:
-        printed.print(as_toml(settings), markup=False, highlight=False, soft_wrap=True, end="")
+        printed.print(as_toml(settings), highlight=False, soft_wrap=True, end="")
         raise SystemExit(0)
     source = Source(given.preset, given.settings)
     description = f"{inspect.getdoc(config_class)} {_HOW_TO_PRINT}"

@@ -1,7 +1,7 @@
-"""Train the model of a round on the round's labels, logged in MLflow. Plain PyTorch; the only stage
-without Beam.
+"""Train the model of a round on the round's labels, logged in MLflow. Plain PyTorch; Beam only
+copies labelled features to shards, where they do not fit into memory.
 
-sssl train --output OUTPUT --round R [flags]
+sssl train --output OUTPUT --round R [flags] [-- beam options]
 torchrun --nproc-per-node GPUS -m pipelines.cli train --output OUTPUT --round R [flags]
 """
 
@@ -27,7 +27,7 @@ from pipelines.stages.standing import (
     taken_down_since,
 )
 from pipelines.stages.weights import initial_weights, named_by_content
-from pipelines.terminal.console import bar, console
+from pipelines.terminal.console import bar, console, tell
 from pipelines.terminal.flags import complain
 from schemas import records
 from schemas.summaries import CatalogSummary, LedgerSummary, ModelsSummary
@@ -99,9 +99,8 @@ def run(
         and store.committed(planned) is None
         and learned_stands(context, earlier, inputs)
     ):
-        console.print(
+        tell(
             f"train {round}: what the published model learned from is as it was, so it stays",
-            soft_wrap=True,
         )
         return context.add(
             store.commit_once(planned, lambda _: _taken_over(store.named(earlier.ref)))
@@ -190,7 +189,7 @@ def _train(
     """
     own_s, store = time.process_time(), training.store
     if training.device != "cpu":
-        console.print(f"training on {describe()}", soft_wrap=True)
+        tell(f"training on {describe()}")
     with tracker.round(training.round, records.dump(training.config)) as log:
         with bar(f"train {training.round}", training.spec.members * training.epochs) as update:
             finished = itertools.count(1)

@@ -26,7 +26,10 @@ _SEVERITIES = {"red": "ERROR", "yellow": "WARNING"}
 
 
 class _Terminal(Console):
-    """A console on which names and messages of others cannot move the cursor or change colours."""
+    """A console on which names and messages of others cannot move the cursor or change colours.
+
+    Made without rich's markup: a folder may be called `[live]`.
+    """
 
     as_line: Callable[[str, str], str] | None = None
     """Where machines read: what makes a line of a severity and a text."""
@@ -53,13 +56,13 @@ class _Terminal(Console):
             )
 
 
-console = _Terminal(stderr=True, highlight=False)
+console = _Terminal(stderr=True, highlight=False, markup=False)
 """What happens, for people; `--quiet` silences it."""
 
-alerts = _Terminal(stderr=True, highlight=False)
+alerts = _Terminal(stderr=True, highlight=False, markup=False)
 """Warnings and errors, which nothing silences but `silenced`."""
 
-printed = _Terminal(highlight=False)
+printed = _Terminal(highlight=False, markup=False)
 """What was asked for."""
 
 _LINE_EVERY_S = 15.0
@@ -72,6 +75,11 @@ _COLUMNS = (
     TimeRemainingColumn(),
     TextColumn("{task.fields[remark]}"),
 )
+
+
+def tell(sentence: str) -> None:
+    """Say what happens, in a line that is not broken."""
+    console.print(sentence, soft_wrap=True)
 
 
 @contextmanager
@@ -132,6 +140,6 @@ class _Lines:
             eta = ""
         console.print(
             f"{self._name}: {done}/{self._total} in {elapsed_s:.0f}"
-            f" s{eta}{remark and f' · {remark}'}",
+            f" s{eta}{f' · {remark}' if remark else ''}",
             soft_wrap=True,
         )

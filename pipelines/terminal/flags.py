@@ -79,8 +79,8 @@ def without_retired(command: str, argv: Sequence[str]) -> list[str]:
             continue
         value = value if given else next(args, "")
         accepts_all = flag.endswith("drop") and value == "None"
-        kept += ["--accept-all"] * accepts_all
         if accepts_all:
+            kept.append("--accept-all")
             instead = "is now --accept-all"
         else:
             instead = "decides nothing any more: see decisive_z"
@@ -109,10 +109,10 @@ def require_local(name: str, path: str | None) -> None:
 
 
 def warn(message: str) -> None:
-    """Print what goes on nevertheless."""
-    alerts.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+    """Print a warning; the command goes on."""
+    alerts.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
 
 def complain(error: Exception | str) -> None:
     """Print an error that its user can mend, without a traceback."""
-    alerts.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+    alerts.print(f"error: {error}", style="red", soft_wrap=True)
