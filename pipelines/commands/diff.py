@@ -16,10 +16,9 @@ from typing import Annotated, Any, Literal
 
 import duckdb
 import tyro
-from rich.console import Console
 from rich.table import Table
 
-from pipelines.terminal.console import printed
+from pipelines.terminal.console import Terminal, printed
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import ConfigError, StoreError
 from sssl.report.diff import Rows, between_rounds, between_runs
@@ -71,11 +70,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _print(found: dict[str, Rows]) -> None:
-    screen = (
-        printed
-        if printed.is_terminal
-        else Console(width=_FILE_WIDTH, highlight=False, markup=False)
-    )
+    screen = printed if printed.is_terminal else Terminal(width=_FILE_WIDTH)
     for title, changes in found.items():
         if not changes:
             screen.print(f"{title}: none", style="bold")

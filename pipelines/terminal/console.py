@@ -25,14 +25,15 @@ _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("
 _SEVERITIES = {"red": "ERROR", "yellow": "WARNING"}
 
 
-class _Terminal(Console):
-    """A console on which names and messages of others cannot move the cursor or change colours.
-
-    Made without rich's markup: a folder may be called `[live]`.
-    """
+class Terminal(Console):
+    """A console on which names and messages of others cannot move the cursor or change colours, and
+    are printed as they are: a folder may be called `[live]`, or `:cd:`."""
 
     as_line: Callable[[str, str], str] | None = None
     """Where machines read: what makes a line of a severity and a text."""
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
     def print(self, *objects: Any, style: str | Style | None = None, **options: Any) -> None:
         if self.as_line is None:
@@ -56,13 +57,13 @@ class _Terminal(Console):
             )
 
 
-console = _Terminal(stderr=True, highlight=False, markup=False)
+console = Terminal(stderr=True)
 """What happens, for people; `--quiet` silences it."""
 
-alerts = _Terminal(stderr=True, highlight=False, markup=False)
+alerts = Terminal(stderr=True)
 """Warnings and errors, which nothing silences but `silenced`."""
 
-printed = _Terminal(highlight=False, markup=False)
+printed = Terminal()
 """What was asked for."""
 
 _LINE_EVERY_S = 15.0

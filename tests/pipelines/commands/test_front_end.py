@@ -9,6 +9,10 @@ from conftest import FAST
 from front_ends import write_onnx
 
 from pipelines.cli import main
+from pipelines.stages import embed
+from pipelines.stages.embed_part import Placement
+from sssl.errors import StoreError
+from sssl.runtime.process_pool import Limits
 from sssl.songs.classifier import EMBEDDING, SongModel
 from sssl.songs.labeller import Recipe, _load, make_labeller
 
@@ -42,6 +46,24 @@ def test_a_front_end_changes_songs_alone(with_front_end):
     refs = {manifest.ref for manifest in before.manifests}
     changed = {manifest.table for manifest in after.manifests if manifest.ref not in refs}
     assert changed == {"embeddings", "songs"}
+
+
+def test_tracks_are_decoded_within_the_same_limits_as_for_segments(
+    with_front_end, catalog, front_end, tmp_path, monkeypatch
+):
+    store, _, _ = with_front_end
+    settings = tmp_path / "settings.toml"
+    settings.write_text("[limits]\ntimeout_s = 1234.0\n")
+    asked = []
+
+    def embed_run(context, front_end, placement, retry):
+        asked.append(placement)
+        raise StoreError("enough")
+
+    monkeypatch.setattr(embed, "run", embed_run)
+    run = ["run", "--catalog", catalog, "--output", store.root, *FAST, "--processes", "2"]
+    assert main([*run, "--settings", str(settings), "--front-end", front_end]) == 1
+    assert asked == [Placement(processes=2, limits=Limits(timeout_s=1234.0))]
 
 
 def test_the_report_says_what_the_embedding_is_worth(with_front_end):

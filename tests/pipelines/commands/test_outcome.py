@@ -1,6 +1,7 @@
 """A run's last words say what came out, and why."""
 
 import re
+import shlex
 import shutil
 
 import numpy as np
@@ -94,6 +95,14 @@ def test_a_run_ends_with_what_came_out_and_what_to_do_next(finished):
     assert rows["correct by ear"] == f"sssl review --output {finished.root}"
     query = re.fullmatch(r'sssl sql --output (\S+) "(.*)"', rows["wrong passages"])[2]
     assert connect(finished, finished.latest()).sql(query).fetchall()
+
+
+def test_commands_to_copy_hold_in_a_folder_with_a_blank(finished, tmp_path):
+    output = Store.open(str(shutil.copytree(finished.root, tmp_path / "my music")))
+    said = outcome(output, output.latest(), against_truth=None)
+    rows = dict(re.split(r" {2,}", line, maxsplit=1) for line in said.splitlines() if line)
+    assert shlex.split(rows["correct by ear"])[-1] == output.root
+    assert shlex.split(rows["wrong passages"])[3] == output.root
 
 
 def test_the_warm_up_is_not_compared_with_itself(finished, tmp_path):

@@ -231,7 +231,8 @@ def test_nothing_is_touched_until_it_is_asked_for(tmp_path, capfd):
         capfd.readouterr().err.split()
     )
     assert nights.all_files() == before
-    assert main(vacuum) == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(vacuum)
     assert "either --keep N or --older-than DAYS" in capfd.readouterr().err
     assert main([*vacuum, "--keep", "1", "--delete"]) == 0
     assert nights.all_files() < before | {vacuumed_path(f"songs/{n:012x}") for n in range(4)}
