@@ -13,7 +13,7 @@ from pipelines.cli import COMMANDS, module_of
 from pipelines.launch import Flag, flags_of
 
 TEMPLATES = ("segment", "relabel", "score", "songs")
-"""The stages that are pipelines."""
+"""Stages that the nightly workflow launches on Dataflow."""
 
 _NUMBER = r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?"
 

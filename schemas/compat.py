@@ -26,8 +26,9 @@ def version_of(schema: pa.Schema) -> int:
 
 
 def conform(content: pa.Table, wanted: Sequence[str] | None = None) -> pa.Table:
-    """Add the columns, of those wanted, that the file's schema version did not have yet: null in
-    every row."""
+    """Return a file's rows as rows of today: the wanted columns (default: all that are declared) in
+    the order wanted. One that its schema version did not have is null in every row, tensors of half
+    floats are lists of reals."""
     metadata = content.schema.metadata or {}
     table = TABLES.get(metadata.get(b"sssl.table", b"").decode())
     if table is None:

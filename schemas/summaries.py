@@ -254,9 +254,9 @@ def _sum(one: Any, other: Any) -> Any:
     if isinstance(one, dict):
         both = {name: _sum(one[name], other[name]) for name in one.keys() & other.keys()}
         return dict(sorted({**one, **other, **both}.items()))
-    return (
-        one or other if isinstance(one, tuple) else one + other
-    )  # classes are the same in all parts
+    if isinstance(one, tuple):
+        return one or other  # classes, which are the same in all parts
+    return one + other
 
 
 def _rest(one: Any, other: Any) -> Any:

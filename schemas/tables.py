@@ -404,8 +404,8 @@ class Round:
     )
     log_loss_change_z: float | None = column(
         REAL,
-        "`log_loss_change` in standard errors: below -1 the round is accepted, above 1 the parent"
-        " is kept.",
+        "`log_loss_change` in standard errors: below -`decisive_z` (1 by default) the round is"
+        " accepted, above it the parent is kept.",
         nullable=True,
         example=-2.476,
     )

@@ -255,7 +255,7 @@ class ModelRow:
     round: int = column(INT, "Round that trained or reused it.", key=True, example=1)
     generation: str = column(TEXT, _GENERATION, example="106ab09c1840")
     architecture: str | None = column(
-        TEXT, "Network, as in `--model`.", nullable=True, example="cnn"
+        TEXT, "Network, as in `model` of the settings.", nullable=True, example="cnn"
     )
     verdict: str | None = column(
         TEXT,

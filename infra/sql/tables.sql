@@ -139,7 +139,7 @@ CREATE TABLE IF NOT EXISTS sssl.rounds (
   `judged_groups` INT64 OPTIONS (description = "Groups of these tracks; each counts once."),
   `log_loss_change` FLOAT64 OPTIONS (description = "Log loss of these tracks minus the parent round's: below 0 is better. It is a mean over group means; each track's is that of its mean posterior, at the temperature that is most likely for the model, and its change is clipped at 2 nats. [nat]"),
   `log_loss_change_error` FLOAT64 OPTIONS (description = "Standard error of `log_loss_change`, by jackknife over groups. [nat]"),
-  `log_loss_change_z` FLOAT64 OPTIONS (description = "`log_loss_change` in standard errors: below -1 the round is accepted, above 1 the parent is kept."),
+  `log_loss_change_z` FLOAT64 OPTIONS (description = "`log_loss_change` in standard errors: below -`decisive_z` (1 by default) the round is accepted, above it the parent is kept."),
   `accuracy_change` FLOAT64 OPTIONS (description = "Share of these tracks whose mean posterior peaks at their label, minus the parent round's; also a mean over groups. From 60 tracks on, a fall by more than two standard errors keeps the parent."),
   `accuracy_change_error` FLOAT64 OPTIONS (description = "Standard error of `accuracy_change`."),
   PRIMARY KEY (`round`) NOT ENFORCED

@@ -1,4 +1,4 @@
-"""Parts that are taken over from an earlier generation: told by manifests, in the mass, so that no
+"""Parts that are taken over from an earlier generation: in bulk, by what manifests list, so that no
 file of theirs is opened and no receipt of theirs is read or written."""
 
 from __future__ import annotations

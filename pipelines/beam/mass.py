@@ -1,5 +1,4 @@
-"""Where nearly all fails, for a right that is missing for one, a job stops before the rest is done
-in vain."""
+"""Stop a job early when nearly all tracks fail, as they do when a permission is missing."""
 
 from __future__ import annotations
 

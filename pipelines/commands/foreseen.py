@@ -24,8 +24,7 @@ from sssl.store.manifest import Snapshot
 
 _DEALT_IN_FULL = 1_000_000
 """Tracks up to which a catalog is dealt as the run deals it. Of a larger one only labelled tracks
-are dealt, for the memory, so that a new group may be foreseen in another of the folds that are as
-full."""
+are dealt, to save memory: a new group may then be foreseen in another fold that is as full."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def run(context: Context, config: Config) -> None:
         raise StoreError(
             f"MLflow: {error}; check --mlflow-uri, and try again when it answers"
         ) from error
-    console.print(f"{counted(sent, 'thing')} sent" if sent else "nothing to send")
+    console.print(f"{counted(sent, 'record')} sent" if sent else "nothing to send")
 
 
 main = StageCommand("mlflow-sync", Config, run, takes_beam_args=False).main

@@ -45,9 +45,8 @@ def as_of(store: Store, snapshot: Snapshot, round: int) -> Snapshot:
         known = ", ".join(map(str, accepted)) or "none"
         raise StoreError(f"round {round} cannot be gone back to: accepted are {known}")
     kept = [m for m in snapshot.manifests if m.round is None or m.round <= round]
-    return Snapshot(tuple(kept)).add(
-        snapshot.get("catalog")
-    )  # without the songs, which lost a parent
+    # The catalog, added anew, takes away the songs, which lost a parent.
+    return Snapshot(tuple(kept)).add(snapshot.get("catalog"))
 
 
 def run(context: Context, config: Config) -> Context:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sssl.store.folder import Store
+from sssl.store.layout import SEGMENTED
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.tracking.tracker import Tracker, Untracked
 
@@ -15,8 +16,8 @@ class Context:
     """An output folder that the process holds, and the tables to go on from. A stage returns one
     with its own tables.
 
-    `beam_args` are Beam's own options; `tracker` takes what there is to log, None: in a run of the
-    stage's own. `published` is what readers had when the command began: what of it stands is taken
+    `beam_args` are Beam's own options; `tracker` takes what is logged, None if the stage runs by
+    itself. `published` is what readers had when the command began: what of it stands is taken
     over. Where the command `keeps_learned` things, what was learned stands whatever became of the
     labelled tracks.
     """
@@ -45,11 +46,7 @@ class Context:
         known = {manifest.ref for manifest in self.snapshot.manifests}
         new = {ref for manifest in manifests for ref in manifest.parents} - known
         context = self.add(*map(self.store.named, sorted(new)))
-        before = {
-            m.digest
-            for table in ("segments", "features", "ledger")
-            for m in context.snapshot.of(table)
-        }
+        before = {m.digest for table in SEGMENTED for m in context.snapshot.of(table)}
         return context.add(*(manifest for manifest in manifests if manifest.digest not in before))
 
     def on(self, snapshot: Snapshot) -> Context:

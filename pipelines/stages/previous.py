@@ -29,10 +29,11 @@ from sssl.catalog.plan import (
     known_tracks,
 )
 from sssl.store.folder import Store
+from sssl.store.layout import SEGMENTED
 from sssl.store.manifest import PartFile, Snapshot
 from sssl.store.tensors import log_mels
 
-TABLES = ("segments", "features", "ledger")
+TABLES = SEGMENTED
 COMPARED = (*KNOWN, "label", "corrections")
 """Columns of the catalog that a plan compares with what was published."""
 DEALT = tuple(dict.fromkeys((*KNOWN, *PLACES)))

@@ -259,7 +259,7 @@ def _sound(ref: PartRef, job: Job, model: TrackModel | None) -> Floats | None:
 
 def _readings(evidence: Evidence) -> list[Evidence]:
     """Return how evidence can be read. Labels that look wrong in parts of tracks may turn out not
-    to be, when the losses make one heap."""
+    to be, when the losses have a single peak."""
     if evidence.in_parts:
         return [evidence, evidence.of_whole_tracks]
     return [evidence]

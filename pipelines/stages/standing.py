@@ -3,10 +3,9 @@
 The rule, in one place. What is learned (a model, a split, a verdict, the song classifier) stands
 while the settings and the labelled tracks that it was learned from do: which they are, their
 labels, groups, splits, folds and parts, and their rows in each table that was read; and while none
-of them is taken down. Tracks without
-a label may come, go and change: nothing is learned from them. The rows of a part stand while its
-files, its tracks and what was learned do (pipelines.beam.earlier tells which); so do the scores of
-a track in a part that changed otherwise.
+of them is taken down. Tracks without a label may come, go and change: nothing is learned from them.
+The rows of a part stand while its files, its tracks and what was learned do
+(pipelines.beam.earlier); so do the scores of a track in a part that changed otherwise.
 
 Nothing is named anew: a generation that takes others' files over has the name that it would have if
 it made them. Files are told apart by their digests in manifests. Only parts that changed and hold a

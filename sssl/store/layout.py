@@ -34,7 +34,9 @@ WORK = ("shards", "examples")
 """Tables that nobody publishes: what training made for itself, and can make again."""
 COMPACTED = ("ledger", "scores", "labels", "songs")
 """Tables whose parts are small and only stages read them."""
-BEFORE_ROUNDS = ("catalog", "segments", "features", "ledger", "embeddings")
+SEGMENTED = ("segments", "features", "ledger")
+"""Tables of the segment stage."""
+BEFORE_ROUNDS = ("catalog", *SEGMENTED, "embeddings")
 """Tables that are made before anything is learned."""
 
 _MANIFESTS = ("_manifest.json", "manifest.json")  # of today, then up to schema version 5

@@ -32,23 +32,20 @@ CLASSES = ("Q1", "Q2")
 """Two classes, since a trial needs three tracks of each: ten times the least sample is ten times
 less work so."""
 # Rounds that split whatever they find, so that what was counted is what runs.
-FLAGS = [
-    "--classes",
-    *CLASSES,
-    "--warmup-epochs",
-    "2",
-    "--epochs",
-    "1",
-    "--min-separation",
-    "None",
-    "--min-agreement",
-    "None",
-    "--no-peaked",
-    "--tau",
-    "1.0",
-    "--max-noisy-share",
-    "0.4",
-]
+SETTINGS = """
+[method.train]
+warmup_epochs = 2
+epochs = 1
+
+[method.relabel]
+tau = 1.0
+max_noisy_share = 0.4
+min_separation = "none"
+peaked = false
+
+[method.relabel.evidence]
+min_agreement = "none"
+"""
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 
@@ -106,9 +103,10 @@ def main(argv):
     with tempfile.TemporaryDirectory(prefix="sssl-bench-") as temporary:
         folder = args.folder or Path(temporary)
         catalog = write_music(folder, args.tracks, args.seconds)
-        for name, (said, found) in compare(
-            folder, catalog, args.tracks, FLAGS + argv[at + 1 :]
-        ).items():
+        settings = folder / "settings.toml"
+        settings.write_text(SETTINGS)
+        flags = ["--classes", *CLASSES, "--settings", str(settings), *argv[at + 1 :]]
+        for name, (said, found) in compare(folder, catalog, args.tracks, flags).items():
             met = said["low"] <= found <= said["high"]
             interval = f"{said['value']:.4g} [{said['low']:.4g}, {said['high']:.4g}]"
             console.print(
