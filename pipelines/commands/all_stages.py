@@ -24,12 +24,13 @@ from pipelines.terminal.console import tell
 from schemas import Round
 from schemas.records import dump
 from schemas.summaries import SongsSummary
+from sssl.embedding.contract import FrontEnd
 from sssl.evaluate.sections import WrongSegments, read_sections, wrong_segments
 from sssl.labels.findings import Findings
 from sssl.metrics import calibration_error, quality
 from sssl.presets import Preset
 from sssl.report.page import figures
-from sssl.songs.changes import song_changes
+from sssl.songs.changes import SongChanges, song_changes
 from sssl.songs.classifier import SongModel
 from sssl.songs.labeller import Recipe
 from sssl.songs.regression import HELD_OUT
@@ -47,58 +48,21 @@ def run_all(context: Context, config: Config) -> Context:
     at the end."""
     store = context.store
     published = context.snapshot
-    known = context.published
     had_songs = last_with_songs(store)
-    if config.truth:
-        read_sections(config.truth)  # refused now rather than by the report, hours later
-    server_of(store, config.mlflow_uri)  # likewise
-    asked = config.embed.front_end is not None
-    front_end = embed.check(config.embed, config.segment.cut.segment_s) if asked else None
-
-    may_learn = config.policy.learn != "never"
-
-    def labels_suffice(tracks: pa.Table) -> None:
-        if may_learn:
-            check_labels(tracks, config.segment.deal, config.method.train)
-
-    train_named = named_by_content(config.method.train, initial_weights(config.method.train, 0))
+    front_end = _check_early(store, config)
     remarks: list[str] = []
-    context = segment.run(
-        context,
-        config.catalog,
-        config.labels,
-        config.segment,
-        labels_suffice,
-        remarks.append,
-        config.corrections,
-    )
-    context = context.on(context.snapshot.only("catalog", *TABLES))
+    context = _segment(context, config, remarks)
     _publish(context, published)
-    if may_learn:
+    if config.policy.learn != "never":
         train.check(context.snapshot, config.method.train)
-    if front_end:
+    if front_end is not None:
         # The same tracks are decoded as for segments, so the same limits hold.
         placement = Placement(processes=config.segment.processes, limits=config.segment.limits)
         context = embed.run(context, front_end, placement, config.segment.again.asks_ledger)
+    train_named = named_by_content(config.method.train, initial_weights(config.method.train, 0))
     method = replace(config.method, train=train_named)
-    decision = decide(context, method, config.policy)
-    tell(str(decision))
-    used_method = config.method
-    if config.policy.learn == "always":
-        context = replace(context, published=Snapshot())
-    if not decision.learns:
-        context = replace(context, keeps_learned=True)
-        used_method = published_method(known)
-    # Two outputs are two runs, though their relative paths may be the same; URLs may carry
-    # passwords and signatures.
-    named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
-    deal = replace(config.segment.deal, inventory=())  # each night has another
-    named_by = replace(named_by, segment=replace(config.segment, deal=deal))
-    params = dump(named_by) | {"preset": config.source.preset}
-    if front_end:
-        params["embed"] = front_end.described()
-    key = digest_of([context.snapshot.get("catalog").ref, params])[:12]
-    tracker = Tracker(store, config.mlflow_uri, key, params)
+    context, used_method = _decide(context, config, method)
+    tracker = _tracker(context, config, method, front_end)
     with tracker.whole():
         segmented = replace(context, tracker=tracker)
         for round, context in enumerate(rounds(segmented, used_method)):
@@ -108,23 +72,73 @@ def run_all(context: Context, config: Config) -> Context:
         changes = song_changes(store, had_songs, context.snapshot)
         check_churn(changes, config.max_churn)
         store.publish(context.snapshot)
-        recipe = Recipe.of(store, context.snapshot)
-        tracker.model(recipe.weights, recipe.settings, model_card(store, context.snapshot))
-        tracker.files(
-            {f"plots/{name}.svg": data for name, data in figures(store, context.snapshot).items()}
-        )
+        _log_model(tracker, context)
         report.run(context, config.truth)
-        churn = {} if changes is None else {"song_labels_changed": changes.changed}
-        tracker.log(_song_metrics(context.snapshot) | churn, step=round)
         found = None
         if config.truth:
             found = wrong_segments(store, context.snapshot, config.truth)
-            tracker.log(_wrong_segment_metrics(found), step=round)
-        # Named, not copied: a takedown could not reach into a tracking server.
-        tracker.tag("sssl.report", without_secrets(store.url("report.html")))
-        tracker.tag("sssl.findings", str(Findings.of(store, context.snapshot)))
+        _log_songs(tracker, context, round, changes, found)
     sys.stdout.write(outcome(store, context.snapshot, found, remarks, changes))
     return context
+
+
+def _check_early(store: Store, config: Config) -> FrontEnd | None:
+    """Refuse now what would be refused hours later; return the front-end that is asked for."""
+    if config.truth:
+        read_sections(config.truth)
+    server_of(store, config.mlflow_uri)
+    initial_weights(config.method.train, 0)
+    if config.embed.front_end is None:
+        return None
+    return embed.check(config.embed, config.segment.cut.segment_s)
+
+
+def _segment(context: Context, config: Config, remarks: list[str]) -> Context:
+    """Segment the catalog; what is said of it is added to `remarks`."""
+
+    def labels_suffice(tracks: pa.Table) -> None:
+        if config.policy.learn != "never":
+            check_labels(tracks, config.segment.deal, config.method.train)
+
+    context = segment.run(
+        context,
+        config.catalog,
+        config.labels,
+        config.segment,
+        labels_suffice,
+        remarks.append,
+        config.corrections,
+    )
+    return context.on(context.snapshot.only("catalog", *TABLES))
+
+
+def _decide(context: Context, config: Config, method: Preset) -> tuple[Context, Preset]:
+    """Decide whether to learn; return the context for that, and the method that labels are by."""
+    decision = decide(context, method, config.policy)
+    tell(str(decision))
+    known = context.published
+    if config.policy.learn == "always":
+        context = replace(context, published=Snapshot())
+    if decision.learns:
+        return context, config.method
+    return replace(context, keeps_learned=True), published_method(known)
+
+
+def _tracker(
+    context: Context, config: Config, method: Preset, front_end: FrontEnd | None
+) -> Tracker:
+    """Return what MLflow is told by, under a name that a rerun of the same has, too."""
+    store = context.store
+    # Two outputs are two runs, though their relative paths may be the same; URLs may carry
+    # passwords and signatures.
+    named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
+    deal = replace(config.segment.deal, inventory=())  # each night has another
+    named_by = replace(named_by, segment=replace(config.segment, deal=deal))
+    params = dump(named_by) | {"preset": config.source.preset}
+    if front_end is not None:
+        params["embed"] = front_end.described()
+    key = digest_of([context.snapshot.get("catalog").ref, params])[:12]
+    return Tracker(store, config.mlflow_uri, key, params)
 
 
 def rounds(context: Context, method: Preset) -> Iterator[Context]:
@@ -161,6 +175,32 @@ def _log_round(tracker: Tracker, context: Context, round: int) -> None:
     tracker.log(state_metrics(context.store, snapshot), step=round)
     for manifest in (*map(snapshot.get, ("catalog", "segments")), snapshot.get("labels", round)):
         tracker.read(manifest, context.store.url(context.store.manifest_path(manifest.ref)))
+
+
+def _log_model(tracker: Tracker, context: Context) -> None:
+    store = context.store
+    recipe = Recipe.of(store, context.snapshot)
+    tracker.model(recipe.weights, recipe.settings, model_card(store, context.snapshot))
+    drawn = figures(store, context.snapshot)
+    tracker.files({f"plots/{name}.svg": data for name, data in drawn.items()})
+
+
+def _log_songs(
+    tracker: Tracker,
+    context: Context,
+    round: int,
+    changes: SongChanges | None,
+    found: WrongSegments | None,
+) -> None:
+    """Log what the published labels came to, as of the last round."""
+    tracker.log(_song_metrics(context.snapshot), step=round)
+    if changes is not None:
+        tracker.log({"song_labels_changed": changes.changed}, step=round)
+    if found is not None:
+        tracker.log(_wrong_segment_metrics(found), step=round)
+    # Named, not copied: a takedown could not reach into a tracking server.
+    tracker.tag("sssl.report", without_secrets(context.store.url("report.html")))
+    tracker.tag("sssl.findings", str(Findings.of(context.store, context.snapshot)))
 
 
 def _round_metrics(row: Round) -> dict[str, float | None]:
