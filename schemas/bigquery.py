@@ -9,7 +9,14 @@ import pyarrow as pa
 
 from schemas.columns import SCHEMA_VERSION, Column, columns, table_doc
 from schemas.tables import TABLES
-from schemas.views import ClassRow, ManifestRow, ModelRow, SongLabel, SongProbability
+from schemas.views import (
+    ACCEPTED_VIEWS,
+    ClassRow,
+    ManifestRow,
+    ModelRow,
+    SongLabel,
+    SongProbability,
+)
 
 _INTRO = f"""-- Generated from schemas/tables.py by `make docs`; schema version {SCHEMA_VERSION}.
 -- `sssl bigquery --output gs://... --dataset sssl` creates these tables and views, and fills them
@@ -55,17 +62,14 @@ FROM {dataset}.manifests AS m LEFT JOIN {dataset}.rounds AS r ON r.round = m.rou
 WHERE m.table_name = 'models'""",
     ),
     "accepted_labels": (
-        "labels of the last accepted round: what its model was trained on",
+        ACCEPTED_VIEWS["accepted_labels"],
         (
             "SELECT * FROM {dataset}.labels WHERE round = (SELECT MAX(round) FROM {dataset}.rounds"
             " WHERE accepted)"
         ),
     ),
     "accepted_scores": (
-        (
-            "what songs are made from: scores of the last accepted round, or the mean of its and"
-            " those of the round after it, where that one's verdict is undecided"
-        ),
+        ACCEPTED_VIEWS["accepted_scores"],
         """WITH used AS (
   SELECT MAX(round) AS round FROM {dataset}.rounds
   WHERE accepted

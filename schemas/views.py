@@ -10,12 +10,21 @@ from typing import ClassVar
 import pyarrow as pa
 
 from schemas.columns import INT, REAL, TEXT, column
+from schemas.segments import SEGMENT_INDEX, TRACK_ID
 
 _LARGE = pa.int64()
-_TRACK = "The track's id, as in the catalog."
 _TABLE = "Name of the table."
 _ROUND = "Round of self-learning; null for tables that have none."
 _GENERATION = "Name of the generation: a digest of what made it."
+
+ACCEPTED_VIEWS = {
+    "accepted_labels": "labels of the last accepted round: what its model was trained on",
+    "accepted_scores": (
+        "what songs are made from: scores of the last accepted round, or the mean of its and those"
+        " of the round after it, where that one's verdict is undecided"
+    ),
+}
+"""Views with the columns of the table in their name, and what they show."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +34,8 @@ class Suspect:
 
     NAME: ClassVar[str] = "suspects"
 
-    track_id: str = column(TEXT, "The track's id, as in the catalog.", key=True, example="track001")
-    segment_index: int = column(
-        INT, "0-based position of the segment in its track.", key=True, example=4
-    )
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
     end_s: float = column(REAL, "Where it ends.", unit="s", example=15.0)
     inherited_label: str = column(TEXT, "The track's label, which looks wrong here.", example="Q1")
@@ -139,7 +146,7 @@ class SongChange:
 
     NAME: ClassVar[str] = "song_changes"
 
-    track_id: str = column(TEXT, "The track's id, as in the catalog.", key=True, example="track001")
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     label_before: str = column(TEXT, "Its label before.", example="Q1")
     label: str = column(TEXT, "Its label now.", example="Q3")
     confidence_before: float = column(REAL, "Confidence of `label_before`.", example=0.5)
@@ -154,7 +161,7 @@ class SongLabel:
 
     NAME: ClassVar[str] = "song_labels"
 
-    track_id: str = column(TEXT, _TRACK, key=True, example="track001")
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     group_id: str = column(TEXT, "The track's artist or album, as in the catalog.", example="a01")
     split: str | None = column(
         TEXT, "The track's split; null without a label.", nullable=True, example="test"
@@ -217,7 +224,7 @@ class SongProbability:
 
     NAME: ClassVar[str] = "song_probabilities"
 
-    track_id: str = column(TEXT, _TRACK, key=True, example="track001")
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
     class_name: str = column(TEXT, "Name of the class.", key=True, example="Q1")
     probability: float = column(
         REAL,
@@ -232,10 +239,8 @@ class SegmentProbability:
 
     NAME: ClassVar[str] = "segment_probabilities"
 
-    track_id: str = column(TEXT, _TRACK, key=True, example="track001")
-    segment_index: int = column(
-        INT, "0-based position of the segment in its track.", key=True, example=4
-    )
+    track_id: str = column(TEXT, TRACK_ID, key=True, example="track001")
+    segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     start_s: float = column(REAL, "Where the segment starts.", unit="s", example=12.0)
     end_s: float = column(REAL, "Where it ends.", unit="s", example=15.0)
     class_name: str = column(TEXT, "Name of the class.", key=True, example="Q1")

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas import SCHEMA_VERSION, TABLES, VIEWS, arrow_schema, columns, table_doc, table_name
 from schemas.summaries import CatalogSummary, ModelsSummary
-from schemas.views import PLACES, SEGMENT_END
+from schemas.views import ACCEPTED_VIEWS, PLACES, SEGMENT_END
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.layout import PARTS
@@ -23,13 +23,6 @@ from sssl.store.publications import published_before
 from sssl.store.removals import taken_down
 from sssl.store.rounds import last_split, scores_behind
 
-ACCEPTED_VIEWS = {
-    "accepted_labels": "labels of the last accepted round: what its model was trained on",
-    "accepted_scores": (
-        "what songs are made from: scores of the last accepted round, or the mean of its and those"
-        " of the round after it, where that one's verdict is undecided"
-    ),
-}
 _OF_ACCEPTED = "select * from {} where round = (select max(round) from rounds where accepted)"
 _UNDECIDED = (
     "select max(round) from rounds where verdict = 'undecided' "
