@@ -81,13 +81,29 @@ def is_corrections(url: str) -> bool:
     return {"start_s", "end_s", "label"} <= set(names)
 
 
-def read_corrections(url: str, classes: Sequence[str], tell: Tell) -> list[Correction]:
-    """Read the corrections that count, the newest last. Rows that say nothing are left out, and
-    `tell` is told why.
+def read_corrections(urls: Sequence[str], classes: Sequence[str], tell: Tell) -> list[Correction]:
+    """Read the corrections that count, the newest last, from one file or from several together: a
+    row of one may take back what another one says. Rows that say nothing are left out, and `tell`
+    is told why, and which passages overlap with another label.
 
     Raises:
-        CatalogError: the file cannot be read, or lacks a column.
+        CatalogError: a file cannot be read, or lacks a column.
     """
+    found: list[Correction] = []
+    for url in urls:
+        found += _usable_rows(url, classes, tell)
+    standing = newest(found)
+    shown = " and ".join(map(without_secrets, urls))
+    for one, other in _contradictions(standing):
+        places = f"{one.where} and {other.where}"
+        labels = f"{one.label} and {other.label}"
+        taken = "a segment takes the one that covers most of it"
+        tell(f"{shown}: {places} overlap and say {labels}: {taken}")
+    return standing
+
+
+def _usable_rows(url: str, classes: Sequence[str], tell: Tell) -> list[Correction]:
+    """Return the rows of a file that say something, those that take something back among them."""
     bad: defaultdict[str, list[str]] = defaultdict(list)
     found = []
     for row in read_rows(url):
@@ -99,13 +115,7 @@ def read_corrections(url: str, classes: Sequence[str], tell: Tell) -> list[Corre
     shown = without_secrets(url)
     for why, track_ids in bad.items():
         tell(f"{shown}: {counted(len(track_ids), 'correction')} left out, {why}: {some(track_ids)}")
-    standing = newest(found)
-    for one, other in _contradictions(standing):
-        places = f"{one.where} and {other.where}"
-        labels = f"{one.label} and {other.label}"
-        taken = "a segment takes the one that covers most of it"
-        tell(f"{shown}: {places} overlap and say {labels}: {taken}")
-    return standing
+    return found
 
 
 def read_rows(url: str) -> list[dict[str, str]]:

@@ -14,9 +14,7 @@ import pyarrow.compute as pc
 from schemas import Catalog, arrow_schema
 from sssl.catalog.assign import CatalogConfig, Dealt, deal, whole
 from sssl.catalog.corrections import (
-    Correction,
     is_corrections,
-    newest,
     read_corrections,
     with_corrections,
 )
@@ -114,10 +112,7 @@ def read_tracks(
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{shown}: every track was taken down")
-    said: list[Correction] = []
-    for url in files_of_corrections:
-        said += read_corrections(url, config.classes, tell)
-    standing = newest(said)
+    standing = read_corrections(files_of_corrections, config.classes, tell)
     if standing:
         return with_corrections(tracks, standing, tell)
     return tracks

@@ -33,7 +33,7 @@ class Answers:
         """
         if not self.path.exists():
             return []
-        return read_corrections(str(self.path), self.classes, _say_nothing)
+        return read_corrections([str(self.path)], self.classes, _say_nothing)
 
     def append(self, said: Iterable[Correction]) -> int:
         """Append rows, but for those that are there already, and return how many.

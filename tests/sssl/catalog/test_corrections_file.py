@@ -38,7 +38,7 @@ def catalog(tmp_path):
 def read(url):
     """The corrections of a file as (id, start, end, label), and what was told."""
     told = []
-    found = read_corrections(url, CLASSES, told.append)
+    found = read_corrections([url], CLASSES, told.append)
     return [(one.track_id, one.start_s, one.end_s, one.label) for one in found], told
 
 
@@ -149,6 +149,22 @@ def test_a_labels_file_with_passages_is_one_of_corrections(catalog, written):
     assert rows["b"].label == "Q1"
 
 
+def test_what_a_labels_file_says_can_be_taken_back_on_the_page(catalog, written, tmp_path):
+    (tmp_path / "to-review.csv").write_text(HEADER + "a,0,3,Q3,,\na,3,6,Q4,,\nb,,,Q1,,\n")
+    page = written("a,0,3,,ann,2026-11-27T10:00:00Z\nb,,,,ann,2026-11-27T10:01:00Z\n")
+    rows, _ = corrected(catalog, page, str(tmp_path / "to-review.csv"))
+    assert rows["a"].corrections == [{"start_s": 3.0, "end_s": 6.0, "label": "Q4"}]
+    assert (rows["b"].label, rows["b"].locked, rows["b"].corrections) == ("Q2", False, None)
+
+
+def test_passages_of_two_files_that_overlap_with_other_labels_are_named(catalog, written, tmp_path):
+    (tmp_path / "to-review.csv").write_text(HEADER + "a,0,4,Q3,,\nb,0,4,Q1,,\n")
+    page = written("a,3,6,Q4,,\nb,3,6,Q2,,\nb,0,4,,,\n")
+    _, told = corrected(catalog, page, str(tmp_path / "to-review.csv"))
+    (only,) = told
+    assert "a (0-4 s) and a (3-6 s) overlap and say Q3 and Q4" in only
+
+
 def test_a_correction_of_an_unknown_track_is_told(catalog, written):
     rows, told = corrected(catalog, written("gone,0,3,Q3,,\ngone,,,Q3,,\na,,,Q3,,\n"))
     assert told == ["2 corrections left out, no such track in the catalog: gone"]
@@ -207,7 +223,7 @@ def test_a_file_without_tracks_is_left_to_its_owner():
 def test_a_quote_that_nobody_closed_is_refused_instead_of_taking_the_rows_behind_it(written):
     content = 'a,,,Q1,"Anna,\nb,,,Q2,ben,\n'
     with pytest.raises(CatalogError, match="cannot read"):
-        read_corrections(written(content), CLASSES, print)
+        read_corrections([written(content)], CLASSES, print)
     header = "track_id,start_s,end_s,label,who,when\n"
     with pytest.raises(CatalogError, match="no file of corrections"):
         without_tracks((header + content).encode(), {"a"}.__contains__)
