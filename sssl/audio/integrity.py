@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from sssl.audio.info import AudioInfo
+from sssl.config import require
 from sssl.words import counted
 
 Policy = Literal["keep", "reject"]
@@ -44,6 +45,14 @@ class GateConfig:
     """Clipped tracks."""
     on_dc_offset: Policy = "keep"
     """Tracks with a DC offset."""
+
+    def __post_init__(self) -> None:
+        require(self.tolerance_s >= 0, "tolerance_s", self.tolerance_s, "0 or more")
+        require(self.max_s > 0, "max_s", self.max_s, "above 0")
+        # No upper limits: folders may have been made with one that turns a check off.
+        clipped = self.max_clipped_share
+        require(clipped >= 0, "max_clipped_share", clipped, "0 or more")
+        require(self.max_dc_offset >= 0, "max_dc_offset", self.max_dc_offset, "0 or more")
 
     def policy(self, reason: str) -> Policy:
         """Return what to do with tracks of a reason; what has no setting leaves nothing to keep."""

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from schemas import Catalog, Label, arrow_schema
 from schemas.summaries import LabelsSummary, Pairs, count
 from sssl.arrays import Flags, Floats, Indices, class_indices, column, inherited_indices, posteriors
+from sssl.config import require
 from sssl.labels import mixture as mix
 from sssl.labels.calibration import sharpen
 from sssl.labels.evidence import Evidence, EvidenceConfig, Segments
@@ -63,6 +64,23 @@ class RelabelConfig:
     """Weight of noisy segments in training, labelled with what the model thinks of them; 0 sets
     them aside, for a weak model would learn its own mistakes."""
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+
+    def __post_init__(self) -> None:
+        require(0 <= self.tau <= 1, "tau", self.tau, "0 to 1")
+        require(self.temperature > 0, "temperature", self.temperature, "above 0")
+        # From half on nothing is left between the two quantiles.
+        clipped = self.clip_quantile
+        is_below_half = 0 <= clipped < 0.5
+        require(is_below_half, "clip_quantile", clipped, "0 to below 0.5")
+        # With 0 a class has a place of its own, however few its segments are.
+        prior = self.per_class_prior
+        is_count = prior is None or prior >= 0
+        require(is_count, "per_class_prior", prior, "0 or more, or None")
+        # A share, as somebody may give a percentage.
+        cap = self.max_noisy_share
+        is_share = cap is None or 0 <= cap <= 1
+        require(is_share, "max_noisy_share", cap, "0 to 1, or None")
+        require(self.noisy_weight >= 0, "noisy_weight", self.noisy_weight, "0 or more")
 
 
 @dataclass(frozen=True)

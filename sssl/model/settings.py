@@ -30,6 +30,10 @@ class AugmentConfig:
     frame_mask: int = 12
     """Longest SpecAugment mask over frames; 0 turns it off."""
 
+    def __post_init__(self) -> None:
+        require(self.mel_mask >= 0, "mel_mask", self.mel_mask, "0 or more")
+        require(self.frame_mask >= 0, "frame_mask", self.frame_mask, "0 or more")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -123,6 +127,8 @@ class TrainConfig:
         require(segments is None or segments > 0, "track_segments", segments, "1 or more, or None")
         require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
         require(
             0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1"
@@ -175,6 +181,10 @@ class ScoreConfig:
     average_members: bool = True
     """Score tracks that no member trained on (held out, unlabelled) by the mean of all members:
     better labels for new music, and as many passes over it as there are members."""
+
+    def __post_init__(self) -> None:
+        require(self.views > 0, "views", self.views, "1 or more")
+        require(self.score_batch > 0, "score_batch", self.score_batch, "1 or more")
 
 
 def smallest_side(model: str) -> int:

@@ -33,9 +33,10 @@ class SongConfig:
         require(
             wanted is None or 0 < wanted < 1, "wanted_precision", wanted, "a share between 0 and 1"
         )
-        require(
-            self.smooth_segments % 2 == 1, "smooth_segments", self.smooth_segments, "an odd number"
-        )
+        smooth = self.smooth_segments
+        is_odd = smooth > 0 and smooth % 2 == 1
+        require(is_odd, "smooth_segments", smooth, "an odd number, 1 or more")
+        require(self.regularization > 0, "regularization", self.regularization, "above 0")
 
 
 @dataclass(frozen=True)

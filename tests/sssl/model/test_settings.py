@@ -1,11 +1,16 @@
 """What a model is trained with follows the number of labelled tracks."""
 
+import math
+
 import pytest
 
 from schemas.records import dump
+from sssl.audio.integrity import GateConfig
 from sssl.errors import ConfigError
-from sssl.model.settings import TrainConfig
+from sssl.labels.relabel import RelabelConfig
+from sssl.model.settings import AugmentConfig, ScoreConfig, TrainConfig
 from sssl.presets import GUARDED, PAPER
+from sssl.songs.settings import SongConfig
 
 
 def test_few_labelled_tracks_train_on_bags_with_mixup_as_ever():
@@ -30,3 +35,31 @@ def test_a_setting_of_none_keeps_bags_however_many_tracks_there_are():
 def test_a_number_that_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="--plain-from 0"):
         TrainConfig(plain_from=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (AugmentConfig, "mel_mask", -1),
+        (AugmentConfig, "frame_mask", -1),
+        (TrainConfig, "learning_rate", 0.0),
+        (TrainConfig, "weight_decay", -0.1),
+        (ScoreConfig, "views", 0),
+        (ScoreConfig, "score_batch", 0),
+        (RelabelConfig, "tau", 50.0),
+        (RelabelConfig, "temperature", 0.0),
+        (RelabelConfig, "temperature", math.nan),
+        (RelabelConfig, "clip_quantile", 0.5),
+        (RelabelConfig, "max_noisy_share", 40.0),
+        (RelabelConfig, "noisy_weight", -1.0),
+        (SongConfig, "regularization", 0.0),
+        (SongConfig, "smooth_segments", -1),
+        (GateConfig, "tolerance_s", -1.0),
+        (GateConfig, "max_s", 0.0),
+        (GateConfig, "max_clipped_share", -0.1),
+        (GateConfig, "max_dc_offset", math.nan),
+    ],
+)
+def test_what_would_fail_after_hours_is_refused_before_anything_starts(kind, name, value):
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} {value}"):
+        kind(**{name: value})
