@@ -70,18 +70,23 @@ class Listening:
             AudioError: it cannot be decoded.
             OSError: it cannot be opened.
         """
-        made = self._decoding(uri).result()
+        decoding = self._decoding(uri)
+        try:
+            made = decoding.result()
+        except Exception:
+            self._drop(uri, decoding)  # a storage that gave no answer may give one the next time
+            raise
+        # What took the decoder down would do so again, maybe after minutes.
         if isinstance(made, Failure):
             raise AudioError(made.reason, made.detail)
         return Sound(made.open("rb"), made.stat().st_size, "audio/wav")
 
     def forget(self, uri: str) -> None:
-        """Delete what was decoded of a track."""
+        """Delete what was decoded of a track, or is being decoded, as soon as it is there."""
         with self._lock:
             decoding = self._decoded.pop(uri, None)
-        made = None if decoding is None else decoding.result()
-        if isinstance(made, Path):
-            made.unlink(missing_ok=True)
+        if decoding is not None:
+            decoding.add_done_callback(_delete)
 
     def close(self) -> None:
         """End the decoder and delete what it made."""
@@ -89,6 +94,12 @@ class Listening:
             self._pool.close()
         with suppress(OSError):
             self._folder.cleanup()
+
+    def _drop(self, uri: str, decoding: Future[Path | Failure]) -> None:
+        """Have a track decoded anew by who asks for it next."""
+        with self._lock:
+            if self._decoded.get(uri) is decoding:
+                del self._decoded[uri]
 
     def _decoding(self, uri: str) -> Future[Path | Failure]:
         with self._lock:
@@ -99,6 +110,12 @@ class Listening:
                 path = Path(self._folder.name, f"{self._made}.wav")
                 self._decoded[uri] = self._pool.submit(partial(_decode, path=path), uri)
             return self._decoded[uri]
+
+
+def _delete(decoding: Future[Path | Failure]) -> None:
+    """Delete what decoding has made, if anything."""
+    if decoding.exception() is None and isinstance(made := decoding.result(), Path):
+        made.unlink(missing_ok=True)
 
 
 def _decode(uri: str, path: Path) -> Path:

@@ -12,6 +12,7 @@ import soundfile
 from reports import CLASSES, make_folder
 from werkzeug.test import Client
 
+from sssl.errors import AudioError
 from sssl.report.source import Source
 from sssl.review.answers import Answers
 from sssl.review.listening import Listening, Sound
@@ -230,6 +231,24 @@ def test_a_track_that_was_taken_down_meanwhile_is_neither_played_nor_answered_no
     gone = site.get("answers").json["gone"]
     assert [n for n, is_gone in enumerate(gone) if is_gone] == [place]
     assert f'"{track.track_id}"' not in site.get().text
+
+
+def test_a_track_that_could_not_be_decoded_is_gone_once_it_was_taken_down(site):
+    place = playable(site, wanted=False)
+    track = list(site.queue.tracks.values())[place]
+    assert site.get(f"decoded/{place}").status_code == 404
+    site.removed.add(hash_id(track.track_id))
+    site.listening._decoding(track.uri)  # as a request does that came just before
+    assert site.get(f"decoded/{place}").status_code == 410
+
+
+def test_a_track_that_could_not_be_decoded_is_tried_again(site, tmp_path):
+    uri = str(tmp_path / "late.wav")
+    with pytest.raises(AudioError, match="missing"):
+        site.listening.decoded(uri)
+    soundfile.write(uri, np.zeros(RATE_HZ), RATE_HZ)
+    with site.listening.decoded(uri).file as file:
+        assert file.read(4) == b"RIFF"
 
 
 def test_what_was_sent_is_asked_for_anew(site):
