@@ -83,8 +83,9 @@ class Store:
             if not store.exists(MARK):
                 if not create:
                     raise StoreError(f"{shown} is not an output folder (no {MARK}): check --output")
-                # A pointer to no table first: one that is missing later is one that was lost.
-                store.write_bytes(LATEST, pointer_bytes([]))
+                # A pointer to no table first: one that is missing later is one that was lost. One
+                # that is there stays, with what is published: only the mark got lost.
+                store.medium.create_if_absent(LATEST, pointer_bytes([]))
                 store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
             version = store.read_record(MARK, FolderMark).schema_version
         except (OSError, ValueError) as error:  # also of a URL that no file system is known for

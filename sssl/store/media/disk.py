@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -73,10 +73,10 @@ class Disk:
             yield sorted(os.path.join(place, name)[within:] for name in names)
 
     def sizes(self, folder: str) -> Mapping[str, int]:
-        return {path: self._at(path).stat().st_size for path in self.list(folder)}
+        return {path: about.st_size for path, about in self._found(folder)}
 
     def written_at(self, folder: str) -> datetime | None:
-        times = [self._at(path).stat().st_mtime for path in self.list(folder)]
+        times = [about.st_mtime for _, about in self._found(folder)]
         if times:
             return datetime.fromtimestamp(max(times), UTC)
         return None
@@ -127,6 +127,13 @@ class Disk:
 
     def link(self, path: str) -> str | None:
         return quote(os.fsencode(os.path.relpath(path, self.root)))
+
+    def _found(self, folder: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield the files below a folder; one that was renamed or deleted since it was listed, by
+        another command that writes here, is none of them."""
+        for path in self.list(folder):
+            with suppress(FileNotFoundError):
+                yield path, self._at(path).stat()
 
     def _at(self, path: str) -> Path:
         return Path(self.root, path)

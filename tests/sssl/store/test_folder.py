@@ -296,6 +296,17 @@ def test_a_new_folder_has_a_pointer_to_no_table(store):
     assert store.latest() == Snapshot()
 
 
+def test_a_folder_that_lost_its_mark_keeps_what_is_published(store):
+    songs = manifest("songs", "s")
+    store.commit(songs)
+    store.publish(Snapshot((songs,)))
+    published = store.latest()
+    assert published.manifests
+    store.delete("sssl.json")
+    again = Store.open(store.root, create=True)
+    assert again.latest() == published
+
+
 def test_a_part_whose_content_changed_on_the_disk_is_not_done(on_disk):
     file = on_disk.write_part("segments", "g", 3, pa.table({"x": [1, 2]}))
     on_disk.write_receipt("segments/g", Receipt(3, {"segments": file}))

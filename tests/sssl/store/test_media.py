@@ -5,6 +5,7 @@ import os
 import pickle
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
@@ -165,6 +166,14 @@ def test_files_below_a_folder_have_their_sizes(medium):
     medium.put("other", b"1")
     assert medium.sizes("t") == {"t/g/a": 3, "t/g/b": 0}
     assert medium.sizes("nowhere") == {}
+
+
+def test_a_file_that_is_renamed_while_a_folder_is_looked_at_is_passed_over(tmp_path, monkeypatch):
+    disk = Disk(str(tmp_path))
+    disk.put("t/a", b"abc")
+    monkeypatch.setattr(Disk, "list", lambda *_: ["t/.b.sssl-0123", "t/a"])
+    assert disk.sizes("t") == {"t/a": 3}
+    assert disk.written_at("t").timestamp() == pytest.approx(Path(tmp_path, "t/a").stat().st_mtime)
 
 
 def test_a_second_writer_is_refused_until_the_first_is_through(medium, monkeypatch):
