@@ -3,7 +3,7 @@ been there."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from sssl.labels.mixture import Mixture
 from sssl.labels.relabel import RelabelConfig, Split, fit_split
 
 Row = tuple[float, ...]
+_AS_IN_EVIDENCE = tuple(field.name for field in fields(Evidence) if field.name != "tracks")
+"""Fields of `Evidence` that are JSON as they are."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,12 @@ class KeptSplit:
             kept = KeptTrackModel(
                 tuple(tracks.mean.tolist()), factors, tuple(tracks.between.tolist())
             )
+        numbers = {name: getattr(evidence, name) for name in _AS_IN_EVIDENCE}
         return cls(
             histograms=tuple(map(tuple, histograms.tolist())),
-            temperature=evidence.temperature,
-            mean_odds=evidence.mean_odds,
-            mean_inconsistency=evidence.mean_inconsistency,
-            unit=evidence.unit,
-            between=evidence.between,
-            neighbours=evidence.neighbours,
-            agreement=evidence.agreement,
-            in_parts=evidence.in_parts,
             tracks=kept,
             common=split.common,
+            **numbers,
         )
 
     def evidence(self) -> Evidence:
@@ -74,17 +70,8 @@ class KeptSplit:
             tracks = TrackModel(
                 *map(np.array, (self.tracks.mean, self.tracks.factors, self.tracks.between))
             )
-        return Evidence(
-            tracks=tracks,
-            temperature=self.temperature,
-            mean_odds=self.mean_odds,
-            mean_inconsistency=self.mean_inconsistency,
-            unit=self.unit,
-            between=self.between,
-            neighbours=self.neighbours,
-            agreement=self.agreement,
-            in_parts=self.in_parts,
-        )
+        numbers = {name: getattr(self, name) for name in _AS_IN_EVIDENCE}
+        return Evidence(tracks=tracks, **numbers)
 
     def split(self, config: RelabelConfig) -> Split:
         """Fit the split again: the same histograms give the same. A mixture is fitted where none is

@@ -1,12 +1,14 @@
 """What a split learned is kept as JSON and gives the same split again, without fitting anew."""
 
 import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 
 from schemas.records import dump, load
 from sssl.labels import relabel
+from sssl.labels.consistency import TrackModel
 from sssl.labels.evidence import Evidence
 from sssl.labels.fitted import KeptSplit
 from sssl.labels.mixture import BINS
@@ -20,6 +22,9 @@ def histograms(*places, seed=0):
     return np.array(
         [np.bincount(np.clip(h, 0, BINS - 1).astype(int), minlength=BINS) for h in heaps]
     )
+
+
+NUMBERS = tuple(f.name for f in fields(Evidence) if f.name not in ("tracks", "in_parts"))
 
 
 def same(one, other):
@@ -45,3 +50,15 @@ def test_a_kept_split_is_the_same_without_being_fitted_again(monkeypatch, peaked
     assert same(older.split(config), split)
     monkeypatch.setattr(relabel, "_fit", None)
     assert same(read.split(config), split)
+
+
+def test_a_kept_split_says_how_evidence_was_read():
+    tracks = TrackModel(np.array([0.5, 1.0]), np.eye(2), np.array([2.0, 3.0]))
+    numbers = dict(zip(NUMBERS, np.linspace(0.1, 0.7, len(NUMBERS)).tolist(), strict=True))
+    evidence = Evidence(tracks, in_parts=True, **numbers)
+    split = fit_split(np.zeros((3, BINS), int), RelabelConfig())
+    kept = dump(KeptSplit.of(np.zeros((3, BINS), int), evidence, split))
+    read = load(KeptSplit, json.loads(json.dumps(kept))).evidence()
+    np.testing.assert_equal(vars(read.tracks), vars(tracks))
+    assert replace(read, tracks=None) == replace(evidence, tracks=None)
+    assert not {name for name in NUMBERS if getattr(read, name) == getattr(Evidence(), name)}
