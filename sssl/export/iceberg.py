@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.io.pyarrow import parquet_files_to_data_files
+from pyiceberg.io import load_file_io
+from pyiceberg.io.pyarrow import PyArrowFileIO, parquet_files_to_data_files
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table, TableProperties
 from pyiceberg.table.snapshots import Snapshot as TableSnapshot
@@ -17,7 +18,7 @@ from schemas import TABLES, arrow_schema
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
-from sssl.urls import local_path, uri_of
+from sssl.urls import local_path, uri_of, without_secrets
 
 REGISTERED = ("catalog", "ledger", "segments", "scores", "labels", "rounds", "songs")
 """All but the tensors."""
@@ -33,6 +34,9 @@ _PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "10",
 }
+
+
+_END_OF_PATH = frozenset("#?")
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,11 @@ def register(
     takedown or `sssl vacuum` does.
 
     Raises:
-        StoreError: an earlier version made the segments, with tensors among their columns.
+        StoreError: an earlier version made the segments, with tensors among their columns; or a
+            folder has a name that PyIceberg reads as another.
     """
+    for folder in (_uri_in(store, ""), catalog.properties.get("warehouse", "")):
+        _check_name(catalog, folder)
     for manifest in snapshot.of("segments"):
         if manifest.schema_version < _SCALARS_FROM:
             raise StoreError(
@@ -88,6 +95,21 @@ def register(
         dropped = _drop_broken(table, set(paths))
         done.append(Registered(name, rows, added, removed, dropped))
     return done
+
+
+def _check_name(catalog: Catalog, folder: str) -> None:
+    """Refuse a folder with a sign in its name that ends a path for PyArrow's files, however it is
+    written: they would be read, or written over, in a folder with a shorter name.
+
+    Raises:
+        StoreError: it has one.
+    """
+    signs = _END_OF_PATH.intersection(folder)
+    if signs and isinstance(load_file_io(catalog.properties, folder), PyArrowFileIO):
+        raise StoreError(
+            f"{without_secrets(folder)}: PyIceberg takes {' and '.join(sorted(signs))} for the end"
+            " of a path: give the folder another name"
+        )
 
 
 def _show(

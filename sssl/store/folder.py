@@ -388,9 +388,8 @@ class Store:
         its list of files."""
         with suppress(StoreError):
             manifest = self.manifest(*ref.split("/"))
-            if manifest is not None and manifest.listed is not None:
-                next(iter(manifest.files))
-            return manifest
+            if manifest is not None and manifest.has_list:
+                return manifest
         return None
 
     def committed_refs(self) -> list[str]:
@@ -421,9 +420,9 @@ class Store:
 
     def committed(self, planned: Manifest) -> Manifest | None:
         """Return the manifest of a plan that was carried out, None if it was not, or if a file of
-        it is lost since."""
+        it, or their list, is lost since."""
         found = self.manifest(planned.table, planned.generation)
-        if found is not None and self.is_there(found):
+        if found is not None and found.has_list and self.is_there(found):
             return found
         return None
 

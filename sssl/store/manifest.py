@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import chain
@@ -151,6 +152,16 @@ class Manifest:
     def listed(self) -> FileList | None:
         """The list that its files are read from, None where the manifest has them in itself."""
         return self.files.file_list if isinstance(self.files, ListedFiles) else None
+
+    @property
+    def has_list(self) -> bool:
+        """Whether it can be said which files there are: they are in the manifest, or in a list that
+        is there as it was written."""
+        with suppress(StoreError):
+            if self.listed is not None:
+                next(iter(self.files))
+            return True
+        return False
 
     def has_files_of(self, other: Manifest) -> bool:
         """Whether both consist of the same files."""

@@ -126,6 +126,24 @@ def test_another_engine_reads_what_is_registered(finished, music):
     assert count == named(finished)["songs"]
 
 
+@pytest.mark.parametrize("sign", ["#", "?"])
+def test_a_folder_that_pyiceberg_reads_as_another_is_refused_before_anything(
+    finished, music, tmp_path, monkeypatch, capsys, sign
+):
+    name = f"take{sign}2"
+    output = Store.open(str(shutil.copytree(finished.root, tmp_path / name)))
+    assert register(output) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{tmp_path}/{name}" in said
+    assert f"PyIceberg takes {sign} for the end of a path: give the folder another name" in said
+    monkeypatch.setenv("PYICEBERG_CATALOG__MUSIC__WAREHOUSE", f"file://{tmp_path}/{name}/tables")
+    monkeypatch.setattr("pyiceberg.catalog._ENV_CONFIG", Config())
+    assert register(finished) == 1
+    assert f"{name}/tables: PyIceberg takes" in " ".join(capsys.readouterr().err.split())
+    assert music.list_namespaces() == []
+    assert not (tmp_path / "take").exists()
+
+
 def test_a_catalog_that_is_not_configured_is_a_sentence(finished, capsys):
     assert main(["iceberg", "--output", finished.root, "--catalog", "nowhere"]) == 1
     assert "the Iceberg catalog nowhere was not updated" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from sssl.errors import StoreError
 from sssl.removal.deletion import delete_unpublished
 from sssl.removal.vacuum import beyond, delete, find_old
 from sssl.store.folder import Store
-from sssl.store.manifest import Manifest, PartFile, Snapshot
+from sssl.store.manifest import Made, Manifest, PartFile, Snapshot
 from sssl.store.verify import repair, verify
 
 PARTS = 12
@@ -103,6 +103,17 @@ def test_a_bit_that_flips_in_a_list_is_noticed_and_the_table_committed_again(sto
     assert [damage.path for damage in damages] == [store.manifest_path(made.ref)]
     assert repair(store, damages).manifests == ()
     assert store.commit(plan).files == plan.files
+    assert verify(store).damages == []
+
+
+def test_a_table_whose_list_is_lost_is_made_again(store):
+    plan, made = commit(store)
+    store.delete(made.listed.path)
+    store = Store.open(store.root)
+    assert store.committed(plan) is None
+    again = store.commit_once(plan, lambda _: Made(plan.files, plan.summary, knows_cpu_s=True))
+    assert again.files == plan.files
+    assert store.committed(plan).files == plan.files
     assert verify(store).damages == []
 
 
