@@ -70,7 +70,7 @@ def run_all(context: Context, config: Config) -> Context:
             _publish(context, published)
         context = songs.run(context, config.songs)
         changes = song_changes(store, had_songs, context.snapshot)
-        check_churn(changes, config.max_churn)
+        check_churn(store, changes, config.max_churn)
         store.publish(context.snapshot)
         _log_model(tracker, context)
         report.run(context, config.truth)

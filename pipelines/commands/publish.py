@@ -58,7 +58,8 @@ def run(context: Context, config: Config) -> Context | None:
     context = context.adopt(*_made(context, job))
     check_error_ratio(context.store, context.snapshot, job.max_error_ratio)
     allowed = job.max_churn if config.max_churn is None else config.max_churn
-    check_churn(song_changes(store, last_with_songs(store), context.snapshot), allowed)
+    changes = song_changes(store, last_with_songs(store), context.snapshot)
+    check_churn(store, changes, allowed)
     return context
 
 

@@ -325,7 +325,7 @@ def run_alone(context: Context, config: Config) -> Context:
         raise HandedOver(str(handed), job_in_flight) from None
     changes = song_changes(context.store, had_songs, context.snapshot)
     try:
-        check_churn(changes, config.max_churn)
+        check_churn(context.store, changes, config.max_churn)
     except ChurnExceeded:
         if not is_launcher(context.beam_args):
             raise

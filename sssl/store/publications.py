@@ -32,19 +32,32 @@ def open_published(output: str) -> Published:
         return Published(store, store.latest())
     snapshot = published_before(store)
     if not snapshot.manifests:
-        raise StoreError(
-            f"{without_secrets(store.root)} has one publication only: nothing comes before it"
-        )
+        place = without_secrets(store.root)
+        if _refs_before(store):
+            raise StoreError(f"{place}: a takedown deleted what was published before")
+        raise StoreError(f"{place} has one publication only: nothing comes before it")
     return Published(store, snapshot)
 
 
 def published_before(store: Store) -> Snapshot:
     """Return what a folder published before the songs of now; empty if nothing was, or a takedown
     deleted it."""
-    refs = published_refs(store.medium, newest_pointer(store.medium), BEFORE)
+    refs = _refs_before(store)
     found = [store.manifest_if_whole(ref) for ref in refs]
     known = tuple(manifest for manifest in found if manifest is not None)
     return Snapshot(known if len(known) == len(refs) else ())
+
+
+def songs_were_deleted(store: Store) -> bool:
+    """Whether the songs that a folder published last are gone before others took their place: a
+    takedown between two stages deletes them."""
+    if last_with_songs(store).of("songs"):
+        return False
+    return any(ref.startswith("songs/") for ref in _refs_before(store))
+
+
+def _refs_before(store: Store) -> list[str]:
+    return published_refs(store.medium, newest_pointer(store.medium), BEFORE)
 
 
 def last_with_songs(store: Store) -> Snapshot:

@@ -1,6 +1,7 @@
 """How many song labels a publication may change where stages run one by one, as in the cloud."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from reports import make_folder
 from pipelines.beam import execute
 from pipelines.cli import main
 from pipelines.launch import command_line
+from sssl.errors import StoreError
+from sssl.songs.changes import song_changes
 from sssl.store.folder import Store
 from sssl.store.in_flight import InFlight, in_flight, launched
 from sssl.store.manifest import Snapshot
+from sssl.store.publications import last_with_songs, open_published
 
 MONITORING = Path(__file__).parents[3] / "infra" / "terraform" / "monitoring.tf"
 CHANGED = 0.3
@@ -86,6 +90,42 @@ def test_songs_that_are_held_back_are_given_up_for_the_next_night(night):
     assert publish(night) == 4
     assert publish(night, "--abandon") == 0
     assert in_flight(night) is None
+
+
+def test_a_takedown_between_stages_leaves_nothing_to_compare_with_and_that_is_told(
+    folder, tmp_path, monkeypatch, capsys
+):
+    made, snapshot, _ = folder
+    store = Store.open(str(shutil.copytree(made.root, tmp_path / "out")))
+    store.publish(snapshot)
+    without_songs = Snapshot(tuple(m for m in snapshot.manifests if m.table != "songs"))
+    store.publish(without_songs)  # newer segments withdrew them
+    command = ["songs", "--output", store.root, "--max-churn", "0.0"]
+    assert main([*command, "--abstain-below", "0.5"]) == 0
+    said = "a takedown deleted the songs that were published before"
+    assert said not in " ".join(capsys.readouterr().err.split())
+    store.publish(without_songs)
+    track_id = store.read_table(snapshot.get("catalog"))["track_id"][0].as_py()
+    assert main(["takedown", "--output", store.root, "--track-id", track_id]) == 0
+    capsys.readouterr()
+    assert main([*command, "--abstain-below", "0.6"]) == 0
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_songs_that_were_taken_down_are_no_churn(folder, tmp_path):
+    made, snapshot, _ = folder
+    store = Store.open(str(shutil.copytree(made.root, tmp_path / "out")))
+    store.publish(snapshot)
+    track_id = store.read_table(snapshot.get("catalog"))["track_id"][0].as_py()
+    assert main(["takedown", "--output", store.root, "--track-id", track_id]) == 0
+    with pytest.raises(StoreError, match="a takedown deleted what was published before"):
+        open_published(f"{store.root}@before")
+    left = last_with_songs(store)
+    assert left.get("songs").rows == snapshot.get("songs").rows - 1
+    songs = ["songs", "--output", store.root, "--abstain-below", "0.6", "--max-churn", "0.0"]
+    assert main(songs) == 0
+    changes = song_changes(store, left, store.latest())
+    assert (changes.songs, changes.changed, changes.gone) == (left.get("songs").rows, 0, 0)
 
 
 def test_a_first_publication_has_nothing_to_change(folder, tmp_path):
