@@ -76,7 +76,7 @@ def read_prices(url: str | None) -> Prices:
     expected = {field.name for field in fields(Prices)} - optional
     wrong = ", ".join(sorted((expected - set(given)) | (set(given) - expected - optional)))
     may_be = ", ".join(sorted(optional))
-    wanted = f"exactly {', '.join(sorted(expected))}, and maybe {may_be} (see {wrong})"
+    wanted = f"exactly {', '.join(sorted(expected))}, and optionally {may_be} (see {wrong})"
     require(not wrong, "prices", url, wanted)
     for name in sorted(set(given) - {"currency", "as_of"}):
         value = given[name]

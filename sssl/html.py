@@ -1,4 +1,4 @@
-"""Pages from the templates beside this file."""
+"""Pages from the templates of sssl's rooms."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ class Decoder:
     seconds are decoded.
 
     The first block is decoded here: raises AudioError if there is none. What reading raises
-        (OSError) passes through.
+    (OSError) passes through.
     """
 
     info: AudioInfo

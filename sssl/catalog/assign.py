@@ -327,8 +327,8 @@ def _deal_parts(tracks: pa.Table, before: pa.Table, config: CatalogConfig) -> In
     by_hash = np.argsort(hashes(ids.take(pa.array(new))), kind="stable")
     new = new[by_hash]
     # The first `room` of them go into the last part, the others into new ones.
-    beyond = np.arange(len(new)) - room
-    part[new] = last + np.maximum(0, beyond + size) // size
+    taken = size - room
+    part[new] = last + (taken + np.arange(len(new))) // size
     return part
 
 

@@ -171,18 +171,24 @@ def _labelled_of(parquet: pq.ParquetFile, columns: Sequence[str] | None) -> pa.T
 
 def _with_split(footer: pq.FileMetaData) -> list[int]:
     """Return the row groups that may have rows with a split, by their statistics."""
+    if not footer.num_row_groups:
+        return []
+    split = _column_number(footer, "split")
     found = []
     for number in range(footer.num_row_groups):
         group = footer.row_group(number)
-        if not number:
-            # `footer.schema` has the names, too, but holds the footer in a circle, 11 MB of a file
-            # with 1024 parts, until Python looks for circles.
-            columns = map(group.column, range(group.num_columns))
-            place = [column.path_in_schema for column in columns].index("split")
-        statistics = group.column(place).statistics
+        statistics = group.column(split).statistics
         if statistics is None or statistics.null_count < group.num_rows:
             found.append(number)
     return found
+
+
+def _column_number(footer: pq.FileMetaData, name: str) -> int:
+    # `footer.schema` has the names, too, but holds the footer in a circle, 11 MB of a file with
+    # 1024 parts, until Python looks for circles.
+    group = footer.row_group(0)
+    columns = map(group.column, range(group.num_columns))
+    return [column.path_in_schema for column in columns].index(name)
 
 
 def read_dealt(store: Store, catalog: Manifest, columns: Sequence[str] | None = None) -> Dealt:

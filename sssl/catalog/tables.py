@@ -275,7 +275,7 @@ def _parsed(
         is_wrong = [_is_no_number(value) for value in values]
         wrong = pa.chunked_array([is_wrong], pa.bool_())
         _check_none(wrong, text, track_ids, name, expected, url)
-        numbers = [value and float(value) for value in values]
+        numbers = [float(value) if value else None for value in values]
         return pa.chunked_array([numbers], pa.float64())
 
 

@@ -124,8 +124,9 @@ class FrontEnd:
     @property
     def licence(self) -> str:
         """Say what the licence of its weights is."""
-        forbids = self.contract.forbids_commercial_use
-        return f"licence {self.contract.licence}{', non-commercial' * forbids}"
+        if self.contract.forbids_commercial_use:
+            return f"licence {self.contract.licence}, non-commercial"
+        return f"licence {self.contract.licence}"
 
     def of_rows(self) -> dict[str, Any]:
         """Return what decides embeddings, wherever the weights lie."""

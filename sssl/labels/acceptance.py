@@ -193,8 +193,8 @@ def _split_columns(labels: LabelsSummary, split: SplitSummary) -> dict[str, Any]
     columns["confident_mean"] = [one.mean for one in confident]
     columns["confident_std"] = [one.std for one in confident]
     # Null where a mixture has one component only.
-    columns["noisy_mean"] = [one and one.mean for one in noisy]
-    columns["noisy_std"] = [one and one.std for one in noisy]
+    columns["noisy_mean"] = [None if one is None else one.mean for one in noisy]
+    columns["noisy_std"] = [None if one is None else one.std for one in noisy]
     columns["noisy_share"] = [one.weight if one else 0.0 for one in noisy]
     for name in ("confident", "noisy", "locked", "unlabelled", "relabelled"):
         columns[name] = getattr(labels, name)

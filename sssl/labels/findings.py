@@ -67,10 +67,10 @@ class Findings:
     @property
     def outcome(self) -> str:
         """Say what became of the model that was trained after the split."""
-        if not self.round or self.verdict is None:
-            if self.round:
-                return "no model was judged after it"
+        if not self.round:
             return "the model of the warm-up is in use"
+        if self.verdict is None:
+            return "no model was judged after it"
         if not self.suspects:
             return "the labels stand as they are, and no further model was needed"
         trained = "without them" if self.set_aside else "after it"

@@ -28,7 +28,7 @@ def bag_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     label.
 
     A label of the bag as a whole: a segment that speaks against it costs little while others speak
-        for it.
+    for it.
     """
     segments = logits.shape[1]
     log_p = F.log_softmax(logits, dim=-1)

@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, cast
 
 import librosa.display
 import matplotlib as mpl
@@ -55,8 +54,7 @@ class TrackView:
         return max(self.heard_to_s, timeline_end_s)
 
 
-@drawn
-def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
+def _figure(view: TrackView, classes: Sequence[str]) -> Figure:
     """Draw a track's spectrogram; below it, on the same time axis, its segments' posterior and its
     bands."""
     start_s = float(view.start_s[0])
@@ -83,11 +81,14 @@ def draw_track(view: TrackView, classes: Sequence[str]) -> Figure:
     return figure
 
 
+draw_track = drawn(_figure)
+
+
 def track_png(view: TrackView, classes: Sequence[str]) -> bytes:
     """Draw the same as a picture on white."""
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
-        figure: Figure = cast("Any", draw_track).__wrapped__(view, classes)
+        figure = _figure(view, classes)
         figure.savefig(buffer, format="png", facecolor="white", dpi=2 * figure.dpi)
     return buffer.getvalue()
 

@@ -66,7 +66,7 @@ def without(store: Store, snapshot: Snapshot, track_ids: Collection[str]) -> Sna
     their files.
 
     What was judged and fitted stays as it was: verdicts, mixtures, the song classifier and its
-        threshold.
+    threshold.
 
     Raises:
         StoreError: no track would be left.

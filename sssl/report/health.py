@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from schemas import REASONS
 from sssl.plots import charts
@@ -24,9 +24,8 @@ def context(source: Source) -> Context:
         " high from ledger where decoded_s > 0"
     )
     longest_cut = span["tracks"] >= FEW_TRACKS
-    high = float(
-        np.ceil(((span["high"] if longest_cut else span["longest"] or 1) + 1e-3) / 30) * 30
-    )
+    longest_s = span["high"] if longest_cut else span["longest"] or 1.0
+    high = 30.0 * math.floor(longest_s / 30 + 1)  # whole half minutes, above the longest
     edges, counts = source.histogram("decoded_s", "ledger where decoded_s > 0", high, 30)
     alt = "Histogram of the tracks' decoded durations"
     return {

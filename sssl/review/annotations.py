@@ -55,12 +55,14 @@ class Annotated:
 
 
 def read_annotations(url: str, classes: Sequence[str], track_ids: Collection[str]) -> Annotated:
-    """Read Label Studio's JSON export. What says nothing is left out, with a sentence that names
-    it.
+    """Read Label Studio's JSON export. Answers without a label are left out, with a sentence that
+    names them.
 
     Args:
         url: path or fsspec URL of the export, as "JSON" (not "JSON-MIN", which has no times of
-        answers). classes: labels that count. track_ids: ids of the catalog.
+            answers).
+        classes: labels that count.
+        track_ids: ids of the catalog.
 
     Raises:
         CatalogError: the file cannot be read, or is no such export.

@@ -73,9 +73,8 @@ Fit = Callable[[Floats], tuple[Floats, Floats]]
 
 def fit_by_similarity(sound: Floats, mean: Floats, scale: Floats, fit: Fit) -> Kernel:
     """Fit something linear to tracks with a sound [N, K], of such a mean and scale [K], by the
-    Nyström method (Williams and
-    Seeger, "Using the Nyström method to speed up kernel machines", 2001): what is fitted stays
-    small however many tracks there are."""
+    Nyström method (Williams and Seeger, "Using the Nyström method to speed up kernel machines",
+    2001): what is fitted stays small however many tracks there are."""
     z = np.round(_standardised(sound, mean, scale), _DECIMALS)
     tracks, statistics = z.shape
     landmarks = min(_LANDMARKS, tracks)  # each is one of the tracks

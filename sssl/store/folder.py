@@ -238,7 +238,7 @@ class Store:
             return compacted_bytes(table, threads.map(self.read_part, parts.values()))
 
     def _where_readers_look(self, manifest: Manifest) -> Iterator[tuple[int, PartFile]]:
-        """Copy parts of this version to those of an earlier one."""
+        """Yield each part, copied to where earlier versions had it."""
         for part, file in manifest.files.items():
             is_hidden = file.path == layout.part_path(manifest.table, manifest.generation, part)
             path = f"{manifest.ref}/part-{part:05d}.parquet"

@@ -51,7 +51,7 @@ taken down since."""
 
 @dataclass(frozen=True)
 class Written:
-    """What says of a JSON file under which schema version it was written."""
+    """The schema version that a JSON file was written under."""
 
     schema_version: int | None = None
 
@@ -295,10 +295,13 @@ def check_version(version: int | None, what: str) -> None:
     if version in READABLE_VERSIONS:
         return
     newer = version is not None and version > SCHEMA_VERSION
-    other = "" if newer else "choose another --output, or "
+    if newer:
+        advice = "use the program version that wrote it or a later one"
+    else:
+        advice = "choose another --output, or use the program version that wrote it"
     raise StoreError(
-        f"{what} has schema version {version}, this program reads and writes {SCHEMA_VERSION}: "
-        f"{other}use the program version that wrote it{' or a later one' * newer}"
+        f"{what} has schema version {version}, this program reads and writes {SCHEMA_VERSION}:"
+        f" {advice}"
     )
 
 

@@ -198,7 +198,7 @@ def part_bytes(content: pa.Table) -> bytes:
     them.
 
     Tensors are not compressed: of half-precision noise zstd saves 12 to 15 %, and makes reading
-        take 5 times as long.
+    take 5 times as long.
     """
     buffer = io.BytesIO()
     if any(map(pa.types.is_fixed_size_binary, content.schema.types)):  # then no column is nested

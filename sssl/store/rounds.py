@@ -88,7 +88,8 @@ def last_split(snapshot: Snapshot) -> Manifest:
     Raises:
         StoreError: there are no labels yet.
     """
-    return max(snapshot.of("labels"), key=_round_of, default=None) or snapshot.get("labels", 0)
+    labels = snapshot.of("labels") or [snapshot.get("labels", 0)]
+    return max(labels, key=_round_of)
 
 
 def scores_behind(snapshot: Snapshot, labels: Manifest) -> Manifest | None:

@@ -1,5 +1,5 @@
-"""Records of runs on an MLflow server. The only file that imports mlflow, beside the one that
-MLflow loads (sssl/tracking/pyfunc.py)."""
+"""Records of runs on an MLflow server. What else imports mlflow: the model that MLflow loads
+(sssl/tracking/pyfunc.py), and the models that it has registered (sssl/tracking/registered.py)."""
 
 from __future__ import annotations
 
