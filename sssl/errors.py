@@ -50,9 +50,17 @@ class AudioError(Exception):
 
 
 class Unlabelled(Exception):
-    """A file that cannot be labelled; `reason` is a code of `schemas.reasons.REASONS`."""
+    """A file that cannot be labelled; `reason` is a code of `schemas.reasons.REASONS`.
+
+    `uri` names it without what is secret.
+    """
 
     def __init__(self, uri: str, reason: str, detail: str | None) -> None:
-        super().__init__(f"{uri}: {reason}{f' ({detail})' if detail else ''}")
+        super().__init__(uri, reason, detail)  # all three, so that it survives pickling
+        self.uri = uri
         self.reason = reason
         self.detail = detail
+
+    def __str__(self) -> str:
+        why = f" ({self.detail})" if self.detail else ""
+        return f"{self.uri}: {self.reason}{why}"

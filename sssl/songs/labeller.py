@@ -32,6 +32,7 @@ from sssl.songs.song import SongMaker
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, loaded
 from sssl.store.rounds import in_use
+from sssl.urls import without_secrets
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Labeller:
         cut = self.cutter()(new_track(uri, uri))
         song = self.song(cut, fold, split)
         if cut.ledger.reason:
-            warnings.warn(f"{uri}: {cut.ledger.reason} ({cut.ledger.detail})", stacklevel=3)
+            shown = without_secrets(uri)
+            warnings.warn(f"{shown}: {cut.ledger.reason} ({cut.ledger.detail})", stacklevel=3)
         return song
 
     def song(self, cut: CutTrack, fold: int | None = None, split: str | None = None) -> Song:
@@ -86,8 +88,9 @@ class Labeller:
             Unlabelled: nothing of it could be cut, or there is no usable posterior.
         """
         track_id = cut.ledger.track_id
+        shown = without_secrets(track_id)  # of a file that is in no catalog it is the URI
         if cut.segments is None:
-            raise Unlabelled(track_id, cut.ledger.reason or "", cut.ledger.detail)
+            raise Unlabelled(shown, cut.ledger.reason or "", cut.ledger.detail)
         embedding = self._embedding(cut)
         index = cut.segments.segment_index
         log_mel = cut.segments.log_mel
@@ -100,7 +103,7 @@ class Labeller:
         # As in the pipeline, a segment that a model gives no posterior is left out.
         finite = np.isfinite(probabilities).all(axis=1)
         if not finite.any():
-            raise Unlabelled(track_id, "non-finite", "the model gave no usable posterior")
+            raise Unlabelled(shown, "non-finite", "the model gave no usable posterior")
         of = "train" if split is None and fold is not None else split
         start_s = np.asarray(index[finite] * self.mel.start_distance_s, np.float64)
         return self.maker.song(
