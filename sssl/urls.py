@@ -184,6 +184,26 @@ def chain_of(uri: str) -> list[str]:
     return [uri]
 
 
+def beside(uri: str, suffix: str) -> str:
+    """Return the URI of the file that is called like another one, with a suffix behind its name,
+    and lies beside it. A query stays behind the name."""
+    links = chain_of(uri)
+    # A link without a path only keeps copies: the file is that of the next one.
+    place = next((n for n, link in enumerate(links) if "://" in link), 0)
+    link = links[place]
+    end = _end_of_name(link)
+    links[place] = f"{link[:end]}{suffix}{link[end:]}"
+    return "::".join(links)
+
+
+def _end_of_name(link: str) -> int:
+    """Return where the path of a URI ends, and a query may begin."""
+    if local_path(link) is not None:
+        return len(link)
+    query = re.search(r"[?#]" if is_on_web(link) else r"\?versionId=", link)
+    return len(link) if query is None else query.start()
+
+
 def is_on_web(url: str) -> bool:
     """Whether a URL is a web address, in which a question mark starts a query."""
     return local_path(url) is None and scheme_of(url) in _WEB

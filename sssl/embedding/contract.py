@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from schemas.records import RecordError, dump, load
 from sssl.errors import FrontEndError
-from sssl.urls import file_name, local_path, opened, why_unreadable, without_secrets
+from sssl.urls import beside, file_name, local_path, opened, why_unreadable, without_secrets
 
 Kind = Literal["onnx", "torchscript", "module"]
 Pooling = Literal["mean", "max", "first"]
@@ -59,9 +59,7 @@ class Reference:
     @property
     def contract(self) -> str:
         """Path or URL of the JSON beside the weights."""
-        name = file_name(self.file)
-        at = self.file.rindex(name) + len(name)
-        return f"{self.file[:at]}.json{self.file[at:]}"  # a query follows the name
+        return beside(self.file, ".json")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 
 from sssl.google_storage import GoogleStorage
 from sssl.urls import (
+    beside,
     file_name,
     file_system,
     first_line,
@@ -159,6 +160,23 @@ def test_a_chain_leads_to_a_file_in_an_archive_however_that_is_written(tmp_path)
 def test_a_name_has_no_query_and_a_query_no_name(url, name):
     assert file_name(url) == name
     assert is_on_web(url) == url.startswith("https")
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("/m/clap.onnx", "/m/clap.onnx.json"),
+        ("/m/why?#1.onnx", "/m/why?#1.onnx.json"),
+        ("file:///m/clap.onnx", "file:///m/clap.onnx.json"),
+        ("gs://bucket/clap.onnx", "gs://bucket/clap.onnx.json"),
+        ("s3://b/clap.onnx?versionId=3", "s3://b/clap.onnx.json?versionId=3"),
+        ("https://h/clap.onnx?x=clap.onnx", "https://h/clap.onnx.json?x=clap.onnx"),
+        ("zip://clap.onnx::/m/clap.onnx.zip", "zip://clap.onnx.json::/m/clap.onnx.zip"),
+        ("simplecache::https://h/a.onnx?x=1", "simplecache::https://h/a.onnx.json?x=1"),
+    ],
+)
+def test_what_lies_beside_a_file_is_named_after_it(uri, expected):
+    assert beside(uri, ".json") == expected
 
 
 def test_a_first_line_is_read_wherever_the_file_lies(in_memory):
