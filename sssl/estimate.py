@@ -35,6 +35,8 @@ DRAWS = 1000
 _MISFIT = 0.02
 """Standard error, as a share, of the assumption that costs are such sums: tables of a few rows fit
 the trials exactly, and yet are a little larger or smaller with other ids and labels."""
+_OF_TRACKS = 1
+"""Sets the random numbers that draw tracks apart from those that draw measurements."""
 GIB = float(1 << 30)
 _HOUR_S = 3600.0
 _MILLION = 1e6
@@ -167,7 +169,7 @@ class Outlook:
         rng = np.random.default_rng(self.seed)
         trial_count = len(next(iter(trials.values())).took)
         others = [np.arange(trial_count), *rng.integers(trial_count, size=(DRAWS, trial_count))]
-        means = self._means(rng)
+        means = self._means()
         last = rng.integers(trial_count, size=DRAWS)
         misfit = np.array([1.0, *rng.normal(1.0, _MISFIT, DRAWS)])
         return {
@@ -177,10 +179,13 @@ class Outlook:
 
     def units(self, wanted: Wanted) -> Draws:
         """Return how many units that is in all."""
-        mean = self._means(np.random.default_rng(self.seed))[wanted.driver]
+        mean = self._means()[wanted.driver]
         return self.tracks * mean * wanted.factor
 
-    def _means(self, rng: np.random.Generator) -> dict[str, Draws]:
+    def _means(self) -> dict[str, Draws]:
+        """Return what a track has of each driver, on average; each draw takes the same tracks
+        whenever it is asked, so that draws of different stages add up."""
+        rng = np.random.default_rng([self.seed, _OF_TRACKS])
         count = len(next(iter(self.sample.values())))
         rows = rng.integers(count, size=(DRAWS, count))
         return {

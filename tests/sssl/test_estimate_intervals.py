@@ -89,6 +89,13 @@ def test_tracks_of_unequal_length_widen_the_interval():
     assert unequal.high - unequal.low > 2 * (equal.high - equal.low)
 
 
+def test_draws_of_the_same_tracks_add_up():
+    """A draw with long tracks has them wherever it counts what tracks have."""
+    of_tracks, wanted = outlook(60), Wanted(1, "segments", 1)
+    took = of_tracks.predict({"score": trials()}, {"score": wanted})["score"]
+    assert np.corrcoef(took[1:], of_tracks.units(wanted)[1:])[0, 1] > 0.9
+
+
 def test_the_interval_holds_the_truth_about_as_often_as_it_says():
     wanted, hits = {"score": Wanted(1, "segments", 1)}, 0
     for seed in range(60):
