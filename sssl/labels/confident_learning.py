@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +11,11 @@ import pyarrow as pa
 
 from schemas import Label, arrow_schema
 from schemas.records import dump
-from schemas.summaries import LabelsSummary, of_today
+from schemas.summaries import of_today
 from sssl.arrays import Flags, Floats, Indices, class_indices, column, posteriors
+from sssl.catalog.committed import rows_of
 from sssl.errors import TrainError
+from sssl.labels.relabel import summarize_labels
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
 
@@ -89,14 +90,8 @@ def _make(store: Store, snapshot: Snapshot, planned: Manifest) -> Made:
         rows = pruned.slice(first, file.rows)
         files[part] = store.write_part("labels", planned.generation, part, rows)
         first += file.rows
-    partition = pruned["partition"].filter(pa.array(is_trained))
-    partitions = Counter(partition.to_pylist())
-    summary = replace(
-        labels.about(LabelsSummary, classes),
-        confident=partitions["confident"],
-        noisy=partitions["noisy"],
-        locked=partitions["locked"],
-    )
+    tracks = rows_of(store.read_table(snapshot.get("catalog")))
+    summary = summarize_labels(pruned, tracks, classes)
     return Made(files, of_today(labels.summary, classes) | dump(summary))
 
 
