@@ -81,6 +81,8 @@ class IsolatedPool:
         self._asked: SimpleQueue[_Asked | None] = SimpleQueue()
         self._pulse = _Pulse()
         self._is_closed = False
+        self._lock = threading.Lock()
+        """Held while an item is put, or the pool closed: behind that nothing is taken any more."""
         self._workers = [_Worker(context, watched, limits, self._pulse) for _ in range(processes)]
         self._threads = [
             threading.Thread(target=w.serve, args=(self._asked,), daemon=True)
@@ -92,9 +94,10 @@ class IsolatedPool:
     def submit(self, function: Callable[[Item], Result], item: Item) -> Future[Result | Failure]:
         """Start on an item. An exception of the function itself is the future's."""
         asked = _Asked(function, item)
-        if self._is_closed:
-            raise BrokenProcessPool("the pool was closed")
-        self._asked.put(asked)
+        with self._lock:
+            if self._is_closed:
+                raise BrokenProcessPool("the pool was closed")
+            self._asked.put(asked)
         return asked.future
 
     def map(
@@ -106,12 +109,14 @@ class IsolatedPool:
 
     def close(self) -> None:
         """End the processes at once."""
-        self._is_closed = True
+        with self._lock:
+            self._is_closed = True
+            # Behind all items: each is still taken, and whoever waits for it is told.
+            for _ in self._threads:
+                self._asked.put(None)
         self._pulse.stop()
         for worker in self._workers:
             worker.close()
-        for _ in self._threads:
-            self._asked.put(None)
         for thread in self._threads:
             thread.join()
 
@@ -183,6 +188,7 @@ class _Worker:
                 self._pipe.send((task.function, task.item))
                 if self._pipe.poll(_UNREADY_S):
                     self._pipe.recv()
+                    self._idle_deaths = 0
                     return
                 self._process.kill()
             self._replace()

@@ -166,6 +166,37 @@ def test_whoever_waits_while_a_pool_is_closed_is_told(tmp_path):
         pool.submit(hang_once, str(tmp_path / "c"))
 
 
+class ClosedMeanwhile:
+    """A queue whose pool another thread closes just before an item is put."""
+
+    def __init__(self, pool):
+        self.pool, self.queue = pool, pool._asked
+
+    def put(self, asked):
+        if asked is not None:
+            threading.Thread(target=self.pool.close).start()
+            time.sleep(1)  # longer than closing takes
+        self.queue.put(asked)
+
+
+def test_whoever_asks_while_a_pool_is_closed_is_told():
+    pool = IsolatedPool(1, Limits(), preload="sssl.config")
+    pool._asked = ClosedMeanwhile(pool)
+    future = pool.submit(partial(time.sleep), 60)
+    with pytest.raises(BrokenProcessPool, match="closed"):
+        future.result(timeout=10)
+
+
+def test_processes_that_die_now_and_then_break_no_pool(monkeypatch):
+    monkeypatch.setattr("sssl.runtime.process_pool._MOST_IDLE_DEATHS", 1)
+    pool = IsolatedPool(1, Limits(), preload="sssl.config")
+    for _ in range(3):
+        (pid,) = pool.map(behave, ["pid"])
+        os.kill(int(pid), signal.SIGKILL)
+    assert list(pool.map(behave, ["a"])) == ["a"]
+    pool.close()
+
+
 def test_a_time_limit_that_passed_while_the_machine_slept_is_no_hang(pool, monkeypatch, tmp_path):
     """As whoever wakes up sees it: the clock has moved on, nobody has worked."""
     asked = pool.submit(hang_once, str(tmp_path / "started"))
