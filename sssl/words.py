@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes a cell for a formula by."""
+GUARDED = r"^'([=+@\t\r-])"
+"""Pattern of the apostrophe that our CSV files have in front of that (sssl.export.cells); what
+follows it is the first group."""
+
 
 def counted(count: int, thing: str) -> str:
     """Return a count with its thing, in the plural unless there is one: "1 track", "0 tracks"."""

@@ -29,7 +29,7 @@ from sssl.catalog.assign import whole
 from sssl.catalog.tables import what_it_has, which_is_meant
 from sssl.errors import CatalogError
 from sssl.urls import first_line, opened, why_unreadable, without_secrets
-from sssl.words import counted, some
+from sssl.words import GUARDED, counted, some
 
 COLUMNS = ("track_id", "start_s", "end_s", "label", "who", "when")
 _NEEDED = COLUMNS[:4]
@@ -38,8 +38,6 @@ FILE_NAME = "corrections.csv"
 _CELL = arrow_schema(Catalog).field("corrections").type
 _ROUNDING_S = 1e-4
 """Times have single precision: half of a segment is half of it, whatever the last digit says."""
-_GUARDED = re.compile(r"^'(?=[=+@\t\r-])")
-"""The apostrophe that our CSV files have in front of what a spreadsheet takes for a formula."""
 
 Tell = Callable[[str], None]
 Key = tuple[str, float | None, float | None]
@@ -141,7 +139,7 @@ def read_rows(url: str) -> list[dict[str, str]]:
     try:
         for row in reader:
             cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
-            found.append({name: _GUARDED.sub("", cell) for name, cell in cells.items()})
+            found.append({name: _unguarded(cell) for name, cell in cells.items()})
     except csv.Error as error:
         raise CatalogError(f"cannot read {shown}: {error}") from None
     return found
@@ -162,13 +160,17 @@ def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
         kept = lines[:start]
         for row in reader:
             cell = row[at].strip() if len(row) > at else ""
-            track_id = _GUARDED.sub("", cell)
-            if not is_gone(track_id):
+            if not is_gone(_unguarded(cell)):
                 kept += lines[start : reader.line_num]
             start = reader.line_num
     except (ValueError, csv.Error) as error:
         raise CatalogError(f"this is no file of corrections: {error}") from None
     return "".join(kept).encode()
+
+
+def _unguarded(cell: str) -> str:
+    """Return a cell without the apostrophe that our CSV files have in front of a formula."""
+    return re.sub(GUARDED, r"\1", cell)
 
 
 def newest(corrections: Iterable[Correction]) -> list[Correction]:

@@ -26,7 +26,7 @@ from sssl.catalog.trust import check_uris, without_plain
 from sssl.errors import CatalogError
 from sssl.store.removals import is_removed
 from sssl.urls import without_secrets
-from sssl.words import counted, some
+from sssl.words import GUARDED, counted, some
 
 LOGGER = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 1 << 20
@@ -260,7 +260,7 @@ def tell_respelt(tracks: pa.Table, before: pa.Table, tell: Tell) -> None:
 
 def _plain(ids: pa.Array) -> pa.Array:
     """Return ids without the apostrophe that `sssl.export.cells` puts in front."""
-    return pc.replace_substring_regex(ids, r"^'([=+@\t\r-])", r"\1")
+    return pc.replace_substring_regex(ids, GUARDED, r"\1")
 
 
 def _stem(track_ids: pa.Array) -> pa.Array:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from sssl.catalog.plane import AXES, LARGEST
 from sssl.errors import CatalogError
 from sssl.urls import file_name, first_line, is_not_there, local_path, opened, without_secrets
+from sssl.words import GUARDED
 
 TEXTS = ("track_id", "uri", "label", "split", "group_id")
 COLUMNS = (*TEXTS, "expected_s", "locked")
@@ -92,6 +93,9 @@ def read_columns(
     for name in TEXTS:
         if name in found:
             found[name] = _text(found[name], name, shown)
+    if "label" in found:
+        # A class may start like a formula: so it is written by our own exports.
+        found["label"] = pc.replace_substring_regex(found["label"], GUARDED, r"\1")
     ids = found["track_id"]
     if "expected_s" in found:
         found["expected_s"] = _seconds(found["expected_s"], ids, shown)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+from sssl.words import STARTS_A_FORMULA
 
 
 def cell(text: str | None) -> str | None:

@@ -60,8 +60,8 @@ def write_table(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
 def write_csv(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
     """Write a row per track with a probability per class, and the timeline as JSON.
 
-    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
-    front; JSON Lines have them as they are.
+    No text in it is a formula to a spreadsheet, so ids and labels that start like one have an
+    apostrophe in front; JSON Lines have them as they are.
     """
     shares = [f"probability_{name}" for name in about.classes]
     names = [
@@ -84,7 +84,7 @@ def write_csv(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
         probabilities = row.pop("probabilities", {})
         timeline = row.pop("timeline", None)
         row |= {f"probability_{name}": share for name, share in probabilities.items()}
-        row |= {name: cell(row[name]) for name in ("track_id", "uri", "detail")}
+        row |= {name: cell(value) for name, value in row.items() if isinstance(value, str)}
         row["timeline"] = ""
         if timeline is not None:
             row["timeline"] = json.dumps(timeline, separators=(",", ":"))

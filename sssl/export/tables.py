@@ -36,8 +36,8 @@ def write_csv(store: Store, snapshot: Snapshot, to: str, names: Names = OWN_NAME
     said in its place), whose label it is, a probability per class, valence and arousal where songs
     have them, timeline as JSON.
 
-    No text in it is a formula to a spreadsheet, so ids that start like one have an apostrophe in
-    front; Parquet has them as they are.
+    No text in it is a formula to a spreadsheet, so ids and labels that start like one have an
+    apostrophe in front; Parquet has them as they are.
     """
     schema = _song_schema(snapshot, names, pa.string())
     rows, exported = _song_rows(store, snapshot, schema, names, timeline_as_json)
@@ -113,8 +113,9 @@ def _song_table(
 
 
 def _as_cells(rows: pa.Table) -> pa.Table:
-    for name in ("track_id", "uri"):
-        place = rows.schema.get_field_index(name)
-        texts = pa.array(map(cell, rows[name].to_pylist()), pa.string())
-        rows = rows.set_column(place, rows.schema.field(place), texts)
+    """Return rows whose texts are none that a spreadsheet would run."""
+    for place, field in enumerate(rows.schema):
+        if field.type == pa.string():
+            texts = pa.array(map(cell, rows[field.name].to_pylist()), pa.string())
+            rows = rows.set_column(place, field, texts)
     return rows

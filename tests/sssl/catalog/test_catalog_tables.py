@@ -34,6 +34,14 @@ def rows(catalog, labels=None, **config):
     return {row.track_id: row for row in found}
 
 
+def test_a_class_that_starts_like_a_formula_is_read_as_our_csv_files_have_it(tmp_path):
+    classes = ("+V+A", "-V+A")
+    catalog = csv(tmp_path, "track_id,uri,label\na,/a,'-V+A\nb,/b,-V+A\n")
+    labels = csv(tmp_path, "track_id,label\na,'+V+A\n", "labels.csv")
+    assert {row.label for row in rows(catalog, classes=classes).values()} == {"-V+A"}
+    assert rows(catalog, labels, classes=classes)["a"].label == "+V+A"
+
+
 @pytest.mark.parametrize(
     "header", ["track_id,label,,", "track_id,label,note,note", "track_id,label,x y,0"]
 )

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +28,7 @@ from sssl.errors import StoreError
 from sssl.export.cells import cell
 from sssl.export.labels import About, Labelled, write_csv
 from sssl.export.songs import write_tags
+from sssl.export.tables import write_csv as write_songs
 from sssl.export.tags import tag
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
@@ -136,6 +138,21 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path):
         FORMULA,
         "plain",
     }
+
+
+def test_no_label_of_a_csv_is_a_formula(tmp_path):
+    store = store_of(tmp_path, {"a": tmp_path / "a.wav"})
+    called = {"Q1": "-V+A", "Q3": "@quiet"}
+    write_songs(store, store.latest(), str(tmp_path / "songs.csv"), called)
+    with (tmp_path / "songs.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["label"] in ("'-V+A", "'@quiet")
+    assert row["catalog_label"] in ("'-V+A", "'@quiet")
+    to = io.StringIO()
+    labelled = Labelled(a_track("a"), replace(song("a"), label="-V+A"))
+    write_csv([labelled], About(("-V+A", "Q3")), to)
+    (row,) = csv.DictReader(io.StringIO(to.getvalue()))
+    assert row["label"] == "'-V+A"
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
