@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -43,14 +42,13 @@ from sssl.store.media.bucket import Bucket
 from sssl.store.media.disk import Disk
 from sssl.store.media.medium import Medium, names
 from sssl.store.media.memory import Memory
-from sssl.store.parquet import MEND, compacted_bytes, deal, part_bytes
+from sssl.store.parquet import MEND, Readable, compacted_bytes, deal, part_bytes, rows_of
 from sssl.store.pointer import LATEST, bytes_of_next, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
 from sssl.urls import local_path, without_secrets
 from sssl.version import __version__
 
 _DELETED = "was deleted since its manifest was read, as by a takedown: run the same command again"
-_READERS = 32
 
 
 @dataclass(frozen=True)
@@ -214,10 +212,12 @@ class Store:
             m for m in published if m is not None and m.schema_version == manifest.schema_version
         ]
         known = {file.of: file for m in alike for file in m.compacted}
+        before = next((m for m in alike if m.round == manifest.round), None)
+        had = Readable.of(before.files, before.compacted) if before else Readable()
         compacted = []
         for number, parts in enumerate(deal(manifest.files)):
             of = parts_digest(parts)
-            data = self._compacted_bytes(manifest.table, parts, known.get(of))
+            data = self._compacted_bytes(manifest.table, parts, known.get(of), had)
             rows = sum(file.rows for file in parts.values())
             file = self.write_file(layout.compacted_path(manifest.ref, number), data, rows)
             compacted.append(
@@ -226,16 +226,14 @@ class Store:
         return replace(manifest, compacted=tuple(compacted))
 
     def _compacted_bytes(
-        self, table: str, parts: Mapping[int, PartFile], known: PartFile | None
+        self, table: str, parts: Mapping[int, PartFile], known: PartFile | None, had: Readable
     ) -> bytes:
         """Return the file of some parts: the one that is known, if it is as it was written, else
         made anew."""
         if known is not None:
             with suppress(StoreError):
                 return self.read_file(known)
-        # Many at once for the latency of a bucket.
-        with ThreadPoolExecutor(_READERS) as threads:
-            return compacted_bytes(table, threads.map(self.read_part, parts.values()))
+        return compacted_bytes(table, rows_of(parts, had, self))
 
     def _where_readers_look(self, manifest: Manifest) -> Iterator[tuple[int, PartFile]]:
         """Yield each part, copied to where earlier versions had it."""

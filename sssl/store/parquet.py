@@ -8,10 +8,11 @@ import io
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
-from dataclasses import dataclass
-from functools import cached_property
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 MEND = "`sssl verify --repair` sets it aside, then the same command makes it again"
 """What to do about a lost or damaged file."""
 _FILES_AT_ONCE = 1 << 16  # of a list, as Python objects
+_READERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,76 @@ def deal(files: Mapping[int, PartFile]) -> list[dict[int, PartFile]]:
         group = groups[part // size]
         group[part] = file
     return list(groups.values())
+
+
+@dataclass(frozen=True)
+class Readable:
+    """What readers had of a table before: its files for them, and those of its parts."""
+
+    compacted: Sequence[Compacted] = ()
+    files: Mapping[int, PartFile] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, files: Mapping[int, PartFile], compacted: Sequence[Compacted]) -> Readable:
+        """Take up the files of parts at once, where there is anything to compare them for: one by
+        one they take long where they are many."""
+        return cls(compacted, dict(files.items()) if compacted else {})
+
+    def compared(
+        self, file: Compacted, now: Mapping[int, PartFile]
+    ) -> tuple[set[int], list[PartFile]]:
+        """Return the parts in a file for readers that are now as they were, and what the others
+        were."""
+        same = set()
+        others = []
+        for part in range(file.first_part, file.last_part + 1):
+            before = self.files.get(part)
+            if before is None:
+                continue
+            if before == now.get(part):
+                same.add(part)
+            else:
+                others.append(before)
+        return same, others
+
+
+class Reader(Protocol):
+    """What reads the files of tables."""
+
+    def read_part(self, file: PartFile, columns: list[str] | None = None) -> pa.Table:
+        """Read the rows of a part."""
+
+    def read_file(self, file: PartFile) -> bytes:
+        """Read a whole file."""
+
+
+def rows_of(parts: Mapping[int, PartFile], had: Readable, store: Reader) -> Iterator[pa.Table]:
+    """Yield the rows of parts in any order. Those of parts that are as they were come from the
+    files that readers had: one request for thousands of parts instead of one for each."""
+    rest = dict(parts)
+    with ThreadPoolExecutor(_READERS) as threads:  # many at once for the latency of a bucket
+        for file in had.compacted:
+            same, others = had.compared(file, rest)
+            if len(same) <= len(others):
+                continue
+            try:
+                known = pq.read_table(io.BytesIO(store.read_file(file)))
+                ids = list(threads.map(partial(_ids, store), others))
+            except StoreError:  # lost or damaged, so all parts are read
+                continue
+            rest = {part: own for part, own in rest.items() if part not in same}
+            yield _without(known, ids)
+        yield from threads.map(store.read_part, rest.values())
+
+
+def _ids(store: Reader, file: PartFile) -> pa.Array:
+    return store.read_part(file, ["track_id"])["track_id"].unique()
+
+
+def _without(rows: pa.Table, ids: Sequence[pa.Array]) -> pa.Table:
+    """Leave out the rows of tracks."""
+    gone = pa.concat_arrays([pa.array([], pa.string()), *ids])
+    return rows.filter(pc.invert(pc.is_in(rows["track_id"], gone)))
 
 
 def compacted_bytes(table: str, parts: Iterable[pa.Table]) -> bytes:

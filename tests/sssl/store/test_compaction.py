@@ -14,7 +14,7 @@ from sssl.removal.deletion import delete_unpublished
 from sssl.removal.takedown import without
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Receipt, Snapshot
-from sssl.store.parquet import deal, part_bytes
+from sssl.store.parquet import compacted_bytes, deal, part_bytes
 from sssl.store.sql import connect
 from sssl.store.verify import verify
 
@@ -115,6 +115,62 @@ def test_where_few_parts_change_the_files_of_the_others_stay_byte_by_byte(store,
     assert all(
         file.path.startswith("songs/h/") and store.exists(file.path) for file in after.compacted
     )
+
+
+EIGHT = {part: songs(f"t{part}a", f"t{part}b") for part in range(8)}
+NIGHT = {3: songs("t3a"), 5: songs("t5a", "t5b", "t3b"), 8: songs("t0c")}
+"""A track leaves a part for another one, and there is a new part."""
+
+
+@pytest.fixture
+def part_reads(monkeypatch):
+    """The paths of the parts that are read."""
+    read_part = Store.read_part
+    paths = []
+
+    def noted(self, file, columns=None):
+        paths.append(file.path)
+        return read_part(self, file, columns)
+
+    monkeypatch.setattr(Store, "read_part", noted)
+    return paths
+
+
+def bytes_for_readers(store, manifest):
+    (file,) = manifest.compacted
+    return store.read_bytes(file.path)
+
+
+def test_where_few_parts_change_the_rows_of_all_others_come_from_the_file_before(store, part_reads):
+    before = committed(store, "g", EIGHT)
+    store.publish(Snapshot((before,)))
+    part_reads.clear()
+    after = committed(store, "h", NIGHT, before.files)
+    assert sorted(part_reads) == sorted(
+        [before.files[3].path, before.files[5].path, *(after.files[part].path for part in NIGHT)]
+    )
+    all_parts = [store.read_part(file) for file in after.files.values()]
+    assert bytes_for_readers(store, after) == compacted_bytes("songs", all_parts)
+
+
+def test_where_the_file_before_is_damaged_all_parts_are_read(store, part_reads):
+    before = committed(store, "g", EIGHT)
+    store.publish(Snapshot((before,)))
+    store.write_bytes(before.compacted[0].path, b"damaged")
+    part_reads.clear()
+    after = committed(store, "h", NIGHT, before.files)
+    assert len(part_reads) == len(after.files)
+    all_parts = [store.read_part(file) for file in after.files.values()]
+    assert bytes_for_readers(store, after) == compacted_bytes("songs", all_parts)
+
+
+def test_where_most_parts_change_they_are_read(store, part_reads):
+    before = committed(store, "g", EIGHT)
+    store.publish(Snapshot((before,)))
+    part_reads.clear()
+    changed = {part: songs(f"t{part}a") for part in range(4)}
+    after = committed(store, "h", changed, before.files)
+    assert sorted(part_reads) == sorted(file.path for file in after.files.values())
 
 
 def test_compacting_again_gives_the_same_bytes(store):
