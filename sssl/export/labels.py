@@ -17,6 +17,7 @@ from schemas.songs import NUMBER_COLUMNS
 from sssl.catalog.plane import AXES
 from sssl.export.cells import cell
 from sssl.export.m3u import Entry, surest_first
+from sssl.plots.timeline import clock
 from sssl.words import printable
 
 FormatName = Literal["table", "csv", "json", "m3u"]
@@ -145,15 +146,10 @@ def number_in_words(song: Song, axis: str) -> str:
 def _in_words(song: Song) -> str:
     said = []
     for entry in song.timeline:
-        start = _clock(entry["start_s"])
-        end = _clock(entry["end_s"])
-        said.append(f"{entry['label']} {start}-{end}")
+        start_s: Any = entry["start_s"]
+        end_s: Any = entry["end_s"]
+        said.append(f"{entry['label']} {clock(start_s)}-{clock(end_s)}")
     return ", ".join(said)
-
-
-def _clock(seconds: Any) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes}:{rest:02}"
 
 
 def _end_s(song: Song) -> float:

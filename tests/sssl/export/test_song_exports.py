@@ -26,7 +26,7 @@ from schemas import to_arrow
 from sssl.catalog.fingerprints import fingerprint
 from sssl.errors import StoreError
 from sssl.export.cells import cell
-from sssl.export.labels import About, Labelled, write_csv
+from sssl.export.labels import About, Labelled, write_csv, write_table
 from sssl.export.songs import write_tags
 from sssl.export.tables import write_csv as write_songs
 from sssl.export.tags import tag
@@ -138,6 +138,13 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path):
         FORMULA,
         "plain",
     }
+
+
+def test_a_table_for_people_has_hours():
+    long = [{"start_s": 0.0, "end_s": 3725.0, "label": "Q1", "confidence": 0.75}]
+    to = io.StringIO()
+    write_table([Labelled(a_track("a"), replace(song("a"), timeline=long))], About(("Q1",)), to)
+    assert "Q1 0:00-1:02:05" in to.getvalue()
 
 
 def test_no_label_of_a_csv_is_a_formula(tmp_path):
