@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 
+LEAST_PROBABILITY = 1e-6
+"""What a posterior is clipped at before its logarithm is taken: a loss is 13.8 nats at most, so
+that no single segment outweighs all others."""
 Z_95 = 1.96  # two-sided: both ends of an interval
 Z_95_ONE_SIDED = 1.645
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from sssl.arrays import Floats, Indices, on_grid
+from sssl.metrics import LEAST_PROBABILITY
 
 TEMPERATURES = np.geomspace(0.5, 10.0, 61)  # steps of 5 %: the likelihood is flat around its best
-_LEAST = 1e-6  # probability, as in the loss of scores
 
 
 def sharpen(probabilities: Floats, temperature: float) -> Floats:
@@ -26,7 +26,8 @@ def losses_by_temperature(posterior: Floats, label: Indices) -> Floats:
     """Return the sum of -log p of labels [N] under posteriors [N, C] at each of the temperatures;
     rows without a label or a posterior do not count."""
     known = (label >= 0) & np.isfinite(posterior).all(axis=1)
-    kept = np.maximum(posterior[known], _LEAST)
+    # Bounded like the losses of `scores`, at each temperature.
+    kept = np.maximum(posterior[known], LEAST_PROBABILITY)
     of = label[known]
     rows = np.arange(len(of))
     sums = []
@@ -47,9 +48,9 @@ def log_odds_against(posterior: Floats, label: Indices, temperature: float) -> F
     """Return log((1 - p) / p) [N] of labels under posteriors [N, C] at a temperature; NaN where
     either is missing."""
     rows = np.arange(len(label))
-    floored = np.maximum(posterior, _LEAST)
+    floored = np.maximum(posterior, LEAST_PROBABILITY)
     calibrated = sharpen(floored, temperature)
     p = calibrated[rows, np.maximum(label, 0)]
-    p = np.clip(p, _LEAST, 1 - _LEAST)
+    p = np.clip(p, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
     log_odds = np.log1p(-p) - np.log(p)
     return np.where(label >= 0, log_odds, np.nan)

@@ -25,6 +25,7 @@ from schemas.summaries import CatalogSummary, Pairs, RoundsSummary, confusions_o
 from sssl.arrays import Flags, Floats, Indices, class_indices, posteriors, track_numbers
 from sssl.catalog.committed import read_labelled
 from sssl.labels.calibration import fit_temperature, losses_by_temperature, sharpen
+from sssl.metrics import LEAST_PROBABILITY
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, PartFile
 
@@ -41,7 +42,6 @@ _SEED = 0
 _JUDGED_BY = ("track_id", "group_id", "label", "split", "part")
 _READERS = 16  # an object store takes its time to answer, whatever the size of a part
 _LEAST_ERROR = 1e-9  # where all groups change alike
-_LOWEST = 1e-6  # as posteriors are clipped in `scores`
 
 
 @dataclass(frozen=True)
@@ -325,5 +325,6 @@ def _correct(posterior: Floats, label: Indices) -> Flags:
 
 def _losses(posterior: Floats, label: Indices) -> Floats:
     rows = np.arange(len(label))
-    p = np.maximum(posterior[rows, label], _LOWEST)
+    # Bounded like the losses of `scores`, so that no single track decides.
+    p = np.maximum(posterior[rows, label], LEAST_PROBABILITY)
     return np.asarray(-np.log(p))

@@ -18,7 +18,7 @@ from sssl.arrays import Floats, Indices
 
 Axis = Literal["loss", "logit"]
 
-MAX_LOSS = 14.0  # -log(1e-6), rounded up: scores are float32 and clipped well before
+MAX_LOSS = 14.0  # -log(LEAST_PROBABILITY), rounded up: scores are float32 and clipped well before
 BINS = 1400
 _RANGES: dict[Axis, tuple[float, float]] = {"loss": (0.0, MAX_LOSS), "logit": (-MAX_LOSS, MAX_LOSS)}
 _MIN_STD = 0.05

@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from schemas import Catalog, Score, arrow_schema
 from schemas.summaries import ScoresSummary, confusions_of
 from sssl.arrays import Floats, inherited_indices, of_tracks, real_lists, track_numbers
+from sssl.metrics import LEAST_PROBABILITY
 from sssl.model.settings import ScoreConfig
 
 _SCHEMA = arrow_schema(Score)
-_LEAST = 1e-6
-"""Least probability: a loss is 13.8 nats at most, so that no single segment outweighs all
-others."""
 
 
 def scores_table(
@@ -40,7 +38,7 @@ def scores_table(
     # Of any class where there is no label: such a loss is masked below.
     of_inherited = probabilities[np.arange(rows), inherited]
     with np.errstate(divide="ignore", invalid="ignore"):
-        at_least = np.clip(of_inherited, _LEAST, 1.0)
+        at_least = np.clip(of_inherited, LEAST_PROBABILITY, 1.0)
         loss = -np.log(at_least)
     has_no_loss = ~(is_finite & has_label)
     # One reason for all rows, masked where the posterior is finite.
@@ -89,7 +87,7 @@ def summarize_scores(
             continue
         label = classes.index(track.label)
         # Bounded like the loss of a segment, so that no single track decides the sum.
-        at_label = max(found[label], _LEAST)
+        at_label = max(found[label], LEAST_PROBABILITY)
         losses[track.split] += float(-np.log(at_label))
     return ScoresSummary(
         classes=tuple(classes),
