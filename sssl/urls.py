@@ -8,6 +8,7 @@ and not ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -174,6 +175,11 @@ def is_not_there(error: FileNotFoundError) -> bool:
     cause = error.__cause__
     status = getattr(cause, "status", None)
     return cause is None or isinstance(cause, FileNotFoundError) or status in (404, 410)
+
+
+def leads_nowhere(error: OSError) -> bool:
+    """Whether the system says of a path on this machine that it leads to no file."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def chain_of(uri: str) -> list[str]:

@@ -3,7 +3,6 @@ it."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import socket
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -26,17 +26,14 @@ from sssl.audio.integrity import Evidence, GateConfig, judge
 from sssl.audio.mel import MelConfig, features_of
 from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, sound_width
 from sssl.errors import AudioError
-from sssl.urls import file_system, local_path
+from sssl.urls import file_system, is_not_there, leads_nowhere, local_path, scheme_of
 
 # Segments that are described at once: fewer, and calls of NumPy cost as much as what they do.
 _BATCH = 16
 _LISTS = pa.list_(pa.float32())
 _HUGE = 2.0**32  # beyond integers that were never scaled to 1.0; from 1e17 on the power overflows
 
-# What the system says of paths that lead to no file; and what servers answer where there is none,
-# or none for now.
-_LEADS_NOWHERE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
-_GONE = (404, 410)
+# What servers answer where a file cannot be had for now.
 _ASK_AGAIN = (408, 425, 429)
 
 _Answer = TypeVar("_Answer")
@@ -223,7 +220,7 @@ def _check_regular(path: str) -> None:
     except ValueError:  # of a name that no file can have
         raise FileNotFoundError(path) from None
     except OSError as error:
-        if error.errno in _LEADS_NOWHERE:
+        if leads_nowhere(error):
             raise FileNotFoundError(path) from None
         raise
     if not stat.S_ISREG(mode):
@@ -234,12 +231,10 @@ def _check_regular(path: str) -> None:
 @contextmanager
 def _remote(uri: str) -> Iterator[BinaryIO]:
     try:
-        fs, path = file_system(uri)
+        with _only_os_errors(but=(ImportError, ValueError)):
+            fs, path = file_system(uri)
     except (ImportError, ValueError) as error:
-        scheme = uri.partition("://")[0]
-        raise UnsupportedUri(
-            f"{scheme}:// needs a file system of fsspec that is not installed"
-        ) from error
+        raise UnsupportedUri(_why_unsupported(uri, error)) from error
     with _only_os_errors():
         stream = fs.open(path, "rb")
     with ExitStack() as resources:
@@ -290,13 +285,21 @@ class _Remote:
             return question(self._stream)
 
 
+def _why_unsupported(uri: str, error: ImportError | ValueError) -> str:
+    """Say why no file system reads a URI, without the URI."""
+    scheme = scheme_of(uri)
+    if isinstance(error, ImportError) or scheme not in fsspec.available_protocols():
+        return f"{scheme}:// needs a file system of fsspec that is not installed"
+    return "a URL that cannot be asked for"
+
+
 @contextmanager
-def _only_os_errors() -> Iterator[None]:
+def _only_os_errors(but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     try:
         yield
-    except (OSError, MemoryError):
-        raise
     except Exception as error:
+        if isinstance(error, (OSError, MemoryError, *but)):
+            raise
         raise OSError(f"{type(error).__name__} of the storage client") from error
 
 
@@ -304,16 +307,16 @@ def _why_not_found(error: FileNotFoundError) -> tuple[str, str]:
     """Return reason and detail: fsspec's HTTP calls whatever goes wrong a file that is not
     there."""
     cause = error.__cause__
+    if is_not_there(error):
+        return "missing", "no file at the URI"
     status = getattr(cause, "status", None)
-    if isinstance(status, int) and 400 <= status < 500 and status not in (*_GONE, *_ASK_AGAIN):
+    if isinstance(status, int) and 400 <= status < 500 and status not in _ASK_AGAIN:
         return "denied", f"the server answered {status}"
     if isinstance(cause, ValueError):
         return "unsupported-uri", "a URL that cannot be asked for"
     if _is_unreachable(cause):
         return "unreachable", f"{type(cause).__name__} while opening"
-    if cause is not None and not isinstance(cause, FileNotFoundError) and status not in _GONE:
-        return "unavailable", f"{type(cause).__name__} while opening"
-    return "missing", "no file at the URI"
+    return "unavailable", f"{type(cause).__name__} while opening"
 
 
 def _why_not_read(error: OSError) -> tuple[str, str]:

@@ -7,7 +7,6 @@ since that can be compared.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from sssl.catalog.assign import whole
 from sssl.catalog.inventory import listed_fingerprints
-from sssl.urls import file_system, is_not_there, local_path
+from sssl.urls import file_system, is_not_there, leads_nowhere, local_path
 from sssl.words import counted, some
 
 MISSING = "missing"
@@ -29,8 +28,6 @@ _UNSUPPORTED = "unsupported-uri"
 """Stands for it where no file system reads the URI."""
 _NO_ANSWER = "no answer"
 """What a look-up gives that failed; it never gets into a committed table."""
-
-_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 _MANY_OF_A_FOLDER = 256
 """So many files of a folder are cheaper to look up by a listing, which an object store gives 1000
@@ -213,7 +210,7 @@ def _of_local(path: str) -> str:
     except ValueError:  # of a name that no file can have
         return MISSING
     except OSError as error:
-        if error.errno in _NOT_THERE:
+        if leads_nowhere(error):
             return MISSING
         return _NO_ANSWER
     return f"size:{found.st_size} mtime:{found.st_mtime}"

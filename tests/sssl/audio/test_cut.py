@@ -303,6 +303,18 @@ def test_a_uri_that_nothing_reads_is_a_row_that_says_so(tmp_path):
         assert (ledger.status, ledger.reason) == ("failed", "unsupported-uri")
 
 
+def test_a_uri_that_makes_no_sense_is_not_said_to_need_a_package():
+    ledger = cut_track(track("zip://a.mp3::https://h/a::b?signature=secret"), CONFIG, GATE).ledger
+    assert ledger.reason == "unsupported-uri"
+    assert ledger.detail == "a URL that cannot be asked for"
+
+
+def test_an_archive_that_cannot_be_opened_is_no_error_of_a_decoder(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"no archive")
+    ledger = cut_track(track(f"zip://a.mp3::{tmp_path}/a.zip"), CONFIG, GATE).ledger
+    assert (ledger.reason, ledger.detail) == ("unavailable", "BadZipFile while reading")
+
+
 def test_a_decoder_without_memory_is_a_row_that_says_so(tmp_path):
     soundfile.write(tmp_path / "a.flac", noise(600), RATE_HZ)
     pool = IsolatedPool(1, Limits(memory_mb=12), preload="sssl.audio.cut")
