@@ -15,6 +15,7 @@ from pipelines.terminal.storage import sentence, storage_error
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.media.disk import Disk
+from sssl.store.removals import remember
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "v2"
 CODES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.ESTALE)
@@ -25,7 +26,8 @@ def test_a_disk_that_refuses_to_write_is_a_sentence_with_the_path(
     code, tmp_path, monkeypatch, capsys
 ):
     """The system names no file where a write fails."""
-    Store.open(str(tmp_path / "out"), create=True)
+    store = Store.open(str(tmp_path / "out"), create=True)
+    remember(store, ["a"])  # a takedown that was stopped, which is gone on with
 
     def refused(*_):
         raise OSError(code, os.strerror(code))
