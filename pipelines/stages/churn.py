@@ -30,8 +30,8 @@ def check_churn(store: Store, changes: SongChanges | None, allowed: float | None
         return
     if changes is None and songs_were_deleted(store):
         warn(
-            f"--max-churn {allowed}: a takedown deleted the songs that were published before, so"
-            " nothing tells how many labels change, and all are published"
+            f"--max-churn {allowed}: the songs that were published before are gone, as after a"
+            " takedown, so nothing tells how many labels change, and all are published"
         )
     if changes is not None and changes.share > allowed:
         raise ChurnExceeded(

@@ -4,6 +4,7 @@ convolving them, and launching a pass longer than the pass itself."""
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -58,6 +59,10 @@ def _folded_layers(layers: list[nn.Module]) -> Iterator[nn.Module]:
                 yield layer
 
 
+_RECORDING = threading.Lock()
+"""A process records one pass at a time, whatever the number of its GPUs."""
+
+
 class Recorded:
     """A forward pass over batches of one size, recorded as a CUDA graph.
 
@@ -78,8 +83,13 @@ class Recorded:
         recording = torch.cuda.Stream()
         recording.wait_stream(computing)
         # Other threads allocate pinned memory meanwhile, which is none of the pass.
-        with torch.cuda.graph(self._graph, stream=recording, capture_error_mode="thread_local"):
-            self._found = forward(self._batch)
+        record = torch.cuda.graph(self._graph, stream=recording, capture_error_mode="thread_local")
+        try:
+            with _RECORDING, record:
+                self._found = forward(self._batch)
+        finally:
+            # A recording that cannot be ended leaves its stream as the current one.
+            torch.cuda.set_stream(computing)
         computing.wait_stream(recording)
 
     def __call__(self, pieces: Sequence[Tensor]) -> Tensor:

@@ -233,10 +233,12 @@ class _Device:
         return None
 
     def _make_room(self, said: str) -> None:
-        # What is recorded holds memory for a batch of its size.
-        self._recorded.clear()
         self._can_record = False
-        if self._batch > 1:
+        if self._recorded:
+            # They hold memory for a batch each, without which this one may fit.
+            self._recorded.clear()
+            LOGGER.warning("%s is full: launching passes piece by piece (%s)", self._name, said)
+        elif self._batch > 1:
             self._batch //= 2
             LOGGER.warning(
                 "%s is full: going on with batches of %d segments (%s)",
@@ -358,7 +360,7 @@ class _Device:
         try:
             self._recorded[member] = Recorded(partial(self._forward, networks), batch)
             return
-        except RuntimeError as error:
+        except Exception as error:  # noqa: BLE001 (what networks raise has no end)
             # Without a recording it only takes longer, also where its memory is what lacks.
             self._can_record = False
             LOGGER.warning("a pass cannot be recorded, so it is launched piece by piece: %s", error)

@@ -14,6 +14,7 @@ import sys
 import threading
 from importlib import import_module
 from multiprocessing import forkserver
+from multiprocessing.connection import arbitrary_address  # type: ignore[attr-defined]
 from typing import NoReturn
 
 
@@ -29,20 +30,16 @@ def copy_as_server(preload: str) -> None:
         return
     import_module(preload)
     watched, held = os.pipe()
+    address = arbitrary_address("AF_UNIX")
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("")  # the system finds a name
+        listener.bind(address)
+        os.chmod(address, 0o600)  # who may connect may have code run
         listener.listen()
-        address = listener.getsockname()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()  # what is in its buffer would be written twice
-        # Ctrl-C is for the program alone, not for its copy, nor for what that forks.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        pid = os.fork()
-        if pid == 0:
-            os.close(held)
-            _serve(listener.detach(), watched)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        pid = _copy(listener, watched, held)
     os.close(watched)
+    if pid is None:
+        os.close(held)
+        return
     # The standard library has no way to say that a server is there. These are what it notes of one
     # that it started itself; if this one dies it starts another.
     started = {
@@ -51,6 +48,24 @@ def copy_as_server(preload: str) -> None:
         "_forkserver_pid": pid,
     }
     vars(forkserver._forkserver).update(started)
+
+
+def _copy(listener: socket.socket, watched: int, held: int) -> int | None:
+    """Fork a copy that serves; return its process id, None where the system refuses."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # what is in its buffer would be written twice
+    # Ctrl-C is for the program alone, not for its copy, nor for what that forks.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.close(held)
+            _serve(listener.detach(), watched)
+    except OSError:
+        return None
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
 
 
 def _serve(listener: int, watched: int) -> NoReturn:

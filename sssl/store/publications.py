@@ -34,14 +34,17 @@ def open_published(output: str) -> Published:
     if not snapshot.manifests:
         place = without_secrets(store.root)
         if _refs_before(store):
-            raise StoreError(f"{place}: a takedown deleted what was published before")
+            raise StoreError(
+                f"{place}: what was published before is gone, as after a takedown; `sssl verify`"
+                " tells whether anything is damaged"
+            )
         raise StoreError(f"{place} has one publication only: nothing comes before it")
     return Published(store, snapshot)
 
 
 def published_before(store: Store) -> Snapshot:
-    """Return what a folder published before the songs of now; empty if nothing was, or a takedown
-    deleted it."""
+    """Return what a folder published before the songs of now; empty if nothing was, or it
+    is gone, as after a takedown."""
     refs = _refs_before(store)
     found = [store.manifest_if_whole(ref) for ref in refs]
     known = tuple(manifest for manifest in found if manifest is not None)

@@ -284,7 +284,12 @@ def test_what_cannot_be_recorded_goes_on_piece_by_piece(
     assert "launched piece by piece" in caplog.text
 
 
-def test_recordings_are_dropped_where_memory_ends(model, parts, expected, record_with):
+def test_recordings_are_dropped_before_the_batch_is_halved(
+    model, parts, expected, record_with, caplog
+):
     made = record_with(Full)
-    assert_close(score(model, parts, batch=4), expected)
-    assert {len(each.batch) for each in made} == {4}  # none of the half that was gone on with
+    watched = fussy(model)
+    assert_close(score(watched, parts, batch=4), expected)
+    assert made
+    assert "launching passes piece by piece" in caplog.text
+    assert {size for member in watched.members for size in member.batches} == {4}

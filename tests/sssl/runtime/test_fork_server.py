@@ -54,6 +54,19 @@ def start(tmp_path):
     return start
 
 
+def test_no_other_user_can_ask_the_copy_for_a_process(start):
+    look = "print(oct(os.stat(forkserver._forkserver._forkserver_address).st_mode & 0o777))"
+    said, errors = start(after=look).communicate(timeout=60)
+    assert (said, errors) == ("said before; 0o600\n[True, False]\n", "")
+
+
+def test_where_no_process_can_be_forked_pools_start_their_own_server(start):
+    refuse = "os.fork = lambda: (_ for _ in ()).throw(BlockingIOError('no more processes'))"
+    mask = "print(signal.pthread_sigmask(signal.SIG_BLOCK, []), end='; ')"
+    said, errors = start(before=refuse, after=mask).communicate(timeout=60)
+    assert (said, errors) == ("said before; set(); [False, True]\n", "")
+
+
 def test_pools_fork_from_a_copy_of_the_program(start):
     said, errors = start().communicate(timeout=60)
     assert (said, errors) == (OF_COPY, "")
