@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import importlib
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any
@@ -76,7 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from pipelines.terminal.console import console  # here: Ctrl-C amid imports is quiet, too
 
         console.quiet = said.quiet
-        code = int(module_of(command).main(args[1:]))
+        # What a program imports stays; in a process that goes on, other things would stay, too.
+        with _uncollected() if argv is None else nullcontext():
+            module = module_of(command)
+        code = int(module.main(args[1:]))
         sys.stdout.flush()  # here, where somebody notices that it fails
         return code
     except KeyboardInterrupt:
@@ -103,6 +109,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         LOGGER.info("%s failed", command, exc_info=True)
         complain(sentence(refused))
         return 1
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Collect no garbage in a block, and never look at what it made: that takes a quarter of what
+    imports take (docs/log/2026-11-27-garbage-of-imports.md)."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # or extensions would call what is left at the end leaked
+        gc.enable()
 
 
 def _parser() -> argparse.ArgumentParser:

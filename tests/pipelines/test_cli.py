@@ -314,3 +314,19 @@ def test_two_labels_of_a_track_are_told_what_to_do(tmp_path, capsys):
     (tmp_path / "c.csv").write_text("track_id,uri,label\na,a.wav,Q1; Q2\n")
     assert run(["plan", "--catalog", str(tmp_path / "c.csv"), "--output", str(tmp_path / "o")]) == 1
     assert "a track has one, that of most of it" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(("argv", "is_frozen"), [("None", True), ("['sql', '--help']", False)])
+def test_what_a_program_imports_is_never_looked_through_for_garbage(argv, is_frozen):
+    program = f"""
+import contextlib, gc, sys
+from pipelines.cli import main
+sys.argv = ["sssl", "sql", "--help"]
+with contextlib.suppress(SystemExit):
+    main({argv})
+print(gc.isenabled(), gc.get_freeze_count() > 0, file=sys.stderr)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stderr == f"True {is_frozen}\n"
