@@ -46,7 +46,7 @@ from sssl.model.ensemble import load
 from sssl.model.score import posteriors
 from sssl.model.scores import folds_of
 from sssl.model.settings import ScoreConfig
-from sssl.model.stream import GPU_BATCH, MOST_READERS, Rows, StreamScorer
+from sssl.model.streaming.scorer import GPU_BATCH, MOST_READERS, Rows, StreamScorer
 from sssl.runtime.device import describe, gpus, require_gpu
 from sssl.runtime.machine import cores
 from sssl.store.manifest import Receipt

@@ -24,7 +24,7 @@ def posteriors(
 ) -> NDArray[np.float32]:
     """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for
     its track's fold; by the mean of all members where the fold is -1. Computed on the CPU;
-    `sssl.model.stream` has GPUs.
+    `sssl.model.streaming` has GPUs.
 
     Batches run on `threads` Python threads with one torch thread each: the numbers do not depend on
     how many there are, as they would if torch split a sum. A segment that the model fails on is a

@@ -13,7 +13,7 @@ from gpu_material import CLASSES, SEGMENTS_A_TRACK, track_log_mel
 from sssl.model.ensemble import load
 from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
-from sssl.model.stream import Rows, StreamScorer
+from sssl.model.streaming.scorer import Rows, StreamScorer
 
 FREE_GB = (2.5, 0.9, 0.6)
 

@@ -8,11 +8,11 @@ import torch
 
 from sssl.audio.mel import MelConfig
 from sssl.errors import DeviceError
-from sssl.model import stream
 from sssl.model.ensemble import Model, ModelSpec
 from sssl.model.score import posteriors
 from sssl.model.settings import ScoreConfig
-from sssl.model.stream import Rows, StreamScorer
+from sssl.model.streaming import device
+from sssl.model.streaming.scorer import Rows, StreamScorer
 
 SPEC = ModelSpec("cnn", ("Q1", "Q2"), MelConfig(), 2)
 SIZES = (7, 0, 40, 1, 23, 16)
@@ -153,13 +153,13 @@ def test_a_full_device_is_waited_for(model, parts, expected, monkeypatch):
         for member in tight.members:
             member.room = 3 if len(waits) > 1 else 0
 
-    monkeypatch.setattr(stream.time, "sleep", others_leave)
+    monkeypatch.setattr(device.time, "sleep", others_leave)
     assert_close(score(tight, parts), expected)
     assert waits == [1.0, 2.0]
 
 
 def test_a_device_that_stays_full_is_an_error_in_a_sentence(model, parts, monkeypatch):
-    monkeypatch.setattr(stream.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(device.time, "sleep", lambda seconds: None)
     with pytest.raises(
         DeviceError,
         match="cpu has no memory for a single segment, also after 31 s: CUDA out of memory",
@@ -176,7 +176,7 @@ def test_pinned_memory_that_cannot_be_had_is_done_without(monkeypatch):
         return empty(*args, **kwargs)
 
     monkeypatch.setattr(torch, "empty", without_pinned)
-    assert stream._staging((2, 3), pinned=True).shape == (2, 3)
+    assert device.staging((2, 3), pinned=True).shape == (2, 3)
 
 
 def test_a_segment_that_the_model_fails_on_costs_one_row(model, parts, expected):
@@ -247,15 +247,15 @@ class Full(Replayed):
 def record_with(monkeypatch):
     """Let devices record their passes, as on GPUs, by what a test gives; return what is
     recorded."""
-    begin, made = stream._Device.__init__, []
+    begin, made = device.Device.__init__, []
 
     def begin_recording(self, *args):
         begin(self, *args)
         self._can_record = True
 
     def start(kind):
-        monkeypatch.setattr(stream._Device, "__init__", begin_recording)
-        monkeypatch.setattr(stream, "Recorded", lambda *args: made.append(kind(*args)) or made[-1])
+        monkeypatch.setattr(device.Device, "__init__", begin_recording)
+        monkeypatch.setattr(device, "Recorded", lambda *args: made.append(kind(*args)) or made[-1])
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
         return made
 

@@ -1,20 +1,16 @@
-"""Scoring on GPUs: threads read parts ahead of what the devices compute, in batches across parts
-and members."""
+"""A GPU, or the CPU in tests, that scores rows of many parts in batches of one size."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-import sys
-import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,120 +20,21 @@ from torch import Tensor, nn
 from sssl.errors import DeviceError
 from sssl.model.augment import rolled
 from sssl.model.ensemble import Model
-from sssl.model.folded import Recorded, folded
-from sssl.runtime.device import dtype_of, lacks_memory
-
-Item = TypeVar("Item")
-Loaded = TypeVar("Loaded")
-Result = TypeVar("Result")
+from sssl.model.streaming.folded import Recorded, folded
+from sssl.runtime.device import lacks_memory
 
 LOGGER = logging.getLogger(__name__)
-# On an H100 512 segments at a time gave 379,000 a second, 2,048 571,000 and 8,192 592,000
-# (docs/log/2026-11-26-from-parquet-to-the-gpu.md).
-GPU_BATCH = 2048
-"""Segments per forward pass on a GPU."""
-# An H100 with 16 cores got 305,000 to 316,000 segments a second from 8 and 322,000 from 12
-# (docs/log/2026-11-27-forward-passes-recorded.md).
-MOST_READERS = 12
 _BATCHES_AHEAD = 4
 """Batches that a device is given before the first one's posteriors are waited for."""
 _PASSES_BEFORE_RECORDING = 2
 """Passes of a member that are launched piece by piece first, so that a few parts are not worth a
 recording."""
-_WRITERS = 4
-# Turns of 0.1 ms gave no more than noise (docs/log/2026-11-27-what-a-gpu-waits-for.md).
-_TURN_S = 5e-4
 _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 """How long to wait for others to leave a full GPU before trying again, time after time."""
 
 
-class Rows(NamedTuple):
-    """What is read of a part: log-mel [N, mels, frames] in half precision, the fold whose member
-    scores each segment [N], -1 for all of them, and what the writer wants to know."""
-
-    log_mel: NDArray[np.float16]
-    folds: NDArray[np.int64]
-    about: Any
-
-
-@dataclass(frozen=True)
-class StreamScorer:
-    """Scores parts on devices, all of them at once.
-
-    A row's posterior does not depend on who shares its batch: batches are all of one size, the last
-    ones filled up.
-    """
-
-    model: Model
-    devices: Sequence[str]
-    views: int = 1
-    batch: int = GPU_BATCH
-    readers: int = 8
-    dtype: torch.dtype | None = None
-    """What the networks compute in; default: what is best on the device."""
-
-    def score(
-        self,
-        items: Sequence[Item],
-        read: Callable[[Item], Rows],
-        write: Callable[[Item, Any, NDArray[np.float32]], Result],
-    ) -> list[Result]:
-        """Read items in threads, score their rows, hand the posteriors [N, C] of each to `write`,
-        in other threads and as soon as they are there. Return what the writers do, in the order of
-        items.
-
-        A segment that the model fails on has a row of NaN.
-
-        Raises:
-            DeviceError: a device is full, and stays so.
-        """
-        written: dict[int, Future[Result]] = {}
-        with ExitStack() as stack:
-            stack.enter_context(_quick_turns())
-            reading = stack.enter_context(ThreadPoolExecutor(self.readers))
-            driving = stack.enter_context(ThreadPoolExecutor(len(self.devices)))
-            writing = stack.enter_context(ThreadPoolExecutor(_WRITERS))
-
-            def finish(part: _Part) -> None:
-                item = items[part.number]
-                done = writing.submit(write, item, part.about, part.posteriors)
-                written[part.number] = done
-
-            def load(number: int) -> _Part:
-                rows = read(items[number])
-                return self._load(number, rows)
-
-            # A few more than there are readers, so that a part is ready when a device asks for one.
-            parts = _Ahead(reading, load, range(len(items)), ahead=self.readers + 2)
-            drives = []
-            for name in self.devices:
-                device = self._device(name)
-                drives.append(driving.submit(device.drive, parts.take, finish))
-            for drive in drives:
-                drive.result()
-            return [written[number].result() for number in range(len(items))]
-
-    def _load(self, number: int, rows: Rows) -> _Part:
-        """Stage a part's rows by member, in memory from which a GPU takes them while it
-        computes."""
-        # A model of one member scores all folds.
-        of_fold = rows.folds % self.model.spec.members
-        members = np.where(rows.folds < 0, -1, of_fold)
-        # Rows of one member side by side, so that its batches are slices of the part.
-        order = np.argsort(members, kind="stable")
-        staged = _staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu")
-        # In the default mode NumPy would take the rows into a buffer first.
-        np.take(rows.log_mel, order, axis=0, out=staged.numpy(), mode="clip")
-        shape = len(order), len(self.model.spec.classes)
-        posteriors = np.full(shape, np.nan, np.float32)
-        return _Part(number, staged, members[order], order, posteriors, rows.about)
-
-    def _device(self, name: str) -> _Device:
-        return _Device(name, self.model, self.views, self.batch, self.dtype or dtype_of(name))
-
-
 @dataclass
-class _Part:
+class Part:
     """A part under way: log-mel [N, mels, frames] and members [N], both in the order of members,
     `order` [N] says where their rows come from, posteriors [N, C] in the order of the part."""
 
@@ -154,7 +51,7 @@ class _Piece(NamedTuple):
     """Rows of a part on a device, `start` is the place of the first in the order of members."""
 
     log_mel: Tensor
-    part: _Part
+    part: Part
     start: int
 
 
@@ -190,7 +87,7 @@ class _Computed(NamedTuple):
     pieces: list[_Piece]
 
 
-class _Device:
+class Device:
     """A device with the model on it, and a stream that copies while another computes."""
 
     def __init__(self, name: str, model: Model, views: int, batch: int, dtype: torch.dtype) -> None:
@@ -207,18 +104,18 @@ class _Device:
         self._recorded: dict[int, Recorded] = {}
         self._can_record = self._on_gpu
 
-    def drive(self, take: Callable[[], _Part | None], finish: Callable[[_Part], None]) -> None:
+    def drive(self, take: Callable[[], Part | None], finish: Callable[[Part], None]) -> None:
         """Score parts until there are no more. Where memory ends, what is not finished is scored
         again in smaller batches."""
-        unfinished: dict[int, _Part] = {}
+        unfinished: dict[int, Part] = {}
         while (full := self._try(unfinished, take, finish)) is not None:
             self._make_room(full)
 
     def _try(
         self,
-        unfinished: dict[int, _Part],
-        take: Callable[[], _Part | None],
-        finish: Callable[[_Part], None],
+        unfinished: dict[int, Part],
+        take: Callable[[], Part | None],
+        finish: Callable[[Part], None],
     ) -> str | None:
         """Return None once all is done, what the device said when it was full."""
         try:
@@ -264,9 +161,9 @@ class _Device:
 
     def _score(
         self,
-        unfinished: dict[int, _Part],
-        take: Callable[[], _Part | None],
-        finish: Callable[[_Part], None],
+        unfinished: dict[int, Part],
+        take: Callable[[], Part | None],
+        finish: Callable[[Part], None],
     ) -> None:
         lanes: dict[int, _Lane] = defaultdict(_Lane)
         computed: deque[_Computed] = deque()
@@ -308,7 +205,7 @@ class _Device:
             torch.backends.cudnn.allow_tf32 = False
 
     def _pieces(
-        self, part: _Part, copying: torch.cuda.Stream | None
+        self, part: Part, copying: torch.cuda.Stream | None
     ) -> Iterator[tuple[_Piece, int]]:
         """Copy a part to the device, a batch at a time, and split it by member."""
         for start in range(0, len(part.order), self._batch):
@@ -337,7 +234,7 @@ class _Device:
         posteriors = self._pass(member, rows, used)
         if not self._on_gpu:
             return _Computed(posteriors, None, pieces)
-        arriving = _staging(posteriors.shape, pinned=True, dtype=torch.float32)
+        arriving = staging(posteriors.shape, pinned=True, dtype=torch.float32)
         arriving.copy_(posteriors, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()
@@ -410,46 +307,7 @@ class _Device:
         return torch.stack(by_pass).mean(dim=0)
 
 
-class _Ahead(Generic[Item, Loaded]):
-    """Items loaded in threads, some ahead of those who take them."""
-
-    def __init__(
-        self,
-        threads: ThreadPoolExecutor,
-        load: Callable[[Item], Loaded],
-        items: Iterable[Item],
-        ahead: int,
-    ) -> None:
-        self._threads = threads
-        self._load = load
-        self._items = iter(items)
-        self._ahead = ahead
-        self._loading: deque[Future[Loaded]] = deque()
-        self._lock = threading.Lock()
-
-    def take(self) -> Loaded | None:
-        """Return the next one, None when there are no more."""
-        with self._lock:
-            for item in itertools.islice(self._items, self._ahead - len(self._loading)):
-                self._loading.append(self._threads.submit(self._load, item))
-            next_one = self._loading.popleft() if self._loading else None
-        # Outside the lock, so that other devices can take theirs meanwhile.
-        return None if next_one is None else next_one.result()
-
-
-@contextmanager
-def _quick_turns() -> Iterator[None]:
-    """Have Python's threads take turns more often: who launches work on a GPU must not wait 5 ms
-    for each of it."""
-    before_s = sys.getswitchinterval()
-    sys.setswitchinterval(_TURN_S)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before_s)
-
-
-def _staging(shape: Sequence[int], pinned: bool, dtype: torch.dtype = torch.float16) -> Tensor:
+def staging(shape: Sequence[int], pinned: bool, dtype: torch.dtype = torch.float16) -> Tensor:
     """Return host memory, pinned if it can be had: PyTorch keeps it for the next ones, and knows
     when copies end."""
     try:
@@ -464,7 +322,7 @@ def _has_arrived(computed: _Computed) -> bool:
     return computed.arrived is None or computed.arrived.query()
 
 
-def _keep(computed: _Computed) -> Iterator[_Part]:
+def _keep(computed: _Computed) -> Iterator[Part]:
     """Write posteriors where they belong; yield the parts that are finished by this."""
     if computed.arrived is not None:
         computed.arrived.synchronize()
