@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 STARTS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes a cell for a formula by."""
-GUARDED = r"^'([=+@\t\r-])"
+GUARDED = f"^'([{re.escape(''.join(STARTS_A_FORMULA))}])"
 """Pattern of the apostrophe that our CSV files have in front of that (sssl.export.cells); what
 follows it is the first group."""
 

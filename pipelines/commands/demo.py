@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipelines.commands import run, run_settings
-from pipelines.commands.outcome import as_command
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.terminal.console import bar
+from pipelines.terminal.shell import sql_command
 from sssl.datasets.synthetic import TRACKS, DemoCatalog, make_catalog
 from sssl.presets import GUARDED
 from sssl.songs.settings import SongConfig
@@ -55,7 +55,7 @@ def label_demo(context: Context, config: Config) -> Context:
         songs=SongConfig(wanted_precision=_WANTED_PRECISION),
     )
     made = run.run(context, job)
-    queries = [as_command(config.output, query) for query in _QUERIES]
+    queries = [sql_command(config.output, query) for query in _QUERIES]
     sys.stdout.write("\n".join([*queries, ""]))
     return made
 

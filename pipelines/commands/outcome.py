@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.stages.error_ratio import reasons_of
+from pipelines.terminal.shell import sql_command
 from schemas.summaries import SongsSummary
 from sssl.catalog.assign import CatalogConfig
 from sssl.evaluate.sections import WrongSegments
@@ -154,9 +155,9 @@ def _next_steps(store: Store, findings: Findings, guesses: SongsSummary) -> dict
         shown = shlex.quote(without_secrets(store.root))
         steps["correct by ear"] = f"sssl review --output {shown}{elsewhere}"
     if findings.suspects:
-        steps["wrong passages"] = as_command(store.root, _SUSPECTS)
+        steps["wrong passages"] = sql_command(store.root, _SUSPECTS)
     if guesses.abstained:
-        steps["uncertain songs"] = as_command(store.root, _UNCERTAIN)
+        steps["uncertain songs"] = sql_command(store.root, _UNCERTAIN)
     return steps
 
 
@@ -167,11 +168,6 @@ _SUSPECTS = (
 _UNCERTAIN = (
     "select track_id, label, confidence from songs where abstained order by confidence limit 20"
 )
-
-
-def as_command(root: str, query: str) -> str:
-    """Return the command that asks an output folder a query, to be copied to a shell."""
-    return f'sssl sql --output {shlex.quote(without_secrets(root))} "{query}"'
 
 
 def _share(value: float | None) -> str:

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
@@ -20,6 +19,7 @@ from pipelines.commands.foreseen import Foreseen
 from pipelines.commands.run_settings import Config as RunConfig
 from pipelines.stages.corrections import find_corrections
 from pipelines.stages.learning import Decision
+from pipelines.stages.material import row_bytes
 from pipelines.stages.previous import COMPARED, Previous
 from pipelines.stages.settings import Settings
 from pipelines.stages.settings_file import parse_with_settings
@@ -39,6 +39,14 @@ from sssl.store.publications import last_known
 from sssl.store.removals import taken_down
 from sssl.urls import local_path
 from sssl.words import counted, some
+
+_MOST_LOOKED_FOR = 1_000
+_USUAL_TRACK_S = 240.0
+"""Length of a track whose catalog says nothing of it."""
+_CPU_S_PER_HOUR = 8
+"""CPU seconds to decode and cut an hour of mp3 on the machine of docs/limits.md, 6, and to measure
+its sound, 2."""
+_NOT_DECODED = {Cause.UNCHANGED: "segments reused", Cause.GONE: "removed from the tables"}
 
 
 class Config(RunConfig):
@@ -82,7 +90,7 @@ def _plan(config: Config) -> None:
     causes += Counter({previous.cause_of_alike(settings.again): differing.alike})
     table = Table("tracks", "cause", "what happens")
     for cause, count in causes.most_common():
-        table.add_row(f"{count}", cause, _OUTCOME[cause])
+        table.add_row(f"{count}", cause, _NOT_DECODED.get(cause, "decoded"))
     printed.print(table)
     for warning in (nothing_in_common(causes), settings.again.nothing_moved(before)):
         if warning is not None:
@@ -90,7 +98,7 @@ def _plan(config: Config) -> None:
     tell_missing(tracks, tell)
     for sentence in of_labels:
         tell(sentence)
-    decoded = sum(count for cause, count in causes.items() if _OUTCOME[cause] == _DECODED)
+    decoded = sum(count for cause, count in causes.items() if cause not in _NOT_DECODED)
     labelled = len(foreseen.labelled)
     again = DecodedAgain.of(now, previous, Dealt(before), settings.again, labelled)
     known = last_known(store) if published.manifests else Snapshot()
@@ -128,9 +136,8 @@ def decoding(decoded: int, expected_s: pa.ChunkedArray, cut: MelConfig, processe
     assumed = "" if mean_s is not None else f", taken as {_USUAL_TRACK_S / 60:.0f} minutes each"
     hours = decoded * (_USUAL_TRACK_S if mean_s is None else mean_s) / 3600
     minutes = hours * _CPU_S_PER_HOUR / processes / 60
-    mels, frames = cut.shape
     segments = hours * 3600 / cut.start_distance_s
-    gigabytes = segments * mels * frames * np.dtype(np.float16).itemsize / 1e9
+    gigabytes = segments * row_bytes(cut) / 1e9
     return (
         f"decoding takes {_rounded(minutes)} min on {counted(processes, 'core')} and"
         f" {_rounded(gigabytes)} GB of disk ({hours:,.1f} h of audio{assumed}); training and"
@@ -222,19 +229,6 @@ def scoring(tracks: int, decoded: int, decision: Decision) -> str:
 
 def tell(sentence: str) -> None:
     printed.print(sentence, soft_wrap=True)
-
-
-_MOST_LOOKED_FOR = 1_000
-_USUAL_TRACK_S = 240.0
-"""Length of a track whose catalog says nothing of it."""
-_CPU_S_PER_HOUR = 8
-"""CPU seconds to decode and cut an hour of mp3 on the machine of docs/limits.md, 6, and to measure
-its sound, 2."""
-_DECODED = "decoded"
-_OUTCOME = dict.fromkeys(Cause, _DECODED) | {
-    Cause.UNCHANGED: "segments reused",
-    Cause.GONE: "removed from the tables",
-}
 
 
 def _published(output: str) -> tuple[Store, Snapshot]:

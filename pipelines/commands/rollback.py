@@ -63,9 +63,7 @@ def run(context: Context, config: Config) -> Context:
     earlier = songs.run(context.on(as_of(store, snapshot, round)), settings)
     store.publish(earlier.snapshot)
     report.again(earlier, config.truth)
-    tell(
-        f"round {round} is in use; `sssl run` with rounds = {round} in its settings keeps it so",
-    )
+    tell(f"round {round} is in use; `sssl run` with rounds = {round} in its settings keeps it so")
     return earlier
 
 

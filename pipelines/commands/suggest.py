@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         if not candidates:
             tell(
                 "every track with a song has a label: there is none to suggest; `sssl review` shows"
-                " which labels look wrong",
+                " which labels look wrong"
             )
             return 0
         suggestions = suggest(candidates, config.tracks, config.seed)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         written = f"{counted(len(suggestions), 'track')} to label written to {printable(config.to)}"
         tell(
             f"{written}: fill in the column label, append it to your --labels file, or give it as"
-            " --labels",
+            " --labels"
         )
     return 0
 

@@ -6,7 +6,6 @@ sssl takedown --output OUTPUT --track-id ID [ID ...] | --file ids.csv
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,9 @@ import pyarrow.compute as pc
 from pipelines.commands import report
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.terminal.console import console
+from pipelines.terminal.console import console, tell
 from pipelines.terminal.flags import warn
+from pipelines.terminal.shell import sql_command
 from sssl.catalog.corrections import FILE_NAME
 from sssl.catalog.tables import read_columns
 from sssl.errors import CatalogError
@@ -30,8 +30,6 @@ from sssl.store.removals import is_removed, remember, spellings, taken_down
 from sssl.store.sql import connect, rows_on_disk
 from sssl.urls import without_secrets
 from sssl.words import counted, some
-
-_ACTED_ON = frozenset('"$`\\!')
 
 
 @dataclass(frozen=True)
@@ -133,8 +131,7 @@ def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str])
     if unknown:
         of_all = f"{len(unknown)} of {counted(len(track_ids), 'id')}"
         are = "is" if len(unknown) == 1 else "are"
-        said = f"{of_all} {are} not in the catalog: {some(unknown)}; is the spelling right?"
-        console.print(said, style="yellow", soft_wrap=True)
+        warn(f"{of_all} {are} not in the catalog: {some(unknown)}; is the spelling right?")
 
 
 def _ids_of(path: str | None) -> set[str]:
@@ -147,16 +144,7 @@ def _prove(store: Store, track_ids: set[str]) -> None:
     """Show the rows that any file still has of the tracks, and the query to ask again."""
     query = rows_on_disk(store, sorted(track_ids))
     connect(store, store.latest()).sql(query).show()
-    command = f"sssl sql --output {shlex.quote(store.root)} {_in_shell(query)}"
-    console.print(f"ask again:\n{command}", soft_wrap=True)
-
-
-def _in_shell(query: str) -> str:
-    """Return SQL as a word of a shell: as it is, between double quotes, unless an id or a path has
-    what a shell would act on there."""
-    if _ACTED_ON.isdisjoint(query):
-        return f'"{query}"'
-    return shlex.quote(query)
+    tell(f"ask again:\n{sql_command(store.root, query)}")
 
 
 main = StageCommand("takedown", Config, run, takes_beam_args=False).main

@@ -125,9 +125,7 @@ def _tell_withdrawn(published: Snapshot, made: Snapshot) -> None:
         if (table, round) not in kept:
             lost.append(table if round is None else f"{table} {round}")
     if lost:
-        tell(
-            f"no longer published, made from what has just changed: {', '.join(lost)}",
-        )
+        tell(f"no longer published, made from what has just changed: {', '.join(lost)}")
 
 
 def _interrupted(error: BaseException | None) -> bool:

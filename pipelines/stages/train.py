@@ -99,9 +99,7 @@ def run(
         and store.committed(planned) is None
         and learned_stands(context, earlier, inputs)
     ):
-        tell(
-            f"train {round}: what the published model learned from is as it was, so it stays",
-        )
+        tell(f"train {round}: what the published model learned from is as it was, so it stays")
         return context.add(
             store.commit_once(planned, lambda _: _taken_over(store.named(earlier.ref)))
         )

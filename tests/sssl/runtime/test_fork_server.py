@@ -1,4 +1,3 @@
-import contextlib
 import os
 import signal
 import subprocess
@@ -6,7 +5,7 @@ import sys
 
 import psutil
 import pytest
-from test_process_pool import wait_until
+from processes import assert_end_by_themselves
 
 PROGRAM = """
 import os, signal, sys, threading
@@ -16,6 +15,9 @@ from sssl.runtime.process_pool import IsolatedPool, Limits
 
 def has_imported(name):
     return name in sys.modules
+
+def no_more():
+    raise BlockingIOError("no more processes")
 
 def main():
     print("said before", end="; ")
@@ -61,7 +63,7 @@ def test_no_other_user_can_ask_the_copy_for_a_process(start):
 
 
 def test_where_no_process_can_be_forked_pools_start_their_own_server(start):
-    refuse = "os.fork = lambda: (_ for _ in ()).throw(BlockingIOError('no more processes'))"
+    refuse = "os.fork = no_more"
     mask = "print(signal.pthread_sigmask(signal.SIG_BLOCK, []), end='; ')"
     said, errors = start(before=refuse, after=mask).communicate(timeout=60)
     assert (said, errors) == ("said before; set(); [False, True]\n", "")
@@ -92,12 +94,7 @@ def test_when_the_program_is_killed_no_process_stays(start):
     assert len(processes) >= 3  # the copy and the two of the pool
     owner.kill()
     owner.communicate()
-    try:
-        wait_until(lambda: not any(process.is_running() for process in processes), at_most_s=20)
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+    assert_end_by_themselves(processes)
 
 
 def test_ctrl_c_ends_the_program_and_its_copy_says_nothing(start):

@@ -1,4 +1,3 @@
-import contextlib
 import ctypes
 import os
 import signal
@@ -13,6 +12,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from processes import assert_end_by_themselves, wait_until
 
 from schemas import REASONS
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits, _Pulse
@@ -108,19 +108,7 @@ def test_when_its_owner_is_killed_no_process_of_a_pool_stays(how, tmp_path):
     assert len(processes) >= 3  # the fork server and the two that hang
     owner.kill()
     owner.wait()
-    try:
-        wait_until(lambda: not any(process.is_running() for process in processes), at_most_s=20)
-    finally:
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-
-
-def wait_until(holds, at_most_s):
-    deadline_s = time.monotonic() + at_most_s
-    while not holds():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
+    assert_end_by_themselves(processes)
 
 
 def test_a_process_that_dies_between_two_items_is_replaced(pool):
