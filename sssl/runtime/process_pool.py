@@ -163,8 +163,8 @@ class _Worker:
             self._process.join()
 
     def _work_on(self, task: _Asked) -> Any:
+        pauses = self._pulse.pauses  # before it starts: the machine may sleep right after that
         self._hand_over(task)
-        pauses = self._pulse.pauses
         try:
             if not self._pipe.poll(self._limits.timeout_s):
                 return self._out_of_time(task, pauses)
@@ -249,7 +249,8 @@ class _Pulse:
         last_s = time.time()
         while not self._stopped.wait(_BEAT_S):
             now_s = time.time()
-            self.pauses += now_s - last_s > _PAUSE_S
+            if now_s - last_s > _PAUSE_S:
+                self.pauses += 1
             last_s = now_s
 
 
