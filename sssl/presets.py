@@ -47,6 +47,7 @@ PAPER = Preset(
     ),
     train=TrainConfig(
         cross_fit=False,
+        warmup_epochs=12,
         epochs=1,
         ema=0.0,
         warmup_mixup=False,

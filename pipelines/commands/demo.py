@@ -37,8 +37,8 @@ class Config:
     """Folder for the music and for the output."""
     tracks: int = TRACKS
     """Tracks to synthesize, four broken files come on top."""
-    warmup_epochs: int = GUARDED.train.warmup_epochs
-    """Epochs of the warm-up."""
+    warmup_epochs: int | None = GUARDED.train.warmup_epochs
+    """Epochs of the warm-up; default: those of `sssl run`."""
     seed: int = 0
     """Seed of the music and of training."""
 

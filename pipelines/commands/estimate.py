@@ -258,11 +258,11 @@ def _try_all(config: Config, sample: list[Catalog], root: str) -> Iterator[Trial
 
 def _stages_wanted(config: Config, is_train: NDArray[np.bool_]) -> dict[str, Wanted]:
     trained_by, scored_by = config.tried.passes(is_train)
-    epochs = (config.method.train.warmup_epochs, config.method.train.epochs)
+    training = config.method.train.settled(int(is_train.sum()))
     wanted = {"segment": Wanted(1, "audio_s", 1)}
     for round in config.tried.rounds:
         rounds = config.method.rounds if round else 1
-        trained = rounds * float(trained_by.mean()) * epochs[round]
+        trained = rounds * float(trained_by.mean()) * training.epochs_of(round)
         scored = rounds * float(scored_by.mean())
         wanted[f"relabel {round}"] = Wanted(rounds, "segments", rounds)
         wanted[f"judge {round}"] = Wanted(rounds, "segments", rounds)

@@ -21,10 +21,6 @@ from sssl.presets import Preset
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.words import counted
 
-_READING = ("shards", "track_segments")
-"""Settings that `auto` chooses by the size of the catalog: no reason to train again."""
-
-
 class Decision(NamedTuple):
     """Whether a run learns, and why."""
 
@@ -117,8 +113,7 @@ def _other_settings(published: Snapshot, material: Material, method: Preset) -> 
     for table, config in asked.items():
         for manifest in published.of(table):
             if table != "labels" or manifest.round:
-                free = _READING if method.train.shards == "auto" else ()
-                yield from _differing(manifest, config, free)
+                yield from _differing(manifest, config, free=method.train.left_open())
     last = published.of("rounds")[-1]
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):

@@ -173,18 +173,16 @@ def settle_for_round(
 ) -> TrainConfig:
     """Return the settings as they are for the labelled tracks that there are.
 
-    What `auto` chooses unmakes nothing: a published model that stands, or a training that was
-    begun, keeps to the way in which it reads its rows.
+    What follows the size of the catalog unmakes nothing: a published model that stands, or a
+    training that was begun, keeps to its epochs and to the way in which it reads its rows.
     """
     store = context.store
     settled = Material.of(context.snapshot).settled(asked)
-    if asked.shards != "auto":
-        return settled
-    others = [settled.on_parts()]
+    others = [settled.on_parts()] if asked.shards == "auto" else []
     for published in context.published.of("models"):
         made_with = published.settings(TrainConfig)
-        shards, segments = made_with.shards, made_with.track_segments
-        others.append(replace(settled, shards=shards, track_segments=segments))
+        kept = {name: getattr(made_with, name) for name in asked.left_open()}
+        others.append(replace(settled, **kept))
     for other in others:
         planned = Manifest.plan("models", "train", dump(other), inputs.values(), round)
         earlier = find_earlier(context, planned, inputs)

@@ -17,6 +17,8 @@ FRONT_END_NAMES = ("cnn", "resnet", "attention")
 """What `model` takes; the networks themselves are in sssl/model/networks.py."""
 # How often its pooling halves a spectrogram. A strided convolution takes any size.
 _HALVED = {"cnn": 4, "attention": 4}
+_WARMUP_EPOCHS = 12
+_WARMUP_EPOCHS_OF_PLAIN_MEMBERS = 7
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ class TrainConfig:
     catalog's labels make its cross-fitting invalid."""
     cross_fit: bool = True
     """Train one member per fold, each without that fold; otherwise one member on everything."""
-    # With eight, published labels were as good and segments 1 to 2 points worse, on two folds; not
-    # taken, as a changed default trains every published model again
-    # (docs/log/2026-11-27-eight-epochs-for-the-members-of-the-ensemble.md).
-    warmup_epochs: int = 12
-    """Epochs of round 0, on inherited labels."""
+    # On real clips labels were as good after 7 as after 12
+    # (docs/log/2026-11-28-seven-epochs-for-the-members-of-an-ensemble.md).
+    warmup_epochs: int | None = None
+    """Epochs of round 0, on inherited labels. None: 7 for cross-fitted members that are trained on
+    single segments (`plain_from`), since their mean evens out what each lacks; 12 otherwise."""
     epochs: int = 4
     """Epochs of each later round, starting from the last accepted model."""
     patience: int | None = None
@@ -125,7 +127,8 @@ class TrainConfig:
         require(0 < self.bag <= self.batch_size, "bag", self.bag, "1 to batch_size")
         segments = self.track_segments
         require(segments is None or segments > 0, "track_segments", segments, "1 or more, or None")
-        require(self.warmup_epochs > 0, "warmup_epochs", self.warmup_epochs, "1 or more")
+        warmup = self.warmup_epochs
+        require(warmup is None or warmup > 0, "warmup_epochs", warmup, "1 or more, or None")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
@@ -149,6 +152,19 @@ class TrainConfig:
                 "none with --no-cross-fit: no fold is left out",
             )
 
+    def epochs_of(self, round: int) -> int:
+        """Return how many epochs a round has."""
+        if round:
+            return self.epochs
+        return _WARMUP_EPOCHS if self.warmup_epochs is None else self.warmup_epochs
+
+    def left_open(self) -> tuple[str, ...]:
+        """Name the settings that `settled` chooses by the size of the catalog, and which are no
+        reason to train a model again."""
+        reading = ("shards", "track_segments") if self.shards == "auto" else ()
+        length = ("warmup_epochs",) if self.warmup_epochs is None else ()
+        return reading + length
+
     def on_parts(self) -> TrainConfig:
         """Return the settings for training that reads parts, not shards."""
         return replace(self, shards="never", track_segments=None)
@@ -159,8 +175,12 @@ class TrainConfig:
         # Without the limits: a model is named after how it was trained, not after the limits that
         # led to that.
         settled = replace(self, plain_from=None, thin_from=None, memory_gb=None)
+        epochs = self.epochs_of(0)
         if self.plain_from is not None and labelled_tracks >= self.plain_from:
             settled = replace(settled, bag=1, mixup_alpha=0.0)
+            if self.cross_fit and self.warmup_epochs is None:
+                epochs = _WARMUP_EPOCHS_OF_PLAIN_MEMBERS
+        settled = replace(settled, warmup_epochs=epochs)
         is_large = self.memory_gb is not None and labelled_bytes > self.memory_gb * 1e9
         if self.shards == "never" or (self.shards == "auto" and not is_large):
             return settled.on_parts()

@@ -63,7 +63,7 @@ class Training:
 
     @property
     def epochs(self) -> int:
-        return self.config.epochs if self.round else self.config.warmup_epochs
+        return self.config.epochs_of(self.round)
 
     def corpus(self) -> Corpus | Shards:
         """Return the rows to train on."""

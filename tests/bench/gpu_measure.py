@@ -55,6 +55,6 @@ def measure(results, root, only, parts, kept):
         with results.trying("two cores"):
             an_epoch_s = float(beside.communicate()[0])
             gpu_s = results.of("train 20,000 segments, 12 epochs, 4 members, on the GPU, s")
-            cpu_s = an_epoch_s * TrainConfig().warmup_epochs
+            cpu_s = an_epoch_s * TrainConfig().epochs_of(0)
             results.tell("train 20,000 segments on two cores, s, from one epoch", cpu_s)
             results.tell("bar train", {"times": round(cpu_s / gpu_s, 1), "bar": BARS["train"]})

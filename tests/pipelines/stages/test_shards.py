@@ -89,6 +89,24 @@ def test_a_published_model_stands_whichever_way_its_rows_were_read(context):
     assert decide(context, always, LearnConfig()).reason == "shards (train) changed"
 
 
+def test_a_published_model_stands_however_long_it_was_trained_unless_that_is_asked_for(context):
+    inputs = {
+        "catalog": context.snapshot.get("catalog"),
+        "features": context.snapshot.features,
+        "labels": context.snapshot.get("labels", 0),
+    }
+    method = published_method(context.snapshot)
+    trained_for = method.train.warmup_epochs
+    asked = replace(method.train, warmup_epochs=None)
+    assert Material.of(context.snapshot).settled(asked).warmup_epochs != trained_for
+    kept = shards.settle_for_round(context, asked, inputs, 0)
+    assert kept == method.train.settled(0)
+    decision = decide(context, replace(method, train=asked), LearnConfig())
+    assert not decision.learns, decision.reason
+    other = replace(method, train=replace(asked, warmup_epochs=trained_for + 1))
+    assert decide(context, other, LearnConfig()).reason == "warmup_epochs (train) changed"
+
+
 def test_no_shards_are_made_that_training_would_not_read(context, capfd):
     asked = published_method(context.snapshot).train
     for settings, why in (

@@ -1,6 +1,7 @@
 """What a model is trained with follows the number of labelled tracks."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,18 @@ def test_many_labelled_tracks_train_on_single_segments_without_mixup():
     assert settled == GUARDED.train.settled(labelled_tracks=10_000)
 
 
+def test_members_trained_on_single_segments_have_fewer_epochs_unless_told_otherwise():
+    assert GUARDED.train.settled(labelled_tracks=199).warmup_epochs == 12
+    assert GUARDED.train.settled(labelled_tracks=200).warmup_epochs == 7
+    alone = replace(GUARDED.train, cross_fit=False)
+    assert alone.settled(labelled_tracks=200).warmup_epochs == 12
+    asked = replace(GUARDED.train, warmup_epochs=9)
+    assert asked.settled(labelled_tracks=200).epochs_of(0) == 9
+    assert asked.settled(labelled_tracks=200).epochs_of(1) == asked.epochs
+    for settled in (GUARDED.train.settled(200), PAPER.train.settled(200)):
+        assert settled == settled.settled(200)
+
+
 def test_a_setting_of_none_keeps_bags_however_many_tracks_there_are():
     assert TrainConfig(plain_from=None, bag=3).settled(10_000).bag == 3
     settled = PAPER.train.settled(10_000)
@@ -35,6 +48,8 @@ def test_a_setting_of_none_keeps_bags_however_many_tracks_there_are():
 def test_a_number_that_makes_no_sense_is_refused():
     with pytest.raises(ConfigError, match="--plain-from 0"):
         TrainConfig(plain_from=0)
+    with pytest.raises(ConfigError, match="--warmup-epochs 0"):
+        TrainConfig(warmup_epochs=0)
 
 
 @pytest.mark.parametrize(
