@@ -9,7 +9,7 @@ from typing import Literal
 from sssl.config import require
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.evidence import EvidenceConfig
-from sssl.labels.relabel import RelabelConfig
+from sssl.labels.settings import RelabelConfig
 from sssl.model.settings import AugmentConfig, ScoreConfig, TrainConfig
 
 

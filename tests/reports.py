@@ -23,7 +23,7 @@ from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import commit_catalog
 from sssl.labels.acceptance import JudgeConfig
 from sssl.labels.evidence import EvidenceConfig
-from sssl.labels.relabel import RelabelConfig
+from sssl.labels.settings import RelabelConfig
 from sssl.model.scores import scores_table, summarize_scores
 from sssl.presets import GUARDED
 from sssl.report.page import write_report

@@ -20,7 +20,7 @@ from schemas.records import dump
 from schemas.summaries import LabelsSummary, ModelsSummary, RoundsSummary, ScoresSummary
 from sssl.labels.acceptance import JudgeConfig, round_row, unsplit_row
 from sssl.labels.comparison import JudgedTracks, compare, compare_held_out, read_judged
-from sssl.labels.relabel import SplitSummary
+from sssl.labels.split import SplitSummary
 from sssl.store.folder import Store
 from sssl.store.manifest import Made, Manifest, Snapshot
 from sssl.store.rounds import has_nothing_to_split, in_use, last_accepted, read_rounds, verdict_of

@@ -15,11 +15,12 @@ from schemas.records import dump
 from sssl.audio.mel import MelConfig
 from sssl.errors import TrainError
 from sssl.labels.acceptance import JudgeConfig
-from sssl.labels.relabel import RelabelConfig
+from sssl.labels.settings import RelabelConfig
 from sssl.model.settings import ScoreConfig, TrainConfig
 from sssl.presets import Preset
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.words import counted
+
 
 class Decision(NamedTuple):
     """Whether a run learns, and why."""

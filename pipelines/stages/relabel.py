@@ -42,16 +42,9 @@ from sssl.labels.consistency import (
 from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
 from sssl.labels.findings import Findings
 from sssl.labels.fitted import KeptSplit
-from sssl.labels.relabel import (
-    RelabelConfig,
-    Split,
-    SplitSummary,
-    fit_split,
-    inherit,
-    loss_histograms,
-    relabel,
-    summarize_labels,
-)
+from sssl.labels.relabel import inherit, relabel, summarize_labels
+from sssl.labels.settings import RelabelConfig
+from sssl.labels.split import Split, SplitSummary, fit_split, loss_histograms
 from sssl.store.layout import fit_path
 from sssl.store.manifest import Manifest, Receipt
 from sssl.store.rounds import last_accepted

@@ -17,7 +17,7 @@ from schemas import Round
 from schemas.summaries import LabelsSummary, ScoresSummary
 from sssl.config import require
 from sssl.labels.comparison import FEWEST_GROUPS, Comparison, HeldOutChange
-from sssl.labels.relabel import SplitSummary
+from sssl.labels.split import SplitSummary
 from sssl.metrics import quality
 from sssl.store.rounds import Verdict
 

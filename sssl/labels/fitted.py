@@ -12,7 +12,8 @@ from sssl.arrays import Indices
 from sssl.labels.consistency import TrackModel
 from sssl.labels.evidence import Evidence
 from sssl.labels.mixture import Mixture
-from sssl.labels.relabel import RelabelConfig, Split, fit_split
+from sssl.labels.settings import RelabelConfig
+from sssl.labels.split import Split, fit_split
 
 Row = tuple[float, ...]
 _AS_IN_EVIDENCE = tuple(field.name for field in fields(Evidence) if field.name != "tracks")

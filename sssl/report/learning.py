@@ -11,7 +11,7 @@ from schemas.summaries import LabelsSummary, Pairs, matrix
 from sssl.arrays import Floats, Indices
 from sssl.labels import mixture
 from sssl.labels.acceptance import JudgeConfig
-from sssl.labels.relabel import SplitSummary
+from sssl.labels.split import SplitSummary
 from sssl.plots import charts
 from sssl.report.source import Context, Source
 from sssl.store.rounds import verdict_of

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import pytest
 
 from schemas.records import RecordError, dump, later, load
-from sssl.labels.relabel import RelabelConfig
+from sssl.labels.settings import RelabelConfig
 from sssl.presets import PAPER, PRESETS, Preset
 
 

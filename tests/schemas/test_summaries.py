@@ -16,7 +16,7 @@ from schemas.summaries import (
     of_today,
 )
 from sssl.labels.mixture import Component, Mixture
-from sssl.labels.relabel import SplitSummary
+from sssl.labels.split import SplitSummary
 
 CLASSES = ("a", "b", "a/b", "b/a")
 KINDS = sorted(set(SUMMARIES.values()), key=lambda kind: kind.__name__)

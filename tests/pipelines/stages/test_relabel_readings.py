@@ -9,7 +9,7 @@ import pytest
 from pipelines.stages.relabel import _readings, read_evidence
 from sssl.labels.evidence import Evidence
 from sssl.labels.mixture import histogram
-from sssl.labels.relabel import RelabelConfig
+from sssl.labels.settings import RelabelConfig
 
 SETTINGS = RelabelConfig()
 IN_PARTS = Evidence(between=0.5, agreement=0.3, in_parts=True)

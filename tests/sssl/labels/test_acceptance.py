@@ -5,7 +5,7 @@ from schemas.summaries import Guesses, LabelsSummary, ScoresSummary
 from sssl.errors import ConfigError
 from sssl.labels.acceptance import JudgeConfig, decide, round_row, unsplit_row
 from sssl.labels.comparison import Change, Comparison, HeldOutChange, Interval, JudgedTracks
-from sssl.labels.relabel import SplitSummary
+from sssl.labels.split import SplitSummary
 from sssl.store.rounds import verdict_of
 
 CLASSES = ("a", "b")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from schemas.records import dump, load
-from sssl.labels import relabel
 from sssl.labels.consistency import TrackModel
 from sssl.labels.evidence import Evidence
 from sssl.labels.fitted import KeptSplit
 from sssl.labels.mixture import BINS
-from sssl.labels.relabel import RelabelConfig, fit_split
+from sssl.labels.settings import RelabelConfig
+from sssl.labels.split import fit_split
 
 
 def histograms(*places, seed=0):
@@ -48,7 +48,7 @@ def test_a_kept_split_is_the_same_without_being_fitted_again(monkeypatch, peaked
     del kept["common"]  # as an earlier version wrote it
     older = load(KeptSplit, json.loads(json.dumps(kept)))
     assert same(older.split(config), split)
-    monkeypatch.setattr(relabel, "_fit", None)
+    monkeypatch.setattr("sssl.labels.split._fit", None)
     assert same(read.split(config), split)
 
 

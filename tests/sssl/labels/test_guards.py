@@ -11,7 +11,8 @@ from rows import a_track
 from sssl.labels import mixture as mix
 from sssl.labels.evidence import Evidence
 from sssl.labels.evidence import Segments as Scored
-from sssl.labels.relabel import fit_split, loss_histograms, relabel
+from sssl.labels.relabel import relabel
+from sssl.labels.split import fit_split, loss_histograms
 from sssl.model.scores import scores_table
 from sssl.presets import GUARDED
 

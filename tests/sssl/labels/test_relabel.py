@@ -4,7 +4,9 @@ import pytest
 from rows import a_track
 
 from sssl.labels.evidence import Evidence, Segments
-from sssl.labels.relabel import RelabelConfig, fit_split, inherit, loss_histograms, relabel
+from sssl.labels.relabel import inherit, relabel
+from sssl.labels.settings import RelabelConfig
+from sssl.labels.split import fit_split, loss_histograms
 from sssl.model.scores import scores_table
 from sssl.presets import PAPER
 

@@ -8,7 +8,7 @@ import pytest
 from schemas.records import dump
 from sssl.audio.integrity import GateConfig
 from sssl.errors import ConfigError
-from sssl.labels.relabel import RelabelConfig
+from sssl.labels.settings import RelabelConfig
 from sssl.model.settings import AugmentConfig, ScoreConfig, TrainConfig
 from sssl.presets import GUARDED, PAPER
 from sssl.songs.settings import SongConfig
