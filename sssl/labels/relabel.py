@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,24 +47,28 @@ def inherit(
     where none did): the labels of round 0."""
     by_id = {track.track_id: track for track in tracks}
     rows = [by_id[track_id] for track_id in segments["track_id"].to_pylist()]
+    number = len(rows)
     inherited = inherited_indices(segments, tracks, classes)
     is_unlabelled = inherited < 0
-    is_locked = np.array([row.locked for row in rows], dtype=bool) & ~is_unlabelled
-    said = np.full(len(rows), -1) if corrected is None else corrected
+    locked = [row.locked for row in rows]
+    is_locked = np.array(locked, dtype=bool) & ~is_unlabelled
+    said = np.full(number, -1)
+    if corrected is not None:
+        said = corrected
     is_corrected = said >= 0
     # What a listener said of a segment comes before what the catalog says of its track.
     label = np.where(is_corrected, said, inherited)
     target = _one_hot(label, len(classes))
-    partition = np.full(len(rows), "confident", dtype=object)
+    partition = np.full(number, "confident", dtype=object)
     partition[is_unlabelled] = "unlabelled"
     partition[is_corrected | is_locked] = "locked"
-    reason = np.full(len(rows), "inherited", dtype=object)
+    reason = np.full(number, "inherited", dtype=object)
     reason[is_unlabelled] = "no-label"
     reason[is_locked] = "locked"
     reason[is_corrected] = "corrected"
     is_trained = [row.split == "train" for row in rows]
     weight = np.array(is_trained, np.float64)
-    nan = np.full(len(rows), np.nan)  # nothing is scored yet
+    nan = np.full(number, np.nan)  # nothing is scored yet
     made = Made(nan, nan, nan, partition, target, weight, reason)
     return _labels_table(segments, 0, classes, inherited, made)
 
@@ -90,32 +94,37 @@ def relabel(
     is_unlabelled = (inherited < 0) & ~is_locked
     is_unscored = ~np.isfinite(loss) & ~is_unlabelled
     clean, is_noisy, is_capped = apply_split(split, inherited, loss, config.tau)
-    is_noisy &= ~is_locked & ~is_unlabelled & ~is_unscored
+    is_left_alone = is_locked | is_unlabelled | is_unscored
+    is_noisy[is_left_alone] = False
 
     # A capped segment keeps its label: blended by its clean probability it would follow the model
     # after all.
     is_fixed = is_locked | is_unscored | is_capped
     target = _targets(inherited, posterior, clean, is_noisy, is_fixed, config.temperature)
-    said = _one_hot(class_indices(base["label"], classes), len(classes))
-    target[is_locked] = said[is_locked]
+    said = class_indices(base["label"], classes)
+    said_target = _one_hot(said, len(classes))
+    target[is_locked] = said_target[is_locked]
 
-    partition = np.full(len(loss), "confident", dtype=object)
+    number = len(loss)
+    partition = np.full(number, "confident", dtype=object)
     partition[is_noisy] = "noisy"
     partition[is_locked] = "locked"
     partition[is_unlabelled] = "unlabelled"
 
-    reason = np.full(len(loss), "low-loss", dtype=object)
+    reason = np.full(number, "low-loss", dtype=object)
     reason[is_capped] = "cap"
     if split.common.noisy is None:
         reason[:] = "no-split"
     reason[is_noisy] = "high-loss"
     reason[is_unscored] = "no-score"
+    reason_before = np.array(base["reason"], dtype=object)
     is_as_before = is_unlabelled | is_locked
-    reason[is_as_before] = np.array(base["reason"], dtype=object)[is_as_before]
+    reason[is_as_before] = reason_before[is_as_before]
 
     # What has no score cannot be judged and is not learned; what is noisy counts as configured.
-    factor = np.where(is_noisy, config.noisy_weight, 1.0)
-    weight = column(base, "weight") * factor * ~is_unscored
+    weight = column(base, "weight").copy()
+    weight[is_noisy] *= config.noisy_weight
+    weight[is_unscored] = 0.0
     made = Made(loss, consistency, clean, partition, target, weight, reason)
     return _labels_table(scores, round, classes, inherited, made)
 
@@ -142,13 +151,14 @@ def summarize_labels(
             count(by_class, partition, row["inherited_label"])
             count(moved, row["inherited_label"], row["label"])
     is_corrected = pc.equal(labels["reason"], "corrected")
+    corrected = pc.sum(is_corrected).as_py()
     return LabelsSummary(
         classes=tuple(classes),
         segments=len(labels),
         relabelled=relabelled,
         by_class=by_class,
         moved=moved,
-        corrected=pc.sum(is_corrected).as_py() or 0,
+        corrected=corrected or 0,
         **partitions,
     )
 
@@ -168,9 +178,11 @@ def _targets(
     confident = (inherited >= 0) & ~noisy & ~fixed
     w = clean[confident, None]
     inherited_part = w * one_hot[confident]
-    blended = inherited_part + (1 - w) * posterior[confident]
+    believed_part = (1 - w) * posterior[confident]
+    blended = inherited_part + believed_part
     target[confident] = sharpen(blended, temperature)
-    target[noisy] = sharpen(posterior[noisy], temperature)
+    believed = posterior[noisy]
+    target[noisy] = sharpen(believed, temperature)
     return target
 
 
@@ -188,25 +200,27 @@ def _labels_table(
     """Put the columns of labels together; NaN is null."""
     names = np.array([*classes, None], dtype=object)  # the last is for -1
     has_no_target = np.asarray(np.isnan(made.target).any(axis=1))
-    likeliest = np.argmax(np.nan_to_num(made.target), axis=1)
-    label = np.where(has_no_target, -1, likeliest)
-    soft_labels: list[NDArray[np.float32] | None] = []
-    for row, is_missing in zip(made.target.astype(np.float32), has_no_target, strict=True):
-        soft_labels.append(None if is_missing else row)
-    weight = np.where(has_no_target, 0.0, made.weight)
+    known = np.nan_to_num(made.target)
+    label = np.argmax(known, axis=1)
+    label[has_no_target] = -1
+    soft_labels: list[Any] = list(made.target)
+    for missing in np.flatnonzero(has_no_target):
+        soft_labels[missing] = None
+    weight = made.weight.copy()
+    weight[has_no_target] = 0.0
     columns = {
         "track_id": rows["track_id"],
         "segment_index": rows["segment_index"],
-        "round": pa.array(np.full(len(rows), round), pa.int32()),
-        "inherited_label": pa.array(names[inherited], pa.string()),
+        "round": np.full(len(rows), round),
+        "inherited_label": names[inherited],
         "loss": _reals(made.loss),
         "consistency": _reals(made.consistency),
         "clean_probability": _reals(made.clean),
-        "partition": pa.array(made.partition, pa.string()),
-        "label": pa.array(names[label], pa.string()),
-        "target": pa.array(soft_labels, pa.list_(pa.float32())),
-        "weight": pa.array(weight, pa.float32()),
-        "reason": pa.array(made.reason, pa.string()),
+        "partition": made.partition,
+        "label": names[label],
+        "target": soft_labels,
+        "weight": weight,
+        "reason": made.reason,
     }
     return pa.table(columns, schema=arrow_schema(Label))
 
