@@ -86,17 +86,28 @@ class _Known:
     files: set[str] = field(default_factory=set)
 
 
+@dataclass
+class _Version:
+    """What a server has of a model."""
+
+    digest: str = ""
+    number: str = ""
+    has_alias: bool = False
+
+
 class Copy:
     """A record on a server, or in a database; `sent` counts what was not there yet."""
 
     def __init__(self, store: Store, record: Record, server: str) -> None:
+        self.labels = False
+        """Whether the record's model is the one that labels."""
         self._store = store
         self._record = record
         self._server = server
         self._client: Any = None
         self._experiment = ""
         self._known: dict[str, _Known] = {}
-        self._model = ""
+        self._version = _Version()
         self.sent = 0
 
     def send(self) -> None:
@@ -259,16 +270,28 @@ class Copy:
         self.sent += 1
 
     def _send_model(self) -> None:
-        """Log the model and register it, unless the same one is registered; it is the one in use
-        now."""
+        """Log the model and register it, unless the same one is registered, and name it where it is
+        the one that labels."""
         model = self._record.model
-        if model is None or self._model == model.digest:
+        if model is None:
             return
+        if self._version.digest != model.digest:
+            number = self._registered(model)
+            if number is None:
+                return
+            self._version = _Version(model.digest, number)
+        if self.labels and not self._version.has_alias:
+            self._client.set_registered_model_alias(MODEL, ALIAS, self._version.number)
+            self._version.has_alias = True
+
+    def _registered(self, model: LoggedModel) -> str | None:
+        """Return the number of the model's version, registered now if it is not; None if its
+        weights are gone."""
         if not all(map(self._store.exists, model.all_weights)):
             LOGGER.warning(
                 "the model of run %s is no longer in %s", self._record.key, self._store.root
             )
-            return
+            return None
         query = f"name = '{MODEL}' and tags.`{_DIGEST_TAG}` = '{model.digest}'"
         known = self._client.search_model_versions(query)
         if known:
@@ -282,8 +305,7 @@ class Copy:
             self.sent += 1
         if model.card and described != model.card and not _is_own(described):
             self._client.update_model_version(MODEL, number, model.card)
-        self._client.set_registered_model_alias(MODEL, ALIAS, number)
-        self._model = model.digest
+        return str(number)
 
     def _log_model(self, folder: Path, model: LoggedModel) -> Any:
         from mlflow.entities import LoggedModelOutput

@@ -60,6 +60,8 @@ class LoggedModel:
     other_weights: tuple[str, ...] = later((), neutral=())
     card: str = later("", neutral="")
     """What people should know of it, as Markdown."""
+    since_ms: int = later(0, neutral=0)
+    """When it was last published, in milliseconds of Unix time; 0 where that was not noted."""
 
     @property
     def all_weights(self) -> tuple[str, ...]:
@@ -126,6 +128,12 @@ class Record:
     @property
     def whole(self) -> RunRecord:
         return self.runs[""]
+
+    @property
+    def labels_since(self) -> tuple[int, int]:
+        """When its model was published, and for those of one time, or of none, when it began."""
+        published_ms = self.model.since_ms if self.model else 0
+        return published_ms, self.whole.started_ms
 
     def round(self, round: int) -> RunRecord:
         """Return the record of a round, begun if it is new."""

@@ -21,7 +21,7 @@ from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, digest_of
 from sssl.tracking import database
 from sssl.tracking.mlflow_copy import Copy, Untold
-from sssl.tracking.record import FOLDER, NOTE, LoggedModel, Record, RunRecord, read_records
+from sssl.tracking.record import FOLDER, NOTE, LoggedModel, Record, RunRecord, now_ms, read_records
 from sssl.urls import without_secrets
 from sssl.version import __version__
 
@@ -85,12 +85,13 @@ class Tracker:
         RoundLog(self._record.whole, self._line).tag(name, value)
 
     def model(self, weights: Sequence[str], settings: Mapping[str, Any], card: str) -> None:
-        """Log and register what labels: the paths of its weights in the store, what goes with them,
-        and its card, which describes the run, too."""
+        """Log and register what labels from now on: the paths of its weights in the store, what
+        goes with them, and its card, which describes the run, too."""
         first, *others = weights
         self._record.model = LoggedModel(
-            first, dict(settings), digest_of(settings), tuple(others), card
+            first, dict(settings), digest_of(settings), tuple(others), card, now_ms()
         )
+        self._line.labels = True
         self._record.whole.tags[NOTE] = card
         self._line.send()
 
@@ -175,6 +176,8 @@ class _Line:
         self._server = server
         self._copy: Copy | None = None
         self._dead = False
+        self.labels = False
+        """Whether the record's model is published, which one of before need not be."""
 
     def keep(self, *, again: bool = True) -> None:
         """Write the record, then send it, `again` also to a server that did not answer before."""
@@ -189,6 +192,7 @@ class _Line:
             return
         try:
             self._copy = self._copy or Copy(self._store, self._record, self._server)
+            self._copy.labels = self.labels
             self._copy.send()
         except Untold as error:
             # What of an unanswered request arrived is looked up when there is an answer again.
@@ -206,9 +210,11 @@ def sync(store: Store, uri: str | None) -> int:
     """
     server = server_of(store, uri)
     sent = 0
-    # The newest last: its model is the one in use.
-    for record in sorted(read_records(store), key=lambda record: record.whole.started_ms):
+    records = sorted(read_records(store), key=lambda record: record.labels_since)
+    with_model = [record for record in records if record.model is not None]
+    for record in records:
         copy = Copy(store, record, server)
+        copy.labels = record in with_model[-1:]
         copy.send()
         sent += copy.sent
     return sent

@@ -11,6 +11,7 @@ import pytest
 from pipelines.cli import main
 from pipelines.commands.all_stages import state_metrics
 from sssl.errors import StoreError
+from sssl.songs.labeller import Recipe
 from sssl.store.folder import Store
 from sssl.store.rounds import read_rounds
 from sssl.store.sql import connect
@@ -326,3 +327,25 @@ def test_a_metric_that_is_measured_otherwise_later_is_sent_again(tmp_path):
     (run,) = client.search_runs([client.get_experiment_by_name("sssl").experiment_id])
     assert run.data.metrics["precision"] == 0.75
     assert len(client.get_metric_history(run.info.run_id, "precision")) == 2
+
+
+def test_the_champion_is_the_model_that_was_published_last(finished, tmp_path):
+    """Not that of the run that began last, and none before its songs are published."""
+    store = Store.open(str(shutil.copytree(finished.root, tmp_path / "copy")))
+    client = mlflow.MlflowClient(server_of(store, None))
+    recipe = Recipe.of(store, store.latest())
+
+    def publish(key):
+        tracker = Tracker(store, None, key, {})
+        before = client.get_model_version_by_alias("sssl", "champion").version
+        with tracker.whole():
+            tracker.model(recipe.weights, recipe.settings | {"key": key}, "")
+        return before, client.get_model_version_by_alias("sssl", "champion").version
+
+    _, first = publish("a")
+    _, second = publish("b")
+    assert first != second
+    assert publish("a") == (second, first)
+    client.set_registered_model_alias("sssl", "champion", second)
+    sync(store, None)
+    assert client.get_model_version_by_alias("sssl", "champion").version == first
