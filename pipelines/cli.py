@@ -31,7 +31,7 @@ COMMANDS = {
     "shards": "copy what training reads into shuffled shards, for millions of segments",
     "train": "train a round's model on its labels",
     "score": "score every segment with a round's model",
-    "judge": "accept or reject a round by its held-out tracks",
+    "judge": "accept a round's model, keep its parent's, or let both label",
     "songs": "aggregate segments to an emotion and a timeline for each track",
     "report": "write the HTML report",
     "evaluate": "compare methods by cross-validation: inherited labels, paper, guarded, pruning",

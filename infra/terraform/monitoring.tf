@@ -46,7 +46,7 @@ locals {
       filter    = "metric.type=\"logging.googleapis.com/user/${google_logging_metric.error_ratio.name}\" AND resource.type=\"cloud_run_job\""
       aligner   = "ALIGN_SUM"
       threshold = 0
-      help      = "More tracks failed than the run allows, so what was published stands. `sssl sql --output ${local.output} \"select reason, count(*) from ledger group by 1\"` says why (docs/reasons.md)."
+      help      = "More tracks failed than the run allows, so what was published stands. The message says how many and why (docs/reasons.md)."
     }
     churn = {
       name      = "Too many song labels would change"

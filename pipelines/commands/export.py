@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.terminal.console import printed, tell
@@ -149,6 +150,9 @@ def main(argv: Sequence[str]) -> int:
     to_copies = config.dry_run and not config.in_place and config.to is None
     where = "" if to_copies else f" to {config.to or 'their files'}"
     tell(f"{counted(exported.songs, 'song')} {done}{where}{rest}")
+    if exported.environment:
+        variables = [f"{name}={quote(value)}" for name, value in exported.environment.items()]
+        tell(f"start the program that reads it with {' '.join(variables)}")
     if exported.songs:
         return 0
     return 1

@@ -25,7 +25,7 @@ PACKAGES = {
 }
 """Packages by the extra that brings them, as they are imported."""
 
-_ONLY_REPORT = ("report", "explain", "review", "suggest", "takedown")
+_ONLY_REPORT = ("report", "explain", "export", "review", "suggest", "takedown")
 """Commands that need the packages of a report and no others."""
 
 

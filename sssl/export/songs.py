@@ -49,6 +49,8 @@ class Exported:
 
     songs: int = 0
     left_out: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables that the program which reads the export has to be started with."""
 
 
 def labelled_parts(

@@ -32,6 +32,7 @@ SONG, PASSAGE, AUDIO = "emotion", "passage", "audio"
 _OPENED = ("azure-blob", "gs", "http", "https", "s3")
 """Schemes of what Label Studio opens, from storages that are connected to its project."""
 _ROWS_AT_ONCE = 10_000
+_LOCAL_FILES = "LABEL_STUDIO_LOCAL_FILES"
 
 _SONGS = """
 select s.track_id, c.uri, s.label, s.confidence, s.model_id, c.label as catalog_label, decoded_s
@@ -61,6 +62,11 @@ def write_tasks(store: Store, snapshot: Snapshot, to: str) -> Exported:
     exported = Exported()
     exported.left_out |= {row["track_id"]: row["reason"] for row in source.rows(_WITHOUT_SONG)}
     root = document_root(row["uri"] for row in source.rows("select uri from catalog"))
+    if root is not None:
+        exported.environment = {
+            f"{_LOCAL_FILES}_SERVING_ENABLED": "true",
+            f"{_LOCAL_FILES}_DOCUMENT_ROOT": root,
+        }
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         separator = "[\n"
         for task in _tasks(source, root, exported):

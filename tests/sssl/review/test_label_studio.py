@@ -127,6 +127,16 @@ def test_files_of_this_machine_are_below_the_folder_that_is_served(tasks):
     assert document_root(["gs://bucket/x.mp3"]) is None
 
 
+def test_the_export_says_which_folder_label_studio_has_to_serve(folder, tmp_path, capsys):
+    flags = ["--format", "label-studio", "--to", str(tmp_path / "tasks.json")]
+    assert main(["export", "--output", folder[0].root, *flags]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(
+        "LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true"
+        " LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/music"
+    )
+
+
 def test_files_that_label_studio_cannot_open_are_left_out_by_name(in_memory, tmp_path):
     store, snapshot = make_folder(in_memory, (0.6, 0.9), uri="zip://{}.mp3::/music/all.zip")
     exported = write_tasks(store, snapshot, str(tmp_path / "tasks.json"))
