@@ -17,6 +17,7 @@ import pandas as pd
 from sssl.catalog.listing import AUDIO_SUFFIXES
 from sssl.catalog.plane import AXES, QUADRANTS
 from sssl.errors import CatalogError
+from sssl.words import counted
 
 SetName = Literal["4q", "pmemo", "emomusic", "deam"]
 Task = Literal["quadrant", "valence", "arousal", "valence-arousal"]
@@ -247,8 +248,28 @@ def read_emomusic(source: Source) -> DataSet:
     challenge = _read_text(info, "Mediaeval 2013 set")["Mediaeval 2013 set"]
     split = challenge.map({"development": "train", "evaluation": "test"})
     about = _groups(info, "song_id", "Artist", split=split)
+    remarks = (_OVERLAP, *_hold_out_artists(about))
     frames = _frames(source, "annotations/{}_cont_average.csv")
-    return DataSet(_placed(points, clips), about, _audio(clips), frames, (_OVERLAP,))
+    return DataSet(_placed(points, clips), about, _audio(clips), frames, remarks)
+
+
+def _hold_out_artists(about: pd.DataFrame) -> list[str]:
+    """Give all clips of an artist who has one in testing the split `test`, and say so: a group is
+    never split, and a clip of the evaluation set never trained on."""
+    artists = about["group_id"]
+    is_test = about["split"] == "test"
+    of_tested_artist = artists.isin(artists[is_test]) & (artists != "")
+    moved = of_tested_artist & (about["split"] == "train")
+    about.loc[moved, "split"] = "test"
+    if not moved.any():
+        return []
+    both = counted(artists[moved].nunique(), "artist")
+    have = "has" if both.startswith("1 ") else "have"
+    clips = counted(int(moved.sum()), "clip")
+    return [
+        f"{both} {have} clips in both sets of the challenge: {clips} of the development set held"
+        " out, too (split test)"
+    ]
 
 
 def read_deam(source: Source) -> DataSet:

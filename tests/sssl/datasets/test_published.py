@@ -5,6 +5,8 @@ import pandas as pd
 import pytest
 from data_sets import DYNAMIC, MAKERS, STATIC, make_4q, make_deam, make_emomusic, make_pmemo, write
 
+from sssl.catalog.assign import CatalogConfig
+from sssl.catalog.read import read_catalog
 from sssl.datasets.published import CLASSES, classify, import_set, sections
 from sssl.errors import CatalogError
 
@@ -420,3 +422,17 @@ def test_a_set_of_quadrants_has_no_numbers_to_give(tmp_path):
         CatalogError, match="4q has quadrants and no numbers of valence and arousal"
     ):
         import_set("4q", make_4q(tmp_path), "valence-arousal")
+
+
+def test_an_artist_in_both_sets_of_the_challenge_is_held_out(tmp_path):
+    root = make_emomusic(tmp_path)
+    info = root / "songs_info.csv"
+    info.write_text(info.read_text().replace("Band 5", "Band 4"))
+    found = import_set("emomusic", root, "quadrant")
+    split = column(found, "split")
+    assert split == {"2": "train", "3": "train", "4": "test", "5": "test", "7": "test"}
+    assert found.remarks[1].startswith("1 artist has clips in both sets of the challenge: 1 clip")
+    found.catalog.to_csv(tmp_path / "emomusic.csv", index=False)
+    dealt = read_catalog(str(tmp_path / "emomusic.csv"), None, CatalogConfig())
+    rows = dealt.select(["group_id", "split"]).drop_null().to_pylist()
+    assert {row["split"] for row in rows if row["group_id"] == "Band 4"} == {"test"}
