@@ -7,8 +7,10 @@ CSV with a header), and any table with a column `uri` and a column that tells of
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 
 from sssl.catalog.lookup import TextIndex
 from sssl.errors import CatalogError
-from sssl.urls import file_name, opened, why_unreadable, without_secrets
+from sssl.urls import file_name, first_line, opened, why_unreadable, without_secrets
 
 _ROWS_AT_ONCE = 1 << 18
 _NOT_LISTED = -1
@@ -36,6 +38,7 @@ _NAMES = {
     "latest": ("islatest",),
 }
 """What storages call what we ask for, in small letters and without underscores."""
+_GUESSED = (*_NAMES["size"], *_NAMES["updated"])
 _HASHES = ("etag", "md5hash", "crc32c")
 """In the order in which a listing is asked for them, so that both tell the same of a file."""
 
@@ -74,7 +77,7 @@ def _listed(url: str) -> Iterator[dict[str, pa.Array]]:
     try:
         with opened(url) as file:
             is_parquet = file_name(url).lower().endswith(".parquet")
-            batches = _parquet_batches(file) if is_parquet else pa.csv.open_csv(file)
+            batches = _parquet_batches(file) if is_parquet else _csv_batches(file)
             for batch in batches:
                 yield _fingerprints(batch, shown)
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -84,9 +87,30 @@ def _listed(url: str) -> Iterator[dict[str, pa.Array]]:
 
 def _parquet_batches(file: object) -> Iterator[pa.RecordBatch]:
     parquet = pq.ParquetFile(file)
-    wanted = [name for names in _NAMES.values() for name in names]
-    columns = [name for name in parquet.schema_arrow.names if _plain(name) in wanted]
+    columns = _wanted(parquet.schema_arrow.names)
     return parquet.iter_batches(_ROWS_AT_ONCE, columns=columns)
+
+
+def _csv_batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
+    header = first_line(file)
+    file.seek(0)
+    columns = _wanted(next(csv.reader([header]), []))
+    # As text: a file may be called 007, and a date may be missing from all rows that types are
+    # guessed from. Sizes and dates alone are guessed, as they are a part of known fingerprints.
+    texts = [name for name in columns if _plain(name) not in _GUESSED]
+    options = pa.csv.ConvertOptions(
+        column_types=dict.fromkeys(texts, pa.string()),
+        include_columns=columns,
+        null_values=[""],
+        strings_can_be_null=True,
+    )
+    return pa.csv.open_csv(file, convert_options=options)
+
+
+def _wanted(names: Sequence[str]) -> list[str]:
+    """Return the columns of an inventory that are asked for, in its own spelling."""
+    wanted = [name for names in _NAMES.values() for name in names]
+    return [name for name in names if _plain(name) in wanted]
 
 
 def _fingerprints(batch: pa.RecordBatch, shown: str) -> dict[str, pa.Array]:

@@ -88,3 +88,18 @@ def test_only_files_that_no_inventory_lists_are_looked_up(tmp_path, monkeypatch)
     found = with_fingerprints(tracks, None, said.append, (all_listed,))["source_fingerprint"]
     assert found.to_pylist() == ["etag:1", "etag:2", "etag:3"]
     assert asked == ["store://b"]
+
+
+def test_a_date_that_few_rows_have_is_read_wherever_it_is(tmp_path):
+    rows = [f"music,{number:06d}.mp3,,e{number}\n" for number in range(60_000)]
+    rows.append("music,gone.mp3,2026-11-02T10:00:00Z,g\n")
+    inventory = write(tmp_path / "i.csv", "bucket,name,timeDeleted,etag\n" + "".join(rows))
+    found = listed(["gs://music/059999.mp3", "gs://music/gone.mp3"], inventory)
+    assert found == ["etag:e59999", None]
+
+
+def test_names_that_are_numbers_or_words_for_nothing_are_names(tmp_path):
+    rows = "b,007,01\nb,NA,02\nb,true,\n"
+    inventory = write(tmp_path / "i.csv", "\ufeffBucket,Name,ETag\n" + rows)
+    found = listed(["gs://b/007", "gs://b/7", "gs://b/NA", "gs://b/true"], inventory)
+    assert found == ["etag:01", None, "etag:02", None]
