@@ -12,6 +12,12 @@ GUARDED = f"^'([{re.escape(''.join(STARTS_A_FORMULA))}])"
 follows it is the first group."""
 
 
+def unguarded(text: str) -> str:
+    """Return the text of a cell without the apostrophe that our CSV files have in front of a
+    formula."""
+    return re.sub(GUARDED, r"\1", text)
+
+
 def counted(count: int, thing: str) -> str:
     """Return a count with its thing, in the plural unless there is one: "1 track", "0 tracks"."""
     if count == 1:

@@ -29,7 +29,7 @@ from sssl.store.manifest import Snapshot
 from sssl.store.removals import is_removed, remember, spellings, taken_down
 from sssl.store.sql import connect, rows_on_disk
 from sssl.urls import without_secrets
-from sssl.words import counted, some
+from sssl.words import counted, some, unguarded
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def run(context: Context, config: Config) -> Context:
     """Commit and publish the tables without the tracks, then delete what is no longer published."""
     store = context.store
     snapshot = context.snapshot
-    track_ids = set(config.track_id) | _ids_of(config.file)
+    track_ids = set(config.track_id) | _ids_of(context, config.file)
     known = set[str]()
     if snapshot.of("catalog"):
         known = _as_in_catalog(store, snapshot, track_ids)
@@ -134,10 +134,18 @@ def _warn_of_unknown(store: Store, snapshot: Snapshot, track_ids: Sequence[str])
         warn(f"{of_all} {are} not in the catalog: {some(unknown)}; is the spelling right?")
 
 
-def _ids_of(path: str | None) -> set[str]:
+def _ids_of(context: Context, path: str | None) -> set[str]:
+    """Return the ids of a file; those that the catalog does not have without the apostrophe that
+    our CSV files have in front of what a spreadsheet takes for a formula."""
     if path is None:
         return set()
-    return set(read_columns(path, ["track_id"], ["track_id"])["track_id"].drop_null().to_pylist())
+    written = read_columns(path, ["track_id"], ["track_id"])["track_id"].drop_null()
+    guarded = {track_id for track_id in written.to_pylist() if unguarded(track_id) != track_id}
+    if guarded and context.snapshot.of("catalog"):
+        guarded -= _as_in_catalog(context.store, context.snapshot, guarded)
+    return {
+        unguarded(track_id) if track_id in guarded else track_id for track_id in written.to_pylist()
+    }
 
 
 def _prove(store: Store, track_ids: set[str]) -> None:

@@ -147,15 +147,17 @@ def deal_sides(
     """
     groups = _groups(tracks)
     settled = before.groups(config)
-    is_test = _equals(tracks["split"], "test")
     says_split = tracks["split"].null_count < len(tracks)
     if says_split:
+        says_test = _equals(tracks["split"], "test")
         held_out = np.zeros(len(groups.ids), bool)
-        held_out[groups.of_track[is_test]] = True
+        held_out[groups.of_track[says_test]] = True
     else:
         known_split = _known_splits(groups, settled)
         held_out = _hold_out(groups, known_split, config.test_share)
-        is_test = held_out[groups.of_track]
+    # By group, also where the catalog says it: a track that it has no label and no split for may
+    # have a label from a listener.
+    is_test = held_out[groups.of_track]
     fold = _known(groups, settled, "fold").copy()
     for side in (~held_out, held_out):
         _deal_folds(groups, side, config.folds, fold)

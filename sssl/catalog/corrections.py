@@ -10,10 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from typing import Any
@@ -29,7 +28,7 @@ from sssl.catalog.assign import whole
 from sssl.catalog.tables import what_it_has, which_is_meant
 from sssl.errors import CatalogError
 from sssl.urls import first_line, opened, why_unreadable, without_secrets
-from sssl.words import GUARDED, counted, some
+from sssl.words import counted, some, unguarded
 
 COLUMNS = ("track_id", "start_s", "end_s", "label", "who", "when")
 _NEEDED = COLUMNS[:4]
@@ -107,7 +106,7 @@ def _usable_rows(url: str, classes: Sequence[str], tell: Tell) -> list[Correctio
     for row in read_rows(url):
         correction, why = _checked(row, classes)
         if correction is None:
-            bad[why].append(row.get("track_id") or "(no track_id)")
+            bad[why].append(row["track_id"].strip() or "(no track_id)")
         else:
             found.append(correction)
     shown = without_secrets(url)
@@ -139,7 +138,8 @@ def read_rows(url: str) -> list[dict[str, str]]:
     try:
         for row in reader:
             cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
-            found.append({name: _unguarded(cell) for name, cell in cells.items()})
+            cells["track_id"] = row["track_id"] or ""  # ids may begin or end with a blank
+            found.append({name: unguarded(cell) for name, cell in cells.items()})
     except csv.Error as error:
         raise CatalogError(f"cannot read {shown}: {error}") from None
     return found
@@ -159,8 +159,8 @@ def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
         start = reader.line_num
         kept = lines[:start]
         for row in reader:
-            cell = row[at].strip() if len(row) > at else ""
-            if not is_gone(_unguarded(cell)):
+            cell = row[at] if len(row) > at else ""
+            if not is_gone(unguarded(cell)) and not is_gone(bare_id(cell)):
                 kept += lines[start : reader.line_num]
             start = reader.line_num
     except (ValueError, csv.Error) as error:
@@ -168,9 +168,9 @@ def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
     return "".join(kept).encode()
 
 
-def _unguarded(cell: str) -> str:
-    """Return a cell without the apostrophe that our CSV files have in front of a formula."""
-    return re.sub(GUARDED, r"\1", cell)
+def bare_id(track_id: str) -> str:
+    """Return an id without the blanks around it, which somebody may have typed."""
+    return unguarded(track_id.strip())
 
 
 def newest(corrections: Iterable[Correction]) -> list[Correction]:
@@ -187,10 +187,10 @@ def newest(corrections: Iterable[Correction]) -> list[Correction]:
 def with_corrections(tracks: pa.Table, corrections: Sequence[Correction], tell: Tell) -> pa.Table:
     """Put corrections into a catalog: those of a whole track are its label from then on, which is
     locked."""
-    by_track: defaultdict[str, list[Correction]] = defaultdict(list)
-    for correction in corrections:
-        by_track[correction.track_id].append(correction)
     track_ids = whole(tracks["track_id"])
+    by_track: defaultdict[str, list[Correction]] = defaultdict(list)
+    for correction in newest(_spelled_as(track_ids, corrections)):
+        by_track[correction.track_id].append(correction)
     corrected = pa.array(by_track, pa.string())
     is_strange = pc.invert(pc.is_in(corrected, track_ids))
     strangers = corrected.filter(is_strange).to_pylist()
@@ -220,6 +220,15 @@ def with_corrections(tracks: pa.Table, corrections: Sequence[Correction], tell: 
         at = tracks.schema.get_field_index(name)
         tracks = tracks.set_column(at, tracks.schema.field(at), cells)
     return tracks
+
+
+def _spelled_as(track_ids: pa.Array, corrections: Sequence[Correction]) -> Iterator[Correction]:
+    """Yield corrections with the ids of the catalog: as they are written, else without the blanks
+    around them."""
+    written = pa.array({one.track_id for one in corrections}, pa.string())
+    known = set(written.filter(pc.is_in(written, track_ids)).to_pylist())
+    for one in corrections:
+        yield one if one.track_id in known else replace(one, track_id=bare_id(one.track_id))
 
 
 def count_corrections(tracks: pa.Table) -> tuple[int, int]:
@@ -278,7 +287,7 @@ def _as_cell(correction: Correction) -> dict[str, Any]:
 
 def _checked(row: dict[str, str], classes: Sequence[str]) -> tuple[Correction | None, str]:
     """Return a row as a correction, or None and what is wrong with it."""
-    if not row["track_id"]:
+    if not row["track_id"].strip():
         return None, "without a track_id"
     label = row["label"] or None
     if label is not None and label not in classes:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import duckdb
 
-from sssl.catalog.corrections import FILE_NAME, read_rows
+from sssl.catalog.corrections import FILE_NAME, bare_id, read_rows
 from sssl.errors import CatalogError
 from sssl.store.atomic import is_leftover
 from sssl.store.folder import Store
@@ -34,7 +34,9 @@ def _is_corrected(store: Store, track_ids: Collection[str]) -> bool:
         rows = read_rows(store.url(FILE_NAME))
     except CatalogError:
         return True
-    return any(row["track_id"] in track_ids for row in rows)
+    written = {row["track_id"] for row in rows}
+    written |= set(map(bare_id, written))
+    return not written.isdisjoint(track_ids)
 
 
 def _has_unreadable_file(store: Store) -> bool:

@@ -227,3 +227,36 @@ def test_a_quote_that_nobody_closed_is_refused_instead_of_taking_the_rows_behind
     header = "track_id,start_s,end_s,label,who,when\n"
     with pytest.raises(CatalogError, match="no file of corrections"):
         without_tracks((header + content).encode(), {"a"}.__contains__)
+
+
+def test_an_answer_leaves_a_track_on_the_side_of_its_group(tmp_path, written):
+    rows = "held,/h.wav,Q1,ann,test\nanswered,/a.wav,,ann,\nother,/o.wav,Q2,bob,\n"
+    (tmp_path / "c.csv").write_text("track_id,uri,label,group_id,split\n" + rows)
+    found, _ = corrected(str(tmp_path / "c.csv"), written("answered,,,Q3,,\n"))
+    assert {name: row.split for name, row in found.items()} == {
+        "held": "test",
+        "answered": "test",
+        "other": "train",
+    }
+
+
+def test_an_answer_finds_its_track_whatever_blanks_are_around_the_id(tmp_path, written):
+    tracks = "track_id,uri,label\n a,/a.wav,\nb ,/b.wav,\nc,/c.wav,\nd,/d.wav,\n d,/e.wav,\n"
+    (tmp_path / "c.csv").write_text(tracks)
+    answers = " a,,,Q1,,\nb ,,,Q2,,\n c ,,,Q3,,\n d,,,Q4,,\n"
+    found, told = corrected(str(tmp_path / "c.csv"), written(answers))
+    labels = {name: row.label for name, row in found.items()}
+    assert labels == {" a": "Q1", "b ": "Q2", "c": "Q3", "d": None, " d": "Q4"}
+    assert told == []
+
+
+def test_of_two_spellings_of_an_id_the_newer_answer_counts(catalog, written):
+    answers = "a,,,Q2,,2026-11-02\n a,,,Q3,,2026-11-01\n"
+    found, _ = corrected(catalog, written(answers))
+    assert found["a"].label == "Q2"
+
+
+def test_answers_to_an_id_with_blanks_go_with_its_track():
+    content = b"track_id,start_s,end_s,label\n a,,,Q1\nb,,,Q2\n"
+    found = without_tracks(content, {" a"}.__contains__)
+    assert found == b"track_id,start_s,end_s,label\nb,,,Q2\n"

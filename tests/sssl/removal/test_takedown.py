@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from rows import a_ledger_row, a_track
 
+from pipelines.cli import main
 from schemas import Catalog, Ledger, to_arrow
 from schemas.records import dump
 from schemas.summaries import LedgerSummary
@@ -17,6 +18,7 @@ from sssl.catalog.committed import commit_catalog
 from sssl.catalog.ledger import summarize_whole_ledger
 from sssl.errors import StoreError
 from sssl.removal.deletion import delete_unpublished
+from sssl.removal.known import may_have_any
 from sssl.removal.takedown import without
 from sssl.store import manifest, parquet
 from sssl.store.folder import Store
@@ -124,3 +126,28 @@ def test_nothing_is_deleted_where_a_list_of_needed_files_cannot_be_read(folder):
     with pytest.raises(StoreError, match="damaged"):
         delete_unpublished(Store.open(folder.root))
     assert folder.find("") == before
+
+
+def test_a_file_of_ids_may_be_one_that_we_exported(tmp_path):
+    store = Store.open(str(tmp_path / "out"), create=True)
+    names = ("-guarded", "'-literal", "stays", "-literal")
+    rows = [a_track(name) for name in names]
+    ledger = to_arrow(Ledger, [a_ledger_row(name) for name in names])
+    catalog = commit_catalog(store, to_arrow(Catalog, rows), CONFIG)
+    files = {0: store.write_part("ledger", "made", 0, ledger)}
+    summary = dump(summarize_whole_ledger(to_arrow(Catalog, rows), ledger))
+    made = Manifest("ledger", "made", "segment", None, {}, (catalog.ref,), files, summary)
+    store.publish(Snapshot((catalog, store.commit(made))))
+    (tmp_path / "ids.csv").write_text("track_id\n'-guarded\n'-literal\n")
+    arguments = ["--output", store.root, "--file", str(tmp_path / "ids.csv")]
+    assert main(["takedown", *arguments]) == 0
+    left = store.read_table(store.latest().get("catalog"))
+    assert set(left["track_id"].to_pylist()) == {"-literal", "stays"}
+
+
+def test_a_folder_may_have_a_track_whose_id_is_corrected_with_or_without_its_blanks(tmp_path):
+    store = Store.open(str(tmp_path / "out"), create=True)
+    store.write_bytes("corrections.csv", b"track_id,start_s,end_s,label\n a ,,,Q1\n")
+    assert may_have_any(store, {" a "})
+    assert may_have_any(store, {"a"})
+    assert not may_have_any(store, {"b"})
