@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +28,22 @@ _DEALT_IN_FULL = 1_000_000
 are dealt, to save memory: a new group may then be foreseen in another fold that is as full."""
 
 
+class ToDeal(NamedTuple):
+    """The rows of a catalog that are dealt to foresee what a run deals: all of them, or the
+    labelled ones."""
+
+    rows: pa.Table
+    in_full: bool
+
+    @classmethod
+    def of(cls, tracks: pa.Table) -> ToDeal:
+        rows = tracks.select(TOLD_BY_CATALOG)
+        in_full = len(tracks) <= _DEALT_IN_FULL
+        if not in_full:
+            rows = rows.filter(rows["label"].is_valid())
+        return cls(rows, in_full)
+
+
 @dataclass(frozen=True)
 class Foreseen:
     """The labelled tracks of a catalog with the columns `TOLD_BY_CATALOG`, and how many train
@@ -36,11 +53,10 @@ class Foreseen:
     train_tracks_before: int
 
     @classmethod
-    def of(cls, tracks: pa.Table, previous: Previous, config: CatalogConfig) -> Foreseen:
+    def of(cls, to_deal: ToDeal, previous: Previous, config: CatalogConfig) -> Foreseen:
         """Deal a catalog on top of the published one."""
-        in_full = len(tracks) <= _DEALT_IN_FULL
-        before = previous.dealt_groups(in_full)
-        rows = tracks if in_full else tracks.filter(tracks["label"].is_valid())
+        rows = to_deal.rows
+        before = previous.dealt_groups(to_deal.in_full)
         split, fold = deal_sides(rows, config, before)
         columns = {name: rows[name] for name in TOLD_BY_CATALOG}
         columns["split"] = split

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
-from pipelines.commands.foreseen import Foreseen
+from pipelines.commands.foreseen import Foreseen, ToDeal
 from pipelines.commands.run_settings import Config as RunConfig
 from pipelines.stages.corrections import find_corrections
 from pipelines.stages.learning import Decision
@@ -78,8 +78,10 @@ def _plan(config: Config) -> None:
     gone = taken_down(store)
     tracks = read_tracks(config.catalog, config.labels, settings.deal, gone, tell, said)
     of_labels = list(labels_of(tracks, settings.deal.classes))
-    foreseen = Foreseen.of(tracks, previous, settings.deal)
+    to_deal = ToDeal.of(tracks)
     tracks = tracks.select(COMPARED)  # of millions, the other columns take a third
+    foreseen = Foreseen.of(to_deal, previous, settings.deal)
+    del to_deal  # rows again
     if previous.refs:  # a first run decodes all there is
         tracks = look_up(in_one_piece(tracks), tell, settings.deal.inventory)
     differing = previous.differing(tracks, settings.again)

@@ -22,7 +22,7 @@ from sssl.catalog.lookup import TextIndex
 from sssl.errors import CatalogError
 from sssl.urls import file_name, first_line, opened, why_unreadable, without_secrets
 
-_ROWS_AT_ONCE = 1 << 18
+_ROWS_AT_ONCE = 1 << 16
 _NOT_LISTED = -1
 _NAMES = {
     "uri": ("uri", "url"),
@@ -66,8 +66,10 @@ def listed_fingerprints(uris: pa.Array, inventories: Sequence[str]) -> pa.Array:
         pieces.append(fingerprints.take(pa.array(place)))
         known += len(row)
     del index
+    pa.default_memory_pool().release_unused()  # what reading took: next comes the most of all
     together = pa.concat_arrays(pieces)
     pieces.clear()  # the same again, of millions
+    pa.default_memory_pool().release_unused()
     return together.take(pa.array(source, mask=source == _NOT_LISTED))
 
 
@@ -88,7 +90,8 @@ def _listed(url: str) -> Iterator[dict[str, pa.Array]]:
 def _parquet_batches(file: object) -> Iterator[pa.RecordBatch]:
     parquet = pq.ParquetFile(file)
     columns = _wanted(parquet.schema_arrow.names)
-    return parquet.iter_batches(_ROWS_AT_ONCE, columns=columns)
+    # What threads took of the memory pool, it gives back to nobody else.
+    return parquet.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False)
 
 
 def _csv_batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:

@@ -76,6 +76,7 @@ def without_alike(
 
     A track whose file has no fingerprint, or that has corrections, stays in, for others to judge.
     """
+    pa.default_memory_pool().release_unused()
     index = TextIndex(whole(tracks["track_id"]))
     is_alike = np.zeros(len(tracks), np.bool_)
     pieces = []

@@ -374,21 +374,16 @@ def _typed(table: pa.Table) -> pa.Table:
     """Return a table that was checked in the columns of a catalog."""
     schema = arrow_schema(Catalog)
     count = len(table)
-    no_texts = pa.nulls(count, pa.string())
-    no_numbers = pa.nulls(count, pa.float32())
+    nothing = pa.nulls(count, pa.struct(schema))  # so its columns share 4 bytes per row
+    absent = {name: nothing.field(name) for name in schema.names}
     zeros = pa.array(np.zeros(count, np.int32))
-    optional = {"group_id": no_texts, "label": no_texts, "split": no_texts}
-    optional |= dict.fromkeys(("expected_s", *AXES), no_numbers)
-    optional["locked"] = pa.nulls(count, pa.bool_())
     given = {name: table[name] for name in (*COLUMNS, *AXES) if name in table.column_names}
-    columns = optional | given
+    columns = absent | given
     columns["group_id"] = pc.coalesce(columns["group_id"], columns["track_id"])
     columns["locked"] = pc.fill_null(columns["locked"], False)
     # Decided later: by dealing, by asking the storage, and by corrections.
     columns["fold"] = zeros
     columns["part"] = zeros
-    columns["source_fingerprint"] = no_texts
-    columns["corrections"] = pa.nulls(count, schema.field("corrections").type)
     return pa.table(columns, schema=schema)
 
 

@@ -10,6 +10,7 @@ from sssl.catalog.assign import CatalogConfig, Dealt
 from sssl.catalog.committed import commit_catalog, read_part, rows_of
 from sssl.catalog.fingerprints import MISSING, fingerprint, with_fingerprints
 from sssl.catalog.read import read_catalog as read_table
+from sssl.catalog.read import read_tracks
 from sssl.errors import CatalogError
 from sssl.store.folder import Store
 
@@ -376,3 +377,13 @@ def test_an_id_that_was_written_for_a_spreadsheet_is_known_again(tmp_path):
     labels.write_text("track_id,label\n'-01 intro,Q1\n'02,Q2\n")
     rows = rows_of(read_table(catalog, str(labels), CatalogConfig()))
     assert {row.track_id: row.label for row in rows} == {"-01 intro": "Q1", "'02": "Q2"}
+
+
+def test_columns_that_a_catalog_lacks_share_their_memory(tmp_path):
+    (tmp_path / "catalog.csv").write_text("track_id,uri\na,a.wav\nb,b.wav\n")
+    tracks = read_tracks(str(tmp_path / "catalog.csv"), None, CatalogConfig())
+    lacked = tracks.select(["expected_s", "split", "source_fingerprint", "corrections", "valence"])
+    assert all(column.null_count == 2 for column in lacked.columns)
+    chunks = [column.chunk(0) for column in lacked.columns]
+    buffers = {b.address for chunk in chunks for b in chunk.buffers() if b is not None}
+    assert len(buffers) == 1
