@@ -16,7 +16,8 @@ from pipelines.beam.counters import count_kept, count_part
 from pipelines.beam.job import Job, PartRef
 from sssl.store.manifest import Receipt
 
-_READERS = 64
+READERS = 64
+"""Receipts that are read at a time."""
 _RECEIPTS_AT_ONCE = 1024
 
 
@@ -109,7 +110,7 @@ def todo_or_done(refs: Sequence[PartRef], job: Job) -> Iterator[PartRef | Tagged
     """Yield parts that are to do as they are, and the receipts of others as `done`."""
     if not refs:
         return
-    with ThreadPoolExecutor(min(_READERS, len(refs))) as threads:  # for the latency of a bucket
+    with ThreadPoolExecutor(min(READERS, len(refs))) as threads:  # for the latency of a bucket
         receipts = threads.map(job.receipt, [ref.part for ref in refs])
         for ref, receipt in zip(refs, receipts, strict=True):
             yield ref if receipt is None else TaggedOutput("done", receipt)
