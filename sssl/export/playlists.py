@@ -49,9 +49,9 @@ def write_playlists(
                 exported.songs += 1
     for label, name in named.items():
         with replacing(folder / f"{name}{SUFFIX}") as path:
-            path.write_text(
-                "\n".join(["#EXTM3U", *_lines(entries[label], name), ""]), encoding="utf-8"
-            )
+            text = "\n".join(["#EXTM3U", *_lines(entries[label], name), ""])
+            # Names of files that are no UTF-8 are written as they are on the disk.
+            path.write_bytes(text.encode(errors="surrogateescape"))
     write_left_out(folder, exported)
     return exported
 

@@ -201,6 +201,7 @@ def _audio(uri: str, root: str | None) -> str | None:
     """Return the address of a file for Label Studio, None if it opens none of that kind."""
     path = local_path(uri)
     if path is not None and root is not None:
-        return f"/data/local-files/?d={quote(os.path.relpath(os.path.abspath(path), root))}"
+        below = os.path.relpath(os.path.abspath(path), root)
+        return f"/data/local-files/?d={quote(os.fsencode(below))}"  # names may be no UTF-8
     is_opened = scheme_of(uri) in _OPENED and len(chain_of(uri)) == 1
     return uri if is_opened else None

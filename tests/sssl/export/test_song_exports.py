@@ -566,3 +566,10 @@ def test_a_name_that_cannot_be_is_refused(names, said, tmp_path, capsys):
     store = store_of(tmp_path, {"a": "/music/a.flac"})
     assert export(store, "--format", "m3u", "--to", str(tmp_path / "lists"), "--names", names) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_playlist_names_a_file_that_is_not_utf8_as_it_is_on_the_disk(tmp_path):
+    store = store_of(tmp_path, {"a": uri_of("/music/caf\udce9.flac")})
+    assert export(store, "--format", "m3u", "--to", str(tmp_path / "lists")) == 0
+    lines = (tmp_path / "lists" / "happy.m3u8").read_bytes().splitlines()
+    assert lines[2] == b"/music/caf\xe9.flac"

@@ -12,6 +12,7 @@ from sssl.catalog.corrections import Correction
 from sssl.errors import CatalogError
 from sssl.review.annotations import read_annotations
 from sssl.review.tasks import config_path, document_root, labelling_config, write_tasks
+from sssl.urls import uri_of
 
 WHEN = "2026-11-27T10:00:00.123456Z"
 
@@ -257,3 +258,10 @@ def test_the_configuration_must_not_overwrite_the_tasks(folder, tmp_path, capsys
     assert main(["export", "--output", folder[0].root, *flags]) == 1
     assert "a name that ends in .json" in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_whose_name_is_not_utf8_has_an_address(in_memory, tmp_path):
+    folder = make_folder(in_memory, (0.6, 0.9), uri=uri_of("/music/caf\udce9") + "{}.mp3")
+    write_tasks(*folder, str(tmp_path / "tasks.json"))
+    audio = json.loads((tmp_path / "tasks.json").read_text())[0]["data"]["audio"]
+    assert audio.startswith("/data/local-files/?d=music/caf%E9")
