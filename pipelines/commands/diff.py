@@ -22,7 +22,6 @@ from pipelines.terminal.console import Terminal, printed
 from pipelines.terminal.flags import complain, parse
 from sssl.errors import ConfigError, StoreError
 from sssl.report.diff import Rows, between_rounds, between_runs
-from sssl.store.folder import Store
 from sssl.store.publications import open_published
 
 _FILE_WIDTH = 200
@@ -55,7 +54,8 @@ def main(argv: Sequence[str]) -> int:
     config = parse(Config, argv, "diff")
     try:
         if config.rounds:
-            found = between_rounds(Store.open(config.outputs[0]), *config.rounds, config.limit)
+            published = open_published(config.outputs[0])
+            found = between_rounds(published, *config.rounds, config.limit)
         else:
             before, after = map(open_published, config.outputs)
             found = between_runs(before, after, config.limit)

@@ -34,7 +34,7 @@ from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.atomic import replacing
 from sssl.store.folder import Store
-from sssl.urls import file_name, file_system, local_path, without_secrets
+from sssl.urls import file_name, file_system, is_on_web, without_secrets
 from sssl.words import counted, some
 
 if TYPE_CHECKING:
@@ -200,7 +200,9 @@ def _tracks_in(given: str) -> list[Catalog]:
         fs, path = file_system(given)
     except ValueError as error:
         raise CatalogError(f"{without_secrets(given)}: {error}") from None
-    is_glob = any(sign in path for sign in "*?[") and local_path(given) and not fs.isfile(path)
+    # A web address is one file, whatever signs are in it.
+    has_signs = any(sign in path for sign in "*?[") and not is_on_web(given)
+    is_glob = has_signs and not fs.isfile(path)
     if is_table(given) or is_glob or fs.isdir(path):
         return read_unlabelled(given)
     return [new_track(file_name(given), given)]

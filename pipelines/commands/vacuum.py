@@ -16,6 +16,8 @@ from sssl.errors import ConfigError
 from sssl.removal.vacuum import IsOld, beyond, delete, find_old, older_than
 from sssl.words import counted
 
+_MOST_DAYS = 36_500  # a century; no date is some 740,000 days ago
+
 
 @dataclass(frozen=True)
 class Config:
@@ -33,10 +35,10 @@ class Config:
     def __post_init__(self) -> None:
         require(self.keep is None or self.keep > 0, "keep", self.keep, "1 or more")
         require(
-            self.older_than is None or self.older_than >= 0,
+            self.older_than is None or 0 <= self.older_than <= _MOST_DAYS,
             "older_than",
             self.older_than,
-            "0 days or more",
+            f"0 to {_MOST_DAYS} days",
         )
         if (self.keep is None) == (self.older_than is None):
             raise ConfigError("say what is old: either --keep N or --older-than DAYS")

@@ -13,7 +13,6 @@ from typing import Any
 import duckdb
 
 from sssl.errors import StoreError
-from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
 from sssl.store.publications import Published
 from sssl.store.rounds import read_rounds
@@ -164,14 +163,14 @@ def _create_schema(connection: duckdb.DuckDBPyConnection, name: str, published: 
     create_views(connection, published.store, published.snapshot)
 
 
-def between_rounds(store: Store, before: int, after: int, limit: int) -> dict[str, Rows]:
-    """Compare two rounds of what an output folder publishes; `limit` is how many changed tracks to
-    list.
+def between_rounds(published: Published, before: int, after: int, limit: int) -> dict[str, Rows]:
+    """Compare two rounds of what an output folder publishes, or published; `limit` is how many
+    changed tracks to list.
 
     Raises:
         StoreError: there is no such round.
     """
-    snapshot = store.latest()
+    store, snapshot = published
     judged = [row.round for row in read_rounds(store, snapshot)]
     for round in (before, after):
         if round not in judged:

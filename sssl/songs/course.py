@@ -71,8 +71,8 @@ def numbers_of(
 
 def ends_s_of(start_s: Floats, segment_s: float, decoded_s: float | None) -> Floats:
     """Return until when what is said of segments [N] holds: until the next one starts, if that is
-    before their own end; of the last one until `decoded_s`, where the track ends, if that is
-    known."""
+    before their own end; of the last one until its own end, or until `decoded_s`, where the
+    track ends, if that is known and later."""
     ends_s = start_s + segment_s
     ends_s[:-1] = np.minimum(ends_s[:-1], start_s[1:])
     if decoded_s is not None:

@@ -29,6 +29,8 @@ class SongConfig:
     """Use the sound of a track for its label, beside the posteriors of its segments."""
 
     def __post_init__(self) -> None:
+        below = self.abstain_below
+        require(0 <= below <= 1, "abstain_below", below, "a confidence from 0 to 1")
         wanted = self.wanted_precision
         require(
             wanted is None or 0 < wanted < 1, "wanted_precision", wanted, "a share between 0 and 1"
@@ -45,3 +47,6 @@ class SongsMade(SongConfig):
 
     timeline_to_end: bool = later(False, neutral=False)
     """Whether timelines last until their tracks end, rather than until their last segments do."""
+
+    def __post_init__(self) -> None:
+        """Refuse nothing: songs were made with these settings, whatever is refused today."""

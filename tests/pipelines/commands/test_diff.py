@@ -193,3 +193,8 @@ def test_a_table_that_cannot_be_read_ends_the_diff_with_its_reason(finished, tmp
         broken.delete(file.path)
     assert main(["diff", finished.root, broken.root]) == 1
     assert "error: " in capsys.readouterr().err
+
+
+def test_rounds_of_what_was_published_before_are_compared(changed, earlier, capsys):
+    before = diff(capsys, f"{earlier.root}@before", "--rounds", "0", "1")
+    assert before == diff(capsys, changed.root, "--rounds", "0", "1")

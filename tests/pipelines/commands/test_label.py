@@ -5,6 +5,7 @@ import io
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 import soundfile
 from conftest import RATE_HZ
@@ -12,6 +13,7 @@ from conftest import music as music_of
 from mlflow.tracking import MlflowClient
 
 from pipelines.cli import main
+from pipelines.commands.label import tracks_of
 from sssl.songs.labeller import Recipe, make_labeller
 
 
@@ -203,3 +205,13 @@ def test_a_server_that_cannot_be_reached_gives_no_password_away(
     code, out, err = label(capsys, *flags, music / "new.wav")
     assert code == 1
     assert "hunter2" not in out + err
+
+
+def test_a_pattern_in_another_storage_names_the_files_that_fit(in_memory):
+    storage, folder = fsspec.core.url_to_fs(in_memory)
+    for name in ("a.mp3", "b.mp3", "c [live].mp3", "notes.txt"):
+        storage.pipe_file(f"{folder}/{name}", b"")
+    names = [track.track_id for track in tracks_of([f"{in_memory}/*.mp3"])]
+    assert names == ["a.mp3", "b.mp3", "c [live].mp3"]
+    (track,) = tracks_of([f"{in_memory}/c [live].mp3"])
+    assert track.track_id == "c [live].mp3"

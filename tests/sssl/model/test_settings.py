@@ -11,7 +11,8 @@ from sssl.errors import ConfigError
 from sssl.labels.settings import RelabelConfig
 from sssl.model.settings import AugmentConfig, ScoreConfig, TrainConfig
 from sssl.presets import GUARDED, PAPER
-from sssl.songs.settings import SongConfig
+from sssl.songs.settings import SongConfig, SongsMade
+from sssl.store.manifest import loaded
 
 
 def test_few_labelled_tracks_train_on_bags_with_mixup_as_ever():
@@ -67,6 +68,9 @@ def test_a_number_that_makes_no_sense_is_refused():
         (RelabelConfig, "clip_quantile", 0.5),
         (RelabelConfig, "max_noisy_share", 40.0),
         (RelabelConfig, "noisy_weight", -1.0),
+        (SongConfig, "abstain_below", -0.1),
+        (SongConfig, "abstain_below", 50.0),
+        (SongConfig, "abstain_below", math.nan),
         (SongConfig, "regularization", 0.0),
         (SongConfig, "smooth_segments", -1),
         (GateConfig, "tolerance_s", -1.0),
@@ -78,3 +82,7 @@ def test_a_number_that_makes_no_sense_is_refused():
 def test_what_would_fail_after_hours_is_refused_before_anything_starts(kind, name, value):
     with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} {value}"):
         kind(**{name: value})
+
+
+def test_settings_that_songs_were_made_with_are_read_whatever_is_refused_today():
+    assert loaded(SongsMade, {"abstain_below": 2.0}, "a manifest").abstain_below == 2.0

@@ -247,3 +247,10 @@ def test_a_part_file_outlives_its_own_generation_only_where_it_is_named():
     nights.night(2)
     nights.vacuum(beyond(1))
     assert not [path for path in nights.all_files() if f"{0:012x}" in path]
+
+
+@pytest.mark.parametrize("days", ["1000000", "inf", "nan", "-1"])
+def test_days_that_lead_to_no_date_are_refused(tmp_path, days, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        main(["vacuum", "--output", str(tmp_path), "--older-than", days])
+    assert "expected 0 to 36500 days" in capfd.readouterr().err
