@@ -170,7 +170,8 @@ def between_rounds(published: Published, before: int, after: int, limit: int) ->
     Raises:
         StoreError: there is no such round.
     """
-    store, snapshot = published
+    store = published.store
+    snapshot = published.snapshot
     judged = [row.round for row in read_rounds(store, snapshot)]
     for round in (before, after):
         if round not in judged:
