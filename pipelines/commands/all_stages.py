@@ -85,7 +85,7 @@ def run_all(context: Context, config: Config) -> Context:
 def _check_early(store: Store, config: Config) -> FrontEnd | None:
     """Refuse now what would be refused hours later; return the front-end that is asked for."""
     if config.truth:
-        read_sections(config.truth)
+        read_sections(config.truth, config.segment.deal.classes)
     server_of(store, config.mlflow_uri)
     initial_weights(config.method.train, 0)
     if config.embed.front_end is None:

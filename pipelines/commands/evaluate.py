@@ -126,7 +126,7 @@ class _Bench:
 def run(context: Context, config: Config) -> None:
     """Evaluate all methods on all folds, print the summary and write it as JSON and HTML."""
     if config.truth is not None:
-        read_sections(config.truth)  # refused now rather than after decoding
+        read_sections(config.truth, config.classes)  # refused now rather than after decoding
     if "prune" in config.methods:
         check_installed()
     bench = set_up(replace(context, tracker=Untracked()), config)
@@ -166,7 +166,8 @@ def set_up(context: Context, config: Config) -> _Bench:
     evaluation.check_folds(rows, config.folds, config.classes)
     label = segments["track_id"].map({row.track_id: row.label for row in rows})
     if config.truth is not None:
-        label = true_labels(segments, read_sections(config.truth), config.cut.segment_s)
+        sections = read_sections(config.truth, config.classes)
+        label = true_labels(segments, sections, config.cut.segment_s)
     else:
         heard = corrected_classes(table, config.cut.segment_s, rows, config.classes)
         names = np.array([*config.classes, None], dtype=object)  # -1 where nobody said anything

@@ -21,6 +21,7 @@ from sssl.export.labels import number_in_words
 from sssl.plots.colors import color_of, ink_on
 from sssl.plots.timeline import clock
 from sssl.report.story import Story, TrackRound, draw, tell
+from sssl.songs.song import HUMAN
 from sssl.store.folder import Store
 from sssl.store.rounds import verdict_of
 from sssl.words import counted
@@ -92,16 +93,22 @@ def _decoded(entry: Ledger) -> str:
 
 def _facts_of_song(story: Story, song: Song) -> Iterator[tuple[str, str]]:
     """Yield what a track's song is, and why."""
-    abstained = ", too uncertain to publish without a look" if song.abstained else ""
-    shares = _shares(story, song.probabilities)
-    yield "song", f"{song.label} with confidence {song.confidence:.2f}{abstained} ({shares})"
+    by_model = song.label
+    said = f"{song.label} with confidence {song.confidence:.2f}"
+    if song.abstained:
+        said += ", too uncertain to publish without a look"
+    if song.label_source == HUMAN:
+        by_model = story.classes[song.probabilities.index(max(song.probabilities))]
+        said = f"{song.label}, said by a listener or locked in the catalog"
+        said += f"; the model takes it for {by_model}"
+    yield "song", f"{said} ({_shares(story, song.probabilities)})"
     if song.valence is not None:
         for axis in AXES:
             yield axis, f"{number_in_words(song, axis)}, by regression"
     alone = story.without_sound
     if alone is not None:
         label = story.classes[int(alone.argmax())]
-        still = "still " if label == song.label else ""
+        still = "still " if label == by_model else ""
         shares = _shares(story, alone)
         yield "its sound", f"if it sounded like the average track: {still}{label} ({shares})"
     why = story.why_the_timeline_differs

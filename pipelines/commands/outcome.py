@@ -125,8 +125,8 @@ def _worth_of(findings: Findings, found: WrongSegments) -> dict[str, str]:
             f" AUC {_share(found.auc)} (truly wrong: {found.wrong})"
         ),
         "labels right": (
-            f"{found.segment_accuracy_before:.3f} of segments as inherited, "
-            f"{found.segment_accuracy_after:.3f} as relabelled"
+            f"{_share(found.segment_accuracy_before)} of segments as inherited, "
+            f"{_share(found.segment_accuracy_after)} as relabelled"
         ),
     }
 

@@ -13,6 +13,7 @@ from pipelines.stages.context import Context
 from pipelines.terminal.console import tell
 from pipelines.terminal.flags import warn
 from sssl.errors import CatalogError
+from sssl.evaluate.sections import why_none_fits
 from sssl.report.page import write_report
 from sssl.urls import without_secrets
 
@@ -43,6 +44,10 @@ def run(context: Context, truth: str | None) -> None:
     place = truth if truth is None or "://" in truth else os.path.abspath(truth)
     known = place if place and without_secrets(place) == place else None
     context.store.write_record(_MADE_WITH, MadeWith(known))
+    if truth is not None:
+        why = why_none_fits(context.store, context.snapshot, truth)
+        if why is not None:
+            warn(why)
     tell(f"report: {write_report(context.store, context.snapshot, truth)}")
 
 

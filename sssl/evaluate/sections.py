@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sssl.arrays import column
 from sssl.audio.mel import MelConfig
@@ -23,7 +26,7 @@ class WrongSegments:
 
     `auc` and `average_precision` rank by the loss that the last split was made on, precision and
     recall are of its noisy partition, whatever became of the model trained after it. None where
-    nothing (or everything) is wrong.
+    nothing (or everything) is wrong, or no segment has a true label.
     """
 
     round: int
@@ -35,8 +38,8 @@ class WrongSegments:
     average_precision: float | None
     relabelled_right: int
     relabelled_wrong: int
-    segment_accuracy_before: float
-    segment_accuracy_after: float
+    segment_accuracy_before: float | None
+    segment_accuracy_after: float | None
 
     @property
     def precision(self) -> float | None:
@@ -51,11 +54,11 @@ class WrongSegments:
         return None
 
 
-def read_sections(path: str) -> pd.DataFrame:
+def read_sections(path: str, classes: Sequence[str]) -> pd.DataFrame:
     """Read the true label of sections: `track_id`, `start_s`, `end_s`, `true_label`.
 
     Raises:
-        CatalogError: there is no such table, or it is another one.
+        CatalogError: there is no such table, it is another one, or a label is none of the classes.
     """
     shown = without_secrets(path)
     try:
@@ -77,7 +80,36 @@ def read_sections(path: str) -> pd.DataFrame:
                 f"{shown}: track {track_id!r} has {name} {value!r}, expected seconds as a number"
             )
         sections[name] = seconds
+    may_be = sections["true_label"].isna() | sections["true_label"].isin(classes)
+    wrong = np.flatnonzero(~may_be)
+    if len(wrong):
+        track_id, value = sections.loc[wrong[0], ["track_id", "true_label"]]
+        raise CatalogError(
+            f"{shown}: track {track_id!r} has true_label {value!r}, expected one of"
+            f" {', '.join(classes)}"
+        )
     return sections
+
+
+def why_none_fits(store: Store, snapshot: Snapshot, truth_csv: str) -> str | None:
+    """Say that no section is of a track of the catalog, with an id of each; None if one is.
+
+    Raises:
+        CatalogError: as `read_sections` does.
+    """
+    catalog = snapshot.get("catalog")
+    given = read_sections(truth_csv, snapshot.catalog.classes)["track_id"]
+    asked = pa.array(given.dropna().unique(), pa.string())
+    for _, rows in store.iter_parts(catalog, ["track_id"]):
+        track_ids = rows["track_id"]
+        if pc.any(pc.is_in(track_ids, asked)).as_py():
+            return None
+    example = track_ids[0].as_py()
+    named = f", e.g. {asked[0].as_py()!r}" if len(asked) else ""
+    return (
+        f"{without_secrets(truth_csv)}: no section is of a track of the catalog, so nothing is"
+        f" measured{named}; ids look like {example!r}"
+    )
 
 
 def true_labels(rows: pd.DataFrame, sections: pd.DataFrame, segment_s: float) -> pd.Series:
@@ -120,9 +152,15 @@ def wrong_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> WrongSeg
         average_precision=average_precision,
         relabelled_right=int((wrong & (relabelled == true)).sum()),
         relabelled_wrong=int((~wrong & (relabelled != true)).sum()),
-        segment_accuracy_before=float((inherited == true).mean()),
-        segment_accuracy_after=float((relabelled == true).mean()),
+        segment_accuracy_before=_share(inherited == true),
+        segment_accuracy_after=_share(relabelled == true),
     )
+
+
+def _share(flags: pd.Series) -> float | None:
+    if len(flags):
+        return float(flags.mean())
+    return None
 
 
 def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | None]:
@@ -144,7 +182,7 @@ def _ranking(wrong: pd.Series, loss: pd.Series) -> tuple[float | None, float | N
 def labelled_segments(store: Store, snapshot: Snapshot, truth_csv: str) -> pd.DataFrame:
     """Return the train tracks' segments with their true label, those that a section covers."""
     split = last_split(snapshot)
-    sections = read_sections(truth_csv)
+    sections = read_sections(truth_csv, snapshot.catalog.classes)
     segment_s = snapshot.get("segments").settings(MelConfig, "cut").segment_s
     labels = store.read_table(split)
     start = store.read_table(snapshot.get("segments"), ["start_s"])["start_s"].to_pandas()

@@ -61,7 +61,8 @@ def reliability_curve(source: Source) -> Context | None:
     train tracks that were left out of the fit, and not at all where those are too few as well."""
     held_out = source.connection.sql(
         "select s.confidence::double as confidence, s.label = c.label as correct "
-        "from songs s join catalog c using (track_id) where split = 'test' order by track_id"
+        "from songs s join catalog c using (track_id) where split = 'test' "
+        "and label_source is distinct from 'human' order by track_id"
     ).fetchnumpy()
     confidence = held_out["confidence"]
     correct = held_out["correct"]

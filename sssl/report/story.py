@@ -15,6 +15,7 @@ from sssl.arrays import Floats
 from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
+from sssl.songs.song import HUMAN
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.store.removals import is_removed, taken_down
@@ -98,8 +99,11 @@ class Story:
 
     @property
     def why_the_timeline_differs(self) -> str | None:
-        """Say why the song has another label than most of its timeline; None if it has not."""
-        if self.song is None or self.song.timeline_label in (None, self.song.label):
+        """Say why the model gave the song another label than most of its timeline; None if it has
+        not, or a human gave the label."""
+        if self.song is None or self.song.label_source == HUMAN:
+            return None
+        if self.song.timeline_label in (None, self.song.label):
             return None
         mean = None if self.used is None else self.used.posterior
         if mean is not None and self.classes[int(mean.argmax())] == self.song.label:

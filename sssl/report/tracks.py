@@ -29,7 +29,8 @@ _EXAMPLES = {
         "select track_id from songs order by segments >= 4 desc, confidence, track_id limit 6"
     ),
     "most confident": (
-        "select track_id from songs order by segments >= 4 desc, confidence desc, track_id limit 6"
+        "select track_id from songs where label_source is distinct from 'human' order by segments"
+        " >= 4 desc, confidence desc, track_id limit 6"
     ),
 }
 
@@ -62,7 +63,7 @@ def chosen_tracks(source: Source) -> dict[str, str]:
 def context(source: Source, truth: str | None) -> list[Context]:
     """Draw a few tracks: spectrogram, posterior, timeline, noisy segments and, if known, true
     sections."""
-    sections = read_sections(truth) if truth else None
+    sections = read_sections(truth, source.classes) if truth else None
     shown = []
     for number, (track_id, why) in enumerate(chosen_tracks(source).items()):
         track = _shown_track(source, track_id, f"track{number}", sections)

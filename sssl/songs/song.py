@@ -21,8 +21,8 @@ from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import statistics
 
 _MODEL = "model"
-# Whose label a song has.
-_HUMAN = "human"
+HUMAN = "human"
+"""Whose label a song has that a listener gave, or the catalog locks."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class SongMaker:
         if locked_label is None:
             return song
         return replace(
-            song, label=locked_label, confidence=1.0, abstained=False, label_source=_HUMAN
+            song, label=locked_label, confidence=1.0, abstained=False, label_source=HUMAN
         )
 
     def _is_unlike(self, familiarity: float | None) -> bool:
@@ -127,7 +127,7 @@ def _guesses(songs: pa.Table, classes: Sequence[str]) -> list[str]:
     probabilities = songs["probabilities"].to_pylist()
     for label, source, by_class in zip(labels, sources, probabilities, strict=True):
         peak = int(np.argmax(by_class))
-        guesses.append(classes[peak] if source == _HUMAN else label)
+        guesses.append(classes[peak] if source == HUMAN else label)
     return guesses
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from pipelines.cli import main
+from pipelines.commands.explain import facts
 from sssl.report.story import draw, tell
 from sssl.store.sql import connect
 
@@ -195,3 +196,18 @@ def test_a_picture_shows_the_noisy_segments_of_the_track(finished, noisy_track):
     assert draw(finished, snapshot, story) != draw(
         finished, snapshot, dataclasses.replace(story, split=clean)
     )
+
+
+def test_a_label_of_a_human_is_not_said_to_be_the_models(report_folder):
+    story = tell(*report_folder, "track-00")
+    by_model = story.song.label
+    other = next(name for name in story.classes if name != by_model)
+    song = dataclasses.replace(story.song, label=other, confidence=1.0, label_source="human")
+    said = list(facts(dataclasses.replace(story, song=song)))
+    (line,) = [text for name, text in said if name == "song"]
+    start = f"{other}, said by a listener or locked in the catalog; the model takes it for"
+    assert line.startswith(f"{start} {by_model} (")
+    assert song.timeline_label == by_model
+    assert "but" not in dict(said)
+    before = dict(facts(story))
+    assert dict(said).get("its sound") == before.get("its sound")

@@ -32,4 +32,14 @@ def test_a_time_that_is_no_number_is_a_sentence(tmp_path, value):
     with pytest.raises(
         CatalogError, match=r"track 'a' has start_s .* expected seconds as a number"
     ):
-        read_sections(str(tmp_path / "truth.csv"))
+        read_sections(str(tmp_path / "truth.csv"), ("Q1", "Q2"))
+
+
+def test_a_label_that_is_no_class_is_a_sentence_and_none_at_all_is_none(tmp_path):
+    (tmp_path / "truth.csv").write_text(
+        "track_id,start_s,end_s,true_label\na,0,3,Q1\na,3,6,\na,6,9,q2\n"
+    )
+    path = str(tmp_path / "truth.csv")
+    with pytest.raises(CatalogError, match="track 'a' has true_label 'q2', expected one of Q1, Q2"):
+        read_sections(path, ("Q1", "Q2"))
+    assert read_sections(path, ("Q1", "q2"))["true_label"].fillna("-").tolist() == ["Q1", "-", "q2"]

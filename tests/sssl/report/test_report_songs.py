@@ -142,3 +142,25 @@ def test_the_reliability_curve_says_its_numbers(report_folder, monkeypatch):
     )
     labels = [value for name, value in Page(read(report_folder)).attributes if name == "aria-label"]
     assert f"Reliability curve: {accuracy:.0%} right at a confidence of {confidence:.0%}" in labels
+
+
+def test_labels_of_humans_are_no_hits_of_the_model(in_memory, monkeypatch):
+    locked = [f"track-{number:02d}" for number in (0, 1, 2, 4, 6)]
+    folder = make_folder(
+        in_memory, (0.9,), song_config=SongConfig(wanted_precision=0.99), locked=locked
+    )
+    text = text_of(read(folder))
+    assert "All of them but those whose label a listener gave or the catalog locks abstain" in text
+    assert "All songs but those whose label a listener gave or the catalog locks abstain" in text
+    source = Source.of(*folder)
+    shown = tracks.chosen_tracks(source)
+    surest = [track_id for track_id, why in shown.items() if why == "most confident"]
+    assert surest
+    assert not set(surest) & set(locked)
+    ((by_model,),) = query(
+        folder,
+        "select count(*) from songs join catalog using (track_id) where split = 'test' and not"
+        " locked",
+    )
+    monkeypatch.setattr(quality, "FEWEST_FOR_CURVE", 1)
+    assert quality.reliability_curve(source)["tracks"] == by_model

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
-from reports import Page, read, text_of
+from reports import CLASSES, Page, make_folder, read, text_of
 
+from pipelines.cli import main
+from pipelines.commands.outcome import outcome
 from sssl.evaluate import sections
-from sssl.evaluate.sections import labelled_segments, wrong_segments
+from sssl.evaluate.sections import labelled_segments, why_none_fits, wrong_segments
 
 
 def test_truth_is_measured(report_folder, report_truth, report_html):
@@ -57,3 +59,31 @@ def test_what_a_listener_vouches_for_is_not_the_splits_to_find(
     assert (after.flagged, after.found) == (before.flagged, before.found)
     assert after.wrong == before.wrong - len(missed)
     assert after.recall == 1
+
+
+def test_sections_of_other_tracks_measure_nothing_and_say_so(report_folder, report_truth, tmp_path):
+    other = tmp_path / "other.csv"
+    other.write_text(f"track_id,start_s,end_s,true_label\nelse,0,3,{CLASSES[0]}\n")
+    assert why_none_fits(*report_folder, report_truth) is None
+    said = why_none_fits(*report_folder, str(other))
+    assert "no section is of a track of the catalog" in said
+    assert "e.g. 'else'; ids look like '" in said
+    found = wrong_segments(*report_folder, str(other))
+    assert (found.segments, found.segment_accuracy_before) == (0, None)
+    values = {row[0]: row[1] for row in Page(read(report_folder, str(other))).rows if len(row) == 3}
+    assert values["Segment accuracy before"] == values["ROC AUC of the loss"]
+    told = outcome(*report_folder, found)
+    assert "n/a of segments as inherited, n/a as relabelled" in told
+
+
+def test_a_report_warns_of_sections_of_other_tracks(in_memory, tmp_path, capsys):
+    store, snapshot = make_folder(in_memory, (0.9,))
+    store.publish(snapshot)
+    other = tmp_path / "other.csv"
+    other.write_text(f"track_id,start_s,end_s,true_label\nelse,0,3,{CLASSES[0]}\n")
+    assert main(["report", "--output", store.root, "--truth", str(other)]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "no section is of a track of the catalog, so nothing is measured" in said
+    other.write_text(other.read_text().replace(CLASSES[0], "clam"))
+    assert main(["report", "--output", store.root, "--truth", str(other)]) == 1
+    assert "has true_label 'clam', expected one of" in " ".join(capsys.readouterr().err.split())
