@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from io import TextIOWrapper
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -30,6 +29,7 @@ from sssl.catalog.tables import is_table
 from sssl.config import require
 from sssl.errors import CatalogError, FrontEndError, StoreError, Unlabelled
 from sssl.export.labels import WRITERS, About, FormatName, Labelled
+from sssl.runtime.ahead import results_in_order
 from sssl.runtime.machine import cores
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.atomic import replacing
@@ -95,13 +95,8 @@ def label(
     tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahead: int
 ) -> Iterator[Labelled]:
     """Label tracks in their order, while the processes of a pool decode `ahead` tracks of them."""
-    cut = labeller.cutter()
-    waiting = iter(tracks)
-    started = deque((track, pool.submit(cut, track)) for track in islice(waiting, ahead))
-    while started:
-        track, result = started.popleft()
-        done = result.result()
-        started.extend((following, pool.submit(cut, following)) for following in islice(waiting, 1))
+    submit = partial(pool.submit, labeller.cutter())
+    for track, done in zip(tracks, results_in_order(submit, tracks, ahead), strict=True):
         if isinstance(done, Failure):
             yield Labelled(track, None, done.reason, done.detail)
             continue

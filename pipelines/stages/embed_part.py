@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,6 +32,7 @@ from sssl.embedding.contract import FrontEnd
 from sssl.embedding.decoding import Wave, decode_wave
 from sssl.embedding.embedder import Embedder
 from sssl.embedding.table import embeddings_of, embeddings_table, summarize_embeddings
+from sssl.runtime.ahead import results_in_order
 from sssl.runtime.device import describe, require_gpu
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.manifest import PartFile, Receipt
@@ -169,7 +169,8 @@ class PartEmbedder:
                 if isinstance(plan, _Plan):
                     yield from plan.todo
 
-        waves = _ahead(pool, decode, tracks(), _AHEAD * self._processes)
+        submit = partial(pool.submit, decode)
+        waves = results_in_order(submit, tracks(), _AHEAD * self._processes)
         # Asked for before it is needed: that is what plans the parts up to the next track.
         next_wave = next(waves, None)
         while plans:
@@ -283,19 +284,6 @@ class PartEmbedder:
         )
         summary = summarize_embeddings(table, plan.tracks)
         return self._job.write(plan.ref.part, {"embeddings": table}, summary)
-
-
-def _ahead(
-    pool: IsolatedPool, decode: Any, tracks: Iterator[Catalog], most: int
-) -> Iterator[Wave | Failure]:
-    """Decode tracks in their order, so many of them ahead of whoever takes them."""
-    waiting: deque[Future[Wave | Failure]] = deque()
-    for track in tracks:
-        waiting.append(pool.submit(decode, track))
-        if len(waiting) > most:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _by_track(rows: pa.Table) -> dict[str, pa.Table]:

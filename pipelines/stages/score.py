@@ -6,13 +6,13 @@ sssl score --output OUTPUT --round R [flags] [-- beam options]
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -47,6 +47,7 @@ from sssl.model.score import posteriors
 from sssl.model.scores import folds_of
 from sssl.model.settings import ScoreConfig
 from sssl.model.streaming.scorer import GPU_BATCH, MOST_READERS, Rows, StreamScorer
+from sssl.runtime.ahead import results_in_order
 from sssl.runtime.device import describe, gpus, require_gpu
 from sssl.runtime.machine import cores
 from sssl.store.manifest import Receipt
@@ -54,8 +55,6 @@ from sssl.store.rounds import has_nothing_to_split
 from sssl.store.tensors import log_mels
 
 LOGGER = logging.getLogger(__name__)
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 _PARTS_AT_ONCE = 256
 """Parts that a worker takes at once, so that it need not stop between them. Each is done when it is
 written."""
@@ -194,8 +193,10 @@ class PartScorer:
 
     def _on_cpu(self, refs: Sequence[PartRef]) -> list[Receipt]:
         """Score one part after the other; the next one is read meanwhile."""
-        parts = zip(refs, ahead(self._read, refs), strict=True)
-        return [self._write(ref, part.about, self._posteriors(part)) for ref, part in parts]
+        with ThreadPoolExecutor(1) as thread:
+            read = results_in_order(lambda ref: thread.submit(self._read, ref), refs, ahead=1)
+            parts = zip(refs, read, strict=True)
+            return [self._write(ref, part.about, self._posteriors(part)) for ref, part in parts]
 
     def _posteriors(self, part: Rows) -> NDArray[np.float32]:
         return posteriors(self._model, part.log_mel, part.folds, self._settings, self._threads)
@@ -225,18 +226,6 @@ class PartScorer:
 
     def _blameless(self, ref: PartRef) -> AbstractContextManager[None]:
         return nullcontext() if self._tries is None else self._tries.blameless(ref.part)
-
-
-def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Load items in a thread, one of them ahead of whoever takes them."""
-    with ThreadPoolExecutor(1) as thread:
-        loading: deque[Future[Result]] = deque()
-        for item in items:
-            loading.append(thread.submit(load, item))
-            if len(loading) > 1:
-                yield loading.popleft().result()
-        while loading:
-            yield loading.popleft().result()
 
 
 class PartModelHandler(ModelHandler[PartRef, Receipt, PartScorer]):
