@@ -150,6 +150,13 @@ def main(argv: Sequence[str]) -> int:
     to_copies = config.dry_run and not config.in_place and config.to is None
     where = "" if to_copies else f" to {config.to or 'their files'}"
     tell(f"{counted(exported.songs, 'song')} {done}{where}{rest}")
+    if exported.others:
+        others = counted(len(exported.others), "file")
+        example = some(exported.others, most=1)
+        tell(
+            f"{config.to} has {others} that this export did not write ({example}): what an earlier"
+            " one wrote may no longer be true"
+        )
     if exported.environment:
         variables = [f"{name}={quote(value)}" for name, value in exported.environment.items()]
         tell(f"start the program that reads it with {' '.join(variables)}")

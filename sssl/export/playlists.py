@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sssl.errors import StoreError
 from sssl.export.m3u import Entry, surest_first
-from sssl.export.songs import Exported, labelled_parts, require_own, write_left_out
+from sssl.export.songs import Exported, labelled_parts, note_others, require_own, write_left_out
 from sssl.store.atomic import replacing
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
@@ -47,12 +47,16 @@ def write_playlists(
             else:
                 entries[labelled.song.label].append(entry)
                 exported.songs += 1
+    written = set[Path]()
     for label, name in named.items():
-        with replacing(folder / f"{name}{SUFFIX}") as path:
+        playlist = (folder / f"{name}{SUFFIX}").resolve()
+        written.add(playlist)
+        with replacing(playlist) as path:
             text = "\n".join(["#EXTM3U", *_lines(entries[label], name), ""])
             # Names of files that are no UTF-8 are written as they are on the disk.
             path.write_bytes(text.encode(errors="surrogateescape"))
     write_left_out(folder, exported)
+    note_others(folder, written, exported)
     return exported
 
 

@@ -4,7 +4,7 @@ annotations, or tags in copies of the music."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -51,6 +51,8 @@ class Exported:
     left_out: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     """Variables that the program which reads the export has to be started with."""
+    others: list[str] = field(default_factory=list)
+    """Files in the folder that this export has not written, such as those of an earlier one."""
 
 
 def labelled_parts(
@@ -286,6 +288,7 @@ def _write_files(
     exported.songs = len(written)
     if folder is not None:
         write_left_out(folder, exported)
+        note_others(folder, written, exported)
     return exported
 
 
@@ -310,6 +313,15 @@ def write_left_out(folder: Path, exported: Exported) -> None:
         for track_id, reason in sorted(exported.left_out.items())
     ]
     pyarrow.csv.write_csv(pa.Table.from_pylist(rows, _LEFT_OUT), folder / _LEFT_OUT_FILE)
+
+
+def note_others(folder: Path, written: Collection[Path], exported: Exported) -> None:
+    """Note which files a folder has beside those that were written (resolved paths). None is
+    deleted: a copy of music may be the last one, and a file anybody's."""
+    known = {*written, (folder / _LEFT_OUT_FILE).resolve()}
+    for path in sorted(folder.rglob("[!.]*")):
+        if path.is_file() and path.resolve() not in known:
+            exported.others.append(str(path.relative_to(folder)))
 
 
 def _fields(song: Song) -> dict[str, str]:

@@ -573,3 +573,21 @@ def test_a_playlist_names_a_file_that_is_not_utf8_as_it_is_on_the_disk(tmp_path)
     assert export(store, "--format", "m3u", "--to", str(tmp_path / "lists")) == 0
     lines = (tmp_path / "lists" / "happy.m3u8").read_bytes().splitlines()
     assert lines[2] == b"/music/caf\xe9.flac"
+
+
+def test_files_of_an_earlier_export_are_named_and_stay(tmp_path, capsys):
+    store = store_of(tmp_path, {"a": "/music/a.flac", "b/c": "/music/c.flac"})
+    lists = ["--format", "m3u", "--to", str(tmp_path / "lists")]
+    for again in range(2):
+        assert export(store, *lists) == 0
+        assert "did not write" not in capsys.readouterr().err, again
+    assert export(store, *lists, "--names", "Q1=joyful") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has 1 file that this export did not write (happy.m3u8)" in said
+    assert (tmp_path / "lists" / "happy.m3u8").exists()
+    files = ["--format", "jams", "--to", str(tmp_path / "files")]
+    assert export(store, *files) == 0
+    (tmp_path / "less").mkdir()
+    assert export(store_of(tmp_path / "less", {"a": "/music/a.flac"}), *files) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "has 1 file that this export did not write (b/c.jams)" in said
