@@ -18,6 +18,7 @@ from pipelines.beam.earlier import SEEN_BY_STAGES, Earlier, read_manifest
 from schemas import Catalog
 from schemas.records import dump
 from schemas.summaries import SUMMARIES, CatalogSummary, Summary, of_today
+from sssl.audio.mel import in_db
 from sssl.audio.sound import sound_db, sound_of
 from sssl.catalog.committed import read_part
 from sssl.catalog.counts import write_counts
@@ -173,7 +174,7 @@ class Job:
         if not segments["sound_db"].null_count:
             return sound_of(segments)
         mels = log_mels(self.read(ref, "segments", ["log_mel"]))
-        return sound_db(mels).astype(np.float64)
+        return sound_db(in_db(mels)).astype(np.float64)
 
     def receipt(self, part: int) -> Receipt | None:
         """Return the receipt of a part that a run before this one finished."""

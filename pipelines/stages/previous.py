@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from pipelines.beam.earlier import SEEN_BY_STAGES, Earlier, read_manifest
 from schemas import Catalog, Ledger, arrow_schema, to_arrow
 from schemas.summaries import CatalogSummary
-from sssl.audio.mel import MelConfig, features_of
+from sssl.audio.mel import MelConfig, features_of, in_db
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import PLACES, CatalogConfig, Dealt
 from sssl.catalog.committed import iter_dealt, read_dealt, read_labelled, read_part
@@ -69,7 +69,7 @@ class PartBefore:
         segments = self.store.read_part(self.files["segments"])
         if not segments["sound_db"].null_count:
             return segments
-        described = sound_db(log_mels(self._log_mels()))
+        described = sound_db(in_db(log_mels(self._log_mels())))
         sound = pa.array(list(described), pa.list_(pa.float32()))
         at = segments.schema.get_field_index("sound_db")
         return segments.set_column(at, segments.schema.field(at), sound)

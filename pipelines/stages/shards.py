@@ -126,7 +126,7 @@ def write_shard(ref: PartRef, job: ShardJob) -> Receipt:
         features = job.store.read_part(file, list(OF_FEATURES))
         labelled[part] = labelled_rows(features, train)
     cut = job.input("features").settings(MelConfig, "cut")
-    table = shard_table(labelled, job.sharding, cut.shape)
+    table = shard_table(labelled, job.sharding, cut)
     summary = ShardsSummary(segments=len(table))
     return job.write(ref.part, {"shards": table}, summary)
 

@@ -4,6 +4,7 @@ without torch."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,10 @@ from sssl.config import require
 from sssl.store.tensors import tensor_column, tensor_metadata, tensor_type
 
 _TENSOR = "<f2"  # half-precision, little-endian, as NumPy names it
+STEP_DB = 9 / 16
+FLOOR_DB = -100.0
+"""In bytes a log-mel has steps of `STEP_DB` from `FLOOR_DB` on, up to 43.4 dB. Both, and all they
+make, are exact in single precision."""
 
 _TONES_BELOW_HZ = 4000
 
@@ -79,6 +84,21 @@ class MelConfig:
         """Shape [mels, frames] of a segment: frames are centred, so 1 + floor(samples /
         frame_hop)."""
         return self.mels, 1 + self.segment_samples // self.frame_hop
+
+
+def in_steps(log_mel: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
+    """Return log-mels in dB as bytes: the nearest step of each, the first or the last where it is
+    beyond them."""
+    steps = (log_mel.astype(np.float32) - FLOOR_DB) / STEP_DB
+    return np.rint(steps).clip(0, 255).astype(np.uint8)
+
+
+def in_db(log_mel: NDArray[Any]) -> NDArray[np.float32]:
+    """Return log-mels as they are stored, bytes of steps or half-precision dB, in dB."""
+    values = log_mel.astype(np.float32)
+    if log_mel.dtype == np.uint8:
+        return FLOOR_DB + STEP_DB * values
+    return values
 
 
 def features_of(

@@ -26,7 +26,7 @@ _LEAST_MASS = 1e-8  # of weighted labels, for quotients where there is none
 
 
 class Examples(NamedTuple):
-    """Rows to train on: log-mel float16 [N, mels, frames], soft label [N, C], weight [N], noisy
+    """Rows to train on: stored log-mel [N, mels, frames], soft label [N, C], weight [N], noisy
     [N], fold [N] and a number for the track [N]."""
 
     log_mel: Tensor

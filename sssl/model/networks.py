@@ -13,6 +13,17 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from sssl.audio.mel import FLOOR_DB, STEP_DB
+
+
+def in_db(log_mel: Tensor) -> Tensor:
+    """Return log-mels [B, mels, frames] as they are stored, bytes of steps or half-precision dB, in
+    dB in single precision: what a network takes."""
+    values = log_mel.float()
+    if log_mel.dtype == torch.uint8:
+        return FLOOR_DB + STEP_DB * values
+    return values
+
 
 class Classifier(nn.Module):
     """Front-end, dropout and head: log-mel [B, mels, frames] in dB to logits [B, classes]."""

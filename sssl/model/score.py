@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +13,18 @@ from numpy.typing import NDArray
 
 from sssl.model.augment import rolled
 from sssl.model.ensemble import Model
+from sssl.model.networks import in_db
 from sssl.model.settings import ScoreConfig
 
 
 def posteriors(
     model: Model,
-    log_mel: NDArray[np.float16],
+    log_mel: NDArray[Any],
     folds: NDArray[np.int64],
     config: ScoreConfig,
     threads: int,
 ) -> NDArray[np.float32]:
-    """Return the posteriors [N, C] of log-mel segments [N, mels, frames], each by the member for
+    """Return the posteriors [N, C] of stored log-mels [N, mels, frames], each by the member for
     its track's fold; by the mean of all members where the fold is -1. Computed on the CPU;
     `sssl.model.streaming` has GPUs.
 
@@ -37,8 +39,8 @@ def posteriors(
     batches = list(_batches(member_of, config.score_batch))
 
     def forward(members: Sequence[torch.nn.Module], rows: NDArray[np.int64]) -> None:
-        half = torch.from_numpy(log_mel[rows])
-        x = half.float()
+        stored = torch.from_numpy(log_mel[rows])
+        x = in_db(stored)
         by_member = [_forward(member, x, config.views) for member in members]
         found[rows] = np.mean(by_member, axis=0)
 

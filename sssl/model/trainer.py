@@ -15,6 +15,7 @@ from sssl.model import losses
 from sssl.model.augment import view
 from sssl.model.ensemble import Model, ModelSpec, load
 from sssl.model.examples import Corpus, Examples
+from sssl.model.networks import in_db
 from sssl.model.settings import TrainConfig
 from sssl.model.shards.read import Shards
 from sssl.store.folder import Store
@@ -176,7 +177,7 @@ class Trainer:
         seen = 0
         for batch in self.corpus.fold(self.member, self.config.batch_size):
             rows = batch.to(self.device)
-            logits = network(rows.log_mel.float())
+            logits = network(in_db(rows.log_mel))
             loss = losses.soft_cross_entropy(logits, rows.target)
             total += float(loss.sum())
             seen += len(batch.weight)
@@ -222,7 +223,7 @@ class Trainer:
         Numbers that were `drawn` before, on the device, save the wait for them.
         """
         config = self.config
-        log_mel = batch.log_mel.float()
+        log_mel = in_db(batch.log_mel)
         in_bags = (-1, config.bag)  # rows [B] as bags [G, S]
         shifts: Sequence[Tensor | None] = (None, None, None)
         if drawn is not None:

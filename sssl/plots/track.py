@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import librosa.display
 import matplotlib as mpl
@@ -35,7 +36,7 @@ class TrackView:
     meaning noisy."""
 
     start_s: Floats
-    log_mel: NDArray[np.float16]  # [N, mels, frames]
+    log_mel: NDArray[np.floating[Any]]  # [N, mels, frames] in dB
     posterior: Floats  # [N, C], NaN where there is none
     bands: Bands
     segment_s: float

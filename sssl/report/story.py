@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from schemas import Catalog, Label, Ledger, Round, Score, Song
 from sssl.arrays import Floats
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, in_db
 from sssl.errors import StoreError
 from sssl.songs.classifier import SongModel
 from sssl.songs.song import HUMAN
@@ -197,7 +197,7 @@ def draw(store: Store, snapshot: Snapshot, story: Story) -> bytes:
         bands["noisy"] = noisy
     view = TrackView(
         start_s=np.array(story.start_s),
-        log_mel=log_mels(features),
+        log_mel=in_db(log_mels(features)),
         posterior=np.array(posterior),
         bands=bands,
         segment_s=story.cut.segment_s,

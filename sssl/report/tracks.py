@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, in_db
 from sssl.evaluate.sections import read_sections
 from sssl.plots.timeline import in_words
 from sssl.plots.track import LEFT, RIGHT, Bands, TrackView, draw_track
@@ -127,9 +127,9 @@ def _bands(
     return bands
 
 
-def _log_mels(source: Source, file: PartFile, track_id: str) -> NDArray[np.float16]:
-    """Read the spectrograms [N, mels, frames] of one track."""
+def _log_mels(source: Source, file: PartFile, track_id: str) -> NDArray[np.float32]:
+    """Read the spectrograms [N, mels, frames] of one track, in dB."""
     of_track = [("track_id", "=", track_id)]
     with source.store.open_file(file.path) as opened:
         table = pq.read_table(opened, columns=["log_mel"], filters=of_track)
-    return log_mels(table)
+    return in_db(log_mels(table))

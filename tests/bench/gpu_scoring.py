@@ -19,6 +19,7 @@ from pipelines.stages import score
 from pipelines.stages.context import Context
 from pipelines.terminal.console import silenced
 from sssl.model.ensemble import load
+from sssl.model.networks import in_db
 from sssl.model.settings import ScoreConfig
 from sssl.model.streaming.folded import folded
 from sssl.model.streaming.scorer import StreamScorer
@@ -64,7 +65,7 @@ def loop(files, model, readers, batch, members):
             copied.record()
             waiting.append((copied, buffer))
             for x in there[:rows].split(batch):
-                posterior = sum(network(x.float()).float().softmax(1) for network in networks)
+                posterior = sum(network(in_db(x)).float().softmax(1) for network in networks)
                 found.append(posterior / len(networks))
             while len(waiting) > readers + 2 or (waiting and waiting[0][0].query()):
                 waiting[0][0].synchronize()
@@ -217,7 +218,7 @@ def measure_on_card(results, data):
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
-                quick(x.float()).softmax(1)
+                quick(in_db(x)).softmax(1)
         speeds["folded, graph"] = timed_on_card(graph.replay, batch)
         results.tell(f"on the card, batch {batch}, segments/s", speeds)
 
@@ -225,7 +226,7 @@ def measure_on_card(results, data):
 def on_card(network, x):
     def forward():
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16):
-            network(x.float()).softmax(1)
+            network(in_db(x)).softmax(1)
 
     return timed_on_card(forward, len(x))
 

@@ -32,6 +32,7 @@ from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.committed import commit_catalog
 from sssl.model.ensemble import Model, ModelSpec, dump, load, model_id
+from sssl.model.networks import in_db
 from sssl.model.settings import ScoreConfig
 from sssl.runtime.device import device
 from sssl.store.folder import Store
@@ -111,7 +112,7 @@ def by_loop(store, snapshot, batch):
             log_mel = log_mels(pq.read_table(store.url(file.path), columns=["log_mel"]))
             member = model.members[part % len(model.members)]
             batches = torch.from_numpy(log_mel).split(batch)
-            found += [member(rows.to(device()).float()).softmax(dim=1).cpu() for rows in batches]
+            found += [member(in_db(rows.to(device()))).softmax(dim=1).cpu() for rows in batches]
     return len(torch.cat(found))
 
 

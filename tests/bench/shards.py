@@ -111,7 +111,7 @@ def shard_of(number: int, sharding: Sharding, rows_a_part: int, cut: MelConfig) 
         index = pa.array(np.arange(rows_a_part) % SEGMENTS_A_TRACK, pa.int32())
         rows = np.arange(rows_a_part)
         labelled[part] = Labelled(rows, pa.array(ids), index, log_mel.astype(np.float16))
-    return shard_table(labelled, sharding, cut.shape)
+    return shard_table(labelled, sharding, cut)
 
 
 def taught_of(shard: pa.Table) -> pa.Table:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from schemas.summaries import ExamplesSummary, LedgerSummary
 from sssl.arrays import class_indices, track_numbers
+from sssl.audio.mel import MelConfig
 from sssl.catalog.assign import hashes, whole
 from sssl.store.tensors import log_mels, tensor_column, tensor_metadata
 
@@ -97,15 +98,13 @@ def labelled_rows(features: pa.Table, track_ids: Sequence[str]) -> Labelled:
     return Labelled(row, track_id, segment_index, log_mel[row])
 
 
-def shard_table(
-    parts: Mapping[int, Labelled], sharding: Sharding, shape: tuple[int, ...]
-) -> pa.Table:
+def shard_table(parts: Mapping[int, Labelled], sharding: Sharding, cut: MelConfig) -> pa.Table:
     """Return the labelled rows of parts as a shard: by layer, within one in random order.
 
-    `part` and `row` say where a row comes from. What is random follows from ids. Log-mels are of
-    one `shape`.
+    `part` and `row` say where a row comes from. What is random follows from ids. Log-mels are as
+    the cut has them.
     """
-    rows = _of_parts(list(parts.values()), shape)
+    rows = _of_parts(list(parts.values()), cut)
     lengths = [len(own.row) for own in parts.values()]
     numbers = list(parts)
     part = np.repeat(np.array(numbers, np.int32), lengths)
@@ -124,16 +123,16 @@ def shard_table(
     columns["track_id"] = rows.track_id.take(in_order)
     columns["segment_index"] = rows.segment_index.take(in_order)
     columns["log_mel"] = tensor_column(rows.log_mel[order])
-    metadata = dict(tensor_metadata("log_mel", "float16", shape))
+    metadata = dict(tensor_metadata("log_mel", "float16", cut.shape))
     return pa.table(columns).replace_schema_metadata(metadata)
 
 
-def _of_parts(parts: Sequence[Labelled], shape: tuple[int, ...]) -> Labelled:
+def _of_parts(parts: Sequence[Labelled], cut: MelConfig) -> Labelled:
     """Return the rows of parts one after the other, those of none at all as empty columns."""
     rows = [np.empty(0, np.int64)]
     track_ids = [pa.array([], pa.string())]
     indices = [pa.array([], pa.int32())]
-    log_mels_of = [np.empty((0, *shape), np.float16)]
+    log_mels_of = [np.empty((0, *cut.shape), np.float16)]
     for own in parts:
         rows.append(own.row)
         track_ids.append(own.track_id)

@@ -186,7 +186,7 @@ def _together(pieces: Sequence[_Piece]) -> Examples:
     """Put pieces together; their log-mels are copied once."""
     count = sum(len(piece.used) for piece in pieces)
     shape = pieces[0].log_mel.shape[1:]
-    log_mel = np.empty((count, *shape), np.float16)
+    log_mel = np.empty((count, *shape), pieces[0].log_mel.dtype)
     start = 0
     for piece in pieces:
         end = start + len(piece.used)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sssl.errors import DeviceError
 from sssl.model.augment import rolled
 from sssl.model.ensemble import Model
+from sssl.model.networks import in_db
 from sssl.model.streaming.folded import Recorded, folded
 from sssl.runtime.device import lacks_memory
 
@@ -35,8 +36,9 @@ _WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 @dataclass
 class Part:
-    """A part under way: log-mel [N, mels, frames] and members [N], both in the order of members,
-    `order` [N] says where their rows come from, posteriors [N, C] in the order of the part."""
+    """A part under way: log-mels [N, mels, frames] as stored and members [N], both in the order of
+    members, `order` [N] says where their rows come from, posteriors [N, C] in the order of the
+    part."""
 
     number: int
     log_mel: Tensor
@@ -296,7 +298,7 @@ class Device:
 
     @torch.inference_mode()
     def _forward(self, networks: Sequence[nn.Module], log_mel: Tensor) -> Tensor:
-        x = log_mel.float()
+        x = in_db(log_mel)
         is_reduced = self._dtype != torch.float32
         logits = []
         with torch.autocast(x.device.type, self._dtype, enabled=is_reduced):
@@ -307,7 +309,7 @@ class Device:
         return torch.stack(by_pass).mean(dim=0)
 
 
-def staging(shape: Sequence[int], pinned: bool, dtype: torch.dtype = torch.float16) -> Tensor:
+def staging(shape: Sequence[int], pinned: bool, dtype: torch.dtype) -> Tensor:
     """Return host memory, pinned if it can be had: PyTorch keeps it for the next ones, and knows
     when copies end."""
     try:

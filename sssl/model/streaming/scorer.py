@@ -33,15 +33,17 @@ GPU_BATCH = 2048
 # (docs/log/2026-11-27-forward-passes-recorded.md).
 MOST_READERS = 12
 _WRITERS = 4
+_TYPES = {"uint8": torch.uint8, "float16": torch.float16}
+"""Of stored log-mels, by NumPy's name."""
 # Turns of 0.1 ms gave no more than noise (docs/log/2026-11-27-what-a-gpu-waits-for.md).
 _TURN_S = 5e-4
 
 
 class Rows(NamedTuple):
-    """What is read of a part: log-mel [N, mels, frames] in half precision, the fold whose member
-    scores each segment [N], -1 for all of them, and what the writer wants to know."""
+    """What is read of a part: log-mels [N, mels, frames] as stored, the fold whose member scores
+    each segment [N], -1 for all of them, and what the writer wants to know."""
 
-    log_mel: NDArray[np.float16]
+    log_mel: NDArray[Any]
     folds: NDArray[np.int64]
     about: Any
 
@@ -111,7 +113,8 @@ class StreamScorer:
         members = np.where(rows.folds < 0, -1, of_fold)
         # Rows of one member side by side, so that its batches are slices of the part.
         order = np.argsort(members, kind="stable")
-        staged = staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu")
+        dtype = _TYPES[rows.log_mel.dtype.name]
+        staged = staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu", dtype=dtype)
         # In the default mode NumPy would take the rows into a buffer first.
         np.take(rows.log_mel, order, axis=0, out=staged.numpy(), mode="clip")
         shape = len(order), len(self.model.spec.classes)

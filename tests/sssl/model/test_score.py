@@ -4,7 +4,8 @@ import pytest
 import torch
 from rows import a_track
 
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, in_db, in_steps
+from sssl.model import networks
 from sssl.model.ensemble import Model, ModelSpec
 from sssl.model.score import posteriors
 from sssl.model.scores import folds_of, scores_table, summarize_scores
@@ -46,6 +47,22 @@ def test_all_members_score_what_none_trained_on(model):
     found = posteriors(model, x, np.full(10, -1), ScoreConfig(), threads=1)
     each = [posteriors(model, x, np.full(10, fold), ScoreConfig(), threads=1) for fold in (0, 1)]
     np.testing.assert_allclose(found, np.mean(each, axis=0), atol=1e-6)
+
+
+def test_bytes_and_half_precision_of_the_same_levels_get_the_same_scores(model):
+    steps, folds = in_steps(log_mel(10)), np.arange(10) % 3 - 1
+    levels = in_db(steps).astype(np.float16)  # which has all of them
+    by_bytes, by_halves = (
+        posteriors(model, x, folds, ScoreConfig(), threads=1) for x in (steps, levels)
+    )
+    np.testing.assert_array_equal(by_bytes, by_halves)
+
+
+def test_what_a_network_takes_is_what_is_drawn():
+    for stored in (np.arange(256, dtype=np.uint8), np.array([-100, -31.5, 12.25], np.float16)):
+        taken = networks.in_db(torch.from_numpy(stored))
+        assert taken.dtype == torch.float32
+        np.testing.assert_array_equal(taken.numpy(), in_db(stored))
 
 
 def test_only_train_tracks_are_left_to_one_member():

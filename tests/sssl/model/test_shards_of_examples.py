@@ -24,6 +24,7 @@ from sssl.model.shards.read import Shards
 from sssl.model.train import _member, train_member, train_together
 from sssl.model.trainer import Sharded, Training
 
+CUT = MelConfig(mels=4, segment_s=2 * 512 / 16000)  # log-mels of 4 bands and 3 frames
 SPEC = ModelSpec("cnn", ("Q1", "Q2", "Q3", "Q4"), MelConfig(), 2)
 CONFIG = TrainConfig(
     warmup_epochs=2,
@@ -244,7 +245,7 @@ def test_shards_are_of_a_size_that_a_window_of_them_fits_into_memory(monkeypatch
 def test_a_shard_without_a_row_is_a_shard():
     nothing = Labelled(
         np.empty(0, np.int64), pa.array([], pa.string()), pa.array([], pa.int32()),
-        np.empty((0, 4, 3), np.float16),
+        np.empty((0, *CUT.shape), np.float16),
     )  # fmt: skip
     for parts in ({}, {3: nothing}):
-        assert len(shard_table(parts, Sharding(1, 2, 8), (4, 3))) == 0
+        assert len(shard_table(parts, Sharding(1, 2, 8), CUT)) == 0

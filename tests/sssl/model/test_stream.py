@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, in_db, in_steps
 from sssl.errors import DeviceError
 from sssl.model.ensemble import Model, ModelSpec
 from sssl.model.score import posteriors
@@ -42,6 +42,13 @@ def parts():
 @pytest.fixture(scope="module")
 def expected(model, parts):
     return [posteriors(model, part.log_mel, part.folds, ScoreConfig(), 1) for part in parts]
+
+
+def test_parts_of_bytes_get_the_scores_of_the_same_levels_in_half_precision(model, parts):
+    steps = [part._replace(log_mel=in_steps(part.log_mel)) for part in parts]
+    levels = [part._replace(log_mel=in_db(part.log_mel).astype(np.float16)) for part in steps]
+    for by_bytes, by_halves in zip(score(model, steps), score(model, levels), strict=True):
+        np.testing.assert_array_equal(by_bytes, by_halves)
 
 
 def score(model, parts, **settings):
@@ -176,7 +183,7 @@ def test_pinned_memory_that_cannot_be_had_is_done_without(monkeypatch):
         return empty(*args, **kwargs)
 
     monkeypatch.setattr(torch, "empty", without_pinned)
-    assert device.staging((2, 3), pinned=True).shape == (2, 3)
+    assert device.staging((2, 3), pinned=True, dtype=torch.uint8).shape == (2, 3)
 
 
 def test_a_segment_that_the_model_fails_on_costs_one_row(model, parts, expected):
