@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Raised with every change of a table, and of where its files lie. A change adds columns that may
 be null, or `schemas.compat` says how an older column is read. Generations keep their names: a stage
 whose rows change says so in its config."""

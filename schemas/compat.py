@@ -2,7 +2,8 @@
 how it reads others.
 
 Up to version 4 `segments` had the log-mels, as tensors of half floats; `band_level_db` was such a
-tensor, too.
+tensor, too. Up to version 8 `features.log_mel` was half floats in dB; since then only folders that
+were begun so have these, and readers go by the type (`sssl.audio.mel.in_db`).
 """
 
 from __future__ import annotations

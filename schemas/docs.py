@@ -27,7 +27,8 @@ The path of a file names its generation; the generation's `_manifest.json` says 
 parents made it. The tables from `song_labels` on exist in SQL only, as does `segments.end_s`, where a segment ends.
 
 `features.log_mel` has one value per row, which any Parquet reader takes as bytes. NumPy reads a whole file without copying it again; its rows are those of
-the same part of `segments` (`about["mel"]` says how to compute them from a waveform):
+the same part of `segments` (`about["mel"]` says how to compute them from a waveform). The last line makes dB of the bytes, and leaves the dB of a folder that
+schema version 8 or earlier began as they are:
 
 ```python
 import json
@@ -43,6 +44,7 @@ about = json.loads(table.schema.metadata[b"sssl.log_mel"])
 log_mel = np.frombuffer(table["log_mel"].chunk(0).buffers()[1], about["dtype"]).reshape(
     -1, *about["shape"]
 )
+log_mel_db = about.get("offset", 0) + about.get("scale", 1) * log_mel.astype(np.float32)
 ```
 
 `embeddings.embedding`, in folders that have a front-end ([embeddings.md](embeddings.md)), is read in the same way, with the metadata key `sssl.embedding`.

@@ -62,11 +62,12 @@ class Feature:
     segment_index: int = column(INT, SEGMENT_INDEX, key=True, example=4)
     log_mel: bytes = column(
         None,
-        "Log-mel power spectrogram [mels, frames], in little-endian half precision, one mel band"
-        " after the other. The file's metadata has type, shape and the parameters of the transform"
-        " as JSON under `sssl.log_mel`.",
-        unit="dB re full scale",
-        example=[[-31.5, -28.0], [-40.25, -38.5]],
+        "Log-mel power spectrogram [mels, frames], a byte per value, one mel band after the other:"
+        " `offset` + `scale` * byte, -100 + 9/16 * byte, is the level in dB re full scale. The"
+        " file's metadata has type, shape, scale, offset and the parameters of the transform as"
+        " JSON under `sssl.log_mel`. A folder that schema version 8 or earlier began has, also in"
+        " files of today, levels in dB in little-endian half precision, without scale and offset.",
+        example=[[122, 128], [106, 109]],
     )
 
 

@@ -112,6 +112,20 @@ def finished(catalog, shared):
     return Store.open(str(shared("finished", run)))
 
 
+@pytest.fixture(scope="session")
+def finished_in_halves(catalog, shared):
+    """The same of a folder whose log-mels have half precision, as before schema version 9."""
+
+    def run(output):
+        settings = output.with_suffix(".toml")
+        fast = Path(__file__).with_name("fast.toml").read_text()
+        settings.write_text(f'{fast}\n[cut]\nstored_as = "float16"\n')
+        flags = [*FAST, "--settings", str(settings)]
+        assert main(["run", "--catalog", catalog, "--output", str(output), *flags]) == 0
+
+    return Store.open(str(shared("halves", run)))
+
+
 @pytest.fixture(scope="module")
 def finished_copy(finished, tmp_path_factory):
     """A copy of it, for a module that writes."""

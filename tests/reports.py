@@ -17,7 +17,7 @@ from schemas import Catalog, Status, to_arrow
 from schemas.summaries import LedgerSummary
 from schemas.views import PLACES
 from sssl.audio.cut import CutTrack, _Cut, ledger_row
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, as_stored
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.committed import commit_catalog
@@ -89,7 +89,9 @@ def cut_of(track, seed, defects):
     status = Status.PARTIAL if reason else Status.OK
     row = ledger_row(track, status, reason, "decoded a part" if reason else None, segments=segments)
     levels = np.full(segments, -20, np.float32), log_mel.mean(axis=2)
-    cut = _Cut(np.arange(segments, dtype=np.int32), log_mel, *levels, sound_db(log_mel))
+    cut = _Cut(
+        np.arange(segments, dtype=np.int32), as_stored(log_mel, CUT), *levels, sound_db(log_mel)
+    )
     return CutTrack(
         replace(row, decoded_s=3.0 * segments + 0.5, codec=("flac", "mp3", "opus")[seed % 3]), cut
     )

@@ -23,7 +23,7 @@ def test_the_notebook_runs_and_shows_what_the_tables_say(ran, finished):
     (songs, failed, *_) = shown(ran, "text/plain")
     assert "track_id label  confidence  abstained  segments" in songs
     assert all(name in failed for name in ("missing", "not-audio", "silent"))
-    assert "dtype('float16')" in " ".join(shown(ran, "text/plain"))
+    assert "dtype('uint8')" in " ".join(shown(ran, "text/plain"))
 
 
 def test_a_timeline_is_drawn(ran):

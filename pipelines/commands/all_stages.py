@@ -24,6 +24,7 @@ from pipelines.terminal.console import tell
 from schemas import Round
 from schemas.records import dump
 from schemas.summaries import SongsSummary
+from sssl.audio.mel import MelConfig
 from sssl.embedding.contract import FrontEnd
 from sssl.evaluate.sections import WrongSegments, read_sections, wrong_segments
 from sssl.labels.findings import Findings
@@ -133,7 +134,8 @@ def _tracker(
     # passwords and signatures.
     named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
     deal = replace(config.segment.deal, inventory=())  # each night has another
-    named_by = replace(named_by, segment=replace(config.segment, deal=deal))
+    cut = context.snapshot.features.settings(MelConfig, "cut")  # as the folder stores it
+    named_by = replace(named_by, segment=replace(config.segment, deal=deal, cut=cut))
     params = dump(named_by) | {"preset": config.source.preset}
     if front_end is not None:
         params["embed"] = front_end.described()

@@ -9,6 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -19,7 +20,6 @@ from pipelines.commands.foreseen import Foreseen, ToDeal
 from pipelines.commands.run_settings import Config as RunConfig
 from pipelines.stages.corrections import find_corrections
 from pipelines.stages.learning import Decision
-from pipelines.stages.material import row_bytes
 from pipelines.stages.previous import COMPARED, Previous
 from pipelines.stages.settings import Settings
 from pipelines.stages.settings_file import parse_with_settings
@@ -72,7 +72,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _plan(config: Config) -> None:
     store, published = _published(config.output)
-    settings = config.segment.in_folder(published)
+    settings = config.segment.in_folder(store, published)
+    config = replace(config, segment=settings)
     previous = Previous.of(store, published, settings.of_rows())
     said = find_corrections(store, config.corrections)
     gone = taken_down(store)
@@ -139,7 +140,7 @@ def decoding(decoded: int, expected_s: pa.ChunkedArray, cut: MelConfig, processe
     hours = decoded * (_USUAL_TRACK_S if mean_s is None else mean_s) / 3600
     minutes = hours * _CPU_S_PER_HOUR / processes / 60
     segments = hours * 3600 / cut.start_distance_s
-    gigabytes = segments * row_bytes(cut) / 1e9
+    gigabytes = segments * cut.log_mel_bytes / 1e9
     return (
         f"decoding takes {_rounded(minutes)} min on {counted(processes, 'core')} and"
         f" {_rounded(gigabytes)} GB of disk ({hours:,.1f} h of audio{assumed}); training and"

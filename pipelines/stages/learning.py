@@ -119,7 +119,7 @@ def _other_settings(published: Snapshot, material: Material, method: Preset) -> 
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
         yield f"rounds ({rounds} published, {method.rounds} asked for)"
-    if published.features.settings(MelConfig, "cut") != material.cut:
+    if not published.features.settings(MelConfig, "cut").is_alike(material.cut):
         yield "the cut of segments"
     if published.catalog.classes != material.classes:
         yield "--classes"
@@ -143,7 +143,7 @@ def _check_fits(published: Snapshot, material: Material) -> None:
     """
     before = published.features.settings(MelConfig, "cut")
     cut = material.cut
-    if before != cut:
+    if not before.is_alike(cut):
         raise TrainError(
             f"--learn never: the published model takes segments as {before}, not {cut}: "
             "leave the flags of the cut as they were, or let the run learn"

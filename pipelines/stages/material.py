@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -43,13 +42,7 @@ class Material:
 
     def settled(self, settings: TrainConfig) -> TrainConfig:
         """Return the settings of training as they are for so much."""
-        return settings.settled(self.train_tracks, self.segments * row_bytes(self.cut))
-
-
-def row_bytes(cut: MelConfig) -> int:
-    """Return the size of a log-mel."""
-    mels, frames = cut.shape
-    return mels * frames * np.dtype(np.float16).itemsize
+        return settings.settled(self.train_tracks, self.segments * self.cut.log_mel_bytes)
 
 
 def labels_by_fold(tracks: pa.Table, deal: CatalogConfig) -> ByFold:

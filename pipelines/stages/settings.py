@@ -10,13 +10,15 @@ from typing import Annotated, Any
 from pipelines.stages.settings_file import IN_FILE, FileSettings, Source
 from schemas.records import dump, later
 from sssl.audio.integrity import Defect, GateConfig
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, StoredAs
 from sssl.audio.sound import SOUND_VERSION
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.plan import AgainConfig
 from sssl.config import require
 from sssl.runtime.process_pool import Limits
-from sssl.store.manifest import Snapshot
+from sssl.store.folder import Store
+from sssl.store.layout import MARK
+from sssl.store.manifest import FolderMark, Manifest, Snapshot
 
 _DECODED = ("track_id", "segment_index", "start_s", "log_mel", "level_db", "band_level_db")
 """Columns that only decoding fills. Rows of an earlier run are kept as they have them, in whatever
@@ -71,17 +73,31 @@ class Settings:
         }
         return rows | sound
 
-    def in_folder(self, published: Snapshot) -> Settings:
-        """Return the settings on top of what is published: the version of sound is the folder's
-        unless one is given.
+    def in_folder(self, store: Store, published: Snapshot) -> Settings:
+        """Return the settings on top of what is published in a folder: log-mels are stored as they
+        are there, and the version of sound is the folder's unless one is given.
 
         None afterwards stands for a folder from before there was the column.
         """
         ledger = published.of("ledger")
+        stored_as = self._stored_as(ledger[0] if ledger else None, store)
         of_folder = ledger[0].config.get(_SOUND) if ledger else SOUND_VERSION
         asked = self.sound_version
         same = asked is None or asked == (of_folder or 0)
-        return replace(self, sound_version=of_folder if same else asked)
+        cut = replace(self.cut, stored_as=stored_as)
+        return replace(self, cut=cut, sound_version=of_folder if same else asked)
+
+    def _stored_as(self, ledger: Manifest | None, store: Store) -> StoredAs:
+        """Return how log-mels are stored in a folder with the ledger of a last run, if there was
+        one."""
+        if ledger is None:
+            mark = store.read_record_if_whole(MARK, FolderMark)
+            # A first run that an earlier version began goes on with the parts that it has.
+            is_earlier = mark is not None and mark.begun_at is None
+            return "float16" if is_earlier else self.cut.stored_as
+        of_folder = ledger.settings(MelConfig, "cut")
+        # Otherwise everything is decoded again anyway.
+        return of_folder.stored_as if of_folder.is_alike(self.cut) else self.cut.stored_as
 
 
 @dataclass(frozen=True)

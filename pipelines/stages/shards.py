@@ -25,7 +25,7 @@ from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.stages.material import Material, row_bytes
+from pipelines.stages.material import Material
 from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.stages.weights import initial_weights, named_by_content
@@ -202,7 +202,7 @@ def make_shards(context: Context, round: int, settings: TrainConfig) -> tuple[Ma
     ledger = snapshot.about("segments", LedgerSummary)
     cut = snapshot.features.settings(MelConfig, "cut")
     chunk = settings.track_segments or _CHUNK
-    sharding = Sharding.of(ledger, dealt.parts, row_bytes(cut), chunk)
+    sharding = Sharding.of(ledger, dealt.parts, cut.log_mel_bytes, chunk)
     count = sharding.shards(dealt.parts)
 
     def run_one(

@@ -23,7 +23,7 @@ from sssl.audio.decode import Decoder
 from sssl.audio.features import level_db, log_mel_and_spectra, long_power
 from sssl.audio.info import AudioInfo
 from sssl.audio.integrity import Evidence, GateConfig, judge
-from sssl.audio.mel import MelConfig, features_of
+from sssl.audio.mel import MelConfig, as_stored, features_of
 from sssl.audio.sound import SOUND_NAMES, describe, sound_db, sound_metadata, sound_width
 from sssl.errors import AudioError
 from sssl.urls import file_system, is_not_there, leads_nowhere, local_path, scheme_of
@@ -44,12 +44,12 @@ class UnsupportedUri(Exception):
 
 
 class _Cut(NamedTuple):
-    """Segments of a track: position [N], log-mel [N, mels, frames], level [N], level by mel band
-    [N, mels] and by group of bands [N, K] in dB, and the numbers of SOUND_NAMES if they were asked
-    for."""
+    """Segments of a track: position [N], log-mel [N, mels, frames] as stored, level [N], level by
+    mel band [N, mels] and by group of bands [N, K] in dB, and the numbers of SOUND_NAMES if they
+    were asked for."""
 
     segment_index: NDArray[np.int32]
-    log_mel: NDArray[np.float16]
+    log_mel: NDArray[Any]
     level_db: NDArray[np.float32]
     band_level_db: NDArray[np.float16]
     sound_db: NDArray[np.float32]
@@ -171,7 +171,7 @@ def features_table(tracks: list[CutTrack], config: MelConfig) -> pa.Table:
     cuts = [cut for _, cut in usable]
     # An empty array in front gives the type and the shape where no track has segments.
     index = [np.empty(0, np.int32), *(cut.segment_index for cut in cuts)]
-    log_mels = [np.empty((0, *config.shape), np.float16), *(cut.log_mel for cut in cuts)]
+    log_mels = [np.empty((0, *config.shape), config.stored_as), *(cut.log_mel for cut in cuts)]
     track_ids = _track_ids(usable)
     return features_of(track_ids, np.concatenate(index), np.concatenate(log_mels), config)
 
@@ -363,7 +363,7 @@ def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, in
         indices.append(index.astype(np.int32))
         usable = segments[finite]
         tensors, spectra = log_mel_and_spectra(usable, config)
-        mels.write(tensors.tobytes())
+        mels.write(as_stored(tensors, config).tobytes())
         levels.append(level_db(usable))
         band_level = tensors.mean(axis=2, dtype=np.float32)
         band_levels.append(band_level.astype(np.float16))
@@ -372,7 +372,7 @@ def _cut(decoder: Decoder, config: MelConfig, describes: bool) -> tuple[_Cut, in
             sound.append(describe(spectra, long_power))
     segment_index = np.concatenate(indices)
     kept = len(segment_index)
-    log_mels = np.frombuffer(mels.getbuffer(), np.float16)
+    log_mels = np.frombuffer(mels.getbuffer(), config.stored_as)
     cut = _Cut(
         segment_index,
         log_mels.reshape(kept, *config.shape),

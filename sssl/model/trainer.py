@@ -271,7 +271,7 @@ def start_from(network: nn.Module, start: Model, spec: ModelSpec, member: int) -
     """
     theirs = start.spec
     # How far apart segments are is all the same to weights.
-    is_alike_cut = replace(theirs.cut, hop_s=None) == replace(spec.cut, hop_s=None)
+    is_alike_cut = replace(theirs.cut, hop_s=None).is_alike(replace(spec.cut, hop_s=None))
     if theirs.architecture != spec.architecture or not is_alike_cut:
         raise TrainError(
             f"weights to start from are of {theirs.architecture} on {theirs.cut}, "

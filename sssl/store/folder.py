@@ -46,7 +46,6 @@ from sssl.store.parquet import MEND, Readable, compacted_bytes, deal, part_bytes
 from sssl.store.pointer import LATEST, bytes_of_next, newest_pointer, pointer_bytes, published_refs
 from sssl.store.seal import json_bytes, opened_json
 from sssl.urls import local_path, without_secrets
-from sssl.version import __version__
 
 _DELETED = "was deleted since its manifest was read, as by a takedown: run the same command again"
 
@@ -84,7 +83,7 @@ class Store:
                 # A pointer to no table first: one that is missing later is one that was lost. One
                 # that is there stays, with what is published: only the mark got lost.
                 store.medium.create_if_absent(LATEST, pointer_bytes([]))
-                store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
+                store.write_record(MARK, FolderMark.of_today(SCHEMA_VERSION))
             version = store.read_record(MARK, FolderMark).schema_version
         except (OSError, ValueError) as error:  # also of a URL that no file system is known for
             why = str(error).replace(root, shown)
@@ -450,7 +449,7 @@ class Store:
         mark = self.read_record_if_whole(MARK, FolderMark)
         if mark is not None and (mark.schema_version or 0) < SCHEMA_VERSION:
             # So that an earlier program, which finds no manifests of today, refuses the folder.
-            self.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
+            self.write_record(MARK, FolderMark.of_today(mark.begun_at))
         path = self.manifest_path(manifest.ref)
         self.medium.settle()
         if not self.medium.create_if_absent(path, stamped):

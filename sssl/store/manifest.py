@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from schemas import READABLE_VERSIONS, SCHEMA_VERSION
-from schemas.records import RecordError, RecordT, dump, load
+from schemas.records import RecordError, RecordT, dump, later, load
 from schemas.summaries import CatalogSummary, of_today
 from sssl.errors import StoreError
 from sssl.store.layout import file_list_path
@@ -61,6 +61,13 @@ class FolderMark(Written):
     """`sssl.json`, which makes a folder an output folder."""
 
     made_by: str = ""
+    begun_at: int | None = later(None, neutral=None)
+    """Schema version that the folder was begun at; None if at one before 9."""
+
+    @classmethod
+    def of_today(cls, begun_at: int | None) -> FolderMark:
+        """Return the mark that this version writes."""
+        return cls(SCHEMA_VERSION, f"sssl {__version__}", begun_at)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from sssl.store.layout import (
 )
 from sssl.store.manifest import FolderMark, Manifest, PartFile, Receipt, Snapshot, check_version
 from sssl.store.pointer import LATEST, newest_pointer, published_refs
-from sssl.version import __version__
 
 RECORDS = (
     "takedown.json",
@@ -121,7 +120,7 @@ def repair(store: Store, damages: list[Damage]) -> Snapshot:
         if damage.can_be_remade and store.exists(damage.path):
             _set_aside(store, damage.path)
     if not store.exists(MARK):
-        store.write_record(MARK, FolderMark(SCHEMA_VERSION, f"sssl {__version__}"))
+        store.write_record(MARK, FolderMark.of_today(begun_at=None))
     refs = [ref for ref in store.committed_refs() if ref.partition("/")[0] not in WORK]
     readable = {m.ref: m for m in map(store.manifest_if_whole, refs) if m is not None}
     if not store.exists(pointer):

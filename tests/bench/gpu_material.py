@@ -1,7 +1,7 @@
 """Catalogs of log-mels made up, as the segment stage writes them, for measurements on a GPU."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import torch
 
 from schemas import SCHEMA_VERSION, Catalog, to_arrow
-from sssl.audio.mel import MelConfig
+from schemas.records import dump
+from sssl.audio.mel import MelConfig, as_stored, in_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.committed import commit_catalog, read_part
 from sssl.model.ensemble import Model, ModelSpec, model_id
@@ -26,27 +27,28 @@ CLASSES = CatalogConfig().classes
 
 
 def log_mels(rows, seed, classes=None):
-    """Synthesize log-mels: each class has a spectrum, each track of 80 segments one of its own, the
-    rest is noise."""
+    """Synthesize log-mels as they are stored: each class has a spectrum, each track of 80 segments
+    one of its own, the rest is noise."""
     random = np.random.default_rng(seed)
     shapes = np.random.default_rng(99).normal(0, 1, (len(CLASSES), MEL.mels, 1))
     tracks = -(-rows // SEGMENTS_A_TRACK)
     classes = random.integers(0, len(CLASSES), tracks) if classes is None else classes
     own = random.normal(0, 3, (tracks, MEL.mels, 1))
-    found = np.empty((rows, *MEL.shape), np.float16)
+    found = np.empty((rows, *MEL.shape), MEL.stored_as)
     for track in range(tracks):
         here = found[track * SEGMENTS_A_TRACK : (track + 1) * SEGMENTS_A_TRACK]
         noise = random.standard_normal((len(here), *MEL.shape), dtype=np.float32) * 6
         level = random.normal(0, 1.2, (len(here), 1, 1))  # how much of the class a segment has
-        here[:] = noise - 30 + own[track] + (0.6 + level) * shapes[classes[track]]
+        levels = noise - 30 + own[track] + (0.6 + level) * shapes[classes[track]]
+        here[:] = as_stored(levels.astype(np.float16), MEL)
     return found
 
 
 def features_table(track_ids, log_mel, encoding):
     column, dtype = {
-        "binary": lambda: (tensor_column(log_mel), "<f2"),
-        "list": lambda: (_lists(log_mel), "<f2"),
-        "8-bit": lambda: (tensor_column(_eight_bits(log_mel)), "|u1"),
+        "binary": lambda: (tensor_column(log_mel), "uint8"),
+        "halves": lambda: (tensor_column(_halves(log_mel)), "<f2"),
+        "list": lambda: (_lists(_halves(log_mel)), "<f2"),
     }[encoding]()
     index = np.tile(np.arange(SEGMENTS_A_TRACK, dtype=np.int32), len(track_ids) // SEGMENTS_A_TRACK)
     metadata = {"sssl.table": "features", "sssl.schema_version": str(SCHEMA_VERSION)}
@@ -65,11 +67,12 @@ def _lists(values):
     return pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float16(), MEL.shape), flat)
 
 
-def _eight_bits(values):
-    return ((values.astype(np.float32) + 90) * 2).round().clip(0, 255).astype(np.uint8)
+def _halves(values):
+    """As folders have them that schema version 8 or earlier began."""
+    return in_db(values).astype(np.float16)
 
 
-COMPRESSION = {"binary lz4": "lz4", "list": "zstd", "8-bit": "none"}
+COMPRESSION = {"binary lz4": "lz4", "list": "zstd", "halves": "none"}
 
 
 def make(root, tracks, encoding, labelled, log_mel_of):
@@ -118,8 +121,10 @@ def make(root, tracks, encoding, labelled, log_mel_of):
 
     with ThreadPoolExecutor(8) as threads:
         files = dict(threads.map(write, range(catalog.summary["parts"])))
+    stored_as = MEL.stored_as if encoding.startswith("binary") else "float16"
+    cut = dump(replace(MEL, stored_as=stored_as))
     manifest = Manifest(
-        "features", "bench", "segment", None, {"cut": asdict(MEL)}, (catalog.ref,), files, {}
+        "features", "bench", "segment", None, {"cut": cut}, (catalog.ref,), files, {}
     )
     return store, Snapshot((catalog, store.commit(manifest)))
 

@@ -22,7 +22,7 @@ from sssl.model.ensemble import load
 from sssl.model.networks import in_db
 from sssl.model.settings import ScoreConfig
 from sssl.model.streaming.folded import folded
-from sssl.model.streaming.scorer import StreamScorer
+from sssl.model.streaming.scorer import TYPES, StreamScorer
 from sssl.store.tensors import tensors
 
 
@@ -31,10 +31,11 @@ def loop(files, model, readers, batch, members):
     half precision."""
     networks = [member.cuda().eval() for member in model.members[:members]]
     names, full, free = queue.Queue(), queue.Queue(8), queue.Queue()
+    stored = tensors(pq.read_table(files[0]), "log_mel").dtype
     for file in files:
         names.put(file)
     for _ in range(readers + 4):
-        free.put(torch.empty(PART, *MEL.shape, dtype=torch.float16, pin_memory=True))
+        free.put(torch.empty(PART, *MEL.shape, dtype=TYPES[stored.name], pin_memory=True))
 
     def read():
         try:
@@ -157,6 +158,7 @@ def measure_scoring(results, root, data, parts):
         ("binary", True, parts),
         ("binary", False, parts // 2),
         ("binary lz4", True, parts // 2),
+        ("halves", True, parts // 2),
         ("list", True, min(parts, 16)),
     ):
         with results.trying(f"{encoding}, labelled {labelled}"):
@@ -211,7 +213,7 @@ def measure_on_card(results, data):
     """Measure what lies on the card already: networks as they are, folded, and folded as a CUDA
     graph."""
     for batch in (512, 2048, 8192):
-        x = torch.randn(batch, *MEL.shape, device="cuda").half() * 10 - 30
+        x = torch.randint(90, 160, (batch, *MEL.shape), dtype=torch.uint8, device="cuda")
         plain = load(data, "cuda").members[0]
         quick = folded(load(data).members[0]).cuda().eval()
         speeds = {"plain": on_card(plain, x), "folded": on_card(quick, x)}

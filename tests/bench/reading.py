@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from bench import Bar, bar_table, console
 from rows import half_floats
 
-from sssl.audio.mel import MelConfig, features_of
+from sssl.audio.mel import MelConfig, as_stored, features_of
 from sssl.store.folder import Store
 from sssl.store.tensors import log_mels
 
@@ -44,7 +44,9 @@ def compare(folder):
     `features`."""
     log_mel = made_up()
     store = Store.open(folder, create=True)
-    features = features_of(np.full(ROWS, "t"), np.arange(ROWS, dtype=np.int32), log_mel, CUT)
+    features = features_of(
+        np.full(ROWS, "t"), np.arange(ROWS, dtype=np.int32), as_stored(log_mel, CUT), CUT
+    )
     file = store.write_part("features", "bench", 0, features)
     lists = Path(folder, "lists.parquet")
     pq.write_table(

@@ -28,6 +28,7 @@ from pipelines.stages.settings import Settings
 from pipelines.terminal.console import silenced
 from schemas import Catalog, Status, to_arrow
 from sssl.audio.cut import CutTrack, _Cut, ledger_row
+from sssl.audio.mel import as_stored
 from sssl.audio.sound import sound_db
 from sssl.catalog.assign import CatalogConfig, Dealt, deal
 from sssl.catalog.committed import commit_catalog
@@ -86,7 +87,7 @@ def cut_of(track, mel):
         np.full(SEGMENTS_A_TRACK, -20, np.float32),
     )
     row = ledger_row(track, Status.OK, None, None, segments=SEGMENTS_A_TRACK)
-    cut = _Cut(index, log_mel, level, log_mel.mean(axis=2), sound_db(log_mel))
+    cut = _Cut(index, as_stored(log_mel, mel), level, log_mel.mean(axis=2), sound_db(log_mel))
     return CutTrack(replace(row, decoded_s=mel.segment_s * SEGMENTS_A_TRACK), cut)
 
 

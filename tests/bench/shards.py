@@ -24,7 +24,7 @@ from rich.console import Console
 
 from schemas.records import dump
 from schemas.summaries import ExamplesSummary, LedgerSummary
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import MelConfig, as_stored
 from sssl.model.ensemble import ModelSpec
 from sssl.model.settings import TrainConfig
 from sssl.model.shards.make import (
@@ -70,8 +70,7 @@ def write(store: Store, tracks: int) -> None:
         segments=round(tracks / LABELLED_SHARE) * SEGMENTS_A_TRACK,
         trainable={"Q1": {0: tracks}},
     )
-    row_bytes = 2 * int(np.prod(cut.shape))
-    sharding = Sharding.of(ledger, parts, row_bytes, chunk=8)
+    sharding = Sharding.of(ledger, parts, cut.log_mel_bytes, chunk=8)
     files: dict[str, list] = {"shards": [], "examples": []}
     total = ExamplesSummary()
     for number in range(DISTINCT):
@@ -110,7 +109,7 @@ def shard_of(number: int, sharding: Sharding, rows_a_part: int, cut: MelConfig) 
         log_mel = chance.standard_normal((rows_a_part, *cut.shape), np.float32)
         index = pa.array(np.arange(rows_a_part) % SEGMENTS_A_TRACK, pa.int32())
         rows = np.arange(rows_a_part)
-        labelled[part] = Labelled(rows, pa.array(ids), index, log_mel.astype(np.float16))
+        labelled[part] = Labelled(rows, pa.array(ids), index, as_stored(log_mel, cut))
     return shard_table(labelled, sharding, cut)
 
 
@@ -193,7 +192,7 @@ def read(store: Store, windows: int) -> None:
             for batch in shards.window(1, n).epoch(0, 32, 1, seed=n)
         )
 
-    row_bytes = 2 * int(np.prod(MelConfig().shape))
+    row_bytes = MelConfig().log_mel_bytes
     for name, rows in (("only reads", loop), ("windows", in_windows), ("batches", in_batches)):
         began, cpu = time.monotonic(), time.process_time()
         count = rows()

@@ -67,7 +67,7 @@ def write_output(catalog, output):
     from sssl.store.manifest import Manifest, PartFile, Snapshot
 
     store = Store.open(output, create=True)
-    settings = Settings().in_folder(Snapshot())
+    settings = Settings().in_folder(store, Snapshot())
     tracks = read_tracks(catalog, None, settings.deal)
     rows = [int(track_id.removeprefix("track")) for track_id in tracks["track_id"].to_pylist()]
     fingerprints = pa.array([f"etag:{etag_of(row)}" for row in rows], pa.string())

@@ -47,7 +47,7 @@ def to_table(table, rows):
     """`to_arrow`, which does not take tensors."""
     if table is not Feature:
         return to_arrow(table, rows)
-    log_mel = np.array([row.log_mel for row in rows], np.float16)
+    log_mel = np.array([row.log_mel for row in rows], CUT.stored_as)
     return features_of(
         [row.track_id for row in rows],
         pa.array([row.segment_index for row in rows], pa.int32()),

@@ -54,8 +54,10 @@ def test_the_defaults_of_today_keep_their_generations_names():
     names = {
         stage: generation_name(stage, 1, dump(config), []) for stage, config in configs.items()
     }
+    # Of a folder that schema version 8 or earlier began; new ones have log-mels of bytes.
+    cut = MelConfig(stored_as="float16")
     names["segment"] = generation_name(
-        "segment", None, {"cut": dump(MelConfig()), "gate": dump(GateConfig())}, []
+        "segment", None, {"cut": dump(cut), "gate": dump(GateConfig())}, []
     )
     assert names == NAMES
 
@@ -128,10 +130,11 @@ def test_a_new_setting_at_its_neutral_value_is_no_cause_for_a_plan(
 def test_a_new_folder_describes_sound_and_keeps_doing_so(output):
     published = output.latest()
     assert sound_features(output.read_table(published.get("segments"))) is not None
-    again = segment.Settings(deal=DEALT).in_folder(published)
-    assert again.sound_version == segment.Settings().in_folder(Snapshot()).sound_version == 1
+    again = segment.Settings(deal=DEALT).in_folder(output, published)
+    new = segment.Settings().in_folder(output, Snapshot())
+    assert again.sound_version == new.sound_version == 1
     assert not Previous.of(output, published, again.of_rows()).config_changed
-    without = segment.Settings(deal=DEALT, sound_version=0).in_folder(published)
+    without = segment.Settings(deal=DEALT, sound_version=0).in_folder(output, published)
     assert Previous.of(output, published, without.of_rows()).config_changed
 
 
@@ -149,7 +152,7 @@ def test_a_folder_from_before_the_column_sound_is_decoded_again_only_for_who_ask
     output, before_sound
 ):
     for asked, decodes in ((None, False), (0, False), (1, True)):
-        settings = segment.Settings(deal=DEALT, sound_version=asked).in_folder(before_sound)
+        settings = segment.Settings(deal=DEALT, sound_version=asked).in_folder(output, before_sound)
         assert Previous.of(output, before_sound, settings.of_rows()).config_changed == decodes
         assert settings.sound_version == (1 if decodes else None)
 

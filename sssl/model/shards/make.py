@@ -123,7 +123,7 @@ def shard_table(parts: Mapping[int, Labelled], sharding: Sharding, cut: MelConfi
     columns["track_id"] = rows.track_id.take(in_order)
     columns["segment_index"] = rows.segment_index.take(in_order)
     columns["log_mel"] = tensor_column(rows.log_mel[order])
-    metadata = dict(tensor_metadata("log_mel", "float16", cut.shape))
+    metadata = dict(tensor_metadata("log_mel", cut.stored_as, cut.shape))
     return pa.table(columns).replace_schema_metadata(metadata)
 
 
@@ -132,7 +132,7 @@ def _of_parts(parts: Sequence[Labelled], cut: MelConfig) -> Labelled:
     rows = [np.empty(0, np.int64)]
     track_ids = [pa.array([], pa.string())]
     indices = [pa.array([], pa.int32())]
-    log_mels_of = [np.empty((0, *cut.shape), np.float16)]
+    log_mels_of = [np.empty((0, *cut.shape), cut.stored_as)]
     for own in parts:
         rows.append(own.row)
         track_ids.append(own.track_id)

@@ -33,7 +33,7 @@ GPU_BATCH = 2048
 # (docs/log/2026-11-27-forward-passes-recorded.md).
 MOST_READERS = 12
 _WRITERS = 4
-_TYPES = {"uint8": torch.uint8, "float16": torch.float16}
+TYPES = {"uint8": torch.uint8, "float16": torch.float16}
 """Of stored log-mels, by NumPy's name."""
 # Turns of 0.1 ms gave no more than noise (docs/log/2026-11-27-what-a-gpu-waits-for.md).
 _TURN_S = 5e-4
@@ -113,7 +113,7 @@ class StreamScorer:
         members = np.where(rows.folds < 0, -1, of_fold)
         # Rows of one member side by side, so that its batches are slices of the part.
         order = np.argsort(members, kind="stable")
-        dtype = _TYPES[rows.log_mel.dtype.name]
+        dtype = TYPES[rows.log_mel.dtype.name]
         staged = staging(rows.log_mel.shape, pinned=self.devices[0] != "cpu", dtype=dtype)
         # In the default mode NumPy would take the rows into a buffer first.
         np.take(rows.log_mel, order, axis=0, out=staged.numpy(), mode="clip")

@@ -70,8 +70,20 @@ def decoded(tmp_path_factory):
         rows.append(f"t{number},{path},Q{number % 4 + 1}")
     (folder / "catalog.csv").write_text("\n".join(["track_id,uri,label", *rows]))
     output = folder / "out"
+    (folder / "halves.toml").write_text('[cut]\nstored_as = "float16"\n')
+    in_halves = ["--settings", str(folder / "halves.toml")]
     assert (
-        main(["segment", "--catalog", str(folder / "catalog.csv"), "--output", str(output), *FLAGS])
+        main(
+            [
+                "segment",
+                "--catalog",
+                str(folder / "catalog.csv"),
+                "--output",
+                str(output),
+                *FLAGS,
+                *in_halves,
+            ]
+        )
         == 0
     )
     shutil.copytree(output, folder / "older")

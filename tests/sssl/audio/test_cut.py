@@ -19,13 +19,14 @@ from sssl.audio.cut import cut_track, features_table, opened_audio, segments_tab
 from sssl.audio.decode import Decoder
 from sssl.audio.info import AudioInfo
 from sssl.audio.integrity import Evidence, GateConfig, judge
-from sssl.audio.mel import MelConfig
+from sssl.audio.mel import STEP_DB, MelConfig, in_db
 from sssl.audio.sound import SOUND_NAMES, sound_db, sound_features, sound_of, sound_width
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store.tensors import log_mels
 from sssl.urls import file_system, uri_of
 
 CONFIG, GATE = MelConfig(), GateConfig()
+HALVES = MelConfig(stored_as="float16")
 KEY = ["track_id", "segment_index"]
 RATE_HZ = 16_000
 
@@ -190,14 +191,33 @@ def test_a_file_behind_a_url_is_read(tmp_path):
 def test_the_tensor_column_has_its_shape_and_parameters(cut):
     done = cut(noise(9))
     table = features_table([done, done], CONFIG)
-    assert table["log_mel"].type == pa.binary(2 * CONFIG.mels * CONFIG.shape[1])
+    assert table["log_mel"].type == pa.binary(CONFIG.mels * CONFIG.shape[1])
     np.testing.assert_array_equal(log_mels(table)[3:], done.segments.log_mel)
     about = json.loads(table.schema.metadata[b"sssl.log_mel"])
-    assert (about["dtype"], about["shape"], about["mel"]) == (
-        "<f2",
-        list(CONFIG.shape),
-        dump(CONFIG),
-    )
+    shape = list(CONFIG.shape)
+    scale = {"scale": 0.5625, "offset": -100.0}
+    assert about == {"dtype": "uint8", "shape": shape, **scale, "mel": dump(CONFIG)}
+
+
+def test_the_tensor_column_of_an_older_folder_is_as_it_was(cut):
+    table = features_table([cut(noise(9), HALVES)], HALVES)
+    assert table["log_mel"].type == pa.binary(2 * CONFIG.mels * CONFIG.shape[1])
+    about = json.loads(table.schema.metadata[b"sssl.log_mel"])
+    assert about == {"dtype": "<f2", "shape": list(CONFIG.shape), "mel": dump(HALVES)}
+    assert "stored_as" not in about["mel"]
+
+
+def test_bytes_are_within_half_a_step_of_what_is_computed(cut):
+    computed = cut(noise(9), HALVES).segments.log_mel
+    stored = cut(noise(9)).segments.log_mel
+    assert (computed.dtype, stored.dtype) == (np.float16, np.uint8)
+    assert np.abs(in_db(stored) - computed.astype(np.float32)).max() <= STEP_DB / 2
+
+
+def test_all_but_the_log_mels_is_the_same_however_they_are_stored(cut):
+    in_bytes, in_halves = cut(noise(9), sound=1), cut(noise(9), HALVES, sound=1)
+    assert in_bytes.ledger == in_halves.ledger
+    assert segments_table([in_bytes], CONFIG, 1).equals(segments_table([in_halves], HALVES, 1))
 
 
 def test_features_are_row_by_row_those_of_the_segments(cut):
@@ -208,24 +228,26 @@ def test_features_are_row_by_row_those_of_the_segments(cut):
 
 def test_tracks_without_segments_make_empty_tables(cut):
     assert len(segments_table([], CONFIG)) == len(features_table([], CONFIG)) == 0
-    assert log_mels(features_table([], CONFIG)).shape == (0, *CONFIG.shape)
+    for config in (CONFIG, HALVES):
+        nothing = log_mels(features_table([], config))
+        assert (nothing.shape, nothing.dtype) == ((0, *CONFIG.shape), config.stored_as)
 
 
 def test_band_levels_are_the_means_of_the_tensor(cut):
-    done = [cut(noise(7))]
+    done = [cut(noise(7), HALVES)]
     mels, levels = (
-        log_mels(features_table(done, CONFIG)),
-        real_lists(segments_table(done, CONFIG), "band_level_db"),
+        log_mels(features_table(done, HALVES)),
+        real_lists(segments_table(done, HALVES), "band_level_db"),
     )
     assert levels.shape == mels.shape[:2]
     np.testing.assert_allclose(levels, mels.astype(np.float32).mean(axis=2), atol=0.04)
 
 
 def test_sound_is_that_of_the_tensor(cut):
-    done = [cut(noise(7))]
+    done = [cut(noise(7), HALVES)]
     table, described = (
-        segments_table(done, CONFIG),
-        sound_db(log_mels(features_table(done, CONFIG))),
+        segments_table(done, HALVES),
+        sound_db(log_mels(features_table(done, HALVES))),
     )
     assert described.shape == (2, sound_width(CONFIG.mels))
     np.testing.assert_allclose(sound_of(table), described, atol=1e-5)
