@@ -54,6 +54,9 @@ def test_a_plan_says_about_how_long_decoding_takes_and_what_it_needs():
     assert minutes == pytest.approx(120 * 8 / 2 / 60, rel=0.1)
     mels, frames = MelConfig().shape
     segments = 120 * 3600 / MelConfig().start_distance_s
+    assert gigabytes == pytest.approx(segments * mels * frames / 1e9, rel=0.1)
+    in_halves = decoding(120, known, MelConfig(stored_as="float16"), processes=2)
+    (gigabytes,) = map(float, re.findall(r"and about (.*) GB", in_halves))
     assert gigabytes == pytest.approx(segments * mels * frames * 2 / 1e9, rel=0.1)
     assert "(120.0 h of audio)" in said
     unknown = decoding(15, pa.chunked_array([pa.nulls(3, pa.float32())]), MelConfig(), processes=1)
