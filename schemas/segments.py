@@ -65,8 +65,9 @@ class Feature:
         "Log-mel power spectrogram [mels, frames], a byte per value, one mel band after the other:"
         " `offset` + `scale` * byte, -100 + 9/16 * byte, is the level in dB re full scale. The"
         " file's metadata has type, shape, scale, offset and the parameters of the transform as"
-        " JSON under `sssl.log_mel`. A folder that schema version 8 or earlier began has, also in"
-        " files of today, levels in dB in little-endian half precision, without scale and offset.",
+        " JSON under `sssl.log_mel`. A folder that schema version 8 or earlier began has,"
+        " until its cut changes, levels in dB in little-endian half precision, without scale and"
+        " offset.",
         example=[[122, 128], [106, 109]],
     )
 

@@ -60,7 +60,7 @@ OPTIONS (description = "One row per segment of a usable track: where it starts a
 CREATE TABLE IF NOT EXISTS sssl.features (
   `track_id` STRING NOT NULL OPTIONS (description = "The track's id, as in the catalog."),
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
-  `log_mel` BYTES NOT NULL OPTIONS (description = "Log-mel power spectrogram [mels, frames], a byte per value, one mel band after the other: `offset` + `scale` * byte, -100 + 9/16 * byte, is the level in dB re full scale. The file's metadata has type, shape, scale, offset and the parameters of the transform as JSON under `sssl.log_mel`. A folder that schema version 8 or earlier began has, also in files of today, levels in dB in little-endian half precision, without scale and offset."),
+  `log_mel` BYTES NOT NULL OPTIONS (description = "Log-mel power spectrogram [mels, frames], a byte per value, one mel band after the other: `offset` + `scale` * byte, -100 + 9/16 * byte, is the level in dB re full scale. The file's metadata has type, shape, scale, offset and the parameters of the transform as JSON under `sssl.log_mel`. A folder that schema version 8 or earlier began has, until its cut changes, levels in dB in little-endian half precision, without scale and offset."),
   PRIMARY KEY (`track_id`, `segment_index`) NOT ENFORCED
 )
 OPTIONS (description = "One row per segment, in the order of `segments`: its log-mel spectrogram. Written by `segment`.");

@@ -16,7 +16,7 @@ from pipelines.stages.churn import check_churn
 from pipelines.stages.context import Context
 from pipelines.stages.embed_part import Placement
 from pipelines.stages.learning import decide, published_method
-from pipelines.stages.material import check_labels
+from pipelines.stages.material import Material, check_labels
 from pipelines.stages.previous import TABLES
 from pipelines.stages.settings_file import Source
 from pipelines.stages.weights import initial_weights, named_by_content
@@ -132,6 +132,9 @@ def _tracker(
     store = context.store
     # Two outputs are two runs, though their relative paths may be the same; URLs may carry
     # passwords and signatures.
+    settled = Material.of(context.snapshot).settled(method.train)
+    train = replace(method.train, warmup_epochs=settled.warmup_epochs)
+    method = replace(method, train=train)
     named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
     deal = replace(config.segment.deal, inventory=())  # each night has another
     cut = context.snapshot.features.settings(MelConfig, "cut")  # as the folder stores it

@@ -94,7 +94,8 @@ def tracks_of(music: Sequence[str]) -> list[Catalog]:
 def label(
     tracks: Sequence[Catalog], labeller: Labeller, pool: IsolatedPool, ahead: int
 ) -> Iterator[Labelled]:
-    """Label tracks in their order, while the processes of a pool decode `ahead` tracks of them."""
+    """Label tracks in their order; while one is labelled, the processes of a pool decode `ahead` of
+    those after it."""
     submit = partial(pool.submit, labeller.cutter())
     for track, done in zip(tracks, results_in_order(submit, tracks, ahead), strict=True):
         if isinstance(done, Failure):

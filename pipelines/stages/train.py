@@ -107,9 +107,11 @@ def run(
     def make(planned: Manifest) -> Made:
         check(snapshot, settings)
         if (asked.bag, asked.mixup_alpha) != (settings.bag, settings.mixup_alpha):
-            instead = 'on single segments, without mixup (plain_from = "none": on bags, with mixup)'
+            how = f"on single segments, without mixup, {settings.epochs_of(0)} epochs in round 0"
+            instead = '(plain_from = "none": on bags, with mixup)'
             console.print(
-                f"{counted(tracks, 'labelled train track')}: trained {instead}", soft_wrap=True
+                f"{counted(tracks, 'labelled train track')}: trained {how} {instead}",
+                soft_wrap=True,
             )
         check_size(settings.model, inputs["features"].settings(MelConfig, "cut"))
         start = inputs["models"].files[0] if round else None

@@ -46,7 +46,8 @@ class MelConfig:
     overlap."""
     stored_as: StoredAs = later("uint8", neutral="float16")
     """What a value of a log-mel is stored as: uint8, a byte of steps of 9/16 dB from -100 dB on, or
-    float16, as by earlier versions, in twice the space. A folder keeps what it was begun with."""
+    float16, as by earlier versions, in twice the space. A folder keeps what it was begun with
+    until its cut changes."""
 
     def __post_init__(self) -> None:
         require(self.segment_s > 0, "segment_s", self.segment_s, "more than 0 s")

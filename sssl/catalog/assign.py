@@ -149,7 +149,9 @@ def deal_sides(
     settled = before.groups(config)
     says_split = tracks["split"].null_count < len(tracks)
     if says_split:
-        says_test = _equals(tracks["split"], "test")
+        # By labelled tracks alone: what a catalog says of others holds nothing out.
+        has_label = pc.is_valid(tracks["label"]).to_numpy()
+        says_test = _equals(tracks["split"], "test") & has_label
         held_out = np.zeros(len(groups.ids), bool)
         held_out[groups.of_track[says_test]] = True
     else:

@@ -78,10 +78,18 @@ def is_corrections(url: str) -> bool:
     return {"start_s", "end_s", "label"} <= set(names)
 
 
-def read_corrections(urls: Sequence[str], classes: Sequence[str], tell: Tell) -> list[Correction]:
+def read_corrections(
+    urls: Sequence[str],
+    classes: Sequence[str],
+    tell: Tell,
+    track_ids: pa.Array | None = None,
+) -> list[Correction]:
     """Read the corrections that count, the newest last, from one file or from several together: a
     row of one may take back what another one says. Rows that say nothing are left out, and `tell`
     is told why, and which passages overlap with another label.
+
+    Given the `track_ids` of a catalog, corrections have these, though the file may have blanks
+    around them.
 
     Raises:
         CatalogError: a file cannot be read, or lacks a column.
@@ -89,6 +97,8 @@ def read_corrections(urls: Sequence[str], classes: Sequence[str], tell: Tell) ->
     found: list[Correction] = []
     for url in urls:
         found += _usable_rows(url, classes, tell)
+    if track_ids is not None:
+        found = list(_spelled_as(track_ids, found))
     standing = newest(found)
     shown = " and ".join(map(without_secrets, urls))
     for one, other in _contradictions(standing):
@@ -189,7 +199,7 @@ def with_corrections(tracks: pa.Table, corrections: Sequence[Correction], tell: 
     locked."""
     track_ids = whole(tracks["track_id"])
     by_track: defaultdict[str, list[Correction]] = defaultdict(list)
-    for correction in newest(_spelled_as(track_ids, corrections)):
+    for correction in corrections:
         by_track[correction.track_id].append(correction)
     corrected = pa.array(by_track, pa.string())
     is_strange = pc.invert(pc.is_in(corrected, track_ids))

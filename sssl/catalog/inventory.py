@@ -8,6 +8,7 @@ CSV with a header), and any table with a column `uri` and a column that tells of
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import BinaryIO
@@ -20,10 +21,11 @@ import pyarrow.parquet as pq
 
 from sssl.catalog.lookup import TextIndex
 from sssl.errors import CatalogError
-from sssl.urls import file_name, first_line, opened, why_unreadable, without_secrets
+from sssl.urls import file_name, opened, why_unreadable, without_secrets
 
 _ROWS_AT_ONCE = 1 << 16
 _NOT_LISTED = -1
+_LONGEST_HEADER = 1 << 16
 _NAMES = {
     "uri": ("uri", "url"),
     "bucket": ("bucket",),
@@ -82,7 +84,7 @@ def _listed(url: str) -> Iterator[dict[str, pa.Array]]:
             batches = _parquet_batches(file) if is_parquet else _csv_batches(file)
             for batch in batches:
                 yield _fingerprints(batch, shown)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         why = why_unreadable(url, error)
         raise CatalogError(f"--inventory {shown}: cannot be read: {why}") from None
 
@@ -95,19 +97,23 @@ def _parquet_batches(file: object) -> Iterator[pa.RecordBatch]:
 
 
 def _csv_batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    header = first_line(file)
+    columns = _wanted(_header(file))
     file.seek(0)
-    columns = _wanted(next(csv.reader([header]), []))
     # As text: a file may be called 007, and a date may be missing from all rows that types are
     # guessed from. Sizes and dates alone are guessed, as they are a part of known fingerprints.
     texts = [name for name in columns if _plain(name) not in _GUESSED]
     options = pa.csv.ConvertOptions(
         column_types=dict.fromkeys(texts, pa.string()),
         include_columns=columns,
-        null_values=[""],
-        strings_can_be_null=True,
     )
     return pa.csv.open_csv(file, convert_options=options)
+
+
+def _header(file: BinaryIO) -> list[str]:
+    """Return the names of columns as they are written, with their blanks."""
+    start = file.read(_LONGEST_HEADER).decode("utf-8-sig", "replace")
+    line, *_ = re.split("[\r\n]", start, maxsplit=1)
+    return next(csv.reader([line]), [])
 
 
 def _wanted(names: Sequence[str]) -> list[str]:

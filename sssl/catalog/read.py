@@ -112,7 +112,8 @@ def read_tracks(
         tracks = tracks.filter(pa.array(stays))
     if not len(tracks):
         raise CatalogError(f"{shown}: every track was taken down")
-    standing = read_corrections(files_of_corrections, config.classes, tell)
+    track_ids = whole(tracks["track_id"])
+    standing = read_corrections(files_of_corrections, config.classes, tell, track_ids)
     if standing:
         return with_corrections(tracks, standing, tell)
     return tracks

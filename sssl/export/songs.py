@@ -319,9 +319,11 @@ def note_others(folder: Path, written: Collection[Path], exported: Exported) -> 
     """Note which files a folder has beside those that were written (resolved paths). None is
     deleted: a copy of music may be the last one, and a file anybody's."""
     known = {*written, (folder / _LEFT_OUT_FILE).resolve()}
-    for path in sorted(folder.rglob("[!.]*")):
-        if path.is_file() and path.resolve() not in known:
-            exported.others.append(str(path.relative_to(folder)))
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        is_hidden = any(part.startswith(".") for part in name.parts)
+        if not is_hidden and path.is_file() and path.resolve() not in known:
+            exported.others.append(str(name))
 
 
 def _fields(song: Song) -> dict[str, str]:

@@ -52,8 +52,8 @@ class TrainConfig:
     # On real clips labels were as good after 7 as after 12
     # (docs/log/2026-11-28-seven-epochs-for-the-members-of-an-ensemble.md).
     warmup_epochs: int | None = None
-    """Epochs of round 0, on inherited labels. None: 7 for cross-fitted members that are trained on
-    single segments (`plain_from`), since their mean evens out what each lacks; 12 otherwise."""
+    """Epochs of round 0, on inherited labels. None: 7 for cross-fitted members where `plain_from`
+    applies, since averaging them makes up for the shorter training; 12 otherwise."""
     epochs: int = 4
     """Epochs of each later round, starting from the last accepted model."""
     patience: int | None = None
@@ -164,6 +164,17 @@ class TrainConfig:
         reading = ("shards", "track_segments") if self.shards == "auto" else ()
         length = ("warmup_epochs",) if self.warmup_epochs is None else ()
         return reading + length
+
+    def settled_before(self, settled: TrainConfig) -> Iterator[TrainConfig]:
+        """Yield how else a training may have been begun with these settings, which are `settled`
+        now: while there was less to read, or by a version that had 12 epochs for all."""
+        ways = [settled]
+        if self.shards == "auto":
+            ways.append(settled.on_parts())
+            yield settled.on_parts()
+        if self.warmup_epochs is None:
+            for way in ways:
+                yield replace(way, warmup_epochs=_WARMUP_EPOCHS)
 
     def on_parts(self) -> TrainConfig:
         """Return the settings for training that reads parts, not shards."""

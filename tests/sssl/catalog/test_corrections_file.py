@@ -256,6 +256,12 @@ def test_of_two_spellings_of_an_id_the_newer_answer_counts(catalog, written):
     assert found["a"].label == "Q2"
 
 
+def test_what_is_taken_back_in_another_spelling_stays_taken_back(catalog, written):
+    answers = "a ,,,Q3,,2026-11-01\na,,,,,2026-11-02\n"
+    found, _ = corrected(catalog, written(answers))
+    assert not found["a"].corrections
+
+
 def test_answers_to_an_id_with_blanks_go_with_its_track():
     content = b"track_id,start_s,end_s,label\n a,,,Q1\nb,,,Q2\n"
     found = without_tracks(content, {" a"}.__contains__)

@@ -103,3 +103,23 @@ def test_names_that_are_numbers_or_words_for_nothing_are_names(tmp_path):
     inventory = write(tmp_path / "i.csv", "\ufeffBucket,Name,ETag\n" + rows)
     found = listed(["gs://b/007", "gs://b/7", "gs://b/NA", "gs://b/true"], inventory)
     assert found == ["etag:01", None, "etag:02", None]
+
+
+@pytest.mark.parametrize("header", [" uri,etag", "uri, etag ", "\ufeffURI ,ETag"])
+def test_a_header_may_have_blanks(header, tmp_path):
+    inventory = write(tmp_path / "i.csv", f"{header}\nstore://a,1\n")
+    assert listed(["store://a"], inventory) == ["etag:1"]
+
+
+def test_a_size_that_is_unknown_is_no_reason_to_read_nothing(tmp_path):
+    rows = "store://a,5,2026-01-01T00:00:00Z\nstore://b,NULL,2026-01-01T00:00:00Z\n"
+    inventory = write(tmp_path / "i.csv", "uri,size,updated\n" + rows)
+    first, second = listed(["store://a", "store://b"], inventory)
+    assert first.startswith("size:5 mtime:2026-01-01")
+    assert second is None
+
+
+def test_a_file_that_is_no_table_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "i.csv").write_bytes(b'\x00"\r\x00\x01' * 50)
+    with pytest.raises(CatalogError, match=r"--inventory .*i.csv"):
+        listed(["store://a"], str(tmp_path / "i.csv"))

@@ -285,6 +285,14 @@ def test_a_group_on_both_sides_of_the_split_is_refused(tmp_path):
         read_catalog(catalog, None, CONFIG)
 
 
+def test_a_track_without_a_label_holds_nobody_out(tmp_path):
+    catalog = write(
+        tmp_path / "c.csv", "track_id,uri,label,split,group_id\na,/a,Q1,train,g\nb,/b,,test,g\n"
+    )
+    rows = read_catalog(catalog, None, CONFIG)
+    assert {row.track_id: row.split for row in rows} == {"a": "train", "b": None}
+
+
 def test_a_folder_whose_name_looks_like_a_pattern_is_read(tmp_path):
     (tmp_path / "Best of [Disc 1]").mkdir()
     (tmp_path / "Best of [Disc 1]" / "one.mp3").touch()

@@ -585,6 +585,10 @@ def test_files_of_an_earlier_export_are_named_and_stay(tmp_path, capsys):
     said = " ".join(capsys.readouterr().err.split())
     assert "has 1 file that this export did not write (happy.m3u8)" in said
     assert (tmp_path / "lists" / "happy.m3u8").exists()
+    (tmp_path / "lists" / ".git").mkdir()
+    (tmp_path / "lists" / ".git" / "config").touch()
+    assert export(store, *lists, "--names", "Q1=joyful") == 0
+    assert "has 1 file that" in " ".join(capsys.readouterr().err.split())
     files = ["--format", "jams", "--to", str(tmp_path / "files")]
     assert export(store, *files) == 0
     (tmp_path / "less").mkdir()

@@ -39,6 +39,15 @@ def test_members_trained_on_single_segments_have_fewer_epochs_unless_told_otherw
         assert settled == settled.settled(200)
 
 
+def test_a_training_begun_with_twelve_epochs_is_found():
+    asked = GUARDED.train
+    settled = asked.settled(labelled_tracks=200)
+    begun_before = replace(settled, warmup_epochs=12)
+    assert begun_before in list(asked.settled_before(settled))
+    fixed = replace(asked, warmup_epochs=7)
+    assert begun_before not in list(fixed.settled_before(fixed.settled(200)))
+
+
 def test_a_setting_of_none_keeps_bags_however_many_tracks_there_are():
     assert TrainConfig(plain_from=None, bag=3).settled(10_000).bag == 3
     settled = PAPER.train.settled(10_000)
