@@ -154,11 +154,11 @@ def opened(url: str) -> Iterator[BinaryIO]:
 
 
 def first_line(file: BinaryIO) -> str:
-    """Read the first line of a text file, without its end."""
+    """Read the first line of a text file, without its end but with its blanks."""
     # Not by readline(), which takes no limit where the file lies in a bucket.
-    start = file.read(_LONGEST_LINE)
-    line, _, _ = start.partition(b"\n")
-    return line.decode("utf-8-sig", "replace").strip()
+    start = file.read(_LONGEST_LINE).decode("utf-8-sig", "replace")
+    line, *_ = re.split("[\r\n]", start, maxsplit=1)
+    return line
 
 
 def why_unreadable(url: str, error: Exception) -> str:

@@ -133,7 +133,7 @@ def made_up(report_folder):
 
 def on_our_tracks(text):
     text = re.sub("track001|track078", "Q1_0", text).replace("track002", "Q2_1")
-    return text.replace("--max-churn 0.05", "--max-churn 0.25")  # of 21 songs two are more
+    return text.replace("--max-churn 0.05", "--max-churn 0.25")  # two of the 21 songs change
 
 
 def on_a_made_up_track(sql):

@@ -130,11 +130,11 @@ def _tracker(
 ) -> Tracker:
     """Return what MLflow is told by, under a name that a rerun of the same has, too."""
     store = context.store
-    # Two outputs are two runs, though their relative paths may be the same; URLs may carry
-    # passwords and signatures.
     settled = Material.of(context.snapshot).settled(method.train)
     train = replace(method.train, warmup_epochs=settled.warmup_epochs)
     method = replace(method, train=train)
+    # Two outputs are two runs, though their relative paths may be the same; URLs may carry
+    # passwords and signatures.
     named_by = replace(config, output=store.root, mlflow_uri=None, method=method, source=Source())
     deal = replace(config.segment.deal, inventory=())  # each night has another
     cut = context.snapshot.features.settings(MelConfig, "cut")  # as the folder stores it

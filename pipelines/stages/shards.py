@@ -178,7 +178,7 @@ def settle_for_round(
     """
     store = context.store
     settled = Material.of(context.snapshot).settled(asked)
-    others = list(asked.settled_before(settled))
+    others = asked.begun_as(settled)
     for published in context.published.of("models"):
         made_with = published.settings(TrainConfig)
         kept = {name: getattr(made_with, name) for name in asked.left_open()}

@@ -71,7 +71,7 @@ def is_corrections(url: str) -> bool:
     """Whether a file of labels is one of corrections: it says where passages start and end."""
     try:
         with opened(url) as file:
-            first = first_line(file)
+            first = first_line(file).strip()
     except (OSError, ValueError):
         return False  # whoever reads it says what is wrong with it
     names = next(csv.reader([first]), [])

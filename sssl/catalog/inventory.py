@@ -8,7 +8,6 @@ CSV with a header), and any table with a column `uri` and a column that tells of
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import BinaryIO
@@ -21,11 +20,10 @@ import pyarrow.parquet as pq
 
 from sssl.catalog.lookup import TextIndex
 from sssl.errors import CatalogError
-from sssl.urls import file_name, opened, why_unreadable, without_secrets
+from sssl.urls import file_name, first_line, opened, why_unreadable, without_secrets
 
 _ROWS_AT_ONCE = 1 << 16
 _NOT_LISTED = -1
-_LONGEST_HEADER = 1 << 16
 _NAMES = {
     "uri": ("uri", "url"),
     "bucket": ("bucket",),
@@ -97,8 +95,9 @@ def _parquet_batches(file: object) -> Iterator[pa.RecordBatch]:
 
 
 def _csv_batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
-    columns = _wanted(_header(file))
+    header = first_line(file)
     file.seek(0)
+    columns = _wanted(next(csv.reader([header]), []))
     # As text: a file may be called 007, and a date may be missing from all rows that types are
     # guessed from. Sizes and dates alone are guessed, as they are a part of known fingerprints.
     texts = [name for name in columns if _plain(name) not in _GUESSED]
@@ -107,13 +106,6 @@ def _csv_batches(file: BinaryIO) -> Iterator[pa.RecordBatch]:
         include_columns=columns,
     )
     return pa.csv.open_csv(file, convert_options=options)
-
-
-def _header(file: BinaryIO) -> list[str]:
-    """Return the names of columns as they are written, with their blanks."""
-    start = file.read(_LONGEST_HEADER).decode("utf-8-sig", "replace")
-    line, *_ = re.split("[\r\n]", start, maxsplit=1)
-    return next(csv.reader([line]), [])
 
 
 def _wanted(names: Sequence[str]) -> list[str]:

@@ -169,7 +169,7 @@ def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
     if file.read(2) in _UTF_16:
         raise UnicodeError("it is UTF-16")
     file.seek(0)
-    header = first_line(file)
+    header = first_line(file).strip()
     if _is_separated_otherwise(header):
         return [header], pa.table({})  # commas within its rows would be columns that it has not
     file.seek(0)

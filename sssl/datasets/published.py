@@ -263,8 +263,9 @@ def _hold_out_artists(about: pd.DataFrame) -> list[str]:
     about.loc[moved, "split"] = "test"
     if not moved.any():
         return []
-    both = counted(artists[moved].nunique(), "artist")
-    have = "has" if both.startswith("1 ") else "have"
+    in_both = artists[moved].nunique()
+    both = counted(in_both, "artist")
+    have = "has" if in_both == 1 else "have"
     clips = counted(int(moved.sum()), "clip")
     return [
         f"{both} {have} clips in both sets of the challenge: {clips} of the development set held"

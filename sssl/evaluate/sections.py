@@ -100,15 +100,17 @@ def why_none_fits(store: Store, snapshot: Snapshot, truth_csv: str) -> str | Non
     catalog = snapshot.get("catalog")
     given = read_sections(truth_csv, snapshot.catalog.classes)["track_id"]
     asked = pa.array(given.dropna().unique(), pa.string())
+    named = f", e.g. {asked[0].as_py()!r}" if len(asked) else ""
+    looks = ""
     for _, rows in store.iter_parts(catalog, ["track_id"]):
         track_ids = rows["track_id"]
         if pc.any(pc.is_in(track_ids, asked)).as_py():
             return None
-    example = track_ids[0].as_py()
-    named = f", e.g. {asked[0].as_py()!r}" if len(asked) else ""
+        if len(track_ids):  # a part may have lost all its tracks
+            looks = f"; ids look like {track_ids[0].as_py()!r}"
     return (
         f"{without_secrets(truth_csv)}: no section is of a track of the catalog, so nothing is"
-        f" measured{named}; ids look like {example!r}"
+        f" measured{named}{looks}"
     )
 
 

@@ -165,16 +165,15 @@ class TrainConfig:
         length = ("warmup_epochs",) if self.warmup_epochs is None else ()
         return reading + length
 
-    def settled_before(self, settled: TrainConfig) -> Iterator[TrainConfig]:
-        """Yield how else a training may have been begun with these settings, which are `settled`
-        now: while there was less to read, or by a version that had 12 epochs for all."""
+    def begun_as(self, settled: TrainConfig) -> list[TrainConfig]:
+        """Return how a training may have been begun with these settings: as they are `settled` now,
+        while there was less to read, or by a version that had 12 epochs for all."""
         ways = [settled]
         if self.shards == "auto":
             ways.append(settled.on_parts())
-            yield settled.on_parts()
         if self.warmup_epochs is None:
-            for way in ways:
-                yield replace(way, warmup_epochs=_WARMUP_EPOCHS)
+            ways += [replace(way, warmup_epochs=_WARMUP_EPOCHS) for way in ways]
+        return ways
 
     def on_parts(self) -> TrainConfig:
         """Return the settings for training that reads parts, not shards."""

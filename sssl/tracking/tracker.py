@@ -212,9 +212,10 @@ def sync(store: Store, uri: str | None) -> int:
     sent = 0
     records = sorted(read_records(store), key=lambda record: record.labels_since)
     with_model = [record for record in records if record.model is not None]
+    labelling = with_model[-1] if with_model else None
     for record in records:
         copy = Copy(store, record, server)
-        copy.labels = record in with_model[-1:]
+        copy.labels = record is labelling
         copy.send()
         sent += copy.sent
     return sent

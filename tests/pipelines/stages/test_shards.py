@@ -74,15 +74,12 @@ def test_a_takedown_leaves_nothing_of_shards(context):
 
 
 def test_a_published_model_stands_whichever_way_its_rows_were_read(context):
-    inputs = {
-        "catalog": context.snapshot.get("catalog"),
-        "features": context.snapshot.features,
-        "labels": context.snapshot.get("labels", 0),
-    }
     method = published_method(context.snapshot)
     asked = replace(method.train, **AUTO)
     assert Material.of(context.snapshot).settled(asked).shards == "always"
-    assert shards.settle_for_round(context, asked, inputs, 0) == method.train.settled(0)
+    assert shards.settle_for_round(
+        context, asked, shards.trained_on(context, 0), 0
+    ) == method.train.settled(0)
     decision = decide(context, replace(method, train=asked), LearnConfig())
     assert not decision.learns, decision.reason
     always = replace(method, train=replace(asked, shards="always"))
@@ -90,16 +87,11 @@ def test_a_published_model_stands_whichever_way_its_rows_were_read(context):
 
 
 def test_a_published_model_stands_however_long_it_was_trained_unless_that_is_asked_for(context):
-    inputs = {
-        "catalog": context.snapshot.get("catalog"),
-        "features": context.snapshot.features,
-        "labels": context.snapshot.get("labels", 0),
-    }
     method = published_method(context.snapshot)
     trained_for = method.train.warmup_epochs
     asked = replace(method.train, warmup_epochs=None)
     assert Material.of(context.snapshot).settled(asked).warmup_epochs != trained_for
-    kept = shards.settle_for_round(context, asked, inputs, 0)
+    kept = shards.settle_for_round(context, asked, shards.trained_on(context, 0), 0)
     assert kept == method.train.settled(0)
     decision = decide(context, replace(method, train=asked), LearnConfig())
     assert not decision.learns, decision.reason

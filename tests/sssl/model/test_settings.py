@@ -43,9 +43,9 @@ def test_a_training_begun_with_twelve_epochs_is_found():
     asked = GUARDED.train
     settled = asked.settled(labelled_tracks=200)
     begun_before = replace(settled, warmup_epochs=12)
-    assert begun_before in list(asked.settled_before(settled))
+    assert begun_before in asked.begun_as(settled)
     fixed = replace(asked, warmup_epochs=7)
-    assert begun_before not in list(fixed.settled_before(fixed.settled(200)))
+    assert begun_before not in fixed.begun_as(fixed.settled(200))
 
 
 def test_a_setting_of_none_keeps_bags_however_many_tracks_there_are():

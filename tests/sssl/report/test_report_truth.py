@@ -76,6 +76,16 @@ def test_sections_of_other_tracks_measure_nothing_and_say_so(report_folder, repo
     assert "n/a of segments as inherited, n/a as relabelled" in told
 
 
+def test_a_last_part_without_a_track_is_no_reason_to_fail(report_folder, tmp_path, monkeypatch):
+    store, snapshot = report_folder
+    parts = list(store.iter_parts(snapshot.get("catalog"), ["track_id"]))
+    emptied = [*parts, (len(parts), parts[0][1].slice(0, 0))]
+    monkeypatch.setattr(type(store), "iter_parts", lambda *_: iter(emptied))
+    other = tmp_path / "other.csv"
+    other.write_text(f"track_id,start_s,end_s,true_label\nelse,0,3,{CLASSES[0]}\n")
+    assert "ids look like '" in why_none_fits(store, snapshot, str(other))
+
+
 def test_a_report_warns_of_sections_of_other_tracks(in_memory, tmp_path, capsys):
     store, snapshot = make_folder(in_memory, (0.9,))
     store.publish(snapshot)
