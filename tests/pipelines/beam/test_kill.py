@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 from conftest import FAST
 
 from sssl.store.folder import Store
@@ -41,16 +42,8 @@ def start(catalog, output, stage="run", flags=FAST):
     return subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
 
 
-def children(pid):
-    return [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]
-
-
 def descendants(pid):
-    return [pid for child in children(pid) for pid in [child, *descendants(child)]]
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
 
 
 def alive(pids):
