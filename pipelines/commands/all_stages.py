@@ -37,7 +37,7 @@ from sssl.songs.labeller import Recipe
 from sssl.songs.regression import HELD_OUT
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot, digest_of
-from sssl.store.publications import last_with_songs
+from sssl.store.publications import last_whole, last_with_songs
 from sssl.store.rounds import guesses_in_use, in_use, verdict_of
 from sssl.tracking.card import model_card
 from sssl.tracking.tracker import Tracker, server_of
@@ -50,6 +50,7 @@ def run_all(context: Context, config: Config) -> Context:
     store = context.store
     published = context.snapshot
     had_songs = last_with_songs(store)
+    in_effect = last_whole(store)
     front_end = _check_early(store, config)
     remarks: list[str] = []
     context = _segment(context, config, remarks)
@@ -62,7 +63,7 @@ def run_all(context: Context, config: Config) -> Context:
         context = embed.run(context, front_end, placement, config.segment.again.asks_ledger)
     train_named = named_by_content(config.method.train, initial_weights(config.method.train, 0))
     method = replace(config.method, train=train_named)
-    context, used_method = _decide(context, config, method)
+    context, used_method = _decide(context, config, method, in_effect)
     tracker = _tracker(context, config, method, front_end)
     with tracker.whole():
         segmented = replace(context, tracker=tracker)
@@ -113,16 +114,18 @@ def _segment(context: Context, config: Config, remarks: list[str]) -> Context:
     return context.on(context.snapshot.only("catalog", *TABLES))
 
 
-def _decide(context: Context, config: Config, method: Preset) -> tuple[Context, Preset]:
-    """Decide whether to learn; return the context for that, and the method that labels are by."""
-    decision = decide(context, method, config.policy)
+def _decide(
+    context: Context, config: Config, method: Preset, in_effect: Snapshot
+) -> tuple[Context, Preset]:
+    """Decide whether to learn, on top of what labelled the songs of before; return the context for
+    that, and the method that labels are by."""
+    decision = decide(replace(context, published=in_effect), method, config.policy)
     tell(str(decision))
-    known = context.published
     if config.policy.learn == "always":
         context = replace(context, published=Snapshot())
     if decision.learns:
         return context, config.method
-    return replace(context, keeps_learned=True), published_method(known)
+    return replace(context, keeps_learned=True), published_method(in_effect)
 
 
 def _tracker(

@@ -35,7 +35,7 @@ from sssl.errors import CatalogError, StoreError, TrainError
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.manifest import Snapshot
-from sssl.store.publications import last_known
+from sssl.store.publications import last_whole
 from sssl.store.removals import taken_down
 from sssl.urls import local_path
 from sssl.words import counted, some
@@ -104,7 +104,7 @@ def _plan(config: Config) -> None:
     decoded = sum(count for cause, count in causes.items() if cause not in _NOT_DECODED)
     labelled = len(foreseen.labelled)
     again = DecodedAgain.of(now, previous, Dealt(before), settings.again, labelled)
-    known = last_known(store) if published.manifests else Snapshot()
+    known = last_whole(store) if published.manifests else Snapshot()
     decision = tell_learning(foreseen, store, known, config, again)
     if decision is not None:
         tell(scoring(len(tracks), decoded, decision))

@@ -155,8 +155,11 @@ def read_rows(url: str) -> list[dict[str, str]]:
     return found
 
 
-def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
-    """Return a file of corrections without the rows of some tracks; all others stay as they are.
+def without_tracks(
+    content: bytes, is_gone: Callable[[str], bool], stays: Callable[[str], bool] = lambda _: False
+) -> bytes:
+    """Return a file of corrections without the rows of some tracks; all others stay as they are,
+    among them those of a track that `stays`, whose id has blanks around that of one which goes.
 
     Raises:
         CatalogError: it has no column of tracks, or cannot be read.
@@ -170,7 +173,9 @@ def without_tracks(content: bytes, is_gone: Callable[[str], bool]) -> bytes:
         kept = lines[:start]
         for row in reader:
             cell = row[at] if len(row) > at else ""
-            if not is_gone(unguarded(cell)) and not is_gone(bare_id(cell)):
+            written = unguarded(cell)
+            is_meant = is_gone(bare_id(cell)) and not stays(written)
+            if not is_gone(written) and not is_meant:
                 kept += lines[start : reader.line_num]
             start = reader.line_num
     except (ValueError, csv.Error) as error:

@@ -184,7 +184,8 @@ def _workers(table: Manifest, parts: Iterable[int]) -> int:
 
 
 def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
-    """Take the rows of some tracks out of the folder's own file of corrections.
+    """Take the rows of some tracks, which are not published any more, out of the folder's own file
+    of corrections.
 
     Raises:
         CatalogError: the file is there, and cannot be read as one.
@@ -192,12 +193,25 @@ def take_out_corrections(store: Store, track_ids: Collection[str]) -> None:
     if not store.exists(FILE_NAME):
         return
     gone = {spelling for track_id in track_ids for spelling in spellings(track_id)}
+    others = _alike_but_for_blanks(store, gone)
     path = local_path(store.url(FILE_NAME))
     with nullcontext() if path is None else alone(Path(path)):  # a review may be writing to it
         before = store.read_bytes(FILE_NAME)
-        after = without_tracks(before, gone.__contains__)
+        after = without_tracks(before, gone.__contains__, others.__contains__)
         if after != before:
             store.write_bytes(FILE_NAME, after)
+
+
+def _alike_but_for_blanks(store: Store, track_ids: Collection[str]) -> set[str]:
+    """Return the ids of published tracks that have blanks around one of some ids."""
+    bare = pa.array(sorted(track_ids), pa.string())
+    found: set[str] = set()
+    for catalog in store.latest().of("catalog"):
+        for _, rows in store.iter_parts(catalog, ["track_id"]):
+            track_id = rows["track_id"]
+            is_alike = pc.is_in(pc.utf8_trim_whitespace(track_id), bare)
+            found.update(track_id.filter(is_alike).to_pylist())
+    return found
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,16 @@ def last_with_songs(store: Store) -> Snapshot:
     return published_before(store)
 
 
+def last_whole(store: Store) -> Snapshot:
+    """Return what labels the songs of a folder: what it publishes or, between two stages that run
+    by themselves, also the tables before it that it lacks."""
+    latest = store.latest()
+    return latest if latest.of("songs") else last_known(store)
+
+
 def last_known(store: Store) -> Snapshot:
-    """Return what a folder publishes, and the tables before it that it lacks, as between two stages
-    that run by themselves."""
+    """Return what a folder publishes, and the tables before it that it lacks: between two stages
+    that run by themselves those that wait to be made again, after a rollback the later rounds."""
     latest = store.latest()
     before = published_before(store)
     there = {(manifest.table, manifest.round) for manifest in latest.manifests}

@@ -50,6 +50,21 @@ def test_the_run_of_before_brings_everything_back(output, catalog):
     assert refs(output) == before
 
 
+def test_a_run_that_never_learns_stays_at_the_round_that_was_gone_back_to(output, catalog):
+    assert main(["rollback", "--output", output, "--round", "0"]) == 0
+    rolled = refs(output)
+    assert main(["run", "--catalog", catalog, "--output", output, *FAST, "--learn", "never"]) == 0
+    assert refs(output) == rolled
+
+
+def test_rounds_that_were_left_are_no_reason_to_learn(output, catalog, capsys):
+    assert main(["rollback", "--output", output, "--round", "0"]) == 0
+    for command in ("plan", "run"):
+        assert main([command, "--catalog", catalog, "--output", output, *WARM_UP]) == 0
+        said = capsys.readouterr()
+        assert "not learning: no labelled track changed" in said.out + said.err
+
+
 def test_going_back_to_the_round_in_use_changes_nothing(output, capsys):
     before = refs(output)
     assert main(["rollback", "--output", output, "--round", "2"]) == 0

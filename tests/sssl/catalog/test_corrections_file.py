@@ -266,3 +266,9 @@ def test_answers_to_an_id_with_blanks_go_with_its_track():
     content = b"track_id,start_s,end_s,label\n a,,,Q1\nb,,,Q2\n"
     found = without_tracks(content, {" a"}.__contains__)
     assert found == b"track_id,start_s,end_s,label\nb,,,Q2\n"
+
+
+def test_answers_to_another_track_whose_id_has_blanks_stay():
+    content = b"track_id,start_s,end_s,label\n a,,,Q1\na ,,,Q2\na,,,Q3\n"
+    found = without_tracks(content, {"a"}.__contains__, {" a"}.__contains__)
+    assert found == b"track_id,start_s,end_s,label\n a,,,Q1\n"

@@ -128,9 +128,9 @@ def test_nothing_is_deleted_where_a_list_of_needed_files_cannot_be_read(folder):
     assert folder.find("") == before
 
 
-def test_a_file_of_ids_may_be_one_that_we_exported(tmp_path):
-    store = Store.open(str(tmp_path / "out"), create=True)
-    names = ("-guarded", "'-literal", "stays", "-literal")
+def published(root, names):
+    """Publish a catalog and a ledger of some tracks."""
+    store = Store.open(root, create=True)
     rows = [a_track(name) for name in names]
     ledger = to_arrow(Ledger, [a_ledger_row(name) for name in names])
     catalog = commit_catalog(store, to_arrow(Catalog, rows), CONFIG)
@@ -138,11 +138,24 @@ def test_a_file_of_ids_may_be_one_that_we_exported(tmp_path):
     summary = dump(summarize_whole_ledger(to_arrow(Catalog, rows), ledger))
     made = Manifest("ledger", "made", "segment", None, {}, (catalog.ref,), files, summary)
     store.publish(Snapshot((catalog, store.commit(made))))
+    return store
+
+
+def test_a_file_of_ids_may_be_one_that_we_exported(tmp_path):
+    store = published(str(tmp_path / "out"), ("-guarded", "'-literal", "stays", "-literal"))
     (tmp_path / "ids.csv").write_text("track_id\n'-guarded\n'-literal\n")
     arguments = ["--output", store.root, "--file", str(tmp_path / "ids.csv")]
     assert main(["takedown", *arguments]) == 0
     left = store.read_table(store.latest().get("catalog"))
     assert set(left["track_id"].to_pylist()) == {"-literal", "stays"}
+
+
+def test_what_was_said_of_a_track_whose_id_differs_in_blanks_stays(tmp_path):
+    store = published(str(tmp_path / "out"), ("x", " x", "y"))
+    header = b"track_id,start_s,end_s,label\n"
+    store.write_bytes("corrections.csv", header + b"x,,,Q1\n x,,,Q2\nx ,,,Q3\ny,,,Q4\n")
+    assert main(["takedown", "--output", store.root, "--track-id", "x"]) == 0
+    assert store.read_bytes("corrections.csv") == header + b" x,,,Q2\ny,,,Q4\n"
 
 
 def test_a_folder_may_have_a_track_whose_id_is_corrected_with_or_without_its_blanks(tmp_path):
