@@ -73,6 +73,9 @@ def main(argv: Sequence[str]) -> int:
 def _plan(config: Config) -> None:
     store, published = _published(config.output)
     settings = config.segment.in_folder(store, published)
+    passed_over = settings.passed_over(config.segment)
+    if passed_over is not None:
+        tell(passed_over)
     config = replace(config, segment=settings)
     previous = Previous.of(store, published, settings.of_rows())
     said = find_corrections(store, config.corrections)

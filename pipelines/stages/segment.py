@@ -301,7 +301,11 @@ def run_on(context: Context, read: Callable[[Dealt], pa.Table], settings: Settin
         ErrorRatioExceeded: too many tracks failed.
     """
     store = context.store
-    settings = settings.in_folder(store, context.snapshot)
+    asked = settings
+    settings = asked.in_folder(store, context.snapshot)
+    passed_over = settings.passed_over(asked)
+    if passed_over is not None:
+        warn(passed_over)
     previous = Previous.of(store, context.snapshot, settings.of_rows())
     is_older = not context.snapshot.of("features")
     if previous.refs and not previous.config_changed and not is_older:

@@ -3,9 +3,12 @@ torch."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Annotated, Any
+
+import pyarrow.parquet as pq
 
 from pipelines.stages.settings_file import IN_FILE, FileSettings, Source
 from schemas.records import dump, later
@@ -15,10 +18,12 @@ from sssl.audio.sound import SOUND_VERSION
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.plan import AgainConfig
 from sssl.config import require
+from sssl.errors import StoreError
 from sssl.runtime.process_pool import Limits
 from sssl.store.folder import Store
 from sssl.store.layout import MARK
-from sssl.store.manifest import FolderMark, Manifest, Snapshot
+from sssl.store.manifest import FolderMark, Manifest, Snapshot, loaded
+from sssl.store.tensors import tensor_about
 
 _DECODED = ("track_id", "segment_index", "start_s", "log_mel", "level_db", "band_level_db")
 """Columns that only decoding fills. Rows of an earlier run are kept as they have them, in whatever
@@ -88,16 +93,42 @@ class Settings:
         return replace(self, cut=cut, sound_version=of_folder if same else asked)
 
     def _stored_as(self, ledger: Manifest | None, store: Store) -> StoredAs:
-        """Return how log-mels are stored in a folder with the ledger of a last run, if there was
-        one."""
-        if ledger is None:
-            mark = store.read_record_if_whole(MARK, FolderMark)
-            # A first run that an earlier version began goes on with the parts that it has.
-            is_earlier = mark is not None and mark.begun_at is None
-            return "float16" if is_earlier else self.cut.stored_as
-        of_folder = ledger.settings(MelConfig, "cut")
-        # Otherwise everything is decoded again anyway.
-        return of_folder.stored_as if of_folder.is_alike(self.cut) else self.cut.stored_as
+        """Return how log-mels are stored in a folder with the ledger of a last run, or with parts
+        of a first run that was stopped, if there was one."""
+        of_folder = _cut_of_parts(store) if ledger is None else ledger.settings(MelConfig, "cut")
+        if of_folder is not None:
+            # Otherwise everything is decoded again anyway.
+            return of_folder.stored_as if of_folder.is_alike(self.cut) else self.cut.stored_as
+        mark = store.read_record_if_whole(MARK, FolderMark)
+        # A first run that an earlier version began goes on with the parts that it has.
+        is_earlier = mark is not None and mark.begun_at is None
+        return "float16" if is_earlier else self.cut.stored_as
+
+    def passed_over(self, asked: Settings) -> str | None:
+        """Say that a folder does not store log-mels as they were asked for. What nobody asks for is
+        the default."""
+        stored_as = asked.cut.stored_as
+        if stored_as in (self.cut.stored_as, MelConfig().stored_as):
+            return None
+        return (
+            f"stored_as = {stored_as} is for new folders: log-mels here stay {self.cut.stored_as}"
+            " until their cut changes"
+        )
+
+
+def _cut_of_parts(store: Store) -> MelConfig | None:
+    """Return how log-mels were cut that a run wrote and did not publish, None if there are none, or
+    none that say it."""
+    for paths in store.medium.walk("features"):
+        for path in paths:
+            if path.endswith(".parquet"):
+                with (
+                    suppress(OSError, ValueError, KeyError, StoreError),
+                    store.open_file(path) as file,
+                ):
+                    about = tensor_about(pq.read_schema(file), "log_mel")
+                    return loaded(MelConfig, about["mel"], store.url(path))
+    return None
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def tensors(table: pa.Table, name: str) -> NDArray[Any]:
         if not len(column):
             return np.empty((0, *shape), np.float16)
         return np.asarray(column.to_numpy_ndarray())
-    about = json.loads(table.schema.metadata[_key(name).encode()])
+    about = tensor_about(table.schema, name)
     if not len(column):
         return np.empty((0, *about["shape"]), about["dtype"])
     _, values = column.buffers()
@@ -49,6 +49,18 @@ def tensor_metadata(
     """Return what the metadata of a table's schema has to say of a tensor column; `more` goes with
     it."""
     return {_key(name): json.dumps({"dtype": dtype, "shape": shape, **more})}
+
+
+def tensor_about(schema: pa.Schema, name: str) -> Any:
+    """Return what the metadata of a table's schema says of a tensor column.
+
+    Raises:
+        ValueError: it says nothing.
+    """
+    try:
+        return json.loads(schema.metadata[_key(name).encode()])
+    except (KeyError, TypeError):
+        raise ValueError(f"nothing says what is in {name}") from None
 
 
 def tensor_column(values: NDArray[Any]) -> pa.Array:

@@ -107,6 +107,32 @@ def test_a_folder_of_bytes_goes_on_with_bytes_whatever_is_asked_for(finished):
     assert asked.cut == MelConfig()
 
 
+@pytest.mark.parametrize("command", ["plan", "segment"])
+def test_what_is_asked_for_and_not_done_is_said(finished, catalog, tmp_path, command, capsys):
+    output = str(shutil.copytree(finished.root, tmp_path / "out"))
+    settings = tmp_path / "halves.toml"
+    settings.write_text('[cut]\nstored_as = "float16"\n')
+    flags = ["--tracks-per-part", "2", "--folds", "3", "--settings", str(settings)]
+    assert main([command, "--catalog", catalog, "--output", output, *flags]) == 0
+    said = capsys.readouterr()
+    words = " ".join(f"{said.out} {said.err}".split())
+    assert "stored_as = float16 is for new folders: log-mels here stay uint8" in words
+
+
+@pytest.mark.parametrize("folder", ["finished", "finished_in_halves"])
+def test_a_first_run_goes_on_as_its_parts_are_whatever_became_of_the_mark(
+    folder, request, tmp_path
+):
+    root = request.getfixturevalue(folder).root
+    shutil.copytree(f"{root}/features", tmp_path / "out" / "features")
+    (tmp_path / "out" / "latest.json").write_text('{"tables": []}')
+    store = Store.open(str(tmp_path / "out"), create=True)
+    expected = "uint8" if folder == "finished" else "float16"
+    assert Settings().in_folder(store, Snapshot()).cut.stored_as == expected
+    another = Settings(cut=MelConfig(mels=32)).in_folder(store, Snapshot())
+    assert another.cut.stored_as == "uint8"
+
+
 def test_log_mels_that_are_cut_otherwise_are_stored_as_in_a_new_folder(finished_in_halves):
     published = finished_in_halves.latest()
     assert Settings().in_folder(finished_in_halves, published).cut.stored_as == "float16"
