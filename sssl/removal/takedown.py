@@ -209,8 +209,10 @@ def _alike_but_for_blanks(store: Store, track_ids: Collection[str]) -> set[str]:
     for catalog in store.latest().of("catalog"):
         for _, rows in store.iter_parts(catalog, ["track_id"]):
             track_id = rows["track_id"]
-            is_alike = pc.is_in(pc.utf8_trim_whitespace(track_id), bare)
-            found.update(track_id.filter(is_alike).to_pylist())
+            trimmed = pc.utf8_trim_whitespace(track_id)
+            is_alike = pc.is_in(trimmed, bare)
+            alike = track_id.filter(is_alike)
+            found.update(alike.to_pylist())
     return found
 
 
