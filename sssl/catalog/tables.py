@@ -8,6 +8,8 @@ no value, and no other column is looked at.
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -178,7 +180,43 @@ def _read_csv(file: Any) -> tuple[list[str], pa.Table]:
     convert = pa.csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""])
     parse = pa.csv.ParseOptions(newlines_in_values=True)
     table = pa.csv.read_csv(file, parse_options=parse, convert_options=convert)
+    if any(map(_has_lines, table.columns)):
+        file.seek(0)
+        _check_quotes(file)
     return table.column_names, table
+
+
+def _has_lines(column: pa.ChunkedArray) -> bool:
+    """Whether a text of a column has several lines."""
+    if not pa.types.is_string(column.type):
+        return False
+    return any(
+        pc.any(pc.match_substring_regex(piece, "[\r\n]")).as_py() for piece in _pieces(column)
+    )
+
+
+def _check_quotes(file: Any) -> None:
+    """Refuse a CSV in which a quote opens a cell and nothing closes it there: up to the next quote
+    all rows are lost in it, and the last of them gives the rest of its cells to the first.
+
+    Raises:
+        ValueError: it is one.
+    """
+    # Arrow reads such a file without a word. This is slow, so only files with lines in cells come
+    # here.
+    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    reader = csv.reader(text, strict=True)
+    row = 1  # where the next row starts
+    try:
+        for _ in reader:
+            row = reader.line_num + 1
+    except csv.Error as error:
+        raise ValueError(
+            f"line {row}: a quote opens a cell, and none closes it there ({error}); write a quote"
+            " within a cell twice, and the cell in quotes"
+        ) from None
+    finally:
+        text.detach()
 
 
 def _only_one(table: pa.Table, name: str, url: str) -> pa.ChunkedArray:

@@ -63,7 +63,12 @@ def read_sections(path: str, classes: Sequence[str]) -> pd.DataFrame:
     shown = without_secrets(path)
     try:
         with opened(path) as file:
-            sections = pd.read_csv(file, dtype={"track_id": str, "true_label": str})
+            sections = pd.read_csv(
+                file,
+                dtype={"track_id": str, "true_label": str},
+                keep_default_na=False,  # a track may be called NA, and a class None
+                na_values=[""],
+            )
     except (OSError, ValueError) as error:
         raise CatalogError(f"cannot read {shown}: {why_unreadable(path, error)}") from None
     missing = {"track_id", "start_s", "end_s", "true_label"} - set(sections.columns)

@@ -249,6 +249,28 @@ def test_columns_that_look_misspelt_are_named(header, told, tmp_path):
     assert [sentence.partition(": column ")[2] for sentence in said] == told
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("second", ['"Low,Q2', "Low,Q2"])
+def test_a_quote_that_nobody_closed_takes_no_other_track_with_it(second, end, tmp_path):
+    lines = ["track_id,uri,title,label", "z,/z,,Q3", 'a,/a,"Heroes,Q1', f"b,/b,{second}", ""]
+    path = csv(tmp_path, end.join(lines))
+    with pytest.raises(CatalogError, match="cannot read"):
+        read_columns(path, ["track_id", "uri"])
+
+
+def test_the_line_of_a_quote_that_nobody_closed_is_named(tmp_path):
+    lines = ["track_id,uri,title,label", 'z,/z,"two\nlines",Q3', 'a,/a,"Heroes,Q1']
+    path = csv(tmp_path, "\n".join([*lines, 'b,/b,"Low,Q2', ""]))
+    with pytest.raises(CatalogError, match="line 4: a quote opens a cell, and none closes it"):
+        read_columns(path, ["track_id", "uri"])
+
+
+def test_cells_may_have_several_lines_and_quotes(tmp_path):
+    title = '"He said ""hi"",\nthen left"'
+    path = csv(tmp_path, f"track_id,uri,title,label\na,/a,{title},Q1\nb,/b,12in,Q2\n")
+    assert read_columns(path, ["track_id", "uri"])["label"].to_pylist() == ["Q1", "Q2"]
+
+
 @pytest.mark.parametrize(
     "row", ["a{}/a.wav", 'a{}"/music/one, two.wav"', "a{}/one, two, three.wav"]
 )

@@ -43,3 +43,11 @@ def test_a_label_that_is_no_class_is_a_sentence_and_none_at_all_is_none(tmp_path
     with pytest.raises(CatalogError, match="track 'a' has true_label 'q2', expected one of Q1, Q2"):
         read_sections(path, ("Q1", "Q2"))
     assert read_sections(path, ("Q1", "q2"))["true_label"].fillna("-").tolist() == ["Q1", "-", "q2"]
+
+
+def test_a_track_or_a_class_may_be_called_as_what_others_take_for_no_value(tmp_path):
+    path = tmp_path / "truth.csv"
+    path.write_text("track_id,start_s,end_s,true_label\nNA,0,3,None\nnull,3,6,\n")
+    found = read_sections(str(path), ("None", "Q2"))
+    assert found["track_id"].tolist() == ["NA", "null"]
+    assert found["true_label"].fillna("-").tolist() == ["None", "-"]
