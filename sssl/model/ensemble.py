@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 import safetensors.torch
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 from schemas import records
 from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
+from sssl.model.folded import folded
 from sssl.model.networks import FRONT_ENDS, Classifier
 from sssl.store.manifest import loaded
 
@@ -41,6 +43,11 @@ class Model:
 
     spec: ModelSpec
     members: list[nn.Module]
+
+    @cached_property
+    def folded_members(self) -> list[nn.Module]:
+        """The members as scoring takes them, see `folded`; made once."""
+        return [folded(member) for member in self.members]
 
 
 def dump(model: Model) -> bytes:

@@ -37,6 +37,7 @@ def posteriors(
     of_fold = folds % model.spec.members  # a model of one member scores all folds
     member_of = np.where(folds < 0, -1, of_fold)
     batches = list(_batches(member_of, config.score_batch))
+    networks = model.folded_members
 
     def forward(members: Sequence[torch.nn.Module], rows: NDArray[np.int64]) -> None:
         stored = torch.from_numpy(log_mel[rows])
@@ -46,9 +47,9 @@ def posteriors(
 
     def run(batch: tuple[int, NDArray[np.int64]]) -> None:
         member, rows = batch
-        members: Sequence[torch.nn.Module] = model.members
+        members: Sequence[torch.nn.Module] = networks
         if member >= 0:
-            members = [model.members[member]]
+            members = [networks[member]]
         failures = _in_pieces(partial(forward, members), rows)
         if len(failures) == len(rows):
             raise failures[0]

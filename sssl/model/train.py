@@ -24,6 +24,7 @@ from sssl.model.together import Together, fits
 from sssl.model.trainer import Progress, Trainer, Training
 from sssl.runtime.device import lacks_memory
 from sssl.runtime.distributed import ALONE, Ranks
+from sssl.runtime.heap import keep_freed_memory
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
 from sssl.store import seal
 from sssl.store.folder import Store
@@ -119,6 +120,7 @@ def train_member(training: Training, member: int) -> None:
     course = _Course(training, member)
     if course.done:
         return
+    keep_freed_memory()
     course.start(training.corpus())
     while not course.done:
         course.advance(course.trainer.run_window(course.epoch, course.progress), clock.lap)

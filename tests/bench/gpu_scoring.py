@@ -19,9 +19,9 @@ from pipelines.stages import score
 from pipelines.stages.context import Context
 from pipelines.terminal.console import silenced
 from sssl.model.ensemble import load
+from sssl.model.folded import folded
 from sssl.model.networks import in_db
 from sssl.model.settings import ScoreConfig
-from sssl.model.streaming.folded import folded
 from sssl.model.streaming.scorer import TYPES, StreamScorer
 from sssl.store.tensors import tensors
 

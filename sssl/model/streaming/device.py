@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from sssl.errors import DeviceError
 from sssl.model.augment import rolled
 from sssl.model.ensemble import Model
+from sssl.model.folded import folded
 from sssl.model.networks import in_db
-from sssl.model.streaming.folded import Recorded, folded
+from sssl.model.streaming.recorded import Recorded
 from sssl.runtime.device import lacks_memory
 
 LOGGER = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ from torch import nn
 
 from sssl.audio.mel import MelConfig
 from sssl.model.ensemble import ModelSpec
+from sssl.model.folded import folded
 from sssl.model.networks import FRONT_ENDS
-from sssl.model.streaming.folded import folded
 
 
 @pytest.fixture(params=sorted(FRONT_ENDS))
