@@ -14,6 +14,7 @@ from pipelines.terminal.flags import complain, parse
 from sssl.errors import StoreError
 from sssl.export.bigquery import LOADED, script
 from sssl.store.folder import Store
+from sssl.urls import without_secrets
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,19 @@ def main(argv: Sequence[str]) -> int:
     if config.print:
         sys.stdout.write(statements)
         return 0
+    if not store.root.startswith("gs://"):
+        complain(
+            f"{without_secrets(store.root)}: BigQuery reads files in gs:// alone; --print shows the"
+            " statements"
+        )
+        return 1
     from google.api_core.exceptions import GoogleAPIError  # here: to print needs no client
+    from google.auth.exceptions import GoogleAuthError
     from google.cloud import bigquery
 
     try:
         bigquery.Client(location=config.location).query_and_wait(statements)
-    except GoogleAPIError as error:
+    except (GoogleAPIError, GoogleAuthError) as error:
         complain(f"{config.dataset} stays as it was: {error}")
         return 1
     shown = ", ".join(f"{name} {sum(m.rows for m in snapshot.of(name))}" for name in LOADED)

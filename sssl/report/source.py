@@ -39,6 +39,12 @@ class Source:
 
     @classmethod
     def of(cls, store: Store, snapshot: Snapshot) -> Source:
+        """Read what is published.
+
+        Raises:
+            StoreError: there are no songs, as between two stages that run by themselves.
+        """
+        snapshot.get("songs")
         classes = snapshot.catalog.classes
         rounds = read_rounds(store, snapshot)
         used = in_use(store, snapshot)

@@ -127,7 +127,7 @@ def suggest(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[
     chosen = _Chosen(candidates, count)
     # Half of them representative; the margin fills what groups or clusters leave over.
     for cluster in _clusters(candidates, count // 2, seed):
-        chosen.add_first(cluster, f"stands for {len(cluster)} tracks that sound alike")
+        chosen.add_first(cluster, _what_it_stands_for(cluster))
     margins = [candidate.margin for candidate in candidates]
     by_margin = np.argsort(margins, kind="stable").tolist()
     for index in by_margin:
@@ -138,6 +138,12 @@ def suggest(candidates: Sequence[Candidate], count: int, seed: int = 0) -> list[
     for index in by_margin:
         chosen.add(index, f"between {candidates[index].guess} and {candidates[index].runner_up}")
     return chosen.suggestions
+
+
+def _what_it_stands_for(cluster: Sequence[int]) -> str:
+    if len(cluster) == 1:
+        return "sounds unlike all others"
+    return f"stands for {len(cluster)} tracks that sound alike"
 
 
 class _Chosen:

@@ -16,6 +16,7 @@ from reports import make_folder
 
 from pipelines.cli import main
 from sssl.store.folder import Store
+from sssl.store.manifest import Snapshot
 from sssl.store.sql import connect, rows
 
 SUSPECTS = 10
@@ -141,6 +142,20 @@ def test_answers_go_to_a_file_of_this_machine(report_folder, capsys):
     store, _ = report_folder
     assert main(["review", "--output", store.root]) == 1
     assert "give --corrections FILE" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "command", [["review"], ["export", "--format", "label-studio", "--to", "tasks.json"]]
+)
+def test_a_folder_whose_songs_are_being_made_again_is_a_sentence(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    store, snapshot = make_folder(tmp_path / "out", (0.6,))
+    others = [manifest for manifest in snapshot.manifests if manifest.table != "songs"]
+    store.publish(Snapshot(tuple(others)))
+    assert main([*command, "--output", store.root]) == 1
+    assert "table songs is not committed yet" in " ".join(capsys.readouterr().err.split())
 
 
 def test_files_that_a_catalog_from_elsewhere_must_not_name_are_not_served(

@@ -4,11 +4,13 @@ reads the very files."""
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import pytest
 import sqlglot
 from conftest import FAST, write_catalog
+from google.auth.exceptions import DefaultCredentialsError
 
 from pipelines.cli import main
 from schemas import TABLES, arrow_schema
@@ -151,3 +153,21 @@ def test_the_views_of_what_is_accepted_say_what_they_say_in_sssl_sql(finished):
 def test_the_command_prints_the_script(finished, capsys):
     assert main(["bigquery", "--output", finished.root, "--dataset", "p.sssl", "--print"]) == 0
     assert capsys.readouterr().out == script(finished, finished.latest(), "p.sssl")
+
+
+def test_files_on_this_machine_are_not_sent_to_bigquery(finished, capsys):
+    assert main(["bigquery", "--output", finished.root, "--dataset", "p.sssl"]) == 1
+    assert "BigQuery reads files in gs:// alone" in " ".join(capsys.readouterr().err.split())
+
+
+def test_without_credentials_the_dataset_stays_as_it_was(finished, monkeypatch, tmp_path, capsys):
+    in_bucket = SimpleNamespace(root="gs://bucket/out", latest=finished.latest, url=finished.url)
+    monkeypatch.setattr("sssl.store.folder.Store.open", lambda _: in_bucket)
+    monkeypatch.setattr("pipelines.commands.bigquery.script", lambda *_: "select 1")
+    monkeypatch.setattr("google.auth.default", refuse)
+    assert main(["bigquery", "--output", "gs://bucket/out", "--dataset", "p.sssl"]) == 1
+    assert "p.sssl stays as it was: no credentials" in " ".join(capsys.readouterr().err.split())
+
+
+def refuse(*_, **__):
+    raise DefaultCredentialsError("no credentials")

@@ -42,6 +42,14 @@ def test_half_stand_for_many_and_half_lie_between_two_emotions():
     assert [s.track_id for s in suggestions[3:]] == ["t029", "t119", "t209"]
 
 
+def test_a_track_that_stands_for_itself_alone_says_so():
+    suggestions = suggest(heaps([9, 1]), 4)
+    assert [s.because for s in suggestions[:2]] == [
+        "stands for 9 tracks that sound alike",
+        "sounds unlike all others",
+    ]
+
+
 def test_no_two_are_of_one_artist_while_there_are_others():
     same = [candidate(n, [n, 0.0], margin=0.01 * n, group="one") for n in range(8)]
     others = [candidate(100 + n, [n, 5.0], margin=0.5 + 0.01 * n) for n in range(3)]
