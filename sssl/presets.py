@@ -35,7 +35,9 @@ GUARDED = Preset()
 PAPER = Preset(
     rounds=8,  # E = 1: the paper splits every epoch
     relabel=RelabelConfig(
-        evidence=EvidenceConfig(consistency=0.0, neighbours=False, min_agreement=None),
+        evidence=EvidenceConfig(
+            consistency=0.0, neighbours=False, min_agreement=None, by_sound=False
+        ),
         axis="loss",
         peaked=False,
         clip_quantile=0.0,

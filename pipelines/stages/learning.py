@@ -113,8 +113,9 @@ def _other_settings(published: Snapshot, material: Material, method: Preset) -> 
     }
     for table, config in asked.items():
         for manifest in published.of(table):
-            if table != "labels" or manifest.round:
-                yield from _differing(manifest, config, free=method.train.left_open())
+            if table == "labels" and (not manifest.round or _is_as_before(manifest, method)):
+                continue
+            yield from _differing(manifest, config, free=method.train.left_open())
     last = published.of("rounds")[-1]
     rounds = last.round or 0
     if rounds > method.rounds or (rounds < method.rounds and last.summary.get("accepted")):
@@ -123,6 +124,11 @@ def _other_settings(published: Snapshot, material: Material, method: Preset) -> 
         yield "the cut of segments"
     if published.catalog.classes != material.classes:
         yield "--classes"
+
+
+def _is_as_before(labels: Manifest, method: Preset) -> bool:
+    """Whether labels were split by the same settings as earlier versions read them."""
+    return own_config(labels) == dump(method.relabel.as_before)
 
 
 def _differing(

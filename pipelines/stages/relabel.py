@@ -28,10 +28,11 @@ from pipelines.stages.settings_file import IN_FILE, Source
 from pipelines.stages.standing import find_earlier, learned_stands
 from pipelines.terminal.console import tell
 from schemas.records import dump
-from sssl.arrays import Floats, track_numbers
+from sssl.arrays import Floats, fitted_to, inherited_indices, of_tracks, track_numbers
 from sssl.audio.mel import MelConfig
+from sssl.audio.sound import sound_features
+from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.corrections import corrected_classes
-from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import (
     SoundMoments,
     TrackModel,
@@ -39,12 +40,31 @@ from sssl.labels.consistency import (
     sound_moments,
     track_sound,
 )
-from sssl.labels.evidence import Evidence, Segments, Spread, fit_evidence, sum_losses, sum_spread
+from sssl.labels.evidence import (
+    Evidence,
+    EvidenceConfig,
+    Segments,
+    Spread,
+    fit_evidence,
+    sum_losses,
+    sum_spread,
+)
 from sssl.labels.findings import Findings
 from sssl.labels.fitted import KeptSplit
 from sssl.labels.relabel import inherit, relabel, summarize_labels
 from sssl.labels.settings import RelabelConfig
+from sssl.labels.sound_classifier import (
+    ClassSums,
+    Scale,
+    ScaleSums,
+    SecondOpinion,
+    SoundClassifier,
+    fit_classifier,
+    fit_scale,
+    fit_share,
+)
 from sssl.labels.split import Split, SplitSummary, fit_split, loss_histograms
+from sssl.store.folder import Store
 from sssl.store.layout import fit_path
 from sssl.store.manifest import Manifest, Receipt
 from sssl.store.rounds import last_accepted
@@ -63,6 +83,23 @@ class Config:
     """Round to write labels for; 0 gives every segment its track's label."""
     source: Source = field(default_factory=Source)
     settings: Annotated[RelabelConfig, IN_FILE] = field(default_factory=RelabelConfig)
+
+
+class View(NamedTuple):
+    """What is thought of segments: the temperature of their posteriors, and what is mixed into
+    those of the network before."""
+
+    temperature: float
+    second: SecondOpinion | None
+
+
+class Described(NamedTuple):
+    """What a part's segments sound like."""
+
+    sound: Floats  # [N, K]
+    label: NDArray[np.int64]  # [N]: the inherited one, -1 where there is none
+    fold: NDArray[np.int64]  # [N]: the cross-fitting fold of their track, -1 for none
+    fitted: NDArray[np.bool_]  # [N]: a classifier is fitted to it
 
 
 class Reading(NamedTuple):
@@ -90,19 +127,27 @@ def build(
         summary = root | "Kept" >> beam.Create([_summary(Reading(evidence, split), job)])
         (states.done, relabelled) | CommitParts(job, summary)
         return
-    losses = (
-        parts | beam.Map(sum_part_losses, job, settings) | "AddLosses" >> beam.CombineGlobally(_add)
+    scales = parts | beam.Map(sum_scales, job, settings) | "AddScales" >> beam.CombineGlobally(_add)
+    scale = beam.pvalue.AsSingleton(scales | beam.Map(fit_scale))
+    by_class = (
+        parts | beam.Map(sum_classes, job, scale) | "AddClasses" >> beam.CombineGlobally(_add)
     )
-    temperature = beam.pvalue.AsSingleton(losses | beam.Map(fit_temperature))
+    classifier = beam.pvalue.AsSingleton(by_class | beam.Map(fit_classifier, scale))
+    losses = (
+        parts
+        | beam.Map(sum_part_losses, job, settings, classifier)
+        | "AddLosses" >> beam.CombineGlobally(_add)
+    )
+    view = beam.pvalue.AsSingleton(losses | beam.Map(fit_view, classifier))
     sounds = parts | beam.Map(sum_sounds, job, settings) | "AddSounds" >> beam.CombineGlobally(_add)
     model = beam.pvalue.AsSingleton(sounds | beam.Map(fit_track_model))
     spread = (
         parts
-        | beam.Map(sum_spreads, job, settings, temperature, model)
+        | beam.Map(sum_spreads, job, settings, view, model)
         | "AddSpreads" >> beam.CombineGlobally(_add)
     )
     evidence = beam.pvalue.AsSingleton(
-        spread | beam.Map(fit_evidence, temperature, model, settings.evidence)
+        spread | beam.Map(read_spread, view, model, settings.evidence)
     )
     counts = (
         parts
@@ -125,11 +170,53 @@ def inherit_part(ref: PartRef, job: Job) -> Receipt:
     return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
-def sum_part_losses(ref: PartRef, job: Job, settings: RelabelConfig) -> Floats | None:
-    """Return what a part tells about how sure the model may be; None if it is not asked."""
-    if _is_asked(settings):
-        return sum_losses(_segments(ref, job))
-    return None
+def sum_scales(ref: PartRef, job: Job, settings: RelabelConfig) -> ScaleSums | None:
+    """Return what a part tells about the units of sound; None if it tells, or is asked, nothing."""
+    if not settings.evidence.by_sound:
+        return None
+    described = _described(ref, job)
+    if described is None or not described.fitted.any():
+        return None
+    return ScaleSums.of(described.sound[described.fitted])
+
+
+def sum_classes(ref: PartRef, job: Job, scale: Scale | None) -> ClassSums | None:
+    """Return what a part tells about the sound of each class; None if it tells nothing."""
+    described = _described(ref, job) if scale is not None else None
+    if scale is None or described is None:
+        return None
+    fitted = described.fitted
+    standardized = scale.standardized(described.sound[fitted])
+    folds = job.input("catalog").settings(CatalogConfig).folds
+    return ClassSums.of(
+        standardized, described.label[fitted], described.fold[fitted], folds, len(job.classes)
+    )
+
+
+def sum_part_losses(
+    ref: PartRef, job: Job, settings: RelabelConfig, classifier: SoundClassifier | None
+) -> Floats | None:
+    """Return what a part tells about how sure the model may be, and how much a classifier on the
+    sound counts beside it; None if it is not asked."""
+    if not _is_asked(settings):
+        return None
+    described = _described(ref, job) if classifier is not None else None
+    by_sound = None
+    if classifier is not None and described is not None:
+        by_sound = classifier.posteriors(described.sound, described.fold)
+    return sum_losses(_segments(ref, job), by_sound)
+
+
+def fit_view(losses: Floats | None, classifier: SoundClassifier | None) -> View:
+    """Fit what is thought of segments to the summed losses."""
+    return View(*fit_share(losses, classifier))
+
+
+def read_spread(
+    spread: Spread | None, view: View, model: TrackModel | None, config: EvidenceConfig
+) -> Evidence:
+    """Fit how evidence is read."""
+    return fit_evidence(spread, view.temperature, model, config, view.second)
 
 
 def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments | None:
@@ -151,11 +238,11 @@ def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments 
 
 
 def sum_spreads(
-    ref: PartRef, job: Job, settings: RelabelConfig, temperature: float, model: TrackModel | None
+    ref: PartRef, job: Job, settings: RelabelConfig, view: View, model: TrackModel | None
 ) -> Spread | None:
     """Return what a part tells about the scale of the evidence; None if it is not asked."""
     if _is_asked(settings):
-        return sum_spread(_segments(ref, job, model), temperature, model)
+        return sum_spread(_segments(ref, job, model, view.second), view.temperature, model)
     return None
 
 
@@ -164,7 +251,7 @@ def count_losses(
 ) -> NDArray[np.int64]:
     """Return the loss histograms [R, C, BINS] of a part, by how the evidence can be read: see
     `_readings`."""
-    segments = _segments(ref, job, evidence.tracks)
+    segments = _segments(ref, job, evidence.tracks, evidence.second)
     losses = [reading.losses(segments)[0] for reading in _readings(evidence)]
     return np.stack([loss_histograms(loss, segments, settings.axis) for loss in losses])
 
@@ -177,9 +264,7 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, reading: Readi
     scores = job.read(ref, "scores")
     assert round is not None
     corrected = _corrected(ref, job)
-    segments = Segments.of(
-        scores, tracks, job.classes, _sound(ref, job, evidence.tracks), corrected
-    )
+    segments = _segments(ref, job, evidence.tracks, evidence.second)
     loss, consistency = evidence.losses(segments)
     labels = relabel(
         scores, loss, consistency, tracks, job.classes, round, split, settings, corrected
@@ -195,6 +280,8 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     if round:
         parent = last_accepted(store, snapshot, before=round)
         named["scores"] = snapshot.get("scores", parent.round)
+    if round:
+        settings = _as_begun(store, settings, named, round)
     config = dump(settings) if round else {}
     job = Job.of(store, "relabel", ("labels",), config, [], round, named)
     earlier = find_earlier(context, job.planned[0], named)
@@ -213,6 +300,16 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     return context
 
 
+def _as_begun(
+    store: Store, settings: RelabelConfig, inputs: Mapping[str, Manifest], round: int
+) -> RelabelConfig:
+    """Return the settings as an earlier version read them if it split this very round by them: a
+    model may have been trained on that."""
+    before = settings.as_before
+    planned = Manifest.plan("labels", "relabel", dump(before), inputs.values(), round)
+    return settings if store.committed(planned) is None else before
+
+
 def _kept(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> KeptSplit | None:
     """Return what the split of an earlier run learned, if that stands and was kept."""
     if not learned_stands(context, earlier, inputs):
@@ -224,11 +321,40 @@ def _is_asked(settings: RelabelConfig) -> bool:
     return bool(settings.evidence.consistency) or settings.evidence.neighbours
 
 
-def _segments(ref: PartRef, job: Job, model: TrackModel | None = None) -> Segments:
-    """Read the scored segments of a part, with their sound if a model asks for it."""
+def _segments(
+    ref: PartRef, job: Job, model: TrackModel | None = None, second: SecondOpinion | None = None
+) -> Segments:
+    """Read the scored segments of a part, with their sound if a model asks for it, and with a
+    second opinion if there is one."""
     scores = job.read(ref, "scores", ["track_id", "probabilities", "loss"])
-    return Segments.of(
+    segments = Segments.of(
         scores, job.tracks(ref), job.classes, _sound(ref, job, model), _corrected(ref, job)
+    )
+    described = _described(ref, job) if second is not None else None
+    if second is None or described is None:
+        return segments
+    mixed = second.mixed(segments.posterior, described.sound, described.fold)
+    return replace(segments, posterior=mixed)
+
+
+def _described(ref: PartRef, job: Job) -> Described | None:
+    """Read what a part's segments sound like; None where the folder has no `sound`."""
+    rows = job.read(ref, "segments", ["track_id", "sound"])
+    features = sound_features(rows)
+    if features is None:
+        return None
+    _, sound = features
+    tracks = job.tracks(ref)
+    folds = {track.track_id: track.fold for track in tracks if track.fold is not None}
+    fitted = inherited_indices(rows, fitted_to(tracks), job.classes) >= 0
+    corrected = _corrected(ref, job)
+    if corrected is not None:
+        fitted &= corrected < 0
+    return Described(
+        sound.astype(np.float64),
+        inherited_indices(rows, tracks, job.classes),
+        of_tracks(rows, folds),
+        fitted,
     )
 
 

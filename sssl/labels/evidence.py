@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from schemas import Catalog
+from schemas.records import later
 from sssl.arrays import (
     Flags,
     Floats,
@@ -23,11 +24,13 @@ from sssl.arrays import (
     track_numbers,
 )
 from sssl.config import require
-from sssl.labels.calibration import log_odds_against, losses_by_temperature
+from sssl.labels.calibration import log_odds_against
 from sssl.labels.consistency import TrackModel
+from sssl.labels.sound_classifier import SecondOpinion, losses_by_share
 from sssl.metrics import Z_95_ONE_SIDED
 
 _REACH = 2  # segments to either side that are neighbours
+_MIN_AGREEMENT_BEFORE = 0.1  # without a classifier on the sound
 _LEAST_VARIANCE = 1e-12  # keeps quotients finite where all segments are alike
 
 
@@ -42,14 +45,25 @@ class EvidenceConfig:
     neighbours: bool = True
     """Let the two segments to either side speak too, as far as neighbours tell anything about each
     other in this catalog: wrong stretches are often longer than a segment."""
-    min_agreement: float | None = 0.1
+    min_agreement: float | None = 0.21
     """Expect labels to be wrong in parts of tracks, and compare a segment with the rest of its
     track, where the model and the sound speak against the same segments of a track: the correlation
     of loss and inconsistency. Where labels are right both are noise of different origin. Nothing is
     relabelled unless two heaps come of it, too. None: ask the mixture alone."""
+    by_sound: bool = later(True, neutral=False)
+    """Let a classifier on `segments.sound` speak beside the network, as far as both together make
+    the labels of left-out tracks likelier. A published split that an earlier version made without
+    it stays until something else asks for learning."""
 
     def __post_init__(self) -> None:
         require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
+
+    @property
+    def as_before(self) -> EvidenceConfig:
+        """What the same settings meant to versions without `by_sound`."""
+        by_default = self.min_agreement == EvidenceConfig.min_agreement
+        min_agreement = _MIN_AGREEMENT_BEFORE if by_default else self.min_agreement
+        return replace(self, by_sound=False, min_agreement=min_agreement)
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,13 @@ class Evidence:
     in_parts: bool | None = None
     """Whether labels are wrong in parts of tracks: there model and sound agree. None where that is
     not asked."""
+    second: SecondOpinion | None = None
+    """What is mixed into the network's posteriors before anything else."""
+
+    @property
+    def share_of_sound(self) -> float:
+        """Share of the second opinion."""
+        return 0.0 if self.second is None else self.second.share
 
     @property
     def of_whole_tracks(self) -> Evidence:
@@ -173,11 +194,12 @@ class Evidence:
         return np.asarray(log_odds + known)
 
 
-def sum_losses(segments: Segments) -> Floats:
-    """Sum up what the temperature is fitted to."""
-    posterior = segments.posterior[segments.fitted]
-    label = segments.label[segments.fitted]
-    return losses_by_temperature(posterior, label)
+def sum_losses(segments: Segments, by_sound: Floats | None = None) -> Floats:
+    """Sum up what temperature and share of a second opinion are fitted to, the posteriors [N, C] of
+    the classifier on the sound: [S, T], see `losses_by_share`."""
+    fitted = segments.fitted
+    second = None if by_sound is None else by_sound[fitted]
+    return losses_by_share(segments.posterior[fitted], second, segments.label[fitted])
 
 
 def sum_spread(segments: Segments, temperature: float, model: TrackModel | None) -> Spread:
@@ -206,7 +228,11 @@ def sum_spread(segments: Segments, temperature: float, model: TrackModel | None)
 
 
 def fit_evidence(
-    sums: Spread | None, temperature: float, tracks: TrackModel | None, config: EvidenceConfig
+    sums: Spread | None,
+    temperature: float,
+    tracks: TrackModel | None,
+    config: EvidenceConfig,
+    second: SecondOpinion | None = None,
 ) -> Evidence:
     """Give inconsistency its unit; compare segments with the rest of their track where labels are
     wrong in parts of tracks; and give neighbours the weight at which they predict: the slope of a
@@ -247,6 +273,7 @@ def fit_evidence(
         neighbours=slope,
         agreement=agreement,
         in_parts=in_parts,
+        second=second,
     )
 
 

@@ -13,10 +13,12 @@ from sssl.labels.consistency import TrackModel
 from sssl.labels.evidence import Evidence
 from sssl.labels.mixture import Mixture
 from sssl.labels.settings import RelabelConfig
+from sssl.labels.sound_classifier import Scale, SecondOpinion, SoundClassifier
 from sssl.labels.split import Split, fit_split
 
 Row = tuple[float, ...]
-_AS_IN_EVIDENCE = tuple(field.name for field in fields(Evidence) if field.name != "tracks")
+_FITTED = ("tracks", "second")
+_AS_IN_EVIDENCE = tuple(field.name for field in fields(Evidence) if field.name not in _FITTED)
 """Fields of `Evidence` that are JSON as they are."""
 
 
@@ -27,6 +29,34 @@ class KeptTrackModel:
     mean: Row
     factors: tuple[Row, ...]
     between: Row
+
+
+@dataclass(frozen=True)
+class KeptOpinion:
+    """A `SecondOpinion` as JSON has it."""
+
+    share: float
+    mean: Row
+    std: Row
+    weights: tuple[tuple[Row, ...], ...]
+    bias: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, second: SecondOpinion) -> KeptOpinion:
+        """Keep an opinion."""
+        classifier = second.classifier
+        scale = classifier.scale
+        weights = tuple(tuple(map(tuple, rows)) for rows in classifier.weights.tolist())
+        bias = tuple(map(tuple, classifier.bias.tolist()))
+        return cls(
+            second.share, tuple(scale.mean.tolist()), tuple(scale.std.tolist()), weights, bias
+        )
+
+    def opinion(self) -> SecondOpinion:
+        """Return the opinion."""
+        scale = Scale(np.array(self.mean), np.array(self.std))
+        classifier = SoundClassifier(scale, np.array(self.weights), np.array(self.bias))
+        return SecondOpinion(classifier, self.share)
 
 
 @dataclass(frozen=True)
@@ -45,6 +75,7 @@ class KeptSplit:
     in_parts: bool | None
     tracks: KeptTrackModel | None
     common: Mixture | None = later(None, neutral=None)
+    second: KeptOpinion | None = later(None, neutral=None)
 
     @classmethod
     def of(cls, histograms: Indices, evidence: Evidence, split: Split) -> KeptSplit:
@@ -61,6 +92,7 @@ class KeptSplit:
             histograms=tuple(map(tuple, histograms.tolist())),
             tracks=kept,
             common=split.common,
+            second=None if evidence.second is None else KeptOpinion.of(evidence.second),
             **numbers,
         )
 
@@ -72,7 +104,8 @@ class KeptSplit:
                 *map(np.array, (self.tracks.mean, self.tracks.factors, self.tracks.between))
             )
         numbers = {name: getattr(self, name) for name in _AS_IN_EVIDENCE}
-        return Evidence(tracks=tracks, **numbers)
+        second = None if self.second is None else self.second.opinion()
+        return Evidence(tracks=tracks, second=second, **numbers)
 
     def split(self, config: RelabelConfig) -> Split:
         """Fit the split again: the same histograms give the same. A mixture is fitted where none is

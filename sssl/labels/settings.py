@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sssl.config import require
 from sssl.labels import mixture as mix
@@ -42,6 +42,11 @@ class RelabelConfig:
     """Weight of noisy segments in training, labelled with what the model thinks of them; 0 sets
     them aside, for a weak model would learn its own mistakes."""
     evidence: EvidenceConfig = field(default_factory=EvidenceConfig)
+
+    @property
+    def as_before(self) -> RelabelConfig:
+        """What the same settings meant to versions whose evidence had no second opinion."""
+        return replace(self, evidence=self.evidence.as_before)
 
     def __post_init__(self) -> None:
         require(0 <= self.tau <= 1, "tau", self.tau, "0 to 1")

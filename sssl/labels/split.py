@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from schemas.records import later
 from sssl.arrays import Flags, Floats, Indices
 from sssl.labels import mixture as mix
 from sssl.labels.evidence import Evidence, Segments
@@ -50,6 +51,7 @@ class ReadEvidence:
     neighbours: float = 0.0
     agreement: float | None = None
     in_parts: bool | None = None
+    share_of_sound: float = later(0.0, neutral=0.0)
 
 
 @dataclass(frozen=True)

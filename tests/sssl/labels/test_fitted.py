@@ -12,6 +12,7 @@ from sssl.labels.evidence import Evidence
 from sssl.labels.fitted import KeptSplit
 from sssl.labels.mixture import BINS
 from sssl.labels.settings import RelabelConfig
+from sssl.labels.sound_classifier import Scale, SecondOpinion, SoundClassifier
 from sssl.labels.split import fit_split
 
 
@@ -24,7 +25,7 @@ def histograms(*places, seed=0):
     )
 
 
-NUMBERS = tuple(f.name for f in fields(Evidence) if f.name not in ("tracks", "in_parts"))
+NUMBERS = tuple(f.name for f in fields(Evidence) if f.name not in ("tracks", "second", "in_parts"))
 
 
 def same(one, other):
@@ -55,10 +56,21 @@ def test_a_kept_split_is_the_same_without_being_fitted_again(monkeypatch, peaked
 def test_a_kept_split_says_how_evidence_was_read():
     tracks = TrackModel(np.array([0.5, 1.0]), np.eye(2), np.array([2.0, 3.0]))
     numbers = dict(zip(NUMBERS, np.linspace(0.1, 0.7, len(NUMBERS)).tolist(), strict=True))
-    evidence = Evidence(tracks, in_parts=True, **numbers)
+    scale = Scale(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]))
+    classifier = SoundClassifier(
+        scale, np.arange(12.0).reshape(2, 3, 2), np.array([[1.0, 2], [3, 4]])
+    )
+    second = SecondOpinion(classifier, 0.3)
+    evidence = Evidence(tracks, in_parts=True, second=second, **numbers)
     split = fit_split(np.zeros((3, BINS), int), RelabelConfig())
     kept = dump(KeptSplit.of(np.zeros((3, BINS), int), evidence, split))
     read = load(KeptSplit, json.loads(json.dumps(kept))).evidence()
     np.testing.assert_equal(vars(read.tracks), vars(tracks))
-    assert replace(read, tracks=None) == replace(evidence, tracks=None)
+    assert read.second.share == second.share
+    np.testing.assert_equal(vars(read.second.classifier.scale), vars(scale))
+    for name in ("weights", "bias"):
+        kept_values = getattr(read.second.classifier, name)
+        np.testing.assert_array_equal(kept_values, getattr(classifier, name))
+    bare = {"tracks": None, "second": None}
+    assert replace(read, **bare) == replace(evidence, **bare)
     assert not {name for name in NUMBERS if getattr(read, name) == getattr(Evidence(), name)}
