@@ -51,7 +51,7 @@ from sssl.labels.evidence import (
 )
 from sssl.labels.findings import Findings
 from sssl.labels.fitted import KeptSplit
-from sssl.labels.relabel import inherit, relabel, summarize_labels
+from sssl.labels.relabel import Judged, inherit, relabel, summarize_labels
 from sssl.labels.settings import RelabelConfig
 from sssl.labels.sound_classifier import (
     ClassSums,
@@ -265,10 +265,8 @@ def relabel_part(ref: PartRef, job: Job, settings: RelabelConfig, reading: Readi
     assert round is not None
     corrected = _corrected(ref, job)
     segments = _segments(ref, job, evidence.tracks, evidence.second)
-    loss, consistency = evidence.losses(segments)
-    labels = relabel(
-        scores, loss, consistency, tracks, job.classes, round, split, settings, corrected
-    )
+    judged = Judged(segments.posterior, *evidence.losses(segments))
+    labels = relabel(scores, judged, tracks, job.classes, round, split, settings, corrected)
     return job.write(ref.part, {"labels": labels}, summarize_labels(labels, tracks, job.classes))
 
 
@@ -280,7 +278,6 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     if round:
         parent = last_accepted(store, snapshot, before=round)
         named["scores"] = snapshot.get("scores", parent.round)
-    if round:
         settings = _as_begun(store, settings, named, round)
     config = dump(settings) if round else {}
     job = Job.of(store, "relabel", ("labels",), config, [], round, named)

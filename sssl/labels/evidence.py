@@ -45,7 +45,7 @@ class EvidenceConfig:
     neighbours: bool = True
     """Let the two segments to either side speak too, as far as neighbours tell anything about each
     other in this catalog: wrong stretches are often longer than a segment."""
-    min_agreement: float | None = 0.21
+    min_agreement: float | None = 0.2
     """Expect labels to be wrong in parts of tracks, and compare a segment with the rest of its
     track, where the model and the sound speak against the same segments of a track: the correlation
     of loss and inconsistency. Where labels are right both are noise of different origin. Nothing is
@@ -60,7 +60,9 @@ class EvidenceConfig:
 
     @property
     def as_before(self) -> EvidenceConfig:
-        """What the same settings meant to versions without `by_sound`."""
+        """What the same settings meant to versions without `by_sound`, unless they rule it out."""
+        if not self.by_sound:
+            return self
         by_default = self.min_agreement == EvidenceConfig.min_agreement
         min_agreement = _MIN_AGREEMENT_BEFORE if by_default else self.min_agreement
         return replace(self, by_sound=False, min_agreement=min_agreement)

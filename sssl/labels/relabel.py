@@ -17,12 +17,20 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Label, arrow_schema
 from schemas.summaries import LabelsSummary, Pairs, count
-from sssl.arrays import Flags, Floats, Indices, class_indices, column, inherited_indices, posteriors
+from sssl.arrays import Flags, Floats, Indices, class_indices, column, inherited_indices
 from sssl.labels.calibration import sharpen
 from sssl.labels.settings import RelabelConfig
 from sssl.labels.split import Split, apply_split
 
 Names = NDArray[np.object_]
+
+
+class Judged(NamedTuple):
+    """What is thought of segments."""
+
+    posterior: Floats  # [N, C]
+    loss: Floats  # [N]: what they are split by
+    consistency: Floats  # [N]
 
 
 class Made(NamedTuple):
@@ -75,8 +83,7 @@ def inherit(
 
 def relabel(
     scores: pa.Table,
-    loss: Floats,
-    consistency: Floats,
+    judged: Judged,
     tracks: Sequence[Catalog],
     classes: Sequence[str],
     round: int,
@@ -84,12 +91,12 @@ def relabel(
     config: RelabelConfig,
     corrected: Indices | None = None,
 ) -> pa.Table:
-    """Apply a split to the scored segments of a part, given the loss [N] that each is split by, its
-    consistency [N] and what a listener said of it, as in `inherit`; rows stay aligned with the
-    scores (and so with the segments)."""
+    """Apply a split to the scored segments of a part, given what is thought of them and what a
+    listener said of each, as in `inherit`; rows stay aligned with the scores (and so with the
+    segments)."""
+    posterior, loss, consistency = judged
     base = inherit(scores, tracks, classes, corrected)
     inherited = class_indices(base["inherited_label"], classes)
-    posterior = posteriors(scores, len(classes))
     is_locked = np.array(base["partition"]) == "locked"
     is_unlabelled = (inherited < 0) & ~is_locked
     is_unscored = ~np.isfinite(loss) & ~is_unlabelled

@@ -125,14 +125,12 @@ class SoundClassifier:
 
 
 def fit_classifier(sums: ClassSums | None, scale: Scale | None) -> SoundClassifier | None:
-    """Fit the classifiers; None where nothing was summed up, or the folds but one have fewer
-    segments than a segment has numbers."""
+    """Fit the classifiers; None where nothing was summed up, or all of it in one fold."""
     if sums is None or scale is None:
         return None
     left_out = [*range(len(sums.count)), None]
     kept = [_without(sums, fold) for fold in left_out]
-    numbers = len(scale.mean)
-    if min(count.sum() for count, _, _ in kept) < numbers:
+    if not all(count.any() for count, _, _ in kept):
         return None
     fitted = [_discriminant(*own) for own in kept]
     weights, bias = zip(*fitted, strict=True)

@@ -11,7 +11,7 @@ from rows import a_track
 from sssl.labels import mixture as mix
 from sssl.labels.evidence import Evidence
 from sssl.labels.evidence import Segments as Scored
-from sssl.labels.relabel import relabel
+from sssl.labels.relabel import Judged, relabel
 from sssl.labels.split import fit_split, loss_histograms
 from sssl.model.scores import scores_table
 from sssl.presets import GUARDED
@@ -68,11 +68,9 @@ def labels_of(classes, config=DEFAULTS, locked=()):
         scores.schema.names.index("loss"), "loss", pa.array(loss, pa.float32())
     )
     scored = Scored.of(scores, tracks, CLASSES, None)
-    loss_to_split, consistency = Evidence().losses(scored)
-    split = fit_split(loss_histograms(loss_to_split, scored, config.axis), config)
-    made = relabel(
-        scores, loss_to_split, consistency, tracks, CLASSES, 1, split, config
-    ).to_pandas()
+    judged = Judged(scored.posterior, *Evidence().losses(scored))
+    split = fit_split(loss_histograms(judged.loss, scored, config.axis), config)
+    made = relabel(scores, judged, tracks, CLASSES, 1, split, config).to_pandas()
     return made.assign(wrong=np.concatenate([own.wrong for own in classes]), given=loss)
 
 

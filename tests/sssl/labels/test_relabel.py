@@ -4,7 +4,7 @@ import pytest
 from rows import a_track
 
 from sssl.labels.evidence import Evidence, Segments
-from sssl.labels.relabel import inherit, relabel
+from sssl.labels.relabel import Judged, inherit, relabel
 from sssl.labels.settings import RelabelConfig
 from sssl.labels.split import fit_split, loss_histograms
 from sssl.model.scores import scores_table
@@ -41,9 +41,9 @@ def run(by_track, tracks, config=GUARDED):
 
 def split_and_relabel(scores, tracks, config=GUARDED):
     segments = Segments.of(scores, tracks, CLASSES, None)
-    loss, consistency = Evidence().losses(segments)
-    split = fit_split(loss_histograms(loss, segments, config.axis), config)
-    return relabel(scores, loss, consistency, tracks, CLASSES, 1, split, config).to_pandas(), split
+    judged = Judged(segments.posterior, *Evidence().losses(segments))
+    split = fit_split(loss_histograms(judged.loss, segments, config.axis), config)
+    return relabel(scores, judged, tracks, CLASSES, 1, split, config).to_pandas(), split
 
 
 @pytest.mark.parametrize("config", [GUARDED, PAPER.relabel], ids=["guarded", "paper"])
@@ -168,11 +168,9 @@ def test_corrected_segments_take_the_listener_s_label_and_the_others_of_their_tr
     by_track = {"a": probabilities(700, 300), "b": [0.01] * 10}
     scores = make_scores(by_track, tracks)
     segments = Segments.of(scores, tracks, CLASSES, None, corrected)
-    loss, consistency = Evidence().losses(segments)
-    split = fit_split(loss_histograms(loss, segments, GUARDED.axis), GUARDED)
-    labels = relabel(
-        scores, loss, consistency, tracks, CLASSES, 1, split, GUARDED, corrected
-    ).to_pandas()
+    judged = Judged(segments.posterior, *Evidence().losses(segments))
+    split = fit_split(loss_histograms(judged.loss, segments, GUARDED.axis), GUARDED)
+    labels = relabel(scores, judged, tracks, CLASSES, 1, split, GUARDED, corrected).to_pandas()
     said = labels.iloc[[0, 999, 1000]]
     assert list(said["label"]) == ["Q3", "Q1", "Q4"]
     assert np.stack(said["target"]).tolist() == [[0, 0, 1, 0], [1, 0, 0, 0], [0, 0, 0, 1]]

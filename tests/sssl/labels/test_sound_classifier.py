@@ -143,11 +143,12 @@ def test_numbers_that_never_change_and_classes_that_a_fold_alone_has_do_no_harm(
     assert np.isfinite(classifier_of(still, label, fold).posteriors(still, fold)).all()
 
 
-def test_with_too_few_segments_there_is_none():
+def test_where_nothing_is_left_out_there_is_none():
     assert fit_scale(None) is None
     assert fit_scale(ScaleSums.of(np.ones((1, NUMBERS)))) is None
     scale = Scale(np.zeros(NUMBERS), np.ones(NUMBERS))
     assert fit_classifier(None, scale) is None
-    sound, label, fold = segments(apart=1.0, number=NUMBERS)
-    sums = ClassSums.of(scale.standardized(sound), label, fold, FOLDS, CLASSES)
+    sound, label, fold = segments(apart=1.0)
+    one_fold = np.zeros_like(fold)
+    sums = ClassSums.of(scale.standardized(sound), label, one_fold, FOLDS, CLASSES)
     assert fit_classifier(sums, scale) is None
