@@ -193,7 +193,7 @@ class Label:
     loss: float | None = column(
         REAL,
         "Loss by which the split was made: the calibrated loss of the last accepted round, combined"
-        " with `consistency` and with the neighbouring segments.",
+        " with a classifier on `segments.sound`, `consistency` and the neighbouring segments.",
         unit="nat",
         nullable=True,
         example=2.25,

@@ -91,7 +91,7 @@ CREATE TABLE IF NOT EXISTS sssl.labels (
   `segment_index` INT64 NOT NULL OPTIONS (description = "0-based position of the segment in its track."),
   `round` INT64 NOT NULL OPTIONS (description = "Round of self-learning; 0 is the warm-up on inherited labels."),
   `inherited_label` STRING OPTIONS (description = "The track's label."),
-  `loss` FLOAT64 OPTIONS (description = "Loss by which the split was made: the calibrated loss of the last accepted round, combined with `consistency` and with the neighbouring segments. [nat]"),
+  `loss` FLOAT64 OPTIONS (description = "Loss by which the split was made: the calibrated loss of the last accepted round, combined with a classifier on `segments.sound`, `consistency` and the neighbouring segments. [nat]"),
   `consistency` FLOAT64 OPTIONS (description = "Log likelihood ratio for the segment sounding like the rest of its track: low where it does not. [nat]"),
   `clean_probability` FLOAT64 OPTIONS (description = "Probability that the inherited label is right: the posterior of the mixture's low-loss component."),
   `partition` STRING NOT NULL OPTIONS (description = "`confident`, `noisy`, `locked` or `unlabelled`."),
