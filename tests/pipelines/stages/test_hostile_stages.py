@@ -18,16 +18,15 @@ from pipelines.beam.earlier import Earlier
 from pipelines.beam.job import Job
 from pipelines.beam.tries import MOST_TRIES, Tries
 from pipelines.cli import main
-from pipelines.stages import embed, relabel, score, shards, songs
+from pipelines.stages import embed, relabel, relabel_part, score, shards, songs
 from pipelines.stages.score import PartScorer
 from pipelines.stages.score_part import known_scores
 from schemas.records import dump
 from schemas.summaries import ScoresSummary
 from sssl.audio.mel import MelConfig
 from sssl.errors import StoreError
-from sssl.labels.calibration import fit_temperature
 from sssl.labels.consistency import fit_track_model
-from sssl.labels.evidence import fit_evidence
+from sssl.labels.sound_classifier import fit_classifier, fit_scale
 from sssl.model.shards.make import Sharding
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
@@ -124,15 +123,20 @@ def test_labels_are_the_same_in_whatever_order_an_engine_adds_up(
     def over_parts(tell):
         return combined([tell(ref) for ref in refs], relabel._add, seed)
 
-    temperature = fit_temperature(over_parts(lambda r: relabel.sum_part_losses(r, job, settings)))
-    model = fit_track_model(over_parts(lambda r: relabel.sum_sounds(r, job, settings)))
-    spread = over_parts(lambda r: relabel.sum_spreads(r, job, settings, temperature, model))
-    evidence = fit_evidence(spread, temperature, model, settings.evidence)
-    counts = over_parts(lambda r: relabel.count_losses(r, job, settings, evidence))
+    scale = fit_scale(over_parts(lambda r: relabel_part.sum_scales(r, job, settings)))
+    by_class = over_parts(lambda r: relabel_part.sum_classes(r, job, scale))
+    classifier = fit_classifier(by_class, scale)
+    assert classifier is not None
+    losses = over_parts(lambda r: relabel_part.sum_part_losses(r, job, settings, classifier))
+    opinion = relabel.fit_opinion(losses, classifier)
+    tracks = fit_track_model(over_parts(lambda r: relabel_part.sum_sounds(r, job, settings)))
+    spread = over_parts(lambda r: relabel_part.sum_spreads(r, job, settings, opinion, tracks))
+    evidence = relabel.fit_reading(spread, opinion, tracks, settings.evidence)
+    counts = over_parts(lambda r: relabel_part.count_losses(r, job, settings, evidence))
     reading = relabel.read_evidence(counts, job, settings, evidence)
 
     def bundle(refs):
-        return [relabel.relabel_part(ref, job, settings, reading) for ref in refs]
+        return [relabel_part.relabel_part(ref, job, settings, reading) for ref in refs]
 
     receipts = disturbed(refs, bundle, monkeypatch, seed)
     assert digests(job.commit(receipts)) == digests([made])
@@ -145,7 +149,9 @@ def test_inherited_labels_are_the_same_whatever_an_engine_does(finished, unmade,
     job, _ = job_of(relabel, command, monkeypatch)
     assert job.receipts == made.ref
     receipts = disturbed(
-        refs_of(job), lambda refs: [relabel.inherit_part(ref, job) for ref in refs], monkeypatch
+        refs_of(job),
+        lambda refs: [relabel_part.inherit_part(ref, job) for ref in refs],
+        monkeypatch,
     )
     assert digests(job.commit(receipts)) == digests([made])
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipelines.stages.relabel import _readings, read_evidence
+from pipelines.stages.relabel import read_evidence
+from pipelines.stages.relabel_part import readings
 from sssl.labels.evidence import Evidence
 from sssl.labels.mixture import histogram
 from sssl.labels.settings import RelabelConfig
@@ -49,6 +50,6 @@ def test_where_they_make_one_heap_tracks_are_hard_as_a_whole_and_nothing_is_spli
 
 def test_without_agreement_there_is_one_reading(job):
     for evidence in (IN_PARTS.of_whole_tracks, Evidence()):
-        assert _readings(evidence) == [evidence]
+        assert readings(evidence) == [evidence]
     read = read_evidence(heaps(-3, 3)[None], job, SETTINGS, IN_PARTS.of_whole_tracks)
     assert read.split.common.noisy is None
