@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.terminal.extras import how_to_install
 from pipelines.terminal.logs import FORMATS, configure
+from sssl.errors import ConfigError
 
 COMMANDS = {
     "run": "label a whole catalog: all stages, resumable",
@@ -74,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     # our own.
     warnings.filterwarnings("ignore", category=FutureWarning)
     level = "INFO" if said.verbose else os.environ.get("SSSL_LOG", "WARNING")
-    configure(command, level, said.log_format)
+    try:
+        configure(command, level, said.log_format)
+    except ConfigError as error:
+        from pipelines.terminal.flags import complain  # here, like what is below
+
+        complain(error)
+        return 2
     try:
         from pipelines.terminal.console import console  # here: Ctrl-C amid imports is quiet, too
 

@@ -164,9 +164,10 @@ def first_line(file: BinaryIO) -> str:
 def why_unreadable(url: str, error: Exception) -> str:
     """Say why a file could not be read: of a URL the kind of the error only, as clients repeat the
     URL in its text, and with it what is secret."""
-    if local_path(url) is not None:
-        return str(error)
-    return type(error).__name__
+    said = type(error).__name__ if local_path(url) is None else str(error)
+    if isinstance(error, UnicodeError):
+        said += "; save it as UTF-8"
+    return said
 
 
 def is_not_there(error: FileNotFoundError) -> bool:

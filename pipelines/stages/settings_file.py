@@ -124,7 +124,8 @@ def read_settings(path: str, below: FileSettings) -> FileSettings:
     shown = without_secrets(path)
     try:
         with opened(path) as file:
-            values = tomllib.load(file)
+            text = file.read().decode("utf-8-sig")  # with the mark that editors on Windows write
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:  # says where in the file, and nothing of its URL
         raise ConfigError(f"--settings {shown}: cannot be read: {error}") from None
     except (OSError, ValueError) as error:

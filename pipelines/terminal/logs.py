@@ -13,15 +13,26 @@ import sys
 from datetime import UTC, datetime
 from types import TracebackType
 
+from sssl.errors import ConfigError
 from sssl.words import printable
 
 FORMATS = ("text", "json")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LABELS = "logging.googleapis.com/labels"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 
 
 def configure(command: str, level: str, log_format: str) -> None:
-    """Set up messages of a command: from which level on, and for whom."""
+    """Set up messages of a command: from which level on, and for whom.
+
+    Raises:
+        ConfigError: there is no such level, or no such format; both may come from the environment.
+    """
+    level = level.upper()
+    if level not in LEVELS:
+        raise ConfigError(f"SSSL_LOG={level}: expected one of {', '.join(LEVELS)}")
+    if log_format not in FORMATS:
+        raise ConfigError(f"SSSL_LOG_FORMAT={log_format}: expected one of {', '.join(FORMATS)}")
     if log_format != "json":
         logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
         return

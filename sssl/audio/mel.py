@@ -50,6 +50,7 @@ class MelConfig:
     until its cut changes."""
 
     def __post_init__(self) -> None:
+        require(self.rate_hz > 0, "rate_hz", self.rate_hz, "above 0")
         require(self.segment_s > 0, "segment_s", self.segment_s, "more than 0 s")
         require(self.start_distance_s > 0, "hop_s", self.hop_s, "more than 0 s")
         require(

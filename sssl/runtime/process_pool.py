@@ -25,6 +25,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from sssl.config import require
 from sssl.runtime.reading import READING
 
 Item = TypeVar("Item")
@@ -60,6 +61,11 @@ class Limits:
     """Wall-clock limit of a track in the decoder, in seconds; none: no limit."""
     memory_mb: int | None = 2048
     """Memory that decoding a track may add to a process, in MiB; none: no limit."""
+
+    def __post_init__(self) -> None:
+        for name in ("timeout_s", "memory_mb"):
+            limit = getattr(self, name)
+            require(limit is None or limit > 0, name, limit, "above 0, or none")
 
 
 class IsolatedPool:

@@ -83,3 +83,23 @@ def test_the_format_is_a_flag_too_and_one_that_there_is_not_is_misuse(tmp_path):
     ended = run("tables", "--log-format=xml", "--output", tmp_path)
     assert ended.returncode == 2
     assert "invalid choice: 'xml'" in ended.stderr
+
+
+def test_a_level_may_be_written_in_small_letters(tmp_path):
+    ended = run("tables", "--output", tmp_path, SSSL_LOG="debug")
+    assert "is not an output folder" in ended.stderr
+    assert ended.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"SSSL_LOG": "loud"}, "SSSL_LOG=LOUD: expected one of DEBUG, INFO, WARNING"),
+        ({"SSSL_LOG_FORMAT": "xml"}, "SSSL_LOG_FORMAT=xml: expected one of text, json"),
+    ],
+)
+def test_a_level_or_a_format_that_there_is_not_is_misuse(tmp_path, environment, said):
+    ended = run("tables", "--output", tmp_path, **environment)
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 2

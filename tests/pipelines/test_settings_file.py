@@ -102,6 +102,28 @@ def test_a_file_that_cannot_be_used_is_refused_with_a_sentence(
     assert f"error: --settings {path}: {sentence}" in said
 
 
+def test_a_file_may_begin_with_the_mark_of_its_encoding(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(b"\xef\xbb\xbf[method]\r\nrounds = 3\r\n")
+    assert read_settings(str(path), FileSettings()).method.rounds == 3
+    path.write_text("[method]\nrounds = 3\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match="save it as UTF-8"):
+        read_settings(str(path), FileSettings())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[limits]\ntimeout_s = 0", "timeout-s 0.0: expected above 0, or none"),
+        ("[limits]\nmemory_mb = -1", "memory-mb -1: expected above 0, or none"),
+        ("[cut]\nrate_hz = 0", "rate-hz 0: expected above 0"),
+    ],
+)
+def test_a_value_that_would_fail_every_track_or_none_is_refused(text, expected, settings_file):
+    with pytest.raises(ConfigError, match=expected):
+        read_settings(settings_file(text), FileSettings())
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path, capsys):
     assert "cannot be read" in refused(capsys, "--settings", str(tmp_path / "nowhere.toml"))
 

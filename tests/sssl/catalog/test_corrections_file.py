@@ -272,3 +272,10 @@ def test_answers_to_another_track_whose_id_has_blanks_stay():
     content = b"track_id,start_s,end_s,label\n a,,,Q1\na ,,,Q2\na,,,Q3\n"
     found = without_tracks(content, {"a"}.__contains__, {" a"}.__contains__)
     assert found == b"track_id,start_s,end_s,label\n a,,,Q1\n"
+
+
+def test_a_file_in_another_encoding_says_so(tmp_path):
+    path = tmp_path / "corrections.csv"
+    path.write_text(HEADER, encoding="utf-16")
+    with pytest.raises(CatalogError, match="save it as UTF-8"):
+        read_corrections([str(path)], CLASSES, print)
