@@ -177,6 +177,8 @@ def main(argv: Sequence[str]) -> int:
                 path.open("w", encoding="utf-8", errors=_UNKNOWN_BYTES, newline="") as file,
             ):
                 without = run(config, tracks, file)
+    except BrokenPipeError:
+        raise  # whoever read the output stopped reading
     except (CatalogError, FrontEndError, StoreError, OSError) as error:
         complain(error)
         return 1

@@ -19,6 +19,8 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.style import Style
 
+from pipelines.terminal.storage import leave_output
+
 _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
 
 
@@ -45,6 +47,10 @@ class Terminal(Console):
             severity = _SEVERITIES.get(str(style), "INFO")
             self.file.write(self.as_line(severity, text) + "\n")
             self.file.flush()
+
+    def on_broken_pipe(self) -> None:
+        """End the program as one that SIGPIPE ends."""
+        raise SystemExit(leave_output(self.file))
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

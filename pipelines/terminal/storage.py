@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import IO
 
 _SPACE = "free some space"
 _RIGHTS = "check what you may do there"
@@ -43,8 +44,9 @@ def storage_error(error: BaseException) -> OSError | None:
     return None
 
 
-def leave_output() -> int:
-    """Write nothing more to a standard output that nobody reads; return the exit code."""
+def leave_output(output: IO[str] | None = None) -> int:
+    """Write nothing more to an output that nobody reads, by default the standard output; return
+    the exit code."""
     # Python flushes it at the end, which would fail once more, with a traceback.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (output or sys.stdout).fileno())
     return READER_GONE

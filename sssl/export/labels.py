@@ -55,7 +55,10 @@ def write_table(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:
             said += [number_in_words(one.song, axis) for axis in axes]
             said.append(_in_words(one.song))
         table.add_row(*(Text(printable(cell)) for cell in (one.track.track_id, *said)))
-    Console(file=to, highlight=False).print(table)
+    console = Console(file=to, highlight=False)
+    with console.capture() as shown:
+        console.print(table)
+    to.write(shown.get())  # here: rich would end the program if nobody reads it
 
 
 def write_csv(labelled: Iterable[Labelled], about: About, to: TextIO) -> None:

@@ -93,3 +93,19 @@ def test_a_reader_that_stops_reading_ends_the_command_quietly(format):
     writer.stdout.close()
     errors = writer.stderr.read().decode()
     assert (writer.wait(), errors) == (141, "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["run", "--catalog", "c.csv", "--output", "o", "--print-settings"],
+        ["tables", "--output", str(GOLDEN)],
+    ],
+)
+def test_a_reader_that_is_gone_from_the_start_ends_a_command_quietly_too(args):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "pipelines.cli", *args]
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")
