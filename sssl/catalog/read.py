@@ -174,7 +174,7 @@ def _read_music(catalog: str, columns: Sequence[str], tell: Tell) -> pa.Table:
     else:
         table, remarks = list_audio(catalog)
     if not len(table):
-        expected = "expected a table with rows, or a folder or glob with audio files"
+        expected = "expected a CSV or Parquet file with rows, or a folder or glob with audio files"
         sentences = [f"{shown}: no tracks", expected, *remarks]
         raise CatalogError("; ".join(sentences))
     for remark in remarks:
