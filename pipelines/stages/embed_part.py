@@ -28,6 +28,7 @@ from schemas import REASONS, Catalog
 from schemas.reasons import PART_FAILED
 from sssl.audio.integrity import GateConfig
 from sssl.audio.mel import MelConfig
+from sssl.config import require
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.decoding import Wave, decode_wave
 from sssl.embedding.embedder import Embedder
@@ -64,6 +65,11 @@ class Placement:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
+        for name in ("processes", "threads"):
+            count = getattr(self, name)
+            require(count is None or count > 0, name, count, "1 or more")
+        ratio = self.max_error_ratio
+        require(0 <= ratio <= 1, "max_error_ratio", ratio, "a share from 0 to 1")
         require_accelerator(self.accelerator)
 
 

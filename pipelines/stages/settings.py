@@ -56,6 +56,10 @@ class Settings:
         known = range(SOUND_VERSION + 1)
         valid = self.sound_version is None or self.sound_version in known
         require(valid, "sound_version", self.sound_version, f"0 to {SOUND_VERSION}")
+        processes = self.processes
+        require(processes is None or processes > 0, "processes", processes, "1 or more")
+        ratio = self.max_error_ratio
+        require(0 <= ratio <= 1, "max_error_ratio", ratio, "a share from 0 to 1")
 
     @classmethod
     def of(cls, given: FileSettings) -> Settings:

@@ -76,6 +76,8 @@ class IsolatedPool:
     """
 
     def __init__(self, processes: int, limits: Limits, preload: str) -> None:
+        # Nobody would ever answer without one.
+        require(processes > 0, "processes", processes, "1 or more")
         # Forked from a clean server that has imported `preload`: no threads or locks of ours come
         # along, and a replacement costs milliseconds instead of an import of torch.
         context = multiprocessing.get_context("forkserver")

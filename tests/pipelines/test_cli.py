@@ -330,3 +330,22 @@ print(gc.isenabled(), gc.get_freeze_count() > 0, file=sys.stderr)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert ended.stderr == f"True {is_frozen}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "flag", "value"),
+    [
+        ("run", "--processes", "0"),
+        ("segment", "--processes", "-3"),
+        ("embed", "--threads", "0"),
+        ("run", "--max-error-ratio", "1.5"),
+        ("segment", "--max-error-ratio", "nan"),
+        ("embed", "--max-error-ratio", "-1"),
+    ],
+)
+def test_a_number_with_which_nothing_would_end_or_fail_is_misuse(command, flag, value, capsys):
+    catalog = [] if command == "embed" else ["--catalog", "c.csv"]
+    front_end = ["--front-end", "onnx:x"] if command == "embed" else []
+    with pytest.raises(SystemExit, match="2"):
+        main([command, *catalog, *front_end, "--output", "o", flag, value])
+    assert f"error: {flag} " in capsys.readouterr().err
