@@ -191,7 +191,7 @@ def _described(ref: PartRef, job: Job) -> Described | None:
         return None
     _, sound = features
     tracks = job.tracks(ref)
-    folds = {track.track_id: track.fold for track in tracks if track.fold is not None}
+    folds = {track.track_id: track.fold for track in tracks if track.split == "train"}
     fitted = inherited_indices(rows, fitted_to(tracks), job.classes) >= 0
     corrected = _corrected(ref, job)
     if corrected is not None:

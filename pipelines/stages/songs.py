@@ -31,6 +31,7 @@ from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.plane import AXES, numbers_of
 from sssl.embedding.table import embeddings_of
 from sssl.errors import StoreError
+from sssl.labels.fitted import KeptOpinion, KeptSplit
 from sssl.songs.changes import song_changes
 from sssl.songs.classifier import EMBEDDING, OPINIONS, LabelledTracks, SongModel, fit_songs
 from sssl.songs.linear import mean_embedding
@@ -38,9 +39,10 @@ from sssl.songs.settings import SongConfig
 from sssl.songs.softmax import STATISTICS, statistics
 from sssl.songs.song import SongMaker, summarize_songs
 from sssl.store.in_flight import InFlight
-from sssl.store.manifest import Manifest, Receipt, Snapshot
+from sssl.store.layout import fit_path
+from sssl.store.manifest import Manifest, Receipt, Snapshot, digest_of
 from sssl.store.publications import last_with_songs
-from sssl.store.rounds import InUse, in_use
+from sssl.store.rounds import InUse, in_use, last_split
 
 SCORES = ("scores", "undecided_scores")
 """Inputs with the posteriors of the rounds in use, of which there may be two."""
@@ -93,6 +95,7 @@ def build(
     settings: SongConfig,
     model_id: str,
     segment_s: float,
+    second: KeptOpinion | None,
     kept: SongModel | None = None,
 ) -> None:
     """Wire the pipeline: fit classifier and threshold to labelled tracks of all parts, then apply
@@ -106,7 +109,7 @@ def build(
             parts
             | beam.FlatMap(labelled_tracks, job, settings)
             | beam.combiners.ToList()
-            | beam.Map(_fit, len(job.classes), settings, _signs(job))
+            | beam.Map(_fit, len(job.classes), settings, _signs(job), second)
         )
     written = states.todo | beam.Map(
         write_songs, job, settings, model_id, segment_s, model=beam.pvalue.AsSingleton(model)
@@ -196,7 +199,8 @@ def run(context: Context, settings: SongConfig) -> Context:
     learned_from = _learned_from(snapshot, used)
     # The ledger says where tracks, and so timelines, end; the classifier does not learn from it.
     inputs = learned_from | {"ledger": snapshot.get("ledger")}
-    config = _config(settings, snapshot, used)
+    second = _second_opinion(context) if settings.sound else None
+    config = _config(settings, snapshot, used, second)
     job = Job.of(context.store, "songs", ("songs",), config, [], named=inputs)
     earlier = find_earlier(context, job.planned[0], inputs)
     learned_by = (*LEARNED_BY, *AXES) if _TASK in config else LEARNED_BY
@@ -207,7 +211,7 @@ def run(context: Context, settings: SongConfig) -> Context:
     cut = snapshot.get("segments").settings(MelConfig, "cut")
 
     def wire(root: beam.Pipeline) -> None:
-        build(root, job, settings, used.model_id, cut.segment_s, kept)
+        build(root, job, settings, used.model_id, cut.segment_s, second, kept)
 
     made = run_job(job, wire, context.beam_args)
     return context.add(*made)
@@ -224,7 +228,17 @@ def _learned_from(snapshot: Snapshot, used: InUse) -> dict[str, Manifest]:
     return tables
 
 
-def _config(settings: SongConfig, snapshot: Snapshot, used: InUse) -> dict[str, Any]:
+def _second_opinion(context: Context) -> KeptOpinion | None:
+    """Return the opinion beside the network's that the last split went by; None if there was
+    none."""
+    split = last_split(context.snapshot)
+    kept = context.store.read_record_if_whole(fit_path(split.ref), KeptSplit)
+    return None if kept is None else kept.second
+
+
+def _config(
+    settings: SongConfig, snapshot: Snapshot, used: InUse, second: KeptOpinion | None
+) -> dict[str, Any]:
     """Return what the name of a generation of songs depends on: the settings, and how this version
     makes songs.
 
@@ -241,6 +255,8 @@ def _config(settings: SongConfig, snapshot: Snapshot, used: InUse) -> dict[str, 
     config["pools"] = pools
     config["left_out"] = "fold"
     config["timeline_to_end"] = True
+    if second is not None:
+        config["timeline_by"] = digest_of(dump(second))[:12]
     task = snapshot.get("catalog").settings(CatalogConfig).task
     if task != CatalogConfig.task:
         config[_TASK] = task
@@ -274,7 +290,11 @@ def _signs(job: Job) -> Floats | None:
 
 
 def _fit(
-    rows: list[LabelledTrack], classes: int, settings: SongConfig, signs: Floats | None
+    rows: list[LabelledTrack],
+    classes: int,
+    settings: SongConfig,
+    signs: Floats | None,
+    second: KeptOpinion | None = None,
 ) -> SongModel:
     # Sorted, so that the fit does not depend on the order in which workers finish.
     ordered = sorted(rows, key=lambda row: row.track_id)
@@ -287,7 +307,7 @@ def _fit(
         dimension = None if embedding is None else len(embedding)
     train = _of_split(ordered, "train", width, dimension)
     held_out = _of_split(ordered, "test", width, dimension)
-    return fit_songs(train, held_out, classes, settings, signs)
+    return replace(fit_songs(train, held_out, classes, settings, signs), second=second)
 
 
 def _of_split(

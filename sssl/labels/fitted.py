@@ -4,6 +4,7 @@ been there."""
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
@@ -52,8 +53,9 @@ class KeptOpinion:
             second.share, tuple(scale.mean.tolist()), tuple(scale.std.tolist()), weights, bias
         )
 
+    @cached_property
     def opinion(self) -> SecondOpinion:
-        """Return the opinion."""
+        """The opinion."""
         scale = Scale(np.array(self.mean), np.array(self.std))
         classifier = SoundClassifier(scale, np.array(self.weights), np.array(self.bias))
         return SecondOpinion(classifier, self.share)
@@ -104,7 +106,7 @@ class KeptSplit:
                 *map(np.array, (self.tracks.mean, self.tracks.factors, self.tracks.between))
             )
         numbers = {name: getattr(self, name) for name in _AS_IN_EVIDENCE}
-        second = None if self.second is None else self.second.opinion()
+        second = None if self.second is None else self.second.opinion
         return Evidence(tracks=tracks, second=second, **numbers)
 
     def split(self, config: RelabelConfig) -> Split:

@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 
 from schemas.records import later
 from sssl.arrays import Floats, Indices
+from sssl.labels.fitted import KeptOpinion
 from sssl.metrics import Bin, reliability
 from sssl.songs.kernel import Kernel, fit_kernel
 from sssl.songs.linear import Linear, fit_linear
@@ -172,6 +173,8 @@ class SongModel:
     """Empty where all train tracks are of one fold, or an earlier version fitted it."""
     numbers: tuple[Quality, ...] = later((), neutral=())
     """How good valence and arousal are; empty without a regression."""
+    second: KeptOpinion | None = later(None, neutral=None)
+    """What timelines go by beside the network: the second opinion that segments were split with."""
     taken_down: int = later(0, neutral=0)
     """How many labelled tracks that it was fitted to were taken down since, as the summary that it
     is read from says. If a run keeps it all the same, the new songs say so, too."""

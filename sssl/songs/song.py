@@ -67,8 +67,9 @@ class SongMaker:
             familiarity = float(similarity[0])
         unlike = self._is_unlike(familiarity)
         smooth_segments = self.settings.smooth_segments
+        by_segment = self._by_segment(posterior, sound, fold if split == "train" else None)
         entries = timeline(
-            posterior, start_s, self.segment_s, self.classes, smooth_segments, decoded_s
+            by_segment, start_s, self.segment_s, self.classes, smooth_segments, decoded_s
         )
         ends_s = ends_s_of(start_s, self.segment_s, decoded_s)
         segments = Segments(posterior, sound, start_s, ends_s, embedding)
@@ -94,6 +95,15 @@ class SongMaker:
         return replace(
             song, label=locked_label, confidence=1.0, abstained=False, label_source=HUMAN
         )
+
+    def _by_segment(self, posterior: Floats, sound: Floats, fold: int | None) -> Floats:
+        """Return the posteriors [N, C] that a timeline goes by. The label of the track does not:
+        its classifier knows the sound of the whole track."""
+        second = self.model.second
+        if second is None:
+            return posterior
+        folds = np.full(len(posterior), -1 if fold is None else fold)
+        return second.opinion.mixed(posterior, sound, folds)
 
     def _is_unlike(self, familiarity: float | None) -> bool:
         below = self.model.unlike_below
