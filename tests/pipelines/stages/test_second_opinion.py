@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.stages import relabel
+from pipelines.stages import relabel, songs
 from pipelines.stages.context import Context
 from pipelines.stages.learning import decide, published_method
 from pipelines.stages.policy import LearnConfig
 from schemas.records import dump
 from sssl.labels.evidence import EvidenceConfig
 from sssl.labels.fitted import KeptSplit
+from sssl.songs.classifier import SongModel
+from sssl.songs.settings import SongConfig
 from sssl.store.folder import Store
 from sssl.store.layout import fit_path
 from sssl.store.manifest import Snapshot
@@ -78,3 +80,22 @@ def test_the_classifier_is_kept_with_the_split_and_changes_the_evidence(context)
         assert (kept.second is not None) == by_sound == (share > 0)
         losses[by_sound] = context.store.read_table(labels, ["loss"])["loss"].to_pylist()
     assert losses[True] != losses[False]
+
+
+def test_timelines_go_by_the_opinion_that_the_last_split_went_by(context):
+    settings = by_default(published_method(context.published)).relabel
+    fresh = replace(context, published=Snapshot())
+    opinions = {}
+    for by_sound in (True, False):
+        own = replace(settings, evidence=replace(settings.evidence, by_sound=by_sound))
+        last = max(manifest.round for manifest in context.snapshot.of("labels"))
+        split = relabel.run(fresh, last, own)
+        made = songs.run(split, SongConfig()).snapshot.get("songs")
+        kept = context.store.read_record_if_whole(
+            fit_path(split.snapshot.get("labels", last).ref), KeptSplit
+        )
+        opinions[by_sound] = made.about(SongModel).second
+        assert opinions[by_sound] == kept.second
+        # Without one songs have the name that earlier versions gave them.
+        assert ("timeline_by" in made.config) == by_sound
+    assert opinions[True] is not None
