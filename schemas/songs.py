@@ -67,10 +67,9 @@ class Song:
         " `--smooth-segments` in all (3 by default), fewer at the track's ends. An entry lasts"
         " until the next segment starts, the last entry until the track ends (without"
         " `config.timeline_to_end` in the manifest: until the track's last segment ends). Its"
-        " confidence is the smoothed posterior of its class, averaged over the run; the posterior is"
-        " that of `scores`, together with what a classifier on `segments.sound` thinks where the"
-        " last split went by one, too. Unlike the"
-        " song's confidence it is not calibrated.",
+        " confidence is the smoothed posterior of its class, averaged over the run; unlike the"
+        " song's confidence it is not calibrated. Posteriors are those of `scores`, mixed with"
+        " those of the classifier on `segments.sound` where the last split went by one.",
         example=[{"start_s": 0.0, "end_s": 30.0, "label": "Q1", "confidence": 0.875}],
     )
     round: int = column(
