@@ -20,6 +20,7 @@ from rich.table import Table
 
 from pipelines.terminal.console import Terminal, printed
 from pipelines.terminal.flags import complain, parse
+from sssl.config import require
 from sssl.errors import ConfigError, StoreError
 from sssl.report.diff import Rows, between_rounds, between_runs
 from sssl.store.publications import open_published
@@ -43,6 +44,7 @@ class Config:
     """How to print the result."""
 
     def __post_init__(self) -> None:
+        require(self.limit >= 0, "limit", self.limit, "0 or more")
         expected = "two output folders, or one with --rounds"
         if self.rounds:
             expected = "one output folder, as in `sssl diff OUTPUT --rounds 0 1`"

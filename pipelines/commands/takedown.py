@@ -65,11 +65,14 @@ def run(context: Context, config: Config) -> Context:
         )
     removed = taken_down(store)
     new_ids = sorted(track_id for track_id in track_ids if not is_removed(track_id, removed))
+    if config.undo:
+        _check_taken_down(new_ids, len(track_ids))
     remember(
         store, track_ids, undo=config.undo
     )  # first, so that no run brings back what a kill leaves half done
     if config.undo:
-        console.print(f"{counted(len(track_ids), 'id')} may come back with the next run")
+        returning = counted(len(track_ids) - len(new_ids), "id")
+        console.print(f"{returning} may come back with the next run")
         return context
     if snapshot.of("catalog"):
         _warn_of_unknown(store, snapshot, new_ids)
@@ -87,6 +90,20 @@ def run(context: Context, config: Config) -> Context:
     if snapshot.of("catalog"):
         _prove(store, track_ids)
     return context
+
+
+def _check_taken_down(others: Sequence[str], count: int) -> None:
+    """Say which of so many ids were never taken down.
+
+    Raises:
+        CatalogError: none of them was.
+    """
+    if not others:
+        return
+    were_not = f"{some(others)}: not taken down"
+    if len(others) == count:
+        raise CatalogError(f"{were_not}, so nothing was changed; is the spelling right?")
+    warn(f"{were_not}; is the spelling right?")
 
 
 def _take_out_corrections(store: Store, track_ids: set[str]) -> None:

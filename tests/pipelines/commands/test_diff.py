@@ -198,3 +198,9 @@ def test_a_table_that_cannot_be_read_ends_the_diff_with_its_reason(finished, tmp
 def test_rounds_of_what_was_published_before_are_compared(changed, earlier, capsys):
     before = diff(capsys, f"{earlier.root}@before", "--rounds", "0", "1")
     assert before == diff(capsys, changed.root, "--rounds", "0", "1")
+
+
+def test_fewer_than_none_to_list_is_misuse(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["diff", "a", "b", "--limit", "-1"])
+    assert "--limit -1: expected 0 or more" in capsys.readouterr().err

@@ -150,6 +150,18 @@ def test_a_file_of_ids_may_be_one_that_we_exported(tmp_path):
     assert set(left["track_id"].to_pylist()) == {"-literal", "stays"}
 
 
+def test_what_was_never_taken_down_is_named_where_it_is_to_come_back(tmp_path, capsys):
+    store = published(str(tmp_path / "out"), ("x", "y", "z"))
+    arguments = ["takedown", "--output", store.root, "--track-id"]
+    assert main([*arguments, "x", "y"]) == 0
+    assert main([*arguments, "X", "--undo"]) == 1
+    assert "X: not taken down, so nothing was changed" in " ".join(capsys.readouterr().err.split())
+    assert main([*arguments, "x", "Y", "--undo"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: Y: not taken down; is the spelling right?" in said
+    assert "1 id may come back" in said
+
+
 def test_what_was_said_of_a_track_whose_id_differs_in_blanks_stays(tmp_path):
     store = published(str(tmp_path / "out"), ("x", " x", "y"))
     header = b"track_id,start_s,end_s,label\n"
