@@ -15,7 +15,8 @@ def keep_freed_memory() -> None:
     large pieces again and again, as a step of training does.
 
     Otherwise glibc gives each piece back to the system, which has to clear it before it lends it
-    again: that takes a third of the time of training on a CPU. Another malloc is left as it is.
+    again: that takes up to a sixth of the time of training on a CPU. Another malloc is left as it
+    is.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -43,6 +43,15 @@ def test_the_same_weights_have_the_same_name():
     assert model_id(dump(model(0))) != model_id(dump(model(1)))
 
 
+@pytest.mark.parametrize("architecture", FRONT_ENDS)
+def test_the_layout_that_networks_compute_in_does_not_show_in_the_file(architecture):
+    channels_last = model(architecture=architecture)
+    contiguous = model(architecture=architecture)
+    for member in contiguous.members:
+        member.to(memory_format=torch.contiguous_format)
+    assert dump(channels_last) == dump(contiguous)
+
+
 def test_a_foreign_file_is_refused():
     with pytest.raises(StoreError, match="not a model file of this program"):
         load(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
