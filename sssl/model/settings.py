@@ -3,6 +3,7 @@ torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -17,6 +18,13 @@ FRONT_END_NAMES = ("cnn", "resnet", "attention")
 """What `model` takes; the networks themselves are in sssl/model/networks.py."""
 # How often its pooling halves a spectrogram. A strided convolution takes any size.
 _HALVED = {"cnn": 4, "attention": 4}
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "mixup_alpha",
+    "lambda_noisy",
+    "lambda_consistency",
+    "lambda_prior",
+)
 _WARMUP_EPOCHS = 12
 _WARMUP_EPOCHS_OF_PLAIN_MEMBERS = 7
 
@@ -33,6 +41,7 @@ class AugmentConfig:
     """Longest SpecAugment mask over frames; 0 turns it off."""
 
     def __post_init__(self) -> None:
+        require(0 <= self.gain_db < math.inf, "gain_db", self.gain_db, "a number of 0 or more")
         require(self.mel_mask >= 0, "mel_mask", self.mel_mask, "0 or more")
         require(self.frame_mask >= 0, "frame_mask", self.frame_mask, "0 or more")
 
@@ -130,8 +139,11 @@ class TrainConfig:
         warmup = self.warmup_epochs
         require(warmup is None or warmup > 0, "warmup_epochs", warmup, "1 or more, or None")
         require(self.epochs > 0, "epochs", self.epochs, "1 or more")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        rate = self.learning_rate
+        require(0 < rate < math.inf, "learning_rate", rate, "a number above 0")
+        for name in _NOT_NEGATIVE:
+            value = getattr(self, name)
+            require(0 <= value < math.inf, name, value, "a number of 0 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")
         require(
             0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to below 1"

@@ -223,6 +223,12 @@ class _Course:
 
     def _finish_epoch(self, cpu_s: Callable[[], float]) -> None:
         _, total, segments = self.progress
+        if not math.isfinite(total):
+            raise TrainError(
+                f"the loss of member {self._member} in epoch {self.epoch} is {total}: its weights"
+                f" are lost; try again with a lower learning_rate than"
+                f" {self._training.config.learning_rate}"
+            )
         left_out_loss = self.trainer.left_out_loss() if self._training.config.patience else None
         spent_s = self._cpu_s + cpu_s()
         done = Epoch(self._member, self.epoch, total / segments, segments, spent_s, left_out_loss)

@@ -67,7 +67,11 @@ def test_a_number_that_makes_no_sense_is_refused():
     [
         (AugmentConfig, "mel_mask", -1),
         (AugmentConfig, "frame_mask", -1),
+        (AugmentConfig, "gain_db", -1.0),
         (TrainConfig, "learning_rate", 0.0),
+        (TrainConfig, "learning_rate", math.inf),
+        (TrainConfig, "lambda_prior", math.nan),
+        (TrainConfig, "mixup_alpha", -0.5),
         (TrainConfig, "weight_decay", -0.1),
         (ScoreConfig, "views", 0),
         (ScoreConfig, "score_batch", 0),

@@ -250,6 +250,12 @@ def test_patience_keeps_the_best_epoch(training):
         assert trainer.left_out_loss() == pytest.approx(min(losses), rel=1e-4)
 
 
+def test_a_training_whose_loss_is_no_number_any_more_is_no_model(training):
+    lost = replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(TrainError, match=r"loss of member \d in epoch \d is (nan|inf)"):
+        train(replace(training, config=lost), 1, lambda _: None)
+
+
 def test_a_training_with_patience_that_was_stopped_keeps_the_same_epoch(training, monkeypatch):
     """Stopped before its best epoch, at it, and after it, where the best weights come from the
     checkpoint."""
