@@ -23,7 +23,7 @@ from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.relabel_part import (
-    Opinion,
+    Calibration,
     Reading,
     count_losses,
     inherit_part,
@@ -36,7 +36,7 @@ from pipelines.stages.relabel_part import (
     sum_spreads,
 )
 from pipelines.stages.settings_file import IN_FILE, Source
-from pipelines.stages.standing import find_earlier, learned_stands
+from pipelines.stages.standing import find_earlier, learned_stands, own_config
 from pipelines.terminal.console import tell
 from schemas.records import dump
 from sssl.arrays import Floats
@@ -47,7 +47,6 @@ from sssl.labels.fitted import KeptSplit
 from sssl.labels.settings import RelabelConfig
 from sssl.labels.sound_classifier import SoundClassifier, fit_classifier, fit_scale, fit_share
 from sssl.labels.split import SplitSummary, fit_split
-from sssl.store.folder import Store
 from sssl.store.layout import fit_path
 from sssl.store.manifest import Manifest
 from sssl.store.rounds import last_accepted
@@ -101,24 +100,27 @@ def learn_to_read(parts: beam.PCollection, job: Job, settings: RelabelConfig) ->
     by_class = summed("Classes", sum_classes, scale)
     classifier = single(by_class | beam.Map(fit_classifier, scale))
     losses = summed("Losses", sum_part_losses, settings, classifier)
-    opinion = single(losses | beam.Map(fit_opinion, classifier))
+    calibration = single(losses | beam.Map(fit_calibration, classifier))
     tracks = single(summed("Sounds", sum_sounds, settings) | beam.Map(fit_track_model))
-    spread = summed("Spreads", sum_spreads, settings, opinion, tracks)
-    evidence = single(spread | beam.Map(fit_reading, opinion, tracks, settings.evidence))
+    spread = summed("Spreads", sum_spreads, settings, calibration, tracks)
+    evidence = single(spread | beam.Map(fit_reading, calibration, tracks, settings.evidence))
     counts = summed("Counts", count_losses, settings, evidence)
     return counts | beam.Map(read_evidence, job, settings, evidence)
 
 
-def fit_opinion(losses: Floats | None, classifier: SoundClassifier | None) -> Opinion:
+def fit_calibration(losses: Floats | None, classifier: SoundClassifier | None) -> Calibration:
     """Fit what is thought of segments to the summed losses."""
-    return Opinion(*fit_share(losses, classifier))
+    return Calibration(*fit_share(losses, classifier))
 
 
 def fit_reading(
-    spread: Spread | None, opinion: Opinion, tracks: TrackModel | None, config: EvidenceConfig
+    spread: Spread | None,
+    calibration: Calibration,
+    tracks: TrackModel | None,
+    config: EvidenceConfig,
 ) -> Evidence:
     """Fit how evidence is read to its summed spread."""
-    return fit_evidence(spread, opinion.temperature, tracks, config, opinion.second)
+    return fit_evidence(spread, calibration.temperature, tracks, config, calibration.second)
 
 
 def read_evidence(
@@ -144,7 +146,7 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
     if round:
         parent = last_accepted(store, snapshot, before=round)
         named["scores"] = snapshot.get("scores", parent.round)
-        settings = _as_begun(store, settings, named, round)
+        settings = _as_begun(context, settings, named, round)
     config = dump(settings) if round else {}
     job = Job.of(store, "relabel", ("labels",), config, [], round, named)
     earlier = find_earlier(context, job.planned[0], named)
@@ -164,13 +166,20 @@ def run(context: Context, round: int, settings: RelabelConfig) -> Context:
 
 
 def _as_begun(
-    store: Store, settings: RelabelConfig, inputs: Mapping[str, Manifest], round: int
+    context: Context, settings: RelabelConfig, inputs: Mapping[str, Manifest], round: int
 ) -> RelabelConfig:
-    """Return the settings as an earlier version read them if it split this very round by them: a
-    model may have been trained on that."""
+    """Return the settings as an earlier version read them if it split this very round by them, or
+    the published one that is kept: a model may have been trained on that."""
     before = settings.as_before
     planned = Manifest.plan("labels", "relabel", dump(before), inputs.values(), round)
-    return settings if store.committed(planned) is None else before
+    is_begun = context.store.committed(planned) is not None
+    if context.keeps_learned:
+        published = context.published.of("labels")
+        is_begun |= any(m.round == round and own_config(m) == dump(before) for m in published)
+    if before == settings or not is_begun:
+        return settings
+    tell(f"round {round} stays as an earlier version split it, by the network alone")
+    return before
 
 
 def _kept(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> KeptSplit | None:

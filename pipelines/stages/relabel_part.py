@@ -44,7 +44,7 @@ class Described(NamedTuple):
     fitted: NDArray[np.bool_]  # [N]: a classifier is fitted to it
 
 
-class Opinion(NamedTuple):
+class Calibration(NamedTuple):
     """What is thought of segments: the temperature of their posteriors, and what is mixed into
     those of the network before."""
 
@@ -80,7 +80,7 @@ def sum_scales(ref: PartRef, job: Job, settings: RelabelConfig) -> ScaleSums | N
 def sum_classes(ref: PartRef, job: Job, scale: Scale | None) -> ClassSums | None:
     """Return what a part tells about the sound of each class; None if it tells nothing."""
     described = _described(ref, job) if scale is not None else None
-    if scale is None or described is None:
+    if scale is None or described is None or not described.fitted.any():
         return None
     fitted = described.fitted
     standardized = scale.standardized(described.sound[fitted])
@@ -123,11 +123,17 @@ def sum_sounds(ref: PartRef, job: Job, settings: RelabelConfig) -> SoundMoments 
 
 
 def sum_spreads(
-    ref: PartRef, job: Job, settings: RelabelConfig, opinion: Opinion, model: TrackModel | None
+    ref: PartRef,
+    job: Job,
+    settings: RelabelConfig,
+    calibration: Calibration,
+    model: TrackModel | None,
 ) -> Spread | None:
     """Return what a part tells about the scale of the evidence; None if it is not asked."""
     if _is_asked(settings):
-        return sum_spread(_segments(ref, job, model, opinion.second), opinion.temperature, model)
+        return sum_spread(
+            _segments(ref, job, model, calibration.second), calibration.temperature, model
+        )
     return None
 
 
@@ -164,7 +170,8 @@ def readings(evidence: Evidence) -> list[Evidence]:
 
 
 def _is_asked(settings: RelabelConfig) -> bool:
-    return bool(settings.evidence.consistency) or settings.evidence.neighbours
+    evidence = settings.evidence
+    return bool(evidence.consistency) or evidence.neighbours or evidence.by_sound
 
 
 def _segments(
@@ -184,13 +191,16 @@ def _segments(
 
 
 def _described(ref: PartRef, job: Job) -> Described | None:
-    """Read what a part's segments sound like; None where the folder has no `sound`."""
+    """Read what a part's segments sound like; None where no track has a label, or `sound` is not
+    there."""
+    tracks = job.tracks(ref)
+    if all(track.label is None for track in tracks):
+        return None
     rows = job.read(ref, "segments", ["track_id", "sound"])
     features = sound_features(rows)
     if features is None:
         return None
     _, sound = features
-    tracks = job.tracks(ref)
     folds = {track.track_id: track.fold for track in tracks if track.split == "train"}
     fitted = inherited_indices(rows, fitted_to(tracks), job.classes) >= 0
     corrected = _corrected(ref, job)

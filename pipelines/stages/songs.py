@@ -232,11 +232,16 @@ def _second_opinion(context: Context) -> KeptOpinion | None:
     """Return the opinion beside the network's that the last split went by, or that published songs
     go by where a run keeps what was learned; None if there was none."""
     published = context.published.of("songs")
-    if context.keeps_learned and published:
-        return published[0].about(SongModel).second
     split = last_split(context.snapshot)
-    kept = context.store.read_record_if_whole(fit_path(split.ref), KeptSplit)
-    return None if kept is None else kept.second
+    kept = None
+    if not (context.keeps_learned and published):
+        kept = context.store.read_record_if_whole(fit_path(split.ref), KeptSplit)
+    if kept is not None:
+        return kept.second
+    if published and split.round:
+        # A takedown deletes what a split was fitted to, but songs keep what they go by.
+        return published[0].about(SongModel).second
+    return None
 
 
 def _config(

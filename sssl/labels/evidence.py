@@ -30,7 +30,7 @@ from sssl.labels.sound_classifier import SecondOpinion, losses_by_share
 from sssl.metrics import Z_95_ONE_SIDED
 
 _REACH = 2  # segments to either side that are neighbours
-_MIN_AGREEMENT_BEFORE = 0.1  # without a classifier on the sound
+_MIN_AGREEMENT_ALONE = 0.1  # of the network, without a classifier on the sound
 _LEAST_VARIANCE = 1e-12  # keeps quotients finite where all segments are alike
 
 
@@ -49,22 +49,24 @@ class EvidenceConfig:
     """Expect labels to be wrong in parts of tracks, and compare a segment with the rest of its
     track, where the model and the sound speak against the same segments of a track: the correlation
     of loss and inconsistency. Where labels are right both are noise of different origin. Nothing is
-    relabelled unless two heaps come of it, too. None: ask the mixture alone."""
+    relabelled unless two heaps come of it, too. The default counts as 0.1 where the network speaks
+    alone. None: ask the mixture alone."""
     by_sound: bool = later(True, neutral=False)
     """Let a classifier on `segments.sound` speak beside the network, as far as both together make
-    the labels of left-out tracks likelier. A published split that an earlier version made without
-    it stays until something else asks for learning."""
+    the labels of left-out tracks likelier. What an earlier version split without it stays so until
+    a labelled track or another setting changes."""
 
     def __post_init__(self) -> None:
         require(self.consistency >= 0, "consistency", self.consistency, "0 or more")
 
     @property
     def as_before(self) -> EvidenceConfig:
-        """What the same settings meant to versions without `by_sound`, unless they rule it out."""
+        """What the same settings mean without a classifier on the sound, as to versions that had
+        none; themselves where they rule it out."""
         if not self.by_sound:
             return self
         by_default = self.min_agreement == EvidenceConfig.min_agreement
-        min_agreement = _MIN_AGREEMENT_BEFORE if by_default else self.min_agreement
+        min_agreement = _MIN_AGREEMENT_ALONE if by_default else self.min_agreement
         return replace(self, by_sound=False, min_agreement=min_agreement)
 
 
@@ -169,7 +171,7 @@ class Evidence:
     def losses(self, segments: Segments) -> tuple[Floats, Floats]:
         """Return the loss [N] to split by and the consistency [N], a log likelihood ratio; NaN
         where there is none."""
-        if self.tracks is None and not self.neighbours:
+        if self.tracks is None and self.second is None and not self.neighbours:
             return segments.loss, np.full(len(segments.loss), np.nan)
         both = _quantities(segments, self.temperature, self.tracks)
         against = self._against(both, segments.track)
@@ -252,8 +254,11 @@ def fit_evidence(
         # noise.
         unit = min(float(config.consistency / np.sqrt(variance[1])), 1.0)
         agreement = _lower_correlation(sums.own_own, sums.segments)
-        if config.min_agreement is not None:
-            in_parts = agreement >= config.min_agreement
+        least = config.min_agreement
+        if second is None and least == EvidenceConfig.min_agreement:
+            least = _MIN_AGREEMENT_ALONE
+        if least is not None:
+            in_parts = agreement >= least
     between = 0.0
     if in_parts:
         freedom = max(sums.segments - sums.tracks, 1)

@@ -55,7 +55,7 @@ class KeptOpinion:
 
     @cached_property
     def opinion(self) -> SecondOpinion:
-        """The opinion."""
+        """The classifier and its share, as arrays."""
         scale = Scale(np.array(self.mean), np.array(self.std))
         classifier = SoundClassifier(scale, np.array(self.weights), np.array(self.bias))
         return SecondOpinion(classifier, self.share)

@@ -22,7 +22,7 @@ from sssl.metrics import LEAST_PROBABILITY
 # (docs/log/2026-11-28-a-second-opinion-on-segments.md).
 _SHRINKAGE = 0.6
 _CLIP = 4.0  # standard deviations; one segment must not move a covariance
-_FEWEST = 0.5  # segments of a class that the other folds have none of, so that its prior is finite
+_FEWEST = 0.5  # segments that a class counts as where the other folds lack it: its prior is finite
 _LEAST_VARIANCE = 1e-6  # in squared standard deviations, where all segments sound alike
 SHARES = np.linspace(0.0, 1.0, 11)
 
@@ -67,7 +67,7 @@ def fit_scale(sums: ScaleSums | None) -> Scale | None:
         return None
     mean = sums.total / sums.segments
     variance = np.maximum(sums.squares / sums.segments - mean**2, 0.0)
-    # In single precision the order in which parts were added does not show.
+    # In single precision the order in which parts were added hardly ever shows.
     mean, std = (values.astype(np.float32).astype(float) for values in (mean, np.sqrt(variance)))
     is_constant = std <= np.abs(mean) * np.finfo(np.float32).eps
     return Scale(mean, np.where(is_constant, 1.0, std))
@@ -116,6 +116,9 @@ class SoundClassifier:
         """Return the posteriors [N, C] of segments by their sound [N, K], for tracks in a fold [N];
         -1, in none, takes the classifier of all folds."""
         standardized = self.scale.standardized(sound)
+        # A fold that came later, by another number of folds, was left out by none.
+        folds = len(self.bias) - 1
+        fold = np.where(fold < folds, fold, -1)
         found = np.empty((len(sound), self.bias.shape[1]))
         for number in np.unique(fold):
             own = fold == number
@@ -133,8 +136,11 @@ def fit_classifier(sums: ClassSums | None, scale: Scale | None) -> SoundClassifi
     if not all(count.any() for count, _, _ in kept):
         return None
     fitted = [_discriminant(*own) for own in kept]
-    weights, bias = zip(*fitted, strict=True)
-    return SoundClassifier(scale, np.stack(weights), np.stack(bias))
+    # In single precision other libraries and processors say the same.
+    weights, bias = (
+        np.stack(values).astype(np.float32).astype(float) for values in zip(*fitted, strict=True)
+    )
+    return SoundClassifier(scale, weights, bias)
 
 
 @dataclass(frozen=True)

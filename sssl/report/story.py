@@ -105,6 +105,11 @@ class Story:
             return None
         if self.song.timeline_label in (None, self.song.label):
             return None
+        if self.song_model is not None and self.song_model.second is not None:
+            return (
+                "the timeline goes by each segment's posterior and sound, the label by those of the"
+                " whole track"
+            )
         mean = None if self.used is None else self.used.posterior
         if mean is not None and self.classes[int(mean.argmax())] == self.song.label:
             return "by the mean posterior few segments that are sure outweigh many that are not"

@@ -128,10 +128,10 @@ def test_labels_are_the_same_in_whatever_order_an_engine_adds_up(
     classifier = fit_classifier(by_class, scale)
     assert classifier is not None
     losses = over_parts(lambda r: relabel_part.sum_part_losses(r, job, settings, classifier))
-    opinion = relabel.fit_opinion(losses, classifier)
+    calibration = relabel.fit_calibration(losses, classifier)
     tracks = fit_track_model(over_parts(lambda r: relabel_part.sum_sounds(r, job, settings)))
-    spread = over_parts(lambda r: relabel_part.sum_spreads(r, job, settings, opinion, tracks))
-    evidence = relabel.fit_reading(spread, opinion, tracks, settings.evidence)
+    spread = over_parts(lambda r: relabel_part.sum_spreads(r, job, settings, calibration, tracks))
+    evidence = relabel.fit_reading(spread, calibration, tracks, settings.evidence)
     counts = over_parts(lambda r: relabel_part.count_losses(r, job, settings, evidence))
     reading = relabel.read_evidence(counts, job, settings, evidence)
 

@@ -75,6 +75,15 @@ def test_tracks_in_no_fold_are_judged_by_what_all_folds_tell():
     np.testing.assert_allclose(found, reference(z, label).predict_proba(z), atol=0.01)
 
 
+def test_tracks_of_a_fold_that_came_later_are_judged_as_those_in_none():
+    sound, label, fold = segments(apart=1.0)
+    classifier = classifier_of(sound, label, fold)
+    later, nowhere = np.full(len(fold), FOLDS + 1), np.full(len(fold), -1)
+    np.testing.assert_array_equal(
+        classifier.posteriors(sound, later), classifier.posteriors(sound, nowhere)
+    )
+
+
 def test_parts_tell_the_same_in_any_order():
     sound, label, fold = segments(apart=1.0)
     scale = fit_scale(ScaleSums.of(sound))
