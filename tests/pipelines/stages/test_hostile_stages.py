@@ -28,6 +28,7 @@ from sssl.errors import StoreError
 from sssl.labels.consistency import fit_track_model
 from sssl.labels.sound_classifier import fit_classifier, fit_scale
 from sssl.model.shards.make import Sharding
+from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
 from sssl.store.manifest import Manifest, Snapshot
 
@@ -98,7 +99,9 @@ def test_songs_are_the_same_whatever_an_engine_does(finished, unmade, monkeypatc
         [songs.labelled_tracks(ref, job, settings) for ref in refs],
         lambda found: [row for one in found for row in one],
     )
-    model = songs._fit(rows, len(job.classes), settings, None)
+    second = made.about(SongModel).second
+    assert second is not None
+    model = songs._fit(rows, len(job.classes), settings, None, second)
     model_id = given["used"].model_id
     segment_s = finished.latest().get("segments").settings(MelConfig, "cut").segment_s
 
