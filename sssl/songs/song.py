@@ -100,7 +100,8 @@ class SongMaker:
         """Return the posteriors [N, C] that a timeline goes by. The label of the track does not:
         its classifier knows the sound of the whole track."""
         second = self.model.second
-        if second is None:
+        # A folder may have lost its `sound` since it was split: songs go by levels of bands then.
+        if second is None or sound.shape[1] != len(second.mean):
             return posterior
         folds = np.full(len(posterior), -1 if fold is None else fold)
         return second.opinion.mixed(posterior, sound, folds)

@@ -76,9 +76,15 @@ def guesses_in_use(snapshot: Snapshot, used: InUse) -> Guesses:
 
 def has_nothing_to_split(snapshot: Snapshot, round: int) -> bool:
     """Whether a later round's labels are the inherited ones: training on them again would show
-    nothing."""
+    nothing.
+
+    Where a listener corrected segments they may be what the round had split, and its model stays.
+    """
     labels = [manifest for manifest in snapshot.of("labels") if manifest.round == round]
-    return round > 0 and bool(labels) and not labels[0].about(LabelsSummary).noisy
+    if not round or not labels:
+        return False
+    about = labels[0].about(LabelsSummary)
+    return not about.noisy and not about.corrected
 
 
 def last_split(snapshot: Snapshot) -> Manifest:

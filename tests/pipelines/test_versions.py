@@ -24,7 +24,7 @@ from sssl.store.manifest import Snapshot, generation_name
 from sssl.store.seal import json_bytes, opened_json
 
 NAMES = {
-    "relabel": "b64486dc7994",
+    "relabel": "7a74a9c7898c",
     "relabel as in the paper": "2685bbac069e",
     "train": "873a2429e896",
     "train as in the paper": "f3d8ce6f3126",
@@ -60,6 +60,9 @@ def test_the_defaults_of_today_keep_their_generations_names():
         "segment", None, {"cut": dump(cut), "gate": dump(GateConfig())}, []
     )
     assert names == NAMES
+    # Of a round that was split before there was a second opinion.
+    before = dump(GUARDED.relabel.as_before)
+    assert generation_name("relabel", 1, before, []) == "b64486dc7994"
 
 
 @dataclass(frozen=True)
