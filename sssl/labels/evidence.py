@@ -65,9 +65,14 @@ class EvidenceConfig:
         none; themselves where they rule it out."""
         if not self.by_sound:
             return self
-        by_default = self.min_agreement == EvidenceConfig.min_agreement
-        min_agreement = _MIN_AGREEMENT_ALONE if by_default else self.min_agreement
-        return replace(self, by_sound=False, min_agreement=min_agreement)
+        return replace(self, by_sound=False, min_agreement=self.min_agreement_alone)
+
+    @property
+    def min_agreement_alone(self) -> float | None:
+        """`min_agreement` where the network speaks alone."""
+        if self.min_agreement == EvidenceConfig.min_agreement:
+            return _MIN_AGREEMENT_ALONE
+        return self.min_agreement
 
 
 @dataclass(frozen=True)
@@ -254,9 +259,7 @@ def fit_evidence(
         # noise.
         unit = min(float(config.consistency / np.sqrt(variance[1])), 1.0)
         agreement = _lower_correlation(sums.own_own, sums.segments)
-        least = config.min_agreement
-        if second is None and least == EvidenceConfig.min_agreement:
-            least = _MIN_AGREEMENT_ALONE
+        least = config.min_agreement_alone if second is None else config.min_agreement
         if least is not None:
             in_parts = agreement >= least
     between = 0.0

@@ -22,7 +22,8 @@ from sssl.metrics import LEAST_PROBABILITY
 # (docs/log/2026-11-28-a-second-opinion-on-segments.md).
 _SHRINKAGE = 0.6
 _CLIP = 4.0  # standard deviations; one segment must not move a covariance
-_FEWEST = 0.5  # segments that a class counts as where the other folds lack it: its prior is finite
+# What a class counts as of which the other folds have no segment, so that its log prior is finite.
+_FEWEST = 0.5
 _LEAST_VARIANCE = 1e-6  # in squared standard deviations, where all segments sound alike
 SHARES = np.linspace(0.0, 1.0, 11)
 

@@ -31,6 +31,10 @@ def with_evidence(method, **evidence):
     return replace(method, relabel=changed)
 
 
+def with_by_sound(settings, by_sound):
+    return replace(settings, evidence=replace(settings.evidence, by_sound=by_sound))
+
+
 def by_default(method):
     return replace(method, relabel=replace(method.relabel, evidence=EvidenceConfig()))
 
@@ -73,7 +77,7 @@ def test_the_classifier_is_kept_with_the_split_and_changes_the_evidence(context)
     fresh = replace(context, published=Snapshot())
     losses = {}
     for by_sound in (True, False):
-        own = replace(settings, evidence=replace(settings.evidence, by_sound=by_sound))
+        own = with_by_sound(settings, by_sound)
         labels = relabel.run(fresh, 1, own).snapshot.get("labels", 1)
         kept = context.store.read_record_if_whole(fit_path(labels.ref), KeptSplit)
         share = labels.summary["evidence"].get("share_of_sound", 0.0)
@@ -87,7 +91,7 @@ def test_timelines_go_by_the_opinion_that_the_last_split_went_by(context):
     fresh = replace(context, published=Snapshot())
     opinions = {}
     for by_sound in (True, False):
-        own = replace(settings, evidence=replace(settings.evidence, by_sound=by_sound))
+        own = with_by_sound(settings, by_sound)
         last = max(manifest.round for manifest in context.snapshot.of("labels"))
         split = relabel.run(fresh, last, own)
         made = songs.run(split, SongConfig()).snapshot.get("songs")
