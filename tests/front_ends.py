@@ -85,6 +85,9 @@ def loudness(samples):
     """Level, and level of the steps, of samples [B, T]."""
     return np.stack([np.abs(samples).mean(axis=1), np.abs(np.diff(samples)).mean(axis=1)], axis=1)
 
+def other_loudness(samples):
+    return 1 - 2 * loudness(samples)[:, ::-1]
+
 def frames(samples):
     return samples[:, : 16_000 * 3].reshape(len(samples), 3, -1)[..., :4]
 

@@ -125,7 +125,8 @@ def _decide(
         context = replace(context, published=Snapshot())
     if decision.learns:
         return context, config.method
-    return replace(context, keeps_learned=True), published_method(in_effect)
+    context = replace(context, keeps_learned=True, keeps_songs=decision.keeps_songs)
+    return context, published_method(in_effect)
 
 
 def _tracker(

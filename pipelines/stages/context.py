@@ -19,7 +19,8 @@ class Context:
     `beam_args` are Beam's own options; `tracker` takes what is logged, None if the stage runs by
     itself. `published` is what readers had when the command began: what of it stands is taken
     over. Where the command `keeps_learned` things, what was learned stands whatever became of the
-    labelled tracks.
+    labelled tracks; where it `keeps_songs`, so does the classifier of songs, which is learned in
+    seconds, and from more than networks are: embeddings, sound, valence and arousal.
     """
 
     store: Store
@@ -28,6 +29,7 @@ class Context:
     tracker: Tracker | Untracked | None = None
     published: Snapshot = Snapshot()
     keeps_learned: bool = False
+    keeps_songs: bool = False
 
     def add(self, *manifests: Manifest) -> Context:
         """Return the context with tables in the place of their predecessors."""
@@ -40,14 +42,14 @@ class Context:
         """Return the context with the tables of a job, and with what they were made from where that
         is new.
 
-        Segments, features and a ledger that are as before, after a retry in vain, stay, and so does
-        what was made from them.
+        Segments, features and a ledger that are as before, and were made by the same settings, stay
+        (after a retry in vain), and so does what was made from them.
         """
         known = {manifest.ref for manifest in self.snapshot.manifests}
         new = {ref for manifest in manifests for ref in manifest.parents} - known
         context = self.add(*map(self.store.named, sorted(new)))
-        before = {m.digest for table in SEGMENTED for m in context.snapshot.of(table)}
-        return context.add(*(manifest for manifest in manifests if manifest.digest not in before))
+        before = [(m.digest, m.config) for table in SEGMENTED for m in context.snapshot.of(table)]
+        return context.add(*(m for m in manifests if (m.digest, m.config) not in before))
 
     def on(self, snapshot: Snapshot) -> Context:
         """Return the context with other tables."""

@@ -28,7 +28,7 @@ from schemas.summaries import EmbeddingsSummary
 from sssl.audio.mel import MelConfig
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.embedder import Embedder
-from sssl.embedding.settings import RETRIED, EmbedConfig, Origin
+from sssl.embedding.settings import RETRIED, EmbedConfig, Origin, without_history
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.layout import ref_of_manifest
@@ -161,13 +161,9 @@ def _known(store: Store, front_end: FrontEnd, segments: Manifest) -> list[Manife
     config = front_end.of_rows()
     refs = (ref_of_manifest(path) for path in store.find("embeddings"))
     found = (store.manifest_if_whole(ref) for ref in refs if ref is not None)
-    alike = [made for made in found if made is not None and _without_history(made) == config]
+    alike = [made for made in found if made is not None and without_history(made.config) == config]
     usable = [made for made in alike if store.is_there(made) and _is_cut_as(store, made, segments)]
     return sorted(usable, key=lambda made: (_retries(made), made.created_at, made.ref))
-
-
-def _without_history(embeddings: Manifest) -> dict[str, Any]:
-    return {name: value for name, value in embeddings.config.items() if name != RETRIED}
 
 
 def _retries(embeddings: Manifest) -> int:

@@ -27,6 +27,8 @@ class Decision(NamedTuple):
 
     learns: bool
     reason: str
+    keeps_songs: bool = False
+    """Whether the classifier of songs stands, too, whatever became of the labelled tracks."""
 
     def __str__(self) -> str:
         return f"{'learning' if self.learns else 'not learning'}: {self.reason}"
@@ -70,7 +72,8 @@ def decide_by(
         return Decision(True, "--learn always")
     if policy.learn == "never":
         _check_fits(published, material)
-        return Decision(False, "--learn never: the published model labels what is new")
+        reason = "--learn never: the published model labels what is new"
+        return Decision(False, reason, keeps_songs=True)
     setting = next(_other_settings(published, material, method), None)
     if setting is not None:
         return Decision(True, f"{setting} changed")
@@ -84,6 +87,7 @@ def decide_by(
         False,
         f"{counted(changed, 'labelled track')} new, gone or changed, --learn-after "
         f"{policy.learn_after}: the published model labels what is new",
+        keeps_songs=True,
     )
 
 

@@ -29,7 +29,7 @@ _DECODED = ("track_id", "segment_index", "start_s", "log_mel", "level_db", "band
 """Columns that only decoding fills. Rows of an earlier run are kept as they have them, in whatever
 table and type. Later ones are no reason to decode a folder again: `sound_db` is made of the log-mel
 where it is missing, and `sound` is asked for by `sound_version`."""
-_SOUND = "sound"
+SOUND = "sound"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Settings:
 
     def of_rows(self) -> dict[str, Any]:
         """Return what decides the rows of a track."""
-        sound = {} if self.sound_version is None else {_SOUND: self.sound_version}
+        sound = {} if self.sound_version is None else {SOUND: self.sound_version}
         rows = {
             "cut": dump(self.cut),
             "gate": dump(self.strict_gate),
@@ -90,7 +90,7 @@ class Settings:
         """
         ledger = published.of("ledger")
         stored_as = self._stored_as(ledger[0] if ledger else None, store)
-        of_folder = ledger[0].config.get(_SOUND) if ledger else SOUND_VERSION
+        of_folder = ledger[0].config.get(SOUND) if ledger else SOUND_VERSION
         asked = self.sound_version
         same = asked is None or asked == (of_folder or 0)
         cut = replace(self.cut, stored_as=stored_as)

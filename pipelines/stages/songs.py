@@ -5,6 +5,7 @@ sssl songs --output OUTPUT [flags] [-- beam options]
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.beam.execute import is_launcher, launch_nothing, run_job
 from pipelines.beam.job import Job, PartRef
 from pipelines.beam.transforms import CommitParts, ListParts, SplitDone
@@ -20,7 +22,9 @@ from pipelines.errors import ChurnExceeded, HandedOver
 from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.stages.standing import LEARNED_BY, find_earlier, learned_stands
+from pipelines.stages.settings import SOUND
+from pipelines.stages.standing import LEARNED_BY, find_earlier, is_unchanged
+from pipelines.terminal.console import tell
 from schemas import Song, to_arrow
 from schemas.records import dump
 from schemas.views import PLACES
@@ -29,6 +33,7 @@ from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_features
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.plane import AXES, numbers_of
+from sssl.embedding.settings import without_history
 from sssl.embedding.table import embeddings_of
 from sssl.errors import StoreError
 from sssl.labels.fitted import KeptOpinion, KeptSplit
@@ -203,11 +208,12 @@ def run(context: Context, settings: SongConfig) -> Context:
     config = _config(settings, snapshot, used, second)
     job = Job.of(context.store, "songs", ("songs",), config, [], named=inputs)
     earlier = find_earlier(context, job.planned[0], inputs)
-    learned_by = (*LEARNED_BY, *AXES) if _TASK in config else LEARNED_BY
     kept = None
-    if earlier is not None and learned_stands(context, earlier, learned_from, learned_by):
+    if earlier is not None and _classifier_stands(context, earlier, learned_from, _TASK in config):
         kept = context.store.named(earlier.ref).about(SongModel)
         job = replace(job, earlier=earlier)
+    elif earlier is not None and context.keeps_learned:
+        tell("songs: what they go by changed, so their classifier is learned anew")
     cut = snapshot.get("segments").settings(MelConfig, "cut")
 
     def wire(root: beam.Pipeline) -> None:
@@ -226,6 +232,28 @@ def _learned_from(snapshot: Snapshot, used: InUse) -> dict[str, Manifest]:
     for name, row in zip(SCORES, used.rounds, strict=False):
         tables[name] = snapshot.get("scores", row.round)
     return tables
+
+
+def _classifier_stands(
+    context: Context, earlier: Earlier, inputs: Mapping[str, Manifest], by_numbers: bool
+) -> bool:
+    """Whether the classifier of an earlier generation stands. One that is to be kept is, unless
+    its numbers meant something else: those of another front-end, or of another version of
+    sound."""
+    before = {name: read_manifest(context.store, ref) for name, ref in earlier.inputs.items()}
+    if any(_meaning(before[name]) != _meaning(now) for name, now in inputs.items()):
+        return False
+    learned_by = (*LEARNED_BY, *AXES) if by_numbers else LEARNED_BY
+    return context.keeps_songs or is_unchanged(context.store, earlier, inputs, learned_by)
+
+
+def _meaning(table: Manifest) -> Any:
+    """Return what the numbers of a table that the classifier learns from depend on."""
+    if table.table == "embeddings":
+        return without_history(table.config)
+    if table.table == "segments":
+        return table.config.get(SOUND)
+    return None
 
 
 def _second_opinion(context: Context) -> KeptOpinion | None:

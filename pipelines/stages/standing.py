@@ -53,20 +53,23 @@ def find_earlier(
     return None
 
 
-def learned_stands(
-    context: Context,
+def learned_stands(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> bool:
+    """Whether what an earlier generation learned stands: its labelled tracks and their rows are as
+    they were, or the run is to keep it whatever became of them."""
+    return context.keeps_learned or is_unchanged(context.store, earlier, inputs)
+
+
+def is_unchanged(
+    store: Store,
     earlier: Earlier,
     inputs: Mapping[str, Manifest],
     learned_by: tuple[str, ...] = LEARNED_BY,
 ) -> bool:
-    """Whether what an earlier generation learned by some columns of the catalog stands: its
-    labelled tracks and their rows are as they were, or the run is to keep it whatever became of
-    them."""
-    if context.keeps_learned:
-        return True
-    if taken_down_since(read_manifest(context.store, earlier.ref)):
+    """Whether the labelled tracks that an earlier generation learned from are as they were, by some
+    columns of the catalog and by their rows."""
+    if taken_down_since(read_manifest(store, earlier.ref)):
         return False
-    return not _changed(context.store, earlier, inputs, learned_by)
+    return not _changed(store, earlier, inputs, learned_by)
 
 
 def changed_since_learned(context: Context) -> int:

@@ -62,6 +62,12 @@ RETRIED = "retried"
 again."""
 
 
+def without_history(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what decides the rows of embeddings with such a config, however often they were
+    retried."""
+    return {name: value for name, value in config.items() if name != RETRIED}
+
+
 @dataclass(frozen=True)
 class Remembered:
     """The front-end that a song model goes by: how it was named, and what its rows are named
@@ -74,8 +80,7 @@ class Remembered:
     @classmethod
     def of(cls, origin: Origin, config: dict[str, Any]) -> Remembered:
         """Remember the front-end of embeddings with such a config."""
-        rows = {name: value for name, value in config.items() if name != RETRIED}
-        return cls(origin.front_end, origin.name, rows)
+        return cls(origin.front_end, origin.name, without_history(config))
 
     def found(self, given: str | None) -> FrontEnd:
         """Read the front-end where it was, or where it is now.

@@ -150,15 +150,27 @@ def test_numbers_take_the_songs_stage_alone_when_they_come(without):
     assert None not in known.values()
 
 
-def test_songs_learn_again_when_numbers_change(with_numbers):
-    moved = [replace(row, valence=-row.valence) for row, _ in numbered(with_numbers)]
-    told = songs_on(with_numbers, moved)
-    then = dict(query(with_numbers, "select track_id, valence from songs"))
+@pytest.mark.parametrize("keeps_learned", [False, True])
+def test_songs_learn_again_when_numbers_change(with_numbers, keeps_learned):
+    assert agreement_once_moved(with_numbers, by=-1, keeps_learned=keeps_learned) < 0
+
+
+def test_songs_that_may_not_learn_stay_as_they_are(with_numbers):
+    kept = {"keeps_learned": True, "keeps_songs": True}
+    assert agreement_once_moved(with_numbers, by=-0.5, **kept) > 0.99
+
+
+def agreement_once_moved(folder, by, **kept):
+    """How the valence of songs correlates with that of before, once that of tracks is multiplied by
+    something."""
+    moved = [replace(row, valence=by * row.valence) for row, _ in numbered(folder)]
+    told = songs_on(folder, moved, **kept)
+    then = dict(query(folder, "select track_id, valence from songs"))
     assert told.keys() == then.keys()
-    assert np.corrcoef([told[name] for name in told], [then[name] for name in told])[0, 1] < 0
+    return np.corrcoef([told[name] for name in told], [then[name] for name in told])[0, 1]
 
 
-def songs_on(folder, rows):
+def songs_on(folder, rows, **kept):
     """The valence of songs on a catalog with other numbers, above the tables of a folder."""
     store, snapshot = folder
     config = CatalogConfig(classes=QUADRANTS, task="valence-arousal")
@@ -169,7 +181,7 @@ def songs_on(folder, rows):
         if manifest.table != "catalog":
             parents = tuple(catalog.ref if ref == before else ref for ref in manifest.parents)
             others.append(replace(manifest, parents=parents))
-    context = Context(store, Snapshot((catalog, *others)), published=snapshot)
+    context = Context(store, Snapshot((catalog, *others)), published=snapshot, **kept)
     again = songs.run(context, SongConfig(abstain_below=0.5)).snapshot
     table = store.read_table(again.get("songs"), ["track_id", "valence"])
     return dict(zip(*table.to_pydict().values(), strict=True))
