@@ -243,8 +243,13 @@ def _classifier_stands(
     before = {name: read_manifest(context.store, ref) for name, ref in earlier.inputs.items()}
     if any(_meaning(before[name]) != _meaning(now) for name, now in inputs.items()):
         return False
+    if context.keeps_songs:
+        return True
+    if context.keeps_learned:
+        # That no label and no segment changed, the run knows already.
+        inputs = {name: inputs[name] for name in ("catalog", "embeddings") if name in inputs}
     learned_by = (*LEARNED_BY, *AXES) if by_numbers else LEARNED_BY
-    return context.keeps_songs or is_unchanged(context.store, earlier, inputs, learned_by)
+    return is_unchanged(context.store, earlier, inputs, learned_by)
 
 
 def _meaning(table: Manifest) -> Any:
