@@ -88,6 +88,7 @@ def label(
     fold: int | None = None,
     split: str | None = None,
     front_end: str | None = None,
+    accept_licence: bool = False,
 ) -> Song:
     """Label a file as the pipeline would label a new track of the catalog, with the model in use.
 
@@ -103,13 +104,16 @@ def label(
             seen its label.
         front_end: where the front-end that the model goes by is now, if it is no longer where it
             was.
+        accept_licence: use a front-end whose weights were marked non-commercial since the model was
+            made: the label is not for commercial use either.
 
     Raises:
         StoreError: the folder has no songs yet.
-        FrontEndError: the model goes by a front-end that is not at hand.
+        FrontEndError: the model goes by a front-end that is not at hand, or may not be used.
         Unlabelled: the file is broken, silent or too short; `reason` says which.
     """
     from sssl.songs.labeller import labeller_of
 
     output = model if isinstance(model, Output) else open(model)
-    return labeller_of(output.store, output.snapshot, front_end).label(os.fspath(uri), fold, split)
+    labeller = labeller_of(output.store, output.snapshot, front_end, accept_licence)
+    return labeller.label(os.fspath(uri), fold, split)

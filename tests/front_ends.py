@@ -102,11 +102,37 @@ def one_dimension(samples):
 def fails(samples):
     raise ZeroDivisionError("by design")
 
+def in_bfloat16(samples):
+    import torch
+
+    return torch.from_numpy(loudness(samples)).to(torch.bfloat16)
+
+def ragged(samples):
+    return [list(row[: number + 1]) for number, row in enumerate(samples)]
+
+def wider_in_batches(samples):
+    return np.zeros((len(samples), 4 if len(samples) == 1 else 6))
+
+def narrow_in_batches(samples):
+    return np.zeros((len(samples), 4 if len(samples) < 3 else 1))
+
+def no_dimension(samples):
+    return np.zeros((len(samples), 0))
+
+def no_time(samples):
+    return np.zeros((len(samples), 0, 8))
+
+def too_large(samples):
+    return 1e9 * (1 + loudness(samples))
+
+def never_finite(samples):
+    return np.full((len(samples), 8), np.nan)
+
 constant = 3
 '''
 
 
-def write_module(folder, name, **fields):
+def write_module(folder, name, /, **fields):
     """Write a module of functions into a folder of the Python path."""
     path = folder / f"{name}.py"
     path.write_text(FUNCTIONS)

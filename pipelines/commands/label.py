@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, TextIO
 import tyro
 
 from pipelines.terminal.console import bar, tell
-from pipelines.terminal.flags import complain, parse, require_local
+from pipelines.terminal.flags import complain, parse, require_local, require_no_folder
 from schemas import Catalog
 from sssl.catalog.read import new_track, read_unlabelled
 from sssl.catalog.tables import is_table
@@ -64,6 +64,9 @@ class Config:
     front_end: str | None = None
     """Where the front-end that the model goes by is now, as `sssl run --front-end` names it;
     default: where it was."""
+    accept_licence: bool = False
+    """Use a front-end whose weights were marked non-commercial since the model was made: the labels
+    are not for commercial use either."""
     processes: int | None = None
     """Processes that decode; default: one per core."""
     mlflow_uri: str | None = None
@@ -76,6 +79,7 @@ class Config:
             self.processes is None or self.processes > 0, "processes", self.processes, "1 or more"
         )
         require_local("to", self.to)
+        require_no_folder("to", self.to)
 
 
 def tracks_of(music: Sequence[str]) -> list[Catalog]:
@@ -107,21 +111,24 @@ def label(
             yield Labelled(track, None, error.reason, error.detail)
 
 
-def load_labeller(model: str, mlflow_uri: str | None, front_end: str | None = None) -> Labeller:
+def load_labeller(
+    model: str, mlflow_uri: str | None, front_end: str | None = None, accept_licence: bool = False
+) -> Labeller:
     """Load what labels.
 
     Raises:
         StoreError: there is no model of ours.
-        FrontEndError: it goes by a front-end that is neither where it was nor given.
+        FrontEndError: it goes by a front-end that is neither where it was nor given, or may not be
+            used.
     """
     if model.startswith("models:/") or os.path.exists(os.path.join(model, "MLmodel")):
         from sssl.tracking.registered import registered_labeller
 
-        return registered_labeller(model, mlflow_uri, front_end)
+        return registered_labeller(model, mlflow_uri, front_end, accept_licence)
     from sssl.songs.labeller import labeller_of
 
     store = Store.open(model)
-    return labeller_of(store, store.latest(), front_end)
+    return labeller_of(store, store.latest(), front_end, accept_licence)
 
 
 def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[Catalog]:
@@ -129,7 +136,9 @@ def run(config: Config, tracks: Sequence[Catalog], to: TextIO) -> list[Catalog]:
     processes = min(config.processes or cores(), len(tracks))
     pool = IsolatedPool(processes, config.limits, preload="sssl.audio.cut")
     try:
-        labeller = load_labeller(config.model, config.mlflow_uri, config.front_end)
+        labeller = load_labeller(
+            config.model, config.mlflow_uri, config.front_end, config.accept_licence
+        )
         if labeller.embedder is not None:
             tell(labeller.embedder.said)
         labelled = _Counted(label(tracks, labeller, pool, _AHEAD * processes), len(tracks))

@@ -15,6 +15,9 @@ from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
 from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.terminal.console import console
+from schemas.summaries import EmbeddingsSummary
+from sssl.embedding.settings import Origin
+from sssl.embedding.table import require_finite
 from sssl.errors import StoreError
 from sssl.songs.changes import song_changes
 from sssl.store.in_flight import InFlight, give_up, noted, progress
@@ -55,7 +58,11 @@ def run(context: Context, config: Config) -> Context | None:
             raise StoreError(f"{nothing}; launch the songs again, with a larger --max-churn")
         console.print(nothing)
         return None
-    context = context.adopt(*_made(context, job))
+    made = _made(context, job)
+    for manifest in made:
+        if manifest.table == "embeddings":
+            require_finite(manifest.about(Origin).name, manifest.about(EmbeddingsSummary))
+    context = context.adopt(*made)
     check_error_ratio(context.store, context.snapshot, job.max_error_ratio)
     allowed = job.max_churn if config.max_churn is None else config.max_churn
     changes = song_changes(store, last_with_songs(store), context.snapshot)

@@ -29,6 +29,7 @@ from sssl.audio.mel import MelConfig
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.embedder import Embedder
 from sssl.embedding.settings import RETRIED, EmbedConfig, Origin, without_history
+from sssl.embedding.table import require_finite
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.layout import ref_of_manifest
@@ -97,15 +98,18 @@ def check(settings: EmbedConfig, segment_s: float) -> FrontEnd:
         ImportError: what runs it is not installed.
     """
     front_end = settings.admitted()
-    Embedder(front_end, segment_s, threads=1)
+    Embedder(front_end, segment_s, threads=1).check()
     return front_end
 
 
 def run(
     context: Context, front_end: FrontEnd, placement: Placement | None = None, retry: bool = False
 ) -> Context:
-    """Run the stage with a front-end that was checked, and return the context with the
-    embeddings."""
+    """Run the stage with a front-end that was checked, and return the context with the embeddings.
+
+    Raises:
+        FrontEndError: none of the embeddings is finite.
+    """
     tell(f"front-end {front_end.name}: {front_end.licence}")
     inputs = [context.snapshot.get("catalog"), context.snapshot.get("segments")]
     known = _known(context.store, front_end, inputs[1])
@@ -116,7 +120,7 @@ def run(
         done = next(made for made in attempts if made.digest == attempts[-1].digest)
         if not (retry and done.about(EmbeddingsSummary).missing):
             tell("embed: done before")
-            return context.add(done)
+            return context.add(_usable(done))
     task = _task(context, front_end, placement or Placement(), retry, known, attempts)
     here = cores() if in_process(context.beam_args) else 1
     threads = task.placement.threads or here
@@ -125,8 +129,13 @@ def run(
         task.job, lambda root: build(root, task, threads, processes), context.beam_args
     )
     if done is not None and made.digest == done.digest:
-        return context.add(done)
-    return context.add(made)
+        return context.add(_usable(done))
+    return context.add(_usable(made))
+
+
+def _usable(embeddings: Manifest) -> Manifest:
+    require_finite(embeddings.about(Origin).name, embeddings.about(EmbeddingsSummary))
+    return embeddings
 
 
 def _task(

@@ -31,8 +31,13 @@ from sssl.audio.mel import MelConfig
 from sssl.config import require
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.decoding import Wave, decode_wave
-from sssl.embedding.embedder import Embedder
-from sssl.embedding.table import embeddings_of, embeddings_table, summarize_embeddings
+from sssl.embedding.embedder import NON_FINITE, Embedder
+from sssl.embedding.table import (
+    embeddings_of,
+    embeddings_table,
+    none_is_finite,
+    summarize_embeddings,
+)
 from sssl.runtime.ahead import results_in_order
 from sssl.runtime.device import describe, require_gpu
 from sssl.runtime.process_pool import Failure, IsolatedPool, Limits
@@ -133,6 +138,7 @@ class PartEmbedder:
             require_gpu(f"--accelerator {task.placement.accelerator}")
         self._embedder = Embedder(task.front_end, self._cut.segment_s, threads, on_gpu)
         self._mass = MassFailure("embed", "once the cause is gone run it again with --retry")
+        self._not_finite = MassFailure("embed", none_is_finite(task.front_end.name))
         LOGGER.info("embedding on %s", describe())
 
     def embed(self, refs: Iterable[PartRef]) -> Iterator[Receipt]:
@@ -209,7 +215,10 @@ class PartEmbedder:
         segments = plan.of_track[track.track_id]
         start_s = segments["segment_index"].to_numpy() * self._cut.start_distance_s
         with wave.samples() as samples:
-            return _Found(*self._embedder.embed(samples, start_s))
+            found = _Found(*self._embedder.embed(samples, start_s))
+        has_none = NON_FINITE in found.reasons and None not in found.reasons
+        self._not_finite.add(1, [NON_FINITE] if has_none else [])
+        return found
 
     def _begun(self, ref: PartRef) -> _Plan | Receipt:
         """Begin a part; one that was begun too often is given up instead."""
@@ -315,6 +324,4 @@ def _was_given_up(rows: pa.Table) -> bool:
 
 def _may_succeed(rows: pa.Table) -> bool:
     """Whether a track lacks embeddings for a reason other than what its network makes of it."""
-    return any(
-        reason in REASONS and reason != "non-finite" for reason in rows["reason"].to_pylist()
-    )
+    return any(reason in REASONS and reason != NON_FINITE for reason in rows["reason"].to_pylist())

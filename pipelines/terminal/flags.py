@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
@@ -106,6 +107,12 @@ def require_local(name: str, path: str | None) -> None:
         path,
         "a path on this machine, to be copied from there",
     )
+
+
+def require_no_folder(name: str, path: str | None) -> None:
+    """Refuse a folder where a file is written."""
+    is_folder = path is not None and Path(path).is_dir()
+    require(not is_folder, name, path, "a file to write; this is a folder")
 
 
 def warn(message: str) -> None:

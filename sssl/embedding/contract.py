@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -29,6 +28,10 @@ BATCH = 16
 another batch size may differ in their last bit."""
 _EXPECTED = "onnx:PATH, onnx:PATH#OUTPUT, torchscript:PATH or module:PACKAGE.FUNCTION"
 _NON_COMMERCIAL = re.compile(r"(?<![a-z])(nc|non[-_\s]*commercial)(?![a-z])", re.IGNORECASE)
+_RATES_HZ = (1_000, 768_000)
+"""Sample rates that recordings have, the highest ones included."""
+_WINDOWS_S = (0.01, 600.0)
+"""Windows that networks take: at 48 kHz a batch of the longest ones is 1.8 GB of samples."""
 _OF_NUMBERS = (
     "sample_rate_hz", "window_s", "window_samples", "pooling", "input", "layout", "version",
 )  # fmt: skip
@@ -225,16 +228,29 @@ _EXAMPLE = '{"sample_rate_hz": 48000, "window_s": 10, "licence": "Apache-2.0"}'
 
 
 def _check(contract: Contract, place: str) -> None:
-    if contract.sample_rate_hz <= 0:
-        raise FrontEndError(f"{place}: sample_rate_hz is {contract.sample_rate_hz}, expected more")
+    _require_between(place, "sample_rate_hz", contract.sample_rate_hz, _RATES_HZ, "Hz")
     if contract.window_s is not None and contract.window_samples is not None:
         raise FrontEndError(f"{place}: give window_s or window_samples, not both")
-    for name in ("window_s", "window_samples"):
-        value = getattr(contract, name)
-        if value is not None and not 0 < value < math.inf:
-            raise FrontEndError(f"{place}: {name} is {value}, expected a number above 0")
+    if contract.window_s is not None:
+        _require_between(place, "window_s", contract.window_s, _WINDOWS_S, "seconds")
+    if contract.window_samples is not None:
+        shortest, longest = (round(bound * contract.sample_rate_hz) for bound in _WINDOWS_S)
+        unit = f"samples at {contract.sample_rate_hz} Hz"
+        _require_between(
+            place, "window_samples", contract.window_samples, (shortest, longest), unit
+        )
     if not contract.licence.strip():
         raise FrontEndError(f"{place}: licence is empty; say who may use the weights, and for what")
+
+
+def _require_between(
+    place: str, name: str, value: float, bounds: tuple[float, float], unit: str
+) -> None:
+    lowest, highest = bounds
+    if not lowest <= value <= highest:
+        raise FrontEndError(
+            f"{place}: {name} is {value}, expected {lowest:,} to {highest:,} {unit}"
+        )
 
 
 def _read(url: str, what: str) -> bytes:

@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 
 from sssl.embedding.contract import BATCH, FrontEnd
 from sssl.embedding.network import Samples, load_network
+from sssl.errors import FrontEndError
 
 Embeddings = NDArray[np.float16]
 _TOLERANCE_S = 0.1
 """How much of a segment may be missing because the track was resampled to another rate."""
+NON_FINITE = "non-finite"
+"""Why a segment has no embedding whose values are NaN, infinite or too large for half precision."""
 
 
 class Embedder:
@@ -23,14 +26,21 @@ class Embedder:
         self, front_end: FrontEnd, segment_s: float, threads: int, on_gpu: bool = False
     ) -> None:
         contract = front_end.contract
+        self._reference = front_end.reference
         self.said = f"front-end {front_end.name}: {front_end.licence}"
         self.rate_hz = contract.sample_rate_hz
         self._window = contract.window(segment_s)
         self._segment = round(segment_s * self.rate_hz)
         self._network = load_network(front_end, self._window, threads, on_gpu)
-        silence = np.zeros((1, self._window), np.float32)
-        embedded = self._network(silence)
-        self.dimension = int(embedded.shape[1])
+        self.dimension = self._try_silence(windows=1).shape[1]
+
+    def check(self) -> None:
+        """Check that a batch of two windows is embedded as a batch of one is.
+
+        Raises:
+            FrontEndError: it is not; most often the network drops an axis of length 1.
+        """
+        self._require_dimension(self._try_silence(windows=2))
 
     def embed(
         self, wave: Samples, start_s: NDArray[np.float64]
@@ -55,7 +65,7 @@ class Embedder:
         not_finite = ~is_finite.all(axis=1)
         found[missing | not_finite] = np.nan
         reasons = np.full(len(found), None, object)
-        reasons[not_finite] = "non-finite"
+        reasons[not_finite] = NON_FINITE
         reasons[missing] = "truncated"
         return found, reasons.tolist()
 
@@ -66,9 +76,26 @@ class Embedder:
             batch = starts[first : first + BATCH]
             samples = self._samples(wave, batch)
             last = first + len(batch)
-            with np.errstate(all="ignore"):  # what is not finite becomes a row with a reason
-                found[first:last] = self._network(samples)
+            embedded = self._run(samples)
+            self._require_dimension(embedded)
+            found[first:last] = embedded
         return found
+
+    def _try_silence(self, windows: int) -> NDArray[np.float32]:
+        return self._run(np.zeros((windows, self._window), np.float32))
+
+    def _run(self, samples: Samples) -> NDArray[np.float32]:
+        with np.errstate(all="ignore"):  # what is not finite becomes a row with a reason
+            return self._network(samples)
+
+    def _require_dimension(self, embedded: NDArray[np.float32]) -> None:
+        """Refuse embeddings of another dimension, which NumPy would broadcast if it is 1."""
+        windows, dimension = embedded.shape
+        if dimension != self.dimension:
+            raise FrontEndError(
+                f"{self._reference}: in a batch of {windows} an embedding has {dimension} values, "
+                f"in a batch of 1 {self.dimension}; it has to have as many in every batch"
+            )
 
     def _samples(self, wave: Samples, starts: NDArray[np.int64]) -> Samples:
         """Cut windows [B, T] that start at [B] samples; behind the end there is silence."""

@@ -39,13 +39,20 @@ def pooled(front_end: FrontEnd, found: Any, batch: int) -> NDArray[np.float32]:
     """Return what a network gave for a batch as one embedding [B, D] a window, pooled over time.
 
     Raises:
-        FrontEndError: it has another shape.
+        FrontEndError: it is no array, has another shape, or has nothing in it.
     """
-    values = np.asarray(found)
+    try:
+        values = np.asarray(found)
+    except Exception as error:  # noqa: BLE001 (what converts itself may raise anything)
+        raise FrontEndError(
+            f"{front_end.reference}: for samples [{batch}, T] the output, a {type(found).__name__},"
+            f" makes no array: {_first_line(error)}"
+        ) from None
     is_real = values.dtype.kind in "fiu"
-    if not is_real or values.ndim not in (2, 3) or len(values) != batch:
+    is_batch = values.ndim in (2, 3) and len(values) == batch
+    if not is_real or not is_batch or not values.size:
         given = f"{values.dtype} {list(values.shape)}"
-        expected = f"reals [{batch}, D] or [{batch}, time, D]"
+        expected = f"reals [{batch}, D] or [{batch}, time, D], D and time 1 or more"
         raise FrontEndError(
             f"{front_end.reference}: for samples [{batch}, T] the output is {given}, expected"
             f" {expected}"
@@ -184,6 +191,8 @@ def _function(front_end: FrontEnd, window: int, threads: int, on_gpu: bool) -> N
             found = function(_laid_out(samples, front_end.contract))
             if hasattr(found, "detach"):  # a tensor of torch, maybe on a GPU
                 found = found.detach().cpu()
+                if found.is_floating_point():
+                    found = found.float()  # NumPy has no bfloat16
         except Exception as error:
             why = f"{type(error).__name__}: {_first_line(error)}"
             raise FrontEndError(f"{place} fails: {why}") from error

@@ -76,17 +76,22 @@ class Remembered:
     reference: str
     name: str
     rows: dict[str, Any]
+    commercial: bool | None = later(None, neutral=None)
+    """Whether its weights could be used commercially then; None in models that MLflow got from an
+    earlier version, which did not say."""
 
     @classmethod
     def of(cls, origin: Origin, config: dict[str, Any]) -> Remembered:
         """Remember the front-end of embeddings with such a config."""
-        return cls(origin.front_end, origin.name, without_history(config))
+        rows = without_history(config)
+        return cls(origin.front_end, origin.name, rows, origin.commercial)
 
-    def found(self, given: str | None) -> FrontEnd:
+    def found(self, given: str | None, accept_licence: bool = False) -> FrontEnd:
         """Read the front-end where it was, or where it is now.
 
         Raises:
-            FrontEndError: it is not there, or is another one.
+            FrontEndError: it is not there, is another one, or has become non-commercial, which is
+                not accepted.
         """
         try:
             front_end = read_front_end(given or self.reference)
@@ -101,5 +106,12 @@ class Remembered:
             raise FrontEndError(
                 f"{front_end.reference} is not the front-end that this model goes by ({self.name}):"
                 " its weights or its contract are others"
+            )
+        was_commercial = self.commercial is True
+        if was_commercial and front_end.contract.forbids_commercial_use and not accept_licence:
+            raise FrontEndError(
+                f"front-end {front_end.name}: {front_end.licence}, which it was not when this model"
+                " was made; give --accept-licence if what you label with it is for no commercial"
+                " use"
             )
         return front_end

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from schemas import Catalog, Embedding, arrow_schema
 from schemas.summaries import EmbeddingsSummary
+from sssl.embedding.embedder import NON_FINITE
+from sssl.errors import FrontEndError
 from sssl.store.tensors import tensor_column, tensor_metadata, tensor_type, tensors
 
 _TENSOR = "<f2"  # half-precision, little-endian, as NumPy names it
@@ -66,4 +68,25 @@ def summarize_embeddings(table: pa.Table, tracks: Sequence[Catalog]) -> Embeddin
         segments=len(table),
         missing=len(lacking),
         reasons=reasons,
+    )
+
+
+def require_finite(front_end: str, summary: EmbeddingsSummary) -> None:
+    """Refuse embeddings of which none is finite.
+
+    Raises:
+        FrontEndError: no segment has an embedding, and that is not because no file can be read.
+    """
+    if NON_FINITE in summary.reasons and summary.missing == summary.segments:
+        raise FrontEndError(
+            f"{none_is_finite(front_end)}: none of {summary.segments} segments has an embedding"
+        )
+
+
+def none_is_finite(front_end: str) -> str:
+    """Say what is wrong with a front-end that embeds nothing."""
+    largest = float(np.finfo(_TENSOR).max)
+    return (
+        f"front-end {front_end} returns NaN, infinity or values above {largest:,.0f}, which do not"
+        " fit half precision"
     )

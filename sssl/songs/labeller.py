@@ -132,14 +132,18 @@ class Labeller:
         return found.astype(np.float64)
 
 
-def labeller_of(store: Store, snapshot: Snapshot, front_end: str | None = None) -> Labeller:
-    """Load what labels a file, once a snapshot; `front_end` says where that of its songs is now.
+def labeller_of(
+    store: Store, snapshot: Snapshot, front_end: str | None = None, accept_licence: bool = False
+) -> Labeller:
+    """Load what labels a file, once a snapshot; `front_end` says where that of its songs is now,
+    `accept_licence` that it may have become non-commercial since.
 
     Raises:
         StoreError: the folder has no songs yet.
-        FrontEndError: the songs go by a front-end that is not at hand.
+        FrontEndError: the songs go by a front-end that is not at hand, or may not be used.
     """
-    return _load(store, tuple(manifest.ref for manifest in snapshot.manifests), front_end)
+    refs = tuple(manifest.ref for manifest in snapshot.manifests)
+    return _load(store, refs, front_end, accept_licence)
 
 
 @dataclass(frozen=True)
@@ -197,14 +201,18 @@ class _Settings:
 
 
 def make_labeller(
-    weights: Sequence[bytes], settings: dict[str, Any], front_end: str | None = None
+    weights: Sequence[bytes],
+    settings: dict[str, Any],
+    front_end: str | None = None,
+    accept_licence: bool = False,
 ) -> Labeller:
     """Make a labeller from the content of each model's file and the settings of its recipe;
-    `front_end` says where that of its songs is now.
+    `front_end` says where that of its songs is now, `accept_licence` that it may have become
+    non-commercial since.
 
     Raises:
         StoreError: the settings are damaged, or a file is no model of ours.
-        FrontEndError: the songs go by a front-end that is not at hand.
+        FrontEndError: the songs go by a front-end that is not at hand, or may not be used.
     """
     fitted = settings.get("song_model")
     if isinstance(fitted, dict):
@@ -229,15 +237,17 @@ def make_labeller(
     )
     if found.front_end is None:
         return labeller
-    embedder = Embedder(found.front_end.found(front_end), found.cut.segment_s, cores())
+    allowed = found.front_end.found(front_end, accept_licence)
+    embedder = Embedder(allowed, found.cut.segment_s, cores())
     return replace(labeller, embedder=embedder, waves=TemporaryDirectory(prefix="sssl-label-"))
 
 
 @lru_cache(maxsize=4)
-def _load(store: Store, refs: tuple[str, ...], front_end: str | None) -> Labeller:
+def _load(
+    store: Store, refs: tuple[str, ...], front_end: str | None, accept_licence: bool
+) -> Labeller:
     snapshot = Snapshot(tuple(map(store.named, refs)))
     recipe = Recipe.of(store, snapshot)
     files = {file.path: file for model in snapshot.of("models") for file in model.files.values()}
-    return make_labeller(
-        [store.read_file(files[path]) for path in recipe.weights], recipe.settings, front_end
-    )
+    weights = [store.read_file(files[path]) for path in recipe.weights]
+    return make_labeller(weights, recipe.settings, front_end, accept_licence)

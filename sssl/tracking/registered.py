@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 
 def registered_labeller(
-    model: str, mlflow_uri: str | None, front_end: str | None = None
+    model: str, mlflow_uri: str | None, front_end: str | None = None, accept_licence: bool = False
 ) -> Labeller:
     """Load a labeller from `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a folder that MLflow
     saved a model in.
 
     Raises:
         StoreError: there is no such model, or it is none of ours.
-        FrontEndError: it goes by a front-end that is neither where it was nor given.
+        FrontEndError: it goes by a front-end that is neither where it was nor given, or may not be
+            used.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -44,7 +45,8 @@ def registered_labeller(
             weights = folder / artifacts["weights"]["path"]
             settings = folder / artifacts["settings"]["path"]
             models = [path.read_bytes() for path in sorted(weights.iterdir())]
-            return make_labeller(models, json.loads(settings.read_bytes()), front_end)
+            recipe = json.loads(settings.read_bytes())
+            return make_labeller(models, recipe, front_end, accept_licence)
     except (MlflowException, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         # A message with a URL in it may have a password in it.
         why = type(error).__name__ if "://" in str(error) else f"{type(error).__name__}: {error}"

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import FAST
-from front_ends import write_onnx
+from front_ends import write_contract, write_onnx
 
 from pipelines.cli import main
 from pipelines.stages import embed
 from pipelines.stages.embed_part import Placement
-from sssl.errors import StoreError
+from sssl.embedding.settings import EmbedConfig, Origin, Remembered
+from sssl.errors import FrontEndError, StoreError
 from sssl.runtime.process_pool import Limits
 from sssl.songs.classifier import EMBEDDING, SongModel
 from sssl.songs.labeller import Recipe, _load, make_labeller
@@ -120,6 +121,41 @@ def test_a_model_whose_front_end_moved_asks_where_it_is(with_front_end, catalog,
         assert song_of(capsys, store.root, file, "--front-end", f"onnx:{away}") == labelled
     finally:
         weights.with_name("hidden").rename(weights)
+
+
+def test_a_front_end_that_became_non_commercial_since_is_asked_about(
+    with_front_end, catalog, front_end, capsys
+):
+    store, _, after = with_front_end
+    file = Path(catalog).parent / "audio" / "new.wav"
+    labelled = song_of(capsys, store.root, file)
+    recipe = Recipe.of(store, after)
+    weights = [store.read_bytes(path) for path in recipe.weights]
+    path = Path(front_end.removeprefix("onnx:"))
+    try:
+        write_contract(path, licence="CC-BY-NC-4.0", name="random")
+        _load.cache_clear()
+        assert main(["label", "--model", store.root, str(file)]) == 1
+        said = " ".join(capsys.readouterr().err.split())
+        assert "front-end random: licence CC-BY-NC-4.0, non-commercial, which it was not" in said
+        assert "give --accept-licence" in said
+        with pytest.raises(FrontEndError, match="non-commercial, which it was not"):
+            make_labeller(weights, recipe.settings)
+        flags = ["--model", store.root, str(file), "--format", "json", "--accept-licence"]
+        assert main(["label", *flags]) == 0
+        out, err = capsys.readouterr()
+        assert "front-end random: licence CC-BY-NC-4.0, non-commercial" in err
+        assert json.loads(out) == labelled
+    finally:
+        write_contract(path, licence="Apache-2.0", name="random")
+        _load.cache_clear()
+
+
+def test_a_run_that_accepted_a_licence_accepted_it_for_its_model(tmp_path):
+    place = write_onnx(tmp_path / "net.onnx", licence="CC-BY-NC-4.0")
+    admitted = EmbedConfig(place, accept_licence=True).admitted()
+    remembered = Remembered.of(Origin.of(admitted), admitted.of_rows())
+    assert remembered.found(None) == admitted
 
 
 def test_what_mlflow_loads_goes_by_the_front_end(with_front_end):

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from datetime import UTC, datetime
 
 import duckdb
 import numpy as np
@@ -11,12 +12,14 @@ import soundfile
 from conftest import CLASSES, music
 from front_ends import DIMENSION, write_module, write_onnx
 
+from pipelines.beam import mass
 from pipelines.beam.job import Job
 from pipelines.cli import main
 from schemas.summaries import EmbeddingsSummary
 from sssl.embedding.settings import Origin
 from sssl.embedding.table import embeddings_of
 from sssl.store.folder import Store
+from sssl.store.in_flight import InFlight, launched
 from sssl.store.sql import connect
 
 RATE_HZ, SECONDS = 16_000, 9.0
@@ -223,7 +226,8 @@ def test_a_takedown_leaves_no_embedding_of_the_track(folder, opened):
             [],
             "licence CC-BY-NC-4.0, non-commercial; give --accept-licence",
         ),
-        ({"window_s": 0.001}, [], "fails"),
+        ({"window_s": 0.001}, [], "window_s is 0.001, expected 0.01 to 600.0 seconds"),
+        ({"sample_rate_hz": 1000, "window_samples": 50}, [], "fails"),
         ({"pooling": "sum"}, [], "Contract.pooling"),
     ],
 )
@@ -253,3 +257,64 @@ def test_a_function_embeds_in_the_stage(folder, opened, monkeypatch):
     write_module(folder, "nets_of_stage")
     assert embed(folder, "--front-end", "module:nets_of_stage.loudness") == 0
     assert embeddings_of(table_of(opened)).shape == (24, 2)
+
+
+@pytest.mark.parametrize("function", ["wider_in_batches", "ragged", "no_dimension"])
+def test_a_function_whose_shape_varies_is_refused_before_anything_is_decoded(
+    folder, opened, monkeypatch, capsys, function
+):
+    monkeypatch.syspath_prepend(folder)
+    before = opened.latest()
+    write_module(folder, f"nets_of_{function}")
+    assert embed(folder, "--front-end", f"module:nets_of_{function}.{function}") == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"error: module:nets_of_{function}.{function}: " in told
+    assert "Traceback" not in told
+    assert opened.latest() == before
+    assert len(list((folder / "out" / "embeddings").iterdir())) == 1
+
+
+@pytest.mark.parametrize("function", ["too_large", "never_finite"])
+def test_a_network_that_is_never_finite_is_refused_and_nothing_withdrawn(
+    folder, opened, monkeypatch, capsys, function
+):
+    monkeypatch.syspath_prepend(folder)
+    before = opened.latest()
+    write_module(folder, f"nets_{function}", name="loud")
+    said = (
+        "error: front-end loud returns NaN, infinity or values above 65,504, which do not fit half "
+        "precision: none of 24 segments has an embedding"
+    )
+    for flags in ((), (), ("--retry",)):  # what is done before is no better
+        assert embed(folder, "--front-end", f"module:nets_{function}.{function}", *flags) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert opened.latest() == before
+
+
+def test_a_network_that_is_never_finite_stops_a_large_job_early(
+    folder, opened, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(mass, "MASS", 3)
+    write_module(folder, "nets_early", name="loud")
+    assert embed(folder, "--front-end", "module:nets_early.too_large") == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "of 3 tracks nearly all failed: non-finite 3; front-end loud returns NaN" in told
+    assert "Traceback" not in told
+
+
+def test_embeddings_of_a_launched_job_that_are_never_finite_are_not_published(
+    folder, opened, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(folder)
+    before = opened.latest()
+    write_module(folder, "nets_launched", name="loud")
+    assert embed(folder, "--front-end", "module:nets_launched.too_large") == 1
+    refs = {path.name for path in (folder / "out" / "embeddings").iterdir()}
+    (made,) = refs - {before.get("embeddings").ref.partition("/")[2]}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    launched(opened, InFlight("embed", None, (f"embeddings/{made}",), 3, now))
+    capsys.readouterr()
+    assert main(["publish", "--output", opened.root]) == 1
+    assert "front-end loud returns NaN, infinity" in " ".join(capsys.readouterr().err.split())
+    assert opened.latest() == before

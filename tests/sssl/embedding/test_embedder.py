@@ -145,7 +145,7 @@ def test_a_track_without_segments_has_no_rows(tmp_path):
             "takes 160000 samples, by the contract it would get 48000 at 16000",
         ),
         ({}, "#logits", "has no output logits, but embedding, frames"),
-        ({"window_samples": 10}, "", "fails: "),
+        ({"sample_rate_hz": 1000, "window_samples": 50}, "", "fails: "),
     ],
 )
 def test_a_graph_that_does_not_take_what_its_contract_says_is_refused(
@@ -168,6 +168,17 @@ def test_what_is_no_graph_and_no_module_is_refused(tmp_path):
     [
         ("one_dimension", r"the output is float32 \[1\], expected reals \[1, D\]"),
         ("fails", "fails: ZeroDivisionError: by design"),
+        ("ragged", r"for samples \[5, T\] the output, a list, makes no array: "),
+        ("no_dimension", r"the output is float64 \[1, 0\], expected .* D and time 1 or more"),
+        ("no_time", r"the output is float64 \[1, 0, 8\], expected .* D and time 1 or more"),
+        (
+            "wider_in_batches",
+            "wider_in_batches: in a batch of 5 an embedding has 6 values, in a batch of 1 4;",
+        ),
+        (
+            "narrow_in_batches",
+            "in a batch of 5 an embedding has 1 values, in a batch of 1 4;",
+        ),
         ("constant", "has no function constant"),
         ("nothing", "has no function nothing"),
     ],
@@ -178,6 +189,25 @@ def test_a_function_that_does_not_embed_is_refused(tmp_path, monkeypatch, functi
     write_module(tmp_path, module)
     with pytest.raises(FrontEndError, match=said):
         embed(f"module:{module}.{function}")
+
+
+@pytest.mark.parametrize("function", ["ragged", "wider_in_batches"])
+def test_a_check_tries_a_batch_of_two(tmp_path, monkeypatch, function):
+    monkeypatch.syspath_prepend(tmp_path)
+    module = f"net_in_batches_{function}"
+    write_module(tmp_path, module)
+    embedder = Embedder(read_front_end(f"module:{module}.{function}"), SEGMENT_S, threads=1)
+    with pytest.raises(FrontEndError, match=r"batch of 2|no array"):
+        embedder.check()
+
+
+def test_a_tensor_in_bfloat16_is_read_as_what_it_holds(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    write_module(tmp_path, "nets_in_bfloat16")
+    found, reasons = embed("module:nets_in_bfloat16.in_bfloat16")
+    expected, _ = embed("module:nets_in_bfloat16.loudness")
+    assert reasons == [None] * 5
+    np.testing.assert_allclose(found, expected, rtol=0.01)  # of 8 bits
 
 
 def test_a_table_of_embeddings_reads_back_as_it_was_written():
