@@ -17,7 +17,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.terminal.console import printed, tell
-from pipelines.terminal.flags import complain, parse, require_local
+from pipelines.terminal.flags import complain, parse, require_local, require_no_folder
 from sssl.config import require
 from sssl.errors import StoreError
 from sssl.export.playlists import write_playlists
@@ -77,6 +77,8 @@ class Config:
             is_file = Path(self.to).is_file()
             expected = f"a folder, as --format {self.format} writes several files; this is one"
             require(not is_file, "to", self.to, expected)
+        else:
+            require_no_folder("to", self.to)
         for name in self.names:
             label, _, called = name.partition("=")
             require(bool(label and called), "names", name, "CLASS=NAME, as in Q1=happy")

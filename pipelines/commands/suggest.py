@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.table import Table
 
 from pipelines.terminal.console import printed, tell
-from pipelines.terminal.flags import complain, parse, require_local
+from pipelines.terminal.flags import complain, parse, require_local, require_no_folder
 from sssl.config import require
 from sssl.errors import StoreError
 from sssl.export.cells import cell
@@ -48,6 +48,7 @@ class Config:
     def __post_init__(self) -> None:
         require(self.tracks > 0, "tracks", self.tracks, "1 or more")
         require_local("to", self.to)
+        require_no_folder("to", self.to)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -143,9 +143,15 @@ def _label(names: Any, classes: Sequence[str]) -> str:
 
 
 def _seconds(value: Any) -> float:
-    """Return seconds in single precision, as the catalog has them; NaN of what is no number."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(np.float32(value)) if is_number else math.nan
+    """Return seconds in single precision, as the catalog has them; NaN of what is no number, and
+    infinity of what is too large for one."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        with np.errstate(over="ignore"):
+            return float(np.float32(value))
+    except OverflowError:  # integers of JSON may have hundreds of digits
+        return math.inf if value > 0 else -math.inf
 
 
 def _name_of(person: int | str | dict[str, Any] | None) -> str:

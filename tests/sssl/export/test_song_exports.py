@@ -438,6 +438,14 @@ def test_a_file_where_a_folder_is_needed_is_refused(kind, finished, tmp_path, ca
     assert (tmp_path / "songs.csv").read_text() == "before"
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "label-studio"])
+def test_a_folder_where_a_file_is_needed_is_refused(kind, finished, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        export(finished, "--format", kind, "--to", str(tmp_path))
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"--to {tmp_path}: expected a file to write; this is a folder" in said
+
+
 def test_an_interrupted_export_leaves_the_file_of_before(finished, tmp_path, monkeypatch):
     (tmp_path / "songs.csv").write_text("before")
 

@@ -193,8 +193,17 @@ def test_a_listener_is_named_as_far_as_the_export_does(folder, tasks, tmp_path, 
             {"type": "labels", "value": {"start": "3", "end": 6, "labels": [CLASSES[0]]}},
             "a region from nan to 6 s is no passage",
         ),
+        (
+            {"type": "labels", "value": {"start": 3, "end": 1e39, "labels": [CLASSES[0]]}},
+            "a region from 3 to inf s is no passage",
+        ),
+        (
+            {"type": "labels", "value": {"start": 3, "end": 10**400, "labels": [CLASSES[0]]}},
+            "a region from 3 to inf s is no passage",
+        ),
     ],
 )
+@pytest.mark.filterwarnings("error")
 def test_a_result_that_says_nothing_is_left_out_by_a_sentence(folder, tasks, tmp_path, result, why):
     content = submitted(tasks, result=[result])[:1]
     found = read(tmp_path, content, ids(folder))
