@@ -79,6 +79,8 @@ def write_torchscript(path, net=None, **fields):
 
 
 FUNCTIONS = '''
+from pathlib import Path
+
 import numpy as np
 
 def loudness(samples):
@@ -95,6 +97,10 @@ def nan_where_loud(samples):
     found = loudness(samples)
     found[found[:, 0] > 0.1] = np.nan
     return found
+
+def finite_once_told(samples):
+    told = Path(__file__).with_name("told").exists()
+    return loudness(samples) * (1 if told else np.nan)
 
 def one_dimension(samples):
     return samples.mean(axis=1)

@@ -17,7 +17,7 @@ from pipelines.stages.error_ratio import check_error_ratio
 from pipelines.terminal.console import console
 from schemas.summaries import EmbeddingsSummary
 from sssl.embedding.settings import Origin
-from sssl.embedding.table import require_finite
+from sssl.embedding.table import is_never_finite, require_finite
 from sssl.errors import StoreError
 from sssl.songs.changes import song_changes
 from sssl.store.in_flight import InFlight, give_up, noted, progress
@@ -61,7 +61,10 @@ def run(context: Context, config: Config) -> Context | None:
     made = _made(context, job)
     for manifest in made:
         if manifest.table == "embeddings":
-            require_finite(manifest.about(Origin).name, manifest.about(EmbeddingsSummary))
+            summary = manifest.about(EmbeddingsSummary)
+            if is_never_finite(summary):
+                give_up(store)  # no flag lets it through: other jobs need not wait for it
+            require_finite(manifest.about(Origin).name, summary)
     context = context.adopt(*made)
     check_error_ratio(context.store, context.snapshot, job.max_error_ratio)
     allowed = job.max_churn if config.max_churn is None else config.max_churn

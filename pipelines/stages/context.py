@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sssl.store.folder import Store
 from sssl.store.layout import SEGMENTED
 from sssl.store.manifest import Manifest, Snapshot
 from sssl.tracking.tracker import Tracker, Untracked
+
+_HISTORY = ("previous", "again", "tables")
+"""Settings of the segment stage that name a generation and decide no row of it."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,14 @@ class Context:
         known = {manifest.ref for manifest in self.snapshot.manifests}
         new = {ref for manifest in manifests for ref in manifest.parents} - known
         context = self.add(*map(self.store.named, sorted(new)))
-        before = [(m.digest, m.config) for table in SEGMENTED for m in context.snapshot.of(table)]
-        return context.add(*(m for m in manifests if (m.digest, m.config) not in before))
+        segmented = [m for table in SEGMENTED for m in context.snapshot.of(table)]
+        before = [(m.digest, _without_history(m)) for m in segmented]
+        return context.add(*(m for m in manifests if (m.digest, _without_history(m)) not in before))
 
     def on(self, snapshot: Snapshot) -> Context:
         """Return the context with other tables."""
         return replace(self, snapshot=snapshot)
+
+
+def _without_history(segmented: Manifest) -> dict[str, Any]:
+    return {name: value for name, value in segmented.config.items() if name not in _HISTORY}

@@ -29,7 +29,7 @@ from sssl.audio.mel import MelConfig
 from sssl.embedding.contract import FrontEnd
 from sssl.embedding.embedder import Embedder
 from sssl.embedding.settings import RETRIED, EmbedConfig, Origin, without_history
-from sssl.embedding.table import require_finite
+from sssl.embedding.table import is_never_finite, require_finite
 from sssl.runtime.machine import cores
 from sssl.store.folder import Store
 from sssl.store.layout import ref_of_manifest
@@ -154,6 +154,8 @@ def _task(
     if attempts:
         last = attempts[-1]
         history = {RETRIED: _retries(last) + 1}
+        if is_never_finite(last.about(EmbeddingsSummary)):
+            last = None  # none of it can be kept
     config = front_end.of_rows() | history
     job = Job.of(context.store, "embed", ("embeddings",), config, inputs)
     if last is not None and not retry:

@@ -217,7 +217,9 @@ class PartEmbedder:
         with wave.samples() as samples:
             found = _Found(*self._embedder.embed(samples, start_s))
         has_none = NON_FINITE in found.reasons and None not in found.reasons
-        self._not_finite.add(1, [NON_FINITE] if has_none else [])
+        if self._before is None:
+            # Beside embeddings that are finite a delivery of tracks that have none is no failure.
+            self._not_finite.add(1, [NON_FINITE] if has_none else [])
         return found
 
     def _begun(self, ref: PartRef) -> _Plan | Receipt:

@@ -36,7 +36,7 @@ from pipelines.stages.relabel_part import (
     sum_spreads,
 )
 from pipelines.stages.settings_file import IN_FILE, Source
-from pipelines.stages.standing import find_earlier, learned_stands, own_config
+from pipelines.stages.standing import find_earlier, learned_stands, mean_the_same, own_config
 from pipelines.terminal.console import tell
 from schemas.records import dump
 from sssl.arrays import Floats
@@ -184,7 +184,8 @@ def _as_begun(
 
 def _kept(context: Context, earlier: Earlier, inputs: Mapping[str, Manifest]) -> KeptSplit | None:
     """Return what the split of an earlier run learned, if that stands and was kept."""
-    if not learned_stands(context, earlier, inputs):
+    fits = mean_the_same(context.store, earlier, inputs)
+    if not (fits and learned_stands(context, earlier, inputs)):
         return None
     return context.store.read_record_if_whole(fit_path(earlier.ref), KeptSplit)
 

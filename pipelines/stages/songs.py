@@ -22,8 +22,14 @@ from pipelines.errors import ChurnExceeded, HandedOver
 from pipelines.stages.churn import check_churn, require_share
 from pipelines.stages.command import StageCommand
 from pipelines.stages.context import Context
-from pipelines.stages.settings import SOUND
-from pipelines.stages.standing import LEARNED_BY, find_earlier, is_unchanged
+from pipelines.stages.standing import (
+    LEARNED_BY,
+    as_earlier,
+    find_earlier,
+    is_unchanged,
+    mean_the_same,
+    origin_of,
+)
 from pipelines.terminal.console import tell
 from schemas import Song, to_arrow
 from schemas.records import dump
@@ -33,7 +39,6 @@ from sssl.audio.mel import MelConfig
 from sssl.audio.sound import sound_features
 from sssl.catalog.assign import CatalogConfig
 from sssl.catalog.plane import AXES, numbers_of
-from sssl.embedding.settings import without_history
 from sssl.embedding.table import embeddings_of
 from sssl.errors import StoreError
 from sssl.labels.fitted import KeptOpinion, KeptSplit
@@ -45,7 +50,7 @@ from sssl.songs.softmax import STATISTICS, statistics
 from sssl.songs.song import SongMaker, summarize_songs
 from sssl.store.in_flight import InFlight
 from sssl.store.layout import fit_path
-from sssl.store.manifest import Manifest, Receipt, Snapshot, digest_of
+from sssl.store.manifest import KEPT_FROM, Manifest, Receipt, Snapshot, digest_of
 from sssl.store.publications import last_with_songs
 from sssl.store.rounds import InUse, in_use, last_split
 
@@ -201,17 +206,19 @@ def run(context: Context, settings: SongConfig) -> Context:
     """Run the stage and return the context with the songs."""
     snapshot = context.snapshot
     used = in_use(context.store, snapshot)
-    learned_from = _learned_from(snapshot, used)
     # The ledger says where tracks, and so timelines, end; the classifier does not learn from it.
-    inputs = learned_from | {"ledger": snapshot.get("ledger")}
+    inputs = _learned_from(snapshot, used) | {"ledger": snapshot.get("ledger")}
     second = _second_opinion(context) if settings.sound else None
     config = _config(settings, snapshot, used, second)
     job = Job.of(context.store, "songs", ("songs",), config, [], named=inputs)
     earlier = find_earlier(context, job.planned[0], inputs)
-    kept = None
-    if earlier is not None and _classifier_stands(context, earlier, learned_from, _TASK in config):
+    kept, named = None, None
+    if earlier is not None:
+        named = _standing(context, earlier, inputs, _TASK in config)
+    if earlier is not None and named is not None:
         kept = context.store.named(earlier.ref).about(SongModel)
-        job = replace(job, earlier=earlier)
+        job = Job.of(context.store, "songs", ("songs",), config | named, [], named=inputs)
+        job = replace(job, earlier=None if job.planned[0].ref == earlier.ref else earlier)
     elif earlier is not None and context.keeps_learned:
         tell("songs: what they go by changed, so their classifier is learned anew")
     cut = snapshot.get("segments").settings(MelConfig, "cut")
@@ -234,31 +241,29 @@ def _learned_from(snapshot: Snapshot, used: InUse) -> dict[str, Manifest]:
     return tables
 
 
-def _classifier_stands(
+def _standing(
     context: Context, earlier: Earlier, inputs: Mapping[str, Manifest], by_numbers: bool
-) -> bool:
-    """Whether the classifier of an earlier generation stands. One that is to be kept is, unless
-    its numbers meant something else: those of another front-end, or of another version of
-    sound."""
-    before = {name: read_manifest(context.store, ref) for name, ref in earlier.inputs.items()}
-    if any(_meaning(before[name]) != _meaning(now) for name, now in inputs.items()):
-        return False
-    if context.keeps_songs:
-        return True
+) -> dict[str, str] | None:
+    """Return None if the classifier of an earlier generation does not stand. If it does, return
+    what the name of songs made with it has beside settings: where it was learned, if what it
+    learned from has changed since, so that these are not taken for songs that learned from it.
+
+    Where the run `keeps_songs` it stands unless the columns that it reads mean something else now:
+    another front-end, another version of sound.
+    """
+    store = context.store
+    if not mean_the_same(store, earlier, inputs):
+        return None
+    origin = origin_of(store, read_manifest(store, earlier.ref))
+    learned = as_earlier(store, origin, inputs)
+    read = {name: table for name, table in inputs.items() if name != "ledger"}
     if context.keeps_learned:
-        # That no label and no segment changed, the run knows already.
-        inputs = {name: inputs[name] for name in ("catalog", "embeddings") if name in inputs}
+        # Whether labels and segments changed, the run has found out already.
+        read = {name: inputs[name] for name in ("catalog", "embeddings") if name in inputs}
     learned_by = (*LEARNED_BY, *AXES) if by_numbers else LEARNED_BY
-    return is_unchanged(context.store, earlier, inputs, learned_by)
-
-
-def _meaning(table: Manifest) -> Any:
-    """Return what the numbers of a table that the classifier learns from depend on."""
-    if table.table == "embeddings":
-        return without_history(table.config)
-    if table.table == "segments":
-        return table.config.get(SOUND)
-    return None
+    if learned is not None and is_unchanged(store, learned, read, learned_by):
+        return {}
+    return {KEPT_FROM: origin.ref} if context.keeps_songs else None
 
 
 def _second_opinion(context: Context) -> KeptOpinion | None:

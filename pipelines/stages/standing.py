@@ -25,8 +25,10 @@ import pyarrow.compute as pc
 
 from pipelines.beam.earlier import Earlier, read_manifest
 from pipelines.stages.context import Context
+from pipelines.stages.settings import SOUND
 from sssl.catalog.committed import read_labelled
 from sssl.catalog.lookup import in_one_piece, without_alike
+from sssl.embedding.settings import without_history
 from sssl.errors import StoreError
 from sssl.store.folder import Store
 from sssl.store.manifest import KEPT_FROM, TAKEN_DOWN, Manifest, PartFile, Snapshot
@@ -49,7 +51,7 @@ def find_earlier(
         if KEPT_FROM in manifest.config and not context.keeps_learned:
             continue  # it did not learn from the labelled tracks of its parents
         if alike and own_config(manifest) == own_config(planned) and manifest.ref != planned.ref:
-            return _as_earlier(context.store, manifest, inputs)
+            return as_earlier(context.store, manifest, inputs)
     return None
 
 
@@ -70,6 +72,21 @@ def is_unchanged(
     if taken_down_since(read_manifest(store, earlier.ref)):
         return False
     return not _changed(store, earlier, inputs, learned_by)
+
+
+def mean_the_same(store: Store, earlier: Earlier, inputs: Mapping[str, Manifest]) -> bool:
+    """Whether the columns of an earlier generation's inputs mean what they mean now: embeddings of
+    the same front-end, sound of the same version. Nothing that was learned from others fits."""
+    before = {name: read_manifest(store, ref) for name, ref in earlier.inputs.items()}
+    return all(_meaning(before[name]) == _meaning(now) for name, now in inputs.items())
+
+
+def _meaning(table: Manifest) -> Any:
+    if table.table == "embeddings":
+        return without_history(table.config)
+    if table.table == "segments":
+        return table.config.get(SOUND)
+    return None
 
 
 def changed_since_learned(context: Context) -> int:
@@ -127,7 +144,7 @@ def origin_of(store: Store, model: Manifest) -> Manifest:
 
 def origin_stands(context: Context, origin: Manifest, inputs: Mapping[str, Manifest]) -> bool:
     """Whether the labelled tracks that a model was trained on are as they were."""
-    earlier = _as_earlier(context.store, origin, inputs)
+    earlier = as_earlier(context.store, origin, inputs)
     if taken_down_since(origin):
         return False
     return earlier is not None and not _changed(context.store, earlier, inputs)
@@ -155,7 +172,9 @@ def _changed(
     return changed
 
 
-def _as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]) -> Earlier | None:
+def as_earlier(store: Store, manifest: Manifest, inputs: Mapping[str, Manifest]) -> Earlier | None:
+    """Return a generation with what it was made from, by the names that inputs of the same tables
+    have; None where that is gone, is of other tables or of other models."""
     try:
         parents = [read_manifest(store, ref) for ref in manifest.parents]
     except StoreError:

@@ -71,15 +71,21 @@ def summarize_embeddings(table: pa.Table, tracks: Sequence[Catalog]) -> Embeddin
     )
 
 
+def is_never_finite(summary: EmbeddingsSummary) -> bool:
+    """Whether no segment has an embedding, and that is not because no file can be read."""
+    return NON_FINITE in summary.reasons and summary.missing == summary.segments
+
+
 def require_finite(front_end: str, summary: EmbeddingsSummary) -> None:
     """Refuse embeddings of which none is finite.
 
     Raises:
-        FrontEndError: no segment has an embedding, and that is not because no file can be read.
+        FrontEndError: see `is_never_finite`.
     """
-    if NON_FINITE in summary.reasons and summary.missing == summary.segments:
+    if is_never_finite(summary):
         raise FrontEndError(
-            f"{none_is_finite(front_end)}: none of {summary.segments} segments has an embedding"
+            f"{none_is_finite(front_end)}: none of {summary.segments} segments has an embedding;"
+            " once the cause is gone, embed with --retry"
         )
 
 
@@ -87,6 +93,6 @@ def none_is_finite(front_end: str) -> str:
     """Say what is wrong with a front-end that embeds nothing."""
     largest = float(np.finfo(_TENSOR).max)
     return (
-        f"front-end {front_end} returns NaN, infinity or values above {largest:,.0f}, which do not"
-        " fit half precision"
+        f"front-end {front_end} returns NaN, infinity or values beyond ±{largest:,.0f}, which do"
+        " not fit half precision"
     )

@@ -45,12 +45,14 @@ def test_another_version_of_sound_is_learned_anew_and_there_and_back_decodes(nig
     ((every, segments),) = night.sql(described)
     assert every == segments
     night.run("--sound-version", "0")
-    assert ANEW in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert ANEW in said
+    assert "config changed" in said
     assert night.sql(described) == [(0, segments)]
     assert {m.config.get("sound") for m in made_by_segment(night)} == {0}
     before = night.digests("segments", "ledger", "features")
     night.run("--sound-version", "0")
-    assert "to decode" not in capfd.readouterr().err
+    assert "config changed" not in capfd.readouterr().err
     assert night.digests("segments", "ledger", "features") == before
     night.run("--sound-version", "1")
     assert night.sql(described) == [(segments, segments)]

@@ -19,7 +19,7 @@ from schemas.summaries import EmbeddingsSummary
 from sssl.embedding.settings import Origin
 from sssl.embedding.table import embeddings_of
 from sssl.store.folder import Store
-from sssl.store.in_flight import InFlight, launched
+from sssl.store.in_flight import InFlight, launched, noted
 from sssl.store.sql import connect
 
 RATE_HZ, SECONDS = 16_000, 9.0
@@ -282,13 +282,28 @@ def test_a_network_that_is_never_finite_is_refused_and_nothing_withdrawn(
     before = opened.latest()
     write_module(folder, f"nets_{function}", name="loud")
     said = (
-        "error: front-end loud returns NaN, infinity or values above 65,504, which do not fit half "
-        "precision: none of 24 segments has an embedding"
+        "error: front-end loud returns NaN, infinity or values beyond ±65,504, which do not fit "
+        "half precision: none of 24 segments has an embedding; once the cause is gone, embed with "
+        "--retry"
     )
     for flags in ((), (), ("--retry",)):  # what is done before is no better
         assert embed(folder, "--front-end", f"module:nets_{function}.{function}", *flags) == 1
         assert said in " ".join(capsys.readouterr().err.split())
         assert opened.latest() == before
+
+
+def test_once_its_cause_is_gone_a_network_that_was_never_finite_embeds_all(
+    folder, opened, monkeypatch
+):
+    monkeypatch.syspath_prepend(folder)
+    write_module(folder, "nets_mended")
+    front_end = ("--front-end", "module:nets_mended.finite_once_told")
+    assert embed(folder, *front_end) == 1
+    (folder / "told").touch()
+    assert embed(folder, *front_end) == 1  # nothing says that its rows are of before
+    for flags in (("--retry",), ()):
+        assert embed(folder, *front_end, *flags) == 0
+        assert table_of(opened)["embedding"].null_count == 0
 
 
 def test_a_network_that_is_never_finite_stops_a_large_job_early(
@@ -318,3 +333,4 @@ def test_embeddings_of_a_launched_job_that_are_never_finite_are_not_published(
     assert main(["publish", "--output", opened.root]) == 1
     assert "front-end loud returns NaN, infinity" in " ".join(capsys.readouterr().err.split())
     assert opened.latest() == before
+    assert noted(opened) is None  # other jobs do not wait for it

@@ -160,18 +160,38 @@ def test_songs_that_may_not_learn_stay_as_they_are(with_numbers):
     assert agreement_once_moved(with_numbers, by=-0.5, **kept) > 0.99
 
 
+def test_ratings_that_came_while_nothing_was_learned_are_learned_afterwards(with_numbers):
+    moved = [replace(row, valence=-0.7 * row.valence) for row, _ in numbered(with_numbers)]
+    store, snapshot = with_numbers
+    never = run_on(with_numbers, moved, keeps_learned=True, keeps_songs=True)
+    then = dict(query(with_numbers, "select track_id, valence from songs"))
+    assert correlation(valence_of(store, never), then) > 0.99
+    again = replace(never, published=never.snapshot)
+    kept = songs.run(again, SongConfig(abstain_below=0.5)).snapshot.get("songs")
+    assert kept.ref == never.snapshot.get("songs").ref
+    learned = songs.run(replace(again, keeps_songs=False), SongConfig(abstain_below=0.5))
+    assert correlation(valence_of(store, learned), then) < 0
+
+
 def agreement_once_moved(folder, by, **kept):
     """How the valence of songs correlates with that of before, once that of tracks is multiplied by
     something."""
     moved = [replace(row, valence=by * row.valence) for row, _ in numbered(folder)]
-    told = songs_on(folder, moved, **kept)
     then = dict(query(folder, "select track_id, valence from songs"))
+    return correlation(songs_on(folder, moved, **kept), then)
+
+
+def correlation(told, then):
     assert told.keys() == then.keys()
     return np.corrcoef([told[name] for name in told], [then[name] for name in told])[0, 1]
 
 
 def songs_on(folder, rows, **kept):
     """The valence of songs on a catalog with other numbers, above the tables of a folder."""
+    return valence_of(folder[0], run_on(folder, rows, **kept))
+
+
+def run_on(folder, rows, **kept):
     store, snapshot = folder
     config = CatalogConfig(classes=QUADRANTS, task="valence-arousal")
     catalog = commit_catalog(store, to_arrow(Catalog, rows), config)
@@ -182,8 +202,11 @@ def songs_on(folder, rows, **kept):
             parents = tuple(catalog.ref if ref == before else ref for ref in manifest.parents)
             others.append(replace(manifest, parents=parents))
     context = Context(store, Snapshot((catalog, *others)), published=snapshot, **kept)
-    again = songs.run(context, SongConfig(abstain_below=0.5)).snapshot
-    table = store.read_table(again.get("songs"), ["track_id", "valence"])
+    return songs.run(context, SongConfig(abstain_below=0.5))
+
+
+def valence_of(store, context):
+    table = store.read_table(context.snapshot.get("songs"), ["track_id", "valence"])
     return dict(zip(*table.to_pydict().values(), strict=True))
 
 
