@@ -5,8 +5,10 @@ from front_ends import write_module
 from test_night import Night
 
 from pipelines.cli import main
+from sssl.labels.split import SplitSummary
 from sssl.songs.classifier import SongModel
 from sssl.store.folder import Store
+from sssl.store.rounds import last_split
 
 ANEW = "their classifier is learned anew"
 
@@ -44,11 +46,13 @@ def test_another_version_of_sound_is_learned_anew_and_there_and_back_decodes(nig
     described = "select count(sound), count(*) from segments"
     ((every, segments),) = night.sql(described)
     assert every == segments
+    assert share_of_sound(night) > 0
     night.run("--sound-version", "0")
     said = capfd.readouterr().err
     assert ANEW in said
     assert "config changed" in said
     assert night.sql(described) == [(0, segments)]
+    assert share_of_sound(night) == 0  # the split does not go by what is not there
     assert {m.config.get("sound") for m in made_by_segment(night)} == {0}
     before = night.digests("segments", "ledger", "features")
     night.run("--sound-version", "0")
@@ -57,6 +61,11 @@ def test_another_version_of_sound_is_learned_anew_and_there_and_back_decodes(nig
     night.run("--sound-version", "1")
     assert night.sql(described) == [(segments, segments)]
     assert main(["verify", "--output", night.output]) == 0
+
+
+def share_of_sound(night):
+    split = last_split(night.snapshot)
+    return split.about(SplitSummary).evidence.share_of_sound
 
 
 def made_by_segment(night):
